@@ -1,0 +1,115 @@
+"""The `siamcar` command: a table of subcommands, each imported only when it is asked for.
+
+A command module in `siamcar_ros.commands` offers `HELP` (one line), `add_arguments(parser)` and
+`run(args) -> int`. Errors meant for the user are `ValueError` or `OSError`; they print as one line
+and end with status 2. `SIAMCAR_TRACEBACK=1` shows where they came from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from siamcar_ros import __version__
+
+# Name on the command line -> one line of help; the module is the name with "-" as "_".
+COMMANDS: dict[str, str] = {
+    "track": "follow a target through a video file, a camera or a folder of images",
+    "train": "train a network from a recipe",
+    "evaluate": "run a tracker over a benchmark",
+    "report": "compare results: tables, plots, one HTML page",
+    "sweep": "search the tracker's settings on a data set",
+    "replay": "track through a recorded bag, frame by frame, and score it",
+    "record-sequence": "turn a folder of images and boxes into a bag",
+    "export": "write the network as ONNX, checked against PyTorch",
+    "convert": "turn published weights into this project's format",
+    "bench": "measure speed: network, tracker, node",
+}
+
+
+class Command(Protocol):
+    """What a module of `siamcar_ros.commands` offers."""
+
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the subcommand's arguments."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do the work; the return value is the process's exit status."""
+
+
+def load_command(name: str) -> Command:
+    """Import the module of the subcommand `name`, a key of `COMMANDS`."""
+    module = importlib.import_module(f"siamcar_ros.commands.{name.replace('-', '_')}")
+    return cast(Command, module)
+
+
+def overview() -> str:
+    """Return the help text of `siamcar` alone: every subcommand with its line."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: siamcar COMMAND [options]    (siamcar COMMAND --help tells its options)",
+            "",
+            "SiamCAR visual object tracking.",
+            "",
+            *lines,
+            "",
+            "  --version  print the version",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `siamcar` with `argv` (the process's own arguments when None); return the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"siamcar {__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(
+            f"siamcar: error: no command {name!r}; there are: {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        command = load_command(name)
+        parser = argparse.ArgumentParser(prog=f"siamcar {name}", description=command.HELP)
+        command.add_arguments(parser)
+        return command.run(parser.parse_args(rest))
+    except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            # The reader of our output went away (`siamcar ... | head`): not an error to report,
+            # nor one for the interpreter to meet again when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        if os.environ.get("SIAMCAR_TRACEBACK"):
+            raise
+        print(f"siamcar: error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("siamcar_ros"):
+            raise
+        print(
+            f"siamcar: error: '{name}' needs the Python package {error.name!r}, which is not "
+            "installed; the README lists the extras (pip install '.[onnx,sweep]', ...)",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("siamcar: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""Finds the files that ship with the package: config/, models/ and launch/."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def _roots() -> list[Path]:
+    """Folders that may hold the files, in the order in which they are looked at."""
+    checkout = _PACKAGE.parent
+    roots = [_PACKAGE / "_data"]
+    if (checkout / "package.xml").is_file():
+        roots.append(checkout)
+    # colcon: PREFIX/lib/pythonX.Y/site-packages/siamcar_ros (or dist-packages, or local/lib/...)
+    # with the files in PREFIX/share/siamcar_ros.
+    roots += [
+        parent / "share" / "siamcar_ros"
+        for parent in _PACKAGE.parents
+        if (parent / "share" / "siamcar_ros" / "package.xml").is_file()
+    ]
+    for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
+        share = Path(prefix) / "share" / "siamcar_ros"
+        if prefix and share.is_dir() and share not in roots:
+            roots.append(share)
+    return roots
+
+
+def resource_path(name: str | os.PathLike[str]) -> Path:
+    """Return the path of a shipped file or folder, e.g. "config/networks/compact.yaml".
+
+    The same name works in a source checkout, in a colcon install and after `pip install`.
+
+    Raises:
+        ValueError: `name` is absolute or climbs out of the package.
+        FileNotFoundError: no such file ships; the message names where it was looked for.
+    """
+    relative = PurePosixPath(os.fspath(name))
+    if relative.is_absolute() or ".." in relative.parts:
+        raise ValueError(f"a shipped file is named relative to the package, not {str(name)!r}")
+    roots = _roots()
+    for root in roots:
+        candidate = root / relative
+        if candidate.exists():
+            return candidate
+    looked = ", ".join(str(root) for root in roots)
+    raise FileNotFoundError(f"no shipped file {str(relative)!r}; looked in {looked}")
