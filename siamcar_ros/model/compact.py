@@ -1,0 +1,69 @@
+"""The embedded backbone: plain 3x3 convolutions, three levels at stride 8.
+
+It keeps the geometry of the modified ResNet-50 (three unpadded strides, 31x31 and 15x15 maps
+whose cells sit on pixel centres) at about a hundredth of its arithmetic. Only dense 3x3 and 1x1
+convolutions are used: on CPUs they run near the matrix-multiply rate, in bfloat16 and int8 too,
+where depth-wise ones do not.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+INPUT_SCALE = 1 / 64
+"""Pixels are brought to unit order, so that the first layer's weights are of the others' order."""
+
+
+def conv_bn(inputs: int, outputs: int, kernel: int = 3, **keywords: int) -> nn.Sequential:
+    """A convolution without bias and its batch normalisation."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, bias=False, **keywords), nn.BatchNorm2d(outputs)
+    )
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions of one dilation, with a 1x1 shortcut where the channels change."""
+
+    def __init__(self, inputs: int, outputs: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.first = conv_bn(inputs, outputs, padding=dilation, dilation=dilation)
+        self.second = conv_bn(outputs, outputs, padding=dilation, dilation=dilation)
+        self.shortcut = conv_bn(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.second(self.relu(self.first(x)))
+        return self.relu(out + self.shortcut(x))
+
+
+class CompactBackbone(nn.Module):
+    """Three levels of 80, 112 and 128 channels: 31x31 for 255 pixels, 15x15 for 127."""
+
+    levels = (80, 112, 128)
+
+    def __init__(self) -> None:
+        super().__init__()
+        low, middle, high = self.levels
+        self.scale = INPUT_SCALE
+        self.stem = nn.Sequential(
+            conv_bn(3, 32, stride=2),
+            nn.ReLU(inplace=True),
+            conv_bn(32, 48, stride=2),
+            nn.ReLU(inplace=True),
+            conv_bn(48, low, stride=2),
+            nn.ReLU(inplace=True),
+        )
+        self.stage1 = ResidualBlock(low, low)
+        self.stage2 = ResidualBlock(low, middle)
+        self.stage3 = ResidualBlock(middle, high, dilation=2)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) float32 BGR 0..255 to the three levels' features."""
+        if self.scale != 1:
+            x = x * self.scale
+        first = self.stage1(self.stem(x))
+        second = self.stage2(first)
+        return first, second, self.stage3(second)

@@ -1,0 +1,88 @@
+"""Neck and head: channel reduction, and the classification-regression subnetwork (section 3.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+TEMPLATE_CELLS = 7
+"""The template keeps the 7x7 centre of its 15x15 features: what lies beyond saw the border."""
+
+
+class AdjustLayer(nn.Module):
+    """One level's 1x1 reduction, with the template's features cropped to their centre."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.downsample = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
+        )
+
+    def forward(self, x: Tensor, crop: bool) -> Tensor:
+        x = self.downsample(x)
+        if crop:
+            first = (x.shape[-1] - TEMPLATE_CELLS) // 2
+            last = first + TEMPLATE_CELLS
+            x = x[..., first:last, first:last].contiguous()
+        return x
+
+
+class Neck(nn.Module):
+    """Each level reduced to the same number of channels; ``downsample2`` to ``downsample4``."""
+
+    def __init__(self, levels: Sequence[int], channels: int) -> None:
+        super().__init__()
+        for index, inputs in enumerate(levels):
+            self.add_module(f"downsample{index + 2}", AdjustLayer(inputs, channels))
+
+    def forward(self, features: Sequence[Tensor], crop: bool) -> tuple[Tensor, ...]:
+        return tuple(layer(x, crop) for layer, x in zip(self.children(), features, strict=True))
+
+
+class CarHead(nn.Module):
+    """Two towers over the response map; classification and centerness share the first.
+
+    Args:
+        channels: of the response map and of the towers.
+        depth: 3x3 convolutions in each tower (4 in the published network).
+        norm: "group" for GroupNorm of 32 groups (published), "batch" for BatchNorm, which folds
+            into the convolutions.
+    """
+
+    def __init__(self, channels: int, depth: int, norm: str) -> None:
+        super().__init__()
+        self.cls_tower = _tower(channels, depth, norm)
+        self.bbox_tower = _tower(channels, depth, norm)
+        self.cls_logits = nn.Conv2d(channels, 2, 3, padding=1)
+        self.bbox_pred = nn.Conv2d(channels, 4, 3, padding=1)
+        self.centerness = nn.Conv2d(channels, 1, 3, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                if norm == "group" or module.out_channels < channels:
+                    nn.init.normal_(module.weight, std=0.01)
+                else:
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if norm == "group":
+            nn.init.constant_(self.cls_logits.bias, -math.log((1 - 0.01) / 0.01))
+        else:
+            nn.init.constant_(self.bbox_pred.bias, math.log(32))
+
+    def forward(self, response: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, channels, S, S) to cls (B, 2, S, S), reg (B, 4, S, S) in pixels, cen (B, 1, S, S)."""
+        shared = self.cls_tower(response)
+        distances = torch.exp(self.bbox_pred(self.bbox_tower(response)))
+        return self.cls_logits(shared), distances, self.centerness(shared)
+
+
+def _tower(channels: int, depth: int, norm: str) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(depth):
+        layers.append(nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "group"))
+        layers.append(nn.GroupNorm(32, channels) if norm == "group" else nn.BatchNorm2d(channels))
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)

@@ -1,0 +1,138 @@
+"""Weights in and out: safetensors of our own, and the authors' published ``.pth`` layout.
+
+Nothing here executes pickled code. The published checkpoints are zip archives whose pickle holds
+tensors, plain containers and, in the optimizer's state, numpy scalars; they are read by
+``torch.load(weights_only=True)`` with exactly these scalars admitted.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+
+class WeightsError(ValueError):
+    """A weights file that cannot be read, or that does not fit the network."""
+
+
+def load_weights(model: nn.Module, path: str | Path) -> dict[str, str]:
+    """Fill a network from a file; all of it or none of it.
+
+    Args:
+        model: a network from :func:`~siamcar_ros.model.build_model`.
+        path: a ``.safetensors`` file, or a PyTorch checkpoint (``.pth``, ``.pt``, ``.tar``) that
+            is a state dict or holds one under ``state_dict``, its keys with or without a leading
+            ``module.``.
+
+    Returns:
+        the file's metadata (empty for a PyTorch checkpoint).
+
+    Raises:
+        FileNotFoundError: no such file.
+        WeightsError: it is not a weights file, it holds objects that only executing it could
+            build, or its tensors do not fit: every missing, unexpected and misshaped key is named.
+    """
+    state, metadata = read_weights(path)
+    expected = model.state_dict()
+    problems = _misfits(expected, state)
+    if problems:
+        name = getattr(model, "name", type(model).__name__)
+        raise WeightsError(f"{path} does not fit the network {name!r}:\n  " + "\n  ".join(problems))
+    model.load_state_dict({key: state.get(key, expected[key]) for key in expected})
+    return metadata
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors by key (a leading ``module.`` removed) and the metadata of a weights file.
+
+    Raises:
+        FileNotFoundError, WeightsError: as :func:`load_weights`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file at {path}")
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path), read_metadata(path)
+    return _read_checkpoint(path), {}
+
+
+def save_weights(
+    model: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a network's state as safetensors, with string metadata beside it."""
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    save_file(state, str(path), {"format": "pt", **(metadata or {})})
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The string metadata of a safetensors file, without reading its tensors.
+
+    Raises:
+        WeightsError: not a safetensors file.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(str(path))
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def _numpy_scalars() -> list[Any]:
+    """What numpy scalars are rebuilt by: ``scalar``, ``dtype``, and numpy 2's dtype classes."""
+    scalar = np.float64(0).__reduce__()[0]
+    dtypes = {type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}
+    return [
+        scalar,
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+        np.dtype,
+        *sorted(dtypes, key=lambda kind: kind.__name__),
+    ]
+
+
+def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+    try:
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise WeightsError(
+            f"{path} is not a checkpoint that can be read without executing it: {error}"
+        ) from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise WeightsError(
+            f"{path} holds no state dict of tensors, neither itself nor under 'state_dict'"
+        )
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def _misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """What keeps a state from fitting, a line a key; batch counters may be missing."""
+    problems = []
+    for key, tensor in expected.items():
+        if key not in state:
+            if not key.endswith("num_batches_tracked"):
+                problems.append(f"missing: {key} {tuple(tensor.shape)}")
+        elif state[key].shape != tensor.shape:
+            found, wanted = tuple(state[key].shape), tuple(tensor.shape)
+            problems.append(f"misshaped: {key} is {found}, the network's is {wanted}")
+    problems += [
+        f"unexpected: {key} {tuple(t.shape)}" for key, t in state.items() if key not in expected
+    ]
+    return problems
