@@ -1,0 +1,152 @@
+"""Overlap, centre error and the curves drawn from them.
+
+Boxes are (N, 4) arrays of (x, y, w, h) in pixels and cover [x, x + w) x [y, y + h). A ground-truth
+row that is not finite says that the target is absent; its overlap and error are NaN, and how a
+benchmark counts such a frame is decided by `siamcar_ros.evaluation.protocols`. A prediction that is
+not finite overlaps nothing and lies infinitely far away.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+#: Overlap thresholds of OTB, LaSOT, UAV123 and TrackingNet: 0, 0.05 ... 1.
+OVERLAP_THRESHOLDS: Floats = np.linspace(0, 1, 21)
+#: Overlap thresholds of GOT-10k: 0, 0.01 ... 1.
+FINE_OVERLAP_THRESHOLDS: Floats = np.linspace(0, 1, 101)
+#: Centre-error thresholds in pixels: 0 ... 50; benchmarks quote the value at 20.
+PIXEL_THRESHOLDS: Floats = np.arange(51, dtype=np.float64)
+#: Thresholds of the centre error in units of the target's size: 0, 0.01 ... 0.5.
+NORMALIZED_THRESHOLDS: Floats = np.arange(51, dtype=np.float64) / 100
+
+
+def iou(boxes: ArrayLike, truth: ArrayLike, *, bound: tuple[float, float] | None = None) -> Floats:
+    """Intersection over union, row by row.
+
+    Args:
+        boxes: predictions, (N, 4).
+        truth: ground truth, (N, 4); rows that are not finite give NaN.
+        bound: image (width, height); both boxes are first cut to it, as GOT-10k does. Uncut by
+            default.
+
+    Returns:
+        (N,) overlaps in [0, 1]; 0 where both boxes are empty.
+
+    Raises:
+        ValueError: the arrays differ in shape or are not (N, 4).
+    """
+    predicted, true = _pair(boxes, truth)
+    absent, broken = _unfinished(true), _unfinished(predicted)
+    p1, p2 = _corners(np.where(broken[:, None], 0.0, predicted), bound)
+    t1, t2 = _corners(np.where(absent[:, None], 0.0, true), bound)
+    shared = np.prod(np.clip(np.minimum(p2, t2) - np.maximum(p1, t1), 0, None), axis=1)
+    union = np.prod(p2 - p1, axis=1) + np.prod(t2 - t1, axis=1) - shared
+    overlap = np.divide(shared, union, out=np.zeros(len(union)), where=union > 0)
+    overlap = np.clip(overlap, 0.0, 1.0)
+    overlap[absent] = np.nan
+    return overlap
+
+
+def center_error(boxes: ArrayLike, truth: ArrayLike, *, normalized: bool = False) -> Floats:
+    """Distance of the centres, row by row.
+
+    Args:
+        boxes: predictions, (N, 4).
+        truth: ground truth, (N, 4); rows that are not finite give NaN.
+        normalized: divide the x and y parts by the true width and height (LaSOT, TrackingNet).
+
+    Returns:
+        (N,) distances, in pixels or in target sizes; infinite where the prediction is not finite.
+
+    Raises:
+        ValueError: the arrays differ in shape or are not (N, 4).
+    """
+    predicted, true = _pair(boxes, truth)
+    offset = predicted[:, :2] + predicted[:, 2:] / 2 - true[:, :2] - true[:, 2:] / 2
+    if normalized:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            offset = offset / true[:, 2:]
+    distance = np.hypot(offset[:, 0], offset[:, 1])
+    distance[_unfinished(predicted)] = np.inf
+    distance[_unfinished(true)] = np.nan
+    return distance
+
+
+def success_curve(overlaps: ArrayLike, thresholds: ArrayLike = OVERLAP_THRESHOLDS) -> Floats:
+    """Share of frames whose overlap is strictly above each threshold, (len(thresholds),)."""
+    values = _frames(overlaps)
+    return np.mean(values[:, None] > np.asarray(thresholds, np.float64), axis=0)
+
+
+def precision_curve(errors: ArrayLike, thresholds: ArrayLike = PIXEL_THRESHOLDS) -> Floats:
+    """Share of frames whose centre error is at most each threshold, (len(thresholds),)."""
+    values = _frames(errors)
+    return np.mean(values[:, None] <= np.asarray(thresholds, np.float64), axis=0)
+
+
+def average_overlap(overlaps: ArrayLike) -> float:
+    """AO: the mean overlap of the frames that have a ground truth. The caller leaves out the first
+    frame.
+    """
+    return float(np.mean(_present(overlaps)))
+
+
+def success_rate(overlaps: ArrayLike, threshold: float) -> float:
+    """SR: the share of frames, of those that have a ground truth, with an overlap strictly above
+    `threshold`.
+    """
+    return float(np.mean(_present(overlaps) > threshold))
+
+
+def frames_per_second(times: ArrayLike) -> float:
+    """Mean of the frames' rates 1 / t, as in the GOT-10k toolkit; NaN when no frame was timed."""
+    seconds = np.asarray(times, np.float64)
+    seconds = seconds[np.isfinite(seconds) & (seconds > 0)]
+    return float(np.mean(1 / seconds)) if len(seconds) else float("nan")
+
+
+def _pair(boxes: ArrayLike, truth: ArrayLike) -> tuple[Floats, Floats]:
+    predicted, true = np.asarray(boxes, np.float64), np.asarray(truth, np.float64)
+    if predicted.shape != true.shape or predicted.ndim != 2 or predicted.shape[1] != 4:
+        raise ValueError(
+            f"expected two (N, 4) arrays of boxes, got shapes {predicted.shape} and {true.shape}"
+        )
+    return predicted, true
+
+
+def _unfinished(boxes: Floats) -> NDArray[np.bool_]:
+    """The rows, (N,), with a value that is not finite."""
+    finite: NDArray[np.bool_] = np.isfinite(boxes)
+    return ~np.all(finite, axis=1)
+
+
+def _corners(boxes: Floats, bound: tuple[float, float] | None) -> tuple[Floats, Floats]:
+    """Top-left and bottom-right corners, each (N, 2); a negative size counts as none."""
+    first = boxes[:, :2]
+    last = first + np.clip(boxes[:, 2:], 0, None)
+    if bound is None:
+        return first, last
+    # GOT-10k moves the corner inside and then limits the size, so a box that starts outside keeps
+    # its size.
+    first = np.clip(first, 0, bound)
+    return first, first + np.clip(boxes[:, 2:], 0, np.asarray(bound) - first)
+
+
+def _frames(values: ArrayLike) -> Floats:
+    frames = np.asarray(values, np.float64)
+    if frames.ndim != 1 or len(frames) == 0:
+        raise ValueError(
+            f"expected one value per frame and at least one frame, got shape {frames.shape}"
+        )
+    return frames
+
+
+def _present(overlaps: ArrayLike) -> Floats:
+    values = _frames(overlaps)
+    values = values[~np.isnan(values)]
+    if len(values) == 0:
+        raise ValueError("no frame has a ground truth to score against")
+    return values

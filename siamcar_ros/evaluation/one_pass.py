@@ -1,0 +1,103 @@
+"""One-pass evaluation: start on the first frame's box, follow to the end, never correct."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from siamcar_ros.evaluation.sequences import Sequence, SequenceError
+
+Image = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+
+
+class Tracked(Protocol):
+    """What an update gives. A `score` in [0, 1] is read, too, where there is one."""
+
+    @property
+    def box(self) -> Any:
+        """(x, y, w, h), 0-based, pixels."""
+
+
+class Tracker(Protocol):
+    """The two methods that an evaluated tracker needs; images are BGR uint8 (H, W, 3)."""
+
+    def init(self, image: Image, box: Box) -> Any:
+        """Start on the target in `box`."""
+
+    def update(self, image: Image) -> Tracked:
+        """Find the target in the next frame."""
+
+
+class Run(NamedTuple):
+    """What one pass over a sequence of N frames gave.
+
+    Attributes:
+        boxes: (N, 4) float64 in the sequence's own coordinates (`Sequence.origin`); the first row
+            is the given box.
+        scores: (N,) float64, the tracker's score per frame; 1 on the first, NaN where the tracker
+            has none.
+        times: (N,) float64, seconds that the tracker took, reading the image not included; NaN
+            where the image did not decode, so that the frame was skipped and its box repeats the
+            one before.
+    """
+
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    times: NDArray[np.float64]
+
+
+def run_sequence(
+    tracker: Tracker, sequence: Sequence, *, on_frame: Callable[[int], None] | None = None
+) -> Run:
+    """Run a tracker over a sequence from the first frame's box.
+
+    Args:
+        tracker: any object with `init(image, box)` and `update(image).box`.
+        sequence: what to run on.
+        on_frame: called with the index of each frame when it is done.
+
+    Raises:
+        SequenceError: the first frame does not decode.
+    """
+    n = len(sequence)
+    boxes, scores, times = np.zeros((n, 4)), np.full(n, np.nan), np.full(n, np.nan)
+    shift = np.array([sequence.origin, sequence.origin, 0, 0], np.float64)
+    for i, path in enumerate(sequence.frames):
+        image = read_image(path)
+        if image is None:
+            if i == 0:
+                raise SequenceError(f"{sequence.name}: the first frame does not decode: {path}")
+            boxes[i] = boxes[i - 1]
+        elif i == 0:
+            x, y, w, h = (sequence.boxes[0] - shift).tolist()
+            begin = time.perf_counter()
+            tracker.init(image, (x, y, w, h))
+            times[0] = time.perf_counter() - begin
+            boxes[0], scores[0] = sequence.boxes[0], 1.0
+        else:
+            begin = time.perf_counter()
+            result = tracker.update(image)
+            times[i] = time.perf_counter() - begin
+            boxes[i] = np.asarray(result.box, np.float64) + shift
+            scores[i] = getattr(result, "score", np.nan)
+        if on_frame is not None:
+            on_frame(i)
+    return Run(boxes, scores, times)
+
+
+def read_image(path: Path) -> Image | None:
+    """A BGR image (H, W, 3) uint8, or None where the file is missing or does not decode."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError:
+        return None
+    if len(data) == 0:
+        return None
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)  # type: ignore[return-value]
