@@ -4,4 +4,10 @@ The rooms are entered by name: `siamcar_ros.model`, `.tracking`, `.runtime`, `.t
 `.evaluation` and `.ros`; only the last needs ROS. Importing this package alone is cheap.
 """
 
+from pkgutil import extend_path
+
+# In a checkout or after `pip install`, the generated siamcar_ros.msg and siamcar_ros.srv still lie
+# in the colcon install folder, further along the path.
+__path__ = extend_path(__path__, __name__)
+
 __version__ = "0.1.0"
