@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.evaluation.sequences import Sequence, SequenceError
+from siamcar_ros.evaluation.annotations import SequenceError
+from siamcar_ros.evaluation.sequences import Sequence
 
 Image = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -100,4 +101,5 @@ def read_image(path: Path) -> Image | None:
         return None
     if len(data) == 0:
         return None
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)  # type: ignore[return-value]
+    image: Any = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return image

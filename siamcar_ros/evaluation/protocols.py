@@ -1,0 +1,236 @@
+"""How each benchmark turns boxes into scores: which frames count, and what an absent target means.
+
+The rules are those of the owners' own code: the MATLAB toolkits of OTB (also used by UAV123, DTB70
+and NfS) and LaSOT, the GOT-10k toolkit, and TrackingNet's description.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamcar_ros.evaluation import metrics
+from siamcar_ros.evaluation.metrics import Floats
+from siamcar_ros.evaluation.one_pass import Run
+from siamcar_ros.evaluation.sequences import Sequence
+
+
+class Absent(Enum):
+    """What a frame without the target counts as."""
+
+    LEFT_OUT = "left out"
+    MISSED = "missed"
+    #: The OTB code gives it an overlap and a centre error of -1: missed in the success plot, hit in
+    #: the precision plot.
+    OTB = "overlap missed, centre hit"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A benchmark's rules.
+
+    Attributes:
+        headline: the measures that it quotes, the one that ranks first.
+        absent: what a frame without the target counts as.
+        first_frame: score the first frame, where the box was given, as a perfect one.
+        positive: a true box with a coordinate at or below 0 is treated as OTB does an absent one,
+            and a prediction without a size repeats the one before (the MATLAB toolkits).
+        clipped: cut both boxes to the image.
+        pooled: average over all frames together rather than over sequences.
+        thresholds: overlap thresholds of the success curve.
+        normalized_at: where the normalised precision is read; the mean of its curve when None.
+    """
+
+    headline: tuple[str, ...]
+    absent: Absent = Absent.LEFT_OUT
+    first_frame: bool = True
+    positive: bool = False
+    clipped: bool = False
+    pooled: bool = False
+    thresholds: Floats = metrics.OVERLAP_THRESHOLDS
+    normalized_at: float | None = 0.2
+
+
+#: Names of the measures, as tables and plots show them.
+MEASURES: dict[str, str] = {
+    "ao": "AO",
+    "sr50": "SR 0.50",
+    "sr75": "SR 0.75",
+    "success": "Success",
+    "precision": "Precision 20 px",
+    "normalized": "Norm. precision",
+    "fps": "Frames/s",
+}
+
+FOLDER = Protocol(("ao", "sr50", "sr75", "success", "precision"), first_frame=False)
+GOT10K = Protocol(
+    ("ao", "sr50", "sr75"),
+    first_frame=False,
+    clipped=True,
+    pooled=True,
+    thresholds=metrics.FINE_OVERLAP_THRESHOLDS,
+)
+OTB = Protocol(("success", "precision", "sr50"), Absent.OTB, positive=True)
+LASOT = Protocol(("success", "precision", "normalized"), Absent.MISSED, positive=True)
+TRACKINGNET = Protocol(("success", "normalized", "precision"), normalized_at=None)
+
+
+@dataclass(frozen=True)
+class SequenceScore:
+    """One tracker on one sequence of N frames.
+
+    Attributes:
+        name: the sequence's name.
+        overlaps: (N,) overlap of each frame, NaN where none was scored. For pictures and tables.
+        success: success curve over the protocol's overlap thresholds.
+        precision: precision curve over 0 ... 50 pixels.
+        normalized: normalised precision curve over 0 ... 0.5.
+        measures: value of each measure in `MEASURES`.
+        frames: how many frames the curves are means of.
+    """
+
+    name: str
+    overlaps: Floats
+    success: Floats
+    precision: Floats
+    normalized: Floats
+    measures: dict[str, float]
+    frames: int
+
+
+def score_sequence(sequence: Sequence, runs: list[Run], protocol: Protocol) -> SequenceScore | None:
+    """Score a tracker's runs over a sequence (one, or GOT-10k's repetitions) by a protocol.
+
+    Frames without an annotation, and frames whose image did not decode (a time of NaN while others
+    have one), count nowhere.
+
+    Returns:
+        The score; None where no frame can be scored.
+    """
+    frames = [_score_frames(sequence, run, protocol) for run in runs]
+    overlap = np.concatenate([f.overlap[f.counted] for f in frames])
+    error = np.concatenate([f.error[f.counted] for f in frames])
+    normalized_error = np.concatenate([f.normalized[f.counted] for f in frames])
+    if len(overlap) == 0:
+        return None
+    success = metrics.success_curve(overlap, protocol.thresholds)
+    precision = metrics.precision_curve(error)
+    normalized = metrics.precision_curve(normalized_error, metrics.NORMALIZED_THRESHOLDS)
+    present = overlap[overlap >= 0]
+    return SequenceScore(
+        name=sequence.name,
+        overlaps=np.where(frames[0].counted & (frames[0].overlap >= 0), frames[0].overlap, np.nan),
+        success=success,
+        precision=precision,
+        normalized=normalized,
+        measures={
+            "ao": float(present.mean()) if len(present) else 0.0,
+            "sr50": metrics.success_rate(overlap, 0.5),
+            "sr75": metrics.success_rate(overlap, 0.75),
+            "success": float(success.mean()),
+            "precision": float(precision[20]),
+            "normalized": _read(normalized, protocol.normalized_at),
+            "fps": metrics.frames_per_second(np.concatenate([run.times for run in runs])),
+        },
+        frames=len(overlap),
+    )
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """Per frame, (N,): whether it counts, overlap, centre error in pixels and in target sizes."""
+
+    counted: NDArray[np.bool_]
+    overlap: Floats
+    error: Floats
+    normalized: Floats
+
+
+def _score_frames(sequence: Sequence, run: Run, protocol: Protocol) -> _Frames:
+    truth, boxes = sequence.boxes, run.boxes.copy()
+    counted = sequence.annotated.copy()
+    timed = np.isfinite(run.times)
+    if timed.any():
+        counted &= timed
+    boxes[0] = truth[0]
+    if not protocol.first_frame:
+        counted[0] = False
+    absent = np.isnan(truth).any(axis=1)
+    if protocol.positive:
+        boxes = _repeat_invalid(boxes, absent)
+    overlap = metrics.iou(boxes, truth, bound=sequence.size if protocol.clipped else None)
+    error = metrics.center_error(boxes, truth)
+    normalized = metrics.center_error(boxes, truth, normalized=True)
+    if protocol.absent is Absent.LEFT_OUT:
+        counted &= ~absent
+    if protocol.absent is Absent.MISSED:
+        overlap[absent], error[absent], normalized[absent] = -1, np.inf, np.inf
+    half = absent if protocol.absent is Absent.OTB else np.zeros(len(absent), bool)
+    if protocol.positive:
+        half = half | (~absent & (truth <= 0).any(axis=1))
+    overlap[half], error[half], normalized[half] = -1, -1, -1
+    return _Frames(counted, overlap, error, normalized)
+
+
+def _repeat_invalid(boxes: Floats, absent: NDArray[np.bool_]) -> Floats:
+    """Give a prediction without a size, where the target is there, the box of the frame before."""
+    invalid = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)
+    for i in np.flatnonzero(invalid & ~absent):
+        boxes[i] = boxes[i - 1]
+    return boxes
+
+
+def _read(curve: Floats, threshold: float | None) -> float:
+    if threshold is None:
+        return float(curve.mean())
+    return float(curve[np.argmin(np.abs(metrics.NORMALIZED_THRESHOLDS - threshold))])
+
+
+@dataclass(frozen=True)
+class TrackerScore:
+    """One tracker on a benchmark: its sequences' scores and their mean, curves and measures."""
+
+    tracker: str
+    sequences: tuple[SequenceScore, ...]
+    success: Floats
+    precision: Floats
+    normalized: Floats
+    measures: dict[str, float]
+
+
+def summarize(
+    tracker: str, scores: list[SequenceScore], protocol: Protocol, *, names: set[str] | None = None
+) -> TrackerScore:
+    """Average sequences: each alike, or weighted by its frames where the protocol pools them.
+
+    Args:
+        tracker: the tracker's name.
+        scores: at least one.
+        protocol: the benchmark's rules.
+        names: only these sequences (an attribute's); all when None.
+
+    Raises:
+        ValueError: no sequence to average.
+    """
+    chosen = [s for s in scores if names is None or s.name in names]
+    if not chosen:
+        raise ValueError(f"{tracker}: no sequence was scored")
+    weights = np.array([s.frames if protocol.pooled else 1 for s in chosen], np.float64)
+
+    def mean(values: list[Floats] | list[float]) -> Floats:
+        return np.asarray(np.average(np.array(values), axis=0, weights=weights))
+
+    measures = {m: float(mean([s.measures[m] for s in chosen])) for m in MEASURES if m != "fps"}
+    timed = [s.measures["fps"] for s in chosen if np.isfinite(s.measures["fps"])]
+    measures["fps"] = float(np.mean(timed)) if timed else float("nan")
+    return TrackerScore(
+        tracker,
+        tuple(chosen),
+        mean([s.success for s in chosen]),
+        mean([s.precision for s in chosen]),
+        mean([s.normalized for s in chosen]),
+        measures,
+    )
