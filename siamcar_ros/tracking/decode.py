@@ -1,0 +1,213 @@
+"""From the network's three maps to a displacement, a size and a score. Pure functions of arrays.
+
+Both decoders lower each cell's foreground probability by a penalty p on change of size and aspect,
+and pick a place with a cosine window H that favours small motion:
+
+``paper`` (Section 3.3): q = argmax (1 - w) cls p + w H (Equation 9); the box is the mean of the
+boxes of the 3 best of q's 8 neighbours, weighted by cls p. Centerness is not used, nor any
+smoothing over time.
+
+``upsampled`` (the authors' code): the score is cls p times the centerness, min-max normalised over
+the map; the windowed score is enlarged bicubically to one value a search pixel and its peak is the
+coarse place; the highest enlarged score without the window, in a region around it as large as the
+box that the map shows there, is the place. The size is the enlarged distances there, blended
+with the last size by lr, p and the enlarged cls. The code's quirks are part of it: enlarging to
+8 (S - 1) + 1 samples with OpenCV's pixel-centre rule stretches the map a little (cell 0 shows at
+sample 3.4), and the blending penalty compares the new size in image pixels with the last one in
+search pixels. Its faults are not: an index past the border, 0/0 on a constant centerness map, a
+jump to the corner where no score in the region is positive.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamcar_ros.tracking.crop import CONTEXT, TEMPLATE_SIZE
+from siamcar_ros.tracking.interface import TrackerParams
+
+Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+
+STRIDE = 8
+# Smallest and largest reach of the accurate search to one side, before it is halved.
+_REACH = (int(0.1 * TEMPLATE_SIZE), int(0.44 * TEMPLATE_SIZE))
+_TINY = 1e-12
+
+
+class Maps(NamedTuple):
+    """A network's outputs for B targets: raw logits and distances in search pixels.
+
+    Attributes:
+        cls: (B, 2, S, S), foreground at index 1.
+        reg: (B, 4, S, S), l, t, r, b.
+        cen: (B, 1, S, S).
+    """
+
+    cls: NDArray[np.float32]
+    reg: NDArray[np.float32]
+    cen: NDArray[np.float32]
+
+
+class Decoded(NamedTuple):
+    """What the maps say of B targets.
+
+    Attributes:
+        shift: (B, 2) from the last centre to the new one, x and y, image pixels.
+        size: (B, 2) new width and height, image pixels.
+        score: (B,) foreground probability, in [0, 1].
+    """
+
+    shift: Array
+    size: Array
+    score: Array
+
+
+class Decoder:
+    """Decodes maps of S x S cells, stride 8, whose middle lies on the search region's middle."""
+
+    def __init__(self, score_size: int) -> None:
+        if score_size < 3:
+            raise ValueError(f"a score map has at least 3x3 cells, not {score_size}")
+        self.score_size = score_size
+        hanning = np.hanning(score_size)
+        self._window = np.outer(hanning, hanning)
+        self._enlarge = bicubic_matrix(score_size, STRIDE * (score_size - 1) + 1)
+
+    def __call__(self, maps: Maps, size: Array, scale: Array, params: TrackerParams) -> Decoded:
+        """Decode B targets at once.
+
+        Args:
+            maps: the network's outputs.
+            size: (B, 2) last width and height of each target, image pixels.
+            scale: (B,) search pixels per image pixel.
+            params: decoder, penalty_k, window_influence, lr.
+        """
+        cls = foreground(maps.cls)
+        search_size = size * scale[:, None]
+        reg = maps.reg.astype(np.float64)
+        penalty = change_penalty(
+            reg[:, 0] + reg[:, 2],
+            reg[:, 1] + reg[:, 3],
+            search_size[:, :, None, None],
+            params.penalty_k,
+        )
+        if params.decoder == "paper":
+            return self._paper(cls, reg, cls * penalty, scale, params.window_influence)
+        score = cls * penalty * normalised(maps.cen[:, 0])
+        row, column = self._place(score, reg, params.window_influence)
+        # The other maps are wanted at that one sample of the enlarged map only.
+        there = np.concatenate((cls[:, None], reg), 1)
+        there = np.einsum("by,bcyx,bx->bc", self._enlarge[row], there, self._enlarge[column])
+        new = np.maximum(there[:, 1:3] + there[:, 3:5], _TINY) / scale[:, None]
+        trust = change_penalty(new[:, 0], new[:, 1], search_size, params.penalty_k)
+        blend = (trust * there[:, 0] * params.lr)[:, None]
+        shift = (np.stack((column, row), 1) - self._enlarge.shape[0] // 2) / scale[:, None]
+        return Decoded(shift, blend * new + (1 - blend) * size, there[:, 0].clip(0.0, 1.0))
+
+    def _paper(
+        self, cls: Array, reg: Array, ranked: Array, scale: Array, influence: float
+    ) -> Decoded:
+        batch, s = len(cls), self.score_size
+        rows = np.arange(batch)
+        windowed = self._windowed(ranked, influence).reshape(batch, -1)
+        row, column = np.divmod(windowed.argmax(1), s)
+        # The 8 neighbours; those beyond the border never rank.
+        step_y, step_x = np.delete(np.indices((3, 3)).reshape(2, 9) - 1, 4, axis=1)
+        y, x = row[:, None] + step_y, column[:, None] + step_x
+        inside = (y >= 0) & (y < s) & (x >= 0) & (x < s)
+        y, x = y.clip(0, s - 1), x.clip(0, s - 1)
+        weight = np.where(inside, ranked[rows[:, None], y, x], -1.0)
+        best = np.argsort(-weight, axis=1, kind="stable")[:, :3]
+        y, x = np.take_along_axis(y, best, 1), np.take_along_axis(x, best, 1)
+        weight = np.take_along_axis(weight, best, 1) + _TINY
+        weight /= weight.sum(1, keepdims=True)
+        left, top, right, bottom = np.moveaxis(reg[rows[:, None], :, y, x], 2, 0)
+        middle = (s - 1) / 2
+        centre_x = STRIDE * (x - middle) + (right - left) / 2
+        centre_y = STRIDE * (y - middle) + (bottom - top) / 2
+        box = np.stack((centre_x, centre_y, left + right, top + bottom))
+        box = (box * weight).sum(2).T / scale[:, None]
+        return Decoded(box[:, :2], box[:, 2:], cls[rows, row, column])
+
+    def _place(self, score: Array, reg: Array, influence: float) -> tuple[Index, Index]:
+        """Row and column on the enlarged map: the coarse peak, then the accurate one near it."""
+        samples = self._enlarge.shape[0]
+        windowed = self._enlarged(self._windowed(score, influence))
+        row, column = np.divmod(windowed.reshape(len(score), -1).argmax(1), samples)
+        cell = np.rint(np.stack((row, column)) * (self.score_size / samples)).astype(int)
+        cell = cell.clip(0, self.score_size - 1)
+        reach = reg[np.arange(len(score)), :, cell[0], cell[1]].clip(*_REACH)
+        room = np.stack((column, row, samples - column, samples - row), 1)
+        left, top, right, bottom = (np.minimum(room, reach) / 2).astype(int).T
+        place = np.arange(samples)
+        rows = (place >= (row - top)[:, None]) & (place <= (row + bottom)[:, None])
+        columns = (place >= (column - left)[:, None]) & (place <= (column + right)[:, None])
+        enlarged = self._enlarged(score)
+        enlarged += np.where(rows, 0.0, -np.inf)[:, :, None]
+        enlarged += np.where(columns, 0.0, -np.inf)[:, None, :]
+        row, column = np.divmod(enlarged.reshape(len(score), -1).argmax(1), samples)
+        return row, column
+
+    def _windowed(self, score: Array, influence: float) -> Array:
+        return score * (1 - influence) + self._window * influence
+
+    def _enlarged(self, score: Array) -> Array:
+        return self._enlarge @ score @ self._enlarge.T
+
+
+def foreground(cls: NDArray[np.float32]) -> Array:
+    """(B, 2, S, S) logits -> (B, S, S) probability of the second class."""
+    difference = cls[:, 1].astype(np.float64) - cls[:, 0]
+    return 0.5 * (1.0 + np.tanh(0.5 * difference))
+
+
+def normalised(cen: NDArray[np.float32]) -> Array:
+    """(B, S, S) stretched to 0..1 over each map; a constant map says nothing and becomes 1."""
+    low = cen.min((1, 2), keepdims=True).astype(np.float64)
+    span = cen.max((1, 2), keepdims=True) - low
+    return np.where(span > 0, (cen - low) / np.where(span > 0, span, 1.0), 1.0)
+
+
+def change_penalty(w: Array, h: Array, last: Array, k: float) -> Array:
+    """exp(-k (r s - 1)), r and s the changes of aspect ratio and of size (SiamRPN).
+
+    Args:
+        w: new widths.
+        h: new heights.
+        last: last width and height along axis 1, broadcast against them.
+        k: strength.
+    """
+    w, h = np.maximum(w, _TINY), np.maximum(h, _TINY)
+    last_w, last_h = last[:, 0], last[:, 1]
+    s = _context_size(w, h) / _context_size(last_w, last_h)
+    r = (last_w * h) / (last_h * w)
+    return np.exp(k * (1.0 - np.maximum(r, 1 / r) * np.maximum(s, 1 / s)))
+
+
+def _context_size(w: Array, h: Array) -> Array:
+    padding = CONTEXT * (w + h)
+    return np.sqrt((w + padding) * (h + padding))
+
+
+def bicubic_matrix(n: int, m: int) -> Array:
+    """(m, n) matrix that enlarges n samples to m as ``cv2.resize`` does with ``INTER_CUBIC``.
+
+    The cubic kernel with a = -0.75, samples in the middle of their pixels, the border repeated.
+    OpenCV reckons the weights in float32; a peak between two samples depends on doing the same.
+    """
+    a = np.float32(-0.75)
+    one = np.float32(1)
+    place = ((np.arange(m) + 0.5) * (n / m) - 0.5).astype(np.float32)
+    first = np.floor(place)
+    x = place - first
+    before = ((a * (x + one) - 5 * a) * (x + one) + 8 * a) * (x + one) - 4 * a
+    left = ((a + 2) * x - (a + 3)) * x * x + one
+    right = ((a + 2) * (one - x) - (a + 3)) * (one - x) * (one - x) + one
+    matrix = np.zeros((m, n))
+    for tap, weight in enumerate((before, left, right, one - before - left - right), start=-1):
+        cell = (first.astype(int) + tap).clip(0, n - 1)
+        np.add.at(matrix, (np.arange(m), cell), weight)
+    return matrix

@@ -1,0 +1,168 @@
+"""What goes into a tracker and what comes out; the part of a network that it uses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Box = tuple[float, float, float, float]
+"""(x, y, w, h) in image pixels, 0-based: covers [x, x + w) and [y, y + h)."""
+
+Image = NDArray[np.uint8]
+"""(H, W, 3) BGR, (H, W, 4) BGRA, (H, W) or (H, W, 1) grey; any strides."""
+
+DECODERS = ("upsampled", "paper")
+
+
+class TargetError(ValueError):
+    """A box or an image cannot be tracked; the message says why. The track stays as it was."""
+
+
+class Network(Protocol):
+    """The part of :class:`siamcar_ros.model.SiamCAR` that a tracker uses.
+
+    A network that does not live on the CPU says so in a ``device`` attribute or by its parameters.
+    Inputs are float32 tensors on that device, valid during the call only. The three maps may be
+    tensors or numpy arrays.
+    """
+
+    score_size: int
+    offset: int
+
+    def template(self, z: Any) -> Any:
+        """The target's features from z (B, 3, 127, 127), BGR 0..255."""
+
+    def __call__(self, x: Any, template: Any) -> tuple[Any, Any, Any]:
+        """From x (B, 3, 255, 255): cls (B, 2, S, S), reg (B, 4, S, S), cen (B, 1, S, S)."""
+
+
+class TrackState(Enum):
+    """How sure a track is of its target."""
+
+    TRACKING = "tracking"
+    UNCERTAIN = "uncertain"
+    LOST = "lost"
+
+
+class TrackResult(NamedTuple):
+    """Where the target is in one frame.
+
+    Attributes:
+        box: (x, y, w, h) in image pixels, 0-based, top-left, floats; may reach past the border.
+        score: in [0, 1], the network's foreground probability at the box's place.
+        state: what the scores up to this frame say of the track.
+    """
+
+    box: Box
+    score: float
+    state: TrackState
+
+
+@dataclass(frozen=True)
+class TrackerParams:
+    """The knobs of a tracker.
+
+    Attributes:
+        decoder: "upsampled" is the authors' code, "paper" is their Equation 9. They differ;
+            :mod:`siamcar_ros.tracking.decode` tells how.
+        penalty_k: how strongly a change of size or aspect ratio lowers a cell's score, >= 0.
+        window_influence: weight in [0, 1] of the cosine window, which favours small motion.
+        lr: share in [0, 1] of a new size that a sure frame takes over. Only "upsampled" smooths.
+        uncertain_below: a score in [0, 1] under which a frame is UNCERTAIN.
+        lost_below: a score in [0, uncertain_below] under which a frame counts towards LOST.
+        lost_after: LOST after so many such frames in a row, >= 1.
+        redetect: look for a LOST target in growing regions around where it was last seen, and
+            take only a box scored at least ``uncertain_below``.
+    """
+
+    decoder: str = "upsampled"
+    penalty_k: float = 0.04
+    window_influence: float = 0.44
+    lr: float = 0.33
+    uncertain_below: float = 0.5
+    lost_below: float = 0.25
+    lost_after: int = 10
+    redetect: bool = False
+
+    def __post_init__(self) -> None:
+        if self.decoder not in DECODERS:
+            raise ValueError(f"decoder is one of {', '.join(DECODERS)}, not {self.decoder!r}")
+        _require_number("penalty_k", self.penalty_k, 0.0, math.inf)
+        _require_number("window_influence", self.window_influence, 0.0, 1.0)
+        _require_number("lr", self.lr, 0.0, 1.0)
+        _require_number("uncertain_below", self.uncertain_below, 0.0, 1.0)
+        _require_number("lost_below", self.lost_below, 0.0, self.uncertain_below)
+        if isinstance(self.lost_after, bool) or not isinstance(self.lost_after, int):
+            raise ValueError(f"lost_after is a whole number of frames, not {self.lost_after!r}")
+        if self.lost_after < 1:
+            raise ValueError(f"lost_after is at least 1, not {self.lost_after}")
+        if not isinstance(self.redetect, bool):
+            raise ValueError(f"redetect is true or false, not {self.redetect!r}")
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The names of all parameters."""
+        return tuple(field.name for field in fields(cls))
+
+
+def _require_number(name: str, value: object, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise ValueError(f"{name} is a number, not {value!r}")
+    if not (low <= value <= high and math.isfinite(value)):
+        limits = f"at least {low}" if high == math.inf else f"in [{low}, {high}]"
+        raise ValueError(f"{name} is {limits}, not {value}")
+
+
+def checked_image(image: object) -> Image:
+    """`image` if a tracker can use it.
+
+    Raises:
+        TargetError: it is no uint8 array of one of the shapes of :data:`Image`, or is empty.
+    """
+    if not isinstance(image, np.ndarray):
+        hint = "; did reading it fail?" if image is None else ""
+        raise TargetError(f"an image is a numpy array, not {type(image).__name__}{hint}")
+    if image.dtype != np.uint8:
+        raise TargetError(f"an image is uint8, not {image.dtype}")
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
+        raise TargetError(
+            f"an image is (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {image.shape}"
+        )
+    if image.size == 0:
+        raise TargetError(f"the image is empty: {image.shape}")
+    return image
+
+
+MAX_BOX_SIDE = 1e6
+
+
+def checked_box(box: Sequence[float] | NDArray[Any], image: Image) -> Box:
+    """`box` as four floats if it is a target in `image`.
+
+    Raises:
+        TargetError: it is not four finite numbers, has no area, or lies wholly outside.
+    """
+    try:
+        values = np.asarray(box, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TargetError(f"a box is four numbers x, y, w, h, not {box!r}") from error
+    if values.shape != (4,):
+        raise TargetError(f"a box is four numbers x, y, w, h, not of shape {values.shape}")
+    x, y, w, h = values.tolist()
+    told = f"box x={x:g} y={y:g} w={w:g} h={h:g}"
+    if not np.isfinite(values).all():
+        raise TargetError(f"{told} is not finite")
+    if w <= 0 or h <= 0:
+        raise TargetError(f"{told} has no area: width and height must be positive")
+    if max(w, h) > MAX_BOX_SIDE:
+        raise TargetError(f"{told} is larger than {MAX_BOX_SIDE:g} pixels")
+    height, width = image.shape[:2]
+    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        raise TargetError(f"{told} lies wholly outside the {width}x{height} image")
+    return x, y, w, h

@@ -1,0 +1,225 @@
+"""Trackers: :class:`SiamCarTracker` of one target, :class:`MultiTracker` of several."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from siamcar_ros.tracking.config import load_config
+from siamcar_ros.tracking.interface import (
+    Image,
+    Network,
+    TargetError,
+    TrackerParams,
+    TrackResult,
+)
+from siamcar_ros.tracking.track import Follower, Track
+
+_Self = TypeVar("_Self", bound="_Tracker")
+
+
+class _Tracker:
+    """What both trackers share: network, parameters, timings, construction from a configuration."""
+
+    def __init__(
+        self, network: Network, params: TrackerParams | None = None, *, max_targets: int = 1
+    ) -> None:
+        self.params = params or TrackerParams()
+        self._follower = Follower(network, max_targets)
+
+    @classmethod
+    def from_config(
+        cls: type[_Self],
+        config: str | Path,
+        weights: str | Path | None = None,
+        device: str = "auto",
+        **overrides: Any,
+    ) -> _Self:
+        """Build the network and the tracker that a configuration names.
+
+        Args:
+            config: a shipped one ("compact", "resnet50", ...) or the path of a YAML file.
+            weights: a file to use in place of the configuration's.
+            device: "auto", "cpu", "cuda" or "cuda:N".
+            overrides: fields of :class:`TrackerParams` to set otherwise.
+
+        Raises:
+            ValueError: an unknown configuration, key or parameter; the message lists the known.
+            FileNotFoundError: a file that is not there.
+        """
+        network, params = load_config(config, weights, device, overrides)
+        return cls(network, params)
+
+    @property
+    def network(self) -> Network:
+        """The network; other trackers may use it, too."""
+        return self._follower.network
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds that the last update spent in "crop", "network" and "decode".
+
+        "crop" ends with the input uploaded or on its way, "network" with the maps on the host.
+        """
+        return dict(self._follower.timings)
+
+
+class SiamCarTracker(_Tracker):
+    """Follows one target.
+
+    Example:
+        >>> tracker = SiamCarTracker.from_config("compact")
+        >>> tracker.init(first_image, (412, 230, 60, 80))
+        >>> box = tracker.update(next_image).box
+
+    Attributes:
+        params: a :class:`TrackerParams`; another one may be set between two frames.
+    """
+
+    _track: Track | None = None
+
+    def __init__(self, network: Network, params: TrackerParams | None = None) -> None:
+        super().__init__(network, params)
+
+    def init(self, image: Image, box: Sequence[float] | NDArray[Any]) -> None:
+        """Start on a target; the one followed before is forgotten.
+
+        Args:
+            image: uint8, (H, W, 3) BGR, (H, W, 4) BGRA, (H, W) or (H, W, 1) grey; any strides.
+            box: (x, y, w, h), image pixels, 0-based, top-left; may reach past the border.
+
+        Raises:
+            TargetError: the image or the box is not one to track; what was tracked still is.
+        """
+        self._track = self._follower.start(image, box)
+
+    def update(self, image: Image) -> TrackResult:
+        """Find the target in the next frame, given as in :meth:`init`.
+
+        Raises:
+            TargetError: no target was given, or the image is not one to track.
+            RuntimeError: the network gave maps that are not finite or have the wrong shape.
+                After either, the track is as it was before the call.
+        """
+        if self._track is None:
+            raise TargetError("there is no target to follow: call init(image, box) first")
+        (self._track,) = self._follower.advance(
+            image, (self._track,), self._track.template, self.params
+        )
+        return self._track.result
+
+    def stop(self) -> None:
+        """Forget the target."""
+        self._track = None
+
+    @property
+    def active(self) -> bool:
+        """Whether there is a target to follow."""
+        return self._track is not None
+
+    @property
+    def result(self) -> TrackResult:
+        """The last frame's result, after :meth:`init` the given box.
+
+        Raises:
+            TargetError: there is no target.
+        """
+        if self._track is None:
+            raise TargetError("there is no target to follow: call init(image, box) first")
+        return self._track.result
+
+
+class MultiTracker(_Tracker):
+    """Follows several targets in the same frames, with one call of the network for all of them.
+
+    Each target is followed as a :class:`SiamCarTracker` would, whatever the others do.
+    """
+
+    def __init__(
+        self, network: Network, params: TrackerParams | None = None, max_targets: int = 8
+    ) -> None:
+        if max_targets < 1:
+            raise ValueError(f"max_targets is at least 1, not {max_targets}")
+        super().__init__(network, params, max_targets=max_targets)
+        self.max_targets = max_targets
+        self._tracks: dict[Hashable, Track] = {}
+        self._templates: Any = None
+
+    def add(self, image: Image, box: Sequence[float] | NDArray[Any], id: Hashable) -> None:
+        """Start on another target; one of the same `id` is replaced.
+
+        Args:
+            image: as for :meth:`SiamCarTracker.init`.
+            box: as for :meth:`SiamCarTracker.init`.
+            id: any hashable name for the target.
+
+        Raises:
+            TargetError: the image or the box is not one to track, or there are `max_targets`
+                targets already. The other targets are untouched.
+        """
+        if id not in self._tracks and len(self._tracks) >= self.max_targets:
+            raise TargetError(
+                f"{self.max_targets} targets are followed already: remove one, or raise max_targets"
+            )
+        self._tracks[id] = self._follower.start(image, box)
+        self._templates = None
+
+    def remove(self, id: Hashable) -> None:
+        """Forget one target.
+
+        Raises:
+            TargetError: no target has that id.
+        """
+        if id not in self._tracks:
+            known = ", ".join(map(repr, self._tracks)) or "none"
+            raise TargetError(f"no target has the id {id!r}; there are: {known}")
+        del self._tracks[id]
+        self._templates = None
+
+    def update(self, image: Image) -> dict[Hashable, TrackResult]:
+        """Find all targets in the next frame; empty when there is none.
+
+        Raises:
+            TargetError, RuntimeError: as :meth:`SiamCarTracker.update`; all tracks are as before.
+        """
+        if not self._tracks:
+            return {}
+        tracks = tuple(self._tracks.values())
+        if self._templates is None:
+            self._templates = _joined([track.template for track in tracks])
+        advanced = self._follower.advance(image, tracks, self._templates, self.params)
+        self._tracks = dict(zip(self._tracks, advanced, strict=True))
+        return {id: track.result for id, track in self._tracks.items()}
+
+    def stop(self) -> None:
+        """Forget all targets."""
+        self._tracks = {}
+        self._templates = None
+
+    @property
+    def ids(self) -> tuple[Hashable, ...]:
+        """The targets, in the order in which they were added."""
+        return tuple(self._tracks)
+
+    @property
+    def active(self) -> bool:
+        """Whether there is any target to follow."""
+        return bool(self._tracks)
+
+    def __len__(self) -> int:
+        return len(self._tracks)
+
+
+def _joined(templates: Sequence[Any]) -> Any:
+    """Templates of single targets, level by level, as one batch."""
+    if len(templates) == 1:
+        return templates[0]
+    return tuple(
+        torch.cat(levels) if isinstance(levels[0], torch.Tensor) else np.concatenate(levels)
+        for levels in zip(*templates, strict=True)
+    )
