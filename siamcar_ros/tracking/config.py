@@ -37,23 +37,28 @@ class NetworkConfig:
     params: TrackerParams
 
 
-def read_config(config: str | Path, overrides: Mapping[str, Any] | None = None) -> NetworkConfig:
+def read_config(
+    config: str | Path,
+    weights: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> NetworkConfig:
     """Read a configuration.
 
     Args:
         config: the name of a shipped one ("compact") or the path of a YAML file.
+        weights: a file to use in place of the configuration's.
         overrides: fields of :class:`TrackerParams` that count more than the file's.
 
     Raises:
         ValueError: an unknown name, key or parameter, or a value that is refused.
-        FileNotFoundError: no such file.
+        FileNotFoundError: no such file, or its weights are not there.
     """
     import yaml
 
     path = _config_path(config)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no keys; it needs {', '.join(_KEYS)}")
@@ -66,10 +71,9 @@ def read_config(config: str | Path, overrides: Mapping[str, Any] | None = None) 
     _refuse_unknown(tracker, TrackerParams.names(), f"{path}: tracker parameter")
     overrides = overrides or {}
     _refuse_unknown(overrides, TrackerParams.names(), "tracker parameter")
-    weights = content.get("weights")
     return NetworkConfig(
         network=content["network"],
-        weights=None if weights is None else _weights_path(weights, path),
+        weights=_weights_path(weights, content.get("weights"), path),
         params=TrackerParams(**{**tracker, **overrides}),
     )
 
@@ -84,7 +88,7 @@ def load_config(
 
     Args:
         config: as for :func:`read_config`.
-        weights: a file to use in place of the configuration's.
+        weights: as for :func:`read_config`.
         device: "auto", "cpu", "cuda" or "cuda:N".
         overrides: as for :func:`read_config`.
 
@@ -94,16 +98,13 @@ def load_config(
     """
     from siamcar_ros.model import build_model, fold_batchnorm, load_weights
 
-    read = read_config(config, overrides)
-    path = Path(weights) if weights is not None else read.weights
-    if path is None:
+    read = read_config(config, weights, overrides)
+    if read.weights is None:
         raise ValueError(
             f"no weights ship for {read.network}: name a file (weights=..., --weights FILE)"
         )
-    if not path.is_file():
-        raise FileNotFoundError(f"the weights file {path} does not exist")
     model = build_model(read.network)
-    load_weights(model, path)
+    load_weights(model, read.weights)
     model = fold_batchnorm(model)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -127,16 +128,22 @@ def _config_path(config: str | Path) -> Path:
     return shipped
 
 
-def _weights_path(weights: object, config: Path) -> Path:
-    """A path in a configuration: absolute, beside the file, or of a file that ships."""
-    if not isinstance(weights, str):
-        raise ValueError(f"{config}: 'weights' is the path of a file or null, not {weights!r}")
-    beside = config.parent / weights  # an absolute path replaces the parent
-    if beside.is_file() or Path(weights).is_absolute():
+def _weights_path(asked: str | Path | None, named: object, config: Path) -> Path | None:
+    """The file asked for or, without one, the file that a configuration names."""
+    if asked is not None:
+        if not Path(asked).is_file():
+            raise FileNotFoundError(f"the weights file {asked} does not exist")
+        return Path(asked)
+    if named is None:
+        return None
+    if not isinstance(named, str):
+        raise ValueError(f"{config}: 'weights' is the path of a file or null, not {named!r}")
+    beside = config.parent / named  # an absolute path replaces the parent
+    if beside.is_file():
         return beside
     try:
-        return resource_path(weights)
-    except FileNotFoundError as error:
+        return resource_path(named)
+    except (FileNotFoundError, ValueError) as error:
         raise FileNotFoundError(f"{config} names weights that are not there: {error}") from error
 
 
