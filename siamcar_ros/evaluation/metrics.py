@@ -15,8 +15,6 @@ Floats = NDArray[np.float64]
 
 #: Overlap thresholds of OTB, LaSOT, UAV123 and TrackingNet: 0, 0.05 ... 1.
 OVERLAP_THRESHOLDS: Floats = np.linspace(0, 1, 21)
-#: Overlap thresholds of GOT-10k: 0, 0.01 ... 1.
-FINE_OVERLAP_THRESHOLDS: Floats = np.linspace(0, 1, 101)
 #: Centre-error thresholds in pixels: 0 ... 50; benchmarks quote the value at 20.
 PIXEL_THRESHOLDS: Floats = np.arange(51, dtype=np.float64)
 #: Thresholds of the centre error in units of the target's size: 0, 0.01 ... 0.5.
@@ -39,7 +37,7 @@ def iou(boxes: ArrayLike, truth: ArrayLike, *, bound: tuple[float, float] | None
         ValueError: the arrays differ in shape or are not (N, 4).
     """
     predicted, true = _pair(boxes, truth)
-    absent, broken = _unfinished(true), _unfinished(predicted)
+    absent, broken = not_finite(true), not_finite(predicted)
     p1, p2 = _corners(np.where(broken[:, None], 0.0, predicted), bound)
     t1, t2 = _corners(np.where(absent[:, None], 0.0, true), bound)
     shared = np.prod(np.clip(np.minimum(p2, t2) - np.maximum(p1, t1), 0, None), axis=1)
@@ -70,9 +68,15 @@ def center_error(boxes: ArrayLike, truth: ArrayLike, *, normalized: bool = False
         with np.errstate(divide="ignore", invalid="ignore"):
             offset = offset / true[:, 2:]
     distance = np.hypot(offset[:, 0], offset[:, 1])
-    distance[_unfinished(predicted)] = np.inf
-    distance[_unfinished(true)] = np.nan
+    distance[not_finite(predicted)] = np.inf
+    distance[not_finite(true)] = np.nan
     return distance
+
+
+def not_finite(boxes: Floats) -> NDArray[np.bool_]:
+    """Which rows, (N,) bool, have a value that is not finite."""
+    finite: NDArray[np.bool_] = np.isfinite(boxes)
+    return ~np.all(finite, axis=1)
 
 
 def success_curve(overlaps: ArrayLike, thresholds: ArrayLike = OVERLAP_THRESHOLDS) -> Floats:
@@ -115,12 +119,6 @@ def _pair(boxes: ArrayLike, truth: ArrayLike) -> tuple[Floats, Floats]:
             f"expected two (N, 4) arrays of boxes, got shapes {predicted.shape} and {true.shape}"
         )
     return predicted, true
-
-
-def _unfinished(boxes: Floats) -> NDArray[np.bool_]:
-    """The rows, (N,), with a value that is not finite."""
-    finite: NDArray[np.bool_] = np.isfinite(boxes)
-    return ~np.all(finite, axis=1)
 
 
 def _corners(boxes: Floats, bound: tuple[float, float] | None) -> tuple[Floats, Floats]:

@@ -40,7 +40,7 @@ class Protocol:
             and a prediction without a size repeats the one before (the MATLAB toolkits).
         clipped: cut both boxes to the image.
         pooled: average over all frames together rather than over sequences.
-        thresholds: overlap thresholds of the success curve.
+        steps: steps between the overlap thresholds 0 ... 1 of the success curve.
         normalized_at: where the normalised precision is read; the mean of its curve when None.
     """
 
@@ -50,8 +50,13 @@ class Protocol:
     positive: bool = False
     clipped: bool = False
     pooled: bool = False
-    thresholds: Floats = metrics.OVERLAP_THRESHOLDS
+    steps: int = 20
     normalized_at: float | None = 0.2
+
+    @property
+    def thresholds(self) -> Floats:
+        """Overlap thresholds of the success curve, (steps + 1,)."""
+        return np.linspace(0, 1, self.steps + 1)
 
 
 #: Names of the measures, as tables and plots show them.
@@ -71,7 +76,7 @@ GOT10K = Protocol(
     first_frame=False,
     clipped=True,
     pooled=True,
-    thresholds=metrics.FINE_OVERLAP_THRESHOLDS,
+    steps=100,
 )
 OTB = Protocol(("success", "precision", "sr50"), Absent.OTB, positive=True)
 LASOT = Protocol(("success", "precision", "normalized"), Absent.MISSED, positive=True)
@@ -158,7 +163,7 @@ def _score_frames(sequence: Sequence, run: Run, protocol: Protocol) -> _Frames:
     boxes[0] = truth[0]
     if not protocol.first_frame:
         counted[0] = False
-    absent = np.isnan(truth).any(axis=1)
+    absent = metrics.not_finite(truth)
     if protocol.positive:
         boxes = _repeat_invalid(boxes, absent)
     overlap = metrics.iou(boxes, truth, bound=sequence.size if protocol.clipped else None)
@@ -168,7 +173,7 @@ def _score_frames(sequence: Sequence, run: Run, protocol: Protocol) -> _Frames:
         counted &= ~absent
     if protocol.absent is Absent.MISSED:
         overlap[absent], error[absent], normalized[absent] = -1, np.inf, np.inf
-    half = absent if protocol.absent is Absent.OTB else np.zeros(len(absent), bool)
+    half = absent & (protocol.absent is Absent.OTB)
     if protocol.positive:
         half = half | (~absent & (truth <= 0).any(axis=1))
     overlap[half], error[half], normalized[half] = -1, -1, -1
@@ -177,7 +182,7 @@ def _score_frames(sequence: Sequence, run: Run, protocol: Protocol) -> _Frames:
 
 def _repeat_invalid(boxes: Floats, absent: NDArray[np.bool_]) -> Floats:
     """Give a prediction without a size, where the target is there, the box of the frame before."""
-    invalid = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)
+    invalid = metrics.not_finite(boxes) | (boxes[:, 2:] <= 0).any(axis=1)
     for i in np.flatnonzero(invalid & ~absent):
         boxes[i] = boxes[i - 1]
     return boxes
