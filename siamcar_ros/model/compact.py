@@ -14,10 +14,13 @@ INPUT_SCALE = 1 / 64
 """Pixels are brought to unit order, so that the first layer's weights are of the others' order."""
 
 
-def conv_bn(inputs: int, outputs: int, kernel: int = 3, **keywords: int) -> nn.Sequential:
+def conv_bn(
+    inputs: int, outputs: int, kernel: int = 3, stride: int = 1, padding: int = 0, dilation: int = 1
+) -> nn.Sequential:
     """A convolution without bias and its batch normalisation."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, bias=False, **keywords), nn.BatchNorm2d(outputs)
+        nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False),
+        nn.BatchNorm2d(outputs),
     )
 
 
@@ -32,6 +35,7 @@ class ResidualBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H, W)."""
         out = self.second(self.relu(self.first(x)))
         return self.relu(out + self.shortcut(x))
 

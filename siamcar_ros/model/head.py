@@ -22,6 +22,7 @@ class AdjustLayer(nn.Module):
         )
 
     def forward(self, x: Tensor, crop: bool) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H, W), or (B, outputs, 7, 7) where ``crop``."""
         x = self.downsample(x)
         if crop:
             first = (x.shape[-1] - TEMPLATE_CELLS) // 2
@@ -39,6 +40,7 @@ class Neck(nn.Module):
             self.add_module(f"downsample{index + 2}", AdjustLayer(inputs, channels))
 
     def forward(self, features: Sequence[Tensor], crop: bool) -> tuple[Tensor, ...]:
+        """All levels through their layers; ``crop`` for a template's."""
         return tuple(layer(x, crop) for layer, x in zip(self.children(), features, strict=True))
 
 
@@ -65,18 +67,22 @@ class CarHead(nn.Module):
                     nn.init.normal_(module.weight, std=0.01)
                 else:
                     nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                _fill_bias(module, 0)
         if norm == "group":
-            nn.init.constant_(self.cls_logits.bias, -math.log((1 - 0.01) / 0.01))
+            _fill_bias(self.cls_logits, -math.log((1 - 0.01) / 0.01))
         else:
-            nn.init.constant_(self.bbox_pred.bias, math.log(32))
+            _fill_bias(self.bbox_pred, math.log(32))
 
     def forward(self, response: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, channels, S, S) to cls (B, 2, S, S), reg (B, 4, S, S) in pixels, cen (B, 1, S, S)."""
         shared = self.cls_tower(response)
         distances = torch.exp(self.bbox_pred(self.bbox_tower(response)))
         return self.cls_logits(shared), distances, self.centerness(shared)
+
+
+def _fill_bias(convolution: nn.Conv2d, value: float) -> None:
+    if convolution.bias is not None:
+        nn.init.constant_(convolution.bias, value)
 
 
 def _tower(channels: int, depth: int, norm: str) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""ResNet-50 and ResNet-34 with stride 8: the modified backbones of SiamRPN++ (Li et al., CVPR 2019).
+"""ResNet-50 and ResNet-34 with stride 8, as modified for SiamRPN++ (Li et al., CVPR 2019).
 
 They differ from the classification networks in that conv1 and the stride of layer2 carry no
 padding (so that a feature's centre is a pixel's centre for odd inputs), layer3 and layer4 keep
@@ -29,6 +29,7 @@ class BasicBlock(nn.Module):
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, planes, H', W')."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
         return self.relu(self.bn2(self.conv2(x)) + shortcut)
@@ -54,6 +55,7 @@ class Bottleneck(nn.Module):
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, 4*planes, H', W')."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
@@ -92,10 +94,12 @@ class ResNet(nn.Module):
 
 
 def resnet50() -> ResNet:
+    """Levels of 512, 1024 and 2048 channels."""
     return ResNet(Bottleneck, (3, 4, 6, 3))
 
 
 def resnet34() -> ResNet:
+    """Levels of 128, 256 and 512 channels."""
     return ResNet(BasicBlock, (3, 4, 6, 3))
 
 

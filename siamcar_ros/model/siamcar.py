@@ -172,7 +172,7 @@ def fold_batchnorm(model: SiamCAR) -> SiamCAR:
     """
     folded = copy.deepcopy(model).eval()
     if isinstance(folded.backbone, CompactBackbone):
-        first = folded.backbone.stem[0][0]
+        first = next(m for m in folded.backbone.stem.modules() if isinstance(m, nn.Conv2d))
         first.weight.data.mul_(folded.backbone.scale)
         folded.backbone.scale = 1.0
     for module in list(folded.modules()):
