@@ -41,25 +41,26 @@ def mean_colour(image: Image) -> tuple[float, float, float]:
 def crop_square(
     image: Image,
     centre: tuple[float, float],
-    side: float,
+    step: float,
+    anchor: float,
     padding: tuple[float, float, float],
     out: NDArray[np.uint8],
 ) -> None:
-    """Fill `out` with the square of `side` image pixels around `centre`.
+    """Fill `out` with a square of the frame, bilinearly sampled.
 
     Args:
         image: the frame; only the part under the square is read, and it is copied only where its
             strides are not OpenCV's (a channel view such as ``image[..., ::-1]``).
-        centre: (x, y), image pixels.
-        side: of the square, image pixels, above 0.
+        centre: (x, y), image pixels: what the sample of index `anchor` in both directions shows.
+        step: image pixels from one sample to the next, above 0.
+        anchor: index, whole or not, in `out`.
         padding: BGR of what lies beyond the frame.
         out: (n, n, 3) uint8, contiguous, BGR.
     """
     n = out.shape[0]
-    step = side / n
-    # Index of the source sample under output index 0. The middles of square and output coincide.
-    left = centre[0] - 0.5 - step * (n - 1) / 2
-    top = centre[1] - 0.5 - step * (n - 1) / 2
+    # In OpenCV's coordinates a pixel's middle is a whole number.
+    left = centre[0] - 0.5 - step * anchor
+    top = centre[1] - 0.5 - step * anchor
     height, width = image.shape[:2]
     x0, x1 = _samples(left, step, n, width)
     y0, y1 = _samples(top, step, n, height)

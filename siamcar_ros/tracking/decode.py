@@ -66,7 +66,7 @@ class Decoded(NamedTuple):
 
 
 class Decoder:
-    """Decodes maps of S x S cells, stride 8, whose middle lies on the search region's middle."""
+    """Decodes maps of S x S cells, stride 8, whose middle cell lies on the last centre."""
 
     def __init__(self, score_size: int) -> None:
         if score_size < 3:

@@ -24,7 +24,7 @@ from siamcar_ros.tracking.crop import (
     template_side,
     to_planes,
 )
-from siamcar_ros.tracking.decode import Decoded, Decoder, Maps
+from siamcar_ros.tracking.decode import STRIDE, Decoded, Decoder, Maps
 from siamcar_ros.tracking.interface import (
     Image,
     Network,
@@ -70,12 +70,12 @@ class Track:
         """Whether the next frame looks for the target rather than follows it."""
         return params.redetect and self.state is TrackState.LOST
 
-    def search_side(self, params: TrackerParams) -> float:
-        """Side of the square to search in the next frame, image pixels."""
-        side = template_side(*self.size) * SEARCH_SIZE / TEMPLATE_SIZE
+    def search_step(self, params: TrackerParams) -> float:
+        """Image pixels per pixel of the next frame's search region."""
+        step = template_side(*self.size) / TEMPLATE_SIZE
         if self.seeking(params):
-            side *= _SEARCH_FACTORS[self.low_frames % len(_SEARCH_FACTORS)]
-        return side
+            step *= _SEARCH_FACTORS[self.low_frames % len(_SEARCH_FACTORS)]
+        return step
 
     def moved(
         self,
@@ -125,6 +125,9 @@ class Follower:
         self.timings = dict.fromkeys(("crop", "network", "decode"), 0.0)
         self._decoder = Decoder(network.score_size)
         self._device = _device_of(network)
+        # The decoder reads a peak on the middle cell as no motion, so the last centre belongs on
+        # that cell's search pixel: 128 of 0..254 for the ResNets, one past the middle.
+        self._anchor = network.offset + STRIDE * (network.score_size - 1) / 2
         shape = (max_targets, SEARCH_SIZE, SEARCH_SIZE, 3)
         self._crops = torch.empty(
             shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda"
@@ -142,7 +145,8 @@ class Follower:
         padding = mean_colour(image)
         centre = (x + w / 2, y + h / 2)
         crop = np.empty((1, TEMPLATE_SIZE, TEMPLATE_SIZE, 3), np.uint8)
-        crop_square(image, centre, template_side(w, h), padding, crop[0])
+        step = template_side(w, h) / TEMPLATE_SIZE
+        crop_square(image, centre, step, (TEMPLATE_SIZE - 1) / 2, padding, crop[0])
         planes = np.empty((1, 3, TEMPLATE_SIZE, TEMPLATE_SIZE), np.float32)
         with torch.inference_mode():
             template = self.network.template(self._uploaded(crop, planes))
@@ -167,16 +171,16 @@ class Follower:
         image = checked_image(image)
         n = len(tracks)
         crops = self._crops[:n]
-        sides = [track.search_side(params) for track in tracks]
-        for track, side, crop in zip(tracks, sides, crops, strict=True):
-            crop_square(image, track.centre, side, track.padding, crop)
+        steps = [track.search_step(params) for track in tracks]
+        for track, step, crop in zip(tracks, steps, crops, strict=True):
+            crop_square(image, track.centre, step, self._anchor, track.padding, crop)
         with torch.inference_mode():
             x = self._uploaded(crops, self._planes[:n])
             cropped = perf_counter()
             maps = _on_host(self.network(x, template), n, self._decoder.score_size)
         answered = perf_counter()
         size = np.array([track.size for track in tracks])
-        decoded = self._decoder(maps, size, SEARCH_SIZE / np.array(sides), params)
+        decoded = self._decoder(maps, size, 1 / np.array(steps), params)
         if not all(np.isfinite(part).all() for part in decoded):
             raise RuntimeError("the network's maps are not finite: check its weights and precision")
         frame_size = (image.shape[1], image.shape[0])
