@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -147,16 +147,17 @@ class MultiTracker(_Tracker):
             raise ValueError(f"max_targets is at least 1, not {max_targets}")
         super().__init__(network, params, max_targets=max_targets)
         self.max_targets = max_targets
-        self._tracks: dict[Hashable, Track] = {}
-        self._templates: Any = None
+        self._tracks: dict[str, Track] = {}
+        # The ids of the last call and their templates in one batch, which seldom changes.
+        self._batch: tuple[tuple[str, ...], Any] = (), None
 
-    def add(self, image: Image, box: Sequence[float] | NDArray[Any], id: Hashable) -> None:
+    def add(self, image: Image, box: Sequence[float] | NDArray[Any], id: str) -> None:
         """Start on another target; one of the same `id` is replaced.
 
         Args:
             image: as for :meth:`SiamCarTracker.init`.
             box: as for :meth:`SiamCarTracker.init`.
-            id: any hashable name for the target.
+            id: a name for the target.
 
         Raises:
             TargetError: the image or the box is not one to track, or there are `max_targets`
@@ -167,42 +168,49 @@ class MultiTracker(_Tracker):
                 f"{self.max_targets} targets are followed already: remove one, or raise max_targets"
             )
         self._tracks[id] = self._follower.start(image, box)
-        self._templates = None
+        self._batch = (), None
 
-    def remove(self, id: Hashable) -> None:
+    def remove(self, id: str) -> None:
         """Forget one target.
 
         Raises:
             TargetError: no target has that id.
         """
-        if id not in self._tracks:
-            known = ", ".join(map(repr, self._tracks)) or "none"
-            raise TargetError(f"no target has the id {id!r}; there are: {known}")
+        self._track(id)
         del self._tracks[id]
-        self._templates = None
+        self._batch = (), None
 
-    def update(self, image: Image) -> dict[Hashable, TrackResult]:
-        """Find all targets in the next frame; empty when there is none.
+    def update(self, image: Image, ids: Iterable[str] | None = None) -> dict[str, TrackResult]:
+        """Find the targets in the next frame.
+
+        Args:
+            image: as for :meth:`SiamCarTracker.init`.
+            ids: the targets to look for, all by default; the others stay as they are.
+
+        Returns:
+            the results by id; empty when there is no target to look for.
 
         Raises:
-            TargetError, RuntimeError: as :meth:`SiamCarTracker.update`; all tracks are as before.
+            TargetError, RuntimeError: as :meth:`SiamCarTracker.update`, or an id is not known;
+                all tracks are as they were.
         """
-        if not self._tracks:
+        wanted = tuple(self._tracks) if ids is None else tuple(dict.fromkeys(ids))
+        tracks = [self._track(id) for id in wanted]
+        if not tracks:
             return {}
-        tracks = tuple(self._tracks.values())
-        if self._templates is None:
-            self._templates = _joined([track.template for track in tracks])
-        advanced = self._follower.advance(image, tracks, self._templates, self.params)
-        self._tracks = dict(zip(self._tracks, advanced, strict=True))
-        return {id: track.result for id, track in self._tracks.items()}
+        if wanted != self._batch[0]:
+            self._batch = wanted, _joined([track.template for track in tracks])
+        advanced = self._follower.advance(image, tracks, self._batch[1], self.params)
+        self._tracks.update(zip(wanted, advanced, strict=True))
+        return {id: track.result for id, track in zip(wanted, advanced, strict=True)}
 
     def stop(self) -> None:
         """Forget all targets."""
         self._tracks = {}
-        self._templates = None
+        self._batch = (), None
 
     @property
-    def ids(self) -> tuple[Hashable, ...]:
+    def ids(self) -> tuple[str, ...]:
         """The targets, in the order in which they were added."""
         return tuple(self._tracks)
 
@@ -213,6 +221,12 @@ class MultiTracker(_Tracker):
 
     def __len__(self) -> int:
         return len(self._tracks)
+
+    def _track(self, id: str) -> Track:
+        if id not in self._tracks:
+            known = ", ".join(map(repr, self._tracks)) or "none"
+            raise TargetError(f"no target has the id {id!r}; there are: {known}")
+        return self._tracks[id]
 
 
 def _joined(templates: Sequence[Any]) -> Any:
