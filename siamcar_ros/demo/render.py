@@ -38,6 +38,8 @@ from siamcar_ros.demo.scene import (
     paste,
 )
 
+Box = tuple[float, float, float, float]
+
 RATE = 30.0  # frames a second
 SHUTTER = 0.5  # share of the frame's time for which the shutter is open
 
@@ -78,8 +80,15 @@ class RenderedFrame:
     """
 
     image: Image
-    box: tuple[float, float, float, float]
+    box: Box
     visible: float
+
+
+def _bounds(camera: Camera, outline: Points) -> Box:
+    """x, y, w, h on the screen of world points (N, 3)."""
+    points, _ = camera.project(outline)
+    (x1, y1), (x2, y2) = points.min(0), points.max(0)
+    return float(x1), float(y1), float(x2 - x1), float(y2 - y1)
 
 
 def _smooth_way(corners: Points, samples: int) -> Points:
@@ -312,11 +321,14 @@ class Clip:
             elif whole:
                 visible[rows, columns] *= 1 - alpha / np.float32(255)
 
-        points, _ = camera.project(outline)
-        (x1, y1), (x2, y2) = points.min(0), points.max(0)
-        box = (float(x1), float(y1), float(x2 - x1), float(y2 - y1))
         shown = float(visible.sum()) / whole if whole else 0.0
-        return RenderedFrame(self._expose(image, index, share), box, shown)
+        return RenderedFrame(self._expose(image, index, share), _bounds(camera, outline), shown)
+
+    def box(self, index: int) -> Box:
+        """The box of frame `index` alone, without drawing it."""
+        share = index / (self.frames - 1)
+        _, outline = self._target.place(*self._at(share))
+        return _bounds(self._camera(share), outline)
 
     def _expose(self, image: Image, index: int, share: float) -> Image:
         """The light of the moment and the sensor's noise."""

@@ -1,0 +1,212 @@
+"""A node that publishes the frames of a video, a sequence folder, a camera or the rendered clip.
+
+    ros2 run siamcar_ros frame_source --ros-args -p source:=film.mp4 -r image:=/camera/image_raw
+
+Publishes `image` (and, or, `image/compressed`), `camera_info`, and `ground_truth`
+(vision_msgs/Detection2D) where the target's box is known; all carry the same header. It ends with
+the source, unless `loop` is set.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import rclpy
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
+
+from siamcar_ros.demo.scene import Image as Pixels
+from siamcar_ros.demo.sources import Source, SourceError, open_source
+
+_TRANSPORTS = ("raw", "compressed", "both")
+_RELIABILITIES = {
+    "reliable": ReliabilityPolicy.RELIABLE,
+    "best_effort": ReliabilityPolicy.BEST_EFFORT,
+}
+# Seconds between a subscriber's first sight and the first frame: it, too, has to find us.
+_SETTLE = 0.5
+
+
+class FrameSource(Node):
+    """Publishes one source's frames at a rate; `ended` when there are no more."""
+
+    def __init__(self) -> None:
+        super().__init__("frame_source")
+        name = self._parameter(
+            "source", "clip", "Video file, sequence folder, camera number or device, or clip[:SEED]"
+        )
+        rate = self._parameter("rate", 0.0, "Frames a second; 0 takes the source's own.", 1000.0)
+        self._loop = self._parameter("loop", False, "Start again at the end.")
+        transport = self._parameter("image_transport", "raw", "raw, compressed or both.")
+        reliability = self._parameter("qos_reliability", "reliable", "reliable or best_effort.")
+        self._frame_id = self._parameter("frame_id", "camera", "frame_id of the headers.")
+        self._waiting = self._parameter(
+            "wait_for_subscriber", False, "Publish nothing until someone subscribes to the image."
+        )
+        focal = self._parameter(
+            "focal", 0.0, "Focal length in pixels for camera_info; 0 is the source's own.", 1e6
+        )
+        self._quality = self._parameter("jpeg_quality", 90, "Of compressed images, 1 to 100.")
+        log = self._parameter("frame_log", "", "CSV file to write at the end: index, stamp in ns.")
+        if transport not in _TRANSPORTS:
+            raise SourceError(f"image_transport is one of {', '.join(_TRANSPORTS)}: {transport!r}")
+        if reliability not in _RELIABILITIES:
+            raise SourceError(
+                f"qos_reliability is one of {', '.join(_RELIABILITIES)}: {reliability!r}"
+            )
+
+        self.source: Source = open_source(name)
+        self._focal = focal or self.source.focal or 0.0
+        self._log_path = Path(log) if log else None
+        self._log: list[str] = []
+        qos = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST,
+            depth=5,
+            reliability=_RELIABILITIES[reliability],
+            durability=DurabilityPolicy.VOLATILE,
+        )
+        self._raw = self._compressed = None
+        if transport != "compressed":
+            self._raw = self.create_publisher(Image, "image", qos)
+        if transport != "raw":
+            self._compressed = self.create_publisher(CompressedImage, "image/compressed", qos)
+        self._info = self.create_publisher(CameraInfo, "camera_info", 50)
+        self._truth = None
+        if self.source.boxes is not None:
+            self._truth = self.create_publisher(Detection2D, "ground_truth", 50)
+
+        self.ended = False
+        self._count = 0
+        self._images: Iterator[Pixels] = self.source.images()
+        self._next: Pixels | None = next(self._images, None)
+        if self._next is None:
+            raise SourceError(f"{self.source.name} has no frames")
+        self._settled_at = 0.0
+        self.rate = rate or self.source.rate
+        self.create_timer(1 / self.rate, self._tick)
+        height, width = self._next.shape[:2]
+        self.get_logger().info(
+            f"{self.source.name}: {self.source.length or 'unknown number of'} frames, "
+            f"{width}x{height} at {self.rate:g} Hz on {self.resolve_topic_name('image')}"
+        )
+
+    def _parameter(self, name: str, default: Any, text: str, most: float | None = None) -> Any:
+        described = ParameterDescriptor(description=text, read_only=True)
+        if most is not None:
+            limits = FloatingPointRange(from_value=0.0, to_value=most)
+            described.floating_point_range = [limits]
+        return self.declare_parameter(name, default, described).value
+
+    def _subscribed(self) -> bool:
+        """Whether someone has listened to the image for a moment."""
+        publishers = [each for each in (self._raw, self._compressed) if each is not None]
+        if not any(each.get_subscription_count() for each in publishers):
+            self._settled_at = 0.0
+            return False
+        self._settled_at = self._settled_at or time.monotonic() + _SETTLE
+        return time.monotonic() >= self._settled_at
+
+    def _tick(self) -> None:
+        if self.ended:
+            return
+        if self._waiting:
+            if not self._subscribed():
+                return
+            self._waiting = False
+        image = self._next
+        if image is None:
+            if not self._loop:
+                self.get_logger().info(f"{self._count} frames published: the source has ended")
+                self.ended = True
+                return
+            self._images = self.source.images()
+            image = next(self._images)
+        self._publish(image)
+        # the next frame is read now, so that it goes out without delay when its time comes
+        self._next = next(self._images, None)
+
+    def _publish(self, image: Pixels) -> None:
+        header = Header(frame_id=self._frame_id)
+        height, width = image.shape[:2]
+        raw = packed = None
+        if self._raw is not None:
+            raw = Image(header=header, height=height, width=width, encoding="bgr8", step=3 * width)
+            raw.data.frombytes(np.ascontiguousarray(image).data.cast("B"))
+        if self._compressed is not None:
+            quality = [cv2.IMWRITE_JPEG_QUALITY, self._quality]
+            packed = CompressedImage(header=header, format="bgr8; jpeg compressed bgr8")
+            packed.data.frombytes(cv2.imencode(".jpg", image, quality)[1].data.cast("B"))
+        # last before publishing, and in all messages: they refer to this one header
+        now = self.get_clock().now()
+        header.stamp = now.to_msg()
+        if raw is not None and self._raw is not None:
+            self._raw.publish(raw)
+        if packed is not None and self._compressed is not None:
+            self._compressed.publish(packed)
+        self._info.publish(self._camera_info(header, width, height))
+        index = self._count % self.source.length if self.source.length else self._count
+        if self._truth is not None and self.source.boxes is not None:
+            x, y, w, h = self.source.boxes[index].tolist()
+            if np.isfinite((x, y, w, h)).all():
+                truth = Detection2D(header=header, id="ground_truth")
+                truth.bbox.center.position.x, truth.bbox.center.position.y = x + w / 2, y + h / 2
+                truth.bbox.size_x, truth.bbox.size_y = w, h
+                hypothesis = ObjectHypothesisWithPose()
+                hypothesis.hypothesis.score = 1.0
+                truth.results = [hypothesis]
+                self._truth.publish(truth)
+        if self._log_path is not None:
+            self._log.append(f"{index},{now.nanoseconds}\n")
+        self._count += 1
+
+    def _camera_info(self, header: Header, width: int, height: int) -> CameraInfo:
+        """A lens without distortion; with an unknown focal length K is zero: uncalibrated."""
+        info = CameraInfo(header=header, width=width, height=height, distortion_model="plumb_bob")
+        info.d = [0.0] * 5
+        if self._focal:
+            f, cx, cy = self._focal, width / 2, height / 2
+            info.k = [f, 0.0, cx, 0.0, f, cy, 0.0, 0.0, 1.0]
+            info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+            info.p = [f, 0.0, cx, 0.0, 0.0, f, cy, 0.0, 0.0, 0.0, 1.0, 0.0]
+        return info
+
+    def close(self) -> None:
+        """Write the frame log and take the node down."""
+        if self._log_path is not None:
+            self._log_path.write_text("".join(self._log))
+        self.destroy_node()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the node until its source ends or it is interrupted; 1 where the source fails."""
+    rclpy.init(args=arguments)
+    node: FrameSource | None = None
+    try:
+        node = FrameSource()
+        while not node.ended:
+            rclpy.spin_once(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except SourceError as error:
+        rclpy.logging.get_logger("frame_source").fatal(str(error))
+        return 1
+    finally:
+        if node is not None:
+            node.close()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
