@@ -1,0 +1,148 @@
+"""`siamcar replay`: track through a recorded bag, frame by frame, and score it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from siamcar_ros.evaluation.bag_writer import COMPRESSION_MODES, STORAGES
+from siamcar_ros.evaluation.bags import Bag, BagError
+from siamcar_ros.evaluation.replay import GroundTruth, Start, parse_start, replay
+from siamcar_ros.evaluation.replay_output import OVERLAYS, ReplayOutput
+
+HELP = "track through a recorded bag, frame by frame, and score it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the subcommand's arguments."""
+    parser.add_argument("bag", help="rosbag2 folder, .mcap, .db3 (.zstd too), or ROS 1 .bag")
+    parser.add_argument("--topic", help="image topic, raw or compressed (default: the only one)")
+    parser.add_argument(
+        "--init",
+        metavar="X,Y,W,H[@S]",
+        help="box in pixels (top-left corner, size) and seconds from the bag's start; @S takes the"
+        " box from the ground truth; or a file that holds one of these",
+    )
+    parser.add_argument("--ground-truth-topic", help="topic of vision_msgs/Detection2D")
+    parser.add_argument("--ground-truth", help="text file with a row x,y,w,h per image")
+    parser.add_argument("--out", help="results folder (default: BAG_replay here)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the results in OUT")
+    parser.add_argument("--config", default="compact", help="network: name or YAML (%(default)s)")
+    parser.add_argument("--weights", help="weights file (default: the one that the config names)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    parser.add_argument("--track-id", default="target", help="id of the detections (%(default)s)")
+    parser.add_argument(
+        "--overlay",
+        choices=OVERLAYS,
+        default="compressed",
+        help="images with the boxes drawn, in the new bag (%(default)s)",
+    )
+    parser.add_argument("--no-video", action="store_true", help="leave replay.mp4 out")
+    parser.add_argument("--storage", choices=STORAGES, default="mcap", help="of the new bag")
+    parser.add_argument(
+        "--compression-mode",
+        choices=COMPRESSION_MODES,
+        default="none",
+        help="zstd in the new bag: by message, file or chunk (%(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replay, write the results, print them."""
+    if args.ground_truth and args.ground_truth_topic:
+        raise BagError("give --ground-truth or --ground-truth-topic, not both")
+    start = parse_start(args.init) if args.init else Start()
+    with Bag(args.bag) as bag:
+        topic = bag.image_topic(args.topic)
+        truth = None
+        if args.ground_truth:
+            truth = GroundTruth.from_file(args.ground_truth)
+        elif args.ground_truth_topic:
+            truth = GroundTruth.from_topic(bag, args.ground_truth_topic)
+        if start.box is None and truth is None:
+            raise BagError(_no_start(bag))
+        tracker = _tracker(args)
+        out = Path(args.out or f"{bag.path.name.split('.')[0]}_replay")
+        images = bag.count(topic)
+        output = ReplayOutput(
+            out,
+            rate=_rate(bag, images),
+            track_id=args.track_id,
+            overlay=args.overlay,
+            video=not args.no_video,
+            storage=args.storage,
+            compression=args.compression_mode,
+            overwrite=args.overwrite,
+        )
+        with output:
+            frames = replay(bag, tracker, topic, start, truth)
+            for frame, image in tqdm(frames, total=images, unit=" frames"):
+                output.add(frame, image)
+        settings = {
+            "topic": topic,
+            "ground_truth": None if truth is None else truth.source,
+            "config": str(args.config),
+            "parameters": vars(tracker.params),
+        }
+        notes = bag.notes + ([] if truth is None else truth.notes)
+        report = output.finish(bag, settings, notes)
+    print(_table(report))
+    print(f"results: {out}")
+    return 0
+
+
+def _tracker(args: argparse.Namespace) -> Any:
+    from siamcar_ros.tracking import SiamCarTracker
+
+    return SiamCarTracker.from_config(args.config, weights=args.weights, device=args.device)
+
+
+def _rate(bag: Bag, images: int) -> float:
+    """Mean rate of the images, for the video's clock."""
+    seconds = bag.seconds(bag.end)
+    return min(max((images - 1) / seconds, 1.0), 240.0) if seconds > 0 and images > 1 else 30.0
+
+
+def _no_start(bag: Bag) -> str:
+    topics = [name for name, kind in bag.topics.items() if kind.endswith("Detection2D")]
+    there = f"; Detection2D topics in the bag: {', '.join(topics)}" if topics else ""
+    return (
+        "nothing says where the target is: give --init x,y,w,h[@seconds], --ground-truth-topic or"
+        f" --ground-truth{there}"
+    )
+
+
+def _table(report: dict[str, Any]) -> str:
+    rows = [
+        ("images", f"{report['images']} on {report['topic']}"),
+        ("started", "image {image}, {seconds:.3f} s".format(**report["start"])),
+        ("tracked", str(report["tracked"])),
+        ("skipped", str(len(report["skipped"]))),
+    ]
+    score, timing = report["score"], report["timing"]
+    if score is None:
+        rows.append(("score", "no ground truth after the start"))
+    else:
+        rows += [
+            ("scored", f"{report['scored']} images against {report['ground_truth']}"),
+            ("average overlap", f"{score['average_overlap']:.3f}"),
+            ("overlap > 0.5", f"{score['success_50']:.3f}"),
+            ("overlap > 0.75", f"{score['success_75']:.3f}"),
+            ("centre within 20 px", f"{score['precision_20']:.3f}"),
+        ]
+    if timing["median_ms"] is not None:
+        rows.append(
+            (
+                "speed",
+                "{frames_per_second:.1f} frames/s, median {median_ms:.2f} ms,"
+                " 99th percentile {p99_ms:.2f} ms".format(**timing),
+            )
+        )
+    lines = [f"{name:<20} {value}" for name, value in rows]
+    lines += [
+        "skipped image {image} at {seconds:.3f} s: {error}".format(**s) for s in report["skipped"]
+    ]
+    return "\n".join(lines + [f"note: {note}" for note in report["notes"]])
