@@ -80,7 +80,9 @@ class FrameSource(Node):
         if transport != "compressed":
             self._raw = self.create_publisher(Image, "image", qos)
         if transport != "raw":
-            self._compressed = self.create_publisher(CompressedImage, "image/compressed", qos)
+            # as image_transport has it: a remapping of the base topic moves this one along
+            base = self.resolve_topic_name("image")
+            self._compressed = self.create_publisher(CompressedImage, f"{base}/compressed", qos)
         self._info = self.create_publisher(CameraInfo, "camera_info", 50)
         self._truth = None
         if self.source.boxes is not None:

@@ -1,0 +1,62 @@
+"""The node's health as /diagnostics tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+
+@dataclass(frozen=True)
+class Health:
+    """What is known of the node at one moment.
+
+    Attributes:
+        active: whether the node takes images.
+        topic: of the images, resolved.
+        publishers: of that topic.
+        silence: seconds since the last image, or since activation.
+        silence_allowed: before that is worth a warning.
+        failed: images that could not be used since the last report.
+        trouble: what was wrong with the last of them.
+        values: further figures, by name.
+    """
+
+    active: bool
+    topic: str
+    publishers: int
+    silence: float
+    silence_allowed: float
+    failed: int
+    trouble: str
+    values: dict[str, object]
+
+    def summary(self) -> tuple[bytes, str]:
+        """The level, of DiagnosticStatus, and a line that says why."""
+        if not self.active:
+            return DiagnosticStatus.OK, "inactive"
+        if self.failed:
+            return DiagnosticStatus.ERROR, f"{self.failed} images not used: {self.trouble}"
+        if self.silence > self.silence_allowed:
+            return (
+                DiagnosticStatus.WARN,
+                f"no image on {self.topic} for {self.silence:.1f} s ({self.publishers} publishers)",
+            )
+        return DiagnosticStatus.OK, "running"
+
+
+def diagnostic_array(stamp: Time, node_name: str, hardware: str, health: Health) -> DiagnosticArray:
+    """The message for /diagnostics; hardware: the device in use."""
+    level, line = health.summary()
+    values = [KeyValue(key=key, value=_text(value)) for key, value in health.values.items()]
+    status = DiagnosticStatus(
+        level=level, name=f"{node_name}: tracker", message=line, hardware_id=hardware, values=values
+    )
+    array = DiagnosticArray(status=[status])
+    array.header.stamp = stamp
+    return array
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

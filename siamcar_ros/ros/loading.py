@@ -1,0 +1,85 @@
+"""From the node's settings to a tracker that is ready for its first frame."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from siamcar_ros.ros.parameters import NodeSettings
+from siamcar_ros.tracking import MultiTracker, read_config
+
+# One network for all nodes of a process that ask for the same one.
+_networks: dict[tuple[Any, ...], Any] = {}
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class LoadedTracker:
+    """A warmed-up tracker and what runs its network, as `~/status` tells it."""
+
+    tracker: MultiTracker
+    network: str
+    backend: str
+    device: str
+    reason: str
+
+
+def load_tracker(settings: NodeSettings) -> LoadedTracker:
+    """Load the network that `settings` name, warm it up and put a tracker around it.
+
+    The tracker has room for one target more than `max_targets`, so that a new one is known to be
+    good before an old one goes.
+
+    Raises ValueError or OSError, with what to do, for a config, weights or a device that are not
+    to be had.
+    """
+    config = read_config(settings.config)
+    weights = Path(settings.weights).expanduser() if settings.weights else config.weights
+    if weights is None:
+        raise ValueError(
+            f"config {settings.config!r} names no weights, and none ship for it: set the "
+            "parameter 'weights' to a file"
+        )
+    network = _shared_network(
+        config.network,
+        weights,
+        device=settings.device,
+        backend=settings.backend,
+        precision=settings.precision,
+        threads=settings.threads or None,
+    )
+    tracker = MultiTracker(network, settings.tracker, max_targets=settings.max_targets + 1)
+    _rehearse(tracker)
+    return LoadedTracker(
+        tracker=tracker,
+        network=config.network,
+        backend=network.backend,
+        device=str(network.device),
+        reason=network.reason,
+    )
+
+
+def _shared_network(name: str, weights: Path, **options: Any) -> Any:
+    from siamcar_ros.runtime import load_network
+
+    file = weights.stat()
+    key = (name, weights.resolve(), file.st_mtime_ns, file.st_size, *sorted(options.items()))
+    with _lock:
+        if key not in _networks:
+            network = load_network(name, weights, **options)
+            network.warm_up()
+            _networks[key] = network
+        return _networks[key]
+
+
+def _rehearse(tracker: MultiTracker) -> None:
+    """Track on a grey image: the first real frame then finds caches and kernels ready."""
+    image = np.full((480, 640, 3), 128, np.uint8)
+    tracker.add(image, (300.0, 220.0, 40.0, 40.0), "warm-up")
+    for _ in range(3):
+        tracker.update(image)
+    tracker.stop()

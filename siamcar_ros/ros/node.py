@@ -1,0 +1,417 @@
+"""The managed node."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, wait
+from typing import Any, TypeVar
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ROSInterruptException
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.task import Future as RosFuture
+from rclpy.timer import Timer
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+
+from siamcar_ros.msg import TrackStatus
+from siamcar_ros.ros.diagnostics import Health, diagnostic_array
+from siamcar_ros.ros.frame import Frame, stamp_ns
+from siamcar_ros.ros.intake import ImageIntake
+from siamcar_ros.ros.loading import LoadedTracker, load_tracker
+from siamcar_ros.ros.mailbox import MailboxClosed
+from siamcar_ros.ros.messages import box_of
+from siamcar_ros.ros.outputs import Outputs
+from siamcar_ros.ros.parameters import NodeSettings, declare
+from siamcar_ros.ros.ring import FrameRing
+from siamcar_ros.ros.worker import Tracked, TrackWorker
+from siamcar_ros.srv import InitTarget
+
+_Result = TypeVar("_Result")
+_MEGABYTE = 1_000_000
+# Seconds that the worker is given to finish its frame when the node is cleaned up.
+_CLOSE_TIMEOUT = 1.0
+
+
+class TrackerNode(LifecycleNode):
+    """Follows targets through a camera's images.
+
+    Unconfigured, it holds its parameters, and services that say what is missing. Configuring loads
+    the network and warms it up; activating subscribes to the images; deactivating ends all tracks
+    and forgets all images; cleaning up frees the tracker. Callbacks store and answer; the worker's
+    thread tracks and publishes.
+
+    Raises ValueError, FileNotFoundError or a ParameterException for parameters that are refused.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("tracker_node", **options)
+        self.settings = declare(self)
+        self._worker: TrackWorker | None = None
+        self._loaded: LoadedTracker | None = None
+        self._outputs: Outputs | None = None
+        self._intake: ImageIntake | None = None
+        self._info_subscription: Any = None
+        self._ring = FrameRing(**_ring_limits(self.settings))
+        self._last_arrival = 0.0
+        self._names_given = 0
+        self._reset_counters()
+        self.add_on_set_parameters_callback(self._check_parameters)
+        self.add_post_set_parameters_callback(self._apply_parameters)
+        self.create_service(InitTarget, "~/init_target", self._on_init_target)
+        self.create_service(Trigger, "~/stop_tracking", self._on_stop_tracking)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._timer = self._report_timer()
+        self._answer_illegal_transitions()
+
+    def start(self) -> bool:
+        """Configure and activate; false where that fails, which is logged."""
+        success = TransitionCallbackReturn.SUCCESS
+        return self.trigger_configure() == success and self.trigger_activate() == success
+
+    def close(self) -> bool:
+        """End the worker's thread; false where it did not end in time."""
+        return self._worker is None or self._worker.close(_CLOSE_TIMEOUT)
+
+    # Lifecycle: rclpy swallows what a transition raises, so each is wrapped.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the network and warm it up."""
+        return self._transition("configure", self._configure, super().on_configure, state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe to the images."""
+        return self._transition("activate", self._activate, super().on_activate, state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End all tracks and the subscriptions."""
+        return self._transition("deactivate", self._deactivate, super().on_deactivate, state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the tracker."""
+        return self._transition("clean up", self._release, super().on_cleanup, state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End everything."""
+        return self._transition("shut down", self._release, super().on_shutdown, state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Go back to unconfigured."""
+        return self._transition("recover", self._release, super().on_error, state)
+
+    def _transition(
+        self,
+        name: str,
+        action: Callable[[], None],
+        default: Callable[[LifecycleState], TransitionCallbackReturn],
+        state: LifecycleState,
+    ) -> TransitionCallbackReturn:
+        logger = self.get_logger()
+        try:
+            begin = time.perf_counter()
+            action()
+            logger.info(f"{name}: done in {time.perf_counter() - begin:.2f} s")
+            return default(state)
+        except (ValueError, OSError) as error:
+            logger.error(f"cannot {name}: {error}")
+            return TransitionCallbackReturn.FAILURE
+        except ROSInterruptException:
+            return TransitionCallbackReturn.FAILURE
+        except Exception:
+            logger.error(f"cannot {name}: {traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+
+    def _configure(self) -> None:
+        settings = self.settings
+        self._reset_counters()
+        worker = TrackWorker(
+            load=lambda: load_tracker(settings),
+            ring=self._ring,
+            on_frame=self._publish,
+            logger=self.get_logger(),
+            max_targets=settings.max_targets,
+            max_failures=settings.max_failures,
+        )
+        # Loading takes seconds: a signal in the meantime must be heard.
+        while not wait([worker.loaded], timeout=0.1).done:
+            if not self.context.ok():
+                raise ROSInterruptException("interrupted while loading the network")
+        loaded = worker.loaded.result()
+        self._worker, self._loaded = worker, loaded
+        self._outputs = Outputs(
+            self, settings=lambda: self.settings, complete=self._completed
+        )
+        self.get_logger().info(
+            f"{loaded.network} on {loaded.device} with {loaded.backend} ({loaded.reason})"
+        )
+
+    def _activate(self) -> None:
+        self._last_arrival = time.perf_counter()
+        self._info_subscription = self.create_subscription(
+            CameraInfo,
+            "camera_info",
+            self._on_camera_info,
+            QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
+        )
+        self._intake = ImageIntake(
+            self,
+            transport=self.settings.image_transport,
+            reliability=self.settings.qos_reliability,
+            on_message=self._on_image,
+        )
+
+    def _deactivate(self) -> None:
+        if self._intake is not None:
+            self._intake.destroy()
+            self._intake = None
+        if self._info_subscription is not None:
+            self.destroy_subscription(self._info_subscription)
+            self._info_subscription = None
+        self._ring.clear()
+        if self._worker is not None:
+            self._worker.mailbox.empty_slot()
+            self._worker.stop()
+
+    def _release(self) -> None:
+        self._deactivate()
+        if self._worker is not None and not self._worker.close(_CLOSE_TIMEOUT):
+            self.get_logger().warning("the tracker is still busy with an image; leaving it behind")
+        self._worker = self._loaded = None
+        if self._outputs is not None:
+            self._outputs.destroy()
+            self._outputs = None
+
+    def _answer_illegal_transitions(self) -> None:
+        """Answer a request for a transition that the state does not allow.
+
+        rclpy raises RCLError out of the service instead, which ends spinning without an answer.
+        """
+        service = self._service_change_state
+        change_state = service.callback
+
+        def answered(request: Any, response: Any) -> Any:
+            try:
+                return change_state(request, response)
+            except rclpy_implementation.RCLError as error:
+                self.get_logger().warning(f"transition refused: {error}")
+                response.success = False
+                return response
+
+        service.callback = answered
+
+    # Images
+
+    def _on_image(self, message: Any) -> None:
+        frame = Frame(message)
+        worker = self._worker
+        if worker is None:
+            return
+        self._received += 1
+        self._last_arrival = frame.received
+        newest = self._ring.newest()
+        if newest is not None and frame.stamp < newest.stamp:
+            back = (newest.stamp - frame.stamp) / 1e9
+            if back <= self.settings.time_jump:
+                self._out_of_order += 1
+                return
+            self._start_over(worker, back)
+        self._ring.push(frame)
+        worker.mailbox.put(frame)
+
+    def _start_over(self, worker: TrackWorker, back: float) -> None:
+        targets = ", ".join(map(repr, worker.targets)) or "none"
+        self.get_logger().warning(
+            f"image stamps went back by {back:.3f} s: kept images forgotten, tracks stopped "
+            f"({targets})"
+        )
+        self._ring.clear()
+        worker.mailbox.empty_slot()
+        worker.stop()
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        if self._outputs is not None:
+            self._outputs.camera_info = message
+
+    def _publish(self, tracked: Tracked) -> None:
+        """Called in the worker's thread."""
+        if self._outputs is not None and self.context.ok():
+            self._outputs.publish(tracked)
+
+    # Services. They await the worker without holding up the executor.
+
+    async def _on_init_target(
+        self, request: InitTarget.Request, response: InitTarget.Response
+    ) -> InitTarget.Response:
+        try:
+            worker, intake = self._ready()
+            box = box_of(request.bbox)
+            frame = self._frame_named(request.header, intake)
+            response.id = request.id or self._new_name()
+            response.message = await self._outcome(worker.init(frame, box, response.id))
+            response.success = True
+        except (ValueError, MailboxClosed, CancelledError) as error:
+            response.message = str(error) or "the node is shutting down"
+        except Exception as error:
+            self.get_logger().error(f"init_target: {traceback.format_exc()}")
+            response.message = f"{type(error).__name__}: {error}"
+        if not response.success:
+            self.get_logger().warning(f"init_target refused: {response.message}")
+        return response
+
+    async def _on_stop_tracking(
+        self, _: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        try:
+            worker, _intake = self._ready()
+            stopped = await self._outcome(worker.stop())
+            names = ", ".join(map(repr, stopped))
+            response.message = f"stopped {names}" if stopped else "nothing was tracked"
+            response.success = True
+            self.get_logger().info(f"stop_tracking: {response.message}")
+        except (ValueError, MailboxClosed, CancelledError) as error:
+            response.message = str(error) or "the node is shutting down"
+        return response
+
+    async def _outcome(self, future: Future[_Result]) -> _Result:
+        """Await the worker's answer; the executor goes on with other callbacks meanwhile."""
+        executor = self.executor
+        done = RosFuture(executor=executor)
+        future.add_done_callback(lambda _: executor.create_task(done.set_result, None))
+        await done
+        return future.result()
+
+    def _ready(self) -> tuple[TrackWorker, ImageIntake]:
+        if self._worker is None or self._intake is None:
+            raise ValueError(
+                "the node is not active: ros2 lifecycle set "
+                f"{self.get_fully_qualified_name()} "
+                + ("configure" if self._worker is None else "activate")
+            )
+        return self._worker, self._intake
+
+    def _frame_named(self, header: Header, intake: ImageIntake) -> Frame:
+        """The image that a box was drawn on; ValueError where it is not to be had."""
+        newest, span = self._ring.newest(), self._ring.span()
+        if newest is None or span is None:
+            raise ValueError(
+                f"no image has come on {intake.topic} ({intake.publishers} publishers): check that "
+                "the camera runs, the remapping of 'image', image_transport and qos_reliability"
+            )
+        if header.frame_id and header.frame_id != newest.header.frame_id:
+            raise ValueError(
+                f"the box is for frame_id {header.frame_id!r}, the images on {intake.topic} are of "
+                f"{newest.header.frame_id!r}"
+            )
+        stamp = stamp_ns(header.stamp)
+        if stamp == 0:
+            return newest
+        frame = self._ring.at(stamp)
+        if frame is None:
+            raise ValueError(
+                f"no image with the stamp {_seconds(stamp)} is held; held are {len(self._ring)} "
+                f"from {_seconds(span[0])} to {_seconds(span[1])} (parameters ring_length, "
+                "ring_memory_mb); stamp 0 means the newest"
+            )
+        return frame
+
+    def _new_name(self) -> str:
+        self._names_given += 1
+        return f"target-{self._names_given}"
+
+    # Parameters
+
+    def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        try:
+            self.settings.changed({each.name: each.value for each in parameters})
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _apply_parameters(self, parameters: list[Parameter]) -> None:
+        before = self.settings
+        self.settings = before.changed({each.name: each.value for each in parameters})
+        self._ring.resize(**_ring_limits(self.settings))
+        if self.settings.status_rate != before.status_rate:
+            self.destroy_timer(self._timer)
+            self._timer = self._report_timer()
+        if self._worker is not None:
+            self._worker.max_failures = self.settings.max_failures
+            if self.settings.tracker != before.tracker:
+                self._worker.set_params(self.settings.tracker)
+
+    # Reports
+
+    def _reset_counters(self) -> None:
+        self._received = 0
+        self._out_of_order = 0
+        self._failures_told = 0
+
+    def _completed(self, status: TrackStatus) -> TrackStatus:
+        """Fill in the counters and what runs the network."""
+        worker, loaded = self._worker, self._loaded
+        status.frames_received = self._received
+        if worker is not None and loaded is not None:
+            status.frames_tracked = worker.frames_tracked
+            status.frames_dropped = worker.mailbox.dropped + self._out_of_order
+            status.frames_failed = worker.frames_failed
+            status.network, status.backend = loaded.network, loaded.backend
+            status.device = loaded.device
+        return status
+
+    def _report_timer(self) -> Timer:
+        # The steady clock: simulated time may stand still, and that is worth a report.
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        return self.create_timer(1.0 / self.settings.status_rate, self._report, clock=clock)
+
+    def _report(self) -> None:
+        worker, intake, outputs = self._worker, self._intake, self._outputs
+        if intake is not None and outputs is not None and worker and not worker.targets:
+            newest = self._ring.newest()
+            outputs.publish_idle(Header() if newest is None else newest.header)
+        status = self._completed(TrackStatus())
+        new_failures = status.frames_failed - self._failures_told
+        self._failures_told = status.frames_failed
+        values = {
+            "targets": ", ".join(worker.targets) if worker else "",
+            "frames received": status.frames_received,
+            "frames tracked": status.frames_tracked,
+            "frames dropped": status.frames_dropped,
+            "frames failed": status.frames_failed,
+            "frames kept": len(self._ring),
+            "network": status.network,
+            "backend": status.backend,
+        }
+        health = Health(
+            active=intake is not None,
+            topic=intake.topic if intake else "",
+            publishers=intake.publishers if intake else 0,
+            silence=time.perf_counter() - self._last_arrival,
+            silence_allowed=self.settings.image_timeout,
+            failed=new_failures,
+            trouble=worker.trouble if worker else "",
+            values=values,
+        )
+        self._diagnostics.publish(
+            diagnostic_array(
+                self.get_clock().now().to_msg(),
+                self.get_fully_qualified_name(),
+                status.device,
+                health,
+            )
+        )
+
+
+def _ring_limits(settings: NodeSettings) -> dict[str, int]:
+    return {"length": settings.ring_length, "memory": settings.ring_memory_mb * _MEGABYTE}
+
+
+def _seconds(nanoseconds: int) -> str:
+    return f"{nanoseconds // 1_000_000_000}.{nanoseconds % 1_000_000_000:09d}"

@@ -1,0 +1,131 @@
+"""The node's publishers, and what goes out for one frame."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, Image
+from siamcar_ros.msg import TrackStatus
+from vision_msgs.msg import Detection2D, Detection2DArray
+from visualization_msgs.msg import MarkerArray
+
+from siamcar_ros.images import ImageError
+from siamcar_ros.ros import messages
+from siamcar_ros.ros.markers import CameraModelError, corner_rays, frusta, frustum
+from siamcar_ros.ros.overlay import draw_overlay
+from siamcar_ros.ros.parameters import NodeSettings
+from siamcar_ros.ros.worker import Tracked
+
+_LOG_PERIOD = 10.0
+
+
+class Outputs:
+    """Publishes a frame's results, detections first; overlay and markers where someone listens.
+
+    Args:
+        node: to create publishers on; they are silent while it is not active.
+        settings: gives the parameters of the moment.
+        complete: fills the counters and the device of a TrackStatus.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        *,
+        settings: Callable[[], NodeSettings],
+        complete: Callable[[TrackStatus], TrackStatus],
+    ) -> None:
+        self._node = node
+        self._settings = settings
+        self._complete = complete
+        self._drawn = 0.0
+        self._marked = False
+        self.camera_info: CameraInfo | None = None
+        create, depth = node.create_lifecycle_publisher, QoSProfile(depth=10)
+        self._detection = create(Detection2D, "~/detection", depth)
+        self._detections = create(Detection2DArray, "~/detections", depth)
+        self._status = create(TrackStatus, "~/status", depth)
+        self._markers = create(MarkerArray, "~/markers", depth)
+        self._debug = create(Image, "~/debug_image", QoSProfile(depth=1))
+
+    def destroy(self) -> None:
+        """Remove the publishers."""
+        for publisher in (
+            self._detection,
+            self._detections,
+            self._status,
+            self._markers,
+            self._debug,
+        ):
+            self._node.destroy_lifecycle_publisher(publisher)
+
+    def publish(self, tracked: Tracked) -> None:
+        """Publish what became of one frame."""
+        settings, header = self._settings(), tracked.frame.header
+        total = 0.0
+        if tracked.results:
+            detections = [
+                messages.detection(header, target, result, settings.class_id)
+                for target, result in tracked.results.items()
+            ]
+            self._detection.publish(detections[0])
+            total = time.perf_counter() - tracked.frame.received
+            self._detections.publish(messages.detection_array(header, detections))
+            for target, result in tracked.results.items():
+                status = messages.status(header, target, result, tracked.stages, total)
+                self._status.publish(self._complete(status))
+        if self._markers.get_subscription_count():
+            self._publish_markers(tracked, settings)
+        if self._debug.get_subscription_count():
+            self._publish_overlay(tracked, settings, total)
+
+    def publish_idle(self, header: Any) -> None:
+        """Publish that nothing is tracked; header: of the newest image, if there is one."""
+        self._status.publish(self._complete(TrackStatus(header=header, state=TrackStatus.IDLE)))
+
+    def _publish_markers(self, tracked: Tracked, settings: NodeSettings) -> None:
+        header = tracked.frame.header
+        if not tracked.results:
+            if self._marked:
+                self._markers.publish(frusta([], header))
+                self._marked = False
+            return
+        if self.camera_info is None or tracked.image is None:
+            return
+        size = (tracked.image.shape[1], tracked.image.shape[0])
+        shown = []
+        try:
+            for index, result in enumerate(tracked.results.values()):
+                rays = corner_rays(
+                    self.camera_info, result.box, size, rectified=settings.image_rectified
+                )
+                shown.append(frustum(header, index, rays, settings.marker_depth, result))
+        except CameraModelError as error:
+            self._node.get_logger().warning(
+                f"no markers: {error}", throttle_duration_sec=_LOG_PERIOD
+            )
+            return
+        self._markers.publish(frusta(shown, header))
+        self._marked = True
+
+    def _publish_overlay(self, tracked: Tracked, settings: NodeSettings, total: float) -> None:
+        now = time.perf_counter()
+        if settings.debug_rate and now - self._drawn < 0.9 / settings.debug_rate:
+            return
+        self._drawn = now
+        try:
+            image = tracked.frame.image() if tracked.image is None else tracked.image
+        except ImageError:
+            return  # said when its encoding was first seen
+        caption = f"{1000 * total:.1f} ms" if tracked.results else "no target"
+        drawn = draw_overlay(image, tracked.results, scale=settings.debug_scale, caption=caption)
+        height, width = drawn.shape[:2]
+        message = Image(
+            header=tracked.frame.header, height=height, width=width, encoding="bgr8", step=3 * width
+        )
+        message.data.frombytes(memoryview(drawn).cast("B"))
+        self._debug.publish(message)

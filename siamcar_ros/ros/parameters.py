@@ -1,0 +1,213 @@
+"""The node's parameters: one table that declares, checks and documents them.
+
+`python -m siamcar_ros.ros.parameters` prints the table as Markdown (needs no ROS).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from siamcar_ros.tracking.interface import DECODERS, TrackerParams
+
+if TYPE_CHECKING:
+    from rcl_interfaces.msg import ParameterDescriptor
+    from rclpy.node import Node
+
+Value = bool | int | float | str
+
+_FROM_CONFIG = "from config"
+
+
+def _fixed(default: Value, description: str, **limits: Any) -> Any:
+    """A parameter that is set when the node starts and read-only from then on."""
+    return field(default=default, metadata={"description": description, "read_only": True} | limits)
+
+
+def _live(default: Value, description: str, **limits: Any) -> Any:
+    """A parameter that can be changed while the node runs."""
+    return field(
+        default=default, metadata={"description": description, "read_only": False} | limits
+    )
+
+
+def _knob(name: str, description: str, **limits: Any) -> Any:
+    """A live parameter of `TrackerParams`; its default comes from the network's config."""
+    default = getattr(TrackerParams, name)
+    return _live(default, description, default_text=_FROM_CONFIG, **limits)
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """The values of all parameters at one moment. Field metadata holds what is declared of each.
+
+    Raises ValueError, with what is allowed, for a value or a combination that is not.
+    """
+
+    autostart: bool = _fixed(
+        True, "Configure and activate at the start; false waits for a lifecycle manager."
+    )
+    config: str = _fixed(
+        "compact", "Network: a name in config/networks (compact, resnet50, ...) or a YAML file."
+    )
+    weights: str = _fixed("", "Weights file; empty takes the one that the config names.")
+    device: str = _fixed("auto", "Where the network runs: auto, cpu, cuda or cuda:N.")
+    backend: str = _fixed("auto", "What runs the network: auto, torch, onnxruntime, ...")
+    precision: str = _fixed("auto", "Arithmetic of the network: auto, fp32, bf16, fp16, int8.")
+    threads: int = _fixed(0, "CPU threads of the network; 0 lets the backend choose.", range=(0, 256))
+    max_targets: int = _fixed(1, "Targets followed at a time.", range=(1, 64))
+    image_transport: str = _fixed(
+        "raw",
+        "Subscribe to `image` (raw) or to `image/compressed` (compressed).",
+        choices=("raw", "compressed"),
+    )
+    qos_reliability: str = _fixed(
+        "auto",
+        "Reliability asked of the image publisher; auto asks for reliable, and for best effort "
+        "where the publisher offers no more.",
+        choices=("auto", "reliable", "best_effort"),
+    )
+    events_executor: bool = _fixed(False, "Spin with rclpy's experimental EventsExecutor.")
+
+    decoder: str = _knob("decoder", "How the network's maps become a box.", choices=DECODERS)
+    penalty_k: float = _knob(
+        "penalty_k", "Penalty on a change of the box's size or aspect ratio.", range=(0.0, 10.0)
+    )
+    window_influence: float = _knob(
+        "window_influence", "Weight of the cosine window that favours small motion.",
+        range=(0.0, 1.0),
+    )
+    lr: float = _knob("lr", "Share of a new size that one frame takes over.", range=(0.0, 1.0))
+    uncertain_below: float = _knob(
+        "uncertain_below", "Score under which a frame is UNCERTAIN.", range=(0.0, 1.0)
+    )
+    lost_below: float = _knob(
+        "lost_below", "Score under which a frame counts towards LOST; at most uncertain_below.",
+        range=(0.0, 1.0),
+    )
+    lost_after: int = _knob(
+        "lost_after", "LOST after so many such frames in a row.", range=(1, 100000)
+    )
+    redetect: bool = _knob("redetect", "Search for a LOST target in growing regions.")
+
+    class_id: str = _live("target", "hypothesis.class_id of the published detections.")
+    ring_length: int = _live(
+        90, "Recent images kept, so that a box may name a past one.", range=(1, 10000)
+    )
+    ring_memory_mb: int = _live(
+        256, "Memory that the kept images may take, in MB; at least one is kept.",
+        range=(1, 65536),
+    )
+    time_jump: float = _live(
+        1.0, "Image stamps that go back by more seconds than this stop the tracks (a bag that "
+        "starts again); by less, the image is dropped.",
+        range=(0.0, 3600.0),
+    )
+    max_failures: int = _live(
+        10, "Tracker errors in a row after which the tracks are stopped.", range=(1, 100000)
+    )
+    image_timeout: float = _live(
+        2.0, "Seconds without an image after which diagnostics warn.", range=(0.1, 3600.0)
+    )
+    status_rate: float = _live(
+        1.0, "Diagnostics, and status while nothing is tracked, in Hz.", range=(0.1, 50.0)
+    )
+    debug_rate: float = _live(
+        30.0, "Most overlay images a second; 0 draws every image.", range=(0.0, 1000.0)
+    )
+    debug_scale: float = _live(1.0, "Size of the overlay image.", range=(0.05, 1.0))
+    marker_depth: float = _live(
+        5.0, "Length of the target's frustum in metres.", range=(0.01, 10000.0)
+    )
+    image_rectified: bool = _live(
+        False, "Images are rectified: markers use camera_info's P without distortion, not K and D."
+    )
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value, choices = getattr(self, each.name), each.metadata.get("choices")
+            if choices and value not in choices:
+                raise ValueError(f"{each.name} is one of {', '.join(choices)}, not {value!r}")
+        _ = self.tracker
+
+    @property
+    def tracker(self) -> TrackerParams:
+        """The tracker's knobs among the parameters."""
+        return TrackerParams(**{name: getattr(self, name) for name in TrackerParams.names()})
+
+    def changed(self, values: Mapping[str, Value]) -> NodeSettings:
+        """These settings with some values replaced; names that are no settings are left out."""
+        known = {each.name for each in fields(self)}
+        return replace(self, **{name: value for name, value in values.items() if name in known})
+
+
+def descriptor(name: str) -> ParameterDescriptor:
+    """The ROS descriptor of the parameter `name`: description, range, read-only flag."""
+    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+    meta = NodeSettings.__dataclass_fields__[name].metadata
+    described = ParameterDescriptor(
+        name=name,
+        description=meta["description"],
+        read_only=meta["read_only"],
+        additional_constraints=_limits_text(meta) if "choices" in meta else "",
+    )
+    if "range" in meta:
+        low, high = meta["range"]
+        if isinstance(low, float):
+            described.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+        else:
+            described.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+    return described
+
+
+def declare(node: Node) -> NodeSettings:
+    """Declare all parameters on `node` and return their values, overrides included.
+
+    Raises ValueError for a config that is not there or a value that is not allowed.
+    """
+    from siamcar_ros.tracking import read_config
+
+    config = node.declare_parameter("config", NodeSettings.config, descriptor("config")).value
+    defaults = vars(NodeSettings()) | vars(read_config(config).params)
+    values = {"config": config}
+    for each in fields(NodeSettings):
+        if each.name != "config":
+            default = defaults[each.name]
+            values[each.name] = node.declare_parameter(
+                each.name, default, descriptor(each.name)
+            ).value
+    return NodeSettings(**values)
+
+
+def markdown() -> str:
+    """All parameters as a Markdown table."""
+    rows = ["| parameter | default | allowed | changes at run time | what it does |", "|---" * 5 + "|"]
+    for each in fields(NodeSettings):
+        meta = each.metadata
+        default = meta.get("default_text") or _literal(each.default)
+        change = "no" if meta["read_only"] else "yes"
+        rows.append(
+            f"| `{each.name}` | {default} | {_limits_text(meta)} | {change} "
+            f"| {meta['description']} |"
+        )
+    return "\n".join(rows)
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value}`" if value != "" else "empty"
+
+
+def _limits_text(meta: Mapping[str, Any]) -> str:
+    if "choices" in meta:
+        return ", ".join(meta["choices"])
+    if "range" in meta:
+        return f"{meta['range'][0]:g} to {meta['range'][1]:g}"
+    return ""
+
+
+if __name__ == "__main__":
+    print(markdown())

@@ -1,0 +1,63 @@
+"""The executable `tracker_node`: a `TrackerNode`, an executor, signals.
+
+ros2 run siamcar_ros tracker_node --ros-args -r image:=/camera/image_raw
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
+from rclpy.logging import get_logger
+
+from siamcar_ros.ros.node import TrackerNode
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM; return the process's exit status."""
+    rclpy.init(args=args)
+    try:
+        node = TrackerNode()
+    except (ValueError, OSError, ParameterException) as error:
+        get_logger("tracker_node").fatal(f"cannot start: {error}")
+        rclpy.try_shutdown()
+        return 1
+    executor = _executor(events=node.settings.events_executor)
+    executor.add_node(node)
+    failed = node.settings.autostart and not node.start() and rclpy.ok()
+    if failed:
+        node.get_logger().fatal("not started: see the error above")
+    else:
+        _spin(executor, node)
+    ended = node.close()
+    rclpy.try_shutdown()
+    # Not the node's logger: that one would publish to /rosout, through a context that has ended.
+    get_logger("siamcar_ros").info("ended cleanly" if ended else "ended with the tracker at work")
+    return 1 if failed else 0
+
+
+def _executor(*, events: bool) -> Executor:
+    if not events:
+        return SingleThreadedExecutor()
+    from rclpy.experimental import EventsExecutor
+
+    return EventsExecutor()
+
+
+def _spin(executor: Executor, node: TrackerNode) -> None:
+    """Spin until the context ends; what a callback raises is logged, and spinning goes on."""
+    while rclpy.ok():
+        try:
+            executor.spin()
+        except (KeyboardInterrupt, ExternalShutdownException):
+            return
+        except Exception:
+            node.get_logger().error(f"a callback failed: {traceback.format_exc()}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
