@@ -1,0 +1,31 @@
+# Every target does the set-up it lacks. `make` alone lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test build setup clean distclean
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@echo
+	@echo "  make demo VIDEO=file BOX=x,y,w,h    follow the target in a box through a video"
+	@echo "  make demo SEQUENCE=folder           the same for a folder with groundtruth.txt"
+	@echo "  source tools/env.sh                 a shell with siamcar, tracker_node and the interfaces"
+
+demo: build  ## track a target through the real middleware; writes pictures and a video
+	@source tools/env.sh && exec python -m siamcar_ros.demo \
+	  $(if $(VIDEO),--video "$(VIDEO)") $(if $(BOX),--box "$(BOX)") \
+	  $(if $(SEQUENCE),--sequence "$(SEQUENCE)") $(ARGS)
+
+test:  ## ruff, mypy and every test
+	@tools/test $(ARGS)
+
+build:  ## the environment, the interfaces and the package
+	@tools/build
+
+setup:  ## the environment alone
+	@tools/setup
+
+clean:  ## remove the build
+	rm -rf build install log
+
+distclean: clean  ## remove the build and the environment
+	rm -rf .venv

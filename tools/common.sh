@@ -1,0 +1,85 @@
+# shellcheck shell=bash
+# What tools/setup, tools/build and tools/test share. Sourced, not run.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=$root/.venv
+
+say() { printf '%s\n' "$*"; }
+
+fail() {
+  printf 'siamcar_ros: %s\n' "$1" >&2
+  shift
+  for line in "$@"; do printf '  %s\n' "$line" >&2; done
+  exit 1
+}
+
+# step TITLE LOG COMMAND...: runs the command with its output in LOG and shows the seconds it takes;
+# where it fails, shows the end of what it said.
+step() {
+  local title=$1 log=$2 start=$SECONDS status=0
+  shift 2
+  printf '\n$ %s\n' "$*" >>"$log"
+  "$@" >>"$log" 2>&1 &
+  local child=$!
+  if [ -t 1 ]; then
+    while kill -0 "$child" 2>/dev/null; do
+      printf '\r  %-58s %4d s' "$title" $((SECONDS - start))
+      sleep 0.5
+    done
+    printf '\r'
+  fi
+  wait "$child" || status=$?
+  printf '  %-58s %4d s%s\n' "$title" $((SECONDS - start)) "$([ "$status" -eq 0 ] || echo '  FAILED')"
+  if [ "$status" -ne 0 ]; then
+    tail -n 25 "$log" | sed 's/^/    | /' >&2
+    printf '  the whole log: %s\n' "$log" >&2
+  fi
+  return "$status"
+}
+
+# Prints the prefix of the ROS 2 installation to use, or nothing where there is none: the sourced
+# one, then /opt/ros/jazzy, then the other distributions. SIAMCAR_ROS names another prefix, or
+# "none" to use the wheels even so.
+find_ros() {
+  local prefix distro
+  case ${SIAMCAR_ROS:-} in
+    none) return 0 ;;
+    ?*)
+      [ -f "$SIAMCAR_ROS/setup.bash" ] || fail "SIAMCAR_ROS=$SIAMCAR_ROS has no setup.bash"
+      printf '%s' "$SIAMCAR_ROS"
+      return 0
+      ;;
+  esac
+  if [ -n "${ROS_DISTRO:-}" ]; then
+    local IFS=:
+    for prefix in ${AMENT_PREFIX_PATH:-}; do
+      if [ -f "$prefix/share/rclpy/package.xml" ] && [ -f "$prefix/setup.bash" ]; then
+        printf '%s' "$prefix"
+        return 0
+      fi
+    done
+  fi
+  for distro in jazzy kilted lyrical rolling iron humble; do
+    if [ -f "/opt/ros/$distro/setup.bash" ]; then
+      printf '%s' "/opt/ros/$distro"
+      return 0
+    fi
+  done
+}
+
+# Sources a ROS setup file, which expects unset variables to read as empty.
+source_ros() {
+  set +u
+  # shellcheck disable=SC1090,SC1091
+  source "$1/setup.bash"
+  set -u
+}
+
+# has_ros_package NAME: whether a prefix of the sourced ROS holds the package.
+has_ros_package() {
+  local prefix IFS=:
+  for prefix in ${AMENT_PREFIX_PATH:-}; do
+    [ -f "$prefix/share/$1/package.xml" ] && return 0
+  done
+  return 1
+}

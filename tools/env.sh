@@ -1,0 +1,60 @@
+# Source this in bash or zsh for a shell in which `siamcar`, the node's executables, the built
+# interfaces and the environment's Python work:  source tools/env.sh
+#
+# FASTRTPS_DEFAULT_PROFILES_FILE is set to the shipped shared-memory profile unless it is set already.
+
+if [ -n "${ZSH_VERSION:-}" ]; then
+  _siamcar_file=${(%):-%x}
+  _siamcar_shell=zsh
+elif [ -n "${BASH_VERSION:-}" ]; then
+  _siamcar_file=${BASH_SOURCE[0]}
+  _siamcar_shell=bash
+else
+  echo "tools/env.sh is for bash and zsh" >&2
+  return 1
+fi
+_siamcar_root=$(cd "$(dirname "$_siamcar_file")/.." && pwd)
+
+# Puts each folder first in the variable, unless it is in it already.
+_siamcar_prepend() {
+  _siamcar_variable=$1
+  shift
+  for _siamcar_folder in "$@"; do
+    eval "_siamcar_value=\${$_siamcar_variable:-}"
+    case ":$_siamcar_value:" in
+      *":$_siamcar_folder:"*) ;;
+      *) eval "export $_siamcar_variable=\"\$_siamcar_folder\${_siamcar_value:+:\$_siamcar_value}\"" ;;
+    esac
+  done
+}
+
+if [ ! -f "$_siamcar_root/install/local_setup.$_siamcar_shell" ] ||
+  [ ! -f "$_siamcar_root/.venv/stamp" ]; then
+  echo "siamcar_ros is not built yet: run 'make build' in $_siamcar_root first" >&2
+  unset _siamcar_file _siamcar_shell _siamcar_root
+  unset -f _siamcar_prepend
+  return 1
+fi
+
+_siamcar_ros=$(cat "$_siamcar_root/.venv/ros-prefix")
+if [ -n "$_siamcar_ros" ]; then
+  [ -n "${ROS_DISTRO:-}" ] || . "$_siamcar_ros/setup.$_siamcar_shell"
+else
+  _siamcar_prepend AMENT_PREFIX_PATH "$_siamcar_root/.venv"
+  # The wheels' libraries. With these set, their start-up hook need not run every Python twice.
+  for _siamcar_folder in "$_siamcar_root"/.venv/lib/python3.*/site-packages/ros_*.libs \
+    "$_siamcar_root/.venv/lib"; do
+    _siamcar_prepend LD_LIBRARY_PATH "$_siamcar_folder"
+  done
+  export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1
+fi
+. "$_siamcar_root/install/local_setup.$_siamcar_shell"
+
+export VIRTUAL_ENV="$_siamcar_root/.venv"
+_siamcar_prepend PATH "$_siamcar_root/install/siamcar_ros/bin" \
+  "$_siamcar_root/install/siamcar_ros/lib/siamcar_ros" "$VIRTUAL_ENV/bin"
+export FASTRTPS_DEFAULT_PROFILES_FILE="${FASTRTPS_DEFAULT_PROFILES_FILE:-$_siamcar_root/config/fastdds/shared_memory.xml}"
+
+unset _siamcar_file _siamcar_shell _siamcar_root _siamcar_ros _siamcar_variable _siamcar_value \
+  _siamcar_folder
+unset -f _siamcar_prepend
