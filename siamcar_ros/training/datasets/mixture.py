@@ -1,0 +1,125 @@
+"""The data sets of a recipe: made by name and options, drawn from by weight."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sized
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..frames import Frame, PairSource
+from ..options import refuse_unknown
+from ..stills import MaskedVideos, StillImages
+from .coco import Coco
+from .imagenet import ImageNetDet, ImageNetVid
+from .masked import Davis, YouTubeVos
+from .source import DataError, Faults, Source
+from .tracking import Got10k, LaSOT, SequenceFolder, TrackingNet
+from .youtube_bb import YouTubeBB
+
+DATASETS: dict[str, Callable[..., PairSource]] = {
+    "coco": Coco,
+    "imagenet_det": ImageNetDet,
+    "imagenet_vid": ImageNetVid,
+    "youtube_bb": YouTubeBB,
+    "got10k": Got10k,
+    "lasot": LaSOT,
+    "trackingnet": TrackingNet,
+    "davis": Davis,
+    "youtube_vos": YouTubeVos,
+    "sequences": SequenceFolder,
+    "stills": StillImages,
+    "masked_videos": MaskedVideos,
+}
+"""Readers by the name that a recipe gives under ``kind``."""
+
+
+class Mixture:
+    """Several sources; each pair comes from one of them, drawn by weight.
+
+    Args:
+        sources: by the name that the recipe gives them.
+        weights: by the same names; their sum need not be 1.
+
+    Raises:
+        DataError: no source has a weight above 0, or a weight is negative.
+    """
+
+    def __init__(self, sources: Mapping[str, PairSource], weights: Mapping[str, float]) -> None:
+        self.sources = dict(sources)
+        shares = np.array([weights[name] for name in self.sources], np.float64)
+        if not len(shares) or shares.sum() <= 0 or shares.min() < 0:
+            raise DataError(
+                f"the weights of the data sets are {dict(weights)}: one must be above 0"
+            )
+        self._shares = np.cumsum(shares / shares.sum())
+
+    def pair(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
+        """A pair of one of the sources."""
+        index = int(np.searchsorted(self._shares, rng.random(), "right"))
+        return list(self.sources.values())[min(index, len(self.sources) - 1)].pair(rng)
+
+    def take_faults(self) -> Faults:
+        """What all sources met since the last call."""
+        taken = [s.take_faults() for s in self.sources.values() if isinstance(s, Source)]
+        messages = tuple(message for faults in taken for message in faults.messages)
+        return Faults(sum(faults.draws for faults in taken), messages)
+
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of the sets' contents, in the order of their names."""
+        digest = hashlib.sha256()
+        for name, source in sorted(self.sources.items()):
+            size = len(source) if isinstance(source, Sized) else 0
+            content = source.fingerprint() if isinstance(source, Source) else str(size)
+            digest.update(f"{name} {content}\n".encode())
+        return digest.hexdigest()[:16]
+
+
+def build_mixture(sets: Mapping[str, Mapping[str, Any]]) -> Mixture:
+    """The sources that a recipe lists.
+
+    Args:
+        sets: options by name. ``kind`` (by default the name) is a key of :data:`DATASETS`,
+            ``root`` its folder, in which ``~`` and ``$VARIABLES`` are expanded, ``weight`` its
+            share of the pairs (by default 1); the others are the reader's own. Sets of weight 0
+            are not opened.
+
+    Raises:
+        ValueError: an unknown kind or option.
+        DataError: files that are not there.
+    """
+    sources: dict[str, PairSource] = {}
+    weights: dict[str, float] = {}
+    for name, options in sets.items():
+        settings = dict(options)
+        weight = float(settings.pop("weight", 1.0))
+        if weight == 0:
+            continue
+        sources[name], weights[name] = build_source(name, settings), weight
+    return Mixture(sources, weights)
+
+
+def build_source(name: str, options: Mapping[str, Any]) -> PairSource:
+    """One data set by its options, as in :func:`build_mixture` but without a weight.
+
+    Raises:
+        ValueError, DataError: as there.
+    """
+    settings = dict(options)
+    kind = str(settings.pop("kind", name))
+    refuse_unknown([kind], DATASETS, f"data set {name!r}: kind")
+    if "root" not in settings:
+        raise DataError(f"data set {name!r} has no root, the folder that holds it")
+    root = Path(os.path.expandvars(str(settings.pop("root")))).expanduser()
+    if not root.is_dir():
+        raise DataError(f"data set {name!r}: there is no folder {root}; set data.sets.{name}.root")
+    reader = DATASETS[kind]
+    accepted = [p.name for p in inspect.signature(reader).parameters.values()][1:]
+    refuse_unknown(settings, accepted, f"data set {name!r} ({kind}): option")
+    if isinstance(settings.get("cache"), str):
+        settings["cache"] = Path(os.path.expandvars(settings["cache"])).expanduser()
+    return reader(root, **settings)
