@@ -17,7 +17,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -61,7 +61,8 @@ _JPEG_QUALITY = 90
 class ReplayOutput:
     """Writes the bag and the video as the frames come, and the rest at the end.
 
-    Use it in a `with` statement, give it every frame, then call `finish`.
+    Use it in a `with` statement, give it every frame, then call `finish`. An exception on the way
+    leaves no results.
     """
 
     def __init__(
@@ -76,10 +77,10 @@ class ReplayOutput:
         compression: str = "none",
         overwrite: bool = False,
     ) -> None:
-        """Make the folder.
+        """Prepare the folder.
 
         Args:
-            folder: where the results go.
+            folder: where the results go; made where it is not there.
             rate: frames a second of the video.
             track_id: `id` of the detections.
             overlay: images in the bag: "compressed" (JPEG), "raw" or "none".
@@ -102,10 +103,7 @@ class ReplayOutput:
                 raise FileExistsError(
                     f"{self.folder} holds a replay's results; name another folder, or --overwrite"
                 )
-            shutil.rmtree(self.folder / _BAG, ignore_errors=True)
-            for name in (_VIDEO, _BOXES, _FRAMES, _REPORT, _TIMING):
-                (self.folder / name).unlink(missing_ok=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
+            self._remove_results()
         self._bag = BagWriter(self.folder / _BAG, storage=storage, compression=compression)
 
     def __enter__(self) -> ReplayOutput:
@@ -127,6 +125,8 @@ class ReplayOutput:
         if self._writer is not None:
             self._writer.release()
         self._cleanup.__exit__(kind, error, trace)
+        if error is not None:
+            self._remove_results()
 
     def add(self, frame: ReplayFrame, image: BgrImage | None) -> None:
         """Take the next frame, with its image where it has one."""
@@ -169,6 +169,13 @@ class ReplayOutput:
         _write_json(self.folder / _REPORT, report)
         _write_json(self.folder / _TIMING, timing)
         return {**report, "timing": timing}
+
+    def _remove_results(self) -> None:
+        shutil.rmtree(self.folder / _BAG, ignore_errors=True)
+        for name in (_VIDEO, _BOXES, _FRAMES, _REPORT, _TIMING):
+            (self.folder / name).unlink(missing_ok=True)
+        with suppress(OSError):  # not empty: the user keeps other things there
+            self.folder.rmdir()
 
     def _add_to_video(self, drawn: BgrImage) -> None:
         height, width = drawn.shape[:2]
