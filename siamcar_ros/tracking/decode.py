@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,7 +30,6 @@ from siamcar_ros.tracking.crop import CONTEXT, TEMPLATE_SIZE
 from siamcar_ros.tracking.interface import TrackerParams
 
 Array = NDArray[np.float64]
-Index = NDArray[np.intp]
 
 STRIDE = 8
 # Smallest and largest reach of the accurate search to one side, before it is halved.
@@ -74,7 +74,10 @@ class Decoder:
         self.score_size = score_size
         hanning = np.hanning(score_size)
         self._window = np.outer(hanning, hanning)
-        self._enlarge = bicubic_matrix(score_size, STRIDE * (score_size - 1) + 1)
+        # (samples, cells): row r holds the bicubic weights of enlarged sample r.
+        samples = STRIDE * (score_size - 1) + 1
+        eye = np.eye(score_size)
+        self._enlarge = cv2.resize(eye, (score_size, samples), interpolation=cv2.INTER_CUBIC)
 
     def __call__(self, maps: Maps, size: Array, scale: Array, params: TrackerParams) -> Decoded:
         """Decode B targets at once.
@@ -97,14 +100,16 @@ class Decoder:
         if params.decoder == "paper":
             return self._paper(cls, reg, cls * penalty, scale, params.window_influence)
         score = cls * penalty * normalised(maps.cen[:, 0])
-        row, column = self._place(score, reg, params.window_influence)
+        windowed = self._windowed(score, params.window_influence)
+        places = [self._place(*target) for target in zip(score, windowed, reg, strict=True)]
+        row, column = np.array(places).T
         # The other maps are wanted at that one sample of the enlarged map only.
         there = np.concatenate((cls[:, None], reg), 1)
         there = np.einsum("by,bcyx,bx->bc", self._enlarge[row], there, self._enlarge[column])
         new = np.maximum(there[:, 1:3] + there[:, 3:5], _TINY) / scale[:, None]
         trust = change_penalty(new[:, 0], new[:, 1], search_size, params.penalty_k)
         blend = (trust * there[:, 0] * params.lr)[:, None]
-        shift = (np.stack((column, row), 1) - self._enlarge.shape[0] // 2) / scale[:, None]
+        shift = (np.stack((column, row), 1) - len(self._enlarge) // 2) / scale[:, None]
         return Decoded(shift, blend * new + (1 - blend) * size, there[:, 0].clip(0.0, 1.0))
 
     def _paper(
@@ -132,30 +137,31 @@ class Decoder:
         box = (box * weight).sum(2).T / scale[:, None]
         return Decoded(box[:, :2], box[:, 2:], cls[rows, row, column])
 
-    def _place(self, score: Array, reg: Array, influence: float) -> tuple[Index, Index]:
+    def _place(self, score: Array, windowed: Array, reg: Array) -> tuple[int, int]:
         """Row and column on the enlarged map: the coarse peak, then the accurate one near it."""
-        samples = self._enlarge.shape[0]
-        windowed = self._enlarged(self._windowed(score, influence))
-        row, column = np.divmod(windowed.reshape(len(score), -1).argmax(1), samples)
-        cell = np.rint(np.stack((row, column)) * (self.score_size / samples)).astype(int)
-        cell = cell.clip(0, self.score_size - 1)
-        reach = reg[np.arange(len(score)), :, cell[0], cell[1]].clip(*_REACH)
-        room = np.stack((column, row, samples - column, samples - row), 1)
-        left, top, right, bottom = (np.minimum(room, reach) / 2).astype(int).T
-        place = np.arange(samples)
-        rows = (place >= (row - top)[:, None]) & (place <= (row + bottom)[:, None])
-        columns = (place >= (column - left)[:, None]) & (place <= (column + right)[:, None])
-        enlarged = self._enlarged(score)
-        enlarged += np.where(rows, 0.0, -np.inf)[:, :, None]
-        enlarged += np.where(columns, 0.0, -np.inf)[:, None, :]
-        row, column = np.divmod(enlarged.reshape(len(score), -1).argmax(1), samples)
-        return row, column
+        samples = len(self._enlarge)
+        row, column = divmod(int(self._enlarged(windowed).argmax()), samples)
+        cells = self.score_size
+        cell_y = min(round(row * cells / samples), cells - 1)
+        cell_x = min(round(column * cells / samples), cells - 1)
+        left, top, right, bottom = reg[:, cell_y, cell_x].clip(*_REACH).tolist()
+        x0, x1 = column - _half(column, left), column + _half(samples - column, right) + 1
+        y0, y1 = row - _half(row, top), row + _half(samples - row, bottom) + 1
+        region = self._enlarged(score)[y0:y1, x0:x1]
+        down, across = divmod(int(region.argmax()), region.shape[1])
+        return y0 + down, x0 + across
 
     def _windowed(self, score: Array, influence: float) -> Array:
         return score * (1 - influence) + self._window * influence
 
     def _enlarged(self, score: Array) -> Array:
-        return self._enlarge @ score @ self._enlarge.T
+        samples = len(self._enlarge)
+        enlarged = cv2.resize(score, (samples, samples), interpolation=cv2.INTER_CUBIC)
+        return np.asarray(enlarged, np.float64)
+
+
+def _half(room: int, reach: float) -> int:
+    return int(min(room, reach) / 2)
 
 
 def foreground(cls: NDArray[np.float32]) -> Array:
@@ -190,24 +196,3 @@ def change_penalty(w: Array, h: Array, last: Array, k: float) -> Array:
 def _context_size(w: Array, h: Array) -> Array:
     padding = CONTEXT * (w + h)
     return np.sqrt((w + padding) * (h + padding))
-
-
-def bicubic_matrix(n: int, m: int) -> Array:
-    """(m, n) matrix that enlarges n samples to m as ``cv2.resize`` does with ``INTER_CUBIC``.
-
-    The cubic kernel with a = -0.75, samples in the middle of their pixels, the border repeated.
-    OpenCV reckons the weights in float32; a peak between two samples depends on doing the same.
-    """
-    a = np.float32(-0.75)
-    one = np.float32(1)
-    place = ((np.arange(m) + 0.5) * (n / m) - 0.5).astype(np.float32)
-    first = np.floor(place)
-    x = place - first
-    before = ((a * (x + one) - 5 * a) * (x + one) + 8 * a) * (x + one) - 4 * a
-    left = ((a + 2) * x - (a + 3)) * x * x + one
-    right = ((a + 2) * (one - x) - (a + 3)) * (one - x) * (one - x) + one
-    matrix = np.zeros((m, n))
-    for tap, weight in enumerate((before, left, right, one - before - left - right), start=-1):
-        cell = (first.astype(int) + tap).clip(0, n - 1)
-        np.add.at(matrix, (np.arange(m), cell), weight)
-    return matrix
