@@ -57,7 +57,9 @@ def corner_rays(
     if distortion.any() and info.distortion_model in _FISHEYE:
         rays = cv2.fisheye.undistortPoints(corners[:, None], matrix, distortion[:4])
     else:
-        rays = cv2.undistortPoints(corners[:, None], matrix, distortion if distortion.size else None)
+        rays = cv2.undistortPoints(
+            corners[:, None], matrix, distortion if distortion.size else None
+        )
     return np.asarray(rays, np.float64).reshape(4, 2)
 
 
@@ -74,7 +76,9 @@ def _full_resolution(
     return points * scale + np.array([roi.x_offset, roi.y_offset]) - 0.5
 
 
-def frustum(header: Any, index: int, rays: NDArray[np.float64], depth: float, result: TrackResult) -> Marker:
+def frustum(
+    header: Any, index: int, rays: NDArray[np.float64], depth: float, result: TrackResult
+) -> Marker:
     """The pyramid's edges as a LINE_LIST in the image's frame, coloured by the track's state."""
     marker = Marker(header=header, ns=_NAMESPACE, id=index, type=Marker.LINE_LIST)
     marker.action = Marker.ADD

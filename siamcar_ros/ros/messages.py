@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from siamcar_ros.msg import TrackStatus
-from siamcar_ros.tracking import TrackResult, TrackState
 from vision_msgs.msg import (
     BoundingBox2D,
     Detection2D,
@@ -13,6 +11,9 @@ from vision_msgs.msg import (
     ObjectHypothesis,
     ObjectHypothesisWithPose,
 )
+
+from siamcar_ros.msg import TrackStatus
+from siamcar_ros.tracking import TrackResult, TrackState
 
 Box = tuple[float, float, float, float]
 
@@ -30,7 +31,9 @@ def box_of(bbox: BoundingBox2D) -> Box:
     Raises ValueError for a turned box: the tracker's boxes are upright.
     """
     if bbox.center.theta != 0.0:
-        raise ValueError(f"bbox.center.theta is {bbox.center.theta}, only upright boxes are tracked")
+        raise ValueError(
+            f"bbox.center.theta is {bbox.center.theta}, only upright boxes are tracked"
+        )
     w, h = bbox.size_x, bbox.size_y
     return bbox.center.position.x - w / 2, bbox.center.position.y - h / 2, w, h
 

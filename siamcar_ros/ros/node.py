@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, wait
-from typing import Any, TypeVar
+from concurrent.futures import wait
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
@@ -16,26 +16,21 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.task import Future as RosFuture
 from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
-from std_srvs.srv import Trigger
 
 from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros.diagnostics import Health, diagnostic_array
-from siamcar_ros.ros.frame import Frame, stamp_ns
+from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.intake import ImageIntake
 from siamcar_ros.ros.loading import LoadedTracker, load_tracker
-from siamcar_ros.ros.mailbox import MailboxClosed
-from siamcar_ros.ros.messages import box_of
 from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, declare
 from siamcar_ros.ros.ring import FrameRing
+from siamcar_ros.ros.services import TargetServices
 from siamcar_ros.ros.worker import Tracked, TrackWorker
-from siamcar_ros.srv import InitTarget
 
-_Result = TypeVar("_Result")
 _MEGABYTE = 1_000_000
 # Seconds that the worker is given to finish its frame when the node is cleaned up.
 _CLOSE_TIMEOUT = 1.0
@@ -62,12 +57,10 @@ class TrackerNode(LifecycleNode):
         self._info_subscription: Any = None
         self._ring = FrameRing(**_ring_limits(self.settings))
         self._last_arrival = 0.0
-        self._names_given = 0
         self._reset_counters()
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
-        self.create_service(InitTarget, "~/init_target", self._on_init_target)
-        self.create_service(Trigger, "~/stop_tracking", self._on_stop_tracking)
+        self._target_services = TargetServices(self, ring=self._ring, ready=self._ready)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._timer = self._report_timer()
         self._answer_illegal_transitions()
@@ -146,9 +139,7 @@ class TrackerNode(LifecycleNode):
                 raise ROSInterruptException("interrupted while loading the network")
         loaded = worker.loaded.result()
         self._worker, self._loaded = worker, loaded
-        self._outputs = Outputs(
-            self, settings=lambda: self.settings, complete=self._completed
-        )
+        self._outputs = Outputs(self, settings=lambda: self.settings, complete=self._completed)
         self.get_logger().info(
             f"{loaded.network} on {loaded.device} with {loaded.backend} ({loaded.reason})"
         )
@@ -245,50 +236,8 @@ class TrackerNode(LifecycleNode):
         if self._outputs is not None and self.context.ok():
             self._outputs.publish(tracked)
 
-    # Services. They await the worker without holding up the executor.
-
-    async def _on_init_target(
-        self, request: InitTarget.Request, response: InitTarget.Response
-    ) -> InitTarget.Response:
-        try:
-            worker, intake = self._ready()
-            box = box_of(request.bbox)
-            frame = self._frame_named(request.header, intake)
-            response.id = request.id or self._new_name()
-            response.message = await self._outcome(worker.init(frame, box, response.id))
-            response.success = True
-        except (ValueError, MailboxClosed, CancelledError) as error:
-            response.message = str(error) or "the node is shutting down"
-        except Exception as error:
-            self.get_logger().error(f"init_target: {traceback.format_exc()}")
-            response.message = f"{type(error).__name__}: {error}"
-        if not response.success:
-            self.get_logger().warning(f"init_target refused: {response.message}")
-        return response
-
-    async def _on_stop_tracking(
-        self, _: Trigger.Request, response: Trigger.Response
-    ) -> Trigger.Response:
-        try:
-            worker, _intake = self._ready()
-            stopped = await self._outcome(worker.stop())
-            names = ", ".join(map(repr, stopped))
-            response.message = f"stopped {names}" if stopped else "nothing was tracked"
-            response.success = True
-            self.get_logger().info(f"stop_tracking: {response.message}")
-        except (ValueError, MailboxClosed, CancelledError) as error:
-            response.message = str(error) or "the node is shutting down"
-        return response
-
-    async def _outcome(self, future: Future[_Result]) -> _Result:
-        """Await the worker's answer; the executor goes on with other callbacks meanwhile."""
-        executor = self.executor
-        done = RosFuture(executor=executor)
-        future.add_done_callback(lambda _: executor.create_task(done.set_result, None))
-        await done
-        return future.result()
-
     def _ready(self) -> tuple[TrackWorker, ImageIntake]:
+        """What an active node has; ValueError, with what to do, for one that is not."""
         if self._worker is None or self._intake is None:
             raise ValueError(
                 "the node is not active: ros2 lifecycle set "
@@ -296,35 +245,6 @@ class TrackerNode(LifecycleNode):
                 + ("configure" if self._worker is None else "activate")
             )
         return self._worker, self._intake
-
-    def _frame_named(self, header: Header, intake: ImageIntake) -> Frame:
-        """The image that a box was drawn on; ValueError where it is not to be had."""
-        newest, span = self._ring.newest(), self._ring.span()
-        if newest is None or span is None:
-            raise ValueError(
-                f"no image has come on {intake.topic} ({intake.publishers} publishers): check that "
-                "the camera runs, the remapping of 'image', image_transport and qos_reliability"
-            )
-        if header.frame_id and header.frame_id != newest.header.frame_id:
-            raise ValueError(
-                f"the box is for frame_id {header.frame_id!r}, the images on {intake.topic} are of "
-                f"{newest.header.frame_id!r}"
-            )
-        stamp = stamp_ns(header.stamp)
-        if stamp == 0:
-            return newest
-        frame = self._ring.at(stamp)
-        if frame is None:
-            raise ValueError(
-                f"no image with the stamp {_seconds(stamp)} is held; held are {len(self._ring)} "
-                f"from {_seconds(span[0])} to {_seconds(span[1])} (parameters ring_length, "
-                "ring_memory_mb); stamp 0 means the newest"
-            )
-        return frame
-
-    def _new_name(self) -> str:
-        self._names_given += 1
-        return f"target-{self._names_given}"
 
     # Parameters
 
@@ -411,7 +331,3 @@ class TrackerNode(LifecycleNode):
 
 def _ring_limits(settings: NodeSettings) -> dict[str, int]:
     return {"length": settings.ring_length, "memory": settings.ring_memory_mb * _MEGABYTE}
-
-
-def _seconds(nanoseconds: int) -> str:
-    return f"{nanoseconds // 1_000_000_000}.{nanoseconds % 1_000_000_000:09d}"

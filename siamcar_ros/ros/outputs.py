@@ -9,11 +9,11 @@ from typing import Any
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
-from siamcar_ros.msg import TrackStatus
 from vision_msgs.msg import Detection2D, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
 from siamcar_ros.images import ImageError
+from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros import messages
 from siamcar_ros.ros.markers import CameraModelError, corner_rays, frusta, frustum
 from siamcar_ros.ros.overlay import draw_overlay
@@ -127,5 +127,5 @@ class Outputs:
         message = Image(
             header=tracked.frame.header, height=height, width=width, encoding="bgr8", step=3 * width
         )
-        message.data.frombytes(memoryview(drawn).cast("B"))
+        message.data.frombytes(drawn.data.cast("B"))
         self._debug.publish(message)

@@ -55,7 +55,9 @@ class NodeSettings:
     device: str = _fixed("auto", "Where the network runs: auto, cpu, cuda or cuda:N.")
     backend: str = _fixed("auto", "What runs the network: auto, torch, onnxruntime, ...")
     precision: str = _fixed("auto", "Arithmetic of the network: auto, fp32, bf16, fp16, int8.")
-    threads: int = _fixed(0, "CPU threads of the network; 0 lets the backend choose.", range=(0, 256))
+    threads: int = _fixed(
+        0, "CPU threads of the network; 0 lets the backend choose.", range=(0, 256)
+    )
     max_targets: int = _fixed(1, "Targets followed at a time.", range=(1, 64))
     image_transport: str = _fixed(
         "raw",
@@ -75,7 +77,8 @@ class NodeSettings:
         "penalty_k", "Penalty on a change of the box's size or aspect ratio.", range=(0.0, 10.0)
     )
     window_influence: float = _knob(
-        "window_influence", "Weight of the cosine window that favours small motion.",
+        "window_influence",
+        "Weight of the cosine window that favours small motion.",
         range=(0.0, 1.0),
     )
     lr: float = _knob("lr", "Share of a new size that one frame takes over.", range=(0.0, 1.0))
@@ -83,7 +86,8 @@ class NodeSettings:
         "uncertain_below", "Score under which a frame is UNCERTAIN.", range=(0.0, 1.0)
     )
     lost_below: float = _knob(
-        "lost_below", "Score under which a frame counts towards LOST; at most uncertain_below.",
+        "lost_below",
+        "Score under which a frame counts towards LOST; at most uncertain_below.",
         range=(0.0, 1.0),
     )
     lost_after: int = _knob(
@@ -96,11 +100,13 @@ class NodeSettings:
         90, "Recent images kept, so that a box may name a past one.", range=(1, 10000)
     )
     ring_memory_mb: int = _live(
-        256, "Memory that the kept images may take, in MB; at least one is kept.",
+        256,
+        "Memory that the kept images may take, in MB; at least one is kept.",
         range=(1, 65536),
     )
     time_jump: float = _live(
-        1.0, "Image stamps that go back by more seconds than this stop the tracks (a bag that "
+        1.0,
+        "Image stamps that go back by more seconds than this stop the tracks (a bag that "
         "starts again); by less, the image is dropped.",
         range=(0.0, 3600.0),
     )
@@ -136,7 +142,7 @@ class NodeSettings:
         """The tracker's knobs among the parameters."""
         return TrackerParams(**{name: getattr(self, name) for name in TrackerParams.names()})
 
-    def changed(self, values: Mapping[str, Value]) -> NodeSettings:
+    def changed(self, values: Mapping[str, Any]) -> NodeSettings:
         """These settings with some values replaced; names that are no settings are left out."""
         known = {each.name for each in fields(self)}
         return replace(self, **{name: value for name, value in values.items() if name in known})
@@ -183,7 +189,10 @@ def declare(node: Node) -> NodeSettings:
 
 def markdown() -> str:
     """All parameters as a Markdown table."""
-    rows = ["| parameter | default | allowed | changes at run time | what it does |", "|---" * 5 + "|"]
+    rows = [
+        "| parameter | default | allowed | changes at run time | what it does |",
+        "|---" * 5 + "|",
+    ]
     for each in fields(NodeSettings):
         meta = each.metadata
         default = meta.get("default_text") or _literal(each.default)

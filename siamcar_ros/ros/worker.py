@@ -258,7 +258,9 @@ class TrackWorker:
         self._failures_in_row += 1
         self.trouble = f"{type(error).__name__}: {error}"
         where = "".join(traceback.format_exception(error))
-        self._logger.error(f"tracking failed on an image: {where}", throttle_duration_sec=_LOG_PERIOD)
+        self._logger.error(
+            f"tracking failed on an image: {where}", throttle_duration_sec=_LOG_PERIOD
+        )
         if self._failures_in_row >= self.max_failures:
             stopped = ", ".join(map(repr, self._stop()))
             self._logger.error(
