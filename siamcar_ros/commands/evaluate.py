@@ -1,0 +1,243 @@
+"""`siamcar evaluate`: run trackers over a benchmark and score them."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from siamcar_ros import __version__
+
+HELP = "run a tracker over a benchmark"
+
+EXAMPLES = """examples:
+  siamcar evaluate got10k-val /data/GOT-10k --workers 4
+  siamcar evaluate folder sequences --network compact --baseline csrt kcf mil
+  siamcar evaluate otb100 /data/OTB --network resnet50 --weights model.safetensors --set lr=0.35
+  siamcar evaluate vot WORKSPACE          writes the VOT workspace's trackers.ini
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `siamcar evaluate`."""
+    from siamcar_ros.evaluation.benchmarks import BENCHMARKS
+    from siamcar_ros.evaluation.trackers import BASELINES
+
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
+    parser.add_argument("dataset", help=f"{', '.join(BENCHMARKS)}, or vot")
+    parser.add_argument("root", type=Path, help="where the data is (vot: the workspace)")
+    add_tracker_arguments(parser)
+    parser.add_argument(
+        "--baseline",
+        nargs="+",
+        default=[],
+        choices=list(BASELINES),
+        help="OpenCV's trackers to run as well (nano and vit need their files)",
+    )
+    parser.add_argument(
+        "--nano-files",
+        nargs=2,
+        default=(),
+        metavar=("BACKBONE", "HEAD"),
+        help="NanoTrack's ONNX files",
+    )
+    parser.add_argument("--vit-file", default="", metavar="MODEL", help="ViT's ONNX file")
+    parser.add_argument(
+        "--tracker",
+        metavar="MODULE:CALLABLE",
+        help="a tracker of yours: something that returns an object with "
+        "init(image, box) and update(image).box",
+    )
+    parser.add_argument("--name", help="the tracker's name in the results (one tracker only)")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="where result files go (default: %(default)s)",
+    )
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=None,
+        metavar="N",
+        help="processes, GPUs given to them in turn (default: 1)",
+    )
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="auto",
+        metavar="ADDRESS",
+        help="run on a Ray cluster (auto: the one that this machine belongs to; "
+        "local: start one here), --workers at a time",
+    )
+    parser.add_argument("--again", action="store_true", help="run finished sequences again")
+
+
+def add_tracker_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that describe a SiamCAR tracker."""
+    parser.add_argument(
+        "--network",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="SiamCAR networks or their YAML files (default: compact)",
+    )
+    parser.add_argument("--weights", metavar="FILE", help="in place of the network's own")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="tracker parameters, e.g. penalty_k=0.1 window_influence=0.4 lr=0.3",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the trackers and print their scores; 1 when a sequence has no result."""
+    if args.dataset.lower() == "vot":
+        return _integrate_vot(args)
+    from siamcar_ros.evaluation.benchmarks import find_benchmark
+    from siamcar_ros.evaluation.comparison import compare, format_table
+    from siamcar_ros.evaluation.results import TrackerResults
+    from siamcar_ros.evaluation.runs import run_all
+    from siamcar_ros.evaluation.submissions import write_submission
+
+    if args.workers is not None and args.workers < 1:
+        raise ValueError("--workers must be at least 1")
+    benchmark = find_benchmark(args.dataset)
+    collection = benchmark.read(args.root)
+    _complain(collection.problems)
+    sequences = _chosen(list(collection.sequences), args.sequences)
+    place = args.results / (benchmark.folder or args.root.resolve().name)
+    failed = 0
+    folders = []
+    for spec in tracker_specs(args):
+        results = TrackerResults(place / spec.title, benchmark.layout)
+        folders.append(results.folder)
+        results.write_run_file(_facts(spec, benchmark.name, args.root))
+        problems = run_all(
+            spec,
+            sequences,
+            results,
+            workers=args.workers or (0 if args.ray else 1),
+            again=args.again,
+            ray_address=args.ray,
+        )
+        _complain(problems)
+        failed += len(problems)
+        if sequences[0].withheld and not problems and args.sequences is None:
+            archive = write_submission(results, sequences)
+            print(f"{archive} is ready for {benchmark.server}")
+    if not sequences[0].withheld:
+        comparison = compare(folders, benchmark=benchmark.name, root=args.root)
+        print(format_table(comparison))
+        print(f"more: siamcar report {' '.join(map(str, folders))}")
+    return 1 if failed else 0
+
+
+def tracker_specs(args: argparse.Namespace) -> list[Any]:
+    """The trackers that the arguments describe.
+
+    Raises:
+        ValueError: they are contradictory, or not understood.
+    """
+    from siamcar_ros.evaluation.trackers import BASELINES, TrackerSpec
+
+    settings = parse_settings(args.settings)
+    networks = args.network
+    if not networks and not args.baseline and not args.tracker:
+        networks = ["compact"]
+    if args.weights and len(networks) > 1:
+        raise ValueError("--weights goes with one --network")
+    specs = [
+        TrackerSpec(
+            title=f"SiamCAR-{Path(network).stem}",
+            network=network,
+            weights=args.weights,
+            device=args.device,
+            settings=settings,
+        )
+        for network in networks
+    ]
+    if args.tracker:
+        specs.append(TrackerSpec(title=args.tracker.rpartition(":")[2], kind=args.tracker))
+    files = {"nano": tuple(args.nano_files), "vit": (args.vit_file,) if args.vit_file else ()}
+    for name in args.baseline:
+        specs.append(TrackerSpec(BASELINES[name].title, name, files=files.get(name, ())))
+    if args.name:
+        if len(specs) > 1:
+            raise ValueError("--name goes with one tracker")
+        specs = [TrackerSpec(**{**asdict(specs[0]), "title": args.name})]
+    return specs
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """Tracker parameters from KEY=VALUE, the values read as YAML.
+
+    Raises:
+        ValueError: one is not of that form.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise ValueError(f"--set takes KEY=VALUE, not {pair!r}")
+        settings[key] = yaml.safe_load(value)
+    return settings
+
+
+def _chosen(sequences: list[Any], names: list[str] | None) -> list[Any]:
+    if names is None:
+        return sequences
+    known = {s.name: s for s in sequences}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"no sequence {', '.join(unknown)}; there are: {', '.join(known)}")
+    return [known[name] for name in names]
+
+
+def _facts(spec: Any, benchmark: str, root: Path) -> dict[str, Any]:
+    import cv2
+    import numpy
+
+    return {
+        "benchmark": benchmark,
+        "root": str(root.resolve()),
+        "tracker": asdict(spec),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": platform.platform(),
+        "versions": {
+            "siamcar_ros": __version__,
+            "opencv": cv2.__version__,
+            "numpy": numpy.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _integrate_vot(args: argparse.Namespace) -> int:
+    from siamcar_ros.evaluation.vot import write_trackers_ini
+
+    for spec in tracker_specs(args):
+        path = write_trackers_ini(args.root, spec)
+        print(
+            f"{spec.title} is in {path}; now: vot test {spec.title}, "
+            f"vot evaluate --workspace {args.root} {spec.title}"
+        )
+    return 0
+
+
+def _complain(problems: Any) -> None:
+    for problem in problems:
+        print(f"siamcar: {problem}", file=sys.stderr)

@@ -1,0 +1,177 @@
+"""Several trackers on one benchmark: read, scored and set side by side."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from siamcar_ros.evaluation.annotations import SequenceError
+from siamcar_ros.evaluation.benchmarks import Benchmark, find_benchmark
+from siamcar_ros.evaluation.one_pass import Run
+from siamcar_ros.evaluation.protocols import (
+    MEASURES,
+    SequenceScore,
+    TrackerScore,
+    score_sequence,
+    summarize,
+)
+from siamcar_ros.evaluation.results import TrackerResults
+from siamcar_ros.evaluation.sequences import Sequence
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Trackers on one benchmark, over the sequences that all of them have results for.
+
+    Attributes:
+        benchmark: the data set and its rules.
+        title: of the data.
+        sequences: those compared, by name.
+        trackers: scores, the best by the headline measure first.
+        runs: tracker -> sequence -> its (first) run.
+        attributes: attribute's short name -> its long name, those that some sequence has.
+        problems: what was left out or odd, a line each.
+    """
+
+    benchmark: Benchmark
+    title: str
+    sequences: dict[str, Sequence]
+    trackers: list[TrackerScore]
+    runs: dict[str, dict[str, Run]]
+    attributes: dict[str, str]
+    problems: list[str]
+
+    def by_attribute(self, measure: str) -> dict[str, dict[str, float]]:
+        """Attribute -> tracker -> mean of `measure` over the attribute's sequences."""
+        table: dict[str, dict[str, float]] = {}
+        for attribute in self.attributes:
+            names = {n for n, s in self.sequences.items() if attribute in s.attributes}
+            table[attribute] = {
+                t.tracker: summarize(
+                    t.tracker, list(t.sequences), self.benchmark.protocol, names=names
+                ).measures[measure]
+                for t in self.trackers
+            }
+        return table
+
+
+def compare(
+    folders: list[Path], *, benchmark: str | None = None, root: Path | None = None
+) -> Comparison:
+    """Score the result folders of trackers on one benchmark.
+
+    Args:
+        folders: results/BENCHMARK/TRACKER; a results/BENCHMARK stands for all trackers in it.
+        benchmark: the benchmark's name; as the `run.json` of some folder says when None.
+        root: where its data is; likewise.
+
+    Raises:
+        ValueError: which benchmark or where its data is is not known, folders differ in it, there
+            is nothing to compare, or the ground truth is withheld.
+        OSError: the data or the results are not there.
+    """
+    folders = [tracker for folder in folders for tracker in _tracker_folders(folder)]
+    facts = [TrackerResults(folder, "otb").read_run_file() for folder in folders]
+    benchmark = benchmark or _agreed("benchmark", folders, facts)
+    root = root or Path(_agreed("root", folders, facts))
+    rules = find_benchmark(benchmark)
+    collection = rules.read(root)
+    if collection.sequences[0].withheld:
+        raise ValueError(f"the ground truth of {rules.title} is withheld; submit to {rules.server}")
+    problems = list(collection.problems)
+    scores: dict[str, dict[str, SequenceScore]] = {}
+    runs: dict[str, dict[str, Run]] = {}
+    for folder in folders:
+        results = TrackerResults(folder, rules.layout)
+        name = results.tracker
+        if name in scores:
+            raise ValueError(f"two trackers are called {name}: rename a folder")
+        scores[name], runs[name] = {}, {}
+        for sequence in collection.sequences:
+            try:
+                found = results.read(sequence)
+            except (SequenceError, OSError) as error:
+                problems.append(f"{name}, {sequence.name} left out: {error}")
+                continue
+            score = score_sequence(sequence, found, rules.protocol)
+            if score is None:
+                problems.append(f"{name}, {sequence.name} left out: no frame to score")
+                continue
+            scores[name][sequence.name], runs[name][sequence.name] = score, found[0]
+    common = set.intersection(*(set(of) for of in scores.values())) if scores else set()
+    if not common:
+        raise ValueError("; ".join(["no sequence has results of every tracker", *problems[:3]]))
+    sequences = {s.name: s for s in collection.sequences if s.name in common}
+    trackers = [
+        summarize(name, [of[s] for s in sequences], rules.protocol) for name, of in scores.items()
+    ]
+    trackers.sort(key=lambda t: -t.measures[rules.protocol.headline[0]])
+    present = set().union(*(s.attributes for s in sequences.values()))
+    long_names = collection.attributes or {name: name for name in sorted(present)}
+    return Comparison(
+        benchmark=rules,
+        title=rules.title or root.resolve().name,
+        sequences=sequences,
+        trackers=trackers,
+        runs=runs,
+        attributes={k: v for k, v in long_names.items() if k in present},
+        problems=problems,
+    )
+
+
+def format_table(comparison: Comparison) -> str:
+    """The measures of each tracker as a table of text, the headline's first."""
+    columns = measure_order(comparison)
+    rows = [["tracker", *(MEASURES[m] for m in columns)]]
+    for tracker in comparison.trackers:
+        rows.append([tracker.tracker, *(format_measure(m, tracker.measures[m]) for m in columns)])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(_pad(cell, w, i) for i, (cell, w) in enumerate(zip(r, widths, strict=True)))
+        for r in rows
+    ]
+    heading = f"{comparison.title}: {len(comparison.sequences)} sequences"
+    return "\n".join([heading, lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def measure_order(comparison: Comparison) -> list[str]:
+    """The measures, those that the benchmark quotes first."""
+    headline = comparison.benchmark.protocol.headline
+    return [*headline, *(m for m in MEASURES if m not in headline)]
+
+
+def format_measure(measure: str, value: float) -> str:
+    """A measure's value as text."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:.1f}" if measure == "fps" else f"{value:.3f}"
+
+
+def _pad(cell: str, width: int, column: int) -> str:
+    return cell.ljust(width) if column == 0 else cell.rjust(width)
+
+
+def _tracker_folders(folder: Path) -> list[Path]:
+    """The folder itself where it holds a tracker's results, else the trackers' folders in it."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no result folder {folder}")
+    inner = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    trackers = [p for p in inner if p.name not in ("times", "scores") and any(p.iterdir())]
+    if (folder / "run.json").is_file() or any(folder.glob("*.txt")) or not trackers:
+        return [folder]
+    # GOT-10k's layout has a folder per sequence in the tracker's, others' have files in it.
+    if any((p / f"{p.name}_001.txt").is_file() for p in trackers):
+        return [folder]
+    return trackers
+
+
+def _agreed(key: str, folders: list[Path], facts: list[dict[str, object]]) -> str:
+    values = {str(f[key]) for f in facts if key in f}
+    if len(values) == 1:
+        return values.pop()
+    given = ", ".join(map(str, folders))
+    option = "--dataset" if key == "benchmark" else "--root"
+    if not values:
+        raise ValueError(f"no run.json in {given} tells the {key}: give {option}")
+    raise ValueError(f"{given} differ in their {key} ({', '.join(sorted(values))}): give {option}")

@@ -1,0 +1,147 @@
+"""Result files in the layouts of the GOT-10k toolkit, which others' tools read and write as well.
+
+GOT-10k:  ROOT/GOT-10k/TRACKER/SEQUENCE/SEQUENCE_001.txt, beside it SEQUENCE_time.txt
+others:   ROOT/OTB2015/TRACKER/SEQUENCE.txt, with times/SEQUENCE_time.txt
+
+A box per line, x,y,w,h in the benchmark's own coordinates; a time in seconds per line. A time of
+`nan` says that the frame's image did not decode. Scores lie in files of their own. `run.json` in
+the tracker's folder says how the results were made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from siamcar_ros.evaluation.annotations import SequenceError, read_boxes, read_numbers
+from siamcar_ros.evaluation.one_pass import Run
+from siamcar_ros.evaluation.sequences import Sequence
+
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class TrackerResults:
+    """The results of one tracker on one benchmark.
+
+    Attributes:
+        folder: the tracker's folder, e.g. results/OTB2015/SiamCAR.
+        layout: "got10k", a folder per sequence, or "otb", a file per sequence.
+    """
+
+    folder: Path
+    layout: str
+
+    @property
+    def tracker(self) -> str:
+        """The tracker's name."""
+        return self.folder.name
+
+    def boxes_path(self, name: str) -> Path:
+        """The file of a sequence's boxes."""
+        if self.layout == "got10k":
+            return self.folder / name / f"{name}_001.txt"
+        return self.folder / f"{name}.txt"
+
+    def times_path(self, name: str) -> Path:
+        """The file of a sequence's times."""
+        if self.layout == "got10k":
+            return self.folder / name / f"{name}_time.txt"
+        return self.folder / "times" / f"{name}_time.txt"
+
+    def scores_path(self, name: str) -> Path:
+        """The file of the tracker's own score per frame."""
+        if self.layout == "got10k":
+            return self.folder / name / f"{name}_score.txt"
+        return self.folder / "scores" / f"{name}_score.txt"
+
+    def is_done(self, sequence: Sequence) -> bool:
+        """Whether there are boxes for all frames of the sequence."""
+        path = self.boxes_path(sequence.name)
+        try:
+            return path.is_file() and len(read_boxes(path)) == len(sequence)
+        except SequenceError:
+            return False
+
+    def write(self, name: str, run: Run) -> None:
+        """Write a run; the boxes last and at once, so that a file of boxes is a finished one."""
+        _write(self.times_path(name), lambda p: np.savetxt(p, run.times, fmt="%.8f"))
+        _write(self.scores_path(name), lambda p: np.savetxt(p, run.scores, fmt="%.5f"))
+        _write(self.boxes_path(name), lambda p: np.savetxt(p, run.boxes, fmt="%.3f", delimiter=","))
+
+    def read(self, sequence: Sequence) -> list[Run]:
+        """Read the runs of a sequence: one, or GOT-10k's repetitions.
+
+        Result files of other tools are found under the names that they give the sequence. Rows past
+        the last frame are dropped, and so are those of frames that the benchmark omits.
+
+        Raises:
+            FileNotFoundError: there is no result.
+            SequenceError: a file has fewer rows than the sequence frames, or does not read.
+        """
+        for name in (sequence.name, *sequence.aliases):
+            paths = [self.boxes_path(name)]
+            if self.layout == "got10k":
+                paths = sorted((self.folder / name).glob(f"{name}_[0-9]*.txt"))
+            paths = [path for path in paths if path.is_file()]
+            if paths:
+                times, scores = self.times_path(name), self.scores_path(name)
+                return [
+                    self._read(path, i, times, scores, sequence) for i, path in enumerate(paths)
+                ]
+        raise FileNotFoundError(f"no result {self.boxes_path(sequence.name)}")
+
+    @staticmethod
+    def _read(path: Path, trial: int, times: Path, scores: Path, sequence: Sequence) -> Run:
+        n = len(sequence)
+        boxes = read_boxes(path)
+        if sequence.lead_in and len(boxes) >= n + sequence.lead_in:
+            boxes = boxes[sequence.lead_in :]
+        if len(boxes) < n:
+            raise SequenceError(f"{path}: {len(boxes)} boxes for {n} frames")
+        return Run(boxes[:n], _column(scores, trial, n), _column(times, trial, n))
+
+    def write_run_file(self, facts: dict[str, Any]) -> None:
+        """Note how the results were made in `run.json`."""
+        text = json.dumps(facts, indent=2, sort_keys=True) + "\n"
+        _write(self.folder / RUN_FILE, lambda p: p.write_text(text, encoding="utf-8"))
+
+    def read_run_file(self) -> dict[str, Any]:
+        """What `run.json` says; empty where there is none.
+
+        Raises:
+            ValueError: it is not JSON.
+        """
+        path = self.folder / RUN_FILE
+        if not path.is_file():
+            return {}
+        try:
+            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}: {error}") from None
+        return facts
+
+
+def _column(path: Path, trial: int, n: int) -> np.ndarray:
+    """Column `trial` of a file with a value per frame and trial; NaN where it lacks or differs."""
+    missing = np.full(n, np.nan)
+    if not path.is_file():
+        return missing
+    values = read_numbers(path)
+    if n == 0 or len(values) == 0 or len(values) % n:
+        return missing
+    table = values.reshape(n, -1)
+    return table[:, min(trial, table.shape[1] - 1)]
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    write(temporary)
+    temporary.replace(path)

@@ -1,0 +1,201 @@
+"""Running a tracker over many sequences: resumable, in several processes, on several machines."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Callable, Generator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeAlias
+
+from tqdm import tqdm
+
+from siamcar_ros.evaluation.one_pass import Run, Tracker, run_sequence
+from siamcar_ros.evaluation.results import TrackerResults
+from siamcar_ros.evaluation.sequences import Sequence
+from siamcar_ros.evaluation.trackers import TrackerSpec
+
+#: A finished sequence with its run, or with the reason why it has none.
+Outcome: TypeAlias = tuple[Sequence, Run | str]
+
+
+def run_all(
+    spec: TrackerSpec,
+    sequences: list[Sequence],
+    results: TrackerResults,
+    *,
+    workers: int = 1,
+    again: bool = False,
+    ray_address: str | None = None,
+    progress: bool = True,
+) -> list[str]:
+    """Run a tracker over sequences and write what it found.
+
+    A sequence that has its result is not run again. One that fails is named and the others go on;
+    after an interruption the same call goes on where this one ended.
+
+    Args:
+        spec: the tracker.
+        sequences: what to run on.
+        results: where to write.
+        workers: processes on this machine, GPUs given to them in turn; with Ray, how many run at
+            a time, 0 for as many as the cluster has processors or GPUs.
+        again: run finished sequences, too.
+        ray_address: of a Ray cluster, "auto" or "local"; no Ray when None.
+        progress: show a progress bar.
+
+    Returns:
+        A line for each sequence that has no result, with the reason.
+
+    Raises:
+        ValueError: the tracker cannot be built, or a worker process died.
+        OSError: the results cannot be written, or a file of the tracker's cannot be read.
+    """
+    todo = [s for s in sequences if again or not results.is_done(s)]
+    done = len(sequences) - len(todo)
+    problems: list[str] = []
+    if not todo:
+        return problems
+    todo.sort(key=len, reverse=True)
+    with tqdm(
+        total=sum(map(len, todo)),
+        desc=f"{spec.title}" + (f" ({done} done before)" if done else ""),
+        unit="frame",
+        disable=not progress,
+        smoothing=0.05,
+        dynamic_ncols=True,
+    ) as bar:
+        if ray_address is not None:
+            outcomes = _with_ray(spec, todo, workers, ray_address, bar)
+        elif workers > 1 and len(todo) > 1:
+            outcomes = _in_processes(spec, todo, min(workers, len(todo)), bar)
+        else:
+            outcomes = _in_turn(spec, todo, bar)
+        with contextlib.closing(outcomes):
+            for sequence, outcome in outcomes:
+                if isinstance(outcome, str):
+                    problems.append(f"{sequence.name}: {outcome}")
+                else:
+                    results.write(sequence.name, outcome)
+    return problems
+
+
+def _in_turn(spec: TrackerSpec, todo: list[Sequence], bar: Any) -> Generator[Outcome, None, None]:
+    tracker = spec.build()
+    for sequence in todo:
+        bar.set_postfix_str(sequence.name)
+        yield sequence, _attempt(tracker, sequence, lambda _: bar.update())
+
+
+def _in_processes(
+    spec: TrackerSpec, todo: list[Sequence], workers: int, bar: Any
+) -> Generator[Outcome, None, None]:
+    # Spawned, not forked: CUDA and OpenCV's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    numbers = context.SimpleQueue()
+    devices = _devices(spec)
+    for i in range(workers):
+        numbers.put(devices[i % len(devices)])
+    spec.build()  # refuses what cannot be built here, with its reason, rather than in each worker
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (spec, numbers, workers))
+    try:
+        futures = {pool.submit(_work, sequence): sequence for sequence in todo}
+        for future in as_completed(futures):
+            sequence = futures[future]
+            try:
+                outcome = future.result()
+            except BrokenProcessPool as error:
+                raise ValueError(
+                    "a worker process died (out of memory?): run the same command again to go on, "
+                    "with fewer --workers"
+                ) from error
+            bar.update(len(sequence))
+            bar.set_postfix_str(sequence.name)
+            yield sequence, outcome
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_worker_tracker: Tracker
+
+
+def _start_worker(spec: TrackerSpec, numbers: Any, workers: int) -> None:
+    global _worker_tracker
+    _share_processors(workers)
+    _worker_tracker = spec.build(numbers.get())
+
+
+def _work(sequence: Sequence) -> Run | str:
+    return _attempt(_worker_tracker, sequence)
+
+
+def _attempt(
+    tracker: Tracker, sequence: Sequence, on_frame: Callable[[int], None] | None = None
+) -> Run | str:
+    """Run one sequence; whatever the tracker raises is the reason why it has no result."""
+    try:
+        return run_sequence(tracker, sequence, on_frame=on_frame)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _devices(spec: TrackerSpec) -> list[str | None]:
+    """The devices to give to workers in turn."""
+    if spec.kind != "siamcar" or spec.device not in ("auto", "cuda"):
+        return [None]
+    import torch
+
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or [None]
+
+
+def _share_processors(workers: int) -> None:
+    """Give this process its share of the machine's threads, so that workers do not crowd it."""
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    import cv2
+    import torch
+
+    cv2.setNumThreads(threads)
+    torch.set_num_threads(threads)
+
+
+def _with_ray(
+    spec: TrackerSpec, todo: list[Sequence], workers: int, address: str, bar: Any
+) -> Generator[Outcome, None, None]:
+    """Run on a Ray cluster. The sequences' files must be at the same place on each machine."""
+    import ray
+
+    ray.init(address=None if address == "local" else address, log_to_driver=False)
+    try:
+        gpus = ray.cluster_resources().get("GPU", 0) if spec.kind == "siamcar" else 0
+        slots = int(gpus or ray.cluster_resources().get("CPU", 1))
+        actor = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(_RayWorker)
+        count = max(1, min(workers or slots, slots, len(todo)))
+        pool = [actor.remote(spec, "cuda" if gpus else None) for _ in range(count)]
+        waiting, running = list(reversed(todo)), {}
+        for worker in pool:
+            sequence = waiting.pop()
+            running[worker.run.remote(sequence)] = (worker, sequence)
+        while running:
+            (finished, *_), _ = ray.wait(list(running), num_returns=1)
+            worker, sequence = running.pop(finished)
+            outcome = ray.get(finished)
+            if waiting:
+                following = waiting.pop()
+                running[worker.run.remote(following)] = (worker, following)
+            bar.update(len(sequence))
+            bar.set_postfix_str(sequence.name)
+            yield sequence, outcome
+    finally:
+        ray.shutdown()
+
+
+class _RayWorker:
+    """A tracker on some machine of the cluster."""
+
+    def __init__(self, spec: TrackerSpec, device: str | None) -> None:
+        self._tracker = spec.build(device)
+
+    def run(self, sequence: Sequence) -> Run | str:
+        return _attempt(self._tracker, sequence)

@@ -1,0 +1,144 @@
+"""Trackers to evaluate, as descriptions that travel to worker processes and are built there."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+
+from siamcar_ros.evaluation.one_pass import Box, Image, Tracker
+
+
+class Baseline(NamedTuple):
+    """One of OpenCV's trackers: its name in tables, its class, and the files that it needs."""
+
+    title: str
+    opencv_class: str
+    files: tuple[str, ...] = ()
+
+
+BASELINES: dict[str, Baseline] = {
+    "csrt": Baseline("CSRT", "TrackerCSRT"),
+    "kcf": Baseline("KCF", "TrackerKCF"),
+    "mil": Baseline("MIL", "TrackerMIL"),
+    "nano": Baseline("NanoTrack", "TrackerNano", ("backbone.onnx", "head.onnx")),
+    "vit": Baseline("ViT", "TrackerVit", ("model.onnx",)),
+}
+
+
+@dataclass(frozen=True)
+class TrackerSpec:
+    """A tracker that is not built yet.
+
+    Attributes:
+        title: its name in result folders, tables and plots.
+        kind: "siamcar"; a key of `BASELINES`; or "module:callable" that returns a tracker.
+        network: SiamCAR's network, a name or the path of a YAML file.
+        weights: SiamCAR's weights; those that the network's file names when None.
+        device: "auto", "cpu", "cuda", "cuda:1" ...
+        settings: SiamCAR's tracker parameters that differ from the network's file.
+        files: a baseline's model files.
+    """
+
+    title: str
+    kind: str = "siamcar"
+    network: str = "compact"
+    weights: str | None = None
+    device: str = "auto"
+    settings: dict[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+
+    def build(self, device: str | None = None) -> Tracker:
+        """Build the tracker, on another device than its own where one is given.
+
+        Raises:
+            ValueError: the tracker cannot be had: unknown, files missing, OpenCV without it.
+            OSError: a file cannot be read.
+        """
+        if self.kind == "siamcar":
+            from siamcar_ros.tracking import SiamCarTracker
+
+            return SiamCarTracker.from_config(
+                self.network, weights=self.weights, device=device or self.device, **self.settings
+            )
+        if self.kind in BASELINES:
+            return OpenCVTracker(_opencv(BASELINES[self.kind], self.files))
+        module, colon, name = self.kind.partition(":")
+        if not colon:
+            raise ValueError(
+                f"no tracker {self.kind!r}; baselines: {', '.join(BASELINES)}; "
+                "your own: module:callable"
+            )
+        try:
+            factory = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"cannot import the tracker {self.kind!r}: {error}") from error
+        tracker: Tracker = factory()
+        return tracker
+
+
+@dataclass(frozen=True)
+class Found:
+    """An update of a tracker that has no score."""
+
+    box: Box
+
+
+class OpenCVTracker:
+    """An OpenCV tracker behind the two-method contract.
+
+    OpenCV's trackers take whole pixels, and on a miss keep no box: the last one is repeated.
+
+    Args:
+        create: makes a new `cv2.Tracker`, one for each target.
+    """
+
+    def __init__(self, create: Callable[[], Any]) -> None:
+        self._create = create
+        self._tracker: Any = None
+        self._box: Box = (0.0, 0.0, 0.0, 0.0)
+
+    def init(self, image: Image, box: Box) -> None:
+        """Start on the target in `box`."""
+        x, y, w, h = box
+        self._tracker = self._create()
+        self._tracker.init(image, (round(x), round(y), max(1, round(w)), max(1, round(h))))
+        self._box = box
+
+    def update(self, image: Image) -> Found:
+        """Find the target in the next frame."""
+        found, box = self._tracker.update(image)
+        if found:
+            x, y, w, h = box
+            self._box = (float(x), float(y), float(w), float(h))
+        return Found(self._box)
+
+
+def _opencv(baseline: Baseline, files: tuple[str, ...]) -> Callable[[], Any]:
+    """A function that makes a new OpenCV tracker."""
+    if len(files) != len(baseline.files):
+        raise ValueError(
+            f"{baseline.title} needs {len(baseline.files)} model files "
+            f"({' '.join(baseline.files) or 'none'}), got {len(files)}"
+        )
+    for file in files:
+        if not Path(file).is_file():
+            raise ValueError(f"{baseline.title}: no file {file}")
+    if not hasattr(cv2, f"{baseline.opencv_class}_create"):
+        raise ValueError(
+            f"this OpenCV ({cv2.__version__}) has no {baseline.title}; "
+            "install opencv-contrib-python-headless in place of other OpenCV packages"
+        )
+    create: Callable[..., Any] = getattr(cv2, f"{baseline.opencv_class}_create")
+    if not files:
+        return create
+    parameters = getattr(cv2, f"{baseline.opencv_class}_Params")()
+    if baseline.opencv_class == "TrackerNano":
+        parameters.backbone, parameters.neckhead = files
+    else:
+        (parameters.net,) = files
+    return lambda: create(parameters)

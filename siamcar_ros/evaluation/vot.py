@@ -1,0 +1,121 @@
+"""The VOT toolkit's integration: a tracker that it starts and speaks TraX with.
+
+`siamcar evaluate vot WORKSPACE` writes the tracker into the workspace's trackers.ini; the toolkit
+then starts `python -m siamcar_ros.evaluation.vot SPEC` itself, for each sequence anew. Needs the
+`vot-trax` package here, and `vot-toolkit` where the toolkit runs.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import shlex
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from siamcar_ros.evaluation.one_pass import Box, Image, Tracker, read_image
+from siamcar_ros.evaluation.trackers import TrackerSpec
+
+
+def write_trackers_ini(workspace: Path, spec: TrackerSpec) -> Path:
+    """Add a tracker to a VOT workspace's trackers.ini, in place of one of the same name.
+
+    The command that it writes holds absolute paths, so that it runs in any working folder.
+
+    Args:
+        workspace: the folder that `vot initialize` made.
+        spec: the tracker.
+
+    Returns:
+        The path of trackers.ini.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: the trackers.ini that is there cannot be read.
+    """
+    if not workspace.is_dir():
+        raise FileNotFoundError(f"no VOT workspace {workspace}; make one with `vot initialize`")
+    path = workspace / "trackers.ini"
+    # The toolkit reads the file with interpolation, where a percent sign is written twice.
+    config = configparser.ConfigParser(interpolation=None)
+    try:
+        config.read(path)
+    except configparser.Error as error:
+        raise ValueError(f"{path}: {error}") from None
+    module = [
+        sys.executable,
+        "-m",
+        "siamcar_ros.evaluation.vot",
+        json.dumps(asdict(_absolute(spec))),
+    ]
+    config[re.sub(r"[^A-Za-z0-9_-]", "_", spec.title)] = {
+        "label": spec.title,
+        "protocol": "trax",
+        "command": shlex.join(module).replace("%", "%%"),
+    }
+    with path.open("w", encoding="utf-8") as file:
+        config.write(file)
+    return path
+
+
+def serve(tracker: Tracker, name: str) -> None:
+    """Answer the toolkit's requests until it quits.
+
+    Raises:
+        trax.TraxException: the other side broke the protocol or is gone.
+        ValueError: an image that the toolkit names does not decode.
+    """
+    from trax import Image as TraxImage
+    from trax import Rectangle, Region, TraxStatus
+    from trax.server import Server
+
+    with Server([Region.RECTANGLE], [TraxImage.PATH], tracker_name=name) as server:
+        while True:
+            request = server.wait()
+            if request.type == TraxStatus.INITIALIZE:
+                region, _ = request.objects[0]
+                box: Box = region.bounds()
+                tracker.init(_image(request.image), box)
+                score = 1.0
+            elif request.type == TraxStatus.FRAME:
+                result = tracker.update(_image(request.image))
+                x, y, w, h = result.box
+                box = (float(x), float(y), float(w), float(h))
+                score = float(getattr(result, "score", 1.0))
+            else:
+                return
+            server.status([(Rectangle.create(*box), {"confidence": score})])
+
+
+def _image(channels: Any) -> Image:
+    path = Path(channels["color"].path())
+    image = read_image(path)
+    if image is None:
+        raise ValueError(f"{path} does not decode")
+    return image
+
+
+def _absolute(spec: TrackerSpec) -> TrackerSpec:
+    """The description with the paths in it made absolute; a network's plain name stays."""
+    network = Path(spec.network)
+    return replace(
+        spec,
+        network=str(network.resolve()) if network.suffix else spec.network,
+        weights=None if spec.weights is None else str(Path(spec.weights).resolve()),
+        files=tuple(str(Path(file).resolve()) for file in spec.files),
+    )
+
+
+def main() -> None:
+    """Serve the tracker that the first argument, JSON, describes."""
+    facts = json.loads(sys.argv[1])
+    facts["files"] = tuple(facts["files"])
+    spec = TrackerSpec(**facts)
+    serve(spec.build(), spec.title)
+
+
+if __name__ == "__main__":
+    main()
