@@ -30,6 +30,7 @@ from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2D
 
 from siamcar_ros.msg import TrackStatus
+from siamcar_ros.ros.frame import stamp_ns
 from siamcar_ros.srv import InitTarget
 
 Box = tuple[float, float, float, float]
@@ -67,11 +68,6 @@ class Detection:
     box: Box
     score: float
     id: str
-
-
-def nanoseconds(header: Header) -> int:
-    """The header's stamp as one number."""
-    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
 
 
 class TrackerClient:
@@ -214,7 +210,7 @@ class TrackerClient:
         center, bbox = message.bbox.center.position, message.bbox
         scores = [result.hypothesis.score for result in message.results]
         detection = Detection(
-            stamp=nanoseconds(message.header),
+            stamp=stamp_ns(message.header.stamp),
             arrival=time.time_ns(),
             box=(center.x - bbox.size_x / 2, center.y - bbox.size_y / 2, bbox.size_x, bbox.size_y),
             score=max(scores, default=0.0),
