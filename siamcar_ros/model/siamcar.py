@@ -44,6 +44,7 @@ class SiamCAR(nn.Module):
         *,
         levels: Sequence[int],
         channels: int,
+        head_channels: int,
         tower_depth: int,
         norm: str,
         neck: bool,
@@ -57,8 +58,8 @@ class SiamCAR(nn.Module):
         self.correlation: Correlation = depthwise_correlation
         self.backbone = backbone
         self.neck = Neck(levels, channels) if neck else None
-        self.down = nn.ConvTranspose2d(channels * len(levels), channels, 1)
-        self.car_head = CarHead(channels, tower_depth, norm)
+        self.down = nn.ConvTranspose2d(channels * len(levels), head_channels, 1)
+        self.car_head = CarHead(head_channels, tower_depth, norm)
         steps = offset + self.stride * torch.arange(score_size, dtype=torch.float32)
         y, x = torch.meshgrid(steps, steps, indexing="ij")
         self.register_buffer("locations", torch.stack((x, y), -1).reshape(-1, 2), persistent=False)
@@ -105,6 +106,7 @@ def _resnet(name: str) -> SiamCAR:
         backbone,
         levels=backbone.levels,
         channels=256,
+        head_channels=256,
         tower_depth=4,
         norm="group",
         neck=True,
@@ -120,6 +122,7 @@ def _alexnet(name: str) -> SiamCAR:
         AlexNet(),
         levels=AlexNet.levels,
         channels=256,
+        head_channels=256,
         tower_depth=4,
         norm="group",
         neck=False,
@@ -134,6 +137,7 @@ def _compact(name: str) -> SiamCAR:
         CompactBackbone(),
         levels=CompactBackbone.levels,
         channels=96,
+        head_channels=64,
         tower_depth=2,
         norm="batch",
         neck=True,
