@@ -1,0 +1,245 @@
+"""Writing a network as two ONNX graphs, checked against PyTorch before they count as written."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from siamcar_ros.model import SiamCAR, fold_batchnorm
+from siamcar_ros.runtime.cache import cache_folder, fingerprint
+from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph
+from siamcar_ros.runtime.network import DeviceError, Geometry, import_or_refuse
+
+OPSET = 18
+TOLERANCE = 1e-3
+"""Largest difference from PyTorch that a check admits, of logits, and of distances by their size."""
+
+
+class ExportError(ValueError):
+    """A graph that was written does not give what the network gives."""
+
+
+@dataclass(frozen=True)
+class OnnxFiles:
+    """A template graph and its search graph."""
+
+    template: Path
+    search: Path
+
+    @classmethod
+    def in_folder(cls, folder: Path, name: str) -> OnnxFiles:
+        """As :func:`export_onnx` names them."""
+        return cls(folder / f"{name}_template.onnx", folder / f"{name}_search.onnx")
+
+    @classmethod
+    def beside(cls, search: Path) -> OnnxFiles:
+        """The files of a search graph's path, its template graph next to it.
+
+        Raises:
+            FileNotFoundError: one of the two is missing.
+        """
+        name, mark, _ = search.name.rpartition("_search")
+        files = cls(search.with_name(f"{name}_template.onnx"), search)
+        for path in (search, files.template if mark else search.with_name("*_template.onnx")):
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"there is no {path}: an exported network is two files, NAME_template.onnx and "
+                    "NAME_search.onnx, and is named by the second"
+                )
+        return files
+
+
+def export_onnx(model: SiamCAR, folder: Path, form: str = "banded") -> OnnxFiles:
+    """Write a network's two graphs, and check what they give in ONNX Runtime.
+
+    Args:
+        model: with its weights, on the CPU.
+        folder: made where it is missing. The files are replaced as a whole or not at all.
+        form: of the correlation: "banded" (any batch) or "grouped" (batch 1), see
+            :mod:`siamcar_ros.runtime.graphs`.
+
+    Raises:
+        DeviceError: the packages ``onnx`` and ``onnxscript`` are not installed.
+        ExportError: the graphs do not give what PyTorch gives.
+    """
+    import_or_refuse("onnxscript", "ONNX export", "onnx")
+    folder.mkdir(parents=True, exist_ok=True)
+    folded = fold_batchnorm(model).requires_grad_(False)
+    template_graph, search_graph = (
+        graph(folded, form).eval() for graph in (TemplateGraph, SearchGraph)
+    )
+    # Not 1, which an exporter takes for a constant.
+    batch = 1 if form == "grouped" else 2
+    z, x = example_inputs(model, batch)
+    with torch.no_grad():
+        template = template_graph(z)
+    levels = [f"template{i}" for i in range(len(template))]
+    any_batch = {0: "batch"} if form == "banded" else {}
+    files = OnnxFiles.in_folder(folder, model.name)
+    properties = {
+        "siamcar_network": model.name,
+        "siamcar_score_size": str(model.score_size),
+        "siamcar_offset": str(model.offset),
+        "siamcar_form": form,
+        "siamcar_weights": fingerprint(model),
+    }
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        written = OnnxFiles.in_folder(Path(scratch), model.name)
+        _write(template_graph, (z,), written.template, ["z"], levels, {"z": any_batch}, properties)
+        shapes = {"x": any_batch, "template": tuple(any_batch for _ in template)}
+        outputs = ["cls", "reg", "cen"]
+        _write(
+            search_graph, (x, *template), written.search, ["x", *levels], outputs, shapes, properties
+        )
+        check_onnx(model, written)
+        os.replace(written.template, files.template)
+        os.replace(written.search, files.search)
+    return files
+
+
+def cached_onnx(model: SiamCAR, form: str = "banded") -> OnnxFiles:
+    """A network's graphs from the user's cache, exported there on first use.
+
+    Raises:
+        DeviceError, ExportError: as :func:`export_onnx`.
+    """
+    files = OnnxFiles.in_folder(cache_folder("onnx") / f"{fingerprint(model)}-{form}", model.name)
+    if files.template.is_file() and files.search.is_file():
+        return files
+    logging.getLogger(__name__).info("exporting %s to %s", model.name, files.search.parent)
+    return export_onnx(model, files.search.parent, form)
+
+
+def read_properties(path: Path) -> tuple[Geometry, str, str]:
+    """Of an exported graph: its geometry, the correlation's form and its weights' fingerprint.
+
+    Raises:
+        DeviceError: the file is not one that :func:`export_onnx` wrote, or ``onnxruntime`` and
+            ``onnx`` are both missing.
+    """
+    onnx = import_or_refuse("onnx", "ONNX", "onnx")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf's own error classes differ between its versions
+        raise DeviceError(f"{path} is not an ONNX file: {error}") from error
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    try:
+        geometry = Geometry(
+            properties["siamcar_network"],
+            int(properties["siamcar_score_size"]),
+            int(properties["siamcar_offset"]),
+        )
+        return geometry, properties["siamcar_form"], properties["siamcar_weights"]
+    except KeyError as error:
+        raise DeviceError(
+            f"{path} was not written by 'siamcar export': it lacks the property {error}"
+        ) from error
+
+
+def example_inputs(model: SiamCAR, batch: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A template and a search image of coloured blocks, float32 BGR 0..255, the same every time."""
+    random = np.random.default_rng(seed)
+
+    def blocks(size: int, side: int) -> Tensor:
+        cells = -(-size // side)
+        small = random.integers(0, 256, (batch, 3, cells, cells))
+        large = small.repeat(side, 2).repeat(side, 3)[..., :size, :size]
+        return torch.from_numpy(np.ascontiguousarray(large, np.float32))
+
+    return blocks(model.template_size, 8), blocks(model.search_size, 16)
+
+
+def check_onnx(model: SiamCAR, files: OnnxFiles, tolerance: float = TOLERANCE) -> float:
+    """Compare the graphs with the model on example inputs; the largest difference.
+
+    Logits count by their difference, distances by their difference over 1 + their size.
+
+    Raises:
+        ExportError: the difference is above the tolerance.
+    """
+    from siamcar_ros.runtime.network import Placement
+    from siamcar_ros.runtime.onnx_network import OnnxNetwork
+
+    network = OnnxNetwork(
+        Geometry.of(model),
+        Placement("onnxruntime", "cpu", "fp32", "to check it"),
+        files.template,
+        files.search,
+    )
+    was_training = model.training
+    model.eval()
+    try:
+        worst = 0.0
+        for batch in (1, 3):
+            z, x = example_inputs(model, batch, seed=1)
+            with torch.inference_mode():
+                expected = model(x, model.template(z))
+            worst = max(worst, difference(expected, network(x, network.template(z))))
+    finally:
+        model.train(was_training)
+    if not worst <= tolerance:
+        raise ExportError(
+            f"the exported {model.name} differs from PyTorch by {worst:.2g}, more than "
+            f"{tolerance:g}: nothing was written"
+        )
+    return worst
+
+
+def difference(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
+    """The largest difference of two networks' maps; see :func:`check_onnx`."""
+    parts: list[NDArray[np.float32]] = []
+    for i, (a, b) in enumerate(zip(expected, got, strict=True)):
+        distance = (a.float().cpu() - b.float().cpu()).abs()
+        parts.append((distance / (1 + a.abs().cpu()) if i == 1 else distance).numpy())
+    return float(max(np.max(part) for part in parts))
+
+
+def _write(
+    graph: nn.Module,
+    inputs: tuple[Tensor, ...],
+    path: Path,
+    input_names: list[str],
+    output_names: list[str],
+    shapes: dict[str, object],
+    properties: dict[str, str],
+) -> None:
+    with _quiet():
+        program = torch.onnx.export(
+            graph,
+            inputs,
+            input_names=input_names,
+            output_names=output_names,
+            dynamic_shapes=shapes,
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    program.model.metadata_props.update(properties)
+    program.save(str(path))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's notes of its own progress are not for our users."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

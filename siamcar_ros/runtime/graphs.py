@@ -1,0 +1,103 @@
+"""The network as two graphs without Python, for export: template once, search every frame.
+
+The correlation takes one of two forms. "grouped" is a convolution whose kernels are an input: what
+the model itself does, fastest in OpenVINO, for batches of 1 only (a graph's number of groups is
+fixed). "banded" is one matrix product a level: rows of the search features times banded matrices
+that the template graph makes of its features. Any batch, no kernel that changes, so that TensorRT
+takes it, and the faster one in ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from siamcar_ros.model import SiamCAR
+from siamcar_ros.runtime.network import DeviceError
+
+FORMS = ("banded", "grouped")
+
+
+class TemplateGraph(nn.Module):
+    """(B, 3, 127, 127) to the template's features in the form that the search graph takes.
+
+    grouped: (B, C, h, w) a level. banded: (B, C, h*W, W-w+1) a level, W the search features' width.
+    """
+
+    def __init__(self, model: SiamCAR, form: str) -> None:
+        super().__init__()
+        self.model = model
+        self.banded = checked_form(form) == "banded"
+        with torch.no_grad():
+            size = model.template_size
+            parameter = next(model.parameters())
+            grey = torch.zeros(1, 3, size, size, device=parameter.device, dtype=parameter.dtype)
+            height, width = model.template(grey)[0].shape[-2:]
+        index, mask = _band_index(height, width, model.score_size + width - 1)
+        self.index: Tensor
+        self.mask: Tensor
+        self.register_buffer("index", index.to(parameter.device), persistent=False)
+        self.register_buffer("mask", mask.to(parameter), persistent=False)
+
+    def forward(self, z: Tensor) -> tuple[Tensor, ...]:
+        levels = self.model.template(z)
+        if not self.banded:
+            return levels
+        return tuple(self._bands(level) for level in levels)
+
+    def _bands(self, kernel: Tensor) -> Tensor:
+        flat = kernel.flatten(2)
+        return flat[:, :, self.index.flatten()].unflatten(2, self.index.shape) * self.mask
+
+
+class SearchGraph(nn.Module):
+    """(B, 3, 255, 255) and the template graph's outputs to cls, reg, cen."""
+
+    def __init__(self, model: SiamCAR, form: str) -> None:
+        super().__init__()
+        self.model = model
+        self.correlate = _banded if checked_form(form) == "banded" else _grouped
+
+    def forward(self, x: Tensor, *template: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = self.model.backbone(x)
+        if self.model.neck is not None:
+            features = self.model.neck(features, crop=False)
+        response = [self.correlate(f, t) for f, t in zip(features, template, strict=True)]
+        cls, reg, cen = self.model.car_head(self.model.down(torch.cat(response, 1)))
+        return cls, reg, cen
+
+
+def checked_form(form: str) -> str:
+    """`form` if it is one of :data:`FORMS`.
+
+    Raises:
+        DeviceError: it is not.
+    """
+    if form not in FORMS:
+        raise DeviceError(f"the correlation's form is one of {', '.join(FORMS)}, not {form!r}")
+    return form
+
+
+def _band_index(height: int, width: int, columns: int) -> tuple[Tensor, Tensor]:
+    """Where in a flat kernel each element of the banded matrices comes from, and which are zero.
+
+    Row u*columns + x and column j hold kernel element (u, x - j) where that lies inside.
+    """
+    shift = torch.arange(columns)[:, None] - torch.arange(columns - width + 1)[None]
+    inside = (shift >= 0) & (shift < width)
+    index = torch.arange(height)[:, None, None] * width + shift.clamp(0, width - 1)
+    return index.flatten(0, 1), inside.repeat(height, 1)
+
+
+def _banded(features: Tensor, bands: Tensor) -> Tensor:
+    columns = features.shape[3]
+    height = bands.shape[2] // columns
+    rows = features.shape[2] - height + 1
+    stacked = torch.cat([features[:, :, u : u + rows] for u in range(height)], 3)
+    return stacked @ bands
+
+
+def _grouped(features: Tensor, kernel: Tensor) -> Tensor:
+    channels = features.shape[1]
+    return F.conv2d(features, kernel.reshape(channels, 1, *kernel.shape[2:]), groups=channels)

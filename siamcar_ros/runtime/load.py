@@ -1,0 +1,150 @@
+"""From a name and a weights file to a network that runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from siamcar_ros.model import SiamCAR, build_model, load_weights
+from siamcar_ros.resources import resource_path
+from siamcar_ros.runtime.cache import fingerprint
+from siamcar_ros.runtime.export import OnnxFiles, cached_onnx, read_properties
+from siamcar_ros.runtime.network import DeviceError, Network, Placement
+from siamcar_ros.runtime.select import choose
+
+INT8_SUFFIX = ".int8.onnx"
+
+
+def load_network(
+    name: str = "compact",
+    weights: str | Path | None = None,
+    *,
+    device: str = "auto",
+    backend: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+) -> Network:
+    """A network with its weights where it runs fastest, or where it was asked to.
+
+    The network is not warm: call :meth:`Network.warm_up` before frames arrive.
+
+    Args:
+        name: one of :data:`siamcar_ros.model.MODEL_NAMES`.
+        weights: a file for :func:`siamcar_ros.model.load_weights`, or an exported
+            ``NAME_search.onnx`` with its ``NAME_template.onnx``; None for the weights that ship. A
+            quantised graph is found beside the weights as ``STEM.int8.onnx``.
+        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+        backend: "auto" or one of :data:`BACKENDS`.
+        precision: "auto" (the fastest) or one of :data:`PRECISIONS`.
+        threads: of a CPU, at most so many; None for the backend's own choice.
+
+    Raises:
+        DeviceError: what was asked for is not to be had here; the message says what to do.
+        ValueError: no such network; no weights ship for it; the weights do not fit.
+        FileNotFoundError: no such file.
+    """
+    if weights is not None and Path(weights).suffix == ".onnx":
+        return _load_exported(name, Path(weights), device, backend, precision, threads)
+    model = build_model(name)
+    path = _shipped_weights(name) if weights is None else Path(weights)
+    load_weights(model, path)
+    int8_graph = path.with_name(path.stem + INT8_SUFFIX)
+    return place(
+        model,
+        device=device,
+        backend=backend,
+        precision=precision,
+        threads=threads,
+        int8_graph=int8_graph if int8_graph.is_file() else None,
+    )
+
+
+def place(
+    model: SiamCAR,
+    *,
+    device: str = "auto",
+    backend: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    int8_graph: Path | None = None,
+) -> Network:
+    """A model, with whatever weights it has, where it runs fastest or was asked to.
+
+    Args:
+        model: on the CPU; it is copied.
+        int8_graph: its quantised search graph.
+        device, backend, precision, threads: as for :func:`load_network`.
+
+    Raises:
+        DeviceError: as :func:`load_network`.
+    """
+    placement = choose(device, backend, precision, int8_graph=int8_graph)
+    if placement.precision == "int8" and int8_graph is not None:
+        _check_fingerprint(model, int8_graph)
+    if placement.backend == "openvino":
+        from siamcar_ros.runtime.openvino_network import OpenVinoNetwork
+
+        int8_search = int8_graph if placement.precision == "int8" else None
+        return OpenVinoNetwork(model, placement, int8_search, threads)
+    if placement.backend == "onnxruntime":
+        from siamcar_ros.runtime.network import Geometry
+        from siamcar_ros.runtime.onnx_network import OnnxNetwork
+
+        if placement.precision == "int8" and int8_graph is not None:
+            files = cached_onnx(model, "grouped")
+            files = OnnxFiles(files.template, int8_graph)
+        else:
+            files = cached_onnx(model)
+        return OnnxNetwork(Geometry.of(model), placement, files.template, files.search, threads)
+    if placement.backend == "cudagraph":
+        from siamcar_ros.runtime.cuda_graph_network import CudaGraphNetwork
+
+        return CudaGraphNetwork(model, placement)
+    from siamcar_ros.runtime.torch_network import TorchNetwork
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return TorchNetwork(model, placement)
+
+
+def _load_exported(
+    name: str, search: Path, device: str, backend: str, precision: str, threads: int | None
+) -> Network:
+    from siamcar_ros.runtime.onnx_network import OnnxNetwork
+
+    files = OnnxFiles.beside(search)
+    if backend not in ("auto", "onnxruntime"):
+        raise DeviceError(
+            f"{search} is a graph for ONNX Runtime: leave the backend at 'auto', or give the "
+            f"weights it was made from to {backend}"
+        )
+    geometry, _, _ = read_properties(search)
+    if geometry.name != name:
+        raise DeviceError(f"{search} holds the network {geometry.name!r}, not {name!r}")
+    int8 = search.stem.endswith("_int8")
+    wanted = "int8" if int8 and precision == "auto" else precision
+    placement = choose(device, "onnxruntime", wanted, int8_graph=search if int8 else None)
+    placement = Placement(
+        placement.backend,
+        placement.device,
+        placement.precision,
+        f"{placement.reason}; the graph {search.name} as given",
+    )
+    return OnnxNetwork(geometry, placement, files.template, files.search, threads)
+
+
+def _shipped_weights(name: str) -> Path:
+    try:
+        return resource_path(f"models/siamcar_{name}.safetensors")
+    except FileNotFoundError as error:
+        raise ValueError(f"no weights ship for {name}: give a file ({error})") from error
+
+
+def _check_fingerprint(model: SiamCAR, graph: Path) -> None:
+    _, _, made_from = read_properties(graph)
+    if made_from != fingerprint(model):
+        raise DeviceError(
+            f"{graph} was quantised from other weights than those given: make it anew with "
+            "'siamcar export --format onnx --int8', or choose precision fp32 or bf16"
+        )

@@ -1,0 +1,166 @@
+"""Which backend, device and precision: what was asked for, or the fastest present, and why."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from siamcar_ros.runtime.network import BACKENDS, PRECISIONS, DeviceError, Placement
+
+# By backend and kind of device, the precisions that it has.
+_ABILITIES = {
+    ("torch", "cpu"): ("fp32", "bf16"),
+    ("torch", "cuda"): ("fp32", "bf16", "fp16"),
+    ("cudagraph", "cuda"): ("fp32", "bf16", "fp16"),
+    ("onnxruntime", "cpu"): ("fp32", "int8"),
+    ("onnxruntime", "cuda"): ("fp32", "fp16"),
+    ("openvino", "cpu"): ("fp32", "bf16", "int8"),
+}
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+_INT8_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """The processor's features as Linux names them; none are known on other systems."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return frozenset()
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
+    return frozenset(found.group(1).split()) if found else frozenset()
+
+
+def choose(
+    device: str = "auto",
+    backend: str = "auto",
+    precision: str = "auto",
+    *,
+    int8_graph: Path | None = None,
+) -> Placement:
+    """Decide where a network runs.
+
+    Args:
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        backend: "auto" or one of :data:`~siamcar_ros.runtime.BACKENDS`.
+        precision: "auto" or one of :data:`~siamcar_ros.runtime.PRECISIONS`.
+        int8_graph: the network's quantised search graph, None where there is none.
+
+    Raises:
+        DeviceError: what was asked for is not to be had; the message says what to do.
+    """
+    _check_word("backend", backend, BACKENDS)
+    _check_word("precision", precision, PRECISIONS)
+    reasons: list[str] = []
+    device = _device(device, backend, reasons)
+    kind = device.partition(":")[0]
+    if backend == "auto":
+        backend = _backend(kind, precision, int8_graph, reasons)
+    else:
+        reasons.append(f"{backend} as asked")
+    abilities = _ABILITIES.get((backend, kind))
+    if abilities is None:
+        kinds = " or ".join(k for b, k in _ABILITIES if b == backend)
+        raise DeviceError(
+            f"the {backend} backend runs on {kinds}, not on {device}: choose another backend or "
+            "leave it at 'auto'"
+        )
+    if precision == "auto":
+        precision = _precision(backend, kind, int8_graph, reasons)
+    else:
+        reasons.append(f"{precision} as asked")
+    if precision not in abilities:
+        raise DeviceError(
+            f"the {backend} backend on {kind} has {', '.join(abilities)}, not {precision}"
+        )
+    if precision == "int8" and int8_graph is None:
+        raise DeviceError(
+            "int8 needs a search graph quantised for these weights, and there is none beside them: "
+            "make one with 'siamcar export --format onnx --int8 --calibration FOLDER'"
+        )
+    return Placement(backend, device, precision, "; ".join(reasons))
+
+
+def _check_word(what: str, word: str, known: tuple[str, ...]) -> None:
+    if word != "auto" and word not in known:
+        raise DeviceError(f"{what} is auto or one of {', '.join(known)}, not {word!r}")
+
+
+def _device(asked: str, backend: str, reasons: list[str]) -> str:
+    """ "cpu" or "cuda:N"."""
+    if asked == "auto":
+        if backend == "openvino":
+            return "cpu"
+        if torch.cuda.is_available():
+            reasons.append(f"the GPU {torch.cuda.get_device_name(0)} is present")
+            return "cuda:0"
+        reasons.append("no CUDA device is present")
+        return "cpu"
+    found = re.fullmatch(r"cpu|cuda(?::(\d+))?", asked)
+    if not found:
+        raise DeviceError(f"device is auto, cpu, cuda or cuda:N, not {asked!r}")
+    if asked == "cpu":
+        reasons.append("the CPU as asked")
+        return "cpu"
+    number, count = int(found.group(1) or 0), torch.cuda.device_count()
+    if not torch.cuda.is_available() or number >= count:
+        why = (
+            f"PyTorch {torch.__version__} is built without CUDA"
+            if torch.version.cuda is None
+            else f"PyTorch {torch.__version__} sees {count} CUDA devices"
+        )
+        raise DeviceError(
+            f"{asked} was asked for, but {why}: install a CUDA build of PyTorch and the NVIDIA "
+            "driver, or choose device 'auto' or 'cpu'"
+        )
+    reasons.append(f"the GPU {torch.cuda.get_device_name(number)} as asked")
+    return f"cuda:{number}"
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _backend(kind: str, precision: str, int8_graph: Path | None, reasons: list[str]) -> str:
+    if kind == "cuda":
+        reasons.append("CUDA graphs spare the launches")
+        return "cudagraph"
+    if _installed("openvino"):
+        reasons.append("OpenVINO is the fastest on CPUs")
+        return "openvino"
+    if _installed("onnxruntime") and precision in ("auto", "fp32", "int8"):
+        if int8_graph is not None and precision != "fp32":
+            reasons.append("ONNX Runtime, as OpenVINO is not installed")
+            return "onnxruntime"
+        if _installed("onnx") and _installed("onnxscript"):
+            reasons.append("ONNX Runtime, as OpenVINO is not installed")
+            return "onnxruntime"
+    reasons.append("PyTorch, as neither OpenVINO nor ONNX Runtime is installed")
+    return "torch"
+
+
+def _precision(backend: str, kind: str, int8_graph: Path | None, reasons: list[str]) -> str:
+    if kind == "cuda":
+        if backend == "onnxruntime":
+            import onnxruntime
+
+            if "TensorrtExecutionProvider" not in onnxruntime.get_available_providers():
+                reasons.append("fp32, as only TensorRT would run it in fp16")
+                return "fp32"
+        reasons.append("fp16 by the tensor cores")
+        return "fp16"
+    flags, abilities = cpu_flags(), _ABILITIES[backend, kind]
+    int8_flags = sorted(flags & _INT8_FLAGS)
+    if "int8" in abilities and int8_graph is not None and int8_flags:
+        reasons.append(f"int8 by {int8_flags[0]}, with the quantised graph {int8_graph.name}")
+        return "int8"
+    bf16_flags = sorted(flags & _BF16_FLAGS)
+    if "bf16" in abilities and bf16_flags:
+        reasons.append(f"bf16 by {bf16_flags[0]}")
+        return "bf16"
+    reasons.append("fp32, as nothing narrower is quicker here")
+    return "fp32"

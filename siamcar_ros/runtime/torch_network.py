@@ -1,0 +1,56 @@
+"""PyTorch eager: the reference that every other backend is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from siamcar_ros.model import SiamCAR, fold_batchnorm
+from siamcar_ros.runtime.network import Geometry, Maps, Network, Placement, Template
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def prepared(model: SiamCAR, device: str, precision: str) -> SiamCAR:
+    """A copy of a model for inference: folded, channels last, in a precision, on a device.
+
+    The last three convolutions stay in float32: bfloat16 would round a distance's logarithm so
+    that the distance is off by up to 0.8 %.
+    """
+    dtype = DTYPES[precision]
+    ready = fold_batchnorm(model).to(device, dtype, memory_format=torch.channels_last)
+    if dtype is not torch.float32:
+        head = ready.car_head
+        for last in (head.cls_logits, head.bbox_pred, head.centerness):
+            last.float().register_forward_pre_hook(_to_float32)
+    return ready.requires_grad_(False)
+
+
+def _to_float32(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(value.float() for value in inputs)
+
+
+class TorchNetwork(Network):
+    """The model, folded, called as it is.
+
+    Args:
+        model: with its weights; it is copied.
+        placement: of backend "torch"; precision "fp32", "bf16" or "fp16".
+    """
+
+    def __init__(self, model: SiamCAR, placement: Placement) -> None:
+        super().__init__(Geometry.of(model), placement)
+        self._dtype = DTYPES[placement.precision]
+        self._model = prepared(model, placement.device, placement.precision)
+
+    def _template(self, z: Tensor) -> Template:
+        return self._model.template(self._input(z))
+
+    def _maps(self, x: Tensor, template: Sequence[Tensor]) -> Maps:
+        cls, reg, cen = self._model(self._input(x), template)
+        return cls, reg, cen
+
+    def _input(self, image: Tensor) -> Tensor:
+        return image.to(self.device, self._dtype, memory_format=torch.channels_last)
