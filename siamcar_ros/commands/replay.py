@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from siamcar_ros.evaluation.bag_writer import COMPRESSION_MODES, STORAGES
 from siamcar_ros.evaluation.bags import Bag, BagError
-from siamcar_ros.evaluation.replay import GroundTruth, Start, parse_start, replay
+from siamcar_ros.evaluation.replay import GroundTruth, replay
 from siamcar_ros.evaluation.replay_output import OVERLAYS, ReplayOutput
+from siamcar_ros.evaluation.start import Start, parse_start
 
 HELP = "track through a recorded bag, frame by frame, and score it"
 

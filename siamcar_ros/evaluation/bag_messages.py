@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-Box = tuple[float, float, float, float]
-
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
@@ -56,12 +54,6 @@ def header(stamp: int, frame_id: str) -> Any:
     return types["std_msgs/msg/Header"](stamp=time, frame_id=frame_id)
 
 
-def stamp_of(message: Any) -> int:
-    """The header's stamp in nanoseconds."""
-    stamp = message.header.stamp
-    return int(stamp.sec) * 10**9 + int(stamp.nanosec)
-
-
 def image_message(image: NDArray[np.uint8], stamp: int, frame_id: str) -> Any:
     """sensor_msgs/Image of an (H, W, 3) BGR uint8 array."""
     height, width = image.shape[:2]
@@ -92,15 +84,16 @@ def detection_message(
     *,
     id: str,
     class_id: str,
-    score: float = 1.0,
+    score: float | None = 1.0,
 ) -> Any:
-    """vision_msgs/Detection2D of a box (x, y, w, h); None, or a box with NaN, is no target."""
+    """vision_msgs/Detection2D of a box (x, y, w, h); None, or a box with NaN, is no target.
+
+    Without a score the box stands, and `results` is empty: nothing is seen in it.
+    """
     types = typestore().types
-    results = []
+    results = [] if score is None else [_hypothesis(class_id, score)]
     if box is None or not np.isfinite(box).all():
-        box = (0.0, 0.0, 0.0, 0.0)
-    else:
-        results = [_hypothesis(class_id, score)]
+        box, results = (0.0, 0.0, 0.0, 0.0), []
     x, y, width, height = map(float, box)
     centre = types["vision_msgs/msg/Point2D"](x=x + width / 2, y=y + height / 2)
     return types[DETECTION](
@@ -127,16 +120,3 @@ def _hypothesis(class_id: str, score: float) -> Any:
             pose=pose, covariance=np.zeros(36, np.float64)
         ),
     )
-
-
-def detection_box(message: Any) -> Box | None:
-    """Box of a Detection2D of any Python class; None where it shows no target.
-
-    vision_msgs before 4 has the centre's x and y directly in `bbox.center`; both are read.
-    """
-    bbox = message.bbox
-    centre = getattr(bbox.center, "position", bbox.center)
-    x, y, width, height = float(centre.x), float(centre.y), float(bbox.size_x), float(bbox.size_y)
-    if not (np.isfinite((x, y, width, height)).all() and width > 0 and height > 0):
-        return None
-    return (x - width / 2, y - height / 2, width, height)

@@ -12,56 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamcar_ros.evaluation.annotations import read_boxes
-from siamcar_ros.evaluation.bag_messages import Box, detection_box, stamp_of
 from siamcar_ros.evaluation.bags import Bag, BagError
+from siamcar_ros.evaluation.detections import Box, detection_box, stamp_of
+from siamcar_ros.evaluation.metrics import iou
 from siamcar_ros.evaluation.one_pass import Tracker
+from siamcar_ros.evaluation.start import Start
 from siamcar_ros.images import BgrImage, ImageError, message_to_bgr
 
 #: States of a frame beside those of the tracker.
 BEFORE, STARTED, SKIPPED = "before", "started", "skipped"
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where tracking starts.
-
-    Attributes:
-        box: (x, y, w, h) in pixels; None takes the ground truth's.
-        seconds: since the bag's start; the first image at or after that moment is the one. None
-            takes the first image, or the first with a ground truth where `box` is None.
-    """
-
-    box: Box | None = None
-    seconds: float | None = None
-
-
-def parse_start(text: str) -> Start:
-    """Read `x,y,w,h`, `x,y,w,h@seconds`, `@seconds`, or the name of a file that holds one of them.
-
-    Raises:
-        BagError: it is none of these.
-        OSError: the file cannot be read.
-    """
-    if Path(text).is_file():
-        lines = Path(text).read_text(encoding="utf-8").split("\n")
-        return parse_start(lines[0].strip())
-    numbers, at, seconds = text.partition("@")
-    try:
-        moment = float(seconds) if at else None
-        values = [float(v) for v in numbers.split(",")] if numbers else None
-    except ValueError:
-        values, moment = [], None
-    if (moment is not None and not math.isfinite(moment)) or (values is None and moment is None):
-        values = []
-    if values is None:
-        return Start(None, moment)
-    if len(values) != 4:
-        raise BagError(
-            f"cannot read {text!r} as a start: expected x,y,w,h (pixels), x,y,w,h@seconds from the"
-            " bag's start, @seconds with a ground truth, or a file that holds one of these"
-        )
-    x, y, width, height = values
-    return Start((x, y, width, height), moment)
 
 
 class GroundTruth:
@@ -256,8 +215,6 @@ def overlaps(frames: list[ReplayFrame]) -> NDArray[np.float64]:
 
     Scored are the frames after the start that decode and have a true box.
     """
-    from siamcar_ros.evaluation.metrics import iou
-
     nothing = (math.nan,) * 4
     scored = [f.box is not None and f.state != STARTED for f in frames]
     boxes = np.array([f.box or nothing for f in frames], np.float64).reshape(-1, 4)

@@ -29,13 +29,13 @@ from siamcar_ros.evaluation.bag_messages import (
     COMPRESSED_IMAGE,
     DETECTION,
     IMAGE,
-    Box,
     compressed_message,
     detection_message,
     image_message,
 )
 from siamcar_ros.evaluation.bag_writer import BagWriter
 from siamcar_ros.evaluation.bags import Bag
+from siamcar_ros.evaluation.detections import Box
 from siamcar_ros.evaluation.metrics import average_overlap, center_error, success_rate
 from siamcar_ros.evaluation.replay import BEFORE, SKIPPED, STARTED, ReplayFrame, overlaps
 from siamcar_ros.images import BgrImage
@@ -134,9 +134,9 @@ class ReplayOutput:
         if frame.state in (BEFORE, SKIPPED) or image is None:
             return
         head = (frame.stamp, frame.frame_id)
-        detection = detection_message(
-            frame.box, *head, id=self._id, class_id="target", score=frame.score
-        )
+        # As the node has it: a lost target keeps its last box and has no hypothesis.
+        seen = None if frame.state == "lost" else frame.score
+        detection = detection_message(frame.box, *head, id=self._id, class_id="target", score=score)
         self._bag.write(DETECTION_TOPIC, detection, frame.time)
         if frame.truth is not None:
             truth = detection_message(frame.truth, *head, id="ground_truth", class_id="target")

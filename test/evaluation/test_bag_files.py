@@ -16,13 +16,12 @@ from siamcar_ros.evaluation.bag_messages import (
     COMPRESSED_IMAGE,
     DETECTION,
     IMAGE,
-    detection_box,
     detection_message,
-    stamp_of,
     typestore,
 )
 from siamcar_ros.evaluation.bag_writer import BagWriter
 from siamcar_ros.evaluation.bags import Bag, BagError
+from siamcar_ros.evaluation.detections import detection_box, stamp_of
 from siamcar_ros.evaluation.recording import FIRST_STAMP, RecordOptions, record_sequence
 from siamcar_ros.images import message_to_bgr
 

@@ -18,22 +18,19 @@ from siamcar_ros.evaluation.bag_messages import (
     COMPRESSED_IMAGE,
     DETECTION,
     IMAGE,
-    Box,
     compressed_message,
-    detection_box,
     detection_message,
     image_message,
-    stamp_of,
 )
 from siamcar_ros.evaluation.bag_writer import BagWriter
 from siamcar_ros.evaluation.bags import Bag, BagError
+from siamcar_ros.evaluation.detections import Box, detection_box, stamp_of
 from siamcar_ros.evaluation.replay import (
     GroundTruth,
-    Start,
     overlaps,
-    parse_start,
     replay,
 )
+from siamcar_ros.evaluation.start import Start, StartError, parse_start
 from siamcar_ros.tracking import TargetError, TrackerParams, TrackState
 
 FRAMES, SIZE, PERIOD = 20, (96, 128), 50_000_000
@@ -149,7 +146,7 @@ def test_starts_as_they_are_typed(text: str, expected: Start, tmp_path: Path) ->
     "text", ["", "1,2,3", "1,2,3,4,5", "a,b,c,d", "1,2,3,4@", "@", "@nan", "@inf"]
 )
 def test_what_is_no_start_is_refused(text: str) -> None:
-    with pytest.raises(BagError, match="cannot read"):
+    with pytest.raises(StartError, match="cannot read"):
         parse_start(text)
 
 

@@ -1,0 +1,99 @@
+"""Starts a tracker node on a box of a certain image, as soon as that node has the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from std_msgs.msg import Header
+
+from siamcar_ros.srv import InitTarget
+
+Box = tuple[float, float, float, float]
+
+_RETRY_PERIOD = 0.05
+
+
+@dataclass
+class _Request:
+    header: Header
+    box: Box
+    tries: int = 0
+
+
+class TargetStarter:
+    """Calls `init_target` until it succeeds.
+
+    The box may arrive before the image that it is for, and before the tracker node is active, so a
+    refused request is sent again for a while; then the next one that is offered is taken.
+
+    Args:
+        node: makes the client.
+        service: name of the tracker's service.
+        patience: seconds for which one box is tried.
+        on_started: called with the track's id.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        service: str,
+        *,
+        patience: float,
+        on_started: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._node = node
+        self._client = node.create_client(InitTarget, service)
+        self._most_tries = max(1, round(patience / _RETRY_PERIOD))
+        self._on_started = on_started
+        self._request: _Request | None = None
+        self._waiting_for_answer = False
+        self.started = False
+        # The steady clock: simulated time may stand still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        node.create_timer(_RETRY_PERIOD, self._try, clock=steady)
+
+    def offer(self, header: Header, box: Box) -> None:
+        """Start on this box, unless a target is followed or another box is being tried."""
+        if not self.started and self._request is None:
+            self._request = _Request(header, box)
+
+    def reset(self) -> None:
+        """Forget what was started: the next offer counts."""
+        self._request = None
+        self.started = False
+
+    def _try(self) -> None:
+        request = self._request
+        if request is None or self._waiting_for_answer:
+            return
+        request.tries += 1
+        if not self._client.service_is_ready():
+            self._give_up_after_patience(request, f"no service {self._client.srv_name}")
+            return
+        x, y, w, h = request.box
+        message = InitTarget.Request(header=request.header)
+        message.bbox.center.position.x, message.bbox.center.position.y = x + w / 2, y + h / 2
+        message.bbox.size_x, message.bbox.size_y = w, h
+        self._waiting_for_answer = True
+        future = self._client.call_async(message)
+        future.add_done_callback(lambda done: self._answered(request, done))
+
+    def _answered(self, request: _Request, future: Any) -> None:
+        self._waiting_for_answer = False
+        if request is not self._request:
+            return  # reset meanwhile
+        answer = future.result()
+        if answer.success:
+            self.started, self._request = True, None
+            self._on_started(answer.id)
+        else:
+            self._give_up_after_patience(request, answer.message)
+
+    def _give_up_after_patience(self, request: _Request, reason: str) -> None:
+        if request.tries >= self._most_tries:
+            self._node.get_logger().warning(f"not started on {request.box}: {reason}")
+            self._request = None
