@@ -1,0 +1,188 @@
+"""Picture strips of where a tracker fared worst: true and predicted boxes on a few frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import cv2
+import numpy as np
+
+from siamcar_ros.evaluation.comparison import Comparison
+from siamcar_ros.evaluation.metrics import Floats
+from siamcar_ros.evaluation.one_pass import Image, read_image
+from siamcar_ros.evaluation.protocols import SequenceScore, TrackerScore
+from siamcar_ros.evaluation.report.plots import TRUTH_COLOR, tracker_color
+
+#: Below this overlap the target counts as lost.
+LOST = 0.1
+_TILE = (300, 225)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A strip of one sequence.
+
+    Attributes:
+        sequence: its name.
+        ao: the tracker's average overlap on it.
+        picture: BGR uint8.
+        told: what it shows, in words.
+    """
+
+    sequence: str
+    ao: float
+    picture: Image
+    told: str
+
+
+def worst_strips(
+    comparison: Comparison, focus: TrackerScore, *, count: int = 5, tiles: int = 5
+) -> list[Strip]:
+    """Strips of the sequences with the tracker's lowest average overlap.
+
+    Args:
+        comparison: all trackers' boxes are drawn.
+        focus: the tracker that fared badly.
+        count: how many sequences.
+        tiles: frames per strip.
+    """
+    worst = sorted(focus.sequences, key=lambda s: s.measures["ao"])[:count]
+    return [strip for score in worst if (strip := _strip(comparison, score, tiles)) is not None]
+
+
+def choose_frames(overlaps: Floats, count: int) -> list[int]:
+    """Frames that tell how a target was lost: the first, the last good one, the loss, and after.
+
+    Where it never was lost, the frames of the lowest overlap in equal parts of the sequence.
+
+    Args:
+        overlaps: (N,) overlap per frame, NaN where not scored.
+        count: how many, at least three.
+
+    Returns:
+        Ascending indices, `count` of them or as many as there are frames.
+    """
+    n = len(overlaps)
+    if n <= count:
+        return list(range(n))
+    lost = np.flatnonzero(overlaps < LOST)
+    if len(lost) and lost[0] >= 2:
+        after = np.linspace(lost[0], n - 1, count - 1).round().astype(int)
+        frames = {0, int(lost[0]) - 1, *after[: count - 2].tolist()}
+    else:
+        values = np.where(np.isnan(overlaps), np.inf, overlaps)
+        edges = np.linspace(1, n, count).round().astype(int)
+        parts = pairwise(edges.tolist())
+        frames = {0, *(int(a + np.argmin(values[a:b])) for a, b in parts if b > a)}
+    spare = (i for i in np.linspace(0, n - 1, 4 * count).round().astype(int).tolist())
+    while len(frames) < count:
+        frames.add(next(spare))
+    return sorted(frames)[:count]
+
+
+def _strip(comparison: Comparison, score: SequenceScore, tiles: int) -> Strip | None:
+    sequence = comparison.sequences[score.name]
+    overlaps = {
+        t.tracker: next(s.overlaps for s in t.sequences if s.name == score.name)
+        for t in comparison.trackers
+    }
+    pictures = []
+    for frame in choose_frames(score.overlaps, tiles):
+        image = read_image(sequence.frames[frame])
+        if image is None:
+            continue
+        shift = np.array([sequence.origin, sequence.origin, 0, 0])
+        truth = sequence.boxes[frame] - shift
+        boxes = {
+            name: runs[score.name].boxes[frame] - shift for name, runs in comparison.runs.items()
+        }
+        values = {name: float(overlaps[name][frame]) for name in boxes}
+        pictures.append(_tile(image, truth, comparison, boxes, values, frame + 1))
+    if not pictures:
+        return None
+    gap = np.full((_TILE[1], 6, 3), 255, np.uint8)
+    spaced = [part for picture in pictures for part in (picture, gap)][:-1]
+    lost = np.flatnonzero(score.overlaps < LOST)
+    told = f"lost at frame {lost[0] + 1} of {len(sequence)}" if len(lost) else "never lost"
+    return Strip(score.name, score.measures["ao"], np.hstack(spaced), told)
+
+
+def _tile(
+    image: Image,
+    truth: Floats,
+    comparison: Comparison,
+    boxes: dict[str, Floats],
+    overlaps: dict[str, float],
+    number: int,
+) -> Image:
+    """A window of the frame around the true box and the predictions, boxes and overlaps drawn."""
+    width, height = _TILE
+    shown = [b for b in (truth, *boxes.values()) if np.isfinite(b).all()]
+    x, y, side_x, side_y = _window(shown, image.shape[1], image.shape[0], width / height)
+    view = np.zeros((side_y, side_x, 3), np.uint8)
+    part = image[max(0, y) : y + side_y, max(0, x) : x + side_x]
+    top, left = max(0, -y), max(0, -x)
+    view[top : top + part.shape[0], left : left + part.shape[1]] = part
+    scale = width / side_x
+    tile: Image = np.asarray(cv2.resize(view, (width, height), interpolation=cv2.INTER_AREA))
+    for index, tracker in reversed(list(enumerate(comparison.trackers))):
+        _rectangle(tile, boxes[tracker.tracker], (x, y), scale, tracker_color(index), 2)
+    _rectangle(tile, truth, (x, y), scale, TRUTH_COLOR, 1)
+    _label(tile, f"#{number}", (6, 16), (255, 255, 255))
+    for index, tracker in enumerate(comparison.trackers[:5]):
+        value = overlaps[tracker.tracker]
+        text = "-" if np.isnan(value) else f"{value:.2f}"
+        _label(tile, text, (6 + 46 * index, height - 8), _bgr(tracker_color(index)))
+    return tile
+
+
+def _window(
+    boxes: list[Floats], width: int, height: int, aspect: float
+) -> tuple[int, int, int, int]:
+    """x, y, width, height of the part to show: around all boxes, at most the frame's size."""
+    if not boxes:
+        return 0, 0, width, round(width / aspect)
+    first = np.min([b[:2] for b in boxes], axis=0)
+    last = np.max([b[:2] + b[2:] for b in boxes], axis=0)
+    first, last = np.clip(first, 0, (width, height)), np.clip(last, 0, (width, height))
+    center, size = (first + last) / 2, last - first
+    side_x = max(1.8 * size[0], 1.8 * size[1] * aspect, 0.22 * width, 40)
+    side_x = min(side_x, max(width, height * aspect))
+    side_y = side_x / aspect
+    x = _inside(center[0], side_x, width)
+    y = _inside(center[1], side_y, height)
+    return round(x), round(y), round(side_x), round(side_y)
+
+
+def _inside(center: float, side: float, length: int) -> float:
+    """The start of a stretch around `center` that stays within 0 ... length where it can."""
+    if side >= length:
+        return (length - side) / 2
+    return float(np.clip(center - side / 2, 0, length - side))
+
+
+def _rectangle(
+    tile: Image, box: Floats, origin: tuple[int, int], scale: float, color: str, thickness: int
+) -> None:
+    if not np.isfinite(box).all():
+        return
+    x, y = (box[:2] - origin) * scale
+    w, h = box[2:] * scale
+    corners = (round(x), round(y)), (round(x + w), round(y + h))
+    cv2.rectangle(tile, *corners, (255, 255, 255), thickness + 2, cv2.LINE_AA)
+    cv2.rectangle(tile, *corners, _bgr(color), thickness, cv2.LINE_AA)
+
+
+def _label(tile: Image, text: str, place: tuple[int, int], color: tuple[int, int, int]) -> None:
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.45
+    (width, height), _ = cv2.getTextSize(text, font, size, 1)
+    x, y = place
+    cv2.rectangle(tile, (x - 3, y - height - 3), (x + width + 3, y + 4), (24, 24, 24), -1)
+    bright = tuple(min(255, int(c * 0.6 + 110)) for c in color)
+    cv2.putText(tile, text, place, font, size, bright, 1, cv2.LINE_AA)
+
+
+def _bgr(color: str) -> tuple[int, int, int]:
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return blue, green, red
