@@ -1,0 +1,113 @@
+"""Several targets in one call of the network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from siamcar_ros.model import build_model
+from siamcar_ros.tracking import MultiTracker, SiamCarTracker, TargetError, TrackerParams
+
+BOXES = {
+    "car": (300.0, 200.0, 40.0, 80.0),
+    "dog": (-10.0, 400.0, 60.0, 60.0),
+    "ball": (500.0, 20.0, 8.0, 9.0),
+}
+
+
+@pytest.fixture(scope="module")
+def compact() -> Any:
+    import torch
+
+    torch.manual_seed(0)
+    return build_model("compact").eval()
+
+
+@pytest.mark.parametrize("decoder", ["upsampled", "paper"])
+def test_together_as_alone(compact: Any, frame: NDArray[np.uint8], decoder: str) -> None:
+    params = TrackerParams(decoder=decoder)
+    together = MultiTracker(compact, params)
+    alone = {name: SiamCarTracker(compact, params) for name in BOXES}
+    for name, box in BOXES.items():
+        together.add(frame, box, name)
+        alone[name].init(frame, box)
+    for shift in (0, 3, -5):
+        picture = np.roll(frame, shift, 1)
+        results = together.update(picture)
+        assert list(results) == list(BOXES)
+        for name, tracker in alone.items():
+            expected = tracker.update(picture)
+            np.testing.assert_allclose(results[name].box, expected.box, atol=0.05)
+            assert results[name].score == pytest.approx(expected.score, abs=1e-4)
+
+
+def test_one_call_whatever_the_number(network: Any, frame: NDArray[np.uint8]) -> None:
+    tracker = MultiTracker(network)
+    network.show((50, 50))
+    one = network.maps
+    for n, (name, box) in enumerate(BOXES.items(), start=1):
+        tracker.add(frame, box, name)
+        network.maps = tuple(np.repeat(part, n, 0) for part in one)
+        tracker.update(frame)
+        assert [len(x) for x in network.inputs] == list(range(1, n + 1))
+
+
+def test_some_are_updated_and_the_rest_stay(network: Any, frame: NDArray[np.uint8]) -> None:
+    tracker = MultiTracker(network)
+    for name, box in BOXES.items():
+        tracker.add(frame, box, name)
+    network.show((50, 50), column=14)
+    results = tracker.update(frame, ["dog"])
+    assert list(results) == ["dog"]
+    network.show((50, 50))
+    x, _, w, _ = tracker.update(frame, ["car"])["car"].box
+    assert x + w / 2 == pytest.approx(320)
+    with pytest.raises(TargetError, match="'cat'.*'car', 'dog', 'ball'"):
+        tracker.update(frame, ["car", "cat"])
+
+
+def test_adding_replacing_and_removing(network: Any, frame: NDArray[np.uint8]) -> None:
+    tracker = MultiTracker(network, max_targets=2)
+    assert tracker.update(frame) == {}
+    assert not tracker.active
+    tracker.add(frame, BOXES["car"], "car")
+    tracker.add(frame, BOXES["dog"], "dog")
+    with pytest.raises(TargetError, match="2 targets"):
+        tracker.add(frame, BOXES["ball"], "ball")
+    tracker.add(frame, BOXES["ball"], "car")
+    with pytest.raises(TargetError, match="outside"):
+        tracker.add(frame, (-100, 0, 20, 20), "dog")
+    assert tracker.ids == ("car", "dog")
+    tracker.remove("dog")
+    with pytest.raises(TargetError, match="dog"):
+        tracker.remove("dog")
+    network.show((60, 60))
+    assert list(tracker.update(frame)) == ["car"]
+    x, _, w, _ = tracker.update(frame)["car"].box
+    assert x + w / 2 == pytest.approx(504)
+    tracker.stop()
+    assert len(tracker) == 0
+
+
+def test_one_failure_leaves_all_tracks(network: Any, frame: NDArray[np.uint8]) -> None:
+    tracker, fresh = MultiTracker(network), MultiTracker(network)
+    for each in (tracker, fresh):
+        for name, box in BOXES.items():
+            each.add(frame, box, name)
+    network.show((50, 60), column=13)
+    good = tuple(np.repeat(part, 3, 0) for part in network.maps)
+    bad = tuple(part.copy() for part in good)
+    bad[0][2] = np.nan
+    network.maps = bad
+    with pytest.raises(RuntimeError, match="finite"):
+        tracker.update(frame)
+    network.maps = good
+    assert tracker.update(frame) == fresh.update(frame)
+
+
+def test_there_is_room_for_one_at_least(network: Any) -> None:
+    with pytest.raises(ValueError, match="max_targets"):
+        MultiTracker(network, max_targets=0)
