@@ -43,13 +43,14 @@ def detection(header: Any, target: str, result: TrackResult, class_id: str) -> D
 
     The box is the tracker's latest. A LOST target has no entry in `results`: nothing was seen.
     """
-    x, y, w, h = result.box
+    # rosidl aborts the process on a whole number in a float64 field.
+    x, y, w, h = map(float, result.box)
     message = Detection2D(header=header, id=target)
     message.bbox.center.position.x = x + w / 2
     message.bbox.center.position.y = y + h / 2
     message.bbox.size_x, message.bbox.size_y = w, h
     if result.state is not TrackState.LOST:
-        hypothesis = ObjectHypothesis(class_id=class_id, score=result.score)
+        hypothesis = ObjectHypothesis(class_id=class_id, score=float(result.score))
         message.results.append(ObjectHypothesisWithPose(hypothesis=hypothesis))
     return message
 
@@ -67,7 +68,7 @@ def status(
     stages: seconds for each of `STAGES`; total: from the callback's start to the publication.
     """
     message = TrackStatus(header=header, id=target, state=_STATES[result.state])
-    message.score = result.score
+    message.score = float(result.score)
     for stage in STAGES:
         setattr(message, f"{stage}_latency", stages.get(stage, 0.0))
     message.total_latency = total

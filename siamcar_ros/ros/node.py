@@ -48,7 +48,7 @@ class TrackerNode(LifecycleNode):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__("tracker_node", **options)
+        super().__init__("tracker", **options)
         self.settings = declare(self)
         self._worker: TrackWorker | None = None
         self._loaded: LoadedTracker | None = None

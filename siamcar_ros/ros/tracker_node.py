@@ -23,7 +23,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         node = TrackerNode()
     except (ValueError, OSError, ParameterException) as error:
-        get_logger("tracker_node").fatal(f"cannot start: {error}")
+        get_logger("tracker").fatal(f"cannot start: {error}")
         rclpy.try_shutdown()
         return 1
     executor = _executor(events=node.settings.events_executor)

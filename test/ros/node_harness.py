@@ -1,0 +1,208 @@
+"""What the node tests share: a node in a process of its own, and a camera to show it things."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rcl_interfaces.srv import GetParameters, SetParametersAtomically
+from rclpy.parameter import Parameter, parameter_value_to_python
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from siamcar_ros.ros.client import TrackerClient
+
+_Value = TypeVar("_Value")
+
+WIDTH, HEIGHT = 320, 240
+BOX = (140.0, 100.0, 40.0, 30.0)
+# Loaded machines are slow; whoever waits for something waits this long before giving up.
+PATIENCE = 30.0
+
+
+def wait_for(what: str, condition: Callable[[], _Value], timeout: float = PATIENCE) -> _Value:
+    """The condition's first true value; AssertionError naming `what` where none comes."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"no {what} within {timeout:g} s")
+
+
+class NodeProcess:
+    """`tracker_node` as a user starts it, its log kept."""
+
+    def __init__(self, log: Path, parameters: dict[str, object], *ros_args: str) -> None:
+        self.log_file = log
+        arguments = ["--ros-args"]
+        for name, value in parameters.items():
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            arguments += ["-p", f"{name}:={text}"]
+        with open(log, "wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "siamcar_ros.ros.tracker_node", *arguments, *ros_args],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "RCUTILS_LOGGING_BUFFERED_STREAM": "0"},
+            )
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def wait_for_log(self, text: str, count: int = 1) -> None:
+        wait_for(f"{text!r} in the log:\n{self.log}", lambda: self.log.count(text) >= count)
+
+    def end(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Send a signal; the exit status that follows."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+class Robot:
+    """A camera and an operator: publishes images to one tracker node and calls its services."""
+
+    def __init__(self) -> None:
+        self.client = TrackerClient("/tracker")
+        self.node = self.client.node
+        self.sent: list[Header] = []
+        self._publishers: dict[tuple[str, ReliabilityPolicy], Any] = {}
+        self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
+
+    def close(self) -> None:
+        self.stop_camera()
+        self.client.close()
+
+    def collect(self, kind: type, topic: str) -> list[Any]:
+        """A list that grows by the messages of a topic."""
+        heard: list[Any] = []
+        self.node.create_subscription(kind, topic, heard.append, 50)
+        return heard
+
+    def publisher(
+        self,
+        topic: str = "image",
+        kind: type = Image,
+        reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE,
+    ) -> Any:
+        key = (topic, reliability)
+        if key not in self._publishers:
+            self._publishers[key] = self.node.create_publisher(
+                kind, topic, QoSProfile(depth=5, reliability=reliability)
+            )
+        return self._publishers[key]
+
+    def show(self, message: Any, topic: str = "image", stamp: int | None = None) -> Header:
+        """Publish an image as soon as the node listens; its header."""
+        publisher = self.publisher(topic, type(message))
+        wait_for(f"subscriber of {topic}", publisher.get_subscription_count)
+        now = time.time_ns() if stamp is None else stamp
+        message.header.frame_id = "camera"
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, 10**9)
+        publisher.publish(message)
+        header: Header = message.header
+        self.sent.append(header)
+        return header
+
+    def start_camera(self, rate: float = 25.0) -> None:
+        """Publish images of a moving square until `stop_camera`."""
+        self._stopped.clear()
+
+        def film() -> None:
+            index = 0
+            while not self._stopped.wait(1.0 / rate):
+                self.show(raw_image(scene(index)))
+                index += 1
+
+        self._thread = threading.Thread(target=film, daemon=True)
+        self._thread.start()
+
+    def stop_camera(self) -> None:
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def call(self, kind: type, service: str, request: Any) -> Any:
+        client = self.node.create_client(kind, service)
+        try:
+            assert client.wait_for_service(PATIENCE), f"no service {service}"
+            future = client.call_async(request)
+            wait_for(f"answer from {service}", future.done)
+            return future.result()
+        finally:
+            self.node.destroy_client(client)
+
+    def set_parameters(self, **values: object) -> str:
+        """Set parameters of the node; the reason of a refusal, or ""."""
+        parameters = [Parameter(name, value=value) for name, value in values.items()]
+        request = SetParametersAtomically.Request(
+            parameters=[each.to_parameter_msg() for each in parameters]
+        )
+        answer = self.call(
+            SetParametersAtomically, "/tracker/set_parameters_atomically", request
+        )
+        return "" if answer.result.successful else answer.result.reason or "refused"
+
+    def get_parameter(self, name: str) -> object:
+        answer = self.call(
+            GetParameters, "/tracker/get_parameters", GetParameters.Request(names=[name])
+        )
+        return parameter_value_to_python(answer.values[0])
+
+
+def scene(index: int) -> NDArray[np.uint8]:
+    """A textured square that moves over a textured ground, (240, 320, 3) BGR."""
+    ground = np.random.default_rng(1).integers(60, 120, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    square = np.random.default_rng(2).integers(150, 255, (30, 40, 3), dtype=np.uint8)
+    x = 140 + round(30 * np.sin(index / 20))
+    ground[100:130, x : x + 40] = square
+    return ground
+
+
+def raw_image(pixels: NDArray[np.uint8], encoding: str = "bgr8") -> Image:
+    height, width = pixels.shape[:2]
+    message = Image(height=height, width=width, encoding=encoding)
+    message.step = pixels.nbytes // height
+    message.data.frombytes(np.ascontiguousarray(pixels).data.cast("B"))
+    return message
+
+
+def jpeg_image(pixels: NDArray[np.uint8]) -> CompressedImage:
+    message = CompressedImage(format="bgr8; jpeg compressed bgr8")
+    message.data.frombytes(cv2.imencode(".jpg", pixels)[1].data.cast("B"))
+    return message
+
+
+def camera_info() -> CameraInfo:
+    info = CameraInfo(width=WIDTH, height=HEIGHT, distortion_model="plumb_bob")
+    info.k = [300.0, 0.0, 160.0, 0.0, 300.0, 120.0, 0.0, 0.0, 1.0]
+    info.d = [0.0] * 5
+    info.header.frame_id = "camera"
+    return info
+
+
+def same(headers: Sequence[Header], others: Sequence[Header]) -> bool:
+    """Whether each of `headers` is among `others`."""
+    known = {(each.stamp.sec, each.stamp.nanosec, each.frame_id) for each in others}
+    return all((each.stamp.sec, each.stamp.nanosec, each.frame_id) in known for each in headers)

@@ -1,0 +1,327 @@
+"""The node at work: start, track, stop, start again, refuse, go on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from node_harness import (
+    BOX,
+    HEIGHT,
+    WIDTH,
+    NodeProcess,
+    Robot,
+    camera_info,
+    jpeg_image,
+    raw_image,
+    same,
+    scene,
+    wait_for,
+)
+from rclpy.qos import ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2D, Detection2DArray
+from visualization_msgs.msg import Marker, MarkerArray
+
+from siamcar_ros.msg import TrackStatus
+from siamcar_ros.ros.client import TargetRefused
+
+pytestmark = pytest.mark.ros
+Start = Callable[..., NodeProcess]
+
+
+def test_start_track_stop_and_start_again(node: NodeProcess, robot: Robot) -> None:
+    detections = robot.collect(Detection2D, "/tracker/detection")
+    arrays = robot.collect(Detection2DArray, "/tracker/detections")
+    statuses = robot.collect(TrackStatus, "/tracker/status")
+    robot.start_camera()
+    wait_for("idle status", lambda: [each for each in statuses if each.frames_received])
+    assert statuses[-1].state == TrackStatus.IDLE
+    assert not detections
+
+    assert robot.client.init_target(BOX, target="car") == "car"
+    wait_for("detections", lambda: len(detections) > 10)
+    assert {each.id for each in detections} == {"car"}
+    assert same([each.header for each in detections], robot.sent)
+    assert all(each.results[0].hypothesis.class_id == "target" for each in detections)
+    assert all(0.0 <= each.results[0].hypothesis.score <= 1.0 for each in detections)
+    assert all(each.bbox.size_x > 0 and each.bbox.size_y > 0 for each in detections)
+    wait_for("arrays", lambda: len(arrays) >= 10)
+    assert all(each.detections[0].header == each.header for each in arrays)
+    tracking = [each for each in statuses if each.state == TrackStatus.TRACKING][-1]
+    assert tracking.network == "compact"
+    assert tracking.device == "cpu"
+    assert tracking.frames_tracked > 0
+    assert tracking.network_latency > 0
+    parts = ("wait", "convert", "crop", "network", "decode")
+    stages = sum(getattr(tracking, f"{part}_latency") for part in parts)
+    assert stages <= tracking.total_latency < 1.0
+
+    assert "car" in robot.client.stop_tracking()
+    wait_for("idle status", lambda: statuses[-1].state == TrackStatus.IDLE)
+    count = len(detections)
+    received = statuses[-1].frames_received
+    wait_for("more images", lambda: statuses[-1].frames_received > received + 5)
+    assert len(detections) == count
+    assert robot.client.stop_tracking() == "nothing was tracked"
+
+    chosen = robot.client.init_target(BOX)
+    wait_for("detections again", lambda: len(detections) > count + 5)
+    assert {each.id for each in detections[count + 1 :]} == {chosen}
+    # A second target takes the place of the only one that max_targets allows.
+    robot.client.init_target(BOX, target="other")
+    wait_for("the other target", lambda: detections[-1].id == "other")
+
+
+BAD_BOXES = {
+    "not finite": (math.nan, 10.0, 20.0, 20.0),
+    "infinite": (10.0, 10.0, math.inf, 20.0),
+    "no width": (10.0, 10.0, 0.0, 20.0),
+    "negative height": (10.0, 10.0, 20.0, -5.0),
+    "outside": (WIDTH + 1.0, 10.0, 20.0, 20.0),
+    "above": (10.0, -30.0, 20.0, 20.0),
+}
+
+
+def test_bad_requests_are_refused_with_the_reason_while_tracking_goes_on(
+    node: NodeProcess, robot: Robot
+) -> None:
+    with pytest.raises(TargetRefused, match=r"no image has come on /image \(0 publishers\)"):
+        robot.client.init_target(BOX)
+    detections = robot.collect(Detection2D, "/tracker/detection")
+    robot.start_camera()
+    wait_for("images", lambda: len(robot.sent) > 5)
+    robot.client.init_target(BOX, target="good")
+    for case, box in BAD_BOXES.items():
+        count = len(detections)
+        with pytest.raises(TargetRefused, match="box x="):
+            robot.client.init_target(box, target=case)
+        wait_for("further detections", lambda count=count: len(detections) > count + 1)
+        assert detections[-1].id == "good"
+    with pytest.raises(TargetRefused, match="frame_id 'other_camera'.*'camera'"):
+        robot.client.init_target(BOX, Header(frame_id="other_camera"))
+    old = Header()
+    old.stamp.sec = 5
+    with pytest.raises(TargetRefused, match=r"stamp 5\.000000000 is held; held are \d+ from"):
+        robot.client.init_target(BOX, old)
+    count = len(detections)
+    wait_for("further detections", lambda: len(detections) > count + 1)
+    assert detections[-1].id == "good"
+
+
+def test_box_on_a_past_image_is_run_through_to_the_newest(start_node: Start, robot: Robot) -> None:
+    start_node(ring_length=60)
+    robot.client.wait_until_active()
+    detections = robot.collect(Detection2D, "/tracker/detection")
+    statuses = robot.collect(TrackStatus, "/tracker/status")
+    robot.start_camera()
+    wait_for("a second of images", lambda: len(robot.sent) > 30)
+    past = robot.sent[-20]
+    robot.client.init_target(BOX, past, target="late")
+    wait_for("detections", lambda: len(detections) > 5)
+    # What the track passed through in the past is not published, what comes after is.
+    first = robot.sent.index(detections[0].header)
+    assert first >= robot.sent.index(past) + 15
+    tracked = [each for each in statuses if each.id == "late"]
+    assert tracked[0].frames_tracked > 5
+    too_old = robot.sent[0]
+    wait_for("the first image to be forgotten", lambda: len(robot.sent) > 70)
+    with pytest.raises(TargetRefused, match="ring_length"):
+        robot.client.init_target(BOX, too_old)
+
+
+def test_stalled_and_returning_camera(start_node: Start, robot: Robot) -> None:
+    start_node(image_timeout=0.5, status_rate=5.0)
+    robot.client.wait_until_active()
+    detections = robot.collect(Detection2D, "/tracker/detection")
+    reports = robot.collect(DiagnosticArray, "/diagnostics")
+    robot.start_camera()
+    wait_for("images", lambda: len(robot.sent) > 5)
+    robot.client.init_target(BOX)
+    wait_for("detections", lambda: len(detections) > 3)
+    robot.stop_camera()
+
+    def warned() -> bool:
+        return any("no image on /image for" in each.status[0].message for each in reports)
+
+    wait_for("warning", warned)
+    assert reports[-1].status[0].level == DiagnosticStatus.WARN
+    count = len(detections)
+    robot.start_camera()
+    wait_for("detections of the same track", lambda: len(detections) > count + 3)
+    assert len({each.id for each in detections}) == 1
+    wait_for("recovery", lambda: reports[-1].status[0].level == DiagnosticStatus.OK)
+
+
+def test_stamps_that_go_back_start_over(node: NodeProcess, robot: Robot) -> None:
+    detections = robot.collect(Detection2D, "/tracker/detection")
+    now = time.time_ns()
+    robot.show(raw_image(scene(0)), stamp=now)
+    wait_for("acceptance", lambda: _accepted(robot))
+    robot.show(raw_image(scene(1)), stamp=now + 40_000_000)
+    wait_for("detection", lambda: len(detections) == 1)
+    robot.show(raw_image(scene(0)), stamp=now - 60_000_000_000)
+    node.wait_for_log("image stamps went back by 60.0")
+    robot.show(raw_image(scene(1)), stamp=now - 59_000_000_000)
+    with pytest.raises(TargetRefused, match="is held"):
+        header = Header()
+        header.stamp.sec, header.stamp.nanosec = divmod(now, 10**9)
+        robot.client.init_target(BOX, header)
+    assert robot.client.stop_tracking() == "nothing was tracked"
+    assert len(detections) == 1
+
+
+def _accepted(robot: Robot) -> bool:
+    try:
+        robot.client.init_target(BOX)
+    except TargetRefused:
+        return False
+    return True
+
+
+def test_encodings(node: NodeProcess, robot: Robot) -> None:
+    statuses = robot.collect(TrackStatus, "/tracker/status")
+    detections = robot.collect(Detection2D, "/tracker/detection")
+    pixels = scene(0)
+    grey = pixels[:, :, 1]
+    robot.show(raw_image(pixels))
+    wait_for("acceptance", lambda: _accepted(robot))
+    shown = {
+        "bgr8": pixels,
+        "rgb8": pixels[:, :, ::-1],
+        "mono8": grey,
+        "bgra8": np.dstack([pixels, grey]),
+        "rgba8": np.dstack([pixels[:, :, ::-1], grey]),
+        "mono16": grey.astype(np.uint16) * 256,
+        "bayer_rggb8": grey,
+        "yuv422_yuy2": np.dstack([grey, np.full_like(grey, 128)]),
+    }
+    for encoding, content in shown.items():
+        header = robot.show(raw_image(content, encoding))
+        wait_for(encoding, lambda header=header: same([header], [each.header for each in detections]))
+    for _ in range(3):
+        robot.show(raw_image(pixels, "nonsense8"))
+        time.sleep(0.02)
+    node.wait_for_log("image encoding 'nonsense8' is not supported")
+    short = raw_image(pixels)
+    short.data = short.data[:1000]
+    robot.show(short)
+    header = robot.show(raw_image(pixels))
+    wait_for("bgr8 again", lambda: same([header], [each.header for each in detections]))
+    assert statuses[-1].frames_failed > 0
+    assert node.log.count("nonsense8") == 1  # throttled
+
+
+def test_compressed_images_and_a_corrupt_one(start_node: Start, robot: Robot) -> None:
+    node = start_node("-r", "image:=/front/image_raw", image_transport="compressed")
+    robot.client.wait_until_active()
+    topic = "/front/image_raw/compressed"
+    detections = robot.collect(Detection2D, "/tracker/detection")
+    robot.show(jpeg_image(scene(0)), topic)
+    wait_for("acceptance", lambda: _accepted(robot))
+    corrupt = jpeg_image(scene(1))
+    corrupt.data = corrupt.data[: len(corrupt.data) // 2]
+    robot.show(corrupt, topic)
+    node.wait_for_log("image not used")
+    header = robot.show(jpeg_image(scene(2)), topic)
+    wait_for("detection", lambda: same([header], [each.header for each in detections]))
+
+
+def test_overlay_and_markers_for_who_listens(node: NodeProcess, robot: Robot) -> None:
+    detections = robot.collect(Detection2D, "/tracker/detection")
+    info = robot.publisher("camera_info", CameraInfo)
+    wait_for("subscriber of camera_info", info.get_subscription_count)
+    robot.start_camera()
+    wait_for("images", lambda: len(robot.sent) > 3)
+    robot.client.init_target(BOX)
+    info.publish(camera_info())
+    wait_for("detections", lambda: len(detections) > 3)
+
+    overlays = robot.collect(Image, "/tracker/debug_image")
+    markers = robot.collect(MarkerArray, "/tracker/markers")
+    wait_for("overlays", lambda: len(overlays) > 2)
+    assert (overlays[-1].width, overlays[-1].height) == (WIDTH, HEIGHT)
+    assert overlays[-1].encoding == "bgr8"
+    assert same([each.header for each in overlays], robot.sent)
+    wait_for("markers", lambda: len(markers) > 2)
+    clear, frustum = markers[-1].markers
+    assert clear.action == Marker.DELETEALL
+    assert frustum.type == Marker.LINE_LIST
+    assert len(frustum.points) == 16
+    assert frustum.header.frame_id == "camera"
+    assert robot.set_parameters(debug_scale=0.5) == ""
+    wait_for("smaller overlays", lambda: overlays[-1].width == WIDTH // 2)
+
+
+@pytest.mark.parametrize("offered", ["reliable", "best_effort"])
+def test_auto_reliability_hears_both(node: NodeProcess, robot: Robot, offered: str) -> None:
+    policy = ReliabilityPolicy.RELIABLE if offered == "reliable" else ReliabilityPolicy.BEST_EFFORT
+    publisher = robot.publisher(reliability=policy)
+    wait_for("subscriber", publisher.get_subscription_count)
+    statuses = robot.collect(TrackStatus, "/tracker/status")
+
+    def heard() -> bool:
+        publisher.publish(raw_image(scene(0)))
+        time.sleep(0.05)
+        return bool(statuses) and statuses[-1].frames_received > 0
+
+    wait_for("an image to arrive", heard)
+    if offered == "best_effort":
+        node.wait_for_log("asking for that")
+
+
+def test_mismatched_reliability_is_said(start_node: Start, robot: Robot) -> None:
+    node = start_node(qos_reliability="reliable")
+    robot.client.wait_until_active()
+    robot.publisher(reliability=ReliabilityPolicy.BEST_EFFORT)
+    node.wait_for_log("set the parameter qos_reliability to auto or best_effort")
+
+
+def test_several_targets(start_node: Start, robot: Robot) -> None:
+    start_node(max_targets=3)
+    robot.client.wait_until_active()
+    arrays = robot.collect(Detection2DArray, "/tracker/detections")
+    robot.start_camera()
+    wait_for("images", lambda: len(robot.sent) > 10)
+    robot.client.init_target(BOX, target="a")
+    robot.client.init_target((20.0, 20.0, 40.0, 40.0), target="b")
+    robot.client.init_target((200.0, 150.0, 40.0, 40.0), robot.sent[-8], target="c")
+
+    def all_there() -> bool:
+        return bool(arrays) and [each.id for each in arrays[-1].detections] == ["a", "b", "c"]
+
+    wait_for("all three in one message", all_there)
+    with pytest.raises(TargetRefused, match=r"3 targets are followed already \('a', 'b', 'c'\)"):
+        robot.client.init_target(BOX, target="d")
+    with pytest.raises(TargetRefused, match="has no area"):
+        robot.client.init_target((1.0, 1.0, 0.0, 0.0), target="b")
+    count = len(arrays)
+    wait_for("further messages", lambda: len(arrays) > count + 2)
+    assert all_there()
+    assert robot.client.init_target(BOX, target="b") == "b"
+    robot.client.stop_tracking()
+
+
+def test_events_executor(start_node: Start, robot: Robot) -> None:
+    node = start_node(events_executor=True)
+    robot.client.wait_until_active()
+    detections = robot.collect(Detection2D, "/tracker/detection")
+    robot.start_camera()
+    wait_for("images", lambda: len(robot.sent) > 5)
+    robot.client.init_target(BOX)
+    with pytest.raises(TargetRefused):
+        robot.client.init_target((0.0, 0.0, 0.0, 0.0))
+    wait_for("detections", lambda: len(detections) > 5)
+    assert node.end() == 0
+
+
+def test_compressed_type_is_what_the_topic_carries(start_node: Start, robot: Robot) -> None:
+    start_node(image_transport="compressed")
+    robot.client.wait_until_active()
+    publisher = robot.publisher("image/compressed", CompressedImage)
+    wait_for("subscriber of image/compressed", publisher.get_subscription_count)
