@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from siamcar_ros.model import SiamCAR
@@ -15,6 +18,14 @@ def cache_folder(kind: str) -> Path:
     folder = (Path(base) if base else Path.home() / ".cache") / "siamcar_ros" / kind
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextmanager
+def new_folder(beside: Path) -> Iterator[Path]:
+    """A folder inside `beside` to write files in and move them out whole; then it is removed."""
+    beside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=beside, prefix=".new-") as folder:
+        yield Path(folder)
 
 
 def fingerprint(model: SiamCAR) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from siamcar_ros.model import SiamCAR, fold_batchnorm
-from siamcar_ros.runtime.cache import cache_folder, fingerprint
-from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph
+from siamcar_ros.runtime.cache import cache_folder, fingerprint, new_folder
+from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
 from siamcar_ros.runtime.network import DeviceError, Geometry, import_or_refuse
 
 OPSET = 18
 TOLERANCE = 1e-3
-"""Largest difference from PyTorch that a check admits, of logits, and of distances by their size."""
+"""Largest admitted difference from PyTorch: of logits, and of distances relative to their size."""
 
 
 class ExportError(ValueError):
@@ -75,7 +73,6 @@ def export_onnx(model: SiamCAR, folder: Path, form: str = "banded") -> OnnxFiles
         ExportError: the graphs do not give what PyTorch gives.
     """
     import_or_refuse("onnxscript", "ONNX export", "onnx")
-    folder.mkdir(parents=True, exist_ok=True)
     folded = fold_batchnorm(model).requires_grad_(False)
     template_graph, search_graph = (
         graph(folded, form).eval() for graph in (TemplateGraph, SearchGraph)
@@ -95,17 +92,17 @@ def export_onnx(model: SiamCAR, folder: Path, form: str = "banded") -> OnnxFiles
         "siamcar_form": form,
         "siamcar_weights": fingerprint(model),
     }
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        written = OnnxFiles.in_folder(Path(scratch), model.name)
+    with new_folder(folder) as scratch:
+        written = OnnxFiles.in_folder(scratch, model.name)
         _write(template_graph, (z,), written.template, ["z"], levels, {"z": any_batch}, properties)
-        shapes = {"x": any_batch, "template": tuple(any_batch for _ in template)}
+        shapes: dict[str, object] = {"x": any_batch, "template": tuple(any_batch for _ in template)}
         outputs = ["cls", "reg", "cen"]
-        _write(
-            search_graph, (x, *template), written.search, ["x", *levels], outputs, shapes, properties
-        )
+        inputs = (x, *template)
+        names = ["x", *levels]
+        _write(search_graph, inputs, written.search, names, outputs, shapes, properties)
         check_onnx(model, written)
-        os.replace(written.template, files.template)
-        os.replace(written.search, files.search)
+        written.template.replace(files.template)
+        written.search.replace(files.search)
     return files
 
 
@@ -146,19 +143,6 @@ def read_properties(path: Path) -> tuple[Geometry, str, str]:
         raise DeviceError(
             f"{path} was not written by 'siamcar export': it lacks the property {error}"
         ) from error
-
-
-def example_inputs(model: SiamCAR, batch: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """A template and a search image of coloured blocks, float32 BGR 0..255, the same every time."""
-    random = np.random.default_rng(seed)
-
-    def blocks(size: int, side: int) -> Tensor:
-        cells = -(-size // side)
-        small = random.integers(0, 256, (batch, 3, cells, cells))
-        large = small.repeat(side, 2).repeat(side, 3)[..., :size, :size]
-        return torch.from_numpy(np.ascontiguousarray(large, np.float32))
-
-    return blocks(model.template_size, 8), blocks(model.search_size, 16)
 
 
 def check_onnx(model: SiamCAR, files: OnnxFiles, tolerance: float = TOLERANCE) -> float:

@@ -9,6 +9,7 @@ takes it, and the faster one in ONNX Runtime.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ class TemplateGraph(nn.Module):
         self.register_buffer("mask", mask.to(parameter), persistent=False)
 
     def forward(self, z: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
         levels = self.model.template(z)
         if not self.banded:
             return levels
@@ -60,12 +62,26 @@ class SearchGraph(nn.Module):
         self.correlate = _banded if checked_form(form) == "banded" else _grouped
 
     def forward(self, x: Tensor, *template: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See the class."""
         features = self.model.backbone(x)
         if self.model.neck is not None:
             features = self.model.neck(features, crop=False)
         response = [self.correlate(f, t) for f, t in zip(features, template, strict=True)]
         cls, reg, cen = self.model.car_head(self.model.down(torch.cat(response, 1)))
         return cls, reg, cen
+
+
+def example_inputs(model: SiamCAR, batch: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A template and a search image of coloured blocks, float32 BGR 0..255, the same every time."""
+    random = np.random.default_rng(seed)
+
+    def blocks(size: int, side: int) -> Tensor:
+        cells = -(-size // side)
+        small = random.integers(0, 256, (batch, 3, cells, cells))
+        large = small.repeat(side, 2).repeat(side, 3)[..., :size, :size]
+        return torch.from_numpy(np.ascontiguousarray(large, np.float32))
+
+    return blocks(model.template_size, 8), blocks(model.search_size, 16)
 
 
 def checked_form(form: str) -> str:

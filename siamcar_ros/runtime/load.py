@@ -73,8 +73,11 @@ def place(
 
     Args:
         model: on the CPU; it is copied.
+        device: as for :func:`load_network`.
+        backend: likewise.
+        precision: likewise.
+        threads: likewise.
         int8_graph: its quantised search graph.
-        device, backend, precision, threads: as for :func:`load_network`.
 
     Raises:
         DeviceError: as :func:`load_network`.

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from siamcar_ros.model import SiamCAR, fold_batchnorm
-from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph
+from siamcar_ros.runtime.cache import cache_folder, fingerprint, new_folder
+from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
 from siamcar_ros.runtime.network import (
     Geometry,
     Maps,
@@ -43,20 +44,10 @@ class OpenVinoNetwork(Network):
         super().__init__(Geometry.of(model), placement)
         openvino = import_or_refuse("openvino", "openvino", "openvino")
         core = openvino.Core()
-        folded = fold_batchnorm(model)
-        z = torch.zeros(1, 3, self.template_size, self.template_size)
-        x = torch.zeros(1, 3, self.search_size, self.search_size)
-        template_graph = TemplateGraph(folded, "grouped").eval()
-        with torch.no_grad():
-            template = template_graph(z)
-        graph = _converted(openvino, template_graph, (z,))
+        template, search = _converted(openvino, model)
         # The template is computed once and used in every frame: in full precision.
-        self._template_request = _compiled(core, graph, "fp32", threads)
-        if int8_search is None:
-            search = _converted(openvino, SearchGraph(folded, "grouped").eval(), (x, *template))
-        else:
-            search = core.read_model(int8_search)
-        self._search_request = _compiled(core, search, placement.precision, threads)
+        self._template_request = _compiled(core, template, "fp32", threads)
+        self._search_request = _compiled(core, int8_search or search, placement.precision, threads)
 
     def _template(self, z: Tensor) -> Template:
         parts = [_infer(self._template_request, (sample,)) for sample in z.split(1)]
@@ -74,16 +65,38 @@ class OpenVinoNetwork(Network):
         return cls, reg, cen
 
 
-def _converted(openvino: Any, graph: torch.nn.Module, inputs: tuple[Tensor, ...]) -> Any:
-    """A graph with the shapes of the given inputs."""
-    model = openvino.convert_model(graph, example_input=inputs)
+def _converted(openvino: Any, model: SiamCAR) -> tuple[Path, Path]:
+    """The template and search graphs in OpenVINO's format, from the user's cache on later calls."""
+    version = openvino.__version__.partition("-")[0]
+    folder = cache_folder("openvino") / f"{fingerprint(model)}-{version}"
+    template_file, search_file = folder / "template.xml", folder / "search.xml"
+    if not (template_file.is_file() and search_file.is_file()):
+        folded = fold_batchnorm(model).requires_grad_(False)
+        z, x = example_inputs(model, 1)
+        template_graph = TemplateGraph(folded, "grouped").eval()
+        with torch.no_grad():
+            template = template_graph(z)
+        _convert(openvino, template_graph, (z,), template_file)
+        search_graph = SearchGraph(folded, "grouped").eval()
+        _convert(openvino, search_graph, (x, *template), search_file)
+    return template_file, search_file
+
+
+def _convert(openvino: Any, graph: torch.nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
+    """Write a graph for inputs of the given shapes; a reader never sees a part of it."""
+    # Traced here: OpenVINO would trace it three times over, to check that it comes out equal.
+    traced = torch.jit.trace(graph, inputs, check_trace=False)
+    model = openvino.convert_model(traced, example_input=inputs)
     for port, value in zip(model.inputs, inputs, strict=True):
         port.get_node().set_partial_shape(openvino.PartialShape(list(value.shape)))
     model.validate_nodes_and_infer_types()
-    return model
+    with new_folder(path.parent) as scratch:
+        openvino.save_model(model, scratch / path.name, compress_to_fp16=False)
+        for file in (path.with_suffix(".bin"), path):
+            (scratch / file.name).replace(file)
 
 
-def _compiled(core: Any, model: Any, precision: str, threads: int | None) -> Any:
+def _compiled(core: Any, model: Path, precision: str, threads: int | None) -> Any:
     """A request of a model compiled for the fewest milliseconds a frame."""
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",

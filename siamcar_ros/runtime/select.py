@@ -91,7 +91,7 @@ def _check_word(what: str, word: str, known: tuple[str, ...]) -> None:
 
 
 def _device(asked: str, backend: str, reasons: list[str]) -> str:
-    """ "cpu" or "cuda:N"."""
+    """The device as "cpu" or "cuda:N"."""
     if asked == "auto":
         if backend == "openvino":
             return "cpu"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from siamcar_ros.model import SiamCAR, fold_batchnorm
 from siamcar_ros.runtime.network import Geometry, Maps, Network, Placement, Template
@@ -20,7 +21,8 @@ def prepared(model: SiamCAR, device: str, precision: str) -> SiamCAR:
     that the distance is off by up to 0.8 %.
     """
     dtype = DTYPES[precision]
-    ready = fold_batchnorm(model).to(device, dtype, memory_format=torch.channels_last)
+    ready = fold_batchnorm(model).to(device, dtype)
+    convert_conv2d_weight_memory_format(ready, torch.channels_last)
     if dtype is not torch.float32:
         head = ready.car_head
         for last in (head.cls_logits, head.bbox_pred, head.centerness):
