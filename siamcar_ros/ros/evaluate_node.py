@@ -4,9 +4,9 @@
 
 Subscribes to the tracker's `detection` and `status` and to `ground_truth`
 (vision_msgs/Detection2D with the image's header); logs latency, drops and overlap as it goes, and
-at the end writes them as JSON. With `init` it also starts the tracker, and again each time that
-stamps go back, as when a bag starts anew. Beside them it puts the report of `siamcar replay` on the
-same bag: the difference is what was lost to real time.
+at the end writes them as JSON. Beside them it puts the report of `siamcar replay` on the same bag:
+the difference is what was lost to real time. With `init` it also starts the tracker, and again
+whenever stamps go back, as when a bag starts anew, or the tracker is found idle.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D
 
 from siamcar_ros.evaluation.detections import detection_box
@@ -52,7 +53,7 @@ class EvaluateNode(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("evaluate_node", **options)
-        tracker = self._parameter("tracker", "tracker_node", "Name of the tracker node.")
+        tracker = self._parameter("tracker", "tracker", "Name of the tracker node.")
         tracker = self.resolve_topic_name(tracker)
         init = self._parameter(
             "init",
@@ -81,6 +82,9 @@ class EvaluateNode(Node):
 
         self._score = LiveScore(time_jump)
         self._status: TrackStatus | None = None
+        self._time_jump = round(1e9 * time_jump)
+        self._truth_comes = False
+        self._box_header: Header | None = None
         self._node_latencies = array("d")
         self._intake: ImageIntake | None = None
         qos = QoSProfile(depth=_DEPTH)
@@ -134,10 +138,9 @@ class EvaluateNode(Node):
 
     def _on_truth(self, message: Detection2D) -> None:
         box = detection_box(message)
+        self._truth_comes = True
         if self._score.add_truth(stamp_ns(message.header.stamp), box, time.perf_counter()):
-            self.get_logger().info("time went back: a new pass begins")
-            self._starter.reset()
-            self._await_image()
+            self._start_over()
         if self._init == _FROM_TRUTH and box is not None:
             self._starter.offer(message.header, box)
 
@@ -147,9 +150,21 @@ class EvaluateNode(Node):
             self._score.add_detection(stamp_ns(message.header.stamp), box, time.perf_counter())
 
     def _on_status(self, message: TrackStatus) -> None:
-        self._status = message
+        before, self._status = self._status, message
         if message.state != TrackStatus.IDLE:
             self._node_latencies.append(1e3 * message.total_latency)
+        elif self._starter.idle() and self._box_header is not None and self._box is not None:
+            self._starter.offer(self._box_header, self._box)
+        if before is not None and not self._truth_comes:
+            back = stamp_ns(before.header.stamp) - stamp_ns(message.header.stamp)
+            if back > self._time_jump and stamp_ns(message.header.stamp) > 0:
+                self._start_over()
+
+    def _start_over(self) -> None:
+        self.get_logger().info("time went back: a new pass begins")
+        self._starter.reset()
+        self._box_header = None
+        self._await_image()
 
     def _await_image(self) -> None:
         """Listen for one image, to have the stamp that a given box is for."""
@@ -163,6 +178,7 @@ class EvaluateNode(Node):
             return
         self._intake.destroy()
         self._intake = None
+        self._box_header = message.header
         self._starter.offer(message.header, self._box)
 
     def _on_started(self, target: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from siamcar_ros.srv import InitTarget
 Box = tuple[float, float, float, float]
 
 _RETRY_PERIOD = 0.05
+# A report of idleness that is younger than a start by no more than this may have crossed it.
+_CROSSING = 0.3
 
 
 @dataclass
@@ -51,10 +54,15 @@ class TargetStarter:
         self._on_started = on_started
         self._request: _Request | None = None
         self._waiting_for_answer = False
-        self.started = False
+        self._started_at: float | None = None
         # The steady clock: simulated time may stand still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         node.create_timer(_RETRY_PERIOD, self._try, clock=steady)
+
+    @property
+    def started(self) -> bool:
+        """Whether the tracker follows what was offered, as far as is known."""
+        return self._started_at is not None
 
     def offer(self, header: Header, box: Box) -> None:
         """Start on this box, unless a target is followed or another box is being tried."""
@@ -64,7 +72,18 @@ class TargetStarter:
     def reset(self) -> None:
         """Forget what was started: the next offer counts."""
         self._request = None
-        self.started = False
+        self._started_at = None
+
+    def idle(self) -> bool:
+        """Take the tracker's word that it follows nothing; True where it had been started.
+
+        That happens when a bag starts anew: the box's image is found among those of the pass
+        before, and with the first new image the tracker forgets them all.
+        """
+        if self._started_at is None or time.monotonic() - self._started_at < _CROSSING:
+            return False
+        self.reset()
+        return True
 
     def _try(self) -> None:
         request = self._request
@@ -88,7 +107,7 @@ class TargetStarter:
             return  # reset meanwhile
         answer = future.result()
         if answer.success:
-            self.started, self._request = True, None
+            self._started_at, self._request = time.monotonic(), None
             self._on_started(answer.id)
         else:
             self._give_up_after_patience(request, answer.message)

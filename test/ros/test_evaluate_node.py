@@ -1,0 +1,224 @@
+"""evaluate_node beside a tracker, each in a process of its own, over the real middleware."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from node_harness import BOX, NodeProcess, Robot, raw_image, scene, wait_for
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
+
+from siamcar_ros.msg import TrackStatus
+
+pytestmark = pytest.mark.ros
+SECOND = 10**9
+
+
+class Evaluator:
+    """`evaluate_node` as a user starts it, with a report file."""
+
+    def __init__(self, folder: Path, **parameters: object) -> None:
+        self.report_file = folder / "out" / "report.json"
+        self._log = folder / "evaluate.log"
+        arguments = ["--ros-args", "-p", f"report:={self.report_file}"]
+        for name, value in parameters.items():
+            arguments += ["-p", f"{name}:={value}"]
+        with open(self._log, "wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "siamcar_ros.ros.evaluate_node", *arguments],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "RCUTILS_LOGGING_BUFFERED_STREAM": "0"},
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def end(self, number: signal.Signals = signal.SIGINT) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def report(self) -> dict[str, Any]:
+        """End the node and read what it wrote."""
+        assert self.end() == 0, self.log
+        result: dict[str, Any] = json.loads(self.report_file.read_text())
+        return result
+
+
+@pytest.fixture
+def start_evaluator(tmp_path: Path) -> Iterator[Callable[..., Evaluator]]:
+    started: list[Evaluator] = []
+
+    def start(**parameters: object) -> Evaluator:
+        started.append(Evaluator(tmp_path, **parameters))
+        return started[-1]
+
+    yield start
+    for evaluator in started:
+        if evaluator.process.poll() is None:
+            evaluator.process.kill()
+            evaluator.process.wait()
+
+
+def detection(
+    box: tuple[float, float, float, float], stamp: int, score: float | None = 0.8
+) -> Detection2D:
+    x, y, w, h = box
+    message = Detection2D(header=Header(frame_id="camera"), id="target")
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, SECOND)
+    message.bbox.center.position.x, message.bbox.center.position.y = x + w / 2, y + h / 2
+    message.bbox.size_x, message.bbox.size_y = w, h
+    if score is not None:
+        message.results.append(ObjectHypothesisWithPose())
+        message.results[0].hypothesis.score = score
+    return message
+
+
+class Film:
+    """Shows images and their truth in a thread; stamps from `first` on, 25 a second."""
+
+    def __init__(self, robot: Robot) -> None:
+        self.robot = robot
+        self.truth = robot.publisher("/ground_truth", Detection2D)
+        self.shown = 0
+
+    def play(self, first: int, frames: int) -> None:
+        for index in range(frames):
+            stamp = first + index * SECOND // 25
+            self.truth.publish(detection(true_box(index), stamp))
+            self.robot.show(raw_image(scene(index)), stamp=stamp)
+            self.shown += 1
+            time.sleep(1 / 25)
+
+    def start(self, first: int, frames: int) -> threading.Thread:
+        thread = threading.Thread(target=self.play, args=(first, frames), daemon=True)
+        thread.start()
+        return thread
+
+
+def true_box(index: int) -> tuple[float, float, float, float]:
+    import numpy as np
+
+    return (140.0 + round(30 * np.sin(index / 20)), 100.0, 40.0, 30.0)
+
+
+@pytest.mark.parametrize("init", ["ground_truth", ",".join(map(str, BOX))])
+def test_a_live_tracker_is_started_scored_and_started_again_when_time_goes_back(
+    node: NodeProcess, robot: Robot, start_evaluator: Callable[..., Evaluator], init: str
+) -> None:
+    evaluator = start_evaluator(init=init, period=0.5)
+    film = Film(robot)
+    wait_for("evaluate_node", film.truth.get_subscription_count)
+    film.play(1000 * SECOND, 75)
+    wait_for("first start", lambda: evaluator.log.count("is followed") == 1)
+    film.play(1000 * SECOND, 75)
+    wait_for("second start", lambda: evaluator.log.count("is followed") == 2)
+    time.sleep(0.5)
+    report = evaluator.report()
+    assert len(report["passes"]) == 2
+    for one in report["passes"]:
+        assert 5 < one["answered"] <= one["frames"] <= 75
+        assert one["unanswered"] == one["frames"] - one["answered"]
+        assert 0 <= one["overlap_answered"] <= 1
+        assert 0 <= one["overlap_in_hand"] <= 1
+        assert 0 < one["latency_ms"]["median"] <= one["latency_ms"]["p99"]
+    tracker = report["tracker"]
+    assert tracker["network"] == "compact"
+    assert 0 < tracker["frames_tracked"] <= tracker["frames_received"] <= 150
+    assert tracker["latency_ms"]["median"] > 0
+    assert report["replay"] is None
+    assert "time went back" in evaluator.log
+    assert "overlap of those" in evaluator.log
+
+
+def test_scores_are_those_of_the_boxes(
+    robot: Robot, start_evaluator: Callable[..., Evaluator], tmp_path: Path
+) -> None:
+    """The tracker is played by the test, so every figure is known."""
+    replayed = {"bag": "b", "topic": "/t", "images": 9, "tracked": 8}
+    replayed |= {"score": {"average_overlap": 0.9}}
+    (tmp_path / "replay.json").write_text(json.dumps(replayed | {"more": 1}))
+    evaluator = start_evaluator(replay_report=tmp_path / "replay.json")
+    truth = robot.publisher("/ground_truth", Detection2D)
+    found = robot.publisher("/tracker/detection", Detection2D)
+    status = robot.publisher("/tracker/status", TrackStatus)
+    for publisher in (truth, found, status):
+        wait_for("evaluate_node", publisher.get_subscription_count)
+
+    def tell(publisher: Any, message: Any) -> None:
+        publisher.publish(message)
+        time.sleep(0.15)  # the order of arrival over two topics is not given
+
+    box, half = (10.0, 10.0, 20.0, 20.0), (10.0, 10.0, 10.0, 20.0)
+    tell(truth, detection(box, 0 * SECOND))  # before the first answer: not counted
+    tell(truth, detection(box, 1 * SECOND))
+    tell(found, detection(box, 1 * SECOND))
+    tell(truth, detection(half, 2 * SECOND))  # in hand: box, overlap 0.5
+    tell(truth, detection(box, 3 * SECOND))  # in hand: box, overlap 1; 2 s is never answered
+    tell(found, detection(half, 3 * SECOND, score=None))  # 0.5, lost
+    tell(truth, detection((0.0, 0.0, 0.0, 0.0), 4 * SECOND, score=None))  # absent
+    tell(found, detection(box, 4 * SECOND))
+    message = TrackStatus(state=TrackStatus.TRACKING, network="compact", total_latency=0.025)
+    message.frames_received, message.frames_tracked, message.frames_dropped = 5, 3, 2
+    tell(status, message)
+    report = evaluator.report()
+    (one,) = report["passes"]
+    assert (one["frames"], one["answered"], one["unanswered"]) == (4, 3, 1)
+    assert one["detections"] == 3
+    assert one["overlap_answered"] == pytest.approx(0.75)
+    assert one["overlap_in_hand"] == pytest.approx(0.75)
+    assert 100 < one["latency_ms"]["median"] < 1000
+    assert report["tracker"]["frames_dropped"] == 2
+    assert report["tracker"]["latency_ms"]["median"] == pytest.approx(25.0)
+    assert report["replay"] == replayed
+    assert "replayed without drops: overlap 0.900" in evaluator.log
+
+
+def test_without_anyone_to_score_it_says_so(start_evaluator: Callable[..., Evaluator]) -> None:
+    evaluator = start_evaluator()
+    wait_for("start", lambda: "scoring /tracker/detection against /ground_truth" in evaluator.log)
+    report = evaluator.report()
+    assert report["passes"][0]["detections"] == 0
+    assert report["tracker"] is None
+    assert "no detection yet" in evaluator.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_it_with_a_report(
+    start_evaluator: Callable[..., Evaluator], number: signal.Signals
+) -> None:
+    evaluator = start_evaluator()
+    wait_for("start", lambda: "scoring" in evaluator.log)
+    assert evaluator.end(number) == 0
+    assert evaluator.report_file.is_file()
+    assert "Traceback" not in evaluator.log
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"init": "'1,2,3'"}, "cannot read '1,2,3'"),
+        ({"init": "'@3'"}, "init is x,y,w,h"),
+        ({"replay_report": "/nowhere.json"}, "/nowhere.json"),
+        ({"time_jump": -1.0}, "time_jump"),
+    ],
+)
+def test_bad_parameters_are_refused(
+    start_evaluator: Callable[..., Evaluator], parameters: dict[str, object], message: str
+) -> None:
+    evaluator = start_evaluator(**parameters)
+    assert evaluator.process.wait(30) == 1
+    assert message in evaluator.log
+    assert "Traceback" not in evaluator.log
