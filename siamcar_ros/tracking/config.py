@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from siamcar_ros.resources import resource_path
 from siamcar_ros.tracking.interface import Network, TrackerParams
 
@@ -96,19 +94,10 @@ def load_config(
         ValueError: as :func:`read_config`; there are no weights; the device is not to be had.
         FileNotFoundError: no such file.
     """
-    from siamcar_ros.model import build_model, fold_batchnorm, load_weights
+    from siamcar_ros.runtime import load_network
 
     read = read_config(config, weights, overrides)
-    if read.weights is None:
-        raise ValueError(
-            f"no weights ship for {read.network}: name a file (weights=..., --weights FILE)"
-        )
-    model = build_model(read.network)
-    load_weights(model, read.weights)
-    model = fold_batchnorm(model)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.to(device), read.params
+    return load_network(read.network, read.weights, device=device), read.params
 
 
 def _config_path(config: str | Path) -> Path:

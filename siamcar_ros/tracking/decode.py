@@ -35,6 +35,7 @@ STRIDE = 8
 # Smallest and largest reach of the accurate search to one side, before it is halved.
 _REACH = (int(0.1 * TEMPLATE_SIZE), int(0.44 * TEMPLATE_SIZE))
 _TINY = 1e-12
+_FAR = 1e4  # search pixels; a wild cell, infinite even, must not spoil its neighbours
 
 
 class Maps(NamedTuple):
@@ -90,7 +91,7 @@ class Decoder:
         """
         cls = foreground(maps.cls)
         search_size = size * scale[:, None]
-        reg = maps.reg.astype(np.float64)
+        reg = maps.reg.astype(np.float64).clip(0.0, _FAR)
         penalty = change_penalty(
             reg[:, 0] + reg[:, 2],
             reg[:, 1] + reg[:, 3],

@@ -206,7 +206,7 @@ class Follower:
             to_planes(crops, planes)
             return torch.from_numpy(planes)
         pixels = torch.from_numpy(crops).to(self._device, non_blocking=True)
-        return pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        return pixels.permute(0, 3, 1, 2).float()
 
 
 def _device_of(network: Network) -> torch.device:

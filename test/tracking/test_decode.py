@@ -54,6 +54,16 @@ def test_any_finite_maps_give_a_score_in_0_1_and_a_positive_size(
 
 
 @decoders
+def test_an_infinite_distance_elsewhere_changes_nothing(name: str) -> None:
+    maps = peak(12, 12, (25, 50, 25, 50))
+    wild = Maps(maps.cls, maps.reg.copy(), maps.cen)
+    wild.reg[..., 20:, 20:] = np.inf
+    results = [Decoder(25)(m, SIZE, SCALE, TrackerParams(decoder=name)) for m in (maps, wild)]
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@decoders
 @given(row=st.integers(3, 21), column=st.integers(3, 21))
 @settings(max_examples=40, deadline=None)
 def test_a_target_some_cells_away_moves_the_box_by_so_many_strides(

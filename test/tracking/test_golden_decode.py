@@ -56,7 +56,7 @@ def test_a_peak_at_the_border_gives_the_box_there(
     network.maps = cls, loc, cen = maps_of(golden, name, 0)
     x, y, w, h = tracker.update(np.full((480, 640, 3), 100, np.uint8)).box
     # The cell with the best score, as a displacement in image pixels of the last centre, 320, 240;
-    # enlarging moves a border cell inwards by up to 4 search pixels, the region search by some more.
+    # enlarging moves a border cell inwards by up to 4 search pixels, the region search by more.
     foreground = 1 / (1 + np.exp(cls[0, 0] - cls[0, 1]))
     row, column = np.unravel_index((foreground * (cen[0, 0] - cen.min())).argmax(), (25, 25))
     scale = 127 / np.sqrt(100 * 140)

@@ -65,7 +65,7 @@ def test_some_are_updated_and_the_rest_stay(network: Any, frame: NDArray[np.uint
     network.show((50, 50))
     x, _, w, _ = tracker.update(frame, ["car"])["car"].box
     assert x + w / 2 == pytest.approx(320)
-    with pytest.raises(TargetError, match="'cat'.*'car', 'dog', 'ball'"):
+    with pytest.raises(TargetError, match=r"'cat'.*'car', 'dog', 'ball'"):
         tracker.update(frame, ["car", "cat"])
 
 

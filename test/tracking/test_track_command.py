@@ -1,0 +1,100 @@
+"""`siamcar track`, as it is typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from siamcar_ros.cli import main
+from siamcar_ros.model import build_model, save_weights
+
+
+@pytest.fixture(scope="module")
+def sequence(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight frames of a bright square that moves, with ground truth and fresh weights."""
+    folder = tmp_path_factory.mktemp("square")
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(8):
+        image = rng.integers(0, 60, (120, 160, 3), np.uint8)
+        image[40:60, 50 + 2 * i : 75 + 2 * i] = 230
+        cv2.imwrite(str(folder / f"{i + 1:08d}.png"), image)
+        rows.append(f"{50 + 2 * i},40,25,20")
+    (folder / "groundtruth.txt").write_text("\n".join(rows) + "\n")
+    torch.manual_seed(0)
+    save_weights(build_model("compact"), folder / "fresh.safetensors")
+    return folder
+
+
+def track(sequence: Path, source: str | Path, *more: str | Path) -> int:
+    weights = sequence / "fresh.safetensors"
+    return main(
+        ["track", str(source), "--weights", str(weights), "--device", "cpu", *map(str, more)]
+    )
+
+
+def test_a_folder_gives_boxes_a_video_and_the_overlap(
+    sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes, video = tmp_path / "boxes.txt", tmp_path / "out.mp4"
+    assert track(sequence, sequence, "--boxes", boxes, "--output", video) == 0
+    said = capsys.readouterr().out
+    assert "8 frames" in said
+    assert "AO 0." in said
+    rows = np.loadtxt(boxes, delimiter=",")
+    assert rows.shape == (8, 4)
+    np.testing.assert_array_equal(rows[0], [50, 40, 25, 20])
+    film = cv2.VideoCapture(str(video))
+    assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 8
+    assert film.get(cv2.CAP_PROP_FRAME_WIDTH) == 160
+
+
+def test_a_video_needs_a_box(
+    sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = tmp_path / "in.mp4"
+    track(sequence, sequence, "--output", video)
+    assert track(sequence, video) == 2
+    assert "--box" in capsys.readouterr().err
+    assert track(sequence, video, "--box", "50,40,25,20", "--frames", "3") == 0
+    said = capsys.readouterr().out
+    assert "3 frames" in said
+    assert "AO" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--box", "1,2,3"], "four numbers"),
+        (["--box", "500,500,10,10"], "outside"),
+        (["--set", "lr"], "KEY=VALUE"),
+        (["--set", "lrate=1"], "lrate is unknown"),
+        (["--network", "nano"], "no network configuration"),
+        (["--output", "/nowhere/out.mp4"], "/nowhere"),
+        (["--frames", "0"], "--frames"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(
+    sequence: Path, arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert track(sequence, sequence, *arguments) == 2
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if "error" in text]
+    assert why in line
+
+
+def test_a_source_that_is_not_there(sequence: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert track(sequence, "gone.mp4") == 2
+    assert "gone.mp4" in capsys.readouterr().err
+
+
+def test_settings_reach_the_tracker(sequence: Path, tmp_path: Path) -> None:
+    results = []
+    for decoder in ("paper", "upsampled"):
+        boxes = tmp_path / f"{decoder}.txt"
+        assert track(sequence, sequence, "--boxes", boxes, "--set", f"decoder={decoder}") == 0
+        results.append(boxes.read_text())
+    assert results[0] != results[1]
