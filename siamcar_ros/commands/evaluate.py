@@ -93,6 +93,8 @@ def add_tracker_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--weights", metavar="FILE", help="in place of the network's own")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    parser.add_argument("--backend", default="auto", help="auto, torch, onnxruntime ...")
+    parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 ...")
     parser.add_argument(
         "--set",
         nargs="+",
@@ -118,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     benchmark = find_benchmark(args.dataset)
     collection = benchmark.read(args.root)
     _complain(collection.problems)
-    sequences = _chosen(list(collection.sequences), args.sequences)
+    sequences = choose_sequences(list(collection.sequences), args.sequences)
     place = args.results / (benchmark.folder or args.root.resolve().name)
     failed = 0
     folders = []
@@ -166,14 +168,16 @@ def tracker_specs(args: argparse.Namespace) -> list[Any]:
             network=network,
             weights=args.weights,
             device=args.device,
+            backend=args.backend,
+            precision=args.precision,
             settings=settings,
         )
         for network in networks
     ]
     if args.tracker:
         specs.append(TrackerSpec(title=args.tracker.rpartition(":")[2], kind=args.tracker))
-    files = {"nano": tuple(args.nano_files), "vit": (args.vit_file,) if args.vit_file else ()}
     for name in args.baseline:
+        files = {"nano": tuple(args.nano_files), "vit": (args.vit_file,) if args.vit_file else ()}
         specs.append(TrackerSpec(BASELINES[name].title, name, files=files.get(name, ())))
     if args.name:
         if len(specs) > 1:
@@ -197,7 +201,12 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     return settings
 
 
-def _chosen(sequences: list[Any], names: list[str] | None) -> list[Any]:
+def choose_sequences(sequences: list[Any], names: list[str] | None) -> list[Any]:
+    """The sequences of these names, or all when None.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
     if names is None:
         return sequences
     known = {s.name: s for s in sequences}

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeAlias
 
+import cv2
 from tqdm import tqdm
 
 from siamcar_ros.evaluation.one_pass import Run, Tracker, run_sequence
@@ -95,7 +96,7 @@ def _in_processes(
     # Spawned, not forked: CUDA and OpenCV's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     numbers = context.SimpleQueue()
-    devices = _devices(spec)
+    devices = worker_devices(spec)
     for i in range(workers):
         numbers.put(devices[i % len(devices)])
     spec.build()  # refuses what cannot be built here, with its reason, rather than in each worker
@@ -123,8 +124,7 @@ _worker_tracker: Tracker
 
 def _start_worker(spec: TrackerSpec, numbers: Any, workers: int) -> None:
     global _worker_tracker
-    _share_processors(workers)
-    _worker_tracker = spec.build(numbers.get())
+    _worker_tracker = spec.build(numbers.get(), share_processors(workers))
 
 
 def _work(sequence: Sequence) -> Run | str:
@@ -141,7 +141,7 @@ def _attempt(
         return f"{type(error).__name__}: {error}"
 
 
-def _devices(spec: TrackerSpec) -> list[str | None]:
+def worker_devices(spec: TrackerSpec) -> list[str | None]:
     """The devices to give to workers in turn."""
     if spec.kind != "siamcar" or spec.device not in ("auto", "cuda"):
         return [None]
@@ -150,14 +150,11 @@ def _devices(spec: TrackerSpec) -> list[str | None]:
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or [None]
 
 
-def _share_processors(workers: int) -> None:
+def share_processors(workers: int) -> int:
     """Give this process its share of the machine's threads, so that workers do not crowd it."""
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
-    import cv2
-    import torch
-
     cv2.setNumThreads(threads)
-    torch.set_num_threads(threads)
+    return threads
 
 
 def _with_ray(

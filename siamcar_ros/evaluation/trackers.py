@@ -6,11 +6,15 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 
 from siamcar_ros.evaluation.one_pass import Box, Image, Tracker
+
+if TYPE_CHECKING:
+    from siamcar_ros.runtime import Network
+    from siamcar_ros.tracking import TrackerParams
 
 
 class Baseline(NamedTuple):
@@ -40,6 +44,8 @@ class TrackerSpec:
         network: SiamCAR's network, a name or the path of a YAML file.
         weights: SiamCAR's weights; those that the network's file names when None.
         device: "auto", "cpu", "cuda", "cuda:1" ...
+        backend: where the network runs, "auto" or one of `siamcar_ros.runtime.BACKENDS`.
+        precision: "auto" or one of `siamcar_ros.runtime.PRECISIONS`.
         settings: SiamCAR's tracker parameters that differ from the network's file.
         files: a baseline's model files.
     """
@@ -49,11 +55,17 @@ class TrackerSpec:
     network: str = "compact"
     weights: str | None = None
     device: str = "auto"
+    backend: str = "auto"
+    precision: str = "auto"
     settings: dict[str, Any] = field(default_factory=dict)
     files: tuple[str, ...] = ()
 
-    def build(self, device: str | None = None) -> Tracker:
-        """Build the tracker, on another device than its own where one is given.
+    def build(self, device: str | None = None, threads: int | None = None) -> Tracker:
+        """Build the tracker.
+
+        Args:
+            device: in place of its own.
+            threads: of a CPU, at most so many.
 
         Raises:
             ValueError: the tracker cannot be had: unknown, files missing, OpenCV without it.
@@ -62,9 +74,7 @@ class TrackerSpec:
         if self.kind == "siamcar":
             from siamcar_ros.tracking import SiamCarTracker
 
-            return SiamCarTracker.from_config(
-                self.network, weights=self.weights, device=device or self.device, **self.settings
-            )
+            return SiamCarTracker(*self.load_network(device, threads))
         if self.kind in BASELINES:
             return OpenCVTracker(_opencv(BASELINES[self.kind], self.files))
         module, colon, name = self.kind.partition(":")
@@ -79,6 +89,24 @@ class TrackerSpec:
             raise ValueError(f"cannot import the tracker {self.kind!r}: {error}") from error
         tracker: Tracker = factory()
         return tracker
+
+    def load_network(
+        self, device: str | None = None, threads: int | None = None
+    ) -> tuple[Network, TrackerParams]:
+        """SiamCAR's network and parameters; arguments and errors as those of `build`."""
+        from siamcar_ros.runtime import load_network
+        from siamcar_ros.tracking import read_config
+
+        config = read_config(self.network, self.weights, self.settings)
+        network = load_network(
+            config.network,
+            config.weights,
+            device=device or self.device,
+            backend=self.backend,
+            precision=self.precision,
+            threads=threads,
+        )
+        return network, config.params
 
 
 @dataclass(frozen=True)

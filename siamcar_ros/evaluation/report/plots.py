@@ -27,7 +27,7 @@ COLORS = (
     "#5f6368",
 )
 _STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)))
-TRUTH_COLOR = "#16a34a"
+TRUTH_COLOR = "#ffc400"
 _STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
@@ -157,8 +157,9 @@ def draw_differences(axes: Axes, comparison: Comparison, focus: TrackerScore, mo
         )
     axes.set_yticks(places, [name for _, name in rows])
     axes.axvline(0, color="#5f6368", linewidth=0.8)
-    reach = max(0.1, float(np.abs(values).max()) * 1.25)
-    axes.set_xlim(-reach, reach)
+    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+    room = 0.15 * max(high - low, 0.1)
+    axes.set_xlim(low - room, high + room)
     axes.grid(axis="y", visible=False)
     rival = others[0].tracker if len(others) == 1 else "the best other"
     axes.set(title=f"{focus.tracker} against {rival}", xlabel="difference in AO")

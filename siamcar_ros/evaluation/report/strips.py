@@ -48,7 +48,8 @@ def worst_strips(
         tiles: frames per strip.
     """
     worst = sorted(focus.sequences, key=lambda s: s.measures["ao"])[:count]
-    return [strip for score in worst if (strip := _strip(comparison, score, tiles)) is not None]
+    strips = (_strip(comparison, focus.tracker, score, tiles) for score in worst)
+    return [strip for strip in strips if strip is not None]
 
 
 def choose_frames(overlaps: Floats, count: int) -> list[int]:
@@ -81,7 +82,7 @@ def choose_frames(overlaps: Floats, count: int) -> list[int]:
     return sorted(frames)[:count]
 
 
-def _strip(comparison: Comparison, score: SequenceScore, tiles: int) -> Strip | None:
+def _strip(comparison: Comparison, focus: str, score: SequenceScore, tiles: int) -> Strip | None:
     sequence = comparison.sequences[score.name]
     overlaps = {
         t.tracker: next(s.overlaps for s in t.sequences if s.name == score.name)
@@ -98,7 +99,19 @@ def _strip(comparison: Comparison, score: SequenceScore, tiles: int) -> Strip | 
             name: runs[score.name].boxes[frame] - shift for name, runs in comparison.runs.items()
         }
         values = {name: float(overlaps[name][frame]) for name in boxes}
-        pictures.append(_tile(image, truth, comparison, boxes, values, frame + 1))
+        window = _window([truth, boxes[focus]], image.shape[1], image.shape[0])
+        tile = _cut(image, window)
+        scale = _TILE[0] / window[2]
+        for index, tracker in reversed(list(enumerate(comparison.trackers))):
+            _rectangle(tile, boxes[tracker.tracker], window, scale, tracker_color(index), 2)
+        _rectangle(tile, truth, window, scale, TRUTH_COLOR, 1)
+        _label(tile, f"#{frame + 1}", (6, 16), (255, 255, 255))
+        for index, tracker in enumerate(comparison.trackers[:5]):
+            value = values[tracker.tracker]
+            if np.isfinite(value):
+                place = (6 + 46 * index, _TILE[1] - 8)
+                _label(tile, f"{value:.2f}", place, _bgr(tracker_color(index)))
+        pictures.append(tile)
     if not pictures:
         return None
     gap = np.full((_TILE[1], 6, 3), 255, np.uint8)
@@ -108,51 +121,29 @@ def _strip(comparison: Comparison, score: SequenceScore, tiles: int) -> Strip | 
     return Strip(score.name, score.measures["ao"], np.hstack(spaced), told)
 
 
-def _tile(
-    image: Image,
-    truth: Floats,
-    comparison: Comparison,
-    boxes: dict[str, Floats],
-    overlaps: dict[str, float],
-    number: int,
-) -> Image:
-    """A window of the frame around the true box and the predictions, boxes and overlaps drawn."""
-    width, height = _TILE
-    shown = [b for b in (truth, *boxes.values()) if np.isfinite(b).all()]
-    x, y, side_x, side_y = _window(shown, image.shape[1], image.shape[0], width / height)
-    view = np.zeros((side_y, side_x, 3), np.uint8)
-    part = image[max(0, y) : y + side_y, max(0, x) : x + side_x]
+def _cut(image: Image, window: tuple[int, int, int, int]) -> Image:
+    """A part of the frame, black where it reaches beyond, at the size of a tile."""
+    x, y, width, height = window
+    view = np.zeros((height, width, 3), np.uint8)
+    part = image[max(0, y) : y + height, max(0, x) : x + width]
     top, left = max(0, -y), max(0, -x)
     view[top : top + part.shape[0], left : left + part.shape[1]] = part
-    scale = width / side_x
-    tile: Image = np.asarray(cv2.resize(view, (width, height), interpolation=cv2.INTER_AREA))
-    for index, tracker in reversed(list(enumerate(comparison.trackers))):
-        _rectangle(tile, boxes[tracker.tracker], (x, y), scale, tracker_color(index), 2)
-    _rectangle(tile, truth, (x, y), scale, TRUTH_COLOR, 1)
-    _label(tile, f"#{number}", (6, 16), (255, 255, 255))
-    for index, tracker in enumerate(comparison.trackers[:5]):
-        value = overlaps[tracker.tracker]
-        text = "-" if np.isnan(value) else f"{value:.2f}"
-        _label(tile, text, (6 + 46 * index, height - 8), _bgr(tracker_color(index)))
-    return tile
+    return np.asarray(cv2.resize(view, _TILE, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _window(
-    boxes: list[Floats], width: int, height: int, aspect: float
-) -> tuple[int, int, int, int]:
-    """x, y, width, height of the part to show: around all boxes, at most the frame's size."""
-    if not boxes:
-        return 0, 0, width, round(width / aspect)
-    first = np.min([b[:2] for b in boxes], axis=0)
-    last = np.max([b[:2] + b[2:] for b in boxes], axis=0)
+def _window(boxes: list[Floats], width: int, height: int) -> tuple[int, int, int, int]:
+    """x, y, width, height of the part to show: around the boxes, in the shape of a tile."""
+    aspect = _TILE[0] / _TILE[1]
+    shown = [box for box in boxes if np.isfinite(box).all()]
+    first = np.min([box[:2] for box in shown], axis=0) if shown else np.zeros(2)
+    last = np.max([box[:2] + box[2:] for box in shown], axis=0) if shown else (width, height)
     first, last = np.clip(first, 0, (width, height)), np.clip(last, 0, (width, height))
     center, size = (first + last) / 2, last - first
-    side_x = max(1.8 * size[0], 1.8 * size[1] * aspect, 0.22 * width, 40)
-    side_x = min(side_x, max(width, height * aspect))
-    side_y = side_x / aspect
-    x = _inside(center[0], side_x, width)
-    y = _inside(center[1], side_y, height)
-    return round(x), round(y), round(side_x), round(side_y)
+    side = max(1.8 * size[0], 1.8 * size[1] * aspect, 0.12 * width, 40)
+    side = min(side, max(width, height * aspect))
+    x = _inside(center[0], side, width)
+    y = _inside(center[1], side / aspect, height)
+    return round(x), round(y), round(side), round(side / aspect)
 
 
 def _inside(center: float, side: float, length: int) -> float:
@@ -163,11 +154,11 @@ def _inside(center: float, side: float, length: int) -> float:
 
 
 def _rectangle(
-    tile: Image, box: Floats, origin: tuple[int, int], scale: float, color: str, thickness: int
+    tile: Image, box: Floats, window: tuple[int, ...], scale: float, color: str, thickness: int
 ) -> None:
     if not np.isfinite(box).all():
         return
-    x, y = (box[:2] - origin) * scale
+    x, y = (box[:2] - window[:2]) * scale
     w, h = box[2:] * scale
     corners = (round(x), round(y)), (round(x + w), round(y + h))
     cv2.rectangle(tile, *corners, (255, 255, 255), thickness + 2, cv2.LINE_AA)

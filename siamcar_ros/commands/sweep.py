@@ -1,0 +1,103 @@
+"""`siamcar sweep`: search the tracker's knobs on a data set."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from siamcar_ros.commands.evaluate import add_tracker_arguments, choose_sequences, tracker_specs
+
+HELP = "search the tracker's settings (penalty, window, learning rate) on a data set"
+
+EXAMPLES = """examples:
+  siamcar sweep got10k-val /data/GOT-10k --trials 200 --workers 4
+  siamcar sweep folder sequences --network compact --range lr=0.2:0.6 --study sweep.db
+The study is an SQLite file: the same command goes on with it, and optuna-dashboard shows it.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `siamcar sweep`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
+    parser.add_argument("dataset", help="a benchmark's name, as for siamcar evaluate")
+    parser.add_argument("root", type=Path, help="where its data is")
+    add_tracker_arguments(parser)
+    parser.add_argument(
+        "--trials",
+        type=int,
+        default=100,
+        metavar="N",
+        help="how many to run now (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes, GPUs given to them in turn (default: %(default)s)",
+    )
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument(
+        "--range",
+        nargs="+",
+        default=[],
+        metavar="KNOB=LOW:HIGH",
+        dest="ranges",
+        help="search there, the other knobs where they are by default",
+    )
+    parser.add_argument(
+        "--study",
+        type=Path,
+        default=Path("sweep.db"),
+        metavar="FILE",
+        help="the study (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the search")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the best knobs there, too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search, then print the best knobs as YAML."""
+    from siamcar_ros.evaluation.benchmarks import find_benchmark
+    from siamcar_ros.evaluation.sweep import RANGES, as_yaml, sweep
+
+    if args.trials < 1 or args.workers < 1:
+        raise ValueError("--trials and --workers must be at least 1")
+    args.baseline, args.tracker, args.name = [], None, None
+    specs = tracker_specs(args)
+    if len(specs) > 1:
+        raise ValueError("sweep takes one --network")
+    benchmark = find_benchmark(args.dataset)
+    sequences = choose_sequences(list(benchmark.read(args.root).sequences), args.sequences)
+    if sequences[0].withheld:
+        raise ValueError(f"the ground truth of {benchmark.title} is withheld")
+    data = benchmark.title or args.root.resolve().name
+    found = sweep(
+        specs[0],
+        sequences,
+        benchmark.protocol,
+        args.study,
+        study_name=f"{specs[0].title} {data}",
+        trials=args.trials,
+        workers=args.workers,
+        ranges={**RANGES, **_ranges(args.ranges)},
+        seed=args.seed,
+    )
+    text = as_yaml(found, data=data, sequences=len(sequences))
+    print(text, end="")
+    if args.out:
+        args.out.write_text(text, encoding="utf-8")
+    return 0
+
+
+def _ranges(texts: list[str]) -> dict[str, tuple[float, float]]:
+    ranges = {}
+    for text in texts:
+        knob, _, ends = text.partition("=")
+        try:
+            low, high = map(float, ends.split(":"))
+        except ValueError:
+            raise ValueError(f"--range takes KNOB=LOW:HIGH, not {text!r}") from None
+        ranges[knob] = (low, high)
+    return ranges
