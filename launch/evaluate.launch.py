@@ -1,0 +1,66 @@
+"""Scores a running tracker against a ground-truth topic.
+
+ros2 launch siamcar_ros evaluate.launch.py init:=ground_truth report:=live.json
+"""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+# Arguments that set a parameter of the node: type, default, description.
+PARAMETERS: dict[str, tuple[type, str, str]] = {
+    "tracker": (str, "tracker", "Name of the tracker node"),
+    "init": (
+        str,
+        "",
+        "Box to start the tracker on: x,y,w,h for the first image, ground_truth for the first true"
+        " box; empty starts nothing",
+    ),
+    "image_transport": (str, "raw", "Of the image that a given box is for: raw or compressed"),
+    "report": (str, "", "JSON file to write at the end; empty: none"),
+    "replay_report": (str, "", "report.json of `siamcar replay` on the same bag, to compare with"),
+    "period": (float, "5.0", "Seconds between logged results"),
+    "time_jump": (float, "1.0", "Seconds that stamps must go back to begin a new pass"),
+    "use_sim_time": (bool, "false", "Take the time from /clock"),
+}
+
+ARGUMENTS = [
+    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the nodes"),
+    DeclareLaunchArgument("image", default_value="/camera/image", description="Image topic"),
+    DeclareLaunchArgument(
+        "ground_truth", default_value="/ground_truth", description="Detection2D topic of the truth"
+    ),
+    *(
+        DeclareLaunchArgument(name, default_value=default, description=text)
+        for name, (_, default, text) in PARAMETERS.items()
+    ),
+]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` runs."""
+    return LaunchDescription(
+        [
+            *ARGUMENTS,
+            Node(
+                package="siamcar_ros",
+                executable="evaluate_node",
+                name="evaluate_node",
+                namespace=LaunchConfiguration("namespace"),
+                parameters=[
+                    {
+                        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
+                        for name, (kind, _, _) in PARAMETERS.items()
+                    }
+                ],
+                remappings=[
+                    ("image", LaunchConfiguration("image")),
+                    ("ground_truth", LaunchConfiguration("ground_truth")),
+                ],
+                output="screen",
+                emulate_tty=True,
+            ),
+        ]
+    )

@@ -1,0 +1,84 @@
+"""A recorded bag played to the live tracker, in simulated time, and scored.
+
+ros2 launch siamcar_ros replay.launch.py bag:=drive image:=/camera/image_raw report:=live.json
+
+The bag starts when the tracker is active. The tracker is started on the first true box, or on
+`init:=x,y,w,h` in the first image, and again each time that the bag begins anew (`loop:=true`).
+`siamcar replay` tracks through the same bag without dropping a frame; give its report.json as
+`replay_report` to see both. Takes the arguments of tracker.launch.py and evaluate.launch.py.
+"""
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+    Shutdown,
+    TimerAction,
+)
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.substitutions import FindPackageShare
+
+# Seconds from the tracker's activation to the bag's start, for the nodes to find each other.
+SETTLE = 2.0
+
+ARGUMENTS = [
+    DeclareLaunchArgument("bag", description="rosbag2 folder or file"),
+    DeclareLaunchArgument(
+        "image", default_value="/camera/image_raw", description="Image topic of the bag"
+    ),
+    DeclareLaunchArgument("rate", default_value="1.0", description="Speed of the bag's clock"),
+    DeclareLaunchArgument(
+        "start", default_value="0.0", description="Seconds of the bag to leave out at its beginning"
+    ),
+    DeclareLaunchArgument("loop", default_value="false", description="Begin anew at the end"),
+    DeclareLaunchArgument(
+        "init",
+        default_value="ground_truth",
+        description="Box to start on: ground_truth, or x,y,w,h in the first image",
+    ),
+    DeclareLaunchArgument(
+        "image_transport", default_value="raw", description="Of the bag's images: raw, compressed"
+    ),
+]
+
+
+def included(name: str, **arguments: object) -> IncludeLaunchDescription:
+    """Another launch file of this package."""
+    path = PathJoinSubstitution([FindPackageShare("siamcar_ros"), "launch", name])
+    return IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(path), launch_arguments=arguments.items()
+    )
+
+
+def play(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """The player; without `loop` its end is the end of all."""
+    loop = LaunchConfiguration("loop").perform(context).lower() in ("true", "1")
+    command = ["ros2", "bag", "play", LaunchConfiguration("bag"), "--clock", "100"]
+    command += ["--rate", LaunchConfiguration("rate")]
+    command += ["--start-offset", LaunchConfiguration("start")]
+    command += ["--loop"] if loop else []
+    ending = [] if loop else [Shutdown(reason="the bag has ended")]
+    return [ExecuteProcess(cmd=command, output="screen", on_exit=ending)]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` runs."""
+    settled = TimerAction(period=SETTLE, actions=[OpaqueFunction(function=play)])
+    return LaunchDescription(
+        [
+            *ARGUMENTS,
+            # Before the tracker, whose activation it waits for.
+            RegisterEventHandler(
+                OnStateTransition(goal_state="active", entities=[settled], handle_once=True)
+            ),
+            included("tracker.launch.py", use_sim_time="true"),
+            included(
+                "evaluate.launch.py", tracker=LaunchConfiguration("name"), use_sim_time="true"
+            ),
+        ]
+    )
