@@ -136,7 +136,7 @@ class ReplayOutput:
         head = (frame.stamp, frame.frame_id)
         # As the node has it: a lost target keeps its last box and has no hypothesis.
         seen = None if frame.state == "lost" else frame.score
-        detection = detection_message(frame.box, *head, id=self._id, class_id="target", score=score)
+        detection = detection_message(frame.box, *head, id=self._id, class_id="target", score=seen)
         self._bag.write(DETECTION_TOPIC, detection, frame.time)
         if frame.truth is not None:
             truth = detection_message(frame.truth, *head, id="ground_truth", class_id="target")
@@ -163,7 +163,7 @@ class ReplayOutput:
         """
         write_boxes(self.folder / _BOXES, self._frames)
         write_frames(self.folder / _FRAMES, self._frames, bag)
-        report = {"bag": bag.path.name, **settings, **score(self._frames, bag)}
+        report = {"bag": bag.path.name, **settings, **scores(self._frames, bag)}
         report["notes"] = list(notes)
         timing = speed(self._frames)
         _write_json(self.folder / _REPORT, report)
@@ -218,7 +218,7 @@ def _rectangle(image: BgrImage, box: Box, colour: tuple[int, int, int], thicknes
     cv2.rectangle(image, (left, top), (right, bottom), colour, thickness)
 
 
-def score(frames: list[ReplayFrame], bag: Bag) -> dict[str, Any]:
+def scores(frames: list[ReplayFrame], bag: Bag) -> dict[str, Any]:
     """Counts, scores and skipped images, as JSON values.
 
     The overlap counts every decoded image after the start that has a true box; `precision_20` is

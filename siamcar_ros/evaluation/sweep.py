@@ -113,8 +113,8 @@ def as_yaml(found: Found, *, data: str, sequences: int) -> str:
     """The best knobs as the `tracker` part of a network's YAML file."""
     knobs = yaml.safe_dump({"tracker": found.settings}, sort_keys=False)
     return (
-        f"# {MEASURES[found.measure]} {found.value:.4f} on {data} ({sequences} sequences), "
-        f"{found.before:.4f} before; best of {found.trials} trials of `siamcar sweep`.\n{knobs}"
+        f"# {MEASURES[found.measure]} {found.value:.4f} on {data}, sequences: {sequences}; "
+        f"{found.before:.4f} before. Best of {found.trials} trials of `siamcar sweep`.\n{knobs}"
     )
 
 

@@ -93,7 +93,7 @@ class TrackerSpec:
     def load_network(
         self, device: str | None = None, threads: int | None = None
     ) -> tuple[Network, TrackerParams]:
-        """SiamCAR's network and parameters; arguments and errors as those of `build`."""
+        """SiamCAR's network, warm, and parameters; arguments and errors as those of `build`."""
         from siamcar_ros.runtime import load_network
         from siamcar_ros.tracking import read_config
 
@@ -106,6 +106,7 @@ class TrackerSpec:
             precision=self.precision,
             threads=threads,
         )
+        network.warm_up()
         return network, config.params
 
 

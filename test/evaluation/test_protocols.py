@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from siamcar_ros.evaluation import Run, Sequence, protocols
+from siamcar_ros.evaluation.protocols import score_sequence, summarize
+
+NAN = float("nan")
+
+
+def sequence(boxes: Any, **facts: Any) -> Sequence:
+    frames = tuple(Path(f"{i}.jpg") for i in range(len(boxes)))
+    return Sequence("s", frames, np.array(boxes, float), **facts)
+
+
+def run(boxes: Any, times: list[float] | None = None) -> Run:
+    array = np.array(boxes, float)
+    return Run(array, np.ones(len(boxes)), np.array(times or [0.1] * len(boxes)))
+
+
+def test_folder_leaves_out_the_first_frame() -> None:
+    truth = sequence([[0, 0, 10, 10]] * 3)
+    score = score_sequence(truth, [run([[0, 0, 10, 10]] * 2 + [[5, 0, 10, 10]])], protocols.FOLDER)
+    assert score is not None
+    assert score.frames == 2
+    assert score.measures["ao"] == pytest.approx((1 + 1 / 3) / 2)
+    assert score.measures["sr50"] == 0.5
+    assert np.isnan(score.overlaps[0])
+    assert score.overlaps[1:] == pytest.approx([1, 1 / 3])
+
+
+def test_otb_counts_an_absent_frame_as_missed_and_near() -> None:
+    # Four frames: given, half overlap, absent, exact.
+    truth = sequence([[1, 1, 10, 10], [1, 1, 10, 10], [NAN] * 4, [1, 1, 10, 10]])
+    found = run([[9, 9, 1, 1], [1, 1, 5, 10], [80, 80, 10, 10], [1, 1, 10, 10]])
+    score = score_sequence(truth, [found], protocols.OTB)
+    assert score is not None
+    assert score.frames == 4
+    # Overlaps 1 (the first box is the true one), 0.5, -1, 1.
+    assert score.success[0] == 0.75
+    assert score.success[10] == 0.5
+    assert score.measures["success"] == pytest.approx((10 * 0.75 + 10 * 0.5 + 0) / 21)
+    # Errors 0, 2.5, -1, 0.
+    assert score.precision[0] == 0.75
+    assert score.measures["precision"] == 1
+
+
+def test_otb_repeats_the_box_before_a_prediction_without_a_size() -> None:
+    truth = sequence([[1, 1, 10, 10]] * 3)
+    found = run([[1, 1, 10, 10], [1, 1, 5, 10], [NAN, 1, 0, 10]])
+    score = score_sequence(truth, [found], protocols.OTB)
+    assert score is not None
+    assert score.overlaps == pytest.approx([1, 0.5, 0.5])
+
+
+def test_otb_treats_a_true_box_at_or_beyond_the_border_as_absent() -> None:
+    truth = sequence([[1, 1, 10, 10], [0, 5, 10, 10], [1, 1, 10, 10]])
+    score = score_sequence(truth, [run(truth.boxes.tolist())], protocols.OTB)
+    assert score is not None
+    assert score.success[0] == pytest.approx(2 / 3)
+    assert score.precision[0] == 1
+
+
+def test_lasot_counts_an_absent_frame_as_missed_and_far() -> None:
+    truth = sequence([[1, 1, 10, 10], [NAN] * 4, [1, 1, 10, 20]])
+    found = run([[1, 1, 10, 10], [1, 1, 10, 10], [2, 5, 10, 20]])
+    score = score_sequence(truth, [found], protocols.LASOT)
+    assert score is not None
+    assert score.precision[-1] == pytest.approx(2 / 3)
+    assert score.success[0] == pytest.approx(2 / 3)
+    # The third is off by 0.1 widths and 0.2 heights, 0.2236 together: past 0.2, within 0.23.
+    assert score.measures["normalized"] == pytest.approx(1 / 3)
+    assert score.normalized[23] == pytest.approx(2 / 3)
+
+
+def test_got10k_cuts_boxes_and_skips_the_invisible() -> None:
+    truth = sequence([[0, 0, 10, 10], [90, 0, 20, 10], [NAN] * 4, [0, 0, 10, 10]], size=(100, 50))
+    found = run([[0, 0, 10, 10], [90, 0, 30, 10], [0, 0, 1, 1], [20, 20, 5, 5]])
+    score = score_sequence(truth, [found], protocols.GOT10K)
+    assert score is not None
+    assert score.frames == 2
+    assert score.measures["ao"] == pytest.approx(0.5)
+    assert len(score.success) == 101
+
+
+def test_got10k_pools_frames_and_others_average_sequences() -> None:
+    short = sequence([[1, 1, 10, 10]] * 2)
+    long = sequence([[1, 1, 10, 10]] * 4)
+    hit = score_sequence(short, [run([[1, 1, 10, 10]] * 2)], protocols.GOT10K)
+    miss = score_sequence(long, [run([[1, 1, 10, 10]] + [[50, 50, 5, 5]] * 3)], protocols.GOT10K)
+    assert hit is not None
+    assert miss is not None
+    assert summarize("t", [hit, miss], protocols.GOT10K).measures["ao"] == pytest.approx(1 / 4)
+    assert summarize("t", [hit, miss], protocols.FOLDER).measures["ao"] == pytest.approx(1 / 2)
+
+
+def test_skipped_and_unannotated_frames_count_nowhere() -> None:
+    annotated = np.array([True, True, True, False])
+    truth = sequence([[1, 1, 10, 10]] * 3 + [[NAN] * 4], annotated=annotated)
+    found = run(
+        [[1, 1, 10, 10], [50, 50, 5, 5], [1, 1, 10, 10], [1, 1, 10, 10]], [0.1, NAN, 0.1, 0.1]
+    )
+    for protocol, frames in ((protocols.FOLDER, 1), (protocols.OTB, 2)):
+        score = score_sequence(truth, [found], protocol)
+        assert score is not None
+        assert score.frames == frames
+        assert score.measures["ao"] == 1
+
+
+def test_repetitions_are_pooled() -> None:
+    truth = sequence([[1, 1, 10, 10]] * 2)
+    runs = [run([[1, 1, 10, 10]] * 2), run([[1, 1, 10, 10], [50, 50, 5, 5]])]
+    score = score_sequence(truth, runs, protocols.GOT10K)
+    assert score is not None
+    assert score.measures["ao"] == 0.5
+
+
+def test_trackingnet_takes_the_area_under_the_normalised_curve() -> None:
+    truth = sequence([[1, 1, 10, 10]] * 2)
+    score = score_sequence(truth, [run([[1, 1, 10, 10], [3.5, 1, 10, 10]])], protocols.TRACKINGNET)
+    assert score is not None
+    # An error of 0 at all 51 thresholds, one of 0.25 from the 26th on.
+    assert score.measures["normalized"] == pytest.approx((51 + 26) / 102)
+
+
+def test_nothing_to_score() -> None:
+    truth = sequence([[1, 1, 10, 10]])
+    assert score_sequence(truth, [run([[1, 1, 10, 10]])], protocols.FOLDER) is None
+    with pytest.raises(ValueError, match="no sequence was scored"):
+        summarize("t", [], protocols.FOLDER)
