@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
+# Seconds after an interrupt, a termination and a kill before the next one.
+PATIENCE = (5.0, 2.0, 5.0)
+
 
 class Child:
     """One Python module running as a process of its own, its output in a file.
@@ -61,9 +64,10 @@ class Child:
         text = self.log.read_text(errors="replace").splitlines()
         return "\n".join(f"    {line}" for line in text[-lines:])
 
-    def end(self, patience: float = 5.0) -> None:
+    def end(self) -> None:
         """End the process and all that it started."""
-        for sign, wait in ((signal.SIGINT, patience), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
+        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+        for sign, wait in zip(signals, PATIENCE, strict=True):
             if not self.running:
                 break
             self._signal(sign)

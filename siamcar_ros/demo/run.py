@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +29,8 @@ Box = tuple[float, float, float, float]
 NAMESPACE = "/demo"
 _ACTIVE_TIMEOUT = 180.0  # seconds: the first start may have to compile or convert the network
 _FIRST_FRAME_TIMEOUT = 30.0
+# The box belongs to the first frame: it stands until a busy node, too, has taken it in.
+_FIRST_FRAME_HOLD = 0.5
 _INIT_TIMEOUT = 5.0
 _STALL_TIMEOUT = 20.0
 _LAST_DETECTION_TIMEOUT = 2.0
@@ -83,6 +86,7 @@ def run(options: Options) -> Summary:
         DemoError: it cannot start or go on.
         SourceError: there is no such source.
     """
+    from rclpy.qos import DurabilityPolicy, QoSProfile
     from sensor_msgs.msg import CameraInfo
 
     from siamcar_ros.ros.client import TrackerClient
@@ -105,7 +109,10 @@ def run(options: Options) -> Summary:
         print("waiting for the tracker node to load its network", flush=True)
         _wait_until_active(client, tracker)
         client.node.create_subscription(
-            CameraInfo, f"{NAMESPACE}/camera_info", lambda info: watch.frame(info.header), 100
+            CameraInfo,
+            f"{NAMESPACE}/camera_info",
+            lambda info: watch.frame(info.header),
+            QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL),
         )
         log = output / "frames.csv"
         log.unlink(missing_ok=True)
@@ -114,6 +121,7 @@ def run(options: Options) -> Summary:
             f"source:='{name}'",
             f"rate:={options.rate or source.rate:.6f}",
             "wait_for_subscriber:=true",
+            f"first_frame_hold:={_FIRST_FRAME_HOLD}",
             f"frame_log:='{log}'",
             f"focal:={source.focal or 0.0:.6f}",
         ):
@@ -153,12 +161,23 @@ def _source(options: Options) -> tuple[Source, str]:
     """The source and the name under which the frame source's process finds it."""
     if options.source:
         return open_source(options.source), str(Path(options.source).expanduser().resolve())
-    from siamcar_ros.demo.render import Clip, write_sequence
-
     # rendered before it is played, so that drawing takes no time from the tracker
     clip = open_source("clip")
-    folder = write_sequence(Clip(), options.output / "clip")
+    folder = rendered_clip(options.output / "clip")
     return replace(clip, images=open_source(str(folder)).images), str(folder.resolve())
+
+
+def rendered_clip(folder: Path) -> Path:
+    """The clip as a sequence folder, rendered unless the same one is there already."""
+    from siamcar_ros.demo import render
+
+    modules = sorted(Path(render.__file__).parent.glob("*.py"))
+    made_by = hashlib.sha256(b"".join(path.read_bytes() for path in modules)).hexdigest()
+    mark = folder / "made_by.txt"
+    if not (mark.is_file() and mark.read_text() == made_by):
+        render.write_sequence(render.Clip(), folder)
+        mark.write_text(made_by)
+    return folder
 
 
 def check_box(source: Source, options: Options) -> Box:

@@ -9,7 +9,9 @@ the source, unless `loop` is set.
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +21,10 @@ import cv2
 import numpy as np
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
@@ -54,6 +57,9 @@ class FrameSource(Node):
         self._waiting = self._parameter(
             "wait_for_subscriber", False, "Publish nothing until someone subscribes to the image."
         )
+        self._hold = self._parameter(
+            "first_frame_hold", 0.0, "Seconds from the first frame to the second, at least.", 60.0
+        )
         focal = self._parameter(
             "focal", 0.0, "Focal length in pixels for camera_info; 0 is the source's own.", 1e6
         )
@@ -83,7 +89,9 @@ class FrameSource(Node):
             # as image_transport has it: a remapping of the base topic moves this one along
             base = self.resolve_topic_name("image")
             self._compressed = self.create_publisher(CompressedImage, f"{base}/compressed", qos)
-        self._info = self.create_publisher(CameraInfo, "camera_info", 50)
+        # kept for late joiners that ask for it: who wants every header misses none
+        kept = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._info = self.create_publisher(CameraInfo, "camera_info", kept)
         self._truth = None
         if self.source.boxes is not None:
             self._truth = self.create_publisher(Detection2D, "ground_truth", 50)
@@ -94,7 +102,7 @@ class FrameSource(Node):
         self._next: Pixels | None = next(self._images, None)
         if self._next is None:
             raise SourceError(f"{self.source.name} has no frames")
-        self._settled_at = 0.0
+        self._settled_at = self._held_until = 0.0
         self.rate = rate or self.source.rate
         self.create_timer(1 / self.rate, self._tick)
         height, width = self._next.shape[:2]
@@ -126,6 +134,10 @@ class FrameSource(Node):
             if not self._subscribed():
                 return
             self._waiting = False
+        if self._count == 0:
+            self._held_until = time.monotonic() + self._hold
+        elif time.monotonic() < self._held_until:
+            return
         image = self._next
         if image is None:
             if not self._loop:
@@ -192,14 +204,18 @@ class FrameSource(Node):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until its source ends or it is interrupted; 1 where the source fails."""
-    rclpy.init(args=arguments)
+    # rclpy's own handlers would take the context away in the middle of a publication
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    interrupted = threading.Event()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda *_: interrupted.set())
     node: FrameSource | None = None
     try:
         node = FrameSource()
-        while not node.ended:
-            rclpy.spin_once(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while not (node.ended or interrupted.is_set()):
+            executor.spin_once(timeout_sec=0.2)
     except SourceError as error:
         rclpy.logging.get_logger("frame_source").fatal(str(error))
         return 1

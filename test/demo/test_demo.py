@@ -1,0 +1,155 @@
+"""The demonstration as a user starts it: separate processes over the real middleware."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("siamcar_ros.srv")
+
+from siamcar_ros.demo.render import Clip, write_sequence
+
+ENVIRONMENT = os.environ | {
+    "ROS_DOMAIN_ID": str(101 + os.getpid() % 100),
+    "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A compact network with weights from a fixed seed: its speed is real, its opinion is not."""
+    import torch
+
+    from siamcar_ros.model import build_model, save_weights
+
+    folder = tmp_path_factory.mktemp("network")
+    torch.manual_seed(0)
+    save_weights(build_model("compact"), folder / "weights.safetensors", {})
+    (folder / "net.yaml").write_text(
+        "network: compact\nweights: weights.safetensors\n"
+        "tracker: {window_influence: 0.9, lost_below: 0.0, uncertain_below: 0.0}\n"
+    )
+    return folder / "net.yaml"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sequence(Clip(frames=20), tmp_path_factory.mktemp("demo") / "twenty")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running(tmp_path: Path) -> Iterator[None]:
+    yield
+    deadline = time.monotonic() + 10
+    while left := _running(tmp_path):
+        assert time.monotonic() < deadline, f"still running: {left}"
+        time.sleep(0.1)
+
+
+def _running(mark: Path) -> list[str]:
+    """Command lines of live processes that name `mark`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if str(mark) in command:
+                found.append(command)
+    return found
+
+
+def _command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "siamcar_ros.demo", *(str(word) for word in arguments)]
+
+
+def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        _command(*arguments), env=ENVIRONMENT, capture_output=True, text=True, timeout=240
+    )
+
+
+def test_a_sequence_is_tracked_and_reported(config: Path, folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    done = _run("--sequence", folder, "--config", config, "--output", output, "--rate", 10)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for words in ("frames after the start   19", "mean overlap", "publish to", "received"):
+        assert words in done.stdout
+    assert "20/20" in done.stderr
+    for name in ("tracked.mp4", "strip.png"):
+        assert (output / name).stat().st_size > 10_000
+        assert name in done.stdout
+
+
+def test_a_source_that_breaks_off_is_reported(config: Path, folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in folder.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    (broken / "00000004.jpg").write_bytes(b"")
+    done = _run("--sequence", broken, "--config", config, "--output", tmp_path / "out")
+    assert done.returncode == 1
+    assert "00000004.jpg does not decode" in done.stderr
+
+
+def test_a_node_that_does_not_start_is_reported(folder: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.yaml"
+    done = _run("--sequence", folder, "--config", missing, "--output", tmp_path / "out")
+    assert done.returncode == 1
+    assert "the tracker node ended with status" in done.stderr
+    assert "missing.yaml" in done.stderr
+
+
+def test_a_refused_box_is_reported(config: Path, folder: Path, tmp_path: Path) -> None:
+    outside = "5000,5000,40,40"
+    done = _run(
+        "--sequence", folder, "--config", config, "--output", tmp_path / "out", "--box", outside
+    )
+    assert done.returncode == 1
+    assert "refused the target" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--sequence", "nowhere"], "no source 'nowhere'"),
+        (["--video", "film.mp4"], "--video needs --box"),
+        (["--video", "film.mp4", "--box", "1,2,3"], "not x,y,w,h"),
+        (["--video", "film.mp4", "--box", "1,2,0,4"], "must be positive"),
+    ],
+)
+def test_what_cannot_be_run_is_said_at_once(
+    tmp_path: Path, arguments: list[str], reason: str
+) -> None:
+    done = _run(*arguments, "--output", tmp_path / "out")
+    assert done.returncode in (1, 2)
+    assert reason in done.stderr
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_all_processes(
+    config: Path, folder: Path, tmp_path: Path, sign: signal.Signals
+) -> None:
+    output = tmp_path / "out"
+    arguments = ("--sequence", folder, "--config", config, "--output", output, "--rate", 0.5)
+    process = subprocess.Popen(_command(*arguments), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while len(_running(output)) < 2:  # itself and the frame source
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(sign)
+        assert process.wait(60) == 128 + sign
+    finally:
+        process.kill()
+        process.wait()

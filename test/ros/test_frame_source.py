@@ -1,0 +1,159 @@
+"""frame_source in a process of its own, heard over the middleware."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("siamcar_ros.srv")
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from vision_msgs.msg import Detection2D
+
+from siamcar_ros.demo.render import Clip, write_sequence
+from siamcar_ros.demo.sources import open_source
+
+COUNT = 8
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sequence(Clip(frames=COUNT), tmp_path_factory.mktemp("source") / "clip")
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    running: list[subprocess.Popen[str]] = []
+
+    def begin(**parameters: object) -> subprocess.Popen[str]:
+        words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "siamcar_ros.ros.frame_source", "--ros-args", *words],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        return process
+
+    yield begin
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+class Listener:
+    """Keeps every message of some topics."""
+
+    def __init__(self, **topics: Any) -> None:
+        self.context = Context()
+        rclpy.init(context=self.context)
+        self.node = rclpy.create_node("listener", context=self.context)
+        self.heard: dict[str, list[Any]] = {name: [] for name in topics}
+        for name, (topic, kind) in topics.items():
+            self.node.create_subscription(kind, topic, self.heard[name].append, 100)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+
+    def until(self, done: Callable[[], bool], seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not done():
+            counts = {name: len(messages) for name, messages in self.heard.items()}
+            assert time.monotonic() < deadline, f"heard only {counts}"
+            self.executor.spin_once(timeout_sec=0.1)
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.destroy_node()
+        self.context.try_shutdown()
+
+
+def test_every_frame_comes_with_its_box_under_one_header(
+    folder: Path, start: Start, tmp_path: Path
+) -> None:
+    listener = Listener(
+        image=("image", Image),
+        info=("camera_info", CameraInfo),
+        truth=("ground_truth", Detection2D),
+    )
+    log = tmp_path / "frames.csv"
+    process = start(
+        source=folder,
+        rate=5.0,
+        wait_for_subscriber=True,
+        first_frame_hold=0.2,
+        focal=500.0,
+        frame_log=log,
+        frame_id="mast",
+    )
+    try:
+        listener.until(lambda: all(len(each) >= COUNT for each in listener.heard.values()))
+    finally:
+        listener.close()
+    assert process.wait(20) == 0
+    source = open_source(str(folder))
+    assert source.boxes is not None
+    images = listener.heard["image"]
+    assert len(images) == COUNT
+    for index, (message, expected) in enumerate(zip(images, source.images(), strict=True)):
+        pixels = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
+        assert np.array_equal(pixels.reshape(expected.shape), expected)
+        info, truth = listener.heard["info"][index], listener.heard["truth"][index]
+        assert message.header == info.header == truth.header
+        assert message.header.frame_id == "mast"
+        x, y, w, h = source.boxes[index]
+        box, middle = truth.bbox, truth.bbox.center.position
+        assert (middle.x, middle.y) == pytest.approx((x + w / 2, y + h / 2))
+        assert (box.size_x, box.size_y) == pytest.approx((w, h))
+    assert listener.heard["info"][0].k[0] == 500.0
+    rows = np.loadtxt(log, delimiter=",", dtype=np.int64)
+    stamps = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in images]
+    assert rows[:, 0].tolist() == list(range(COUNT))
+    assert rows[:, 1].tolist() == stamps
+    assert stamps[1] - stamps[0] >= 0.15e9, "the first frame stands"
+
+
+def test_compressed_frames_and_a_loop_that_is_interrupted(folder: Path, start: Start) -> None:
+    listener = Listener(image=("image/compressed", CompressedImage))
+    process = start(source=folder, rate=60.0, image_transport="compressed", loop=True)
+    try:
+        listener.until(lambda: len(listener.heard["image"]) > 2 * COUNT)
+    finally:
+        listener.close()
+    assert process.poll() is None, "it goes round"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    message = listener.heard["image"][0]
+    image = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    assert image.shape == (480, 640, 3)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"source": "nowhere.mp4"}, "no source 'nowhere.mp4'"),
+        ({"image_transport": "smoke"}, "image_transport is one of"),
+        ({"qos_reliability": "maybe"}, "qos_reliability is one of"),
+    ],
+)
+def test_what_cannot_be_published_is_said(
+    start: Start, parameters: dict[str, str], reason: str
+) -> None:
+    process = start(**parameters)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert reason in errors
