@@ -1,7 +1,8 @@
 # Source this in bash or zsh for a shell in which `siamcar`, the node's executables, the built
 # interfaces and the environment's Python work:  source tools/env.sh
 #
-# FASTRTPS_DEFAULT_PROFILES_FILE is set to the shipped shared-memory profile unless it is set already.
+# FASTRTPS_DEFAULT_PROFILES_FILE is set to the shipped shared-memory profile, unless it is set already
+# or /dev/shm has less than half a gigabyte free: Fast DDS would complain and do without.
 
 if [ -n "${ZSH_VERSION:-}" ]; then
   _siamcar_file=${(%):-%x}
@@ -36,6 +37,10 @@ if [ ! -f "$_siamcar_root/install/local_setup.$_siamcar_shell" ] ||
   return 1
 fi
 
+# ROS's setup files expect unset variables to read as empty.
+_siamcar_nounset=
+case $- in *u*) _siamcar_nounset=yes && set +u ;; esac
+
 _siamcar_ros=$(cat "$_siamcar_root/.venv/ros-prefix")
 if [ -n "$_siamcar_ros" ]; then
   [ -n "${ROS_DISTRO:-}" ] || . "$_siamcar_ros/setup.$_siamcar_shell"
@@ -53,8 +58,12 @@ fi
 export VIRTUAL_ENV="$_siamcar_root/.venv"
 _siamcar_prepend PATH "$_siamcar_root/install/siamcar_ros/bin" \
   "$_siamcar_root/install/siamcar_ros/lib/siamcar_ros" "$VIRTUAL_ENV/bin"
-export FASTRTPS_DEFAULT_PROFILES_FILE="${FASTRTPS_DEFAULT_PROFILES_FILE:-$_siamcar_root/config/fastdds/shared_memory.xml}"
+_siamcar_free=$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $4 }')
+if [ "${_siamcar_free:-0}" -ge 524288 ]; then
+  export FASTRTPS_DEFAULT_PROFILES_FILE="${FASTRTPS_DEFAULT_PROFILES_FILE:-$_siamcar_root/config/fastdds/shared_memory.xml}"
+fi
 
+[ -z "$_siamcar_nounset" ] || set -u
 unset _siamcar_file _siamcar_shell _siamcar_root _siamcar_ros _siamcar_variable _siamcar_value \
-  _siamcar_folder
+  _siamcar_folder _siamcar_free _siamcar_nounset
 unset -f _siamcar_prepend
