@@ -141,24 +141,20 @@ class Decoder:
     def _place(self, score: Array, windowed: Array, reg: Array) -> tuple[int, int]:
         """Row and column on the enlarged map: the coarse peak, then the accurate one near it."""
         samples = len(self._enlarge)
-        row, column = divmod(int(self._enlarged(windowed).argmax()), samples)
+        enlarged = cv2.resize(windowed, (samples, samples), interpolation=cv2.INTER_CUBIC)
+        row, column = divmod(int(enlarged.argmax()), samples)
         cells = self.score_size
         cell_y = min(round(row * cells / samples), cells - 1)
         cell_x = min(round(column * cells / samples), cells - 1)
         left, top, right, bottom = reg[:, cell_y, cell_x].clip(*_REACH).tolist()
         x0, x1 = column - _half(column, left), column + _half(samples - column, right) + 1
         y0, y1 = row - _half(row, top), row + _half(samples - row, bottom) + 1
-        region = self._enlarged(score)[y0:y1, x0:x1]
+        region = self._enlarge[y0:y1] @ score @ self._enlarge[x0:x1].T
         down, across = divmod(int(region.argmax()), region.shape[1])
         return y0 + down, x0 + across
 
     def _windowed(self, score: Array, influence: float) -> Array:
         return score * (1 - influence) + self._window * influence
-
-    def _enlarged(self, score: Array) -> Array:
-        samples = len(self._enlarge)
-        enlarged = cv2.resize(score, (samples, samples), interpolation=cv2.INTER_CUBIC)
-        return np.asarray(enlarged, np.float64)
 
 
 def _half(room: int, reach: float) -> int:

@@ -96,6 +96,17 @@ def test_the_layout_in_memory_does_not_matter(frame: Image, layout: str, step: f
     )
 
 
+def test_grey_seen_as_three_channels(frame: Image) -> None:
+    grey = frame[..., 0]
+    view = np.broadcast_to(grey[..., None], frame.shape)
+    for step in (0.3, 5.0):
+        np.testing.assert_array_equal(
+            crop(view, (320.3, 240.2), step)[10:20, 10:20],
+            crop(np.dstack((grey, grey, grey)), (320.3, 240.2), step)[10:20, 10:20],
+        )
+    assert mean_colour(view) == mean_colour(grey)
+
+
 def test_grey_and_bgra_are_read_as_bgr(frame: Image) -> None:
     grey = frame[..., 0]
     as_bgr = crop(np.dstack((grey, grey, grey)), (600.3, 470.8), 2.1)
