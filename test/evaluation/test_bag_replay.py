@@ -61,9 +61,8 @@ class BrightestSquare:
     def update(self, image: np.ndarray) -> Found:
         self.updates += 1
         y, x = np.nonzero(image.min(axis=-1) > 150)
-        return Found(
-            (float(x.min()), float(y.min()), float(np.ptp(x) + 1), float(np.ptp(y) + 1)),
-        )
+        box = (float(x.min()), float(y.min()), float(np.ptp(x) + 1), float(np.ptp(y) + 1))
+        return Found(box, state=TrackState.LOST if self.updates == 3 else TrackState.TRACKING)
 
 
 def true_box(i: int) -> Box:
@@ -155,7 +154,12 @@ def test_every_image_is_tracked_once_and_scored(tmp_path: Path, compressed: bool
     frames, notes = run(make_bag(tmp_path / "bag", compressed=compressed), Start())
     assert [f.index for f in frames] == list(range(FRAMES))
     assert [f.stamp for f in frames] == [START + i * PERIOD for i in range(FRAMES)]
-    assert [f.state for f in frames] == ["started"] + ["tracking"] * (FRAMES - 1)
+    assert [f.state for f in frames] == [
+        "started",
+        *["tracking"] * 2,
+        "lost",
+        *["tracking"] * (FRAMES - 4),
+    ]
     assert [f.box for f in frames] == [true_box(i) for i in range(FRAMES)]
     overlap = overlaps(frames)
     assert math.isnan(overlap[0])
@@ -291,8 +295,10 @@ def test_the_new_bag_holds_detections_truth_and_overlay(tmp_path: Path, overlay:
     assert [detection_box(m) for m in detections] == [true_box(i) for i in tracked]
     assert [detection_box(m) for m in truths] == [true_box(i) for i in tracked if i != 9]
     assert {(m.id, m.header.frame_id) for m in detections if m} == {("red car", "cam")}
-    assert detections[3] is not None
-    assert detections[3].results[0].hypothesis.score == 0.9
+    # A lost target keeps its last box, and nothing is seen in it.
+    assert [len(m.results) for m in detections if m][:5] == [1, 1, 1, 0, 1]
+    assert detections[4] is not None
+    assert detections[4].results[0].hypothesis.score == 0.9
     assert len(images) == (0 if overlay == "none" else len(tracked))
     capture = cv2.VideoCapture(str(out / "replay.mp4"))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == len(tracked)
