@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,3 +63,19 @@ class Oracle:
         self._frame += 1
         box = square_boxes(self._frame + 1)[-1] + (self.error, 0, 0, 0)
         return SimpleNamespace(box=tuple(box), score=0.9)
+
+
+class Fussy(Oracle):
+    """Raises on the ninth frame."""
+
+    def update(self, image: NDArray[np.uint8]) -> SimpleNamespace:
+        if self._frame == 7:
+            raise RuntimeError("no ninth frame for me")
+        return super().update(image)
+
+
+class Mortal(Oracle):
+    """Ends its process, as the system does to one that takes too much memory."""
+
+    def update(self, image: NDArray[np.uint8]) -> SimpleNamespace:
+        os._exit(9)

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from moving_square import write_sequences
+
+from siamcar_ros.cli import main
+from siamcar_ros.evaluation import Sequence, read_sequence
+from siamcar_ros.evaluation.results import TrackerResults
+from siamcar_ros.evaluation.runs import run_all
+from siamcar_ros.evaluation.trackers import TrackerSpec
+
+PERFECT = TrackerSpec("Perfect", "moving_square:Oracle")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_sequences(tmp_path / "data")
+
+
+@pytest.fixture
+def sequences(root: Path) -> list[Sequence]:
+    return [read_sequence(root / name) for name in "abc"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_all_sequences_are_run(tmp_path: Path, sequences: list[Sequence], workers: int) -> None:
+    results = TrackerResults(tmp_path / "Perfect", "otb")
+    assert run_all(PERFECT, sequences, results, workers=workers, progress=False) == []
+    for sequence in sequences:
+        (run,) = results.read(sequence)
+        assert run.boxes == pytest.approx(sequence.boxes)
+        assert np.isfinite(run.times).all()
+
+
+def test_finished_sequences_are_not_run_again(tmp_path: Path, sequences: list[Sequence]) -> None:
+    results = TrackerResults(tmp_path / "Perfect", "otb")
+    run_all(PERFECT, sequences[:2], results, progress=False)
+    kept = results.boxes_path("a")
+    kept.write_text(kept.read_text().replace("16.000", "17.000"))
+    run_all(PERFECT, sequences, results, progress=False)
+    assert "17.000" in kept.read_text()
+    assert results.is_done(sequences[2])
+    run_all(PERFECT, sequences, results, again=True, progress=False)
+    assert "17.000" not in kept.read_text()
+
+
+def test_a_sequence_that_fails_is_named_and_the_rest_run(
+    tmp_path: Path, sequences: list[Sequence]
+) -> None:
+    sequences[0].frames[0].write_bytes(b"")
+    results = TrackerResults(tmp_path / "Perfect", "otb")
+    (problem,) = run_all(PERFECT, sequences, results, progress=False)
+    assert problem.startswith("a: SequenceError: a: the first frame does not decode")
+    assert [results.is_done(s) for s in sequences] == [False, True, True]
+
+
+def test_whatever_a_tracker_raises_is_the_reason(tmp_path: Path, sequences: list[Sequence]) -> None:
+    spec = TrackerSpec("Fussy", "moving_square:Fussy")
+    problems = run_all(
+        spec, sequences[:2], TrackerResults(tmp_path / "Fussy", "otb"), progress=False
+    )
+    assert problems == ["b: RuntimeError: no ninth frame for me"]
+
+
+def test_a_worker_that_dies_is_told(tmp_path: Path, sequences: list[Sequence]) -> None:
+    spec = TrackerSpec("Mortal", "moving_square:Mortal")
+    with pytest.raises(ValueError, match="worker process died"):
+        run_all(spec, sequences, TrackerResults(tmp_path / "M", "otb"), workers=2, progress=False)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+def test_ray_gives_the_same_results(tmp_path: Path, sequences: list[Sequence]) -> None:
+    results = TrackerResults(tmp_path / "Perfect", "otb")
+    problems = run_all(PERFECT, sequences, results, workers=2, ray_address="local", progress=False)
+    assert problems == []
+    assert all(results.is_done(s) for s in sequences)
+
+
+def evaluate(*arguments: str | Path) -> int:
+    return main(["evaluate", *map(str, arguments)])
+
+
+def test_command_runs_scores_and_goes_on(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("folder", root, "--tracker", "moving_square:Oracle", "--results", tmp_path / "r")
+    assert evaluate(*arguments, "--sequences", "a", "c") == 0
+    assert not (tmp_path / "r" / "data" / "Oracle" / "b.txt").exists()
+    assert evaluate(*arguments, "--name", "Perfect") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "data: 2 sequences"
+    assert [line.split()[:2] for line in lines if line.startswith("Perfect")] == [
+        ["Perfect", "1.000"]
+    ]
+    assert (tmp_path / "r" / "data" / "Perfect" / "run.json").is_file()
+
+
+def test_command_tells_what_failed(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "b" / "00000001.jpg").write_bytes(b"")
+    (root / "c" / "groundtruth.txt").unlink()
+    arguments = ("folder", root, "--tracker", "moving_square:Oracle", "--results", tmp_path)
+    assert evaluate(*arguments) == 1
+    told = capsys.readouterr()
+    assert "c left out: " in told.err
+    assert "b: SequenceError" in told.err
+    assert "data: 1 sequences" in told.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["coco", "."], "no benchmark 'coco'"),
+        (["folder", "nowhere"], "no folder nowhere"),
+        (["folder", ".", "--tracker", "moving_square"], "no tracker 'moving_square'"),
+        (["folder", ".", "--tracker", "no_such_module:X"], "cannot import"),
+        (["folder", ".", "--set", "lr"], "KEY=VALUE"),
+        (["folder", ".", "--workers", "0"], "--workers"),
+        (["folder", ".", "--sequences", "z"], "no sequence z; there are: a, b, c"),
+        (["folder", ".", "--baseline", "nano"], "needs 2 model files"),
+    ],
+)
+def test_command_says_what_was_wrong(
+    root: Path,
+    arguments: list[str],
+    reason: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(root)
+    assert main(["evaluate", *arguments]) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_got10k_test_split_ends_in_an_archive(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = tmp_path / "GOT" / "test"
+    split.parent.mkdir()
+    root.rename(split)
+    for name in "abc":
+        annotation = split / name / "groundtruth.txt"
+        annotation.write_text(annotation.read_text().splitlines()[0])
+    arguments = ("--tracker", "moving_square:Oracle", "--results", tmp_path / "r")
+    assert evaluate("got10k-test", tmp_path / "GOT", *arguments) == 0
+    assert (tmp_path / "r" / "GOT-10k" / "Oracle.zip").is_file()
+    assert "is ready for http" in capsys.readouterr().out
