@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from tqdm import tqdm
 from siamcar_ros.demo.processes import Child
 from siamcar_ros.demo.report import Record, Summary, describe, quarters, summarize, write_pictures
 from siamcar_ros.demo.sources import Source, SourceError, open_source
+from siamcar_ros.resources import resource_path
 from siamcar_ros.ros.frame import stamp_ns
 
 if TYPE_CHECKING:
@@ -86,50 +89,39 @@ def run(options: Options) -> Summary:
         DemoError: it cannot start or go on.
         SourceError: there is no such source.
     """
-    from rclpy.qos import DurabilityPolicy, QoSProfile
-    from sensor_msgs.msg import CameraInfo
-
+    # the profile that the launch files set; before the middleware is loaded, for the children too
+    profile = resource_path("config/fastdds/shared_memory.xml")
+    os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))
     from siamcar_ros.ros.client import TrackerClient
 
     output = options.output
     output.mkdir(parents=True, exist_ok=True)
     if options.source:
         check_box(open_source(options.source), options)
-    parameters = [f"{name}:={value}" for name, value in options.node.items() if value]
-    node = ["--ros-args", "-r", f"__ns:={NAMESPACE}", "-r", "__node:=tracker"]
-    node += [word for each in parameters for word in ("-p", each)]
+    log = output / "frames.csv"
+    log.unlink(missing_ok=True)
     watch = Watch()
     with ExitStack() as stack:
+        parameters = {name: value for name, value in options.node.items() if value}
         tracker = stack.enter_context(
-            Child("the tracker node", "siamcar_ros.ros.tracker_node", node, output / "tracker.log")
+            _node("the tracker node", "tracker_node", parameters, output / "tracker.log", "tracker")
         )
         source, name = _source(options)
         box = check_box(source, options)
         client = stack.enter_context(TrackerClient(f"{NAMESPACE}/tracker", watch.detection))
         print("waiting for the tracker node to load its network", flush=True)
         _wait_until_active(client, tracker)
-        client.node.create_subscription(
-            CameraInfo,
-            f"{NAMESPACE}/camera_info",
-            lambda info: watch.frame(info.header),
-            QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL),
-        )
-        log = output / "frames.csv"
-        log.unlink(missing_ok=True)
-        arguments = ["--ros-args", "-r", f"__ns:={NAMESPACE}"]
-        for setting in (
-            f"source:='{name}'",
-            f"rate:={options.rate or source.rate:.6f}",
-            "wait_for_subscriber:=true",
-            f"first_frame_hold:={_FIRST_FRAME_HOLD}",
-            f"frame_log:='{log}'",
-            f"focal:={source.focal or 0.0:.6f}",
-        ):
-            arguments += ["-p", setting]
+        client.watch_frames(f"{NAMESPACE}/camera_info", watch.frame)
+        settings = {
+            "source": name,
+            "rate": float(options.rate or source.rate),
+            "wait_for_subscriber": True,
+            "first_frame_hold": _FIRST_FRAME_HOLD,
+            "frame_log": str(log),
+            "focal": float(source.focal or 0.0),
+        }
         frames = stack.enter_context(
-            Child(
-                "the frame source", "siamcar_ros.ros.frame_source", arguments, output / "source.log"
-            )
+            _node("the frame source", "frame_source", settings, output / "source.log")
         )
         _await(
             watch.first_frame.is_set, _FIRST_FRAME_TIMEOUT, (tracker, frames), "no frame came"
@@ -155,6 +147,18 @@ def run(options: Options) -> Summary:
     video, strip = write_pictures(source, record, output)
     print(f"video                    {video}\nframes                   {strip}")
     return summary
+
+
+def _node(
+    title: str, module: str, parameters: Mapping[str, object], log: Path, name: str = ""
+) -> Child:
+    """A node of `siamcar_ros.ros` as a process of its own, under the demonstration's namespace."""
+    arguments = ["--ros-args", "-r", f"__ns:={NAMESPACE}"]
+    if name:
+        arguments += ["-r", f"__node:={name}"]
+    for key, value in parameters.items():
+        arguments += ["-p", f"{key}:={json.dumps(value)}"]
+    return Child(title, f"siamcar_ros.ros.{module}", arguments, log)
 
 
 def _source(options: Options) -> tuple[Source, str]:
@@ -228,11 +232,10 @@ def _wait_until_active(client: TrackerClient, tracker: Child) -> None:
         client.wait_until_active(_ACTIVE_TIMEOUT, check=lambda: _alive((tracker,)))
     except TrackerUnavailable as error:
         raise DemoError(f"{error}; its last words:\n{tracker.tail()}") from error
-    twins = client.node.get_node_names_and_namespaces().count(("tracker", NAMESPACE))
-    if twins > 1:
+    if client.twins > 1:
         raise DemoError(
-            f"{twins} nodes are called {NAMESPACE}/tracker: another demonstration runs in this "
-            "ROS domain; end it or set another ROS_DOMAIN_ID"
+            f"{client.twins} nodes are called {NAMESPACE}/tracker: another demonstration runs in "
+            "this ROS domain; end it or set another ROS_DOMAIN_ID"
         )
 
 

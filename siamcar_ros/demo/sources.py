@@ -51,8 +51,8 @@ def open_source(name: str) -> Source:
     """The source that a text names.
 
     Args:
-        name: `clip` or `clip:SEED` for the rendered clip, a folder in the sequence layout, a video
-            file, `/dev/videoN` or a camera's number.
+        name: `clip` or `clip:SEED` for the rendered clip, a folder of numbered images with or
+            without a groundtruth.txt, a video file, `/dev/videoN`, a camera's number or its URL.
 
     Raises:
         SourceError: there is no such thing, or it cannot be read.
@@ -60,7 +60,7 @@ def open_source(name: str) -> Source:
     clip = re.fullmatch(r"clip(?::(\d+))?", name)
     if clip:
         return _clip(int(clip[1] or 0))
-    if name.isdecimal() or name.startswith("/dev/video"):
+    if name.isdecimal() or name.startswith("/dev/video") or "://" in name:
         return _camera(name)
     path = Path(name).expanduser()
     if path.is_dir():
@@ -92,26 +92,33 @@ def _clip(seed: int) -> Source:
 def _sequence(folder: Path) -> Source:
     from siamcar_ros.evaluation import SequenceError, read_sequence
     from siamcar_ros.evaluation.one_pass import read_image
+    from siamcar_ros.evaluation.sequences import find_frames
 
+    boxes = None
     try:
-        sequence = read_sequence(folder)
+        if any(folder.glob("groundtruth*")):
+            sequence = read_sequence(folder)
+            frames = sequence.frames
+            boxes = sequence.boxes - np.array([sequence.origin, sequence.origin, 0, 0])
+        else:
+            frames = find_frames(folder)
     except SequenceError as error:
         raise SourceError(str(error)) from error
 
     def images() -> Iterator[Image]:
-        for path in sequence.frames:
+        for path in frames:
             image = read_image(path)
             if image is None:
                 raise SourceError(f"{path} does not decode")
             yield image
 
     return Source(
-        name=sequence.name,
+        name=folder.name,
         live=False,
         rate=_sequence_rate(folder),
         images=images,
-        length=len(sequence),
-        boxes=sequence.boxes - np.array([sequence.origin, sequence.origin, 0, 0]),
+        length=len(frames),
+        boxes=boxes,
     )
 
 

@@ -25,6 +25,8 @@ from lifecycle_msgs.srv import GetState
 from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2D
@@ -179,6 +181,24 @@ class TrackerClient:
             return
         finally:
             self._queue = None
+
+    def watch_frames(self, camera_info: str, on_frame: Callable[[Header], None]) -> None:
+        """Hear the header of every image by the small message that goes with it.
+
+        Args:
+            camera_info: topic, of a publisher that keeps messages for late joiners as frame_source.
+            on_frame: called with each header, in the client's thread.
+        """
+        kept = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.node.create_subscription(
+            CameraInfo, camera_info, lambda info: on_frame(info.header), kept
+        )
+
+    @property
+    def twins(self) -> int:
+        """How many nodes of the tracker's name there are."""
+        names = self.node.get_node_names_and_namespaces()
+        return sum(f"{place.rstrip('/')}/{name}" == self.tracker for name, place in names)
 
     def close(self) -> None:
         """Leave the graph; calling it twice is harmless."""
