@@ -7,7 +7,6 @@ tensors, plain containers and, in the optimizer's state, numpy scalars; they are
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -109,7 +108,9 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals(_numpy_scalars()):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a malformed pickle fails in any way: IndexError, TypeError ...
         raise WeightsError(
             f"{path} is not a checkpoint that can be read without executing it: {error}"
         ) from error
