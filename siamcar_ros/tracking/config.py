@@ -26,7 +26,8 @@ class NetworkConfig:
 
     Attributes:
         network: a name of :data:`siamcar_ros.model.MODEL_NAMES`.
-        weights: the file that holds them, None where the configuration names none.
+        weights: the file that holds them, which may be missing where none was asked for; None
+            where the configuration names none.
         params: for the tracker.
     """
 
@@ -49,7 +50,7 @@ def read_config(
 
     Raises:
         ValueError: an unknown name, key or parameter, or a value that is refused.
-        FileNotFoundError: no such file, or its weights are not there.
+        FileNotFoundError: no such file; those asked for as `weights` are not there.
     """
     import yaml
 
@@ -97,6 +98,11 @@ def load_config(
     from siamcar_ros.runtime import load_network
 
     read = read_config(config, weights, overrides)
+    if read.weights is not None and not read.weights.is_file():
+        raise FileNotFoundError(
+            f"the configuration {config} names the weights {read.weights}, which neither ship nor "
+            "lie beside it: give a file (weights=..., --weights FILE)"
+        )
     return load_network(read.network, read.weights, device=device), read.params
 
 
@@ -128,12 +134,10 @@ def _weights_path(asked: str | Path | None, named: object, config: Path) -> Path
     if not isinstance(named, str):
         raise ValueError(f"{config}: 'weights' is the path of a file or null, not {named!r}")
     beside = config.parent / named  # an absolute path replaces the parent
-    if beside.is_file():
-        return beside
     try:
-        return resource_path(named)
-    except (FileNotFoundError, ValueError) as error:
-        raise FileNotFoundError(f"{config} names weights that are not there: {error}") from error
+        return beside if beside.is_file() else resource_path(named)
+    except (FileNotFoundError, ValueError):
+        return Path(named)
 
 
 def _refuse_unknown(given: Mapping[Any, Any], known: tuple[str, ...], what: str) -> None:

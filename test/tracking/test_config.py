@@ -79,7 +79,8 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.pth"):
         read_config("compact", tmp_path / "none.pth")
     path = write(tmp_path, "network: compact\nweights: gone.safetensors\n")
+    assert read_config(path).params == TrackerParams()
     with pytest.raises(FileNotFoundError, match=r"gone\.safetensors"):
-        read_config(path)
+        SiamCarTracker.from_config(path)
     with pytest.raises(ValueError, match="lrate is unknown; there are decoder"):
         SiamCarTracker.from_config("resnet50", lrate=1)

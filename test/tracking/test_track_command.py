@@ -30,6 +30,13 @@ def sequence(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Converted networks go where nobody else looks, once for all tests here."""
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+
+
 def track(sequence: Path, source: str | Path, *more: str | Path) -> int:
     weights = sequence / "fresh.safetensors"
     return main(
@@ -64,6 +71,17 @@ def test_a_video_needs_a_box(
     said = capsys.readouterr().out
     assert "3 frames" in said
     assert "AO" not in said
+
+
+def test_a_folder_without_ground_truth_needs_a_box(
+    sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for image in sequence.glob("*.png"):
+        (tmp_path / image.name).write_bytes(image.read_bytes())
+    assert track(sequence, tmp_path) == 2
+    assert "--box" in capsys.readouterr().err
+    assert track(sequence, tmp_path, "--box", "50,40,25,20") == 0
+    assert "8 frames" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
