@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -163,7 +164,12 @@ def _with_ray(
     """Run on a Ray cluster. The sequences' files must be at the same place on each machine."""
     import ray
 
-    ray.init(address=None if address == "local" else address, log_to_driver=False)
+    if address == "local":
+        # Workers of a cluster have an installation of their own; those started here have ours.
+        paths = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}}
+        ray.init(log_to_driver=False, runtime_env=paths)
+    else:
+        ray.init(address=address, log_to_driver=False)
     try:
         gpus = ray.cluster_resources().get("GPU", 0) if spec.kind == "siamcar" else 0
         slots = int(gpus or ray.cluster_resources().get("CPU", 1))
@@ -184,6 +190,8 @@ def _with_ray(
             bar.update(len(sequence))
             bar.set_postfix_str(sequence.name)
             yield sequence, outcome
+    except ray.exceptions.RayError as error:
+        raise ValueError(f"Ray: {error}; run the same command again to go on") from error
     finally:
         ray.shutdown()
 
