@@ -1,0 +1,63 @@
+"""The README says what the code does: parameters, commands, files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from siamcar_ros.ros.parameters import markdown
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_parameters_are_those_that_the_node_declares() -> None:
+    """After a change: paste the output of `python -m siamcar_ros.ros.parameters` between the marks."""
+    found = re.search(r"<!-- parameters:.*?-->\n(.*?)\n<!-- end of parameters -->", README, re.S)
+    assert found, "the marks around the table are gone"
+    assert found[1].strip() == markdown().strip()
+
+
+def test_the_commands_are_those_of_siamcar() -> None:
+    from siamcar_ros.cli import COMMANDS
+
+    named = set(re.findall(r"^    (?:.*; )?siamcar ([a-z-]+)", README, re.M))
+    assert named, "no command is shown"
+    assert named <= set(COMMANDS)
+
+
+def test_the_service_call_is_a_valid_request() -> None:
+    call = re.search(r"init_target siamcar_ros/srv/InitTarget \"(\{.*?\})\"", README, re.S)
+    assert call
+    request = yaml.safe_load(call[1])
+    assert set(request) == {"header", "bbox", "id"}
+    assert set(request["bbox"]) == {"center", "size_x", "size_y"}
+    assert {*request["header"]["stamp"]} == {"sec", "nanosec"}
+
+
+def test_the_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"\bmake ([a-z]+)\b", README)) <= targets
+
+
+def test_the_launch_files_exist() -> None:
+    files = set(re.findall(r"ros2 launch siamcar_ros (\S+)", README))
+    assert files
+    for name in files:
+        assert (ROOT / "launch" / name).is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_are_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_readmes_pictures_are_small() -> None:
+    size = sum(path.stat().st_size for path in (ROOT / "docs").glob("demo*.png"))
+    assert 0 < size < 600_000
