@@ -52,7 +52,7 @@ def write_trackers_ini(workspace: Path, spec: TrackerSpec) -> Path:
         json.dumps(asdict(_absolute(spec))),
     ]
     config[re.sub(r"[^A-Za-z0-9_-]", "_", spec.title)] = {
-        "label": spec.title,
+        "label": spec.title.replace("%", "%%"),
         "protocol": "trax",
         "command": shlex.join(module).replace("%", "%%"),
     }

@@ -65,6 +65,14 @@ class Oracle:
         return SimpleNamespace(box=tuple(box), score=0.9)
 
 
+class Shaky(Oracle):
+    """Off by more from frame to frame, to overlaps between 0 and 1."""
+
+    def update(self, image: NDArray[np.uint8]) -> SimpleNamespace:
+        self.error = 1.5 * (self._frame + 1)
+        return super().update(image)
+
+
 class Fussy(Oracle):
     """Raises on the ninth frame."""
 

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from moving_square import write_sequences
+
+from siamcar_ros.cli import main
+from siamcar_ros.evaluation.comparison import compare, format_table
+from siamcar_ros.evaluation.report import write_report
+from siamcar_ros.evaluation.report.strips import choose_frames, worst_strips
+from siamcar_ros.evaluation.results import TrackerResults
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return write_results(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `siamcar report` wrote."""
+    place = tmp_path_factory.mktemp("report")
+    results = write_results(place)
+    arguments = ["--out", str(place / "out"), "--focus", "Lost", "--worst", "2"]
+    assert main(["report", str(results), *arguments]) == 0
+    return place / "out"
+
+
+def write_results(folder: Path) -> Path:
+    """Three trackers on sequences a, b and c: exact, 8 pixels off (overlap 1/3), lost in b."""
+    root = write_sequences(folder / "data")
+    for i, name in enumerate("abc"):
+        tags = ("occlusion", "motion", "size")[: i + 1]
+        for tag in tags:
+            (root / name / f"{tag}.tag").write_text("1\n" * 8)
+    place = folder / "results" / "data"
+    for tracker in ("Exact", "Off", "Lost"):
+        (place / tracker).mkdir(parents=True)
+        results = TrackerResults(place / tracker, "otb")
+        results.write_run_file({"benchmark": "folder", "root": str(root)})
+        for name in "abc":
+            boxes = np.loadtxt(root / name / "groundtruth.txt", delimiter=",")
+            if tracker == "Off":
+                boxes[:, 0] += 8
+            if tracker == "Lost" and name == "b":
+                boxes[4:] = (70, 50, 16, 12)
+            np.savetxt(results.boxes_path(name), boxes, delimiter=",")
+    return place
+
+
+def test_trackers_are_ranked_by_the_headline(results: Path) -> None:
+    comparison = compare([results])
+    assert [t.tracker for t in comparison.trackers] == ["Exact", "Lost", "Off"]
+    measures = {t.tracker: t.measures for t in comparison.trackers}
+    assert measures["Exact"]["ao"] == pytest.approx(1)
+    assert measures["Off"]["ao"] == pytest.approx(1 / 3)
+    assert measures["Lost"]["ao"] == pytest.approx((2 + 3 / 8) / 3)
+    assert format_table(comparison).splitlines()[0] == "data: 3 sequences"
+
+
+def test_attributes_are_means_over_their_sequences(results: Path) -> None:
+    table = compare([results]).by_attribute("ao")
+    assert table["size"]["Lost"] == pytest.approx(1)  # c only
+    assert table["motion"]["Lost"] == pytest.approx((3 / 8 + 1) / 2)  # b and c
+
+
+def test_sequences_without_a_result_are_left_out_for_all(results: Path) -> None:
+    (results / "Off" / "b.txt").unlink()
+    comparison = compare([results])
+    assert list(comparison.sequences) == ["a", "c"]
+    assert all(len(t.sequences) == 2 for t in comparison.trackers)
+    assert any(problem.startswith("Off, b left out: no result") for problem in comparison.problems)
+
+
+def test_results_of_others_stand_beside_ours(results: Path) -> None:
+    (results / "Off" / "run.json").unlink()
+    comparison = compare([results / "Exact", results / "Off"])
+    assert {t.tracker for t in comparison.trackers} == {"Exact", "Off"}
+
+
+def test_what_cannot_be_compared_is_told(results: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no result folder"):
+        compare([tmp_path / "nothing"])
+    (results / "Off" / "run.json").write_text(json.dumps({"benchmark": "otb100", "root": "/x"}))
+    with pytest.raises(ValueError, match=r"differ in their benchmark .*give --dataset"):
+        compare([results])
+    (results / "Off" / "run.json").unlink()
+    with pytest.raises(ValueError, match=r"no run\.json in .* tells the benchmark"):
+        compare([results / "Off"])
+    for path in (results / "Exact").glob("*.txt"):
+        path.unlink()
+    with pytest.raises(ValueError, match="no sequence has results of every tracker"):
+        compare([results / "Exact", results / "Lost"])
+
+
+def test_report_is_one_page_that_needs_no_other_file(report: Path) -> None:
+    page = (report / "report.html").read_text()
+    sources = re.findall(r'src="([^"]*)"', page)
+    # Three curves, the radar, the differences, and per strip its picture and its overlaps.
+    assert len(sources) == 3 + 1 + 1 + 2 * 2
+    for source in sources:
+        data = base64.b64decode(source.partition(",")[2])
+        assert np.std(decoded(data)) > 0
+    assert "http" not in page
+    assert "lost at frame 5 of 9" in page
+    assert decoded((report / "report.png").read_bytes()).shape[1] > 1000
+
+
+def decoded(data: bytes) -> Any:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_json_holds_the_numbers(report: Path) -> None:
+    off = json.loads((report / "report.json").read_text())["trackers"]["Off"]
+    assert off["measures"]["ao"] == pytest.approx(1 / 3, abs=1e-6)
+    assert off["measures"]["fps"] is None  # no times: not a number has no place in JSON
+    assert off["sequences"]["b"]["frames"] == 8
+    assert off["success_curve"][:8] == [1, 1, 1, 1, 1, 1, 1, 0]
+    assert off["by_attribute"]["size"]["ao"] == pytest.approx(1 / 3, abs=1e-6)
+
+
+def test_one_tracker_without_attributes_makes_a_report(results: Path, tmp_path: Path) -> None:
+    for tag in (tmp_path / "data").rglob("*.tag"):
+        tag.unlink()
+    write_report(compare([results / "Off"]), tmp_path / "out")
+    assert "by attribute" not in (tmp_path / "out" / "report.html").read_text()
+    with pytest.raises(ValueError, match="no tracker 'Best' among Off"):
+        write_report(compare([results / "Off"]), tmp_path / "out", focus="Best")
+
+
+def test_strips_show_the_worst_sequence_first(results: Path) -> None:
+    comparison = compare([results])
+    lost = next(t for t in comparison.trackers if t.tracker == "Lost")
+    first, second = worst_strips(comparison, lost, count=2, tiles=4)
+    assert first.sequence == "b"
+    assert first.ao == pytest.approx(3 / 8)
+    assert second.told == "never lost"
+    assert first.picture.shape == (225, 4 * 300 + 3 * 6, 3)
+
+
+def test_frames_of_a_strip() -> None:
+    overlaps = np.array([np.nan, 0.9, 0.8, 0.7, 0.05, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    frames = choose_frames(overlaps, 5)
+    assert frames[:3] == [0, 3, 4]
+    assert len(frames) == 5
+    kept = np.array([np.nan, 0.9, 0.5, 0.9, 0.4, 0.9, 0.3, 0.9, 0.9, 0.2, 0.9])
+    assert {2, 4, 6, 9} & set(choose_frames(kept, 5))
+    assert choose_frames(kept[:3], 5) == [0, 1, 2]
+    assert choose_frames(np.full(40, np.nan), 5)[0] == 0
