@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from siamcar_ros.model import SiamCAR, build_model, load_weights
 from siamcar_ros.resources import resource_path
 from siamcar_ros.runtime.cache import fingerprint
 from siamcar_ros.runtime.export import OnnxFiles, cached_onnx, read_properties
-from siamcar_ros.runtime.network import DeviceError, Network, Placement
+from siamcar_ros.runtime.network import DeviceError, Geometry, Network
 from siamcar_ros.runtime.select import choose
 
 INT8_SUFFIX = ".int8.onnx"
@@ -91,7 +92,6 @@ def place(
         int8_search = int8_graph if placement.precision == "int8" else None
         return OpenVinoNetwork(model, placement, int8_search, threads)
     if placement.backend == "onnxruntime":
-        from siamcar_ros.runtime.network import Geometry
         from siamcar_ros.runtime.onnx_network import OnnxNetwork
 
         if placement.precision == "int8" and int8_graph is not None:
@@ -125,15 +125,8 @@ def _load_exported(
     geometry, _, _ = read_properties(search)
     if geometry.name != name:
         raise DeviceError(f"{search} holds the network {geometry.name!r}, not {name!r}")
-    int8 = search.stem.endswith("_int8")
-    wanted = "int8" if int8 and precision == "auto" else precision
-    placement = choose(device, "onnxruntime", wanted, int8_graph=search if int8 else None)
-    placement = Placement(
-        placement.backend,
-        placement.device,
-        placement.precision,
-        f"{placement.reason}; the graph {search.name} as given",
-    )
+    placement = choose(device, "onnxruntime", precision)
+    placement = replace(placement, reason=f"{placement.reason}; the graph {search.name} as given")
     return OnnxNetwork(geometry, placement, files.template, files.search, threads)
 
 
