@@ -60,7 +60,12 @@ class TrackerNode(LifecycleNode):
         self._reset_counters()
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
-        self._target_services = TargetServices(self, ring=self._ring, ready=self._ready)
+        self._target_services = TargetServices(
+            self,
+            ring=self._ring,
+            ready=self._ready,
+            awaits=not self.settings.events_executor,
+        )
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._timer = self._report_timer()
         self._answer_illegal_transitions()
@@ -292,6 +297,8 @@ class TrackerNode(LifecycleNode):
         return self.create_timer(1.0 / self.settings.status_rate, self._report, clock=clock)
 
     def _report(self) -> None:
+        if not self.context.ok():
+            return  # the last tick of a node that was told to end
         worker, intake, outputs = self._worker, self._intake, self._outputs
         if intake is not None and outputs is not None and worker and not worker.targets:
             newest = self._ring.newest()

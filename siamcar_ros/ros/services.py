@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rclpy.node import Node
 from rclpy.task import Future as RosFuture
@@ -34,6 +35,8 @@ class TargetServices:
         ring: the recent images.
         ready: gives the worker and the image subscription; raises ValueError where the node is
             not active.
+        awaits: the executor can await callbacks. One that cannot is held up until the worker
+            answers, for a frame or two.
     """
 
     def __init__(
@@ -42,13 +45,15 @@ class TargetServices:
         *,
         ring: FrameRing,
         ready: Callable[[], tuple[TrackWorker, ImageIntake]],
+        awaits: bool,
     ) -> None:
         self._node = node
         self._ring = ring
         self._ready = ready
         self._names_given = 0
-        node.create_service(InitTarget, "~/init_target", self._on_init_target)
-        node.create_service(Trigger, "~/stop_tracking", self._on_stop_tracking)
+        adapt = (lambda callback: callback) if awaits else _to_the_end
+        node.create_service(InitTarget, "~/init_target", adapt(self._on_init_target))
+        node.create_service(Trigger, "~/stop_tracking", adapt(self._on_stop_tracking))
 
     async def _on_init_target(
         self, request: InitTarget.Request, response: InitTarget.Response
@@ -92,9 +97,13 @@ class TargetServices:
 
     async def _outcome(self, future: Future[_Result]) -> _Result:
         """Await the worker's answer."""
-        executor = self._node.executor
-        done = RosFuture(executor=executor)
-        future.add_done_callback(lambda _: executor.create_task(done.set_result, None))
+        done = RosFuture()
+
+        def answered(_: Future[_Result]) -> None:
+            done.set_result(None)
+            self._node.executor.wake()
+
+        future.add_done_callback(answered)
         await done
         return future.result()
 
@@ -126,6 +135,21 @@ class TargetServices:
     def _new_name(self) -> str:
         self._names_given += 1
         return f"target-{self._names_given}"
+
+
+def _to_the_end(callback: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    """An async callback as a plain one, for an executor that awaits none."""
+
+    def run(request: Any, response: Any) -> Any:
+        coroutine = callback(request, response)
+        while True:
+            try:
+                coroutine.send(None)
+            except StopIteration as end:
+                return end.value
+            time.sleep(0.001)
+
+    return run
 
 
 def _seconds(nanoseconds: int) -> str:

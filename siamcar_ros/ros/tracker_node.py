@@ -52,7 +52,8 @@ def _spin(executor: Executor, node: TrackerNode) -> None:
     """Spin until the context ends; what a callback raises is logged, and spinning goes on."""
     while rclpy.ok():
         try:
-            executor.spin()
+            # Not spin(): the events executor's holds up the other threads in rclpy 7.1.
+            executor.spin_once(timeout_sec=1.0)
         except (KeyboardInterrupt, ExternalShutdownException):
             return
         except Exception:

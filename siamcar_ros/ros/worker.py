@@ -85,7 +85,7 @@ class TrackWorker:
         self._failures_in_row = 0
         self._last: dict[str, Frame] = {}  # by track, the frame that it was last seen on
         self._behind: list[str] = []  # tracks that are still in the past
-        self._pace = 0.0  # seconds that the last frame of catching up took
+        self._stepped = 0.0  # when the last step of catching up began
         self._good_format = ""
         self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
         self._thread.start()
@@ -164,6 +164,7 @@ class TrackWorker:
         newest = self._ring.newest()
         if newest is not None and newest.received > frame.received:
             self._behind.append(target)
+            self._stepped = time.perf_counter()
             said += f" {newest.received - frame.received:.2f} s in the past, catching up"
         self._logger.info(said)
         return said
@@ -198,15 +199,19 @@ class TrackWorker:
             self._hand_out(tracked)
 
     def _catch_up(self, target: str) -> None:
-        """Take a target through one more frame of the past."""
+        """Take a target through one more frame of the past.
+
+        Frames are passed over where they came faster than they can be tracked, so that the
+        present is always reached.
+        """
         begin = time.perf_counter()
         last = self._last[target]
-        frame = self._ring.after(last, skip=_CATCH_UP_PACE * self._pace)
+        frame = self._ring.after(last, skip=_CATCH_UP_PACE * (begin - self._stepped))
+        self._stepped = begin
         if frame is None:
             self._behind.remove(target)
             return
         tracked = self._update(frame, [target], begin)
-        self._pace = time.perf_counter() - begin
         if target not in self._last:
             return  # given up
         self._last[target] = frame
