@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
-from siamcar_ros.ros.overlay import COLOURS
+from siamcar_ros.overlay import COLOURS
 from siamcar_ros.tracking import TrackResult
 
 Box = tuple[float, float, float, float]

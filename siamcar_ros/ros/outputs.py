@@ -14,9 +14,9 @@ from visualization_msgs.msg import MarkerArray
 
 from siamcar_ros.images import ImageError
 from siamcar_ros.msg import TrackStatus
+from siamcar_ros.overlay import draw_overlay
 from siamcar_ros.ros import messages
 from siamcar_ros.ros.markers import CameraModelError, corner_rays, frusta, frustum
-from siamcar_ros.ros.overlay import draw_overlay
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.worker import Tracked
 
