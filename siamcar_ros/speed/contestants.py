@@ -1,0 +1,233 @@
+"""Networks, trackers and frames to be measured."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from siamcar_ros.model import SiamCAR, build_model, load_weights
+from siamcar_ros.runtime import Network, place
+from siamcar_ros.runtime.cache import cache_folder, fingerprint
+from siamcar_ros.runtime.export import cached_onnx
+from siamcar_ros.runtime.graphs import example_inputs
+from siamcar_ros.runtime.load import INT8_SUFFIX
+from siamcar_ros.runtime.quantise import Pair, quantise
+from siamcar_ros.tracking import TrackerParams, read_config
+from siamcar_ros.tracking.crop import crop_square, mean_colour, template_side
+from siamcar_ros.tracking.decode import Decoder, Maps
+
+Image = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+
+_CALIBRATION_PAIRS = 24
+
+
+class Film:
+    """Frames with a moving target, shown forwards and backwards without end.
+
+    Args:
+        frames: how many of the rendered clip's.
+        size: (width, height); the clip's own 640x480 by default.
+    """
+
+    def __init__(self, frames: int = 16, size: tuple[int, int] | None = None) -> None:
+        from siamcar_ros.demo.render import Clip
+
+        clip = Clip(0)
+        scale = 1.0 if size is None else size[0] / clip.size[0]
+        self.images: list[Image] = []
+        self.boxes: list[Box] = []
+        for i in range(frames):
+            image = clip.frame(i).image
+            x, y, w, h = clip.box(i)
+            if size is not None:
+                image = np.asarray(cv2.resize(image, size), np.uint8)
+                y, h = (v * size[1] / clip.size[1] / scale for v in (y, h))
+            self.images.append(image)
+            self.boxes.append((x * scale, y * scale, w * scale, h * scale))
+
+    def endless(self) -> Iterator[Image]:
+        """There and back, so that the target never jumps."""
+        return cycle(self.images + self.images[-2:0:-1])
+
+    def pairs(self, offset: int, score_size: int) -> list[Pair]:
+        """What a tracker shows a network: the first frame's target, sought in the others."""
+        anchor = offset + 8 * (score_size - 1) / 2
+        x, y, w, h = self.boxes[0]
+        z = _planes(self.images[0], (x + w / 2, y + h / 2), template_side(w, h), 63.0, 127)
+        pairs = []
+        for i in range(1, len(self.images)):
+            x, y, w, h = self.boxes[i - 1]
+            centre = (x + w / 2, y + h / 2)
+            pairs.append((z, _planes(self.images[i], centre, template_side(w, h), anchor, 255)))
+        return pairs
+
+
+def _planes(
+    image: Image, centre: tuple[float, float], side: float, anchor: float, size: int
+) -> torch.Tensor:
+    crop = np.empty((size, size, 3), np.uint8)
+    crop_square(image, centre, side / SiamCAR.template_size, anchor, mean_colour(image), crop)
+    return torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)[None], np.float32))
+
+
+def model_of(name: str, weights: Path | None = None) -> tuple[SiamCAR, TrackerParams, str]:
+    """A network, its tracker's parameters, and a word on its weights.
+
+    Without weights it gets random ones with normalised activations: they cost the same time.
+
+    Raises:
+        ValueError, FileNotFoundError: as :func:`siamcar_ros.tracking.read_config`.
+    """
+    model = build_model(name).eval()
+    try:
+        config = read_config(name)
+        params, found = config.params, weights or config.weights
+    except FileNotFoundError:
+        params, found = TrackerParams(), weights
+    if found is not None:
+        load_weights(model, found)
+        return model, params, f"weights {Path(found).name}"
+    torch.manual_seed(0)
+    model = build_model(name).train()
+    for part in model.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.momentum = None  # the plain mean of what it sees
+    with torch.no_grad():
+        z, x = example_inputs(model, 2)
+        model(x, model.template(z))
+    return model.eval(), params, "random weights (the time does not depend on them)"
+
+
+def variants(model: SiamCAR, device: str, film: Film, threads: int) -> dict[str, Network]:
+    """The model on every backend and in every precision that is present, by "backend precision"."""
+    if device != "cpu":
+        wanted = [
+            ("torch", "fp32"),
+            ("torch", "fp16"),
+            ("cudagraph", "fp16"),
+            ("cudagraph", "bf16"),
+        ]
+    else:
+        wanted = [("torch", "fp32"), ("torch", "bf16")]
+        if all(
+            importlib.util.find_spec(module) for module in ("onnx", "onnxruntime", "onnxscript")
+        ):
+            wanted += [("onnxruntime", "fp32"), ("onnxruntime", "int8")]
+        if importlib.util.find_spec("openvino"):
+            wanted += [("openvino", "fp32"), ("openvino", "bf16")]
+            if ("onnxruntime", "int8") in wanted:
+                wanted.append(("openvino", "int8"))
+    networks = {}
+    for backend, precision in wanted:
+        graph = int8_graph(model, film) if precision == "int8" else None
+        networks[f"{backend} {precision}"] = place(
+            model,
+            device=device,
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            int8_graph=graph,
+        )
+    return networks
+
+
+def int8_graph(model: SiamCAR, film: Film) -> Path:
+    """The model's search graph in int8, calibrated on a film; from the user's cache if it is there.
+
+    Raises:
+        DeviceError: ``onnx``, ``onnxruntime`` or ``onnxscript`` is not installed.
+    """
+    path = cache_folder("int8") / f"{fingerprint(model)}{INT8_SUFFIX}"
+    if not path.is_file():
+        pairs = film.pairs(model.offset, model.score_size)[:_CALIBRATION_PAIRS]
+        quantise(model, cached_onnx(model, "grouped"), pairs, path)
+    return path
+
+
+def box_change(
+    reference: Any, network: Network, film: Film, params: TrackerParams
+) -> tuple[float, float]:
+    """How far another arithmetic moves the boxes: the median and the largest corner shift.
+
+    Both networks see the same crops of the film; their boxes are compared in search pixels.
+    """
+    decoder = Decoder(reference.score_size)
+    shifts = []
+    for z, x in film.pairs(reference.offset, reference.score_size):
+        corners = []
+        for judged in (reference, network):
+            with torch.inference_mode():
+                device = torch.device(getattr(judged, "device", "cpu"))
+                z_there, x_there = z.to(device), x.to(device)
+                maps = judged(x_there, judged.template(z_there))
+            arrays = Maps(*(part.float().cpu().numpy() for part in maps))
+            decoded = decoder(arrays, np.full((1, 2), 64.0), np.ones(1), params)
+            half = decoded.size[0] / 2
+            corners.append(np.concatenate((decoded.shift[0] - half, decoded.shift[0] + half)))
+        shifts.append(float(np.abs(corners[0] - corners[1]).max()))
+    return float(np.median(shifts)), float(np.max(shifts))
+
+
+class StillNetwork:
+    """A network that answers at once: what is left is the tracker's own time."""
+
+    stride = 8
+    device = "cpu"
+
+    def __init__(self, model: SiamCAR) -> None:
+        self.score_size, self.offset = model.score_size, model.offset
+        s = self.score_size
+        y, x = np.indices((s, s)) - s // 2
+        bump = 8 * np.exp(-(x**2 + y**2) / 8) - 4
+        self.maps = tuple(
+            torch.from_numpy(part.astype(np.float32))
+            for part in (
+                np.stack((-bump, bump))[None],
+                np.full((1, 4, s, s), 32.0),
+                bump[None, None],
+            )
+        )
+
+    def eval(self) -> StillNetwork:
+        """Itself."""
+        return self
+
+    def parameters(self) -> Iterator[torch.Tensor]:
+        """One, which tells the device."""
+        yield self.maps[0]
+
+    def template(self, z: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Nothing of it."""
+        return (z.new_zeros(1, 1, 1, 1),)
+
+    def __call__(self, x: torch.Tensor, template: Any) -> tuple[torch.Tensor, ...]:
+        """The maps of a target that does not move."""
+        return self.maps
+
+
+def nano_tracker(backbone: Path, head: Path) -> Any:
+    """OpenCV's TrackerNano.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ValueError: this OpenCV has no TrackerNano.
+    """
+    for path in (backbone, head):
+        if not path.is_file():
+            raise FileNotFoundError(f"no NanoTrack file {path}")
+    if not hasattr(cv2, "TrackerNano_Params"):
+        raise ValueError("this OpenCV has no TrackerNano; opencv-python 4.7 or later does")
+    opencv: Any = cv2
+    params = opencv.TrackerNano_Params()
+    params.backbone, params.neckhead = str(backbone), str(head)
+    create = getattr(opencv, "TrackerNano_create", None) or opencv.TrackerNano.create
+    return create(params)

@@ -1,0 +1,141 @@
+"""Measuring contestants against each other, and the machine that they ran on.
+
+Other programs and the processor's clock change what a millisecond is worth. So contestants run in
+turn, a block of calls each, round after round, and a ratio is the median over the rounds of the
+ratios within a round.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BLOCK = 4
+_LONG = 0.1  # seconds
+_PACKAGES = ("torch", "openvino", "onnxruntime", "opencv-python", "numpy")
+_TELLING_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx_vnni",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one contestant took.
+
+    Attributes:
+        rounds: (R,) seconds, the median call of each round.
+        calls: seconds of every timed call.
+    """
+
+    rounds: NDArray[np.float64]
+    calls: NDArray[np.float64]
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return float(np.median(self.calls))
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """Seconds; half of the calls lie between them."""
+        low, high = np.percentile(self.calls, (25, 75))
+        return float(low), float(high)
+
+    def faster_than(self, other: Timing) -> float:
+        """How many times as fast as another of the same run."""
+        return float(np.median(other.rounds / self.rounds))
+
+
+def interleave(contestants: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, Timing]:
+    """Run each in turn, round after round, for about so long and at least three rounds.
+
+    Each turn begins with a call that is not timed: it warms the caches and lets the threads of the
+    one before go to sleep.
+    """
+    # Contestants that take long are called once a turn: what precedes matters little to them.
+    blocks = [_BLOCK if _timed(call, 1)[0] < _LONG else 0 for call in contestants.values()]
+    rounds: list[list[list[float]]] = []
+    end = time.perf_counter() + seconds
+    while len(rounds) < 3 or time.perf_counter() < end:
+        rounds.append(
+            [_timed(call, n) for call, n in zip(contestants.values(), blocks, strict=True)]
+        )
+    timings = {}
+    for i, name in enumerate(contestants):
+        turns = np.array([turn[i] for turn in rounds])  # (R, calls)
+        timings[name] = Timing(np.median(turns, axis=1), turns.ravel())
+    return timings
+
+
+def _timed(call: Callable[[], Any], count: int) -> list[float]:
+    """Seconds of each call; a count of 0 times one call that nothing precedes."""
+    if count > 0:
+        call()
+    durations = []
+    for _ in range(max(count, 1)):
+        begin = time.perf_counter()
+        call()
+        durations.append(time.perf_counter() - begin)
+    return durations
+
+
+def describe_machine(threads: int, device: str = "cpu") -> dict[str, str]:
+    """What a figure must be read with: processor, load, threads, versions."""
+    import torch
+
+    from siamcar_ros.runtime.select import cpu_flags
+
+    load = os.getloadavg()[0]
+    facts = {
+        "processor": _processor(),
+        "cores": f"{len(os.sched_getaffinity(0))} usable, {os.cpu_count()} in all",
+        "instructions": " ".join(flag for flag in _TELLING_FLAGS if flag in cpu_flags()),
+        "threads": str(threads),
+        "load at the start": f"{load:.1f}"
+        + (" (busy: ratios hold, milliseconds do not)" if load > 1 else ""),
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "versions": ", ".join(f"{name} {version}" for name, version in _versions().items()),
+    }
+    if device != "cpu":
+        facts["GPU"] = torch.cuda.get_device_name(device)
+    return facts
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    found = {
+        key: match.group(1).strip()
+        for key in ("model name", "cpu family", "model")
+        if (match := re.search(rf"^{key}\s*:(.*)$", text, re.MULTILINE))
+    }
+    name = found.get("model name", platform.machine())
+    return f"{name} (family {found.get('cpu family', '?')}, model {found.get('model', '?')})"
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

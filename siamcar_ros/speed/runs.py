@@ -1,0 +1,288 @@
+"""The measurements of `siamcar bench`, each a table whose figures come from one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from siamcar_ros.runtime import Network, place
+from siamcar_ros.speed.contestants import (
+    Film,
+    StillNetwork,
+    box_change,
+    int8_graph,
+    model_of,
+    nano_tracker,
+    variants,
+)
+from siamcar_ros.speed.measure import Timing, interleave
+from siamcar_ros.speed.peaks import matrix_multiply, search_operations
+from siamcar_ros.speed.published import PublishedTracker
+from siamcar_ros.speed.tables import Table
+from siamcar_ros.tracking import MultiTracker, SiamCarTracker
+
+FRAME_SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080), (3840, 2160))
+COUNTS = (1, 2, 4, 8)
+_SPREAD = {"ms": "ms", "low": "25 %", "high": "75 %"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure, and for how long.
+
+    Attributes:
+        networks: names.
+        weights: of the network, where only one is named.
+        device: "cpu" or "cuda:N".
+        threads: of the CPU.
+        seconds: for each table, about.
+        nano: NanoTrack's backbone and head files.
+    """
+
+    networks: tuple[str, ...]
+    weights: Path | None
+    device: str
+    threads: int
+    seconds: float
+    nano: tuple[Path, Path] | None = None
+
+
+def measure_network(options: Options, name: str) -> Table:
+    """One frame's search branch on every backend, against the unfolded model in eager PyTorch."""
+    model, params, weights = model_of(name, options.weights)
+    film = Film()
+    networks = variants(model, options.device, film, options.threads)
+    z, x = (value.to(options.device) for value in film.pairs(model.offset, model.score_size)[0])
+    published = model.to(options.device)
+    calls = {"as published": _search_call(published, z, x)}
+    calls |= {label: _search_call(network, z, x) for label, network in networks.items()}
+    operations = {}
+    for precision in sorted({network.precision for network in networks.values()}):
+        call, operations[precision] = matrix_multiply(precision, options.device, options.threads)
+        calls[f"matrix product {precision}"] = call
+    timings = interleave(calls, options.seconds)
+    flops = search_operations(model.cpu())
+    table = Table(
+        f"network: {name}, one search region, {flops / 1e9:.2f} GFLOP",
+        {
+            "name": "",
+            **_SPREAD,
+            "ratio": "x published",
+            "gflops": "GFLOP/s",
+            "share": "of own peak",
+            "moved": "box moved, px",
+            "moved_most": "at most",
+        },
+        notes=[
+            weights,
+            "as published: eager, fp32, unfolded. own peak: a large matrix product in the same "
+            "precision and run. box moved: corners against fp32, pixels of the search region.",
+        ],
+    )
+    model.to("cpu")
+    for label, timing in timings.items():
+        row = _row(label, timing, timings["as published"])
+        product = label.startswith("matrix product")
+        precision = label.split()[-1] if label != "as published" else "fp32"
+        done = operations[precision] if product else flops
+        row["gflops"] = done / timing.median / 1e9
+        if product:
+            row["ratio"] = None
+        elif f"matrix product {precision}" in timings:
+            peak = operations[precision] / timings[f"matrix product {precision}"].median
+            row["share"] = f"{100 * flops / timing.median / peak:.0f} %"
+        if label in networks and label != "torch fp32":
+            row["moved"], row["moved_most"] = box_change(model, networks[label], film, params)
+        table.rows.append(row)
+    return table
+
+
+def _search_call(network: Any, z: torch.Tensor, x: torch.Tensor) -> Callable[[], Any]:
+    with torch.inference_mode():
+        template = network.template(z)
+
+    def call() -> None:
+        with torch.inference_mode():
+            network(x, template)[0].cpu()
+
+    return call
+
+
+def measure_tracker(options: Options) -> Table:
+    """Whole frames, image to box: ours, the published way, and TrackerNano."""
+    film = Film()
+    calls: dict[str, Callable[[], Any]] = {}
+    trackers: dict[str, SiamCarTracker] = {}
+    notes = []
+    for name in options.networks:
+        model, params, weights = model_of(name, options.weights)
+        notes.append(f"{name}: {weights}")
+        for label, network in variants(model, options.device, film, options.threads).items():
+            tracker = SiamCarTracker(network, params)
+            tracker.init(film.images[0], film.boxes[0])
+            trackers[f"{name}, {label}"] = tracker
+            calls[f"{name}, {label}"] = _update_call(tracker, film)
+        if name.startswith("resnet"):
+            published = PublishedTracker(model.to(options.device))
+            published.init(film.images[0], film.boxes[0])
+            calls[f"{name} as published"] = _update_call(published, film)
+    if options.nano is not None:
+        nano = nano_tracker(*options.nano)
+        nano.init(film.images[0], tuple(round(v) for v in film.boxes[0]))
+        calls["TrackerNano"] = _update_call(nano, film)
+    timings = interleave(calls, options.seconds)
+    height, width = film.images[0].shape[:2]
+    table = Table(
+        f"tracker: one target, {width}x{height}, image to box",
+        {
+            "name": "",
+            **_SPREAD,
+            "fps": "frames/s",
+            "crop": "crop ms",
+            "network": "network ms",
+            "decode": "decode ms",
+        },
+        notes=notes,
+    )
+    references = [name for name in calls if name.endswith("published") or name == "TrackerNano"]
+    for reference in references:
+        table.columns[reference] = f"x {reference}"
+    for label, timing in timings.items():
+        row = _row(label, timing, None)
+        row["fps"] = 1 / timing.median
+        if label in trackers:
+            row |= {stage: 1e3 * s for stage, s in _stages(trackers[label], film).items()}
+        for reference in references:
+            row[reference] = timing.faster_than(timings[reference])
+        table.rows.append(row)
+    return table
+
+
+def _stages(tracker: SiamCarTracker, film: Film, frames: int = 12) -> dict[str, float]:
+    """Median seconds of each stage."""
+    images = film.endless()
+    seen = []
+    for _ in range(frames):
+        tracker.update(next(images))
+        seen.append(tracker.timings)
+    return {stage: sorted(t[stage] for t in seen)[frames // 2] for stage in seen[0]}
+
+
+def _update_call(tracker: Any, film: Film) -> Callable[[], Any]:
+    images = film.endless()
+    return lambda: tracker.update(next(images))
+
+
+def measure_sizes(options: Options) -> Table:
+    """The time outside the network as frames grow, ours and the published way."""
+    model, params, _ = model_of("resnet50" if "resnet50" in options.networks else "compact")
+    still: Any = StillNetwork(model)
+    calls: dict[str, Callable[[], Any]] = {}
+    for size in FRAME_SIZES:
+        film = Film(6, size)
+        for label, tracker in (
+            ("ours", SiamCarTracker(still, params)),
+            ("as published", PublishedTracker(still)),
+        ):
+            tracker.init(film.images[0], film.boxes[0])
+            calls[f"{size[0]}x{size[1]} {label}"] = _update_call(tracker, film)
+    timings = interleave(calls, options.seconds)
+    table = Table(
+        "sizes: time outside the network (crop and decode), by frame size",
+        {"name": "", "megapixels": "megapixels", **_SPREAD, "ratio": "x published"},
+        notes=[
+            "the target grows with the frame; the published way copies the whole frame where the "
+            "search square crosses its border, as it does here"
+        ],
+    )
+    for width, height in FRAME_SIZES:
+        for label in ("ours", "as published"):
+            timing = timings[f"{width}x{height} {label}"]
+            row = _row(
+                f"{width}x{height} {label}", timing, timings[f"{width}x{height} as published"]
+            )
+            table.rows.append(row | {"megapixels": width * height / 1e6, "line": label})
+    return table
+
+
+def measure_targets(options: Options) -> Table:
+    """Several targets on one frame, in one call of the network."""
+    film = Film()
+    table = Table(
+        "targets: one frame, n targets, one call of the network",
+        {"name": "", "n": "targets", **_SPREAD, "times": "x one target"},
+    )
+    calls: dict[str, Callable[[], Any]] = {}
+    for name in options.networks:
+        network, params = _placed(name, options, film)
+        table.notes.append(f"{name}: {network.backend} {network.precision} on {network.device}")
+        for n in COUNTS:
+            tracker = MultiTracker(network, params, max_targets=n)
+            x, y, w, h = film.boxes[0]
+            for i in range(n):
+                tracker.add(film.images[0], (x + 4 * i, y, w, h), str(i))
+            calls[f"{name}, {n}"] = _update_call(tracker, film)
+    timings = interleave(calls, options.seconds)
+    for label, timing in timings.items():
+        name, _, count = label.partition(", ")
+        row = _row(label, timing, None)
+        row |= {
+            "n": int(count),
+            "line": name,
+            "times": 1 / timing.faster_than(timings[f"{name}, 1"]),
+        }
+        table.rows.append(row)
+    return table
+
+
+def measure_batch(options: Options) -> Table:
+    """The network alone, n search regions in one call."""
+    film = Film()
+    table = Table(
+        "batch: n search regions in one call of the network",
+        {"name": "", "n": "regions", **_SPREAD, "each": "ms each", "times": "x one region"},
+    )
+    calls: dict[str, Callable[[], Any]] = {}
+    for name in options.networks:
+        network, _ = _placed(name, options, film)
+        table.notes.append(f"{name}: {network.backend} {network.precision} on {network.device}")
+        z, x = (v.to(network.device) for v in film.pairs(network.offset, network.score_size)[0])
+        for n in COUNTS:
+            calls[f"{name}, {n}"] = _search_call(network, z, x.repeat(n, 1, 1, 1))
+    timings = interleave(calls, options.seconds)
+    for label, timing in timings.items():
+        name, _, count = label.partition(", ")
+        row = _row(label, timing, None)
+        row |= {"n": int(count), "line": name, "each": 1e3 * timing.median / int(count)}
+        row["times"] = 1 / timing.faster_than(timings[f"{name}, 1"])
+        table.rows.append(row)
+    return table
+
+
+def _placed(name: str, options: Options, film: Film) -> tuple[Network, Any]:
+    """A network where it runs fastest on the device."""
+    model, params, _ = model_of(name, options.weights)
+    try:
+        graph = int8_graph(model, film) if options.device == "cpu" else None
+    except ValueError:
+        graph = None
+    network = place(model, device=options.device, threads=options.threads, int8_graph=graph)
+    network.warm_up(max(COUNTS), calls=1)
+    return network, params
+
+
+def _row(label: str, timing: Timing, baseline: Timing | None) -> dict[str, Any]:
+    low, high = timing.quartiles
+    row: dict[str, Any] = {
+        "name": label,
+        "ms": 1e3 * timing.median,
+        "low": 1e3 * low,
+        "high": 1e3 * high,
+    }
+    if baseline is not None:
+        row["ratio"] = timing.faster_than(baseline)
+    return row
