@@ -13,18 +13,18 @@ from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
     IncludeLaunchDescription,
-    OpaqueFunction,
     RegisterEventHandler,
     Shutdown,
-    TimerAction,
 )
+from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.event_handlers import OnStateTransition
+from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-# Seconds from the tracker's activation to the bag's start, for the nodes to find each other.
-SETTLE = 2.0
+# Seconds before the bag's first message, for the player and the nodes to find each other.
+SETTLE = "2.0"
 
 ARGUMENTS = [
     DeclareLaunchArgument("bag", description="rosbag2 folder or file"),
@@ -42,6 +42,9 @@ ARGUMENTS = [
         description="Box to start on: ground_truth, or x,y,w,h in the first image",
     ),
     DeclareLaunchArgument(
+        "patience", default_value="120.0", description="Seconds to wait for the tracker"
+    ),
+    DeclareLaunchArgument(
         "image_transport", default_value="raw", description="Of the bag's images: raw, compressed"
     ),
 ]
@@ -55,10 +58,13 @@ def included(name: str, **arguments: object) -> IncludeLaunchDescription:
     )
 
 
-def play(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The player; without `loop` its end is the end of all."""
+def play(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """The player, once the tracker is active; without `loop` its end is the end of all."""
+    if event.returncode != 0:
+        return [Shutdown(reason="the tracker did not become active")]
     loop = LaunchConfiguration("loop").perform(context).lower() in ("true", "1")
     command = ["ros2", "bag", "play", LaunchConfiguration("bag"), "--clock", "100"]
+    command += ["--delay", SETTLE]
     command += ["--rate", LaunchConfiguration("rate")]
     command += ["--start-offset", LaunchConfiguration("start")]
     command += ["--loop"] if loop else []
@@ -68,17 +74,24 @@ def play(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def generate_launch_description() -> LaunchDescription:
     """What `ros2 launch` runs."""
-    settled = TimerAction(period=SETTLE, actions=[OpaqueFunction(function=play)])
+    waiting = Node(
+        package="siamcar_ros",
+        executable="wait_until_active",
+        arguments=[
+            PathJoinSubstitution([LaunchConfiguration("namespace"), LaunchConfiguration("name")]),
+            "--timeout",
+            LaunchConfiguration("patience"),
+        ],
+        output="screen",
+    )
     return LaunchDescription(
         [
             *ARGUMENTS,
-            # Before the tracker, whose activation it waits for.
-            RegisterEventHandler(
-                OnStateTransition(goal_state="active", entities=[settled], handle_once=True)
-            ),
             included("tracker.launch.py", use_sim_time="true"),
             included(
                 "evaluate.launch.py", tracker=LaunchConfiguration("name"), use_sim_time="true"
             ),
+            waiting,
+            RegisterEventHandler(OnProcessExit(target_action=waiting, on_exit=play)),
         ]
     )
