@@ -83,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
                 boxes.append(result.box)
                 if len(boxes) > 1:
                     times.append(tracker.timings)
-                progress.set_postfix(score=f"{result.score:.2f}", state=result.state.value)
+                score = f"{result.score:.2f}"
+                progress.set_postfix(score=score, state=result.state.value, refresh=False)
                 progress.update()
                 if not sinks.take(image, result) or len(boxes) == args.frames:
                     break
