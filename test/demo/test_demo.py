@@ -69,7 +69,8 @@ def _running(mark: Path) -> list[str]:
 
 
 def _command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "siamcar_ros.demo", *(str(word) for word in arguments)]
+    words = [str(word) for word in arguments]
+    return [sys.executable, "-m", "siamcar_ros.demo", "--backend", "torch", *words]
 
 
 def _run(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def test_the_parameters_are_those_that_the_node_declares() -> None:
-    """After a change: paste the output of `python -m siamcar_ros.ros.parameters` between the marks."""
+    """After a change: paste what `python -m siamcar_ros.ros.parameters` prints."""
     found = re.search(r"<!-- parameters:.*?-->\n(.*?)\n<!-- end of parameters -->", README, re.S)
     assert found, "the marks around the table are gone"
     assert found[1].strip() == markdown().strip()
@@ -61,3 +61,12 @@ def test_links_and_pictures_are_there(page: Path) -> None:
 def test_the_readmes_pictures_are_small() -> None:
     size = sum(path.stat().st_size for path in (ROOT / "docs").glob("demo*.png"))
     assert 0 < size < 600_000
+
+
+def test_the_frame_sources_parameters_are_in_its_page() -> None:
+    code = (ROOT / "siamcar_ros/ros/frame_source.py").read_text(encoding="utf-8")
+    declared = re.findall(r'self\._parameter\(\s*"(\w+)"', code)
+    page = (ROOT / "docs/node.md").read_text(encoding="utf-8").split("## frame_source")[1]
+    listed = re.findall(r"^\| `(\w+)` \|", page.split("\n## ")[0], re.M)
+    assert listed
+    assert sorted(listed) == sorted(declared)

@@ -1,0 +1,39 @@
+"""TrackerClient, as a program without a node of its own uses it."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from node_harness import BOX, Robot
+
+from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
+
+pytestmark = pytest.mark.ros
+
+
+def test_detections_arrive_from_the_start_on(robot: Robot) -> None:
+    robot.start_camera()
+    with TrackerClient(robot.client.tracker) as client:
+        client.wait_until_active()
+        assert client.twins == 1
+        client.init_target(BOX, target="car")
+        heard = list(itertools.islice(client.detections(timeout=30.0), 5))
+        assert [each.id for each in heard] == ["car"] * 5
+        stamps = [each.stamp for each in heard]
+        assert stamps == sorted(set(stamps))
+        assert all(each.arrival > each.stamp for each in heard)
+        sent = {each.stamp.sec * 10**9 + each.stamp.nanosec for each in robot.sent}
+        assert set(stamps) <= sent
+        with pytest.raises(TargetRefused, match="outside"):
+            client.init_target((5000, 0, 10, 10))
+        assert next(client.detections(timeout=30.0)).id == "car", "a refusal changes nothing"
+        assert "car" in client.stop_tracking()
+
+
+def test_a_node_that_is_not_there_is_told() -> None:
+    with TrackerClient("/nobody") as client:
+        with pytest.raises(TrackerUnavailable, match="/nobody has not been seen"):
+            client.wait_until_active(timeout=0.5)
+        with pytest.raises(TrackerUnavailable, match="no service /nobody/init_target"):
+            client.init_target(BOX, timeout=0.5)
