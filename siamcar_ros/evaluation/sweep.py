@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,12 +128,17 @@ def _trials(
     ranges: Mapping[str, tuple[float, float]],
 ) -> Any:
     """Run trials, `workers` at a time, and give each one's value as it ends."""
-    context = multiprocessing.get_context("spawn")
-    devices, given = worker_devices(spec), context.SimpleQueue()
-    for i in range(workers):
-        given.put(devices[i % len(devices)])
-    arguments = (spec, sequences, protocol, given, workers)
-    pool = ProcessPoolExecutor(workers, context, _start_worker, arguments)
+    pool: Executor
+    if workers == 1:
+        pool = _InThisProcess()
+        _start_worker(spec, sequences, protocol, None, 1)
+    else:
+        context = multiprocessing.get_context("spawn")
+        devices, given = worker_devices(spec), context.SimpleQueue()
+        for i in range(workers):
+            given.put(devices[i % len(devices)])
+        arguments = (spec, sequences, protocol, given, workers)
+        pool = ProcessPoolExecutor(workers, context, _start_worker, arguments)
     running: dict[Future[float], optuna.Trial] = {}
     try:
         for _ in range(trials):
@@ -160,6 +165,15 @@ def _finish(study: optuna.Study, running: dict[Future[float], optuna.Trial]) -> 
         yield value
 
 
+class _InThisProcess(Executor):
+    """Runs what is submitted at once; one worker is not worth a process."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
 _worker: tuple[Any, Any, list[Sequence], Protocol]
 
 
@@ -167,7 +181,8 @@ def _start_worker(
     spec: TrackerSpec, sequences: list[Sequence], protocol: Protocol, devices: Any, workers: int
 ) -> None:
     global _worker
-    network, params = spec.load_network(devices.get(), share_processors(workers))
+    device = None if devices is None else devices.get()
+    network, params = spec.load_network(device, share_processors(workers))
     _worker = network, params, sequences, protocol
 
 

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from moving_square import square_boxes, write_boxes, write_frames
+
+from siamcar_ros.evaluation import metrics, read_sequence, run_sequence
+from siamcar_ros.evaluation.protocols import FOLDER, score_sequence
+from siamcar_ros.evaluation.trackers import BASELINES, OpenCVTracker, TrackerSpec
+
+SEQUENCES = Path(__file__).parents[2].parent / "shared" / "sequences"
+
+needs_contrib = pytest.mark.skipif(
+    not hasattr(cv2, "TrackerKCF_create"), reason="this OpenCV has no KCF and CSRT (contrib has)"
+)
+
+
+def test_mil_follows_the_square(tmp_path: Path) -> None:
+    write_boxes(tmp_path / "groundtruth.txt", write_frames(tmp_path, 6))
+    run = run_sequence(TrackerSpec("MIL", "mil").build(), read_sequence(tmp_path))
+    assert metrics.iou(run.boxes, square_boxes(6)).min() > 0.4
+    assert np.isnan(run.scores[1:]).all()
+
+
+class Loses:
+    """An OpenCV tracker that finds the target once."""
+
+    def __init__(self) -> None:
+        self.updates = 0
+
+    def init(self, image: object, box: tuple[int, ...]) -> None:
+        assert box == (3, 4, 1, 2)
+
+    def update(self, image: object) -> tuple[bool, tuple[int, int, int, int]]:
+        self.updates += 1
+        return (self.updates == 1), (self.updates, 5, 6, 7)
+
+
+def test_opencv_tracker_keeps_the_last_box_when_it_misses() -> None:
+    image = np.zeros((20, 20, 3), np.uint8)
+    tracker = OpenCVTracker(Loses)
+    tracker.init(image, (3.4, 3.6, 0.2, 2.4))  # whole pixels, at least one
+    assert tracker.update(image).box == (1, 5, 6, 7)
+    assert tracker.update(image).box == (1, 5, 6, 7)
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (TrackerSpec("N", "nano"), r"NanoTrack needs 2 model files \(backbone.onnx head.onnx\)"),
+        (TrackerSpec("N", "nano", files=("no", "such")), "no file no"),
+        (TrackerSpec("M", "mil", files=("x",)), "needs 0 model files"),
+        (TrackerSpec("X", "boosting"), "no tracker 'boosting'; baselines: csrt, kcf"),
+        (TrackerSpec("X", "os:no_such"), "cannot import the tracker"),
+    ],
+)
+def test_what_cannot_be_built_is_told(spec: TrackerSpec, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        spec.build()
+
+
+def test_opencv_without_a_tracker_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(cv2, "TrackerCSRT_create", raising=False)
+    with pytest.raises(ValueError, match="opencv-contrib-python-headless"):
+        TrackerSpec("CSRT", "csrt").build()
+
+
+def test_baselines_name_their_files() -> None:
+    assert {name for name, baseline in BASELINES.items() if baseline.files} == {"nano", "vit"}
+
+
+@needs_contrib
+@pytest.mark.skipif(not SEQUENCES.is_dir(), reason="no ../shared/sequences")
+@pytest.mark.parametrize(
+    ("name", "frames", "ao"), [("car-shadow", 40, 0.547), ("Crossing", 120, 0.082)]
+)
+def test_kcf_scores_what_is_published_beside_the_sequences(
+    name: str, frames: int, ao: float
+) -> None:
+    sequence = read_sequence(SEQUENCES / name)
+    assert len(sequence) == frames
+    run = run_sequence(TrackerSpec("KCF", "kcf").build(), sequence)
+    score = score_sequence(sequence, [run], FOLDER)
+    assert score is not None
+    assert score.measures["ao"] == pytest.approx(ao, abs=0.005)
