@@ -1,6 +1,19 @@
 """Offline training: data, augmentation, targets, losses, the loop. Torch only."""
 
+from .frames import Frame, PairSource, frame_from_box, frame_from_mask
 from .losses import siamcar_loss
+from .recipe import Recipe, RecipeError, load_recipe
 from .targets import Targets, make_targets
 
-__all__ = ["Targets", "make_targets", "siamcar_loss"]
+__all__ = [
+    "Frame",
+    "PairSource",
+    "Recipe",
+    "RecipeError",
+    "Targets",
+    "frame_from_box",
+    "frame_from_mask",
+    "load_recipe",
+    "make_targets",
+    "siamcar_loss",
+]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,13 +22,14 @@ def siamcar_loss(
     negative: Tensor | None = None,
     centerness_weighted: bool = True,
     weights: tuple[float, float, float] = (1.0, 3.0, 1.0),
+    average: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Losses of a batch.
 
     Args:
-        cls: (B, 2, S, S) logits, foreground at index 1.
-        reg: (B, 4, S, S) distances l, t, r, b in search pixels.
-        cen: (B, 1, S, S) centerness logits.
+        cls: the network's foreground logits (B, 2, S, S).
+        reg: its distances (B, 4, S, S).
+        cen: its centerness logits (B, 1, S, S).
         boxes: (B, 4) x1, y1, x2, y2 in search pixels.
         locations: (S*S, 2), the model's.
         positives: "center" (published code) or "box" (paper); see
@@ -36,35 +39,35 @@ def siamcar_loss(
         centerness_weighted: weigh the IoU loss by the centerness target (published code);
             False is Eq. 4's plain mean.
         weights: of classification, regression and centerness in the sum (paper: 1, 3, 1).
+        average: where several processes share a batch, what averages a tensor over them. The sums
+            are then divided by the whole batch's counts, so that the averaged gradients are those
+            of one process.
 
     Returns:
         scalars by name: ``cls`` (cross-entropy, the mean over positive cells and the mean over
         negative cells each by half), ``reg`` (-log IoU, areas plus 1), ``cen`` (binary
         cross-entropy) and ``total``.
     """
-    batch = cls.shape[0]
     targets = make_targets(boxes, locations, positives)
     labels = targets.labels if negative is None else targets.labels & ~negative[:, None]
-    logits = cls.float().flatten(2)
-    cross_entropy = F.cross_entropy(logits, labels.long(), reduction="none")
-    distances = reg.float().flatten(2).transpose(1, 2)[labels]
     wanted, centerness = targets.distances[labels], targets.centerness[labels]
-    iou_loss = _iou_loss(distances, wanted.clamp(min=0))
-    if centerness_weighted and centerness.sum() > 0:
-        reg_loss = (iou_loss * centerness).sum() / centerness.sum()
-    else:
-        reg_loss = iou_loss.sum() / max(1, len(iou_loss))
-    cen_loss = F.binary_cross_entropy_with_logits(
-        cen.float().reshape(batch, -1)[labels], centerness, reduction="sum"
-    ) / max(1, len(centerness))
-    cls_loss = 0.5 * _mean(cross_entropy[labels]) + 0.5 * _mean(cross_entropy[~labels])
-    total = weights[0] * cls_loss + weights[1] * reg_loss + weights[2] * cen_loss
-    return {"cls": cls_loss, "reg": reg_loss, "cen": cen_loss, "total": total}
+    shares = centerness if centerness_weighted else torch.ones_like(centerness)
 
+    cross_entropy = F.cross_entropy(cls.float().flatten(2), labels.long(), reduction="none")
+    distances = reg.float().flatten(2).transpose(1, 2)[labels]
+    iou_loss = _iou_loss(distances, wanted.clamp(min=0)) * shares
+    logits = cen.float().flatten(1)[labels]
+    cen_sum = F.binary_cross_entropy_with_logits(logits, centerness, reduction="sum")
 
-def _mean(values: Tensor) -> Tensor:
-    """The mean, 0 of nothing."""
-    return values.sum() / max(1, values.numel())
+    positive = labels.sum()
+    counts = torch.stack((positive, labels.numel() - positive, shares.sum())).float()
+    if average is not None:
+        counts = average(counts)
+    n_positive, n_negative, n_shares = torch.where(counts > 0, counts, torch.ones_like(counts))
+    cls_loss = cross_entropy[labels].sum() / n_positive + cross_entropy[~labels].sum() / n_negative
+    losses = {"cls": cls_loss / 2, "reg": iou_loss.sum() / n_shares, "cen": cen_sum / n_positive}
+    total = sum(weight * loss for weight, loss in zip(weights, losses.values(), strict=True))
+    return {**losses, "total": torch.as_tensor(total)}
 
 
 def _iou_loss(distances: Tensor, wanted: Tensor) -> Tensor:

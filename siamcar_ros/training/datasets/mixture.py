@@ -5,23 +5,23 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..frames import Frame, PairSource
+from ..frames import Frame
 from ..options import refuse_unknown
-from ..stills import MaskedVideos, StillImages
 from .coco import Coco
 from .imagenet import ImageNetDet, ImageNetVid
 from .masked import Davis, YouTubeVos
 from .source import DataError, Faults, Source
+from .stills import MaskedVideos, StillImages
 from .tracking import Got10k, LaSOT, SequenceFolder, TrackingNet
 from .youtube_bb import YouTubeBB
 
-DATASETS: dict[str, Callable[..., PairSource]] = {
+DATASETS: dict[str, Callable[..., Source]] = {
     "coco": Coco,
     "imagenet_det": ImageNetDet,
     "imagenet_vid": ImageNetVid,
@@ -49,7 +49,7 @@ class Mixture:
         DataError: no source has a weight above 0, or a weight is negative.
     """
 
-    def __init__(self, sources: Mapping[str, PairSource], weights: Mapping[str, float]) -> None:
+    def __init__(self, sources: Mapping[str, Source], weights: Mapping[str, float]) -> None:
         self.sources = dict(sources)
         shares = np.array([weights[name] for name in self.sources], np.float64)
         if not len(shares) or shares.sum() <= 0 or shares.min() < 0:
@@ -65,7 +65,7 @@ class Mixture:
 
     def take_faults(self) -> Faults:
         """What all sources met since the last call."""
-        taken = [s.take_faults() for s in self.sources.values() if isinstance(s, Source)]
+        taken = [source.take_faults() for source in self.sources.values()]
         messages = tuple(message for faults in taken for message in faults.messages)
         return Faults(sum(faults.draws for faults in taken), messages)
 
@@ -73,13 +73,15 @@ class Mixture:
         """Hexadecimal digest of the sets' contents, in the order of their names."""
         digest = hashlib.sha256()
         for name, source in sorted(self.sources.items()):
-            size = len(source) if isinstance(source, Sized) else 0
-            content = source.fingerprint() if isinstance(source, Source) else str(size)
-            digest.update(f"{name} {content}\n".encode())
+            digest.update(f"{name} {source.fingerprint()}\n".encode())
         return digest.hexdigest()[:16]
 
+    def sizes(self) -> dict[str, int]:
+        """Images or videos of each set."""
+        return {name: len(source) for name, source in self.sources.items()}
 
-def build_mixture(sets: Mapping[str, Mapping[str, Any]]) -> Mixture:
+
+def build_mixture(sets: Mapping[str, Mapping[str, Any]], max_fault_share: float = 0.01) -> Mixture:
     """The sources that a recipe lists.
 
     Args:
@@ -87,12 +89,13 @@ def build_mixture(sets: Mapping[str, Mapping[str, Any]]) -> Mixture:
             ``root`` its folder, in which ``~`` and ``$VARIABLES`` are expanded, ``weight`` its
             share of the pairs (by default 1); the others are the reader's own. Sets of weight 0
             are not opened.
+        max_fault_share: how much of a set that is read at once, at the start, may be broken.
 
     Raises:
         ValueError: an unknown kind or option.
         DataError: files that are not there.
     """
-    sources: dict[str, PairSource] = {}
+    sources: dict[str, Source] = {}
     weights: dict[str, float] = {}
     for name, options in sets.items():
         settings = dict(options)
@@ -100,10 +103,16 @@ def build_mixture(sets: Mapping[str, Mapping[str, Any]]) -> Mixture:
         if weight == 0:
             continue
         sources[name], weights[name] = build_source(name, settings), weight
+        broken = len(getattr(sources[name], "skipped", ()))
+        if broken > max_fault_share * (broken + len(sources[name])):
+            raise DataError(
+                f"data set {name!r}: {broken} files are missing or broken, more than "
+                f"data.max_fault_share ({max_fault_share:g}) allows"
+            )
     return Mixture(sources, weights)
 
 
-def build_source(name: str, options: Mapping[str, Any]) -> PairSource:
+def build_source(name: str, options: Mapping[str, Any]) -> Source:
     """One data set by its options, as in :func:`build_mixture` but without a weight.
 
     Raises:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from .frames import Frame, Image, frame_from_box, frame_from_mask
+from ..frames import Frame, Image, frame_from_box, frame_from_mask
+from .source import DataError, Source
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +57,8 @@ class _Still:
     targets: tuple[Frame, ...]
 
 
-class StillImages:
-    """A folder of still images, held decoded in memory.
+class StillImages(Source):
+    """A folder of still images, held decoded in memory (about 0.3 MB each at 288 pixels).
 
     Args:
         folder: searched for images with all its subfolders. ``NAME.png`` beside ``NAME.jpg`` is
@@ -68,7 +69,7 @@ class StillImages:
         cache: folder for the masks that GrabCut finds, so that the next start is quick.
 
     Raises:
-        FileNotFoundError: no image could be read below the folder.
+        DataError: no image could be read below the folder.
     """
 
     def __init__(
@@ -80,26 +81,33 @@ class StillImages:
         limit: int | None = None,
         cache: Path | None = None,
     ) -> None:
+        super().__init__(f"stills {folder.name}")
         self.rectangles = rectangles
         self.skipped: list[Path] = []
         paths = list(_images(folder))
         if limit is not None and len(paths) > limit:
             paths = [paths[i * len(paths) // limit] for i in range(limit)]
         self._stills: list[_Still] = []
-        for path in tqdm(paths, desc=f"reading {folder.name}", leave=False):
+        self._files: list[str] = []
+        for path in tqdm(paths, desc=f"reading {folder.name}", leave=False, disable=None):
             try:
                 self._stills.append(_read_still(path, short_side, cache))
+                self._files.append(_described(path, folder))
             except UnreadableImage as error:
                 logger.warning("skipped: %s", error)
                 self.skipped.append(path)
         if not self._stills:
-            raise FileNotFoundError(f"no readable image below {folder}")
+            raise DataError(f"no readable image below {folder}")
         self._with_targets = [still for still in self._stills if still.targets]
 
     def __len__(self) -> int:
         return len(self._stills)
 
-    def pair(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
+    def items(self) -> Iterable[str]:
+        """The files and their sizes."""
+        return self._files
+
+    def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
         """One target of one image, twice."""
         if not self._with_targets or rng.random() < self.rectangles:
             image = self._stills[rng.integers(len(self._stills))].image
@@ -110,7 +118,7 @@ class StillImages:
         return frame, frame
 
 
-class MaskedVideos:
+class MaskedVideos(Source):
     """A folder of videos, each a folder of frames ``NAME.jpg`` with masks ``NAME.png`` (DAVIS).
 
     Args:
@@ -119,19 +127,25 @@ class MaskedVideos:
         short_side: larger frames are reduced to it.
 
     Raises:
-        FileNotFoundError: no video below the folder.
+        DataError: no video below the folder.
     """
 
     def __init__(self, folder: Path, *, max_gap: int = 25, short_side: int = 288) -> None:
+        super().__init__(f"masked_videos {folder.name}")
         self.max_gap = max_gap
         self.skipped: list[Path] = []
         self._videos: list[list[Frame]] = []
-        for video in tqdm(sorted(folder.iterdir()), desc=f"reading {folder.name}", leave=False):
-            frames = [f for path in _images(video) if (f := self._frame(path, short_side))]
+        self._files: list[str] = []
+        for video in tqdm(
+            sorted(folder.iterdir()), desc=f"reading {folder.name}", leave=False, disable=None
+        ):
+            paths = list(_images(video))
+            frames = [f for path in paths if (f := self._frame(path, short_side))]
             if len(frames) > 1:
                 self._videos.append(frames)
+                self._files += [_described(path, folder) for path in paths]
         if not self._videos:
-            raise FileNotFoundError(f"no video of frames with masks below {folder}")
+            raise DataError(f"no video of frames with masks below {folder}")
 
     def __len__(self) -> int:
         return sum(map(len, self._videos))
@@ -147,7 +161,11 @@ class MaskedVideos:
         pixels = np.where(mask > 0, 255, 0).astype(np.uint8)
         return frame_from_mask(image, pixels) if np.count_nonzero(pixels) > 30 else None
 
-    def pair(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
+    def items(self) -> Iterable[str]:
+        """The files and their sizes."""
+        return self._files
+
+    def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
         """Two frames of one video, in either order."""
         frames = self._videos[rng.integers(len(self._videos))]
         first = int(rng.integers(len(frames)))
@@ -196,6 +214,10 @@ def central_object(image: Image) -> Image | None:
     part = (parts == best).astype(np.uint8) * 255
     whole = cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.where(whole > 127, 255, 0).astype(np.uint8)
+
+
+def _described(path: Path, folder: Path) -> str:
+    return f"{path.relative_to(folder).as_posix()} {path.stat().st_size}"
 
 
 def _images(folder: Path) -> Iterator[Path]:

@@ -1,0 +1,55 @@
+"""`siamcar train`: train a network from a recipe, or go on with a run that was interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+HELP = "train a network from a recipe"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the subcommand's arguments."""
+    parser.add_argument(
+        "config", help="a recipe: a YAML file, or the name of a shipped one (compact, siamcar_r50)"
+    )
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        metavar="key=value",
+        help="settings other than the recipe's, e.g. batch=16 optimizer.lr=0.001 variant=paper",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="open the data sets, print the recipe, and stop"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; the same command goes on where it was interrupted."""
+    from siamcar_ros.training.datasets import build_mixture
+    from siamcar_ros.training.loop import describe, train
+    from siamcar_ros.training.recipe import load_recipe, to_yaml
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    recipe = load_recipe(recipe_path(args.config), args.settings)
+    if args.check:
+        print(to_yaml(recipe), end="")
+        mixture = build_mixture(recipe.data.sets, recipe.data.max_fault_share)
+        for name, size in mixture.sizes().items():
+            print(f"# {name}: {size} images or videos")
+        print(f"# data {mixture.fingerprint()}")
+        return 0
+    logging.info("%s", describe(recipe))
+    print(train(recipe))
+    return 0
+
+
+def recipe_path(config: str) -> Path:
+    """The recipe's file: a path, or the name of a shipped one."""
+    from siamcar_ros.resources import resource_path
+
+    if "/" in config or config.endswith((".yaml", ".yml")):
+        path = Path(config)
+        return path if path.is_file() else resource_path(config)
+    return resource_path(f"config/train/{config}.yaml")

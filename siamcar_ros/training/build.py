@@ -1,0 +1,114 @@
+"""The network, its optimizer and its wrappings, as a recipe asks for them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from siamcar_ros.model import (
+    SiamCAR,
+    build_model,
+    depthwise_correlation,
+    depthwise_correlation_fft,
+    load_weights,
+    read_weights,
+)
+
+from .distributed import Processes
+from .recipe import Recipe
+
+
+class Siamese(nn.Module):
+    """Both branches as one module, so that a wrapper sees one forward pass."""
+
+    def __init__(self, model: SiamCAR) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, templates: Tensor, searches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The three maps of a batch of pairs."""
+        cls, reg, cen = self.model(searches, self.model.template(templates))
+        return cls, reg, cen
+
+
+def build_network(recipe: Recipe, device: torch.device) -> SiamCAR:
+    """The network with the weights that it starts from, on the device.
+
+    Raises:
+        WeightsError, OSError: ``backbone.initial`` cannot be read or does not fit.
+    """
+    torch.manual_seed(recipe.seed)
+    model = build_model(recipe.network)
+    if recipe.backbone.initial is not None:
+        keys = read_weights(recipe.backbone.initial)[0]
+        whole = any(key.startswith("backbone.") for key in keys)
+        load_weights(model if whole else model.backbone, recipe.backbone.initial)
+    if recipe.compute.batchnorm == "sync":
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    fft = recipe.compute.correlation == "fft"
+    model.correlation = depthwise_correlation_fft if fft else depthwise_correlation
+    model = model.to(device)
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=layout(recipe))
+    return model
+
+
+def layout(recipe: Recipe) -> torch.memory_format:
+    """The memory format of images and convolutions."""
+    return torch.channels_last if recipe.compute.channels_last else torch.contiguous_format
+
+
+def build_optimizer(model: SiamCAR, recipe: Recipe) -> torch.optim.Optimizer:
+    """The optimizer of all parameters; what is frozen has no gradient, and so is left alone."""
+    groups = []
+    for in_backbone in (True, False):
+        for vectors in (True, False):
+            parameters = [
+                parameter
+                for name, parameter in model.named_parameters()
+                if name.startswith("backbone.") == in_backbone and (parameter.ndim <= 1) == vectors
+            ]
+            decayed = recipe.optimizer.decay_vectors or not vectors
+            rate = recipe.optimizer.lr * (recipe.backbone.lr_factor if in_backbone else 1.0)
+            groups.append(
+                {
+                    "params": parameters,
+                    "full_lr": rate,
+                    "lr": rate,
+                    "weight_decay": recipe.optimizer.weight_decay if decayed else 0.0,
+                }
+            )
+    if recipe.optimizer.kind == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.optimizer.lr, momentum=recipe.optimizer.momentum)
+    return torch.optim.AdamW(groups, lr=recipe.optimizer.lr, betas=recipe.optimizer.betas)
+
+
+def wrap(model: SiamCAR, recipe: Recipe, device: torch.device, processes: Processes) -> nn.Module:
+    """The network as one module of both branches, shared between processes, compiled."""
+    network: nn.Module = Siamese(model)
+    if processes.world > 1:
+        ids = [device.index] if device.type == "cuda" else None
+        network = DistributedDataParallel(network, device_ids=ids)
+    return torch.compile(network) if recipe.compute.compile else network  # type: ignore[return-value]
+
+
+def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[object]:
+    """The precision of the forward pass."""
+    if recipe.compute.precision == "fp32":
+        return nullcontext()
+    kind = torch.bfloat16 if recipe.compute.precision == "bf16" else torch.float16
+    return torch.autocast(device.type, kind)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the averaged network towards the one in training."""
+    for old, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if old.dtype.is_floating_point:
+            old.lerp_(new, 1 - decay)
+        else:
+            old.copy_(new)

@@ -1,0 +1,77 @@
+"""Several training processes, as torchrun starts them; one where it did not."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's number among all, and how many there are."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether it is this process that writes files and talks."""
+        return self.rank == 0
+
+    def average(self, values: Tensor) -> Tensor:
+        """The mean of a tensor over all processes."""
+        if self.world == 1:
+            return values
+        total = values.detach().clone()
+        dist.all_reduce(total)
+        return total / self.world
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether the flag is set in one of the processes."""
+        return bool(self.average(torch.tensor(float(flag), device=device)) > 0)
+
+    def wait(self) -> None:
+        """Wait until all have come here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+def join(device: torch.device) -> Processes:
+    """Join the group that torchrun describes in the environment: NCCL on GPUs, gloo on CPUs."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Processes()
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Processes(dist.get_rank(), world)
+
+
+def leave() -> None:
+    """Leave the group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of this process: "auto" is a GPU where there is one.
+
+    Raises:
+        ValueError: CUDA is asked for where there is none, or the name is not a device's.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"compute.device is {name!r}: {error}") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError("compute.device asks for CUDA, and there is no CUDA device here")
+        if ":" not in name:
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    return device

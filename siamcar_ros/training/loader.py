@@ -1,0 +1,159 @@
+"""Batches of training pairs, made in worker processes; each is decided by its step alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from .augment import PairMaker
+from .datasets import DataError, Mixture
+from .datasets.source import Faults
+from .distributed import Processes
+
+logger = logging.getLogger(__name__)
+
+_COUNTED_FROM = 1000
+_NAMED = 20
+
+
+class Batch(NamedTuple):
+    """B pairs.
+
+    ``templates`` (B, 127, 127, 3) and ``searches`` (B, 255, 255, 3) uint8 BGR; ``boxes`` (B, 4)
+    float32 x1, y1, x2, y2 in search pixels; ``negatives`` (B,) bool, pairs whose target is not in
+    the search region; ``faults``, what the worker met since its last batch.
+    """
+
+    templates: Tensor
+    searches: Tensor
+    boxes: Tensor
+    negatives: Tensor
+    faults: Faults
+
+
+class Batches(Dataset[Batch]):
+    """One process's part of the batch of each step.
+
+    Pair i of a step depends on the seed, the step and i only: neither the number of processes or
+    workers nor an interruption changes it.
+
+    Args:
+        maker: makes the pairs.
+        mixture: its source, asked for its faults.
+        batch: pairs of a step over all processes, a multiple of their number.
+        seed: of the run.
+        processes: this process's place among them.
+
+    Raises:
+        ValueError: the batch cannot be shared equally.
+    """
+
+    def __init__(
+        self, maker: PairMaker, mixture: Mixture, batch: int, seed: int, processes: Processes
+    ) -> None:
+        if batch % processes.world:
+            raise ValueError(f"a batch of {batch} cannot be shared by {processes.world} processes")
+        self._maker, self._mixture, self._batch, self._seed = maker, mixture, batch, seed
+        self._ranks = range(processes.rank, batch, processes.world)
+
+    def __getitem__(self, step: int) -> Batch:
+        pairs = []
+        for index in self._ranks:
+            number = step * self._batch + index
+            cv2.setRNGSeed((self._seed * 1_000_003 + number) % (1 << 31))  # cv2.randn's
+            pairs.append(self._maker.make(np.random.default_rng((self._seed, number))))
+        return Batch(
+            torch.from_numpy(np.stack([pair.template for pair in pairs])),
+            torch.from_numpy(np.stack([pair.search for pair in pairs])),
+            torch.from_numpy(np.stack([pair.box for pair in pairs])),
+            torch.tensor([not pair.positive for pair in pairs]),
+            self._mixture.take_faults(),
+        )
+
+
+@contextmanager
+def loading(
+    batches: Batches, first: int, last: int, workers: int, device: torch.device
+) -> Iterator[Iterator[Batch]]:
+    """The batches of the steps first to last - 1, in order, while the context lasts.
+
+    Args:
+        batches: where they come from.
+        first: step to begin with.
+        last: step to end before.
+        workers: processes that make them ahead of time; 0 makes them here, when asked for.
+        device: pinned memory is used when it is a GPU.
+    """
+    cv2.setNumThreads(1)  # ends OpenCV's thread pool, which a forked worker would wait for in vain
+    loader: DataLoader[Batch] = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(first, last),
+        num_workers=workers,
+        worker_init_fn=_start_worker,
+        prefetch_factor=3 if workers else None,
+        pin_memory=device.type == "cuda",
+    )
+    iterator = iter(loader)
+    try:
+        yield iterator
+    finally:
+        # What the iterator does when it is collected, which after an error may be too late: the
+        # workers do not heed the signal that the interpreter sends them at its exit.
+        shut_down = getattr(iterator, "_shutdown_workers", None)
+        if shut_down is not None:
+            shut_down()
+
+
+def _start_worker(_: int) -> None:
+    """One thread a worker; signals are for the main process, which then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    if hasattr(os, "nice"):
+        os.nice(1)
+
+
+class FaultCount:
+    """Counts the files that could not be used; names each once, and the first twenty in the log.
+
+    Attributes:
+        draws: pairs drawn, those that met a fault first included.
+        faults: times that a fault was met.
+        named: the different faults.
+    """
+
+    def __init__(self, max_share: float) -> None:
+        self.max_share = max_share
+        self.draws, self.faults = 0, 0
+        self.named: dict[str, int] = {}
+
+    def add(self, met: Faults) -> None:
+        """Count what a batch met.
+
+        Raises:
+            DataError: the faults' share of the draws is too large.
+        """
+        self.draws += met.draws
+        self.faults += len(met.messages)
+        for message in met.messages:
+            if message not in self.named and len(self.named) < _NAMED:
+                logger.warning("skipped %s", message)
+            self.named[message] = self.named.get(message, 0) + 1
+        tries = self.draws + self.faults
+        if tries >= _COUNTED_FROM and self.faults > self.max_share * tries:
+            worst = sorted(self.named, key=lambda name: -self.named[name])[:5]
+            raise DataError(
+                f"{self.faults} of {tries} draws met a file that is missing or broken, more than "
+                f"data.max_fault_share ({self.max_share:g}) allows: " + "; ".join(worst)
+            )

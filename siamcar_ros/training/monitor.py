@@ -1,0 +1,174 @@
+"""What a person sees of a run: progress bar, TensorBoard, a history in text and a picture of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from .recipe import LogRecipe
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+logger = logging.getLogger(__name__)
+
+LOSSES = ("total", "cls", "reg", "cen")
+_TRUE, _PREDICTED = (80, 220, 80), (60, 60, 250)
+_SHOWN = 8
+
+
+class Monitor:
+    """Writes ``history.jsonl``, TensorBoard's event files, ``samples.png`` and ``summary.png``.
+
+    Args:
+        folder: of the run.
+        steps: its length.
+        first: the step that it starts or resumes from; history of later steps is dropped.
+        recipe: what is written.
+        quiet: writes nothing at all: for all processes but the first.
+    """
+
+    def __init__(
+        self, folder: Path, steps: int, first: int, recipe: LogRecipe, *, quiet: bool = False
+    ) -> None:
+        self._folder = folder
+        self._quiet = quiet
+        self._writer: SummaryWriter | None = None
+        self.history: list[dict[str, Any]] = []
+        self._bar = tqdm(
+            total=steps, initial=first, unit="step", disable=True if quiet else None, smoothing=0.1
+        )
+        if quiet:
+            return
+        self._path = folder / "history.jsonl"
+        if self._path.is_file():
+            entries = map(json.loads, self._path.read_text().splitlines())
+            self.history = [entry for entry in entries if entry["step"] <= first]
+        self._path.write_text("".join(json.dumps(entry) + "\n" for entry in self.history))
+        if recipe.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first or None)
+
+    def advance(self) -> None:
+        """One step more."""
+        self._bar.update()
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Losses, rate, speed or overlaps after a step."""
+        if self._quiet:
+            return
+        entry = {"step": step, **{key: round(float(v), 6) for key, v in values.items()}}
+        self.history.append(entry)
+        with self._path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+        for key, value in values.items():
+            if self._writer is not None:
+                self._writer.add_scalar(_group(key), value, step)
+        shown = {key: f"{value:.4g}" for key, value in values.items()}
+        if self._bar.disable:
+            logger.info("step %d: %s", step, ", ".join(f"{k} {v}" for k, v in shown.items()))
+        elif "total" in shown:
+            self._bar.set_postfix(shown)
+        else:
+            self._bar.write(f"step {step}: " + ", ".join(f"{k} {v}" for k, v in shown.items()))
+
+    def show(
+        self, step: int, templates: Tensor, searches: Tensor, true: Tensor, predicted: Tensor
+    ) -> None:
+        """Sample pairs: the template in a corner, the true box green, the predicted one red.
+
+        Args:
+            step: after which.
+            templates: (B, 3, h, w) BGR 0..255.
+            searches: likewise.
+            true: (B, 4) boxes in search pixels, NaN rows where there is none.
+            predicted: likewise.
+        """
+        if self._quiet:
+            return
+        pictures = [
+            _sample(*(part[index].detach().float().cpu().numpy() for part in parts))
+            for parts in [(templates, searches, true, predicted)]
+            for index in range(min(_SHOWN, len(searches)))
+        ]
+        columns = (len(pictures) + 1) // 2
+        pictures += [np.zeros_like(pictures[0])] * (2 * columns - len(pictures))
+        sheet = np.vstack([np.hstack(pictures[:columns]), np.hstack(pictures[columns:])])
+        cv2.imwrite(str(self._folder / "samples.png"), sheet)
+        if self._writer is not None:
+            self._writer.add_image("samples", sheet[..., ::-1].copy(), step, dataformats="HWC")
+
+    def close(self) -> None:
+        """End the bar, flush everything and draw the summary."""
+        self._bar.close()
+        if self._writer is not None:
+            self._writer.close()
+        if not self._quiet and self.history:
+            draw_summary(self.history, self._folder / "summary.png", self._folder / "samples.png")
+
+
+def _group(key: str) -> str:
+    if key in LOSSES:
+        return f"loss/{key}"
+    return key if "/" in key else f"run/{key}"
+
+
+def _sample(
+    template: NDArray[np.float32],
+    search: NDArray[np.float32],
+    true: NDArray[np.float32],
+    predicted: NDArray[np.float32],
+) -> NDArray[np.uint8]:
+    picture = np.ascontiguousarray(search.transpose(1, 2, 0).clip(0, 255).astype(np.uint8))
+    corner = cv2.resize(template.transpose(1, 2, 0).clip(0, 255).astype(np.uint8), (63, 63))
+    picture[:63, :63] = corner
+    for box, colour in ((true, _TRUE), (predicted, _PREDICTED)):
+        if np.isfinite(box).all():
+            x1, y1, x2, y2 = (round(float(v)) for v in box.clip(-999, 999))
+            cv2.rectangle(picture, (x1, y1), (x2, y2), colour, 1)
+    return picture
+
+
+def draw_summary(history: list[dict[str, Any]], path: Path, samples: Path | None = None) -> None:
+    """One picture of a run: losses, rate and speed, overlaps, sample pairs."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, 2)
+    for name in LOSSES:
+        _plot(axes[0, 0], history, name)
+    axes[0, 0].set(title="losses", xlabel="step", yscale="log")
+    axes[0, 0].legend()
+    _plot(axes[0, 1], history, "rate")
+    axes[0, 1].set(title="learning rate; pairs a second (dotted)", xlabel="step")
+    _plot(axes[0, 1].twinx(), history, "pairs/s", linestyle=":", color="gray")
+    overlaps = sorted({key for entry in history for key in entry if key.startswith("overlap/")})
+    for name in overlaps:
+        mean = name == "overlap/mean"
+        _plot(axes[1, 0], history, name, linewidth=2.5 if mean else 1, marker=".")
+    axes[1, 0].set(title="average overlap on sequences", xlabel="step", ylim=(0, 1))
+    if overlaps:
+        axes[1, 0].legend(fontsize=7)
+    axes[1, 1].axis("off")
+    if samples is not None and samples.is_file():
+        axes[1, 1].imshow(np.asarray(cv2.imread(str(samples)))[..., ::-1])
+        axes[1, 1].set_title("pairs: true green, predicted red", fontsize=9)
+    figure.savefig(path, dpi=110)
+
+
+def _plot(axis: Any, history: list[dict[str, Any]], name: str, **style: Any) -> None:
+    points = [(entry["step"], entry[name]) for entry in history if name in entry]
+    if points:
+        axis.plot(*zip(*points, strict=True), label=name.removeprefix("overlap/"), **style)

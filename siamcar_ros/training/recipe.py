@@ -1,0 +1,380 @@
+"""Recipes: what a training run is told, from YAML and the command line.
+
+    network: resnet50
+    variant: code            # which of the variants below applies
+    variants:
+      code: {batch: 80}      # keys as on the command line, dots for sections
+    optimizer: {lr: 0.005}
+
+Whatever a recipe leaves out has the default given here. ``key=value`` on the command line goes
+last. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .augment import AugmentParams
+from .options import refuse_unknown
+
+
+class RecipeError(ValueError):
+    """A recipe that makes no sense; the message names the key."""
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Which pairs.
+
+    Attributes:
+        sets: options of each data set by name; see
+            :func:`~siamcar_ros.training.datasets.build_mixture`.
+        pairs_per_epoch: what an epoch is.
+        max_fault_share: the run fails when more than this share of the draws met a file that was
+            missing or broken (looked at from the 1,000th draw on).
+    """
+
+    sets: dict[str, Any] = field(default_factory=dict)
+    pairs_per_epoch: int = 64_000
+    max_fault_share: float = 0.01
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """The losses.
+
+    Attributes:
+        cls, reg, cen: their weights (paper: 1, 3, 1).
+        positives: "center" (authors' code: the middle 40 % of the box) or "box" (paper, Eq. 5).
+        centerness_weighted: the IoU loss weighted by centerness (authors' code) or not (Eq. 4).
+    """
+
+    cls: float = 1.0
+    reg: float = 3.0
+    cen: float = 1.0
+    positives: str = "center"
+    centerness_weighted: bool = True
+
+
+@dataclass(frozen=True)
+class OptimizerRecipe:
+    """The optimizer.
+
+    Attributes:
+        kind: "sgd" or "adamw".
+        lr: the rate that the schedule scales.
+        momentum: of SGD.
+        betas: of AdamW.
+        weight_decay: of weights; of biases and norms, too, where ``decay_vectors``.
+        clip: the largest gradient norm; 0 does not clip. A step whose gradient is not finite is
+            left out.
+    """
+
+    kind: str = "sgd"
+    lr: float = 0.005
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 1e-4
+    decay_vectors: bool = True
+    clip: float = 10.0
+
+
+@dataclass(frozen=True)
+class ScheduleRecipe:
+    """The rate over time, as a factor of ``optimizer.lr``.
+
+    Attributes:
+        kind: "log" is the authors': constant within an epoch, rising geometrically from
+            ``warmup_from`` over the warm-up, then falling geometrically to ``final``. "cosine"
+            rises linearly from 0 over the warm-up, stays, and falls by a cosine to ``final`` over
+            the last ``decay_epochs``.
+        warmup_epochs: length of the warm-up, a fraction allowed for "cosine".
+        decay_epochs: length of the cosine's fall; None is all that follows the warm-up.
+    """
+
+    kind: str = "log"
+    warmup_epochs: float = 5
+    warmup_from: float = 0.2
+    final: float = 0.1
+    decay_epochs: float | None = None
+
+
+@dataclass(frozen=True)
+class BackboneRecipe:
+    """How the backbone is trained.
+
+    Attributes:
+        initial: weights to start from, of the backbone alone (ImageNet) or of a whole network.
+        frozen_epochs: so long the backbone is not trained and its BatchNorms keep their statistics.
+        train: its parts that are trained afterwards, all if empty; the others stay frozen.
+        lr_factor: its rate as a share of the rest's.
+    """
+
+    initial: str | None = None
+    frozen_epochs: int = 0
+    train: tuple[str, ...] = ()
+    lr_factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class ComputeRecipe:
+    """Where and how it is computed.
+
+    Attributes:
+        device: "auto", "cpu", "cuda" or "cuda:N"; under torchrun each process takes its own GPU.
+        precision: "fp32", "bf16" or "fp16" (autocast; the weights stay fp32).
+        channels_last: memory format of the convolutions.
+        compile: pass the network through ``torch.compile``.
+        correlation: "direct" (grouped convolution) or "fft", whose backward pass is faster on CPU.
+        batchnorm: "train", "sync" (statistics over all GPUs) or "frozen".
+        augment_on_device: change light, sharpness and noise in batches on the training device
+            instead of image by image in the workers.
+        workers: loader processes of each training process.
+        threads: CPU threads of the training process; None leaves PyTorch's choice.
+    """
+
+    device: str = "auto"
+    precision: str = "fp32"
+    channels_last: bool = True
+    compile: bool = False
+    correlation: str = "direct"
+    batchnorm: str = "train"
+    augment_on_device: bool = False
+    workers: int = 2
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class LogRecipe:
+    """What is written while it runs, in steps.
+
+    Attributes:
+        every: losses, rate and speed.
+        images_every: sample crops with true and predicted boxes.
+        checkpoint_every: the checkpoint that a killed run resumes from; the last is always written.
+        keep_every_epochs: the averaged weights are kept under their own name every so many epochs.
+        tensorboard: write event files.
+    """
+
+    every: int = 50
+    images_every: int = 2000
+    checkpoint_every: int = 500
+    keep_every_epochs: int = 5
+    tensorboard: bool = True
+
+
+@dataclass(frozen=True)
+class ValidationRecipe:
+    """Tracking while training.
+
+    Attributes:
+        sequences: a folder of sequences; None does without.
+        every_epochs: how often.
+    """
+
+    sequences: str | None = None
+    every_epochs: float = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run.
+
+    Attributes:
+        network: a name of :data:`~siamcar_ros.model.MODEL_NAMES`.
+        output: folder of checkpoints and logs.
+        seed: decides the initial weights and every pair.
+        epochs: how long; a fraction is allowed.
+        batch: pairs of one step, over all processes together.
+        average: decay of the exponential average of the weights, ramped up from 0; 0 does without.
+    """
+
+    network: str = "compact"
+    output: str = "runs/train"
+    seed: int = 0
+    epochs: float = 20
+    batch: int = 32
+    average: float = 0.0
+    data: DataRecipe = field(default_factory=DataRecipe)
+    augment: AugmentParams = field(default_factory=AugmentParams)
+    loss: LossRecipe = field(default_factory=LossRecipe)
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
+    backbone: BackboneRecipe = field(default_factory=BackboneRecipe)
+    compute: ComputeRecipe = field(default_factory=ComputeRecipe)
+    log: LogRecipe = field(default_factory=LogRecipe)
+    validation: ValidationRecipe = field(default_factory=ValidationRecipe)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in an epoch."""
+        return max(1, self.data.pairs_per_epoch // self.batch)
+
+    @property
+    def steps(self) -> int:
+        """Length of the run in steps."""
+        return max(1, round(self.epochs * self.steps_per_epoch))
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "loss.positives": ("center", "box"),
+    "optimizer.kind": ("sgd", "adamw"),
+    "schedule.kind": ("log", "cosine"),
+    "compute.precision": ("fp32", "bf16", "fp16"),
+    "compute.correlation": ("direct", "fft"),
+    "compute.batchnorm": ("train", "sync", "frozen"),
+}
+_AT_LEAST_ONE = (
+    "batch",
+    "data.pairs_per_epoch",
+    "log.every",
+    "log.images_every",
+    "log.checkpoint_every",
+    "log.keep_every_epochs",
+)
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: a YAML file.
+        overrides: ``key=value`` texts, dots between sections, values in YAML. ``variant=NAME``
+            picks one of the file's variants.
+
+    Raises:
+        RecipeError: a value of the wrong kind or out of range, or not YAML.
+        ValueError: an unknown key; the nearest is named.
+        OSError: the file cannot be read.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text()) or {}
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path} holds no keys")
+    given = dict(_assignment(text) for text in overrides)
+    variants = content.pop("variants", {})
+    variant = given.pop("variant", content.pop("variant", None))
+    content.pop("variant", None)
+    if variant is not None:
+        refuse_unknown([str(variant)], variants, "variant")
+        for key, value in variants[variant].items():
+            _assign(content, key, value)
+    for key, value in given.items():
+        _assign(content, key, value)
+    return recipe_from_dict(content)
+
+
+def recipe_from_dict(content: Mapping[str, Any]) -> Recipe:
+    """A recipe from nested mappings; what is left out has its default.
+
+    Raises:
+        RecipeError, ValueError: as :func:`load_recipe`.
+    """
+    recipe = typing.cast(Recipe, _build(Recipe, content, ""))
+    values = flatten(recipe)
+    for key, choices in _CHOICES.items():
+        if values[key] not in choices:
+            raise RecipeError(f"{key} is {values[key]!r}; it may be {', '.join(choices)}")
+    for key in _AT_LEAST_ONE:
+        if values[key] < 1:
+            raise RecipeError(f"{key} is {values[key]}; it must be 1 or more")
+    if recipe.epochs <= 0:
+        raise RecipeError(f"epochs is {recipe.epochs}; it must be above 0")
+    if not 0 <= recipe.average < 1:
+        raise RecipeError(f"average is {recipe.average}; it must lie in [0, 1)")
+    return recipe
+
+
+def flatten(recipe: Recipe) -> dict[str, Any]:
+    """Every value by its dotted key, as the command line names it."""
+
+    def walk(value: Any, prefix: str) -> typing.Iterator[tuple[str, Any]]:
+        for key, inner in value.items():
+            if isinstance(inner, dict) and inner:
+                yield from walk(inner, f"{prefix}{key}.")
+            else:
+                yield prefix + key, inner
+
+    return dict(walk(dataclasses.asdict(recipe), ""))
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """The resolved recipe, readable by :func:`load_recipe`."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items()}
+        return list(value) if isinstance(value, tuple) else value
+
+    return yaml.safe_dump(plain(dataclasses.asdict(recipe)), sort_keys=False)
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"{text!r} is not of the form key=value")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"the value of {text!r} is not YAML: {error}") from error
+
+
+def _assign(content: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in nested dictionaries, without touching those it was read from."""
+    first, _, rest = key.partition(".")
+    if not rest:
+        content[first] = value
+        return
+    inner = content.get(first)
+    content[first] = dict(inner) if isinstance(inner, dict) else {}
+    _assign(content[first], rest, value)
+
+
+def _build(kind: type, content: Any, prefix: str) -> Any:
+    """A dataclass from a mapping, sections recursively."""
+    if not isinstance(content, Mapping):
+        raise RecipeError(f"{prefix.rstrip('.')} must hold keys, not {content!r}")
+    hints = typing.get_type_hints(kind)
+    refuse_unknown([f"{prefix}{key}" for key in content], [prefix + name for name in hints], "key")
+    values = {}
+    for name, value in content.items():
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            values[name] = _build(typing.cast(type, hint), value or {}, f"{prefix}{name}.")
+        else:
+            values[name] = _converted(value, hint, prefix + name)
+    return kind(**values)
+
+
+def _converted(value: Any, hint: Any, key: str) -> Any:
+    """A value as its annotation says: YAML gives 1e-3 as text, 5 for 5.0, lists for tuples."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _converted(value, next(a for a in arguments if a is not type(None)), key)
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
+        if len(kinds) == len(value):
+            return tuple(_converted(v, k, key) for v, k in zip(value, kinds, strict=True))
+    if origin is dict and isinstance(value, dict):
+        return value
+    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    elif isinstance(hint, type) and type(value) is hint:
+        return value
+    expected = getattr(hint, "__name__", str(hint))
+    raise RecipeError(f"{key} is {value!r}; it must be of the kind {expected}")

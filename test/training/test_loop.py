@@ -1,0 +1,233 @@
+"""Whole runs on a tiny set: they learn, resume exactly after SIGKILL, and share a batch exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from siamcar_ros.model import build_model, load_weights, read_metadata
+from siamcar_ros.training import RecipeError, load_recipe
+from siamcar_ros.training.loop import train
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+RECIPE = """
+network: compact
+output: {output}
+epochs: 2
+batch: 2
+average: 0.9
+data:
+  pairs_per_epoch: 8
+  max_fault_share: 0.5
+  sets: {{videos: {{kind: sequences, root: {root}}}}}
+optimizer: {{kind: adamw, lr: 0.001, clip: 5}}
+schedule: {{kind: cosine, warmup_epochs: 0, final: 0.1}}
+compute: {{device: cpu, workers: 2, threads: 1}}
+log: {{every: 2, images_every: 4, checkpoint_every: 2, keep_every_epochs: 1, tensorboard: false}}
+"""
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sequences of a bright disc on a noisy ground."""
+    root = tmp_path_factory.mktemp("videos")
+    draw = np.random.default_rng(0)
+    for name, radius in (("near", 22), ("far", 12)):
+        (root / name).mkdir()
+        rows = []
+        ground = cv2.blur(draw.integers(0, 255, (120, 160, 3), dtype=np.uint8), (5, 5))
+        for i in range(6):
+            image, x, y = ground.copy(), 60 + 6 * i, 50 + 3 * i
+            cv2.circle(image, (x, y), radius, (30, 220, 250), -1)
+            cv2.imwrite(str(root / name / f"{i + 1:08d}.jpg"), image)
+            rows.append(f"{x - radius},{y - radius},{2 * radius + 1},{2 * radius + 1}")
+        (root / name / "groundtruth.txt").write_text("\n".join(rows))
+    return root
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, videos: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE.format(output=tmp_path / "run", root=videos))
+    return path
+
+
+@pytest.fixture
+def start() -> Start:
+    """Start `python -m siamcar_ros.training` in a process group of its own."""
+
+    def run(*arguments: str | Path, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        command = [sys.executable, *launcher, "-m", "siamcar_ros.training", *map(str, arguments)]
+        if launcher:
+            command = [sys.executable, *launcher, *command[1 + len(launcher) :]]
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    return run
+
+
+def wait_for_step(path: Path, step: int, process: subprocess.Popen[str]) -> None:
+    while process.poll() is None:
+        if path.is_file() and int(read_metadata(path)["step"]) >= step:
+            return
+        time.sleep(0.02)
+    raise AssertionError(process.communicate()[0])
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output = process.communicate(timeout=280)[0]
+    assert process.returncode == 0, output
+    return output
+
+
+def same(one: Path, other: Path) -> None:
+    first, second = load_file(str(one)), load_file(str(other))
+    assert first.keys() == second.keys()
+    different = [key for key in first if not torch.equal(first[key], second[key])]
+    assert not different
+
+
+@pytest.fixture(scope="module")
+def whole(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was left alone."""
+    folder = tmp_path_factory.mktemp("whole")
+    path = folder / "recipe.yaml"
+    path.write_text(RECIPE.format(output=folder / "run", root=videos))
+    threads = torch.get_num_threads()
+    try:
+        train(load_recipe(path, ["compute.workers=0"]))
+    finally:
+        torch.set_num_threads(threads)
+    return folder / "run"
+
+
+def test_what_a_run_leaves(whole: Path, videos: Path) -> None:
+    final = whole / "model.safetensors"
+    metadata = load_weights(build_model("compact"), final)
+    assert metadata["step"] == "8"
+    assert metadata["seed"] == "0"
+    assert len(metadata["data"]) == 16
+    assert "pairs_per_epoch: 8" in metadata["recipe"]
+    assert metadata["revision"]
+    assert load_recipe(whole / "recipe.yaml").data.sets["videos"]["root"] == str(videos)
+    history = [json.loads(line) for line in (whole / "history.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in history] == [2, 4, 6, 8]
+    assert {"total", "cls", "reg", "cen", "rate", "pairs/s", "loader wait"} <= set(history[0])
+    assert (whole / "model_0000004.safetensors").is_file()
+    for picture in ("summary.png", "samples.png"):
+        assert cv2.imread(str(whole / picture)) is not None
+    assert not list(whole.glob("*.part"))
+
+
+def test_killed_and_resumed_is_as_if_left_alone(recipe: Path, whole: Path, start: Start) -> None:
+    """Killed twice with SIGKILL, workers and all, and each time started by the same command."""
+    run = recipe.parent / "run"
+    for step in (2, 5):
+        process = start(recipe, "compute.workers=1", f"log.checkpoint_every={1 if step > 2 else 2}")
+        wait_for_step(run / "last.safetensors", step, process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not (run / "model.safetensors").exists()
+    finish(start(recipe))
+    same(run / "model.safetensors", whole / "model.safetensors")
+    same(run / "last.safetensors", whole / "last.safetensors")
+
+
+def test_sigterm_writes_the_last_checkpoint(recipe: Path, start: Start) -> None:
+    run = recipe.parent / "run"
+    process = start(recipe, "log.checkpoint_every=1000", "epochs=500", "log.every=1")
+    history = run / "history.jsonl"
+    while process.poll() is None and not (history.is_file() and history.read_text()):
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGTERM)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 130, output
+    step = int(read_metadata(run / "last.safetensors")["step"])
+    assert step == json.loads(history.read_text().splitlines()[-1])["step"]
+
+
+def test_another_recipe_does_not_resume(recipe: Path, whole: Path) -> None:
+    with pytest.raises(RecipeError, match=r"\(optimizer.lr differ\)"):
+        train(load_recipe(recipe, [f"output={whole}", "optimizer.lr=0.1"]))
+
+
+def test_two_processes_have_the_gradients_of_one(
+    recipe: Path, whole: Path, start: Start, tmp_path: Path
+) -> None:
+    """One step of plain SGD, so that the weights' change is the gradient; norms are frozen."""
+    initial = whole / "model.safetensors"
+    step = (
+        f"backbone.initial={initial}",
+        "epochs=0.25",
+        "average=0",
+        "optimizer.kind=sgd",
+        "optimizer.momentum=0",
+        "optimizer.weight_decay=0",
+        "optimizer.clip=0",
+        "compute.batchnorm=frozen",
+        "compute.workers=0",
+    )
+    finish(start(recipe, f"output={tmp_path}/one", *step))
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    finish(start(recipe, f"output={tmp_path}/two", *step, launcher=torchrun))
+    before = load_file(str(initial))
+    one = load_file(str(tmp_path / "one/model.safetensors"))
+    two = load_file(str(tmp_path / "two/model.safetensors"))
+    changed = 0
+    for key, _ in build_model("compact").named_parameters():
+        first, second = one[key] - before[key], two[key] - before[key]
+        changed += bool(first.abs().max() > 0)
+        assert (first - second).abs().max() <= 1e-3 * first.abs().max() + 1e-6, key
+    assert changed > 30
+
+
+def test_it_learns(recipe: Path, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        train(
+            load_recipe(
+                recipe,
+                ["epochs=6", "compute.workers=0", "average=0", "log.every=4", "batch=4"]
+                + [f"augment.{name}=0" for name in ("low_resolution", "negative", "gray", "blur")],
+            )
+        )
+    finally:
+        torch.set_num_threads(threads)
+    history = (tmp_path / "run/history.jsonl").read_text().splitlines()
+    totals = [json.loads(line)["total"] for line in history]
+    assert totals[-1] < 0.8 * totals[0]
+
+
+def test_too_many_broken_files_end_the_run(
+    recipe: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken"
+    for name in ("a", "b"):
+        (broken / name).mkdir(parents=True)
+        for path in (videos / "near").iterdir():
+            (broken / name / path.name).write_bytes(path.read_bytes())
+    (broken / "b/00000003.jpg").write_bytes(b"")
+    monkeypatch.setattr("siamcar_ros.training.loader._COUNTED_FROM", 5)
+    arguments = [f"data.sets.videos.root={broken}", "compute.workers=0", "epochs=9"]
+    with pytest.raises(ValueError, match=r"draws met a file.*b/00000003.jpg: not an image"):
+        train(load_recipe(recipe, [*arguments, "data.max_fault_share=0.001"]))

@@ -1,0 +1,103 @@
+"""Recipes: the shipped ones, variants, the command line, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from siamcar_ros.model import MODEL_NAMES, build_model
+from siamcar_ros.training.datasets import DATASETS
+from siamcar_ros.training.recipe import (
+    Recipe,
+    RecipeError,
+    flatten,
+    load_recipe,
+    recipe_from_dict,
+    to_yaml,
+)
+from siamcar_ros.training.schedule import freeze
+
+SHIPPED = sorted((Path(__file__).parents[2] / "config/train").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_recipe_and_variant_is_valid(path: Path) -> None:
+    variants = yaml.safe_load(path.read_text()).get("variants", {})
+    for variant in [None, *variants]:
+        recipe = load_recipe(path, [f"variant={variant}"] if variant else [])
+        assert recipe.network in MODEL_NAMES
+        assert {options.get("kind", name) for name, options in recipe.data.sets.items()} <= set(
+            DATASETS
+        )
+        freeze(build_model(recipe.network).backbone, recipe.backbone, 100)
+        assert recipe_from_dict(yaml.safe_load(to_yaml(recipe))) == recipe
+
+
+def test_there_is_a_recipe_for_each_network() -> None:
+    assert {load_recipe(path).network for path in SHIPPED} == set(MODEL_NAMES)
+
+
+def test_paper_and_code_are_told_apart_by_name() -> None:
+    path = SHIPPED[0].with_name("siamcar_r50.yaml")
+    paper, code = (load_recipe(path, [f"variant={name}"]) for name in ("paper", "code"))
+    assert (paper.batch, code.batch) == (96, 80)
+    assert (paper.optimizer.lr, code.optimizer.lr) == (0.001, 0.005)
+    assert (paper.loss.positives, code.loss.positives) == ("box", "center")
+    assert (paper.loss.centerness_weighted, code.loss.centerness_weighted) == (False, True)
+    assert paper.data == code.data
+    used = {n for n, o in load_recipe(path, ["variant=code_lasot"]).data.sets.items()}
+    assert used == {"lasot"}
+
+
+def test_the_command_line_goes_last() -> None:
+    path = SHIPPED[0].with_name("siamcar_r50.yaml")
+    recipe = load_recipe(
+        path, ["variant=code", "batch=8", "optimizer.lr=1e-3", "data.sets.coco.root=/data/c"]
+    )
+    assert recipe.batch == 8
+    assert recipe.optimizer.lr == 0.001
+    assert recipe.data.sets["coco"]["root"] == "/data/c"
+    assert "imagenet_vid" in recipe.data.sets
+    assert flatten(recipe)["data.sets.coco.root"] == "/data/c"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optimiser.lr=1"], "did you mean 'optimizer'"),
+        (["optimizer.learning_rate=1"], "unknown key 'optimizer.learning_rate'"),
+        (["optimizer.lr=fast"], "optimizer.lr is 'fast'; it must be of the kind float"),
+        (["batch=2.5"], "batch is 2.5; it must be of the kind int"),
+        (["batch=0"], "batch is 0"),
+        (["epochs=0"], "epochs is 0"),
+        (["average=1"], "average"),
+        (["loss.positives=middle"], "it may be center, box"),
+        (["compute.channels_last=3"], "of the kind bool"),
+        (["optimizer.betas=[1]"], "optimizer.betas"),
+        (["optimizer=3"], "optimizer must hold keys"),
+        (["variant=papre"], "did you mean 'paper'"),
+        (["batch"], "not of the form key=value"),
+        (["augment.blurr=1"], "did you mean 'augment.blur'"),
+    ],
+)
+def test_what_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_recipe(SHIPPED[0].with_name("siamcar_r50.yaml"), overrides)
+
+
+def test_a_file_that_is_no_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("- 1\n")
+    with pytest.raises(RecipeError, match="holds no keys"):
+        load_recipe(path)
+    path.write_text("a: [")
+    with pytest.raises(RecipeError, match="is not YAML"):
+        load_recipe(path)
+
+
+def test_length_in_steps() -> None:
+    recipe = recipe_from_dict({"epochs": 2.5, "batch": 30, "data": {"pairs_per_epoch": 100}})
+    assert (recipe.steps_per_epoch, recipe.steps) == (3, 8)
+    assert Recipe().steps == 20 * 2000
