@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from siamcar_ros.ros.parameters import NodeSettings
+from siamcar_ros.ros.parameters import NodeSettings, weights_file
 from siamcar_ros.tracking import MultiTracker, read_config
 
 # One network for all nodes of a process that ask for the same one.
@@ -37,16 +37,15 @@ def load_tracker(settings: NodeSettings) -> LoadedTracker:
     Raises ValueError or OSError, with what to do, for a config, weights or a device that are not
     to be had.
     """
-    config = read_config(settings.config)
-    weights = Path(settings.weights).expanduser() if settings.weights else config.weights
-    if weights is None:
+    config = read_config(settings.config, weights_file(settings.weights))
+    if config.weights is None:
         raise ValueError(
             f"config {settings.config!r} names no weights, and none ship for it: set the "
             "parameter 'weights' to a file"
         )
     network = _shared_network(
         config.network,
-        weights,
+        config.weights,
         device=settings.device,
         backend=settings.backend,
         precision=settings.precision,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siamcar_ros.tracking.interface import DECODERS, TrackerParams
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 Value = bool | int | float | str
 
 _FROM_CONFIG = "from config"
+_FIRST = ("config", "weights")
 
 
 def _fixed(default: Value, description: str, **limits: Any) -> Any:
@@ -175,16 +177,21 @@ def declare(node: Node) -> NodeSettings:
     """
     from siamcar_ros.tracking import read_config
 
-    config = node.declare_parameter("config", NodeSettings.config, descriptor("config")).value
-    defaults = vars(NodeSettings()) | vars(read_config(config).params)
-    values = {"config": config}
-    for each in fields(NodeSettings):
-        if each.name != "config":
-            default = defaults[each.name]
-            values[each.name] = node.declare_parameter(
-                each.name, default, descriptor(each.name)
-            ).value
-    return NodeSettings(**values)
+    # Before the others: the config holds the defaults of the tracker's knobs.
+    first = {name: _declare(node, name, getattr(NodeSettings, name)) for name in _FIRST}
+    config = read_config(first["config"], weights_file(first["weights"]))
+    defaults = vars(NodeSettings()) | vars(config.params)
+    others = (each.name for each in fields(NodeSettings) if each.name not in _FIRST)
+    return NodeSettings(**first, **{name: _declare(node, name, defaults[name]) for name in others})
+
+
+def weights_file(text: str) -> Path | None:
+    """The parameter `weights` as a path; None where it is empty and the config's hold."""
+    return Path(text).expanduser() if text else None
+
+
+def _declare(node: Node, name: str, default: Value) -> Any:
+    return node.declare_parameter(name, default, descriptor(name)).value
 
 
 def markdown() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from node_harness import NodeProcess, Robot
+    from node_harness import Robot
 
 # Not to be heard by, nor to hear, what else runs here.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
+_number = itertools.count()
 _MISSING = [name for name in ("rclpy", "siamcar_ros.srv") if importlib.util.find_spec(name) is None]
 if _MISSING:
     collect_ignore_glob = ["test_node*.py"]
@@ -47,37 +49,56 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+class _Starter:
+    """Starts nodes, each with a robot and a namespace of its own."""
+
+    def __init__(self, config: Path, folder: Path, prefix: str) -> None:
+        self._config = config
+        self._folder = folder
+        self._prefix = prefix
+        self._robots: list[Robot] = []
+
+    def __call__(self, *ros_args: str, **parameters: object) -> Robot:
+        from node_harness import NodeProcess, Robot
+
+        name = f"{self._prefix}{len(self._robots)}"
+        values: dict[str, object] = {"config": self._config, "backend": "torch", "threads": 1}
+        log = self._folder / f"{name}.log"
+        process = NodeProcess(log, f"/{name}", values | parameters, *ros_args)
+        self._robots.append(Robot(process))
+        return self._robots[-1]
+
+    def end(self) -> None:
+        for robot in self._robots:
+            robot.close()
+            robot.process.end()
+
+
 @pytest.fixture
-def start_node(config: Path, tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
+def start(config: Path, tmp_path: Path) -> Iterator[Callable[..., Robot]]:
     """Start tracker_node with parameters; it is ended with the test."""
-    from node_harness import NodeProcess
+    starter = _Starter(config, tmp_path, f"n{next(_number)}_")
+    yield starter
+    starter.end()
 
-    started: list[NodeProcess] = []
 
-    def start(*ros_args: str, **parameters: object) -> NodeProcess:
-        log = tmp_path / f"node{len(started)}.log"
-        values: dict[str, object] = {"config": config, "backend": "torch", "threads": 1} | parameters
-        started.append(NodeProcess(log, values, *ros_args))
-        return started[-1]
-
-    yield start
-    for node in started:
-        node.end()
+@pytest.fixture(scope="session")
+def _shared(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
+    starter = _Starter(config, tmp_path_factory.mktemp("shared"), "shared")
+    yield starter()
+    starter.end()
 
 
 @pytest.fixture
-def robot() -> Iterator[Robot]:
-    """A camera and an operator."""
-    from node_harness import Robot
+def robot(_shared: Robot) -> Iterator[Robot]:
+    """An active node that has seen no image yet; its process serves several tests."""
+    from lifecycle_msgs.msg import Transition
+    from node_harness import PATIENCE, Robot
 
-    robot = Robot()
+    robot = Robot(_shared.process)
+    robot.client.wait_until_active(PATIENCE)
     yield robot
+    robot.stop_camera()
+    assert robot.change_state(Transition.TRANSITION_DEACTIVATE)
+    assert robot.change_state(Transition.TRANSITION_ACTIVATE)
     robot.close()
-
-
-@pytest.fixture
-def node(start_node: Callable[..., NodeProcess], robot: Robot) -> NodeProcess:
-    """An active node with default parameters."""
-    node = start_node()
-    robot.client.wait_until_active()
-    return node

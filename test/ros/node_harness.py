@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from numpy.typing import NDArray
 from rcl_interfaces.srv import GetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter, parameter_value_to_python
@@ -21,14 +23,14 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from siamcar_ros.ros.client import TrackerClient
+from siamcar_ros.ros.client import TargetRefused, TrackerClient
 
 _Value = TypeVar("_Value")
 
 WIDTH, HEIGHT = 320, 240
 BOX = (140.0, 100.0, 40.0, 30.0)
 # Loaded machines are slow; whoever waits for something waits this long before giving up.
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 def wait_for(what: str, condition: Callable[[], _Value], timeout: float = PATIENCE) -> _Value:
@@ -43,11 +45,14 @@ def wait_for(what: str, condition: Callable[[], _Value], timeout: float = PATIEN
 
 
 class NodeProcess:
-    """`tracker_node` as a user starts it, its log kept."""
+    """`tracker_node` as a user starts it, in a namespace, its log kept."""
 
-    def __init__(self, log: Path, parameters: dict[str, object], *ros_args: str) -> None:
+    def __init__(
+        self, log: Path, namespace: str, parameters: dict[str, object], *ros_args: str
+    ) -> None:
         self.log_file = log
-        arguments = ["--ros-args"]
+        self.namespace = namespace
+        arguments = ["--ros-args", "-r", f"__ns:={namespace}"]
         for name, value in parameters.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
             arguments += ["-p", f"{name}:={text}"]
@@ -79,10 +84,12 @@ class NodeProcess:
 
 
 class Robot:
-    """A camera and an operator: publishes images to one tracker node and calls its services."""
+    """A tracker node, the camera that shows it images, and the operator that calls its services."""
 
-    def __init__(self) -> None:
-        self.client = TrackerClient("/tracker")
+    def __init__(self, process: NodeProcess) -> None:
+        self.process = process
+        self.name = f"{process.namespace}/tracker"
+        self.client = TrackerClient(self.name)
         self.node = self.client.node
         self.sent: list[Header] = []
         self._publishers: dict[tuple[str, ReliabilityPolicy], Any] = {}
@@ -94,9 +101,9 @@ class Robot:
         self.client.close()
 
     def collect(self, kind: type, topic: str) -> list[Any]:
-        """A list that grows by the messages of a topic."""
+        """A list that grows by the messages of one of the node's topics."""
         heard: list[Any] = []
-        self.node.create_subscription(kind, topic, heard.append, 50)
+        self.node.create_subscription(kind, f"{self.name}/{topic}", heard.append, 50)
         return heard
 
     def publisher(
@@ -108,7 +115,9 @@ class Robot:
         key = (topic, reliability)
         if key not in self._publishers:
             self._publishers[key] = self.node.create_publisher(
-                kind, topic, QoSProfile(depth=5, reliability=reliability)
+                kind,
+                f"{self.process.namespace}/{topic}",
+                QoSProfile(depth=5, reliability=reliability),
             )
         return self._publishers[key]
 
@@ -143,8 +152,29 @@ class Robot:
             self._thread.join()
             self._thread = None
 
+    def track(self, target: str = "") -> str:
+        """Start on the scene's square as soon as the node has an image; the track's name."""
+
+        def started() -> str:
+            try:
+                return self.client.init_target(BOX, target=target, timeout=PATIENCE)
+            except TargetRefused as error:
+                if "no image has come" in str(error):
+                    return ""
+                raise
+
+        return wait_for("first image", started)
+
+    def change_state(self, transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return bool(self.call(ChangeState, "change_state", request).success)
+
+    def state(self) -> int:
+        answer = self.call(GetState, "get_state", GetState.Request())
+        return int(answer.current_state.id)
+
     def call(self, kind: type, service: str, request: Any) -> Any:
-        client = self.node.create_client(kind, service)
+        client = self.node.create_client(kind, f"{self.name}/{service}")
         try:
             assert client.wait_for_service(PATIENCE), f"no service {service}"
             future = client.call_async(request)
@@ -159,15 +189,11 @@ class Robot:
         request = SetParametersAtomically.Request(
             parameters=[each.to_parameter_msg() for each in parameters]
         )
-        answer = self.call(
-            SetParametersAtomically, "/tracker/set_parameters_atomically", request
-        )
+        answer = self.call(SetParametersAtomically, "set_parameters_atomically", request)
         return "" if answer.result.successful else answer.result.reason or "refused"
 
     def get_parameter(self, name: str) -> object:
-        answer = self.call(
-            GetParameters, "/tracker/get_parameters", GetParameters.Request(names=[name])
-        )
+        answer = self.call(GetParameters, "get_parameters", GetParameters.Request(names=[name]))
         return parameter_value_to_python(answer.values[0])
 
 

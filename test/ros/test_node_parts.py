@@ -1,0 +1,349 @@
+"""Parts of the node, without processes: mailbox, ring, worker, parameters, markers, overlay."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import CancelledError
+from dataclasses import fields
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from node_harness import BOX, camera_info, raw_image, scene, wait_for
+from sensor_msgs.msg import CameraInfo
+from vision_msgs.msg import BoundingBox2D
+
+from siamcar_ros.overlay import draw_overlay
+from siamcar_ros.resources import resource_path
+from siamcar_ros.ros.diagnostics import Health
+from siamcar_ros.ros.frame import Frame
+from siamcar_ros.ros.loading import LoadedTracker
+from siamcar_ros.ros.mailbox import Mailbox, MailboxClosed
+from siamcar_ros.ros.markers import CameraModelError, corner_rays
+from siamcar_ros.ros.messages import box_of, detection
+from siamcar_ros.ros.parameters import NodeSettings, descriptor, markdown
+from siamcar_ros.ros.ring import FrameRing
+from siamcar_ros.ros.worker import Tracked, TrackWorker
+from siamcar_ros.tracking import TargetError, TrackerParams, TrackResult, TrackState
+
+
+def frame(stamp: int, received: float | None = None) -> Frame:
+    message = raw_image(np.full((10, 10, 3), stamp % 256, np.uint8))
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
+    return Frame(message, received=float(stamp) if received is None else received)
+
+
+def test_mailbox_keeps_the_newest_and_counts_the_others() -> None:
+    mailbox = Mailbox()
+    for stamp in range(5):
+        mailbox.put(frame(stamp))
+    future = mailbox.ask(lambda: 7)
+    requests, newest = mailbox.take(wait=True)
+    assert newest is not None
+    assert newest.stamp == 4
+    assert mailbox.dropped == 4
+    assert [(function(), asked) for function, asked in requests] == [(7, future)]
+    assert mailbox.take(wait=False) == ([], None)
+
+
+def test_closed_mailbox_wakes_the_waiting_and_refuses() -> None:
+    mailbox = Mailbox()
+    ended = threading.Event()
+
+    def worker() -> None:
+        with pytest.raises(MailboxClosed):
+            mailbox.take(wait=True)
+        ended.set()
+
+    thread = threading.Thread(target=worker)
+    thread.start()
+    mailbox.close()
+    assert ended.wait(10)
+    thread.join()
+    with pytest.raises(MailboxClosed):
+        mailbox.ask(lambda: None)
+
+
+def test_requests_left_in_a_closed_mailbox_are_cancelled() -> None:
+    mailbox = Mailbox()
+    future = mailbox.ask(lambda: None)
+    mailbox.close()
+    with pytest.raises(CancelledError):
+        future.result(timeout=1)
+
+
+def test_ring_is_limited_in_number_and_in_bytes() -> None:
+    ring = FrameRing(length=5, memory=10**6)
+    assert ring.newest() is None
+    assert ring.span() is None
+    for stamp in range(10):
+        ring.push(frame(stamp))
+    assert ring.span() == (5, 9)
+    assert ring.at(4) is None
+    found = ring.at(7)
+    assert found is not None
+    assert found.stamp == 7
+    ring.resize(length=100, memory=650)  # two frames of 300 bytes
+    assert ring.span() == (8, 9)
+    ring.resize(length=100, memory=1)
+    assert len(ring) == 1  # the newest stays
+    ring.clear()
+    assert len(ring) == 0
+
+
+def test_ring_goes_forward_by_arrival_and_ends_at_the_newest() -> None:
+    ring = FrameRing(length=100, memory=10**6)
+    frames = [frame(stamp, received=0.1 * stamp) for stamp in range(10)]
+    for each in frames:
+        ring.push(each)
+    assert ring.after(frames[0]) is frames[1]
+    assert ring.after(frames[0], skip=0.35) is frames[4]
+    assert ring.after(frames[0], skip=99.0) is frames[9]
+    assert ring.after(frames[9]) is None
+    forgotten = frame(0, received=-5.0)
+    assert ring.after(forgotten) is frames[0]
+
+
+class Tracker:
+    """Takes the place of a MultiTracker; fails where told to."""
+
+    def __init__(self) -> None:
+        self.params = TrackerParams()
+        self.timings = {"crop": 0.0, "network": 0.0, "decode": 0.0}
+        self.failing = False
+        self.seen: list[tuple[str, int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def add(self, image: Any, box: Any, id: str) -> None:
+        if box[2] <= 0:
+            raise TargetError("no area")
+
+    def remove(self, id: str) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+    def update(self, image: Any, ids: list[str]) -> dict[str, TrackResult]:
+        self.gate.wait(10)
+        if self.failing:
+            raise RuntimeError("maps are not finite")
+        self.seen += [(target, int(image[0, 0, 0])) for target in ids]
+        return {target: TrackResult(BOX, 0.9, TrackState.TRACKING) for target in ids}
+
+
+class Log:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def info(self, text: str, **_: Any) -> None:
+        self.lines.append(text)
+
+    error = warning = info
+
+
+def worker_for(
+    tracker: Tracker, ring: FrameRing, max_targets: int = 1
+) -> tuple[TrackWorker, list[Tracked], Log]:
+    handed: list[Tracked] = []
+    log = Log()
+    worker = TrackWorker(
+        load=lambda: LoadedTracker(tracker, "stub", "none", "cpu", "test"),  # type: ignore[arg-type]
+        ring=ring,
+        on_frame=handed.append,
+        logger=log,
+        max_targets=max_targets,
+        max_failures=3,
+    )
+    return worker, handed, log
+
+
+def test_worker_catches_up_through_the_ring_in_order_and_hands_out_the_present() -> None:
+    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
+    worker, handed, _ = worker_for(tracker, ring)
+    # Far apart in arrival: however slow this machine, none need be passed over.
+    frames = [frame(stamp, received=1000.0 * stamp) for stamp in range(8)]
+    for each in frames:
+        ring.push(each)
+    assert "catching up" in worker.init(frames[2], BOX, "a").result(10)
+    wait_for("the present", lambda: [each for each in handed if each.results])
+    assert tracker.seen == [("a", stamp) for stamp in range(3, 8)]
+    assert [each.frame for each in handed if each.results] == [frames[7]]
+    worker.mailbox.put(frames[7])  # has had its turn
+    later = frame(8, received=9000.0)
+    ring.push(later)
+    worker.mailbox.put(later)
+    wait_for("the next", lambda: handed[-1].frame is later)
+    assert tracker.seen[-2:] == [("a", 7), ("a", 8)]
+    assert worker.close(10)
+
+
+def test_worker_logs_failures_and_gives_up_only_after_many() -> None:
+    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
+    worker, handed, log = worker_for(tracker, ring)
+    first = frame(0)
+    ring.push(first)
+    worker.init(first, BOX, "a").result(10)
+    with pytest.raises(TargetError, match="no area"):
+        worker.init(first, (0.0, 0.0, 0.0, 0.0), "b").result(10)
+    assert worker.targets == ("a",)
+    tracker.failing = True
+    for stamp in (1, 2):
+        worker.mailbox.put(frame(stamp))
+        wait_for("failure", lambda stamp=stamp: worker.frames_failed == stamp)
+    tracker.failing = False
+    worker.mailbox.put(frame(3))
+    wait_for("recovery", lambda: handed and handed[-1].results)
+    tracker.failing = True
+    for stamp in (4, 5, 6):
+        worker.mailbox.put(frame(stamp))
+        wait_for("failure", lambda stamp=stamp: worker.frames_failed == stamp - 1)
+    wait_for("end of the track", lambda: worker.targets == ())
+    assert "maps are not finite" in worker.trouble
+    assert any("3 times in a row; stopped 'a'" in line for line in log.lines)
+    assert worker.close(10)
+
+
+def test_worker_that_cannot_load_says_why() -> None:
+    def load() -> LoadedTracker:
+        raise FileNotFoundError("no weights")
+
+    worker = TrackWorker(
+        load=load,
+        ring=FrameRing(length=1, memory=1),
+        on_frame=lambda _: None,
+        logger=Log(),
+        max_targets=1,
+        max_failures=1,
+    )
+    with pytest.raises(FileNotFoundError, match="no weights"):
+        worker.loaded.result(10)
+    with pytest.raises(MailboxClosed):
+        worker.stop()
+    assert worker.close(10)
+
+
+def test_settings_are_checked_together() -> None:
+    with pytest.raises(ValueError, match="image_transport is one of raw, compressed"):
+        NodeSettings(image_transport="theora")
+    with pytest.raises(ValueError, match="lost_below"):
+        NodeSettings(lost_below=0.8, uncertain_below=0.2)
+    settings = NodeSettings().changed({"lr": 0.5, "use_sim_time": True})
+    assert settings.tracker == TrackerParams(lr=0.5)
+
+
+def test_every_tracker_knob_is_a_parameter_and_every_parameter_is_documented() -> None:
+    names = [each.name for each in fields(NodeSettings)]
+    assert set(TrackerParams.names()) <= set(names)
+    table = markdown()
+    assert all(f"| `{name}` |" in table for name in names)
+    assert descriptor("max_targets").integer_range[0].to_value == 64
+
+
+def test_shipped_parameter_file_holds_the_defaults() -> None:
+    content = yaml.safe_load(resource_path("config/tracker.yaml").read_text())
+    shipped = content["/**"]["ros__parameters"]
+    knobs = set(TrackerParams.names())
+    defaults = {each.name: each.default for each in fields(NodeSettings) if each.name not in knobs}
+    assert shipped == defaults
+
+
+def test_box_round_trip_and_lost_detection_claims_nothing() -> None:
+    header = camera_info().header
+    seen = detection(header, "a", TrackResult((1, 2, 3, 4), 0.5, TrackState.UNCERTAIN), "cat")
+    assert box_of(seen.bbox) == (1.0, 2.0, 3.0, 4.0)
+    assert seen.results[0].hypothesis.class_id == "cat"
+    assert not detection(header, "a", TrackResult(BOX, 0.1, TrackState.LOST), "cat").results
+    turned = BoundingBox2D()
+    turned.center.theta = 0.3
+    with pytest.raises(ValueError, match="upright"):
+        box_of(turned)
+
+
+def distorted(model: str, coefficients: list[float]) -> CameraInfo:
+    info = camera_info()
+    info.distortion_model = model
+    info.d = coefficients
+    return info
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        distorted("plumb_bob", [0.0] * 5),
+        distorted("plumb_bob", [-0.2, 0.05, 0.001, -0.001, 0.0]),
+        distorted("rational_polynomial", [-0.2, 0.05, 0.001, -0.001, 0.0, 0.01, 0.0, 0.0]),
+        distorted("equidistant", [0.05, -0.01, 0.0, 0.0]),
+    ],
+)
+def test_rays_project_back_onto_the_corners(info: CameraInfo) -> None:
+    rays = corner_rays(info, BOX, (320, 240), rectified=False)
+    points = np.column_stack([rays, np.ones(4)])[:, None]
+    matrix, coefficients = np.array(info.k).reshape(3, 3), np.array(info.d)
+    zero = np.zeros(3)
+    if info.distortion_model == "equidistant":
+        pixels, _ = cv2.fisheye.projectPoints(points, zero, zero, matrix, coefficients)
+    else:
+        pixels, _ = cv2.projectPoints(points, zero, zero, matrix, coefficients)
+    x, y, w, h = BOX
+    corners = np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]]) - 0.5
+    np.testing.assert_allclose(pixels.reshape(4, 2), corners, atol=1e-2)
+
+
+def test_rays_know_binning_regions_scaling_and_rectified_images() -> None:
+    whole = corner_rays(camera_info(), BOX, (320, 240), rectified=False)
+    binned = camera_info()
+    binned.binning_x = binned.binning_y = 2
+    x, y, w, h = BOX
+    half = (x / 2, y / 2, w / 2, h / 2)
+    np.testing.assert_allclose(corner_rays(binned, half, (160, 120), rectified=False), whole)
+    np.testing.assert_allclose(corner_rays(camera_info(), half, (160, 120), rectified=False), whole)
+    region = camera_info()
+    region.roi.x_offset, region.roi.y_offset, region.roi.width, region.roi.height = (
+        100,
+        80,
+        160,
+        120,
+    )
+    moved = (x - 100, y - 80, w, h)
+    np.testing.assert_allclose(corner_rays(region, moved, (160, 120), rectified=False), whole)
+    with pytest.raises(CameraModelError, match="P has no focal length"):
+        corner_rays(camera_info(), BOX, (320, 240), rectified=True)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_overlay_leaves_the_image_alone(scale: float) -> None:
+    image = scene(0)[:, :, ::-1]
+    before = image.copy()
+    results = {
+        "inside": TrackResult(BOX, 0.9, TrackState.TRACKING),
+        "outside": TrackResult((-50.0, 230.0, 900.0, 900.0), 0.1, TrackState.LOST),
+    }
+    drawn = draw_overlay(image, results, scale=scale, caption="12.3 ms")
+    assert drawn.shape == (round(240 * scale), round(320 * scale), 3)
+    assert drawn.flags.c_contiguous
+    np.testing.assert_array_equal(image, before)
+
+
+def test_health_names_the_worst() -> None:
+    known = SimpleNamespace(
+        active=True,
+        topic="/image",
+        publishers=0,
+        silence=0.1,
+        silence_allowed=2.0,
+        failed=0,
+        trouble="",
+        values={},
+    )
+    assert Health(**vars(known)).summary()[1] == "running"
+    known.silence = 3.0
+    assert "no image on /image for 3.0 s (0 publishers)" in Health(**vars(known)).summary()[1]
+    known.failed, known.trouble = 2, "corrupt"
+    assert Health(**vars(known)).summary()[1] == "2 images not used: corrupt"
+    known.active = False
+    assert Health(**vars(known)).summary()[1] == "inactive"
