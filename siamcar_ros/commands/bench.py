@@ -128,7 +128,7 @@ def _measure(what: str, options: Options) -> list[Table]:
     if what == "node":
         from siamcar_ros.speed.node import measure_node
 
-        return [measure_node(options)]
+        return measure_node(options)
     measure = {
         "tracker": runs.measure_tracker,
         "targets": runs.measure_targets,
