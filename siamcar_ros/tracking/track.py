@@ -7,7 +7,9 @@ as they were.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -133,6 +135,7 @@ class Follower:
             shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda"
         ).numpy()
         self._planes = np.empty((max_targets, 3, SEARCH_SIZE, SEARCH_SIZE), np.float32)
+        self._pool = ThreadPoolExecutor(min(max_targets, os.cpu_count() or 1), "crop")
 
     def start(self, image: Image, box: Sequence[float] | NDArray[Any]) -> Track:
         """A track of the target in `box`.
@@ -172,8 +175,12 @@ class Follower:
         n = len(tracks)
         crops = self._crops[:n]
         steps = [track.search_step(params) for track in tracks]
-        for track, step, crop in zip(tracks, steps, crops, strict=True):
+
+        def cut(track: Track, step: float, crop: NDArray[np.uint8]) -> None:
             crop_square(image, track.centre, step, self._anchor, track.padding, crop)
+
+        # OpenCV lets go of the interpreter's lock: crops run side by side on idle cores.
+        list((self._pool.map if n > 1 else map)(cut, tracks, steps, crops))
         with torch.inference_mode():
             x = self._uploaded(crops, self._planes[:n])
             cropped = perf_counter()
