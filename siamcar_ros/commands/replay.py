@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tqdm import tqdm
@@ -11,7 +12,13 @@ from tqdm import tqdm
 from siamcar_ros.evaluation.bag_writer import COMPRESSION_MODES, STORAGES
 from siamcar_ros.evaluation.bags import Bag, BagError
 from siamcar_ros.evaluation.replay import GroundTruth, replay
-from siamcar_ros.evaluation.replay_output import OVERLAYS, ReplayOutput
+from siamcar_ros.evaluation.replay_output import (
+    OVERLAYS,
+    REPORT_FOLDER,
+    SEQUENCE_FOLDER,
+    ReplayOutput,
+)
+from siamcar_ros.evaluation.replay_report import SequenceExport, write_replay_report
 from siamcar_ros.evaluation.start import Start, parse_start
 
 HELP = "track through a recorded bag, frame by frame, and score it"
@@ -41,6 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="compressed",
         help="images with the boxes drawn, in the new bag (%(default)s)",
     )
+    parser.add_argument(
+        "--no-report", action="store_true", help="leave the report's page and plots out"
+    )
+    parser.add_argument(
+        "--keep-sequence",
+        action="store_true",
+        help="keep the tracked images in OUT/sequence, for `siamcar evaluate folder`",
+    )
     parser.add_argument("--no-video", action="store_true", help="leave replay.mp4 out")
     parser.add_argument("--storage", choices=STORAGES, default="mcap", help="of the new bag")
     parser.add_argument(
@@ -53,20 +68,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Replay, write the results, print them."""
-    if args.ground_truth and args.ground_truth_topic:
-        raise BagError("give --ground-truth or --ground-truth-topic, not both")
     start = parse_start(args.init) if args.init else Start()
-    with Bag(args.bag) as bag:
+    with Bag(args.bag) as bag, TemporaryDirectory(prefix="siamcar_replay_") as temporary:
         topic = bag.image_topic(args.topic)
-        truth = None
-        if args.ground_truth:
-            truth = GroundTruth.from_file(args.ground_truth)
-        elif args.ground_truth_topic:
-            truth = GroundTruth.from_topic(bag, args.ground_truth_topic)
+        truth = _truth(args, bag)
         if start.box is None and truth is None:
             raise BagError(_no_start(bag))
         tracker = _tracker(args)
-        out = Path(args.out or f"{bag.path.name.split('.')[0]}_replay")
+        name = bag.path.name.split(".")[0]
+        out = Path(args.out or f"{name}_replay")
         images = bag.count(topic)
         output = ReplayOutput(
             out,
@@ -79,9 +89,15 @@ def run(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
         )
         with output:
+            sequence = None
+            if args.keep_sequence or (truth is not None and not args.no_report):
+                place = out / SEQUENCE_FOLDER if args.keep_sequence else Path(temporary)
+                sequence = SequenceExport(place / name)
             frames = replay(bag, tracker, topic, start, truth)
             for frame, image in tqdm(frames, total=images, unit=" frames"):
                 output.add(frame, image)
+                if sequence is not None:
+                    sequence.add(frame, image)
         settings = {
             "topic": topic,
             "ground_truth": None if truth is None else truth.source,
@@ -90,9 +106,27 @@ def run(args: argparse.Namespace) -> int:
         }
         notes = bag.notes + ([] if truth is None else truth.notes)
         report = output.finish(bag, settings, notes)
-    print(_table(report))
-    print(f"results: {out}")
+        print(_table(report))
+        print(f"results: {out}")
+        if sequence is not None:
+            sequence.finish()
+            if report["score"] is not None and not args.no_report:
+                title = f"SiamCAR-{Path(args.config).stem}"
+                page, *_ = write_replay_report(
+                    sequence, out / REPORT_FOLDER, tracker=title, facts=settings
+                )
+                print(f"report: {page}")
     return 0
+
+
+def _truth(args: argparse.Namespace, bag: Bag) -> GroundTruth | None:
+    if args.ground_truth and args.ground_truth_topic:
+        raise BagError("give --ground-truth or --ground-truth-topic, not both")
+    if args.ground_truth:
+        return GroundTruth.from_file(args.ground_truth)
+    if args.ground_truth_topic:
+        return GroundTruth.from_topic(bag, args.ground_truth_topic)
+    return None
 
 
 def _tracker(args: argparse.Namespace) -> Any:

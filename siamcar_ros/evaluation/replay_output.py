@@ -6,7 +6,11 @@ FOLDER/replay.mp4    the overlay
 FOLDER/boxes.txt     x,y,w,h for each image of the topic, nan where there is none
 FOLDER/frames.csv    time, stamp, state, box, score, true box and overlap of each image
 FOLDER/report.json   settings, scores, what was skipped
-FOLDER/timing.json   speed; the only file that differs from run to run
+FOLDER/timing.json   speed
+FOLDER/report/       with a ground truth: page, plots, results in the toolkits' layout
+FOLDER/sequence/     on request: the images that were tracked, in the sequence layout
+
+All but the speeds, in timing.json and report/, are the same from run to run.
 """
 
 from __future__ import annotations
@@ -53,6 +57,7 @@ _BAG, _VIDEO, _BOXES, _FRAMES, _REPORT, _TIMING = (
     "report.json",
     "timing.json",
 )
+REPORT_FOLDER, SEQUENCE_FOLDER = "report", "sequence"
 _COLOURS = {STARTED: (255, 160, 0), "tracking": (80, 220, 0), "uncertain": (0, 200, 255)}
 _LOST_COLOUR, _TRUTH_COLOUR = (40, 40, 240), (255, 255, 255)
 _JPEG_QUALITY = 90
@@ -171,7 +176,8 @@ class ReplayOutput:
         return {**report, "timing": timing}
 
     def _remove_results(self) -> None:
-        shutil.rmtree(self.folder / _BAG, ignore_errors=True)
+        for name in (_BAG, REPORT_FOLDER, SEQUENCE_FOLDER):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
         for name in (_VIDEO, _BOXES, _FRAMES, _REPORT, _TIMING):
             (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):  # not empty: the user keeps other things there

@@ -30,6 +30,7 @@ from siamcar_ros.evaluation.replay import (
     overlaps,
     replay,
 )
+from siamcar_ros.evaluation.sequences import read_sequence
 from siamcar_ros.evaluation.start import Start, StartError, parse_start
 from siamcar_ros.tracking import TargetError, TrackerParams, TrackState
 
@@ -273,7 +274,9 @@ def test_the_same_bag_gives_the_same_bytes(tmp_path: Path, storage: str) -> None
         assert main([*arguments, "--out", str(out)]) == 0
         files = {p.relative_to(out).as_posix(): p for p in out.rglob("*") if p.is_file()}
         assert set(files) >= {"bag/metadata.yaml", "replay.mp4", "boxes.txt", "frames.csv"}
-        made.append({k: p.read_bytes() for k, p in files.items() if k != "timing.json"})
+        assert "report/report.html" in files
+        timed = [k for k in files if k == "timing.json" or k.startswith("report/")]
+        made.append({k: p.read_bytes() for k, p in files.items() if k not in timed})
     assert made[0] == made[1]
 
 
@@ -283,6 +286,7 @@ def test_the_new_bag_holds_detections_truth_and_overlay(tmp_path: Path, overlay:
     bag_path, out = make_bag(tmp_path / "bag", absent=(9,)), tmp_path / "out"
     arguments = ["replay", str(bag_path), "--init", "22,24,14,18@0.2", "--track-id", "red car"]
     arguments += ["--ground-truth-topic", TRUTH, "--out", str(out), "--overlay", overlay]
+    arguments += ["--no-report"]
     assert main(arguments) == 0
     with Bag(out / "bag") as bag:
         detections = [m.message for m in bag.messages("/siamcar/detection")]
@@ -329,7 +333,27 @@ def test_the_text_results_and_the_report_agree(
     assert boxes[12].tolist() == list(true_box(12))
     assert len((out / "frames.csv").read_text().splitlines()) == FRAMES + 1
     assert not (out / "replay.mp4").exists()
+    page = json.loads((out / "report" / "report.json").read_text())
+    assert page["trackers"]["SiamCAR-compact"]["measures"]["ao"] == 1.0
+    assert not (out / "sequence").exists()
     assert json.loads((out / "timing.json").read_text())["frames_per_second"] > 0
+
+
+@pytest.mark.usefixtures("fixed_tracker")
+def test_the_tracked_images_are_kept_as_a_sequence_on_request(tmp_path: Path) -> None:
+    bag_path, out = make_bag(tmp_path / "bag", broken=(7,), absent=(9,)), tmp_path / "out"
+    arguments = ["replay", str(bag_path), "--init", "@0.2", "--ground-truth-topic", TRUTH]
+    assert main([*arguments, "--out", str(out), "--keep-sequence", "--no-report"]) == 0
+    sequence = read_sequence(out / "sequence" / "bag")
+    tracked = [i for i in range(4, FRAMES) if i != 7]
+    assert len(sequence) == len(tracked)
+    for path, row, i in zip(sequence.frames, sequence.boxes, tracked, strict=True):
+        expected = (np.nan,) * 4 if i == 9 else true_box(i)
+        np.testing.assert_allclose(row, expected)
+        image = cv2.imread(str(path))
+        assert image is not None
+        assert BrightestSquare().update(image).box == true_box(i)
+    assert not (out / "report").exists()
 
 
 @pytest.mark.usefixtures("fixed_tracker")
@@ -337,7 +361,7 @@ def test_results_are_replaced_only_on_request(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["replay", str(make_bag(tmp_path / "bag")), "--ground-truth-topic", TRUTH]
-    arguments += ["--out", str(tmp_path / "out"), "--no-video"]
+    arguments += ["--out", str(tmp_path / "out"), "--no-video", "--no-report"]
     assert main(arguments) == 0
     assert main(arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
@@ -355,7 +379,7 @@ def test_a_truncated_bag_is_scored_as_far_as_it_is_readable(
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     out = tmp_path / "out"
     arguments = ["replay", str(bag_path), "--ground-truth-topic", TRUTH, "--out", str(out)]
-    assert main(arguments) == 0
+    assert main([*arguments, "--no-report"]) == 0
     report = json.loads((out / "report.json").read_text())
     assert 5 <= report["scored"] <= 10
     assert report["score"]["average_overlap"] == 1.0
