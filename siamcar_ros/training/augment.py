@@ -37,6 +37,7 @@ class AugmentParams:
     ratio, ``rotation`` is in degrees; all others are probabilities. ``compose`` is that of a
     target with a mask being composed on another background (half of it for the template),
     ``compose_sparse`` the same where its own image would leave much of the crop empty.
+    ``foreign_border`` is that of another image, not the mean colour, lying beyond the border.
     """
 
     template_shift: float = 4.0
@@ -49,6 +50,7 @@ class AugmentParams:
     negative: float = 0.05
     compose: float = 0.4
     compose_sparse: float = 0.85
+    foreign_border: float = 0.5
     distractor: float = 0.35
     occluder: float = 0.2
     color: float = 0.8
@@ -125,11 +127,12 @@ class PairMaker:
         p = self.params
         centre = size / 2 + rng.uniform(-shift, shift, 2)
         matrix, box = place(frame, linear, centre, rng.uniform(-scale, scale))
-        chance = p.compose * compose if _covers(frame.image, matrix, size) else p.compose_sparse
+        covered = _coverage(frame.image, matrix, size)
+        chance = p.compose * compose if covered > 0.7 else p.compose_sparse
         if frame.mask is not None and rng.random() < chance:
             canvas = self._background(size, rng)
             _paste(canvas, frame.image, frame.mask, matrix)
-        elif rng.random() < 0.5:
+        elif covered < 1 and rng.random() < p.foreign_border:
             canvas = self._background(size, rng)
             _paste(canvas, frame.image, np.full(frame.image.shape[:2], 255, np.uint8), matrix)
         else:
@@ -222,12 +225,12 @@ def place(
     return matrix, box
 
 
-def _covers(image: Image, matrix: Float, size: int) -> bool:
-    """Whether the image, mapped by ``matrix``, fills most of the crop."""
+def _coverage(image: Image, matrix: Float, size: int) -> float:
+    """The share of the crop that the image, mapped by ``matrix``, fills."""
     height, width = image.shape[:2]
     corners = np.array([[0, 0, 1], [width, height, 1]]) @ matrix.T
     low, high = corners.min(0).clip(0, size), corners.max(0).clip(0, size)
-    return bool((high - low).prod() > 0.7 * size * size)
+    return float((high - low).prod()) / (size * size)
 
 
 def _linear(rng: np.random.Generator, rotation: float, aspect: float) -> Float:
