@@ -127,7 +127,10 @@ def run(args: argparse.Namespace) -> int:
     for spec in tracker_specs(args):
         results = TrackerResults(place / spec.title, benchmark.layout)
         folders.append(results.folder)
-        results.write_run_file(_facts(spec, benchmark.name, args.root))
+        facts = _facts(spec, benchmark.name, args.root)
+        if not args.again:
+            _refuse_mixture(results, sequences, facts["tracker"])
+        results.write_run_file(facts)
         problems = run_all(
             spec,
             sequences,
@@ -223,7 +226,7 @@ def _facts(spec: Any, benchmark: str, root: Path) -> dict[str, Any]:
     return {
         "benchmark": benchmark,
         "root": str(root.resolve()),
-        "tracker": asdict(spec),
+        "tracker": spec.facts(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": platform.platform(),
         "versions": {
@@ -233,6 +236,17 @@ def _facts(spec: Any, benchmark: str, root: Path) -> dict[str, Any]:
             "python": platform.python_version(),
         },
     }
+
+
+def _refuse_mixture(results: Any, sequences: list[Any], tracker: dict[str, Any]) -> None:
+    """Results of another tracker, or of other weights, are not to be gone on with."""
+    before = results.read_run_file().get("tracker", tracker)
+    differing = sorted(k for k in {*before, *tracker} if before.get(k) != tracker.get(k))
+    if differing and any(map(results.is_done, sequences)):
+        raise ValueError(
+            f"{results.folder} holds results of another tracker (differs in "
+            f"{', '.join(differing)}): give another --name, or --again to run all anew"
+        )
 
 
 def _integrate_vot(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ benchmarks.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _SEPARATORS = re.compile(r"[,;\s]+")
+_TO_SPACES = str.maketrans(",;", "  ")
 
 
 class SequenceError(ValueError):
@@ -32,10 +34,14 @@ def read_boxes(path: str | Path) -> NDArray[np.float64]:
         OSError: the file cannot be read.
     """
     path = Path(path)
-    rows = [_row(line, path, number) for number, line in enumerate(_lines(path), 1)]
-    if not rows:
+    lines = _lines(path)
+    if not lines:
         raise SequenceError(f"{path}: empty annotation")
-    return np.array(rows, np.float64)
+    fields = [line.translate(_TO_SPACES).split() for line in lines]
+    if all(len(values) == 4 for values in fields):
+        with contextlib.suppress(ValueError):  # named below, with its line
+            return np.array(fields, np.float64)
+    return np.array([_row(line, path, i) for i, line in enumerate(lines, 1)], np.float64)
 
 
 def read_numbers(path: str | Path) -> NDArray[np.float64]:

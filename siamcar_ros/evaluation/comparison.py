@@ -120,19 +120,27 @@ def compare(
     )
 
 
-def format_table(comparison: Comparison) -> str:
-    """The measures of each tracker as a table of text, the headline's first."""
+def format_table(comparison: Comparison, *, most_sequences: int = 20) -> str:
+    """The measures of each tracker as tables of text: the headline's first, then AO by sequence.
+
+    Args:
+        comparison: the trackers.
+        most_sequences: where there are more, the second table is left out.
+    """
     columns = measure_order(comparison)
     rows = [["tracker", *(MEASURES[m] for m in columns)]]
     for tracker in comparison.trackers:
         rows.append([tracker.tracker, *(format_measure(m, tracker.measures[m]) for m in columns)])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(_pad(cell, w, i) for i, (cell, w) in enumerate(zip(r, widths, strict=True)))
-        for r in rows
-    ]
-    heading = f"{comparison.title}: {len(comparison.sequences)} sequences"
-    return "\n".join([heading, lines[0], "-" * len(lines[0]), *lines[1:]])
+    number = len(comparison.sequences)
+    text = f"{comparison.title}: {number} {'sequence' if number == 1 else 'sequences'}\n"
+    text += _aligned(rows)
+    if number > most_sequences:
+        return text
+    rows = [["AO", *(t.tracker for t in comparison.trackers)]]
+    for i, name in enumerate(comparison.sequences):
+        values = (t.sequences[i].measures["ao"] for t in comparison.trackers)
+        rows.append([name, *(format_measure("ao", value) for value in values)])
+    return f"{text}\n\n{_aligned(rows)}"
 
 
 def measure_order(comparison: Comparison) -> list[str]:
@@ -148,8 +156,13 @@ def format_measure(measure: str, value: float) -> str:
     return f"{value:.1f}" if measure == "fps" else f"{value:.3f}"
 
 
-def _pad(cell: str, width: int, column: int) -> str:
-    return cell.ljust(width) if column == 0 else cell.rjust(width)
+def _aligned(rows: list[list[str]]) -> str:
+    """A table of text, its first row the head, its first column to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
 def _tracker_folders(folder: Path) -> list[Path]:

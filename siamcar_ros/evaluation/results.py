@@ -64,10 +64,10 @@ class TrackerResults:
     def is_done(self, sequence: Sequence) -> bool:
         """Whether there are boxes for all frames of the sequence."""
         path = self.boxes_path(sequence.name)
-        try:
-            return path.is_file() and len(read_boxes(path)) == len(sequence)
-        except SequenceError:
+        if not path.is_file():
             return False
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return sum(1 for line in file if line.strip()) == len(sequence)
 
     def write(self, name: str, run: Run) -> None:
         """Write a run; the boxes last and at once, so that a file of boxes is a finished one."""

@@ -66,7 +66,7 @@ def run_all(
         desc=f"{spec.title}" + (f" ({done} done before)" if done else ""),
         unit="frame",
         disable=not progress,
-        smoothing=0.05,
+        mininterval=0.1 if sys.stderr.isatty() else 10,
         dynamic_ncols=True,
     ) as bar:
         if ray_address is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -108,6 +110,23 @@ class TrackerSpec:
         )
         network.warm_up()
         return network, config.params
+
+    def facts(self) -> dict[str, Any]:
+        """What it is, as JSON has it, with the SHA-256 of SiamCAR's weights.
+
+        Raises:
+            ValueError: as `build`.
+            OSError: likewise.
+        """
+        facts: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if self.kind == "siamcar":
+            from siamcar_ros.tracking import read_config
+
+            config = read_config(self.network, self.weights, self.settings)
+            facts["settings"] = asdict(config.params)
+            if config.weights is not None:
+                facts["weights_sha256"] = hashlib.sha256(config.weights.read_bytes()).hexdigest()
+        return facts
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def test_command_tells_what_failed(
     told = capsys.readouterr()
     assert "c left out: " in told.err
     assert "b: SequenceError" in told.err
-    assert "data: 1 sequences" in told.out
+    assert "data: 1 sequence\n" in told.out
 
 
 @pytest.mark.parametrize(
@@ -150,3 +150,13 @@ def test_got10k_test_split_ends_in_an_archive(
     assert evaluate("got10k-test", tmp_path / "GOT", *arguments) == 0
     assert (tmp_path / "r" / "GOT-10k" / "Oracle.zip").is_file()
     assert "is ready for http" in capsys.readouterr().out
+
+
+def test_results_of_two_trackers_do_not_mix(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("folder", root, "--results", tmp_path / "r", "--name", "Mine")
+    assert evaluate(*arguments, "--tracker", "moving_square:Oracle") == 0
+    assert evaluate(*arguments, "--tracker", "moving_square:Shaky") == 2
+    assert "holds results of another tracker (differs in kind)" in capsys.readouterr().err
+    assert evaluate(*arguments, "--tracker", "moving_square:Shaky", "--again") == 0
