@@ -15,7 +15,6 @@ from siamcar_ros.training.distributed import Processes, choose_device
 from siamcar_ros.training.frames import Frame, frame_from_box
 from siamcar_ros.training.loader import Batch, Batches, FaultCount, loading
 
-
 ALONE = Processes()
 
 

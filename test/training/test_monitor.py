@@ -1,0 +1,151 @@
+"""What a run shows, validation by tracking, and the commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from siamcar_ros.cli import main
+from siamcar_ros.model import build_model, load_weights, read_metadata
+from siamcar_ros.training.datasets import DataError
+from siamcar_ros.training.monitor import Monitor
+from siamcar_ros.training.recipe import LogRecipe
+from siamcar_ros.training.validation import validate
+
+
+@pytest.fixture
+def sequences(tmp_path: Path) -> Path:
+    folder = tmp_path / "sequences/disc"
+    folder.mkdir(parents=True)
+    rows = []
+    for i in range(4):
+        image = np.full((120, 160, 3), 90, np.uint8)
+        cv2.circle(image, (60 + 3 * i, 60), 15, (0, 200, 250), -1)
+        cv2.imwrite(str(folder / f"{i + 1:08d}.png"), image)
+        rows.append(f"{45 + 3 * i},45,31,31")
+    (folder / "groundtruth.txt").write_text("\n".join(rows))
+    (folder.parent / "empty").mkdir()
+    return folder.parent
+
+
+def fill(monitor: Monitor, steps: range) -> None:
+    for step in steps:
+        monitor.advance()
+        monitor.log(step, {"total": 3.0 / step, "cls": 1.0, "reg": 0.5, "cen": 0.6, "rate": 0.01})
+    monitor.log(steps[-1], {"overlap/disc": 0.4, "overlap/mean": 0.4})
+    crops = torch.full((3, 3, 255, 255), 128.0)
+    true = torch.tensor([[50.0, 50, 120, 120], [60, 60, 90, 90], [float("nan")] * 4])
+    monitor.show(steps[-1], crops[..., :127, :127], crops, true, true + 20)
+    monitor.close()
+
+
+def test_history_pictures_and_event_files(tmp_path: Path) -> None:
+    fill(Monitor(tmp_path, 10, 0, LogRecipe()), range(1, 7))
+    history = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in history] == [1, 2, 3, 4, 5, 6, 6]
+    samples = cv2.imread(str(tmp_path / "samples.png"))
+    assert samples is not None
+    assert samples.shape == (510, 510, 3)
+    assert tuple(samples[80, 50]) == (80, 220, 80), "the true box is green"
+    assert tuple(samples[80, 70]) == (60, 60, 250), "the predicted one red"
+    assert cv2.imread(str(tmp_path / "summary.png")) is not None
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"loss/total", "loss/cls", "run/rate", "overlap/mean"} <= set(tags["scalars"])
+    assert tags["images"] == ["samples"]
+    assert [e.value for e in events.Scalars("loss/total")] == pytest.approx(
+        [3.0, 1.5, 1.0, 0.75, 0.6, 0.5]
+    )
+
+
+def test_resuming_drops_the_history_of_steps_that_are_run_again(tmp_path: Path) -> None:
+    quiet = LogRecipe(tensorboard=False)
+    fill(Monitor(tmp_path, 10, 0, quiet), range(1, 7))
+    fill(Monitor(tmp_path, 10, 4, quiet), range(5, 9))
+    history = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in history] == [1, 2, 3, 4, 5, 6, 7, 8, 8]
+
+
+def test_other_processes_write_nothing(tmp_path: Path) -> None:
+    fill(Monitor(tmp_path, 10, 0, LogRecipe(), quiet=True), range(1, 3))
+    assert not list(tmp_path.iterdir())
+
+
+def test_validation_tracks(sequences: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = build_model("compact").train()
+    scores = validate(model, sequences)
+    assert set(scores) == {"disc", "mean"}
+    assert 0 <= scores["mean"] <= 1
+    assert model.training
+    assert "empty" in caplog.text
+
+
+def test_validation_without_sequences_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no sequence in"):
+        validate(build_model("compact"), tmp_path)
+
+
+def test_convert_an_authors_checkpoint(
+    tmp_path: Path, sequences: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = build_model("compact")
+    state = {f"module.{key}": value for key, value in model.state_dict().items()}
+    rates = {"lr": np.float64(0.005)}
+    published = tmp_path / "general_model.pth"
+    torch.save(
+        {"epoch": 20, "state_dict": state, "optimizer": {"param_groups": [rates]}}, published
+    )
+    target = tmp_path / "converted/compact.safetensors"
+    command = ["convert", str(published), str(target), "--network", "compact"]
+    assert main([*command, "--sequences", str(sequences)]) == 0
+    printed = capsys.readouterr().out
+    assert "the same maps as the original" in printed
+    assert "mean" in printed
+    again = build_model("compact")
+    load_weights(again, target)
+    for key, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value)
+    assert read_metadata(target)["source"] == "general_model.pth"
+
+
+@pytest.mark.parametrize("fault", ["missing key", "not finite", "no checkpoint"])
+def test_convert_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: str) -> None:
+    state = dict(build_model("compact").state_dict())
+    key = "car_head.cls_logits.weight"
+    if fault == "missing key":
+        del state[key]
+    else:
+        state[key] = torch.full_like(state[key], float("nan"))
+    source = tmp_path / "a.pth"
+    torch.save({"state_dict": state}, source)
+    if fault == "no checkpoint":
+        source.write_bytes(b"nothing")
+    target = tmp_path / "b.safetensors"
+    assert main(["convert", str(source), str(target), "--network", "compact"]) == 2
+    assert not target.exists()
+    message = capsys.readouterr().err
+    assert (key if fault != "no checkpoint" else "a.pth") in message
+
+
+def test_train_check_opens_the_data_and_prints_the_recipe(
+    sequences: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"data: {{sets: {{mine: {{kind: sequences, root: {sequences}}}}}}}\n")
+    assert main(["train", str(recipe), "batch=4", "--check"]) == 0
+    printed = capsys.readouterr().out
+    assert "batch: 4" in printed
+    assert "# mine: 2 images or videos" in printed
+    assert main(["train", str(recipe), "data.sets.mine.root=/nowhere", "--check"]) == 2
+    assert "set data.sets.mine.root" in capsys.readouterr().err
+    assert main(["train", "nonesuch"]) == 2
+    assert "config/train/nonesuch.yaml" in capsys.readouterr().err
