@@ -102,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
             "topic": topic,
             "ground_truth": None if truth is None else truth.source,
             "config": str(args.config),
+            "network": _network_facts(tracker),
             "parameters": vars(tracker.params),
         }
         notes = bag.notes + ([] if truth is None else truth.notes)
@@ -133,6 +134,13 @@ def _tracker(args: argparse.Namespace) -> Any:
     from siamcar_ros.tracking import SiamCarTracker
 
     return SiamCarTracker.from_config(args.config, weights=args.weights, device=args.device)
+
+
+def _network_facts(tracker: Any) -> dict[str, str]:
+    """What the boxes depend on beside the weights."""
+    network = getattr(tracker, "network", None)
+    names = ("name", "backend", "device", "precision")
+    return {name: str(getattr(network, name)) for name in names if hasattr(network, name)}
 
 
 def _rate(bag: Bag, images: int) -> float:
