@@ -9,7 +9,14 @@ from torch import Tensor
 
 from siamcar_ros.model import SiamCAR
 from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph
-from siamcar_ros.runtime.network import Geometry, Maps, Network, Placement, Template
+from siamcar_ros.runtime.network import (
+    Geometry,
+    Maps,
+    Network,
+    Placement,
+    Template,
+    as_planes,
+)
 from siamcar_ros.runtime.torch_network import DTYPES, prepared
 
 _CALLS_BEFORE_CAPTURE = 3
@@ -35,12 +42,12 @@ class CudaGraphNetwork(Network):
         self._recordings: dict[int, _Recording] = {}
 
     def _template(self, z: Tensor) -> Template:
-        z = z.to(self.device, self._dtype, memory_format=torch.channels_last)
+        z = as_planes(z).to(self.device, self._dtype, memory_format=torch.channels_last)
         levels: Template = self._template_graph(z)
         return levels
 
     def _maps(self, x: Tensor, template: Sequence[Tensor]) -> Maps:
-        batch = x.shape[0]
+        batch, x = x.shape[0], as_planes(x)
         with torch.cuda.device(self.device):
             if batch not in self._recordings:
                 self._recordings[batch] = _Recording(self._search_graph, x, template, self._dtype)

@@ -59,6 +59,7 @@ class SearchGraph(nn.Module):
     def __init__(self, model: SiamCAR, form: str) -> None:
         super().__init__()
         self.model = model
+        self.reduce = _plain_convolution(model.down)
         self.correlate = _banded if checked_form(form) == "banded" else _grouped
 
     def forward(self, x: Tensor, *template: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,7 +68,7 @@ class SearchGraph(nn.Module):
         if self.model.neck is not None:
             features = self.model.neck(features, crop=False)
         response = [self.correlate(f, t) for f, t in zip(features, template, strict=True)]
-        cls, reg, cen = self.model.car_head(self.model.down(torch.cat(response, 1)))
+        cls, reg, cen = self.model.car_head(self.reduce(torch.cat(response, 1)))
         return cls, reg, cen
 
 
@@ -104,6 +105,17 @@ def _band_index(height: int, width: int, columns: int) -> tuple[Tensor, Tensor]:
     inside = (shift >= 0) & (shift < width)
     index = torch.arange(height)[:, None, None] * width + shift.clamp(0, width - 1)
     return index.flatten(0, 1), inside.repeat(height, 1)
+
+
+def _plain_convolution(transposed: nn.ConvTranspose2d) -> nn.Conv2d:
+    """The same 1x1 layer in the form that backends have quick kernels and int8 for."""
+    weight = transposed.weight.detach().transpose(0, 1).contiguous()
+    bias = transposed.bias
+    layer = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=bias is not None)
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
+    return layer
 
 
 def _banded(features: Tensor, bands: Tensor) -> Tensor:

@@ -61,11 +61,16 @@ class Network(ABC):
     Templates and maps are new tensors that no later call changes. Calls from several threads are
     taken one after another, so that trackers of several cameras can share one network.
 
+    Images may be given in either of two forms: (B, 3, n, n) float32 BGR 0..255, as the model takes
+    them, or (B, n, n, 3) uint8 BGR, as they are cut from a frame, which spares the conversion.
+
     Attributes:
+        takes_pixels: True, that images may be uint8.
         name, score_size, offset, stride, template_size, search_size: as the model's.
         backend, device, precision, reason: as :class:`Placement`'s.
     """
 
+    takes_pixels = True
     stride = SiamCAR.stride
     template_size = SiamCAR.template_size
     search_size = SiamCAR.search_size
@@ -84,7 +89,7 @@ class Network(ABC):
         """The target's features, to be kept by the track.
 
         Args:
-            z: (B, 3, 127, 127) float32 BGR 0..255 on :attr:`device`.
+            z: (B, 3, 127, 127) float32 or (B, 127, 127, 3) uint8, on :attr:`device`.
 
         Returns:
             four-dimensional tensors, one a level, whose form is the backend's own; the templates
@@ -97,7 +102,7 @@ class Network(ABC):
         """Where in each search region its template's target is.
 
         Args:
-            x: (B, 3, 255, 255) float32 BGR 0..255 on :attr:`device`.
+            x: (B, 3, 255, 255) float32 or (B, 255, 255, 3) uint8, on :attr:`device`.
             template: from :meth:`template`, of batch 1 (for all) or B (one for each).
 
         Returns:
@@ -122,13 +127,13 @@ class Network(ABC):
             batch: the largest number of targets at once; smaller ones are warmed, too.
             calls: times each.
         """
-        z = torch.full((1, 3, self.template_size, self.template_size), 128.0, device=self.device)
+        z, x = (
+            torch.full((batch, size, size, 3), 128, dtype=torch.uint8, device=self.device)
+            for size in (self.template_size, self.search_size)
+        )
         for targets in range(1, batch + 1):
-            shape = (targets, 3, self.search_size, self.search_size)
-            x = torch.full(shape, 128.0, device=self.device)
             for _ in range(calls):
-                template = tuple(level.expand(targets, -1, -1, -1) for level in self.template(z))
-                self(x, template)[0].cpu()
+                self(x[:targets], self.template(z[:targets]))[0].cpu()
 
     def __repr__(self) -> str:
         return f"<{self.name} on {self.device} by {self.backend}, {self.precision}>"
@@ -140,6 +145,11 @@ class Network(ABC):
     @abstractmethod
     def _maps(self, x: Tensor, template: Sequence[Tensor]) -> Maps:
         """:meth:`__call__`, one caller at a time, without gradients, batches checked."""
+
+
+def as_planes(images: Tensor) -> Tensor:
+    """Images of either form as (B, 3, n, n): pixels as a view of another shape, still uint8."""
+    return images.permute(0, 3, 1, 2) if images.dtype == torch.uint8 else images
 
 
 def import_or_refuse(module: str, backend: str, extra: str) -> Any:

@@ -18,6 +18,7 @@ from siamcar_ros.runtime.network import (
     Network,
     Placement,
     Template,
+    as_planes,
     import_or_refuse,
 )
 
@@ -61,6 +62,7 @@ class OnnxNetwork(Network):
         self._one_by_one = self._search_session.get_inputs()[0].shape[0] == 1
 
     def _template(self, z: Tensor) -> Template:
+        z = as_planes(z)
         samples = z.split(1) if self._one_by_one else (z,)
         name = self._template_session.get_inputs()[0].name
         parts = [self._template_session.run(None, {name: _array(sample)}) for sample in samples]
@@ -70,6 +72,7 @@ class OnnxNetwork(Network):
         )
 
     def _maps(self, x: Tensor, template: Sequence[Tensor]) -> Maps:
+        x = as_planes(x)
         if not self._one_by_one:
             return self._run(x, [level.expand(x.shape[0], -1, -1, -1) for level in template])
         parts = [
@@ -121,5 +124,5 @@ def _engine_folder() -> Path:
 
 
 def _array(value: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = value.contiguous().cpu().numpy()
+    array: NDArray[np.float32] = value.cpu().float().contiguous().numpy()
     return array

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from siamcar_ros.runtime.network import (
     Network,
     Placement,
     Template,
+    as_planes,
     import_or_refuse,
 )
 
@@ -47,22 +49,51 @@ class OpenVinoNetwork(Network):
         template, search = _converted(openvino, model)
         # The template is computed once and used in every frame: in full precision.
         self._template_request = _compiled(core, template, "fp32", threads)
-        self._search_request = _compiled(core, int8_search or search, placement.precision, threads)
+        # One for each form that images may have, compiled when it is first given.
+        self._search_requests: dict[torch.dtype, Any] = {}
+        self._compile_search = partial(
+            _compiled, core, int8_search or search, placement.precision, threads
+        )
+        self._shown: tuple[Tensor, ...] = ()
+        self._shown_inputs: list[list[Any]] = []
+        self._tensor = openvino.Tensor
 
     def _template(self, z: Tensor) -> Template:
-        parts = [_infer(self._template_request, (sample,)) for sample in z.split(1)]
+        parts = []
+        for sample in as_planes(z).float().contiguous().split(1):
+            self._template_request.set_input_tensor(self._tensor(sample.numpy(), True))
+            parts.append(_infer(self._template_request))
         return tuple(torch.cat(level) for level in zip(*parts, strict=True))
 
     def _maps(self, x: Tensor, template: Sequence[Tensor]) -> Maps:
+        if x.dtype not in self._search_requests:
+            self._search_requests[x.dtype] = self._compile_search(pixels=x.dtype == torch.uint8)
+        request, x = self._search_requests[x.dtype], x.contiguous()
+        batch = x.shape[0]
         parts = []
-        for i, sample in enumerate(x.split(1)):
-            own = [level[i : i + 1] if len(level) > 1 else level for level in template]
-            parts.append(_infer(self._search_request, (sample, *own)))
-        if len(parts) == 1:
+        for i in range(batch):
+            request.set_input_tensor(0, self._tensor(x[i : i + 1].numpy(), True))
+            for port, level in enumerate(self._template_inputs(template), 1):
+                request.set_input_tensor(port, level[i if len(level) > 1 else 0])
+            parts.append(_infer(request))
+        if batch == 1:
             cls, reg, cen = parts[0]
         else:
             cls, reg, cen = (torch.cat(maps) for maps in zip(*parts, strict=True))
         return cls, reg, cen
+
+    def _template_inputs(self, template: Sequence[Tensor]) -> list[list[Any]]:
+        """A template as OpenVINO sees it, by level and target; in every frame it is the same."""
+        given = tuple(template)
+        if len(given) != len(self._shown) or any(
+            new is not old for new, old in zip(given, self._shown, strict=True)
+        ):
+            self._shown = given
+            self._shown_inputs = [
+                [self._tensor(sample.numpy(), True) for sample in level.contiguous().split(1)]
+                for level in given
+            ]
+        return self._shown_inputs
 
 
 def _converted(openvino: Any, model: SiamCAR) -> tuple[Path, Path]:
@@ -96,11 +127,18 @@ def _convert(openvino: Any, graph: torch.nn.Module, inputs: tuple[Tensor, ...], 
             (scratch / file.name).replace(file)
 
 
-def _compiled(core: Any, model: Path, precision: str, threads: int | None) -> Any:
-    """A request of a model compiled for the fewest milliseconds a frame."""
+def _compiled(
+    core: Any, path: Path, precision: str, threads: int | None, pixels: bool = False
+) -> Any:
+    """A request of a model compiled for the fewest milliseconds a frame.
+
+    With `pixels` its first input is (1, n, n, 3) uint8.
+    """
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
+        # Cores are shared with the rest of the robot: a pinned thread would wait for its own.
+        "ENABLE_CPU_PINNING": False,
         # int8 is in the graph itself; what it leaves in floating point runs in bfloat16 where that
         # is native, and in float32 elsewhere.
         "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
@@ -109,10 +147,19 @@ def _compiled(core: Any, model: Path, precision: str, threads: int | None) -> An
         config["INFERENCE_PRECISION_HINT"] = "f32"
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
+    model = core.read_model(path)
+    if pixels:
+        from openvino import Layout, Type
+        from openvino.preprocess import PrePostProcessor
+
+        steps = PrePostProcessor(model)
+        steps.input(0).tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
+        steps.input(0).model().set_layout(Layout("NCHW"))
+        model = steps.build()
     return core.compile_model(model, "CPU", config).create_infer_request()
 
 
-def _infer(request: Any, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The outputs, copied out of the request's own memory."""
-    request.infer([value.contiguous().numpy() for value in inputs], share_inputs=True)
+def _infer(request: Any) -> tuple[Tensor, ...]:
+    """Run on the tensors that are set; the outputs, copied out of the request's own memory."""
+    request.infer()
     return tuple(torch.from_numpy(tensor.data.copy()) for tensor in request.output_tensors)

@@ -1,6 +1,6 @@
 """Int8 for CPUs with VNNI: calibrated on images, and judged by the tracking that it costs.
 
-Convolutions of the search graph are quantised, 8-bit unsigned activations and 8-bit signed weights
+Convolutions and sums of the search graph are quantised, 8-bit unsigned activations and 8-bit signed weights
 with a scale for each output channel. The template graph (once a target), the correlation (its
 kernel is data) and the last convolutions, whose outputs are coordinates and scores, are not.
 """
@@ -67,7 +67,7 @@ def quantise(model: SiamCAR, files: OnnxFiles, pairs: Iterable[Pair], output: Pa
                 str(written),
                 _Feeds(feeds),
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=["Conv"],
+                op_types_to_quantize=["Conv", "Add"],
                 nodes_to_exclude=_kept_in_float(onnx.load(str(prepared)).graph),
                 per_channel=True,
                 activation_type=QuantType.QUInt8,

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from siamcar_ros.model import SiamCAR, fold_batchnorm
-from siamcar_ros.runtime.network import Geometry, Maps, Network, Placement, Template
+from siamcar_ros.runtime.network import (
+    Geometry,
+    Maps,
+    Network,
+    Placement,
+    Template,
+    as_planes,
+)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -55,4 +62,4 @@ class TorchNetwork(Network):
         return cls, reg, cen
 
     def _input(self, image: Tensor) -> Tensor:
-        return image.to(self.device, self._dtype, memory_format=torch.channels_last)
+        return as_planes(image).to(self.device, self._dtype, memory_format=torch.channels_last)
