@@ -37,7 +37,8 @@ thead th { color: var(--soft); font-weight: 600; border-bottom: 2px solid var(--
 td.best { font-weight: 700; }
 .key { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 8px; }
 .row { display: flex; flex-wrap: wrap; gap: 12px; align-items: flex-start; }
-.row img { flex: 1 1 340px; min-width: 300px; max-width: 100%; }
+.row img { flex: 1 1 340px; min-width: 300px; max-width: min(100%, 480px); }
+.wide { flex: 1 1 640px; min-width: 0; }
 img { max-width: 100%; height: auto; }
 figure { margin: 0 0 26px; }
 figcaption { margin: 0 0 6px; }
@@ -171,7 +172,7 @@ def _attributes(comparison: Comparison) -> list[str]:
     parts = [f"<h2>{MEASURES[measure]} by attribute</h2>", '<div class="row">']
     if len(by_attribute) >= 3:
         parts.append(_figure(plots.radar_figure(comparison, measure), "radar of the attributes"))
-    return [*parts, f'<div style="flex: 1 1 480px; min-width: 0">{_scroll(table)}</div></div>']
+    return [*parts, f'<div class="wide">{_scroll(table)}</div></div>']
 
 
 def _sequences(comparison: Comparison, focus: TrackerScore) -> list[str]:

@@ -44,7 +44,8 @@ _STYLE: Any = {
     "grid.linewidth": 0.8,
     "xtick.color": "#5f6368",
     "ytick.color": "#5f6368",
-    "legend.frameon": False,
+    "legend.framealpha": 0.85,
+    "legend.edgecolor": "none",
     "legend.fontsize": 8.5,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
@@ -119,6 +120,7 @@ def draw_radar(axes: Axes, table: Mapping[str, Mapping[str, float]], trackers: l
             axes.fill(np.append(angles, angles[0]), closed, color=tracker_color(0), alpha=0.10)
     axes.set_xticks(angles, labels)
     axes.set_ylim(0, max(0.1, max(v for row in table.values() for v in row.values()) * 1.05))
+    axes.tick_params(axis="x", pad=9)
     axes.tick_params(axis="y", labelsize=7, colors="#9aa0a6")
     axes.spines["polar"].set_color("#dadce0")
 
@@ -220,9 +222,8 @@ def overview_figure(comparison: Comparison, focus: TrackerScore) -> Figure:
     radar = len(comparison.attributes) >= 3
     with style():
         figure = Figure(figsize=(13.2, 8.0 if several or radar else 4.2), layout="constrained")
-        figure.suptitle(
-            f"{comparison.title}, {len(comparison.sequences)} sequences", fontsize=13, weight="bold"
-        )
+        title = f"{comparison.title} ({len(comparison.sequences)})"
+        figure.suptitle(title, x=0.005, ha="left", fontsize=14, weight="bold")
         grid = figure.add_gridspec(2 if several or radar else 1, 6)
         for column, kind in enumerate(("success", "precision", "normalized")):
             draw_curve(figure.add_subplot(grid[0, 2 * column : 2 * column + 2]), comparison, kind)
