@@ -127,6 +127,7 @@ class Follower:
         self.timings = dict.fromkeys(("crop", "network", "decode"), 0.0)
         self._decoder = Decoder(network.score_size)
         self._device = _device_of(network)
+        self._takes_pixels = bool(getattr(network, "takes_pixels", False))
         # The decoder reads a peak on the middle cell as no motion, so the last centre belongs on
         # that cell's search pixel: 128 of 0..254 for the ResNets, one past the middle.
         self._anchor = network.offset + STRIDE * (network.score_size - 1) / 2
@@ -204,15 +205,17 @@ class Follower:
         return advanced
 
     def _uploaded(self, crops: NDArray[np.uint8], planes: NDArray[np.float32]) -> torch.Tensor:
-        """(B, n, n, 3) uint8 as (B, 3, n, n) float32 on the device.
+        """(B, n, n, 3) uint8 on the device, as (B, 3, n, n) float32 unless the network takes it so.
 
         To a device the bytes travel as they are, a quarter of the floats; `planes` is the CPU's
         buffer. The copy need not be waited for: the next one follows the maps' arrival.
         """
-        if self._device.type == "cpu":
+        if self._device.type == "cpu" and not self._takes_pixels:
             to_planes(crops, planes)
             return torch.from_numpy(planes)
         pixels = torch.from_numpy(crops).to(self._device, non_blocking=True)
+        if self._takes_pixels:
+            return pixels
         return pixels.permute(0, 3, 1, 2).float()
 
 
