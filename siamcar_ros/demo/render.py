@@ -45,16 +45,16 @@ SHUTTER = 0.5  # share of the frame's time for which the shutter is open
 
 # X and Z in metres of the way that the target drives
 _WAY = (
-    (-12, 31),
-    (-4, 28),
-    (4, 23),
-    (8, 17),
+    (-11, 25),
+    (-4, 23.5),
+    (4, 20.5),
+    (8, 16),
     (5, 12.5),
     (-1, 11.5),
     (-6.5, 14),
-    (-6, 20),
-    (0, 26),
-    (9, 32),
+    (-6, 19),
+    (0, 23),
+    (8, 27),
 )
 _CROSSING = 140.0  # metres in the clip's time that the crossing cars drive
 # what happens, from which share of the clip on
@@ -210,7 +210,7 @@ class Clip:
         soft[12:52, 12:52, 3] = 175
         self._shadow = Texture(np.asarray(cv2.GaussianBlur(soft, (0, 0), 5), np.uint8))
         self._target = Car(rng, (44, 92, 214), (226, 230, 232))
-        others = [(150, 92, 48), (168, 170, 172), (52, 60, 150), (60, 96, 70)]
+        others = [(150, 92, 48), (168, 170, 172), (86, 70, 64), (60, 96, 70)]
         rng.shuffle(others)
         self._others = [Car(rng, colour, (40, 42, 44)) for colour in others]
         self._mirror = float(mirror[0])

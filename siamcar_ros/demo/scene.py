@@ -224,20 +224,18 @@ def paste(frame: Image, patch: Patch) -> tuple[slice, slice, Image] | None:
 
 
 def draw_backdrop(frame: Image, camera: Camera, corners: Points, picture: Image) -> None:
-    """Draw an opaque far picture (H, W, 3) on a frame in place; corners (4, 3) as in `Part`."""
+    """Draw an opaque far picture (H, W, 3) on a frame in place; corners (4, 3) as in `Part`.
+
+    Its plane is mapped as a whole, so that corners behind the camera do no harm.
+    """
     rows, columns = picture.shape[:2]
-    source = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]], np.float32)
-    target, _ = camera.project(corners)
-    bottom = int(np.clip(np.ceil(target[:, 1].max()), 0, camera.size[1]))
-    if bottom:
-        onto = cv2.getPerspectiveTransform(source, target.astype(np.float32))
-        cv2.warpPerspective(
-            picture,
-            onto,
-            (camera.size[0], bottom),
-            dst=frame[:bottom],
-            borderMode=cv2.BORDER_TRANSPARENT,
-        )
+    across, down = (corners[1] - corners[0]) / columns, (corners[3] - corners[0]) / rows
+    projection = camera.projection
+    plane = projection[:, :3] @ np.stack([across, down, corners[0]], 1)
+    plane[:, 2] += projection[:, 3]
+    cv2.warpPerspective(
+        picture, plane, camera.size, dst=frame, borderMode=cv2.BORDER_TRANSPARENT
+    )
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ def post(rng: np.random.Generator, height: int = 512, width: int = 32) -> Image:
     )
     picture = paint((104, 112, 108), grain, 0.7)
     top = int(height * 0.55)
-    picture[top : top + 46] = paint((40, 190, 225), grain[:46], 0.4)
+    picture[top : top + 46] = paint((190, 150, 96), grain[:46], 0.4)
     return picture
 
 

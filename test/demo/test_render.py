@@ -91,3 +91,11 @@ def test_blur_keeps_the_light_and_follows_the_motion() -> None:
     assert kernel.sum() == pytest.approx(1)
     assert kernel[len(kernel) // 2].sum() == pytest.approx(1, abs=1e-5)
     assert blur_kernel(np.array((0.5, 0.5))) is None
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_sky_is_up_wherever_the_camera_looks(seed: int) -> None:
+    clip = Clip(seed)
+    for index in range(0, len(clip), 8):
+        top = clip.frame(index).image[:16].astype(int)
+        assert (top[..., 0] - top[..., 2] > 0).mean() > 0.9, f"no sky in frame {index}"
