@@ -125,22 +125,25 @@ class Robot:
         """Publish an image as soon as the node listens; its header."""
         publisher = self.publisher(topic, type(message))
         wait_for(f"subscriber of {topic}", publisher.get_subscription_count)
+        return self._publish(message, publisher, stamp)
+
+    def _publish(self, message: Any, publisher: Any, stamp: int | None = None) -> Header:
         now = time.time_ns() if stamp is None else stamp
         message.header.frame_id = "camera"
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, 10**9)
+        self.sent.append(message.header)
         publisher.publish(message)
-        header: Header = message.header
-        self.sent.append(header)
-        return header
+        return self.sent[-1]
 
     def start_camera(self, rate: float = 25.0) -> None:
         """Publish images of a moving square until `stop_camera`."""
         self._stopped.clear()
+        publisher = self.publisher()
 
         def film() -> None:
             index = 0
             while not self._stopped.wait(1.0 / rate):
-                self.show(raw_image(scene(index)))
+                self._publish(raw_image(scene(index)), publisher)
                 index += 1
 
         self._thread = threading.Thread(target=film, daemon=True)

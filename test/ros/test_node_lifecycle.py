@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from lifecycle_msgs.msg import State, Transition
-from node_harness import BOX, PATIENCE, Robot, raw_image, scene, wait_for
+from node_harness import BOX, Robot, raw_image, scene, wait_for
 from rcl_interfaces.srv import DescribeParameters
 from vision_msgs.msg import Detection2D
 
 from siamcar_ros.ros.client import TargetRefused
 from siamcar_ros.ros.parameters import NodeSettings
+from siamcar_ros.ros.tracker_node import main
 
 pytestmark = pytest.mark.ros
 Start = Callable[..., Robot]
@@ -58,19 +59,22 @@ def test_up_and_down_ten_times(start: Start, config: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("parameters", "said"),
+    ("parameter", "said"),
     [
-        ({"config": "no_such_network"}, "no_such_network"),
-        ({"weights": "/nowhere/weights.safetensors"}, "/nowhere/weights.safetensors"),
+        ("config:=no_such_network", "no_such_network"),
+        ("weights:=/nowhere/weights.safetensors", "/nowhere/weights.safetensors"),
+        ("ring_length:=0", "ring_length"),
+        ("image_transport:=carrier_pigeon", "raw, compressed"),
     ],
 )
 def test_wrong_start_ends_with_the_reason(
-    start: Start, parameters: dict[str, object], said: str
+    config: Path, capfd: pytest.CaptureFixture[str], parameter: str, said: str
 ) -> None:
-    process = start(**parameters).process
-    assert process.process.wait(PATIENCE) == 1
-    assert said in process.log
-    assert "Traceback" not in process.log
+    arguments = ["--ros-args", "-r", "__ns:=/wrong", "-p", f"config:={config}", "-p", parameter]
+    assert main(arguments) == 1
+    log = capfd.readouterr().err
+    assert "cannot start" in log
+    assert said in log
 
 
 def test_parameters_change_at_run_time_or_say_why_not(robot: Robot) -> None:
