@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,6 +144,8 @@ def run(options: Options) -> Summary:
             counts[count] = int(getattr(status, f"frames_{count}"))
         print(f"\n{source.name}: {status.network} on {status.backend}, {status.device}")
     print(describe(summary, counts))
+    told = {"source": source.name, "asked_rate": options.rate or source.rate, "node": counts}
+    (output / "summary.json").write_text(json.dumps(told | asdict(summary), indent=1) + "\n")
     video, strip = write_pictures(source, record, output)
     print(f"video                    {video}\nframes                   {strip}")
     return summary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -86,6 +87,9 @@ def test_a_sequence_is_tracked_and_reported(config: Path, folder: Path, tmp_path
     for words in ("frames after the start   19", "mean overlap", "publish to", "received"):
         assert words in done.stdout
     assert "20/20" in done.stderr
+    summary = json.loads((output / "summary.json").read_text())
+    assert (summary["source"], summary["frames"]) == ("twenty", 19)
+    assert 0 <= summary["overlap"] <= 1
     for name in ("tracked.mp4", "strip.png"):
         assert (output / name).stat().st_size > 10_000
         assert name in done.stdout

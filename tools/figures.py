@@ -1,0 +1,116 @@
+"""Write measured figures into README.md, between its marks.
+
+    siamcar evaluate folder sequences --baseline csrt kcf mil && siamcar report results/sequences
+    make demo && make demo SEQUENCE=sequences/boat1 ARGS="--output demo_output/boat1" ...
+    siamcar bench tracker --json bench.json
+    python tools/figures.py --tracking report/report.json --bench bench.json \
+        --demo demo_output/summary.json demo_output/boat1/summary.json
+
+What is not given stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; the first column is text, the others are figures."""
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(shown(cell) for cell in line) + " |" for line in lines)
+
+
+def shown(value: object) -> str:
+    """A cell: nothing for None, three digits for a fraction."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value)
+
+
+def tracking(report: dict[str, Any]) -> str:
+    """Average overlap by tracker and sequence, from the report.json of `siamcar report`."""
+    trackers: dict[str, Any] = report["trackers"]
+    names = list(next(iter(trackers.values()))["sequences"])
+    rows = [
+        [name, f"**{scores['measures']['ao']:.3f}**"]
+        + [f"{scores['sequences'][each]['ao']:.3f}" for each in names]
+        for name, scores in trackers.items()
+    ]
+    rows.sort(key=lambda row: row[1], reverse=True)
+    return table(["tracker", "mean", *names], rows)
+
+
+def demo(summaries: Sequence[dict[str, Any]]) -> str:
+    """A row per run, from the summary.json of `make demo`."""
+    rows = [
+        [
+            each["source"],
+            f"{each['asked_rate']:g}",
+            each["frames"],
+            each["missed"],
+            f"{each['latency_median']:.1f}",
+            f"{each['latency_p99']:.1f}",
+            "" if each["overlap"] is None else f"{each['overlap']:.3f}",
+            "" if each["last_overlap"] is None else f"{each['last_overlap']:.3f}",
+        ]
+        for each in summaries
+    ]
+    head = ["source", "Hz", "frames", "without detection", "publish to detection, median ms"]
+    return table([*head, "99th percentile ms", "mean overlap", "its last tenth"], rows)
+
+
+def bench(measured: dict[str, Any]) -> str:
+    """Every table of `siamcar bench --json`, and the machine."""
+    machine = ", ".join(f"{key}: {value}" for key, value in measured["machine"].items())
+    parts = [f"Machine: {machine}."]
+    for each in measured["tables"]:
+        columns: dict[str, str] = each["columns"]
+        rows = [[row.get(key) for key in columns] for row in each["rows"]]
+        parts += [f"**{each['title']}**", table(list(columns.values()), rows)]
+        parts += [" ".join(f"{note.rstrip('.')}." for note in each["notes"])]
+    return "\n\n".join(parts)
+
+
+def fill(page: str, name: str, content: str) -> str:
+    """The page with new content between the marks of `name`.
+
+    Raises:
+        ValueError: the page has no such marks.
+    """
+    marks = re.compile(rf"(<!-- figures: {name} -->\n).*?(<!-- end of figures -->)", re.S)
+    if not marks.search(page):
+        raise ValueError(f"no marks for the figures of {name!r}")
+    return marks.sub(lambda found: f"{found[1]}{content}\n{found[2]}", page)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read what is given, rewrite the page."""
+    parser = argparse.ArgumentParser(description="write measured figures into README.md")
+    parser.add_argument("--tracking", type=Path, help="report.json of siamcar report")
+    parser.add_argument("--demo", type=Path, nargs="+", help="summary.json of make demo")
+    parser.add_argument("--bench", type=Path, help="JSON of siamcar bench")
+    parser.add_argument("--page", type=Path, default=README, help="%(default)s")
+    given = parser.parse_args(arguments)
+    page = given.page.read_text(encoding="utf-8")
+    if given.tracking:
+        page = fill(page, "tracking", tracking(json.loads(given.tracking.read_text())))
+    if given.demo:
+        page = fill(page, "demo", demo([json.loads(path.read_text()) for path in given.demo]))
+    if given.bench:
+        page = fill(page, "bench", bench(json.loads(given.bench.read_text())))
+    given.page.write_text(page, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
