@@ -18,7 +18,7 @@ from siamcar_ros.model import (
 )
 
 from .distributed import Processes
-from .recipe import Recipe
+from .recipe import Recipe, RecipeError
 
 
 class Siamese(nn.Module):
@@ -38,6 +38,7 @@ def build_network(recipe: Recipe, device: torch.device) -> SiamCAR:
     """The network with the weights that it starts from, on the device.
 
     Raises:
+        RecipeError: the device cannot do what is asked for.
         WeightsError, OSError: ``backbone.initial`` cannot be read or does not fit.
     """
     torch.manual_seed(recipe.seed)
@@ -47,8 +48,11 @@ def build_network(recipe: Recipe, device: torch.device) -> SiamCAR:
         whole = any(key.startswith("backbone.") for key in keys)
         load_weights(model if whole else model.backbone, recipe.backbone.initial)
     if recipe.compute.batchnorm == "sync":
+        if device.type != "cuda":
+            raise RecipeError(f"compute.batchnorm is sync, which needs GPUs, not {device.type}")
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    fft = recipe.compute.correlation == "fft"
+    kind = recipe.compute.correlation
+    fft = kind == "fft" or (kind == "auto" and device.type == "cpu")
     model.correlation = depthwise_correlation_fft if fft else depthwise_correlation
     model = model.to(device)
     for parameter in model.parameters():

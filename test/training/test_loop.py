@@ -218,6 +218,23 @@ def test_it_learns(recipe: Path, tmp_path: Path) -> None:
     assert totals[-1] < 0.8 * totals[0]
 
 
+def test_mixed_precision_and_changes_on_the_device(recipe: Path) -> None:
+    options = ["compute.precision=bf16", "compute.augment_on_device=true", "compute.workers=0"]
+    threads = torch.get_num_threads()
+    try:
+        train(load_recipe(recipe, [*options, "epochs=0.5"]))
+    finally:
+        torch.set_num_threads(threads)
+    state = load_file(str(recipe.parent / "run/last.safetensors"))
+    assert all(torch.isfinite(value).all() for value in state.values())
+    assert {value.dtype for value in state.values()} <= {torch.float32, torch.int64}
+
+
+def test_sync_norms_need_gpus(recipe: Path) -> None:
+    with pytest.raises(RecipeError, match="needs GPUs"):
+        train(load_recipe(recipe, ["compute.batchnorm=sync"]))
+
+
 def test_too_many_broken_files_end_the_run(
     recipe: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
