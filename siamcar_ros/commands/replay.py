@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from siamcar_ros.commands.evaluate import parse_settings
 from siamcar_ros.evaluation.bag_writer import COMPRESSION_MODES, STORAGES
 from siamcar_ros.evaluation.bags import Bag, BagError
 from siamcar_ros.evaluation.replay import GroundTruth, replay
@@ -18,8 +19,8 @@ from siamcar_ros.evaluation.replay_output import (
     SEQUENCE_FOLDER,
     ReplayOutput,
 )
-from siamcar_ros.evaluation.replay_report import SequenceExport, write_replay_report
 from siamcar_ros.evaluation.start import Start, parse_start
+from siamcar_ros.evaluation.trackers import BASELINES, TrackerSpec
 
 HELP = "track through a recorded bag, frame by frame, and score it"
 
@@ -38,9 +39,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ground-truth", help="text file with a row x,y,w,h per image")
     parser.add_argument("--out", help="results folder (default: BAG_replay here)")
     parser.add_argument("--overwrite", action="store_true", help="replace the results in OUT")
-    parser.add_argument("--config", default="compact", help="network: name or YAML (%(default)s)")
-    parser.add_argument("--weights", help="weights file (default: the one that the config names)")
+    parser.add_argument("--network", default="compact", help="a name or a YAML file (%(default)s)")
+    parser.add_argument("--weights", help="weights file (default: the one that the network names)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    parser.add_argument("--backend", default="auto", help="auto, torch, onnxruntime ...")
+    parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 ...")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="tracker parameters, e.g. penalty_k=0.1 window_influence=0.4 lr=0.3",
+    )
+    parser.add_argument(
+        "--baseline", choices=("csrt", "kcf", "mil"), help="run OpenCV's tracker instead"
+    )
     parser.add_argument("--track-id", default="target", help="id of the detections (%(default)s)")
     parser.add_argument(
         "--overlay",
@@ -68,13 +82,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Replay, write the results, print them."""
+    # It brings matplotlib, for which --help need not wait.
+    from siamcar_ros.evaluation.replay_report import SequenceExport, write_replay_report
+
     start = parse_start(args.init) if args.init else Start()
     with Bag(args.bag) as bag, TemporaryDirectory(prefix="siamcar_replay_") as temporary:
         topic = bag.image_topic(args.topic)
         truth = _truth(args, bag)
         if start.box is None and truth is None:
             raise BagError(_no_start(bag))
-        tracker = _tracker(args)
+        spec = _tracker_spec(args)
+        tracker = spec.build()
         name = bag.path.name.split(".")[0]
         out = Path(args.out or f"{name}_replay")
         images = bag.count(topic)
@@ -101,9 +119,8 @@ def run(args: argparse.Namespace) -> int:
         settings = {
             "topic": topic,
             "ground_truth": None if truth is None else truth.source,
-            "config": str(args.config),
+            "tracker": spec.facts(),
             "network": _network_facts(tracker),
-            "parameters": vars(tracker.params),
         }
         notes = bag.notes + ([] if truth is None else truth.notes)
         report = output.finish(bag, settings, notes)
@@ -112,9 +129,8 @@ def run(args: argparse.Namespace) -> int:
         if sequence is not None:
             sequence.finish()
             if report["score"] is not None and not args.no_report:
-                title = f"SiamCAR-{Path(args.config).stem}"
                 page, *_ = write_replay_report(
-                    sequence, out / REPORT_FOLDER, tracker=title, facts=settings
+                    sequence, out / REPORT_FOLDER, tracker=spec.title, facts=settings
                 )
                 print(f"report: {page}")
     return 0
@@ -130,10 +146,18 @@ def _truth(args: argparse.Namespace, bag: Bag) -> GroundTruth | None:
     return None
 
 
-def _tracker(args: argparse.Namespace) -> Any:
-    from siamcar_ros.tracking import SiamCarTracker
-
-    return SiamCarTracker.from_config(args.config, weights=args.weights, device=args.device)
+def _tracker_spec(args: argparse.Namespace) -> TrackerSpec:
+    if args.baseline:
+        return TrackerSpec(BASELINES[args.baseline].title, args.baseline)
+    return TrackerSpec(
+        title=f"SiamCAR-{Path(args.network).stem}",
+        network=args.network,
+        weights=args.weights,
+        device=args.device,
+        backend=args.backend,
+        precision=args.precision,
+        settings=parse_settings(args.settings),
+    )
 
 
 def _network_facts(tracker: Any) -> dict[str, str]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -58,8 +57,7 @@ _BAG, _VIDEO, _BOXES, _FRAMES, _REPORT, _TIMING = (
     "timing.json",
 )
 REPORT_FOLDER, SEQUENCE_FOLDER = "report", "sequence"
-_COLOURS = {STARTED: (255, 160, 0), "tracking": (80, 220, 0), "uncertain": (0, 200, 255)}
-_LOST_COLOUR, _TRUTH_COLOUR = (40, 40, 240), (255, 255, 255)
+_TRUTH_COLOUR = (255, 255, 255)
 _JPEG_QUALITY = 90
 
 
@@ -148,7 +146,7 @@ class ReplayOutput:
             self._bag.write(TRUTH_TOPIC, truth, frame.time)
         if self._overlay == "none" and not self._video:
             return
-        drawn = draw(image, frame)
+        drawn = draw(image, frame, self._id)
         if self._overlay == "raw":
             self._bag.write(OVERLAY_TOPIC, image_message(drawn, *head), frame.time)
         elif self._overlay == "compressed":
@@ -197,31 +195,21 @@ class ReplayOutput:
         self._writer.write(drawn)
 
 
-def draw(image: BgrImage, frame: ReplayFrame) -> BgrImage:
-    """A copy of the image with the tracked box in its state's colour and the true one in white."""
-    drawn = np.array(image, np.uint8, order="C")
-    thickness = max(1, round(min(drawn.shape[:2]) / 240))
-    colour = _COLOURS.get(frame.state, _LOST_COLOUR)
-    if frame.truth is not None:
-        _rectangle(drawn, frame.truth, _TRUTH_COLOUR, 1)
+def draw(image: BgrImage, frame: ReplayFrame, track_id: str) -> BgrImage:
+    """A copy of the image as the node's overlay has it, with the true box in white."""
+    from siamcar_ros.overlay import draw_overlay
+    from siamcar_ros.tracking import TrackResult, TrackState
+
+    results = {}
     if frame.box is not None:
-        _rectangle(drawn, frame.box, colour, thickness)
-    score = "" if math.isnan(frame.score) else f" {frame.score:.2f}"
-    scale = 0.45 * max(1, thickness)
-    place = (4 * thickness, 16 * thickness)
-    for tone, width in (((0, 0, 0), 3 * thickness), (colour, thickness)):
-        text = f"{frame.index} {frame.state}{score}"
-        cv2.putText(drawn, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, tone, width, cv2.LINE_AA)
+        state = TrackState.TRACKING if frame.state == STARTED else TrackState(frame.state)
+        results[track_id] = TrackResult(frame.box, frame.score, state)
+    drawn = draw_overlay(image, results, scale=1.0, caption=f"image {frame.index}")
+    if frame.truth is not None:
+        x, y, w, h = frame.truth
+        corners = (round(x), round(y)), (round(x + w), round(y + h))
+        cv2.rectangle(drawn, *corners, _TRUTH_COLOUR, 1, cv2.LINE_AA)
     return drawn
-
-
-def _rectangle(image: BgrImage, box: Box, colour: tuple[int, int, int], thickness: int) -> None:
-    """Draw a box, kept near the image so that OpenCV's integers suffice."""
-    height, width = image.shape[:2]
-    x, y, w, h = box
-    left, right = np.clip((x, x + w - 1), -width, 2 * width).round().astype(int).tolist()
-    top, bottom = np.clip((y, y + h - 1), -height, 2 * height).round().astype(int).tolist()
-    cv2.rectangle(image, (left, top), (right, bottom), colour, thickness)
 
 
 def scores(frames: list[ReplayFrame], bag: Bag) -> dict[str, Any]:

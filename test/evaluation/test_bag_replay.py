@@ -32,6 +32,7 @@ from siamcar_ros.evaluation.replay import (
 )
 from siamcar_ros.evaluation.sequences import read_sequence
 from siamcar_ros.evaluation.start import Start, StartError, parse_start
+from siamcar_ros.evaluation.trackers import TrackerSpec
 from siamcar_ros.tracking import TargetError, TrackerParams, TrackState
 
 FRAMES, SIZE, PERIOD = 20, (96, 128), 50_000_000
@@ -125,7 +126,9 @@ def run(bag_path: Path, start: Start, truth: str | Path | None = TRUTH) -> tuple
 
 @pytest.fixture
 def fixed_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "_tracker", lambda args: BrightestSquare())
+    spec = TrackerSpec("Brightest", f"{__name__}:BrightestSquare")
+    monkeypatch.setattr(TrackerSpec, "build", lambda self: BrightestSquare())
+    monkeypatch.setattr(command, "_tracker_spec", lambda args: spec)
 
 
 @pytest.mark.parametrize(
@@ -334,7 +337,7 @@ def test_the_text_results_and_the_report_agree(
     assert len((out / "frames.csv").read_text().splitlines()) == FRAMES + 1
     assert not (out / "replay.mp4").exists()
     page = json.loads((out / "report" / "report.json").read_text())
-    assert page["trackers"]["SiamCAR-compact"]["measures"]["ao"] == 1.0
+    assert page["trackers"]["Brightest"]["measures"]["ao"] == 1.0
     assert not (out / "sequence").exists()
     assert json.loads((out / "timing.json").read_text())["frames_per_second"] > 0
 
@@ -412,3 +415,12 @@ def test_mistakes_on_the_command_line_are_told_in_one_line(
     assert message in error
     assert "Traceback" not in error
     assert not (tmp_path / "bag_replay").exists()
+
+
+def test_a_baseline_is_replayed_by_the_same_command(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["replay", str(make_bag(tmp_path / "bag")), "--ground-truth-topic", TRUTH]
+    assert main([*arguments, "--baseline", "mil", "--no-video", "--out", str(out)]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert report["tracker"]["title"] == "MIL"
+    assert report["scored"] == FRAMES - 1
