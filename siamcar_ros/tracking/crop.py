@@ -28,6 +28,7 @@ _TO_BGR = {
 # of up to so many pixels.
 _TO_BGRA = {"bgr": cv2.COLOR_BGR2BGRA, "rgb": cv2.COLOR_RGB2BGRA}
 _SMALL = 100_000
+_MEAN_PIXELS = 1 << 21
 
 
 def template_side(w: float, h: float) -> float:
@@ -37,11 +38,13 @@ def template_side(w: float, h: float) -> float:
 
 
 def mean_colour(image: Image) -> tuple[float, float, float]:
-    """Mean blue, green and red of a whole image: what lies beyond its border.
+    """Mean blue, green and red of an image: what lies beyond its border.
 
-    Reads every pixel, so it is for the first frame of a track only.
+    For the first frame of a track: it reads every pixel up to a size of 1920x1080, and of larger
+    images as many, in rows spread evenly.
     """
-    pixels, kind = _readable(image)
+    rows = max(1, image.shape[0] * image.shape[1] // _MEAN_PIXELS)
+    pixels, kind = _readable(image[::rows])
     mean = cv2.mean(pixels)
     if kind == "grey":
         return mean[0], mean[0], mean[0]

@@ -128,6 +128,8 @@ def test_only_the_part_under_the_square_is_touched() -> None:
     try:
         assert (crop(frame, (70_000, 99_990), 0.5) == (5, 6, 7)).all()
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        assert mean_colour(frame) == (5, 6, 7)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
         tracemalloc.stop()
 

@@ -263,6 +263,17 @@ def test_maps_may_be_tensors(network: Any) -> None:
     assert trackers[1].update(frame) == first
 
 
+def test_a_network_may_take_the_pixels(network: Any, frame: NDArray[np.uint8]) -> None:
+    network.show((50, 90))
+    for network.takes_pixels in (False, True):
+        tracker = SiamCarTracker(network)
+        tracker.init(frame, BOX)
+        tracker.update(frame)
+    for planes, pixels in (network.templates, network.inputs):
+        assert (planes.dtype, pixels.dtype) == (np.float32, np.uint8)
+        np.testing.assert_array_equal(planes, pixels.transpose(0, 3, 1, 2))
+
+
 def test_states_follow_the_scores(network: Any) -> None:
     tracker = SiamCarTracker(network, TrackerParams(lost_after=3))
     frame = np.zeros((480, 640, 3), np.uint8)
