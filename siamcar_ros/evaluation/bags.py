@@ -142,8 +142,8 @@ class Bag:
 
     def _deserialize(self, connection: Connection, time: int, data: bytes) -> Recorded:
         try:
-            # A file taken out of a bag compressed by message says nothing of it; CDR data never
-            # begins like this.
+            # The files of a bag compressed by message do not say so; CDR data never begins like
+            # this.
             raw = zstd.decompress(data) if data[:4] == ZSTD_MAGIC else data
             return Recorded(time, self._reader.deserialize(raw, connection.msgtype))
         except Exception as error:  # as above
@@ -175,20 +175,27 @@ class Bag:
             raise BagError(f"{path} is no bag: expected a folder, or a .mcap, .db3 or .bag file")
         if path.suffix != ".zstd":
             try:
-                return self._enter([path])
+                reader = self._enter([path])
+                if not any(
+                    getattr(r, "compression_mode", None) == "message" for r in reader.readers
+                ):
+                    return reader
+                # rosbags ends at the first message that does not decompress. Read from the files,
+                # they come as they are and are decompressed one by one.
+                self._cleanup.pop_all().close()
             except Exception as error:  # as in messages()
                 if path.suffix == ".bag":
                     raise BagError(f"ROS 1 bag {path} cannot be read: {error}") from error
                 self.notes.append(
                     f"{path.name} cannot be opened as it is ({error}); what is readable is used"
                 )
-        return self._enter_salvaged()
+        return self._enter_files()
 
     def _enter(self, paths: list[Path]) -> AnyReader:
         reader = AnyReader(paths, default_typestore=typestore())
         return self._cleanup.enter_context(reader)
 
-    def _enter_salvaged(self) -> AnyReader:
+    def _enter_files(self) -> AnyReader:
         """Open the storage files alone, each decompressed and mended where it needs to be."""
         folder = Path(
             self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="siamcar_bag_"))

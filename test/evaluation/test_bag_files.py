@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -19,6 +21,7 @@ from siamcar_ros.evaluation.bag_messages import (
     detection_message,
     typestore,
 )
+from siamcar_ros.evaluation.bag_salvage import ZSTD_MAGIC
 from siamcar_ros.evaluation.bag_writer import BagWriter
 from siamcar_ros.evaluation.bags import Bag, BagError
 from siamcar_ros.evaluation.detections import detection_box, stamp_of
@@ -137,6 +140,24 @@ def test_the_same_sequence_gives_the_same_bytes(
     first = record(sequence, tmp_path / "a" / "bag", storage, compression)
     second = record(sequence, tmp_path / "b" / "bag", storage, compression)
     assert contents(first) == contents(second)
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_message_that_does_not_decompress_is_the_only_one_lost(
+    sequence: Path, tmp_path: Path, storage: str
+) -> None:
+    file = storage_file(record(sequence, tmp_path / "bag", storage, "message"))
+    data = bytearray(file.read_bytes())
+    starts = [m.start() for m in re.finditer(re.escape(ZSTD_MAGIC), data)]
+    image = [a for a, b in pairwise([*starts, len(data)]) if b - a > 5000][5]
+    data[image + 4 : image + 12] = bytes(8)
+    file.write_bytes(data)
+    with Bag(tmp_path / "bag") as bag:
+        images = list(bag.messages(TOPIC))
+        assert bag.notes == []
+    assert len(images) == FRAMES
+    (lost,) = (m for m in images if m.message is None)
+    assert "sensor_msgs/msg/Image" in lost.error
 
 
 def test_a_lost_index_is_made_up_for(sequence: Path, tmp_path: Path) -> None:
