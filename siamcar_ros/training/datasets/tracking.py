@@ -11,7 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
+
+from siamcar_ros.resources import resource_path
 
 from .source import DataError, DataFault, Track, VideoSource, corners, existing, read_rows
 
@@ -93,40 +96,32 @@ class Got10k(TrackedVideos):
 class LaSOT(TrackedVideos):
     """LaSOT: ``CLASS/CLASS-N/{img/00000001.jpg,groundtruth.txt,out_of_view.txt,…}``.
 
-    The sequences are those of ``training_set.txt`` in the root, or all but those of
-    ``testing_set.txt``; both come with the owner's toolkit. Without either it is not known which
-    sequences are for testing, and the set is refused.
+    The training sequences are those of the owners' protocol II: the 70 classes' sequences without
+    the four of each that ``config/benchmarks/lasot.yaml`` lists for testing. Other classes (the
+    extension's) are for testing, too, and left out.
 
     Args:
         root: holds the classes' folders, directly or under ``LaSOTBenchmark``.
         max_gap: the most frames between the two of a pair.
 
     Raises:
-        DataError: the files are not there.
+        DataError: no training sequence is there.
     """
 
     def __init__(self, root: Path, *, max_gap: int = 100) -> None:
         nested = root / "LaSOTBenchmark"
         self._base = nested if nested.is_dir() else root
-        super().__init__("lasot", max_gap, self._training(root), origin=1)
-
-    def _training(self, root: Path) -> list[str]:
-        classes = _folders(self._base)
-        there = [f"{one.name}/{name}" for one in classes for name in _annotated(one)]
-        lists = {path.name: path for base in (root, self._base) for path in base.glob("*_set.txt")}
-        if "training_set.txt" in lists:
-            names = lists["training_set.txt"].read_text().split()
-            return [f"{name.rsplit('-', 1)[0]}/{name}" for name in names]
-        if "testing_set.txt" not in lists:
-            raise DataError(
-                f"{root} holds neither training_set.txt nor testing_set.txt; copy one from the "
-                "LaSOT toolkit, so that no test sequence is trained on"
-            )
-        test = set(lists["testing_set.txt"].read_text().split())
-        names = [name for name in there if name.split("/")[-1] not in test]
+        split = yaml.safe_load(resource_path("config/benchmarks/lasot.yaml").read_text())["test"]
+        names = [
+            f"{one}/{name}"
+            for one, test in split.items()
+            if (self._base / one).is_dir()
+            for name in _annotated(self._base / one)
+            if name not in {f"{one}-{number}" for number in test}
+        ]
         if not names:
-            raise DataError(f"no training sequence below {self._base}")
-        return names
+            raise DataError(f"no training sequence of LaSOT below {self._base}")
+        super().__init__("lasot", max_gap, names, origin=1)
 
     def _read(self, folder: str) -> Track:
         place = self._base / folder
