@@ -22,7 +22,8 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 
 from siamcar_ros.msg import TrackStatus
-from siamcar_ros.ros.client import Detection, TargetRefused, TrackerClient, nanoseconds
+from siamcar_ros.ros.client import Detection, TargetRefused, TrackerClient
+from siamcar_ros.ros.frame import stamp_ns
 
 _SIDE = 64  # of the square, pixels
 _SCENES = 16
@@ -57,12 +58,14 @@ class Heard:
         latency: from before an image's publication to its detection's arrival, for each detection.
         node: from the node's callback to the publication of the detection, as it reports.
         overhead: `node` without the tracker's own time (crop, network, decode).
+        waiting: the part of it from the callback to the worker.
     """
 
     shown: int
     latency: list[float]
     node: list[float]
     overhead: list[float]
+    waiting: list[float]
 
 
 class LatencyProbe:
@@ -113,6 +116,7 @@ class LatencyProbe:
                 each.total_latency - each.crop_latency - each.network_latency - each.decode_latency
                 for each in self._statuses
             ],
+            waiting=[each.wait_latency for each in self._statuses],
         )
         self._client.stop_tracking()
         return heard
@@ -148,7 +152,7 @@ class LatencyProbe:
         self._latency.append((detection.arrival - detection.stamp) / 1e9)
 
     def _on_status(self, status: TrackStatus) -> None:
-        if status.state != TrackStatus.IDLE and nanoseconds(status.header):
+        if status.state != TrackStatus.IDLE and stamp_ns(status.header.stamp):
             self._statuses.append(status)
 
 

@@ -38,8 +38,11 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("network")
     torch.manual_seed(0)
     model = build_model("compact")
-    for _ in range(20):  # so that the batch normalisations have seen pixels
-        model(255 * torch.rand(2, 3, 255, 255), model.template(255 * torch.rand(2, 3, 127, 127)))
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 0.5
+    for _ in range(4):  # so that the batch normalisations have seen pixels
+        model(255 * torch.rand(1, 3, 255, 255), model.template(255 * torch.rand(1, 3, 127, 127)))
     save_weights(model, folder / "weights.safetensors", {})
     file = folder / "compact.yaml"
     file.write_text(
