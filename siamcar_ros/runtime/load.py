@@ -83,7 +83,8 @@ def place(
     Raises:
         DeviceError: as :func:`load_network`.
     """
-    placement = choose(device, backend, precision, int8_graph=int8_graph)
+    large = model.name != "compact"
+    placement = choose(device, backend, precision, large=large, int8_graph=int8_graph)
     if placement.precision == "int8" and int8_graph is not None:
         _check_fingerprint(model, int8_graph)
     if placement.backend == "openvino":

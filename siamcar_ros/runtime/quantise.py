@@ -1,8 +1,9 @@
 """Int8 for CPUs with VNNI: calibrated on images, and judged by the tracking that it costs.
 
-Convolutions and sums of the search graph are quantised, 8-bit unsigned activations and 8-bit signed weights
-with a scale for each output channel. The template graph (once a target), the correlation (its
-kernel is data) and the last convolutions, whose outputs are coordinates and scores, are not.
+Convolutions and sums of the search graph are quantised, with 8-bit unsigned activations and 8-bit
+signed weights that have a scale for each output channel. The template graph (once a target), the
+correlation (its kernel is data) and the last convolutions, whose outputs are coordinates and
+scores, are not.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ def choose(
     backend: str = "auto",
     precision: str = "auto",
     *,
+    large: bool = False,
     int8_graph: Path | None = None,
 ) -> Placement:
     """Decide where a network runs.
@@ -48,6 +49,8 @@ def choose(
         device: "auto", "cpu", "cuda" or "cuda:N".
         backend: "auto" or one of :data:`~siamcar_ros.runtime.BACKENDS`.
         precision: "auto" or one of :data:`~siamcar_ros.runtime.PRECISIONS`.
+        large: the network is one of the ResNets or AlexNet, whose convolutions keep ONNX Runtime
+            and PyTorch busier than OpenVINO; compact is not.
         int8_graph: the network's quantised search graph, None where there is none.
 
     Raises:
@@ -59,7 +62,11 @@ def choose(
     device = _device(device, backend, reasons)
     kind = device.partition(":")[0]
     if backend == "auto":
-        backend = _backend(kind, precision, int8_graph, reasons)
+        backend = (
+            _gpu_backend(reasons)
+            if kind == "cuda"
+            else _cpu_backend(precision, large, int8_graph, reasons)
+        )
     else:
         reasons.append(f"{backend} as asked")
     abilities = _ABILITIES.get((backend, kind))
@@ -125,22 +132,40 @@ def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _backend(kind: str, precision: str, int8_graph: Path | None, reasons: list[str]) -> str:
-    if kind == "cuda":
-        reasons.append("CUDA graphs spare the launches")
-        return "cudagraph"
-    if _installed("openvino"):
-        reasons.append("OpenVINO is the fastest on CPUs")
-        return "openvino"
+def _gpu_backend(reasons: list[str]) -> str:
+    reasons.append("CUDA graphs spare the launches")
+    return "cudagraph"
+
+
+def _cpu_backend(precision: str, large: bool, int8_graph: Path | None, reasons: list[str]) -> str:
+    """The fastest of those installed, as `siamcar bench network` finds them."""
+    usable = ["torch"] if precision in ("auto", "fp32", "bf16") else []
     if _installed("onnxruntime") and precision in ("auto", "fp32", "int8"):
-        if int8_graph is not None and precision != "fp32":
-            reasons.append("ONNX Runtime, as OpenVINO is not installed")
-            return "onnxruntime"
-        if _installed("onnx") and _installed("onnxscript"):
-            reasons.append("ONNX Runtime, as OpenVINO is not installed")
-            return "onnxruntime"
-    reasons.append("PyTorch, as neither OpenVINO nor ONNX Runtime is installed")
-    return "torch"
+        exporter = _installed("onnx") and _installed("onnxscript")
+        if exporter or (precision != "fp32" and int8_graph is not None):
+            usable.insert(0, "onnxruntime")
+    if _installed("openvino") and precision != "fp16":
+        usable.insert(len(usable) if large else 0, "openvino")
+    if not usable:
+        raise DeviceError(
+            f"nothing installed runs {precision} on the CPU: "
+            "pip install 'siamcar_ros[openvino,onnx]', or leave the precision at 'auto'"
+        )
+    bf16_is_quicker = cpu_flags() & _BF16_FLAGS and (int8_graph is None or not _int8_flags())
+    if large and precision == "auto" and bf16_is_quicker:
+        reasons.append("PyTorch has the fastest bf16 for a large network")
+        return "torch"
+    size = "large" if large else "small"
+    reasons.append(
+        f"{usable[0]}, the fastest of those installed for a {size} network"
+        if len(usable) > 1
+        else f"{usable[0]}, as nothing else is installed"
+    )
+    return usable[0]
+
+
+def _int8_flags() -> list[str]:
+    return sorted(cpu_flags() & _INT8_FLAGS)
 
 
 def _precision(backend: str, kind: str, int8_graph: Path | None, reasons: list[str]) -> str:
@@ -153,12 +178,11 @@ def _precision(backend: str, kind: str, int8_graph: Path | None, reasons: list[s
                 return "fp32"
         reasons.append("fp16 by the tensor cores")
         return "fp16"
-    flags, abilities = cpu_flags(), _ABILITIES[backend, kind]
-    int8_flags = sorted(flags & _INT8_FLAGS)
+    abilities, int8_flags = _ABILITIES[backend, kind], _int8_flags()
     if "int8" in abilities and int8_graph is not None and int8_flags:
         reasons.append(f"int8 by {int8_flags[0]}, with the quantised graph {int8_graph.name}")
         return "int8"
-    bf16_flags = sorted(flags & _BF16_FLAGS)
+    bf16_flags = sorted(cpu_flags() & _BF16_FLAGS)
     if "bf16" in abilities and bf16_flags:
         reasons.append(f"bf16 by {bf16_flags[0]}")
         return "bf16"

@@ -153,28 +153,22 @@ def int8_graph(model: SiamCAR, film: Film) -> Path:
     return path
 
 
-def box_change(
-    reference: Any, network: Network, film: Film, params: TrackerParams
-) -> tuple[float, float]:
-    """How far another arithmetic moves the boxes: the median and the largest corner shift.
+def boxes_seen(network: Any, pairs: list[Pair], params: TrackerParams) -> NDArray[np.float64]:
+    """The box that a network shows in each search region, (N, 4) corners x1, y1, x2, y2.
 
-    Both networks see the same crops of the film; their boxes are compared in search pixels.
+    In pixels of the search region, from the position of the last centre.
     """
-    decoder = Decoder(reference.score_size)
-    shifts = []
-    for z, x in film.pairs(reference.offset, reference.score_size):
-        corners = []
-        for judged in (reference, network):
-            with torch.inference_mode():
-                device = torch.device(getattr(judged, "device", "cpu"))
-                z_there, x_there = z.to(device), x.to(device)
-                maps = judged(x_there, judged.template(z_there))
-            arrays = Maps(*(part.float().cpu().numpy() for part in maps))
-            decoded = decoder(arrays, np.full((1, 2), 64.0), np.ones(1), params)
+    decoder = Decoder(network.score_size)
+    device = torch.device(getattr(network, "device", "cpu"))
+    corners = []
+    with torch.inference_mode():
+        template = network.template(pairs[0][0].to(device))
+        for _, x in pairs:
+            maps = Maps(*(part.float().cpu().numpy() for part in network(x.to(device), template)))
+            decoded = decoder(maps, np.full((1, 2), 64.0), np.ones(1), params)
             half = decoded.size[0] / 2
             corners.append(np.concatenate((decoded.shift[0] - half, decoded.shift[0] + half)))
-        shifts.append(float(np.abs(corners[0] - corners[1]).max()))
-    return float(np.median(shifts)), float(np.max(shifts))
+    return np.array(corners)
 
 
 class StillNetwork:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from siamcar_ros.runtime import Network, place
 from siamcar_ros.speed.contestants import (
     Film,
     StillNetwork,
-    box_change,
+    boxes_seen,
     int8_graph,
     model_of,
     nano_tracker,
@@ -27,6 +28,7 @@ from siamcar_ros.tracking import MultiTracker, SiamCarTracker
 
 FRAME_SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080), (3840, 2160))
 COUNTS = (1, 2, 4, 8)
+_COMPARED = 6  # search regions whose boxes are compared
 _SPREAD = {"ms": "ms", "low": "25 %", "high": "75 %"}
 
 
@@ -65,7 +67,9 @@ def measure_network(options: Options, name: str) -> Table:
         call, operations[precision] = matrix_multiply(precision, options.device, options.threads)
         calls[f"matrix product {precision}"] = call
     timings = interleave(calls, options.seconds)
-    flops = search_operations(model.cpu())
+    flops = search_operations(model.to("cpu"))
+    pairs = film.pairs(model.offset, model.score_size)[:_COMPARED]
+    reference = boxes_seen(model, pairs, params)
     table = Table(
         f"network: {name}, one search region, {flops / 1e9:.2f} GFLOP",
         {
@@ -83,7 +87,6 @@ def measure_network(options: Options, name: str) -> Table:
             "precision and run. box moved: corners against fp32, pixels of the search region.",
         ],
     )
-    model.to("cpu")
     for label, timing in timings.items():
         row = _row(label, timing, timings["as published"])
         product = label.startswith("matrix product")
@@ -96,7 +99,8 @@ def measure_network(options: Options, name: str) -> Table:
             peak = operations[precision] / timings[f"matrix product {precision}"].median
             row["share"] = f"{100 * flops / timing.median / peak:.0f} %"
         if label in networks and label != "torch fp32":
-            row["moved"], row["moved_most"] = box_change(model, networks[label], film, params)
+            moved = np.abs(boxes_seen(networks[label], pairs, params) - reference).max(axis=1)
+            row["moved"], row["moved_most"] = float(np.median(moved)), float(moved.max())
         table.rows.append(row)
     return table
 

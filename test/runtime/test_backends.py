@@ -1,0 +1,196 @@
+"""Every backend that is installed gives what the model gives."""
+
+from __future__ import annotations
+
+import threading
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from siamcar_ros.model import SiamCAR
+from siamcar_ros.runtime import Network, place
+from siamcar_ros.runtime.export import difference
+from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
+
+# Largest differences of logits, and of distances relative to their size.
+TOLERANCE = {"fp32": 1e-3, "bf16": 0.25, "fp16": 0.03}
+NEEDS = {"onnxruntime": ("onnx", "onnxruntime", "onnxscript"), "openvino": ("openvino",)}
+CPU = [
+    ("torch", "fp32"),
+    ("torch", "bf16"),
+    ("onnxruntime", "fp32"),
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
+]
+
+
+@pytest.fixture(scope="module", params=CPU, ids=" ".join)
+def network(request: pytest.FixtureRequest, compact: SiamCAR) -> Network:
+    backend, precision = request.param
+    for module in NEEDS.get(backend, ()):
+        if find_spec(module) is None:
+            pytest.skip(f"the package {module} is not installed")
+    return place(compact, device="cpu", backend=backend, precision=precision)
+
+
+@pytest.fixture(scope="module")
+def images(compact: SiamCAR) -> tuple[torch.Tensor, torch.Tensor]:
+    return example_inputs(compact, 3, seed=2)
+
+
+@pytest.fixture(scope="module")
+def expected(
+    compact: SiamCAR, images: tuple[torch.Tensor, torch.Tensor]
+) -> tuple[torch.Tensor, ...]:
+    z, x = images
+    with torch.inference_mode():
+        maps: tuple[torch.Tensor, ...] = compact(x, compact.template(z))
+    return maps
+
+
+def test_it_gives_what_the_model_gives(
+    network: Network,
+    images: tuple[torch.Tensor, torch.Tensor],
+    expected: tuple[torch.Tensor, ...],
+) -> None:
+    z, x = images
+    got = network(x, network.template(z))
+    assert [part.shape for part in got] == [part.shape for part in expected]
+    assert all(part.dtype == torch.float32 for part in got)
+    assert difference(expected, got) <= TOLERANCE[network.precision]
+
+
+def test_pixels_are_taken_as_planes_are(
+    network: Network, images: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    z, x = images
+    pixels = [v.to(torch.uint8).permute(0, 2, 3, 1).contiguous() for v in (z, x)]
+    planes = network(x, network.template(z))
+    got = network(pixels[1], network.template(pixels[0]))
+    assert difference(planes, got) <= TOLERANCE[network.precision]
+
+
+def test_templates_of_tracks_are_joined(
+    network: Network,
+    images: tuple[torch.Tensor, torch.Tensor],
+    expected: tuple[torch.Tensor, ...],
+) -> None:
+    z, x = images
+    tracks = [network.template(z[i : i + 1]) for i in range(3)]
+    joined = tuple(torch.cat(level) for level in zip(*tracks, strict=True))
+    assert difference(expected, network(x, joined)) <= TOLERANCE[network.precision]
+
+
+def test_one_template_for_all_regions(
+    network: Network, compact: SiamCAR, images: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    z, x = images
+    with torch.inference_mode():
+        expected = compact(x, compact.template(z[:1]))
+    got = network(x, network.template(z[:1]))
+    assert difference(expected, got) <= TOLERANCE[network.precision]
+
+
+def test_a_wrong_number_of_templates_is_refused(
+    network: Network, images: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    z, x = images
+    template = network.template(z[:2])
+    with pytest.raises(ValueError, match="2 templates cannot be matched with 3"):
+        network(x, template)
+
+
+def test_maps_and_templates_outlive_later_calls(
+    network: Network, images: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    z, x = images
+    first = network.template(z[:1])
+    maps = network(x[:1], first)
+    kept = [part.clone() for part in (*first, *maps)]
+    second = network.template(z[1:2])
+    network(x[1:2], second)
+    for before, now in zip(kept, (*first, *maps), strict=True):
+        assert torch.equal(before, now)
+    # The first template again, after another was shown.
+    assert difference(maps, network(x[:1], first)) <= 1e-4
+
+
+def test_threads_may_share_it(network: Network, images: tuple[torch.Tensor, torch.Tensor]) -> None:
+    z, x = images
+    templates = [network.template(z[i : i + 1]) for i in range(3)]
+    alone = [network(x[i : i + 1], templates[i]) for i in range(3)]
+    wrong: list[int] = []
+
+    def camera(i: int) -> None:
+        for _ in range(5):
+            if difference(alone[i], network(x[i : i + 1], templates[i])) > 1e-4:
+                wrong.append(i)
+
+    threads = [threading.Thread(target=camera, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_it_says_what_it_is(network: Network, compact: SiamCAR) -> None:
+    assert network.name == "compact"
+    assert (network.score_size, network.offset) == (compact.score_size, compact.offset)
+    assert network.device == "cpu"
+    assert f"{network.backend} as asked" in network.reason
+    assert network.backend in repr(network)
+    assert network.precision in repr(network)
+    network.warm_up(batch=2, calls=1)
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime", "openvino"])
+def test_a_network_of_another_geometry(alexnet: SiamCAR, backend: str) -> None:
+    for module in NEEDS.get(backend, ()):
+        pytest.importorskip(module)
+    network = place(alexnet, device="cpu", backend=backend, precision="fp32")
+    z, x = example_inputs(alexnet, 2)
+    with torch.inference_mode():
+        expected = alexnet(x, alexnet.template(z))
+    assert network.score_size == 17
+    assert difference(expected, network(x, network.template(z))) <= TOLERANCE["fp32"]
+
+
+@pytest.mark.parametrize("form", ["banded", "grouped"])
+def test_both_forms_of_the_correlation(compact: SiamCAR, form: str) -> None:
+    batch = 1 if form == "grouped" else 2
+    z, x = example_inputs(compact, batch)
+    with torch.inference_mode():
+        template = TemplateGraph(compact, form)(z)
+        got = SearchGraph(compact, form)(x, *template)
+        expected = compact(x, compact.template(z))
+    assert difference(expected, got) <= 1e-4
+    if form == "banded":
+        assert template[0].shape == (2, 96, 7 * 31, 25)
+
+
+def test_an_unknown_form_is_refused(compact: SiamCAR) -> None:
+    with pytest.raises(ValueError, match="banded, grouped"):
+        SearchGraph(compact, "sliced")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("backend", ["torch", "cudagraph"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_on_a_gpu(
+    compact: SiamCAR,
+    images: tuple[torch.Tensor, torch.Tensor],
+    expected: tuple[torch.Tensor, ...],
+    backend: str,
+    precision: str,
+) -> None:
+    network = place(compact, device="cuda", backend=backend, precision=precision)
+    z, x = (value.cuda() for value in images)
+    # TF32 and half precision are what a GPU is for.
+    tolerance = max(TOLERANCE[precision], 0.03)
+    for count in (3, 1):
+        maps = network(x[:count], network.template(z[:count]))
+        assert difference([part[:count] for part in expected], maps) <= tolerance
+    shared = network(x, network.template(z[:1]))
+    assert difference([part[:1] for part in expected], [part[:1] for part in shared]) <= tolerance

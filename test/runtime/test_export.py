@@ -1,0 +1,181 @@
+"""ONNX files: what is in them, that they are checked, int8, and the command."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from siamcar_ros.commands import export as command
+from siamcar_ros.model import SiamCAR
+from siamcar_ros.runtime import DeviceError, ExportError, OnnxFiles, load_network, place
+from siamcar_ros.runtime.export import cached_onnx, check_onnx, difference, export_onnx
+from siamcar_ros.runtime.graphs import example_inputs
+from siamcar_ros.runtime.quantise import quantise
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+@pytest.fixture(scope="module")
+def files(compact: SiamCAR, tmp_path_factory: pytest.TempPathFactory) -> OnnxFiles:
+    return export_onnx(compact, tmp_path_factory.mktemp("exported"))
+
+
+def test_the_search_graph_suits_tensorrt(files: OnnxFiles) -> None:
+    """Any batch, and no convolution whose kernel is not a constant."""
+    graph = onnx.load(str(files.search)).graph
+    onnx.checker.check_model(str(files.search))
+    assert [entry.name for entry in graph.input] == ["x", "template0", "template1", "template2"]
+    assert [entry.name for entry in graph.output] == ["cls", "reg", "cen"]
+    assert graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    constants = {entry.name for entry in graph.initializer}
+    kernels = [node.input[1] for node in graph.node if "Conv" in node.op_type]
+    assert kernels
+    assert constants.issuperset(kernels)
+
+
+def test_it_is_checked(files: OnnxFiles, compact: SiamCAR, tmp_path: Path) -> None:
+    assert check_onnx(compact, files) <= 1e-3
+    changed = onnx.load(str(files.search))
+    for entry in changed.graph.initializer:
+        array = onnx.numpy_helper.to_array(entry)
+        if array.ndim == 4:
+            entry.CopyFrom(onnx.numpy_helper.from_array(array * np.float32(1.1), entry.name))
+            break
+    broken = OnnxFiles(files.template, tmp_path / "compact_search.onnx")
+    onnx.save(changed, str(broken.search))
+    with pytest.raises(ExportError, match="differs from PyTorch"):
+        check_onnx(compact, broken)
+
+
+def test_the_cache_is_used(compact: SiamCAR, cache: Path) -> None:
+    first = cached_onnx(compact)
+    assert cache in first.search.parents
+    written = first.search.stat().st_mtime_ns
+    assert cached_onnx(compact).search.stat().st_mtime_ns == written
+
+
+def test_exported_files_are_loaded(files: OnnxFiles, compact: SiamCAR) -> None:
+    network = load_network("compact", files.search, device="cpu")
+    z, x = example_inputs(compact, 2)
+    with torch.inference_mode():
+        expected = compact(x, compact.template(z))
+    assert network.backend == "onnxruntime"
+    assert files.search.name in network.reason
+    assert difference(expected, network(x, network.template(z))) <= 1e-3
+
+
+def test_wrong_files_are_refused(files: OnnxFiles, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="holds the network 'compact', not 'resnet50'"):
+        load_network("resnet50", files.search)
+    lone = tmp_path / "compact_search.onnx"
+    lone.write_bytes(files.search.read_bytes())
+    with pytest.raises(FileNotFoundError, match=r"compact_template\.onnx"):
+        load_network("compact", lone)
+    (tmp_path / "compact_template.onnx").write_bytes(b"no graph")
+    lone.write_bytes(b"no graph either")
+    with pytest.raises(DeviceError, match="not an ONNX file"):
+        load_network("compact", lone)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_int8_stays_near(compact: SiamCAR, tmp_path: Path, backend: str) -> None:
+    pytest.importorskip(backend)
+    pairs = [example_inputs(compact, 1, seed) for seed in range(4)]
+    output = tmp_path / "compact.int8.onnx"
+    quantise(compact, cached_onnx(compact, "grouped"), pairs, output)
+    graph = onnx.load(str(output)).graph
+    quantised = {entry.name for entry in graph.initializer if entry.data_type == 3}
+    assert len(quantised) >= 15
+    network = place(compact, device="cpu", backend=backend, precision="int8", int8_graph=output)
+    for z, x in pairs:
+        with torch.inference_mode():
+            cls, reg, cen = compact(x, compact.template(z))
+        got = network(x, network.template(z))
+        for a, b in ((cls, got[0]), (reg.log(), got[1].log()), (cen, got[2])):
+            similarity = torch.nn.functional.cosine_similarity(
+                a.flatten() - a.mean(), b.flatten() - b.mean(), 0
+            )
+            assert similarity > 0.98
+    batch = torch.cat([x for _, x in pairs[:2]])
+    assert network(batch, network.template(pairs[0][0]))[0].shape == (2, 2, 25, 25)
+
+
+def test_int8_without_images_is_refused(compact: SiamCAR, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there are none"):
+        quantise(compact, cached_onnx(compact, "grouped"), [], tmp_path / "x.int8.onnx")
+
+
+def _arguments(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return parser.parse_args(list(words))
+
+
+def _sequence(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    ground = cv2.resize(random.integers(0, 255, (24, 32, 3)).astype(np.uint8), (320, 240))
+    patch = cv2.resize(random.integers(0, 255, (6, 6, 3)).astype(np.uint8), (40, 40))
+    boxes = []
+    for i in range(5):
+        image = ground.copy()
+        x, y = 100 + 4 * i, 80 + 2 * i
+        image[y : y + 40, x : x + 40] = patch
+        cv2.imwrite(str(folder / f"{i + 1:08d}.png"), image)
+        boxes.append(f"{x},{y},40,40")
+    (folder / "groundtruth.txt").write_text("\n".join(boxes) + "\n")
+
+
+def test_the_command_writes_int8_and_tells_what_it_costs(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _sequence(tmp_path / "sequences" / "patch")
+    status = command.run(
+        _arguments(
+            *("--network", "compact", "--weights", str(weights), "--int8"),
+            *("--calibration", str(tmp_path / "sequences"), "--output", str(tmp_path / "out")),
+        )
+    )
+    printed = capsys.readouterr().out
+    assert status == 0
+    assert "AO over 1 sequences: fp32" in printed
+    assert "calibrated on 4 inputs" in printed
+    for name in ("compact_template.onnx", "compact_search.onnx", "compact.int8.onnx"):
+        assert (tmp_path / "out" / name).is_file()
+
+
+def test_the_command_takes_plain_images(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _sequence(tmp_path / "images")
+    (tmp_path / "images" / "groundtruth.txt").unlink()
+    command.run(
+        _arguments(
+            *("--weights", str(weights), "--int8", "--calibration", str(tmp_path / "images")),
+            *("--output", str(tmp_path / "out"), "--pairs", "2"),
+        )
+    )
+    printed = capsys.readouterr().out
+    assert "calibrated on 2 inputs" in printed
+    assert "AO was not measured" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--int8"], "needs --calibration"),
+        (["--int8", "--calibration", "nowhere"], "no folder nowhere"),
+        (["--network", "resnet34"], "no weights ship for resnet34"),
+    ],
+)
+def test_the_command_refuses(words: list[str], message: str, weights: Path, tmp_path: Path) -> None:
+    given = words if "--network" in words else [*words, "--weights", str(weights)]
+    with pytest.raises((ValueError, OSError), match=message):
+        command.run(_arguments(*given, "--output", str(tmp_path)))
