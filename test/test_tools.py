@@ -1,0 +1,118 @@
+"""The set-up's own decisions: which ROS, which requirements, what is mended, what is refused."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BASH = shutil.which("bash")
+
+needs_bash = pytest.mark.skipif(BASH is None, reason="bash is not installed")
+
+
+def bash(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a script with nothing of ROS in its environment but what is given."""
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")} | variables
+    return subprocess.run(
+        [str(BASH), "-c", script], env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+def find_ros(**variables: str) -> subprocess.CompletedProcess[str]:
+    return bash(f"source '{ROOT}/tools/common.sh'; find_ros", **variables)
+
+
+def make_prefix(folder: Path) -> Path:
+    (folder / "share" / "rclpy").mkdir(parents=True)
+    (folder / "share" / "rclpy" / "package.xml").touch()
+    (folder / "setup.bash").touch()
+    return folder
+
+
+@needs_bash
+def test_the_sourced_ros_is_used(tmp_path: Path) -> None:
+    overlay, distribution = tmp_path / "overlay", make_prefix(tmp_path / "jazzy")
+    found = find_ros(ROS_DISTRO="jazzy", AMENT_PREFIX_PATH=f"{overlay}:{distribution}")
+    assert found.stdout == str(distribution)
+
+
+@needs_bash
+def test_a_named_ros_counts_more_than_the_sourced_one(tmp_path: Path) -> None:
+    sourced, named = make_prefix(tmp_path / "jazzy"), make_prefix(tmp_path / "own")
+    found = find_ros(ROS_DISTRO="jazzy", AMENT_PREFIX_PATH=str(sourced), SIAMCAR_ROS=str(named))
+    assert found.stdout == str(named)
+
+
+@needs_bash
+def test_none_asks_for_the_wheels(tmp_path: Path) -> None:
+    sourced = make_prefix(tmp_path / "jazzy")
+    found = find_ros(ROS_DISTRO="jazzy", AMENT_PREFIX_PATH=str(sourced), SIAMCAR_ROS="none")
+    assert (found.returncode, found.stdout) == (0, "")
+
+
+@needs_bash
+def test_a_named_ros_must_be_one(tmp_path: Path) -> None:
+    found = find_ros(SIAMCAR_ROS=str(tmp_path))
+    assert found.returncode == 1
+    assert f"SIAMCAR_ROS={tmp_path} has no setup.bash" in found.stderr
+
+
+@needs_bash
+def test_an_environment_of_someone_else_is_left_alone(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "precious").touch()
+    refused = bash(f"'{tmp_path}/tools/setup'", SIAMCAR_ROS="none")
+    assert refused.returncode == 1
+    assert "was not made by this script" in refused.stderr
+    assert (tmp_path / ".venv" / "precious").exists()
+
+
+@needs_bash
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_env_says_what_to_do_before_the_build(tmp_path: Path, shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    (tmp_path / "tools").mkdir()
+    shutil.copy(ROOT / "tools" / "env.sh", tmp_path / "tools")
+    refused = bash(f"{shell} -c 'source {tmp_path}/tools/env.sh'")
+    assert refused.returncode != 0
+    assert f"run 'make build' in {tmp_path} first" in refused.stderr
+
+
+def test_requirements_are_those_of_pyproject() -> None:
+    listed = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "requirements.py"), "sweep"],
+        capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    names = {line.split(">")[0].split("=")[0] for line in listed}
+    assert {"torch", "numpy", "optuna"} <= names
+    assert "pytest" not in names
+
+
+def test_wheels_are_pointed_at_this_pythons_headers(tmp_path: Path) -> None:
+    point_at_headers = runpy.run_path(str(ROOT / "tools" / "mend_ros_wheels.py"))[
+        "point_at_headers"
+    ]
+    file = tmp_path / "share" / "std_msgs" / "cmake" / "export.cmake"
+    file.parent.mkdir(parents=True)
+    built = "/opt/python/cp311-cp311"
+    file.write_text(
+        f'INCLUDES "{built}/include/python3.11;'
+        f'{built}/lib/python3.11/site-packages/numpy/_core/include;/usr/include"\n'
+    )
+    assert point_at_headers(tmp_path) == 1
+    assert file.read_text() == (
+        f'INCLUDES "{sysconfig.get_path("include")};{np.get_include()};/usr/include"\n'
+    )
+    assert point_at_headers(tmp_path) == 0
