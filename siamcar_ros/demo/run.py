@@ -68,6 +68,7 @@ class Watch:
     def __init__(self) -> None:
         self.headers: list[Header] = []
         self.detections: dict[int, Detection] = {}
+        self.newest: Detection | None = None
         self.last_frame = time.monotonic()
         self.first_frame = threading.Event()
 
@@ -80,6 +81,7 @@ class Watch:
     def detection(self, detection: Detection) -> None:
         """The node found the target."""
         self.detections.setdefault(detection.stamp, detection)
+        self.newest = detection
 
 
 def run(options: Options) -> Summary:
@@ -269,8 +271,8 @@ def _follow(
             ended = not frames.running
             _alive((tracker,))
             bar.update(len(watch.headers) - bar.n)
-            if watch.detections:
-                newest = watch.detections[max(watch.detections)]
+            newest = watch.newest
+            if newest is not None:
                 late = (newest.arrival - newest.stamp) / 1e6
                 state = STATES.get(client.status.state, "?") if client.status else "?"
                 bar.set_postfix_str(
@@ -286,9 +288,8 @@ def _follow(
         if frames.status:
             raise DemoError(f"the frame source failed; its last words:\n{frames.tail()}")
         deadline = time.monotonic() + _LAST_DETECTION_TIMEOUT
-        while time.monotonic() < deadline and (
-            not watch.detections or max(watch.detections) < stamp_ns(watch.headers[-1].stamp)
-        ):
+        last = stamp_ns(watch.headers[-1].stamp)
+        while last not in watch.detections and time.monotonic() < deadline:
             time.sleep(0.02)
         bar.update(len(watch.headers) - bar.n)
 
