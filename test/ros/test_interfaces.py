@@ -44,10 +44,7 @@ def fields(described: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize("name", VISION_MSGS)
 def test_vision_msgs_hash(name: str) -> None:
     described = description("vision_msgs", "msg", name)
-    hashes = {
-        each["type_name"]: each["hash_string"]
-        for each in described["type_hashes"]
-    }
+    hashes = {each["type_name"]: each["hash_string"] for each in described["type_hashes"]}
     assert hashes[f"vision_msgs/msg/{name}"] == f"RIHS01_{VISION_MSGS[name]}"
 
 
