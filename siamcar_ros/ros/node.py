@@ -34,6 +34,8 @@ from siamcar_ros.ros.worker import Tracked, TrackWorker
 _MEGABYTE = 1_000_000
 # Seconds that the worker is given to finish its frame when the node is cleaned up.
 _CLOSE_TIMEOUT = 1.0
+# Seconds that a callback sleeps for the worker to wake up.
+_HAND_OVER = 0.00005
 
 
 class TrackerNode(LifecycleNode):
@@ -221,6 +223,8 @@ class TrackerNode(LifecycleNode):
             self._start_over(worker, back)
         self._ring.push(frame)
         worker.mailbox.put(frame)
+        # Leave the interpreter to the worker at once: the executor's bookkeeping can wait.
+        time.sleep(_HAND_OVER)
 
     def _start_over(self, worker: TrackWorker, back: float) -> None:
         targets = ", ".join(map(repr, worker.targets)) or "none"

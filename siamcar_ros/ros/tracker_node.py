@@ -16,10 +16,9 @@ from rclpy.logging import get_logger
 
 from siamcar_ros.ros.node import TrackerNode
 
-
-# Seconds. Between a frame's arrival and the worker lies what the executor still does in Python; at the
-# default of 5 ms the worker would wait for all of it.
-_SWITCH_INTERVAL = 0.0005
+# Seconds for which one thread may keep the interpreter from another. Between a frame's arrival and
+# the worker lies what the executor still does in Python; at the default of 5 ms, all of it.
+_SWITCH_INTERVAL = 0.0001
 
 
 def main(args: Sequence[str] | None = None) -> int:
