@@ -32,7 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
     parser.add_argument(
-        "what", nargs="?", choices=WHATS, help="default: network and tracker; all but node if plots"
+        "what",
+        nargs="?",
+        choices=WHATS,
+        help="default: network and tracker; with --plots all but node",
     )
     parser.add_argument(
         "--networks",
@@ -139,9 +142,13 @@ def _measure(what: str, options: Options) -> list[Table]:
 
 
 def _plot(tables: list[tuple[str, Table]], folder: Path) -> None:
-    from siamcar_ros.speed.plots import plot_backbones, plot_growth
+    from siamcar_ros.speed.plots import latency_by_rate, plot_backbones, plot_growth
 
     by_kind = dict(tables)
+    for what, table in tables:
+        if what == "node" and "rate" in table.columns:
+            path = folder / "speed-node.png"
+            plot_growth(latency_by_rate(table), "rate", "images a second", "line", path)
     for what, by, label in (
         ("targets", "n", "targets"),
         ("batch", "n", "search regions in a call"),

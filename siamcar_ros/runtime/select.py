@@ -65,7 +65,7 @@ def choose(
         backend = (
             _gpu_backend(reasons)
             if kind == "cuda"
-            else _cpu_backend(precision, large, int8_graph, reasons)
+            else _cpu_backend(precision, large, int8_graph is not None, reasons)
         )
     else:
         reasons.append(f"{backend} as asked")
@@ -137,12 +137,11 @@ def _gpu_backend(reasons: list[str]) -> str:
     return "cudagraph"
 
 
-def _cpu_backend(precision: str, large: bool, int8_graph: Path | None, reasons: list[str]) -> str:
+def _cpu_backend(precision: str, large: bool, quantised: bool, reasons: list[str]) -> str:
     """The fastest of those installed, as `siamcar bench network` finds them."""
     usable = ["torch"] if precision in ("auto", "fp32", "bf16") else []
     if _installed("onnxruntime") and precision in ("auto", "fp32", "int8"):
-        exporter = _installed("onnx") and _installed("onnxscript")
-        if exporter or (precision != "fp32" and int8_graph is not None):
+        if _installed("onnx") and _installed("onnxscript"):
             usable.insert(0, "onnxruntime")
     if _installed("openvino") and precision != "fp16":
         usable.insert(len(usable) if large else 0, "openvino")
@@ -151,7 +150,7 @@ def _cpu_backend(precision: str, large: bool, int8_graph: Path | None, reasons: 
             f"nothing installed runs {precision} on the CPU: "
             "pip install 'siamcar_ros[openvino,onnx]', or leave the precision at 'auto'"
         )
-    bf16_is_quicker = cpu_flags() & _BF16_FLAGS and (int8_graph is None or not _int8_flags())
+    bf16_is_quicker = cpu_flags() & _BF16_FLAGS and not (quantised and _int8_flags())
     if large and precision == "auto" and bf16_is_quicker:
         reasons.append("PyTorch has the fastest bf16 for a large network")
         return "torch"

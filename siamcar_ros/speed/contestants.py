@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,7 +22,6 @@ from siamcar_ros.runtime.load import INT8_SUFFIX
 from siamcar_ros.runtime.quantise import Pair, quantise
 from siamcar_ros.tracking import TrackerParams, read_config
 from siamcar_ros.tracking.crop import crop_square, mean_colour, template_side
-from siamcar_ros.tracking.decode import Decoder, Maps
 
 Image = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -153,22 +152,44 @@ def int8_graph(model: SiamCAR, film: Film) -> Path:
     return path
 
 
-def boxes_seen(network: Any, pairs: list[Pair], params: TrackerParams) -> NDArray[np.float64]:
-    """The box that a network shows in each search region, (N, 4) corners x1, y1, x2, y2.
+class Seen(NamedTuple):
+    """What a network shows in N search regions.
 
-    In pixels of the search region, from the position of the last centre.
+    Attributes:
+        best: (N,) the cell of the highest foreground score.
+        corners: (N, S*S, 4) the box that each cell shows, x1, y1, x2, y2 from its own place.
     """
-    decoder = Decoder(network.score_size)
+
+    best: NDArray[np.int64]
+    corners: NDArray[np.float64]
+
+
+def seen_by(network: Any, pairs: list[Pair]) -> Seen:
+    """Run a network, or a model, over pairs of one template."""
     device = torch.device(getattr(network, "device", "cpu"))
-    corners = []
+    best, corners = [], []
     with torch.inference_mode():
         template = network.template(pairs[0][0].to(device))
         for _, x in pairs:
-            maps = Maps(*(part.float().cpu().numpy() for part in network(x.to(device), template)))
-            decoded = decoder(maps, np.full((1, 2), 64.0), np.ones(1), params)
-            half = decoded.size[0] / 2
-            corners.append(np.concatenate((decoded.shift[0] - half, decoded.shift[0] + half)))
-    return np.array(corners)
+            cls, reg, _ = (part.double().cpu() for part in network(x.to(device), template))
+            best.append(int((cls[0, 1] - cls[0, 0]).argmax()))
+            sides = reg[0].flatten(1).T.numpy()
+            corners.append(np.concatenate((-sides[:, :2], sides[:, 2:]), 1))
+    return Seen(np.array(best), np.array(corners))
+
+
+def box_change(reference: Seen, other: Seen) -> tuple[float, float, float]:
+    """What other arithmetic does to the boxes.
+
+    Returns:
+        the median and the largest shift of a corner, pixels of the search region, at the cell that
+        is best in `reference`; and how often the best cell is the same, in [0, 1].
+    """
+    rows = np.arange(len(reference.best))
+    a, b = (seen.corners[rows, reference.best] for seen in (reference, other))
+    shift = np.abs(a - b).max(axis=1)
+    same = float(np.mean(reference.best == other.best))
+    return float(np.median(shift)), float(shift.max()), same
 
 
 class StillNetwork:

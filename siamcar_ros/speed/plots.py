@@ -35,6 +35,22 @@ def plot_growth(table: Table, by: str, label: str, group: str, path: Path) -> No
     _save(figure, path)
 
 
+def latency_by_rate(table: Table) -> Table:
+    """The node's latency for :func:`plot_growth`: the median, shaded up to the 99th percentile."""
+    rows = [
+        {
+            "rate": row["rate"],
+            "line": "publish to detection, up to the 99th percentile",
+            "ms": row["latency"],
+            "low": row["latency"],
+            "high": row["p99"],
+        }
+        for row in table.rows
+        if "latency" in row
+    ]
+    return Table(table.title, table.columns, rows)
+
+
 def plot_backbones(tables: list[Table], path: Path) -> None:
     """Milliseconds of each backbone on each backend, on a logarithmic axis."""
     figure, axes = _axes(height=0.32 * sum(len(table.rows) for table in tables) + 1.2)
