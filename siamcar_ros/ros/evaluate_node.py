@@ -46,6 +46,10 @@ _DEPTH = 200
 class EvaluateNode(Node):
     """Listens to a tracker and to the truth.
 
+    Attributes:
+        tracker: the tracker node's full name.
+        truth: the topic of the true boxes.
+
     Raises:
         ValueError: an `init` that cannot be read, or a replay report that is none.
         OSError: the replay report cannot be read.
@@ -54,7 +58,8 @@ class EvaluateNode(Node):
     def __init__(self, **options: Any) -> None:
         super().__init__("evaluate_node", **options)
         tracker = self._parameter("tracker", "tracker", "Name of the tracker node.")
-        tracker = self.resolve_topic_name(tracker)
+        self.tracker = tracker = self.resolve_topic_name(tracker)
+        self.truth = self.resolve_topic_name("ground_truth")
         init = self._parameter(
             "init",
             "",
@@ -97,9 +102,6 @@ class EvaluateNode(Node):
         self._await_image()
         self.create_timer(
             max(period, 0.1), self._log, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
-        self.get_logger().info(
-            f"scoring {tracker}/detection against {self.resolve_topic_name('ground_truth')}"
         )
 
     def result(self) -> dict[str, Any]:
@@ -222,19 +224,22 @@ def _read_replay(path: Path) -> dict[str, Any]:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; return the process's exit status."""
     rclpy.init(args=args)
+    node: EvaluateNode | None = None
     try:
-        node = EvaluateNode()
-    except (ValueError, OSError, ParameterException) as error:
-        get_logger("evaluate_node").fatal(f"cannot start: {error}")
-        rclpy.try_shutdown()
-        return 1
-    try:
+        try:
+            node = EvaluateNode()
+        except (ValueError, OSError, ParameterException) as error:
+            get_logger("evaluate_node").fatal(f"cannot start: {error}")
+            return 1
+        node.get_logger().info(f"scoring {node.tracker}/detection against {node.truth}")
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        node.finish()
-        get_logger("siamcar_ros").info(describe(node.result()))
+        if node is not None:
+            node.finish()
+            # Not the node's logger: that one would publish to /rosout, through an ended context.
+            get_logger("siamcar_ros").info(describe(node.result()))
         rclpy.try_shutdown()
     return 0
 

@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from node_harness import BOX, NodeProcess, Robot, raw_image, scene, wait_for
+from node_harness import BOX, Robot, raw_image, scene, wait_for
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 
@@ -27,10 +28,10 @@ SECOND = 10**9
 class Evaluator:
     """`evaluate_node` as a user starts it, with a report file."""
 
-    def __init__(self, folder: Path, **parameters: object) -> None:
+    def __init__(self, folder: Path, namespace: str, **parameters: object) -> None:
         self.report_file = folder / "out" / "report.json"
         self._log = folder / "evaluate.log"
-        arguments = ["--ros-args", "-p", f"report:={self.report_file}"]
+        arguments = ["--ros-args", "-r", f"__ns:={namespace}", "-p", f"report:={self.report_file}"]
         for name, value in parameters.items():
             arguments += ["-p", f"{name}:={value}"]
         with open(self._log, "wb") as out:
@@ -61,8 +62,8 @@ class Evaluator:
 def start_evaluator(tmp_path: Path) -> Iterator[Callable[..., Evaluator]]:
     started: list[Evaluator] = []
 
-    def start(**parameters: object) -> Evaluator:
-        started.append(Evaluator(tmp_path, **parameters))
+    def start(namespace: str = "/alone", **parameters: object) -> Evaluator:
+        started.append(Evaluator(tmp_path, namespace, **parameters))
         return started[-1]
 
     yield start
@@ -91,7 +92,7 @@ class Film:
 
     def __init__(self, robot: Robot) -> None:
         self.robot = robot
-        self.truth = robot.publisher("/ground_truth", Detection2D)
+        self.truth = robot.publisher("ground_truth", Detection2D)
         self.shown = 0
 
     def play(self, first: int, frames: int) -> None:
@@ -116,15 +117,15 @@ def true_box(index: int) -> tuple[float, float, float, float]:
 
 @pytest.mark.parametrize("init", ["ground_truth", ",".join(map(str, BOX))])
 def test_a_live_tracker_is_started_scored_and_started_again_when_time_goes_back(
-    node: NodeProcess, robot: Robot, start_evaluator: Callable[..., Evaluator], init: str
+    robot: Robot, start_evaluator: Callable[..., Evaluator], init: str
 ) -> None:
-    evaluator = start_evaluator(init=init, period=0.5)
+    evaluator = start_evaluator(robot.process.namespace, init=init, period=0.5)
     film = Film(robot)
     wait_for("evaluate_node", film.truth.get_subscription_count)
     film.play(1000 * SECOND, 75)
     wait_for("first start", lambda: evaluator.log.count("is followed") == 1)
     film.play(1000 * SECOND, 75)
-    wait_for("second start", lambda: evaluator.log.count("is followed") == 2)
+    wait_for("second start", lambda: evaluator.log.count("is followed") >= 2)
     time.sleep(0.5)
     report = evaluator.report()
     assert len(report["passes"]) == 2
@@ -136,24 +137,32 @@ def test_a_live_tracker_is_started_scored_and_started_again_when_time_goes_back(
         assert 0 < one["latency_ms"]["median"] <= one["latency_ms"]["p99"]
     tracker = report["tracker"]
     assert tracker["network"] == "compact"
-    assert 0 < tracker["frames_tracked"] <= tracker["frames_received"] <= 150
+    assert 0 < tracker["frames_tracked"] <= tracker["frames_received"]
     assert tracker["latency_ms"]["median"] > 0
     assert report["replay"] is None
     assert "time went back" in evaluator.log
     assert "overlap of those" in evaluator.log
 
 
+@pytest.fixture
+def played() -> Iterator[Robot]:
+    """For a tracker that the test plays itself."""
+    robot = Robot(SimpleNamespace(namespace="/played"))  # type: ignore[arg-type]
+    yield robot
+    robot.close()
+
+
 def test_scores_are_those_of_the_boxes(
-    robot: Robot, start_evaluator: Callable[..., Evaluator], tmp_path: Path
+    played: Robot, start_evaluator: Callable[..., Evaluator], tmp_path: Path
 ) -> None:
     """The tracker is played by the test, so every figure is known."""
     replayed = {"bag": "b", "topic": "/t", "images": 9, "tracked": 8}
     replayed |= {"score": {"average_overlap": 0.9}}
     (tmp_path / "replay.json").write_text(json.dumps(replayed | {"more": 1}))
-    evaluator = start_evaluator(replay_report=tmp_path / "replay.json")
-    truth = robot.publisher("/ground_truth", Detection2D)
-    found = robot.publisher("/tracker/detection", Detection2D)
-    status = robot.publisher("/tracker/status", TrackStatus)
+    evaluator = start_evaluator("/played", replay_report=tmp_path / "replay.json")
+    truth = played.publisher("ground_truth", Detection2D)
+    found = played.publisher("tracker/detection", Detection2D)
+    status = played.publisher("tracker/status", TrackStatus)
     for publisher in (truth, found, status):
         wait_for("evaluate_node", publisher.get_subscription_count)
 
@@ -188,7 +197,10 @@ def test_scores_are_those_of_the_boxes(
 
 def test_without_anyone_to_score_it_says_so(start_evaluator: Callable[..., Evaluator]) -> None:
     evaluator = start_evaluator()
-    wait_for("start", lambda: "scoring /tracker/detection against /ground_truth" in evaluator.log)
+    wait_for(
+        "start",
+        lambda: "scoring /alone/tracker/detection against /alone/ground_truth" in evaluator.log,
+    )
     report = evaluator.report()
     assert report["passes"][0]["detections"] == 0
     assert report["tracker"] is None
