@@ -52,21 +52,20 @@ def tracking(report: dict[str, Any]) -> str:
 
 def demo(summaries: Sequence[dict[str, Any]]) -> str:
     """A row per run, from the summary.json of `make demo`."""
-    rows = [
-        [
-            each["source"],
-            f"{each['asked_rate']:g}",
-            each["frames"],
-            each["missed"],
-            f"{each['latency_median']:.1f}",
-            f"{each['latency_p99']:.1f}",
-            "" if each["overlap"] is None else f"{each['overlap']:.3f}",
-            "" if each["last_overlap"] is None else f"{each['last_overlap']:.3f}",
-        ]
-        for each in summaries
-    ]
+    rows = []
+    for each in summaries:
+        row = [each["source"], f"{each['asked_rate']:g}", each["frames"], each["missed"]]
+        row += [f"{each['latency_median']:.1f}", f"{each['latency_p99']:.1f}"]
+        if each["overlap"] is None:
+            row += [None, None, None]
+        else:
+            lost = each["lost_from"]
+            row += [f"{each['overlap']:.3f}", f"{each['last_overlap']:.3f}"]
+            row.append("to the end" if lost is None else f"to frame {lost - 1}")
+        rows.append(row)
     head = ["source", "Hz", "frames", "without detection", "publish to detection, median ms"]
-    return table([*head, "99th percentile ms", "mean overlap", "its last tenth"], rows)
+    head += ["99th percentile ms", "mean overlap", "its last tenth", "followed"]
+    return table(head, rows)
 
 
 def bench(measured: dict[str, Any]) -> str:

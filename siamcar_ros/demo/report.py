@@ -20,6 +20,7 @@ _FOUND = (60, 220, 60)
 _HELD = (40, 160, 255)
 _TRUE = (255, 255, 255)
 _STRIP_FRAMES = 8
+_UNTOUCHED = 5  # frames at the end without any overlap before the target counts as lost
 _STRIP_WIDTH = 320
 
 
@@ -66,7 +67,9 @@ class Summary:
     """The figures of a run; latencies in milliseconds, NaN or None where there is nothing to say.
 
     `overlap` is the mean intersection over union of all frames after the start, those without a
-    detection included with the latest box; `last_overlap` that of the last tenth.
+    detection included with the latest box; `last_overlap` that of the last tenth. `lost_from` is
+    the frame from which on no box touches the target any more; None where it was followed to the
+    end.
     """
 
     frames: int
@@ -78,6 +81,7 @@ class Summary:
     overlap: float | None
     success: float | None
     last_overlap: float | None
+    lost_from: int | None
     parts: list[tuple[str, int, float]]
 
 
@@ -95,7 +99,7 @@ def summarize(record: Record, truth: Floats | None, parts: list[tuple[str, range
     latency = (record.arrivals - record.stamps)[got] / 1e6
     arrivals = np.sort(record.arrivals[got])
     seconds = (arrivals[-1] - arrivals[0]) / 1e9 if len(arrivals) > 1 else 0.0
-    overlap = success = last = None
+    overlap = success = last = lost = None
     scored: list[tuple[str, int, float]] = []
     if truth is not None:
         overlaps = iou(record.held_boxes(), truth[: len(record.stamps)])
@@ -104,6 +108,9 @@ def summarize(record: Record, truth: Floats | None, parts: list[tuple[str, range
             overlap = float(overlaps[known].mean())
             success = float((overlaps[known] > 0.5).mean())
             last = float(overlaps[known][-max(1, int(known.sum() / 10)) :].mean())
+            touched = np.flatnonzero(known & (overlaps > 0))
+            end = int(touched[-1]) if len(touched) else record.started
+            lost = end + 1 if known[end + 1 :].sum() > _UNTOUCHED else None
         for name, span in parts:
             inside = [index for index in span if index < len(known) and known[index]]
             if inside:
@@ -118,6 +125,7 @@ def summarize(record: Record, truth: Floats | None, parts: list[tuple[str, range
         overlap=overlap,
         success=success,
         last_overlap=last,
+        lost_from=lost,
         parts=scored,
     )
 
@@ -140,6 +148,8 @@ def describe(summary: Summary, counts: Mapping[str, int]) -> str:
             f"mean overlap             {summary.overlap:.3f} "
             f"({summary.success:.0%} of frames above 0.5; last tenth {summary.last_overlap:.3f})"
         )
+        end = "to the end" if summary.lost_from is None else f"lost from {summary.lost_from} on"
+        lines.append(f"followed                 {end}")
         width = max((len(name) for name, _, _ in summary.parts), default=0)
         lines += [f"  {name:{width}}  {n:4d} frames  {o:.3f}" for name, n, o in summary.parts]
     return "\n".join(lines)

@@ -39,6 +39,7 @@ def test_all_figures_find_their_place(figures: ModuleType, tmp_path: Path) -> No
         "latency_p99": 9.96,
         "overlap": None,
         "last_overlap": None,
+        "lost_from": None,
     }
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     measured = {
@@ -61,7 +62,7 @@ def test_all_figures_find_their_place(figures: ModuleType, tmp_path: Path) -> No
     lines = text.splitlines()
     ours = lines.index("| ours | **0.712** | 0.712 | 0.712 |")
     assert lines[ours + 1] == "| CSRT | **0.400** | 0.400 | 0.400 |"
-    assert "| clip | 30 | 239 | 2 | 5.0 | 10.0 |  |  |" in lines
+    assert "| clip | 30 | 239 | 2 | 5.0 | 10.0 |  |  |  |" in lines
     assert "| ours | 321 |" in lines
     assert text.count("Machine: cpu: a fast one.") == 1
     assert text.count("<!-- end of figures -->") == 3

@@ -46,6 +46,21 @@ def test_a_frame_without_detection_is_scored_with_the_latest_box() -> None:
     assert summary.parts[0][2] == pytest.approx(summary.overlap)
 
 
+def test_the_end_of_the_following_is_told() -> None:
+    count = 12
+    stamps = np.arange(1, count + 1, dtype=np.int64) * MS
+    boxes = np.tile([0, 0, 10, 10.0], (count, 1))
+    run = Record(stamps, stamps + MS, boxes, np.ones(count), started=0, given=(0, 0, 10, 10))
+    summary = summarize(run, boxes, [])
+    assert summary.lost_from is None
+    assert "to the end" in describe(summary, {})
+    truth = boxes.copy()
+    truth[4:, 0] = 100
+    summary = summarize(run, truth, [])
+    assert summary.lost_from == 4
+    assert "lost from 4 on" in describe(summary, {})
+
+
 def test_an_absent_target_is_not_scored() -> None:
     truth = np.full((5, 4), np.nan)
     truth[2] = [10, 0, 10, 10]
