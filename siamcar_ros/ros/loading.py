@@ -6,15 +6,18 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from siamcar_ros.ros.parameters import NodeSettings, weights_file
 from siamcar_ros.tracking import MultiTracker, read_config
 
-# One network for all nodes of a process that ask for the same one.
-_networks: dict[tuple[Any, ...], Any] = {}
+# One network for all nodes of a process that ask for the same one, as long as one of them has it.
+_networks: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
 _lock = threading.Lock()
+# Backends prepare themselves for each number of targets; beyond so many, when they first meet it.
+_REHEARSED_TARGETS = 8
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def load_tracker(settings: NodeSettings) -> LoadedTracker:
         threads=settings.threads or None,
     )
     tracker = MultiTracker(network, settings.tracker, max_targets=settings.max_targets + 1)
-    _rehearse(tracker)
+    _rehearse(tracker, settings.max_targets)
     return LoadedTracker(
         tracker=tracker,
         network=config.network,
@@ -68,17 +71,19 @@ def _shared_network(name: str, weights: Path, **options: Any) -> Any:
     file = weights.stat()
     key = (name, weights.resolve(), file.st_mtime_ns, file.st_size, *sorted(options.items()))
     with _lock:
-        if key not in _networks:
+        network = _networks.get(key)
+        if network is None:
             network = load_network(name, weights, **options)
             network.warm_up()
             _networks[key] = network
-        return _networks[key]
+        return network
 
 
-def _rehearse(tracker: MultiTracker) -> None:
-    """Track on a grey image: the first real frame then finds caches and kernels ready."""
+def _rehearse(tracker: MultiTracker, targets: int) -> None:
+    """Track on a grey image, one target and more: real frames find caches and kernels ready."""
     image = np.full((480, 640, 3), 128, np.uint8)
-    tracker.add(image, (300.0, 220.0, 40.0, 40.0), "warm-up")
-    for _ in range(3):
-        tracker.update(image)
+    for index in range(min(targets, _REHEARSED_TARGETS)):
+        tracker.add(image, (300.0, 220.0, 40.0, 40.0), f"rehearsal {index}")
+        for _ in range(2):
+            tracker.update(image)
     tracker.stop()

@@ -44,6 +44,16 @@ def wait_for(what: str, condition: Callable[[], _Value], timeout: float = PATIEN
     raise AssertionError(f"no {what} within {timeout:g} s")
 
 
+def wait_for_more(heard: Sequence[Any], count: int) -> None:
+    """Return when more than `count` messages were heard."""
+    wait_for(f"more than {count} messages", lambda: len(heard) > count)
+
+
+def wait_for_header(header: Header, heard: Sequence[Any]) -> None:
+    """Return when a message with this header was heard."""
+    wait_for(f"answer to {header}", lambda: same([header], [each.header for each in heard]))
+
+
 class NodeProcess:
     """`tracker_node` as a user starts it, in a namespace, its log kept."""
 
@@ -209,7 +219,7 @@ def scene(index: int) -> NDArray[np.uint8]:
     return ground
 
 
-def raw_image(pixels: NDArray[np.uint8], encoding: str = "bgr8") -> Image:
+def raw_image(pixels: NDArray[Any], encoding: str = "bgr8") -> Image:
     height, width = pixels.shape[:2]
     message = Image(height=height, width=width, encoding=encoding)
     message.step = pixels.nbytes // height

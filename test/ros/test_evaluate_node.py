@@ -144,6 +144,15 @@ def test_a_live_tracker_is_started_scored_and_started_again_when_time_goes_back(
     assert "overlap of those" in evaluator.log
 
 
+def test_wait_until_active_tells_by_its_exit_status(robot: Robot) -> None:
+    def wait(tracker: str, timeout: str) -> int:
+        command = [sys.executable, "-m", "siamcar_ros.ros.wait_until_active", tracker]
+        return subprocess.run([*command, "--timeout", timeout], check=False).returncode
+
+    assert wait(robot.name, "60") == 0
+    assert wait("/nobody", "0.5") == 1
+
+
 @pytest.fixture
 def played() -> Iterator[Robot]:
     """For a tracker that the test plays itself."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from lifecycle_msgs.msg import State, Transition
-from node_harness import BOX, Robot, raw_image, scene, wait_for
+from node_harness import BOX, Robot, raw_image, scene, wait_for, wait_for_more
 from rcl_interfaces.srv import DescribeParameters
 from vision_msgs.msg import Detection2D
 
@@ -42,7 +42,7 @@ def test_up_and_down_ten_times(start: Start, config: Path, tmp_path: Path) -> No
         robot.track()
         count = len(detections)
         robot.show(raw_image(scene(cycle + 1)))
-        wait_for("detection", lambda count=count: len(detections) > count)
+        wait_for_more(detections, count)
         assert robot.change_state(Transition.TRANSITION_DEACTIVATE)
         wait_for("end of the subscription", lambda: not robot.publisher().get_subscription_count())
         with pytest.raises(TargetRefused, match=r"lifecycle set /\S+ activate"):

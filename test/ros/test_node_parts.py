@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from concurrent.futures import CancelledError
 from dataclasses import fields
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +23,7 @@ from siamcar_ros.overlay import draw_overlay
 from siamcar_ros.resources import resource_path
 from siamcar_ros.ros.diagnostics import Health
 from siamcar_ros.ros.frame import Frame
-from siamcar_ros.ros.loading import LoadedTracker
+from siamcar_ros.ros.loading import LoadedTracker, load_tracker
 from siamcar_ros.ros.mailbox import Mailbox, MailboxClosed
 from siamcar_ros.ros.markers import CameraModelError, corner_rays
 from siamcar_ros.ros.messages import box_of, detection
@@ -182,6 +185,10 @@ def test_worker_catches_up_through_the_ring_in_order_and_hands_out_the_present()
     assert worker.close(10)
 
 
+def wait_for_failures(worker: TrackWorker, count: int) -> None:
+    wait_for(f"failure {count}", lambda: worker.frames_failed == count)
+
+
 def test_worker_logs_failures_and_gives_up_only_after_many() -> None:
     ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
     worker, handed, log = worker_for(tracker, ring)
@@ -194,14 +201,14 @@ def test_worker_logs_failures_and_gives_up_only_after_many() -> None:
     tracker.failing = True
     for stamp in (1, 2):
         worker.mailbox.put(frame(stamp))
-        wait_for("failure", lambda stamp=stamp: worker.frames_failed == stamp)
+        wait_for_failures(worker, stamp)
     tracker.failing = False
     worker.mailbox.put(frame(3))
     wait_for("recovery", lambda: handed and handed[-1].results)
     tracker.failing = True
     for stamp in (4, 5, 6):
         worker.mailbox.put(frame(stamp))
-        wait_for("failure", lambda stamp=stamp: worker.frames_failed == stamp - 1)
+        wait_for_failures(worker, stamp - 1)
     wait_for("end of the track", lambda: worker.targets == ())
     assert "maps are not finite" in worker.trouble
     assert any("3 times in a row; stopped 'a'" in line for line in log.lines)
@@ -225,6 +232,18 @@ def test_worker_that_cannot_load_says_why() -> None:
     with pytest.raises(MailboxClosed):
         worker.stop()
     assert worker.close(10)
+
+
+def test_nodes_of_one_process_share_a_network_and_free_it(config: Path) -> None:
+    settings = NodeSettings(config=str(config), backend="torch", max_targets=2)
+    one, other = load_tracker(settings), load_tracker(settings.changed({"lr": 0.1}))
+    assert one.tracker.network is other.tracker.network
+    assert one.tracker is not other.tracker
+    assert (one.network, one.backend, one.device) == ("compact", "torch", "cpu")
+    network = weakref.ref(one.tracker.network)
+    del one, other
+    gc.collect()
+    assert network() is None
 
 
 def test_settings_are_checked_together() -> None:

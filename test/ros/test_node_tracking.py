@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,10 @@ from node_harness import (
     same,
     scene,
     wait_for,
+    wait_for_header,
+    wait_for_more,
 )
+from numpy.typing import NDArray
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
@@ -98,7 +102,7 @@ def test_bad_requests_are_refused_with_the_reason_while_tracking_goes_on(robot: 
         count = len(detections)
         with pytest.raises(TargetRefused, match="box x="):
             robot.client.init_target(box, target=case)
-        wait_for("further detections", lambda count=count: len(detections) > count + 1)
+        wait_for_more(detections, count + 1)
         assert detections[-1].id == "good"
     with pytest.raises(TargetRefused, match=r"frame_id 'other_camera'.*'camera'"):
         robot.client.init_target(BOX, Header(frame_id="other_camera"))
@@ -197,7 +201,7 @@ def test_encodings(robot: Robot) -> None:
     grey = pixels[:, :, 1]
     robot.show(raw_image(pixels))
     robot.track()
-    shown = {
+    shown: dict[str, NDArray[Any]] = {
         "bgr8": pixels,
         "rgb8": pixels[:, :, ::-1],
         "mono8": grey,
@@ -209,9 +213,7 @@ def test_encodings(robot: Robot) -> None:
     }
     for encoding, content in shown.items():
         header = robot.show(raw_image(content, encoding))
-        wait_for(
-            encoding, lambda header=header: same([header], [each.header for each in detections])
-        )
+        wait_for_header(header, detections)
     for _ in range(3):
         robot.show(raw_image(pixels, "nonsense8"))
         time.sleep(0.02)
@@ -220,7 +222,7 @@ def test_encodings(robot: Robot) -> None:
     short.data = short.data[:1000]
     robot.show(short)
     header = robot.show(raw_image(pixels))
-    wait_for("bgr8 again", lambda: same([header], [each.header for each in detections]))
+    wait_for_header(header, detections)
     wait_for("count of failures", lambda: statuses[-1].frames_failed > 0)
     assert robot.process.log.count("'nonsense8'") == 1  # throttled
 
@@ -312,7 +314,7 @@ def test_compressed_images_and_a_corrupt_one(start: Start) -> None:
     robot.show(corrupt, topic)
     robot.process.wait_for_log("image not used")
     header = robot.show(jpeg_image(scene(2)), topic)
-    wait_for("detection", lambda: same([header], [each.header for each in detections]))
+    wait_for_header(header, detections)
 
 
 def test_events_executor(start: Start) -> None:
