@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,8 @@ from siamcar_ros.training.loop import train
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
+pytestmark = pytest.mark.timeout(900)
+
 RECIPE = """
 network: compact
 output: {output}
@@ -30,7 +33,7 @@ epochs: 2
 batch: 2
 average: 0.9
 data:
-  pairs_per_epoch: 8
+  pairs_per_epoch: 6
   max_fault_share: 0.5
   sets: {{videos: {{kind: sequences, root: {root}}}}}
 optimizer: {{kind: adamw, lr: 0.001, clip: 5}}
@@ -66,14 +69,15 @@ def recipe(tmp_path: Path, videos: Path) -> Path:
 
 
 @pytest.fixture
-def start() -> Start:
-    """Start `python -m siamcar_ros.training` in a process group of its own."""
+def start() -> Iterator[Start]:
+    """Start `python -m siamcar_ros.training` in a process group of its own, ended with the test."""
+    started: list[subprocess.Popen[str]] = []
 
     def run(*arguments: str | Path, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         command = [sys.executable, *launcher, "-m", "siamcar_ros.training", *map(str, arguments)]
         if launcher:
             command = [sys.executable, *launcher, *command[1 + len(launcher) :]]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -82,8 +86,14 @@ def start() -> Start:
             cwd=Path(__file__).parents[2],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
+        started.append(process)
+        return process
 
-    return run
+    yield run
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def wait_for_step(path: Path, step: int, process: subprocess.Popen[str]) -> None:
@@ -95,7 +105,7 @@ def wait_for_step(path: Path, step: int, process: subprocess.Popen[str]) -> None
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    output = process.communicate(timeout=280)[0]
+    output = process.communicate(timeout=800)[0]
     assert process.returncode == 0, output
     return output
 
@@ -124,29 +134,28 @@ def whole(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_a_run_leaves(whole: Path, videos: Path) -> None:
     final = whole / "model.safetensors"
     metadata = load_weights(build_model("compact"), final)
-    assert metadata["step"] == "8"
+    assert metadata["step"] == "6"
     assert metadata["seed"] == "0"
     assert len(metadata["data"]) == 16
-    assert "pairs_per_epoch: 8" in metadata["recipe"]
+    assert "pairs_per_epoch: 6" in metadata["recipe"]
     assert metadata["revision"]
     assert load_recipe(whole / "recipe.yaml").data.sets["videos"]["root"] == str(videos)
     history = [json.loads(line) for line in (whole / "history.jsonl").read_text().splitlines()]
-    assert [entry["step"] for entry in history] == [2, 4, 6, 8]
+    assert [entry["step"] for entry in history] == [2, 4, 6]
     assert {"total", "cls", "reg", "cen", "rate", "pairs/s", "loader wait"} <= set(history[0])
-    assert (whole / "model_0000004.safetensors").is_file()
+    assert (whole / "model_0000003.safetensors").is_file()
     for picture in ("summary.png", "samples.png"):
         assert cv2.imread(str(whole / picture)) is not None
     assert not list(whole.glob("*.part"))
 
 
 def test_killed_and_resumed_is_as_if_left_alone(recipe: Path, whole: Path, start: Start) -> None:
-    """Killed twice with SIGKILL, workers and all, and each time started by the same command."""
+    """Killed with SIGKILL, workers and all, between checkpoints; started by the same command."""
     run = recipe.parent / "run"
-    for step in (2, 5):
-        process = start(recipe, "compute.workers=1", f"log.checkpoint_every={1 if step > 2 else 2}")
-        wait_for_step(run / "last.safetensors", step, process)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process = start(recipe, "compute.workers=1")
+    wait_for_step(run / "last.safetensors", 2, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
     assert not (run / "model.safetensors").exists()
     finish(start(recipe))
     same(run / "model.safetensors", whole / "model.safetensors")
@@ -178,7 +187,7 @@ def test_two_processes_have_the_gradients_of_one(
     initial = whole / "model.safetensors"
     step = (
         f"backbone.initial={initial}",
-        "epochs=0.25",
+        "epochs=0.34",
         "average=0",
         "optimizer.kind=sgd",
         "optimizer.momentum=0",
@@ -207,7 +216,7 @@ def test_it_learns(recipe: Path, tmp_path: Path) -> None:
         train(
             load_recipe(
                 recipe,
-                ["epochs=6", "compute.workers=0", "average=0", "log.every=4", "batch=4"]
+                ["epochs=16", "compute.workers=0", "average=0", "log.every=4", "batch=4"]
                 + [f"augment.{name}=0" for name in ("low_resolution", "negative", "gray", "blur")],
             )
         )
@@ -222,7 +231,7 @@ def test_mixed_precision_and_changes_on_the_device(recipe: Path) -> None:
     options = ["compute.precision=bf16", "compute.augment_on_device=true", "compute.workers=0"]
     threads = torch.get_num_threads()
     try:
-        train(load_recipe(recipe, [*options, "epochs=0.5"]))
+        train(load_recipe(recipe, [*options, "epochs=0.34"]))
     finally:
         torch.set_num_threads(threads)
     state = load_file(str(recipe.parent / "run/last.safetensors"))
