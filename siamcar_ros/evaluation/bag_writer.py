@@ -6,6 +6,7 @@ folder's name does.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -47,7 +48,7 @@ _QOS = Qos(
 
 
 class BagWriter:
-    """A new rosbag2 folder, for a `with` statement; an exception leaves it without an index."""
+    """A new rosbag2 folder, for a `with` statement; an exception leaves none."""
 
     def __init__(
         self, folder: str | Path, *, storage: str = "mcap", compression: str = "none"
@@ -88,6 +89,8 @@ class BagWriter:
         trace: TracebackType | None,
     ) -> None:
         self._writer.__exit__(kind, error, trace)
+        if error is not None:
+            shutil.rmtree(self._writer.path, ignore_errors=True)
 
     def add_topic(self, name: str, msgtype: str) -> None:
         """Declare a topic; the order of these calls is part of the file."""

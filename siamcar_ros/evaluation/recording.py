@@ -88,8 +88,8 @@ def record_sequence(
     """Write a sequence as a rosbag2 folder; the same input gives the same bytes.
 
     Every image and its ground truth carry one stamp, the first stamp plus the frame's index over
-    the rate, which is also the time of recording. A frame without a target has a Detection2D of
-    size zero without hypotheses; a frame without annotation has none.
+    the rate, which is also the time of recording. A frame whose target is absent has a Detection2D
+    of size zero without hypotheses.
 
     Args:
         source: a folder in the sequence layout, or a video file.

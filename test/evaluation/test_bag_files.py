@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import yaml
 from rosbags.interfaces import ConnectionExtRosbag2
+from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import Reader
+from rosbags.typesys import Stores, get_typestore
 
 from siamcar_ros.evaluation.bag_messages import (
     COMPRESSED_IMAGE,
@@ -277,6 +279,34 @@ def test_a_broken_frame_is_left_out_and_named(sequence: Path, tmp_path: Path) ->
     with Bag(tmp_path / "bag") as bag:
         stamps = [m.time - bag.start for m in bag.messages(TOPIC)]
     assert stamps[2:4] == [100_000_000, 200_000_000]
+
+
+def test_nothing_is_left_of_a_recording_that_fails(tmp_path: Path) -> None:
+    folder = tmp_path / "sequence"
+    folder.mkdir()
+    (folder / "1.png").write_bytes(b"no picture")
+    (folder / "groundtruth.txt").write_text("1,2,3,4\n")
+    with pytest.raises(BagError, match="no frame of"):
+        record_sequence(folder, tmp_path / "bag")
+    assert not (tmp_path / "bag").exists()
+
+
+def test_ros_1_bags_are_read(tmp_path: Path) -> None:
+    store = get_typestore(Stores.ROS1_NOETIC)
+    types = store.types
+    pixels = np.arange(24, dtype=np.uint8)
+    with Ros1Writer(tmp_path / "old.bag") as writer:
+        connection = writer.add_connection(TOPIC, IMAGE, typestore=store)
+        for i in range(3):
+            header = types["std_msgs/msg/Header"](
+                seq=i, stamp=types["builtin_interfaces/msg/Time"](5, i), frame_id="camera"
+            )
+            message = types[IMAGE](header, 2, 4, "bgr8", 0, 12, pixels)
+            writer.write(connection, i, store.serialize_ros1(message, IMAGE))
+    with Bag(tmp_path / "old.bag") as bag:
+        images = [m.message for m in bag.messages(bag.image_topic(None))]
+    assert [stamp_of(m) for m in images] == [5 * 10**9 + i for i in range(3)]
+    assert (message_to_bgr(images[0]).ravel() == pixels).all()
 
 
 def test_camera_info_travels_with_every_image(sequence: Path, tmp_path: Path) -> None:
