@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -116,7 +117,10 @@ def _converted(openvino: Any, model: SiamCAR) -> tuple[Path, Path]:
 def _convert(openvino: Any, graph: torch.nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
     """Write a graph for inputs of the given shapes; a reader never sees a part of it."""
     # Traced here: OpenVINO would trace it three times over, to check that it comes out equal.
-    traced = torch.jit.trace(graph, inputs, check_trace=False)
+    with warnings.catch_warnings():
+        # Of shapes that become constants, as they shall, and of tracing's coming end.
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(graph, inputs, check_trace=False)
     model = openvino.convert_model(traced, example_input=inputs)
     for port, value in zip(model.inputs, inputs, strict=True):
         port.get_node().set_partial_shape(openvino.PartialShape(list(value.shape)))

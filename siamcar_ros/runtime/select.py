@@ -140,9 +140,10 @@ def _gpu_backend(reasons: list[str]) -> str:
 def _cpu_backend(precision: str, large: bool, quantised: bool, reasons: list[str]) -> str:
     """The fastest of those installed, as `siamcar bench network` finds them."""
     usable = ["torch"] if precision in ("auto", "fp32", "bf16") else []
-    if _installed("onnxruntime") and precision in ("auto", "fp32", "int8"):
-        if _installed("onnx") and _installed("onnxscript"):
-            usable.insert(0, "onnxruntime")
+    # ONNX Runtime's graphs are exported here, on first use.
+    exporter = all(map(_installed, ("onnxruntime", "onnx", "onnxscript")))
+    if exporter and precision in ("auto", "fp32", "int8"):
+        usable.insert(0, "onnxruntime")
     if _installed("openvino") and precision != "fp16":
         usable.insert(len(usable) if large else 0, "openvino")
     if not usable:

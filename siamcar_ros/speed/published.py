@@ -46,7 +46,7 @@ class PublishedTracker:
     def init(self, image: Image, box: tuple[float, float, float, float]) -> None:
         """Start on (x, y, w, h)."""
         x, y, w, h = box
-        self.centre = np.array([x + (w - 1) / 2, y + (h - 1) / 2])
+        self.centre = np.array([x + w / 2, y + h / 2])
         self.size = np.array([w, h])
         self.mean = image.mean(axis=(0, 1))
         side = round(_context_side(self.size))
@@ -115,14 +115,14 @@ class PublishedTracker:
 
     def _accurate_place(self, windowed: Array, score: Array, reg: Array) -> tuple[int, int]:
         """The best score within half a box of the windowed peak."""
-        row, column = np.unravel_index(int(windowed.argmax()), windowed.shape)
+        row, column = (int(v) for v in np.unravel_index(int(windowed.argmax()), windowed.shape))
         per_cell = self.samples / self.cells
-        i, j = (min(round(int(v) / per_cell), self.cells - 1) for v in (row, column))
-        reach = np.clip(reg[:, i, j], int(0.1 * TEMPLATE_SIZE), int(0.44 * TEMPLATE_SIZE)) / 2
+        i, j = (min(round(v / per_cell), self.cells - 1) for v in (row, column))
+        reach = np.clip(reg[:, i, j], int(0.1 * TEMPLATE_SIZE), int(0.44 * TEMPLATE_SIZE))
+        room = (column, row, self.samples - column, self.samples - row)
+        left, top, right, bottom = (int(min(r, o) / 2) for r, o in zip(reach, room, strict=True))
         mask = np.zeros_like(score)
-        top, bottom = max(int(row - reach[1]), 0), int(row + reach[3]) + 1
-        left, right = max(int(column - reach[0]), 0), int(column + reach[2]) + 1
-        mask[top:bottom, left:right] = 1
+        mask[row - top : row + bottom + 1, column - left : column + right + 1] = 1
         y, x = np.unravel_index(int((score * mask).argmax()), score.shape)
         return int(y), int(x)
 
