@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamcar_ros.evaluation.annotations import read_boxes
-from siamcar_ros.evaluation.bags import Bag, BagError
+from siamcar_ros.evaluation.bags import Bag, BagError, Recorded
 from siamcar_ros.evaluation.detections import Box, detection_box, stamp_of
 from siamcar_ros.evaluation.metrics import iou
 from siamcar_ros.evaluation.one_pass import Tracker
@@ -151,13 +151,7 @@ def replay(
         images += 1
         last = bag.seconds(recorded.time)
         first = last if index == 0 else first
-        stamp, frame_id, image, error = 0, "", None, recorded.error
-        if recorded.message is not None:
-            stamp, frame_id = stamp_of(recorded.message), recorded.message.header.frame_id
-            try:
-                image = message_to_bgr(recorded.message)
-            except ImageError as refusal:
-                error = str(refusal)
+        stamp, frame_id, image, error = _read(recorded)
         true_box = None if truth is None else truth.box(index, stamp)
         given = start.box or true_box
         state, box, score, seconds = SKIPPED, None, math.nan, math.nan
@@ -186,6 +180,18 @@ def replay(
         truth.check(images)
     if not started:
         raise BagError(_no_start(bag, topic, start, images, first, last))
+
+
+def _read(recorded: Recorded) -> tuple[int, str, BgrImage | None, str]:
+    """Stamp, frame_id and pixels of an image message; in place of pixels, why there are none."""
+    message = recorded.message
+    if message is None:
+        return 0, "", None, recorded.error
+    stamp, frame_id = stamp_of(message), str(message.header.frame_id)
+    try:
+        return stamp, frame_id, message_to_bgr(message), ""
+    except ImageError as refusal:
+        return stamp, frame_id, None, str(refusal)
 
 
 def _start_time(bag: Bag, start: Start) -> int:
