@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dataset.lower() == "vot":
         return _integrate_vot(args)
     from siamcar_ros.evaluation.benchmarks import find_benchmark
-    from siamcar_ros.evaluation.comparison import compare, format_table
+    from siamcar_ros.evaluation.comparison import compare_on, format_table
     from siamcar_ros.evaluation.results import TrackerResults
     from siamcar_ros.evaluation.runs import run_all
     from siamcar_ros.evaluation.submissions import write_submission
@@ -121,7 +121,8 @@ def run(args: argparse.Namespace) -> int:
     collection = benchmark.read(args.root)
     _complain(collection.problems)
     sequences = choose_sequences(list(collection.sequences), args.sequences)
-    place = args.results / (benchmark.folder or args.root.resolve().name)
+    data = args.root.resolve().name
+    place = args.results / (benchmark.folder or data)
     failed = 0
     folders = []
     for spec in tracker_specs(args):
@@ -145,8 +146,7 @@ def run(args: argparse.Namespace) -> int:
             archive = write_submission(results, sequences)
             print(f"{archive} is ready for {benchmark.server}")
     if not sequences[0].withheld:
-        comparison = compare(folders, benchmark=benchmark.name, root=args.root)
-        print(format_table(comparison))
+        print(format_table(compare_on(benchmark, collection, benchmark.title or data, folders)))
         print(f"more: siamcar report {' '.join(map(str, folders))}")
     return 1 if failed else 0
 
@@ -254,10 +254,7 @@ def _integrate_vot(args: argparse.Namespace) -> int:
 
     for spec in tracker_specs(args):
         path = write_trackers_ini(args.root, spec)
-        print(
-            f"{spec.title} is in {path}; now: vot test {spec.title}, "
-            f"vot evaluate --workspace {args.root} {spec.title}"
-        )
+        print(f"{spec.title} is in {path}. In {args.root}: vot test {spec.title}")
     return 0
 
 

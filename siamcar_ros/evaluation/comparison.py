@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from siamcar_ros.evaluation.annotations import SequenceError
-from siamcar_ros.evaluation.benchmarks import Benchmark, find_benchmark
+from siamcar_ros.evaluation.benchmarks import Benchmark, Collection, find_benchmark
 from siamcar_ros.evaluation.one_pass import Run
 from siamcar_ros.evaluation.protocols import (
     MEASURES,
@@ -76,9 +76,25 @@ def compare(
     benchmark = benchmark or _agreed("benchmark", folders, facts)
     root = root or Path(_agreed("root", folders, facts))
     rules = find_benchmark(benchmark)
-    collection = rules.read(root)
+    return compare_on(rules, rules.read(root), rules.title or root.resolve().name, folders)
+
+
+def compare_on(
+    rules: Benchmark, collection: Collection, title: str, folders: list[Path]
+) -> Comparison:
+    """Score the result folders of trackers, each one tracker's, on data that has been read.
+
+    Args:
+        rules: the benchmark.
+        collection: its data.
+        title: of the data.
+        folders: results/BENCHMARK/TRACKER.
+
+    Raises:
+        ValueError: as `compare`.
+    """
     if collection.sequences[0].withheld:
-        raise ValueError(f"the ground truth of {rules.title} is withheld; submit to {rules.server}")
+        raise ValueError(f"the ground truth of {title} is withheld; submit to {rules.server}")
     problems = list(collection.problems)
     scores: dict[str, dict[str, SequenceScore]] = {}
     runs: dict[str, dict[str, Run]] = {}
@@ -111,7 +127,7 @@ def compare(
     long_names = collection.attributes or {name: name for name in sorted(present)}
     return Comparison(
         benchmark=rules,
-        title=rules.title or root.resolve().name,
+        title=title,
         sequences=sequences,
         trackers=trackers,
         runs=runs,

@@ -151,8 +151,13 @@ def worker_devices(spec: TrackerSpec) -> list[str | None]:
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or [None]
 
 
-def share_processors(workers: int) -> int:
-    """Give this process its share of the machine's threads, so that workers do not crowd it."""
+def share_processors(workers: int) -> int | None:
+    """This process's share of the machine's threads, so that workers do not crowd it.
+
+    OpenCV is held to it at once; None, for a worker that is alone, leaves the choice open.
+    """
+    if workers == 1:
+        return None
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
     cv2.setNumThreads(threads)
     return threads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -89,12 +90,17 @@ def sweep(
     measure = protocol.headline[0]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study_path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # Trials run side by side: those under way count as bad, so that the next differ from them.
+        sampler = optuna.samplers.TPESampler(
+            seed=seed, multivariate=True, constant_liar=workers > 1
+        )
     study = optuna.create_study(
         storage=f"sqlite:///{study_path.resolve()}",
         study_name=study_name,
         direction="maximize",
-        # Trials run side by side: those under way count as bad, so that the next differ from them.
-        sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=workers > 1),
+        sampler=sampler,
         load_if_exists=True,
     )
     own = _own_knobs(spec)
