@@ -103,6 +103,7 @@ class Robot:
         self.node = self.client.node
         self.sent: list[Header] = []
         self._publishers: dict[tuple[str, ReliabilityPolicy], Any] = {}
+        self._clients: dict[str, Any] = {}
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
 
@@ -187,14 +188,13 @@ class Robot:
         return int(answer.current_state.id)
 
     def call(self, kind: type, service: str, request: Any) -> Any:
-        client = self.node.create_client(kind, f"{self.name}/{service}")
-        try:
-            assert client.wait_for_service(PATIENCE), f"no service {service}"
-            future = client.call_async(request)
-            wait_for(f"answer from {service}", future.done)
-            return future.result()
-        finally:
-            self.node.destroy_client(client)
+        if service not in self._clients:
+            self._clients[service] = self.node.create_client(kind, f"{self.name}/{service}")
+        client = self._clients[service]
+        assert client.wait_for_service(PATIENCE), f"no service {service}"
+        future = client.call_async(request)
+        wait_for(f"answer from {service}", future.done)
+        return future.result()
 
     def set_parameters(self, **values: object) -> str:
         """Set parameters of the node; the reason of a refusal, or ""."""
