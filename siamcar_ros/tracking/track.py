@@ -39,7 +39,7 @@ from siamcar_ros.tracking.interface import (
 
 _MIN_SIDE = 1.0  # image pixels; a followed box never gets smaller
 # A LOST target is sought in regions so many times the usual side, one a frame, over and over.
-_SEARCH_FACTORS = (1.0, 1.4, 2.0)
+_SEARCH_FACTORS = (1.0, 1.5, 2.0, 3.0)
 
 
 @dataclass(frozen=True)
