@@ -64,7 +64,7 @@ def measure_network(options: Options, name: str) -> Table:
     calls |= {label: _search_call(network, z, x) for label, network in networks.items()}
     operations = {}
     for precision in sorted({network.precision for network in networks.values()}):
-        call, operations[precision] = matrix_multiply(precision, options.device, options.threads)
+        call, operations[precision] = matrix_multiply(precision, options.device)
         calls[f"matrix product {precision}"] = call
     timings = interleave(calls, options.seconds)
     flops = search_operations(model.to("cpu"))
