@@ -165,7 +165,7 @@ def _score_frames(sequence: Sequence, run: Run, protocol: Protocol) -> _Frames:
         counted[0] = False
     absent = metrics.not_finite(truth)
     if protocol.positive:
-        boxes = _repeat_invalid(boxes, absent)
+        boxes = _repeat_invalid(boxes, absent & (protocol.absent is Absent.OTB))
     overlap = metrics.iou(boxes, truth, bound=sequence.size if protocol.clipped else None)
     error = metrics.center_error(boxes, truth)
     normalized = metrics.center_error(boxes, truth, normalized=True)
@@ -180,10 +180,10 @@ def _score_frames(sequence: Sequence, run: Run, protocol: Protocol) -> _Frames:
     return _Frames(counted, overlap, error, normalized)
 
 
-def _repeat_invalid(boxes: Floats, absent: NDArray[np.bool_]) -> Floats:
-    """Give a prediction without a size, where the target is there, the box of the frame before."""
+def _repeat_invalid(boxes: Floats, spared: NDArray[np.bool_]) -> Floats:
+    """Give a prediction without a size the box of the frame before, but for the frames spared."""
     invalid = metrics.not_finite(boxes) | (boxes[:, 2:] <= 0).any(axis=1)
-    for i in np.flatnonzero(invalid & ~absent):
+    for i in np.flatnonzero(invalid & ~spared):
         boxes[i] = boxes[i - 1]
     return boxes
 

@@ -77,6 +77,14 @@ def test_lasot_counts_an_absent_frame_as_missed_and_far() -> None:
     assert score.normalized[23] == pytest.approx(2 / 3)
 
 
+def test_lasot_repeats_through_frames_without_the_target() -> None:
+    truth = sequence([[1, 1, 10, 10], [NAN] * 4, [1, 1, 10, 10]])
+    found = run([[1, 1, 10, 10], [0, 0, 0, 0], [0, 0, 0, 0]])
+    score = score_sequence(truth, [found], protocols.LASOT)
+    assert score is not None
+    assert score.overlaps[2] == 1
+
+
 def test_got10k_cuts_boxes_and_skips_the_invisible() -> None:
     truth = sequence([[0, 0, 10, 10], [90, 0, 20, 10], [NAN] * 4, [0, 0, 10, 10]], size=(100, 50))
     found = run([[0, 0, 10, 10], [90, 0, 30, 10], [0, 0, 1, 1], [20, 20, 5, 5]])
