@@ -286,7 +286,7 @@ class Clip:
             patch = draw_part(part, camera)
             if patch is not None:
                 paste(image, patch)
-        ahead = 60 * np.array([[np.sin(camera.yaw), np.sin(camera.pitch), np.cos(camera.yaw)]])
+        ahead = 60.0 * np.array([[np.sin(camera.yaw), np.sin(camera.pitch), np.cos(camera.yaw)]])
         panned = closed.project(ahead)[0][0] - opened.project(ahead)[0][0]
         kernel = blur_kernel(panned)
         if kernel is not None:
