@@ -34,24 +34,22 @@ class Film:
 
     Args:
         frames: how many of the rendered clip's.
-        size: (width, height); the clip's own 640x480 by default.
+        size: (width, height); the clip's own 640x480 by default. In a larger frame the clip fills a
+            corner, so that the target keeps its size and place.
     """
 
     def __init__(self, frames: int = 16, size: tuple[int, int] | None = None) -> None:
         from siamcar_ros.demo.render import Clip
 
         clip = Clip(0)
-        scale = 1.0 if size is None else size[0] / clip.size[0]
         self.images: list[Image] = []
         self.boxes: list[Box] = []
         for i in range(frames):
-            image = clip.frame(i).image
-            x, y, w, h = clip.box(i)
+            image, box = clip.frame(i).image, clip.box(i)
             if size is not None:
-                image = np.asarray(cv2.resize(image, size), np.uint8)
-                y, h = (v * size[1] / clip.size[1] / scale for v in (y, h))
+                image, box = _enlarged(image, box, size)
             self.images.append(image)
-            self.boxes.append((x * scale, y * scale, w * scale, h * scale))
+            self.boxes.append(box)
 
     def endless(self) -> Iterator[Image]:
         """There and back, so that the target never jumps."""
@@ -68,6 +66,17 @@ class Film:
             centre = (x + w / 2, y + h / 2)
             pairs.append((z, _planes(self.images[i], centre, template_side(w, h), anchor, 255)))
         return pairs
+
+
+def _enlarged(image: Image, box: Box, size: tuple[int, int]) -> tuple[Image, Box]:
+    height, width = image.shape[:2]
+    large = np.asarray(cv2.resize(image, size), np.uint8)
+    if size[0] >= width and size[1] >= height:
+        large[:height, :width] = image
+        return large, box
+    x, y, w, h = box
+    across, down = size[0] / width, size[1] / height
+    return large, (x * across, y * down, w * across, h * down)
 
 
 def _planes(

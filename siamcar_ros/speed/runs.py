@@ -202,8 +202,8 @@ def measure_sizes(options: Options) -> Table:
         "sizes: time outside the network (crop and decode), by frame size",
         {"name": "", "megapixels": "megapixels", **_SPREAD, "ratio": "x published"},
         notes=[
-            "the target grows with the frame; the published way copies the whole frame where the "
-            "search square crosses its border, as it does here"
+            "the target keeps its size and place; the published way copies the whole frame when the "
+            "search square crosses its border, as in some of these"
         ],
     )
     for width, height in FRAME_SIZES:

@@ -124,10 +124,11 @@ def test_a_network_sees_what_it_sees() -> None:
 
 
 def test_a_film_of_another_size_keeps_its_target() -> None:
-    usual, wide = Film(2), Film(2, (1280, 720))
+    usual, wide, small = Film(2), Film(2, (1280, 720)), Film(2, (320, 240))
     assert wide.images[0].shape == (720, 1280, 3)
-    x, y, w, h = usual.boxes[1]
-    assert wide.boxes[1] == pytest.approx((2 * x, 1.5 * y, 2 * w, 1.5 * h))
+    assert wide.boxes == usual.boxes
+    assert (wide.images[1][:480, :640] == usual.images[1]).all()
+    assert small.boxes[1] == pytest.approx([v / 2 for v in usual.boxes[1]])
     endless = usual.endless()
     shown = [next(endless) for _ in range(5)]
     assert shown[0] is shown[2] is shown[4] is usual.images[0]
