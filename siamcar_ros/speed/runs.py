@@ -202,8 +202,8 @@ def measure_sizes(options: Options) -> Table:
         "sizes: time outside the network (crop and decode), by frame size",
         {"name": "", "megapixels": "megapixels", **_SPREAD, "ratio": "x published"},
         notes=[
-            "the target keeps its size and place; the published way copies the whole frame when the "
-            "search square crosses its border, as in some of these"
+            "the target keeps its size and place; the published way copies the whole frame when "
+            "the search square crosses its border"
         ],
     )
     for width, height in FRAME_SIZES:

@@ -12,6 +12,7 @@ from siamcar_ros.model import SiamCAR
 from siamcar_ros.runtime import Network, place
 from siamcar_ros.runtime.export import difference
 from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
+from siamcar_ros.runtime.torch_network import prepared
 
 # Largest differences of logits, and of distances relative to their size.
 TOLERANCE = {"fp32": 1e-3, "bf16": 0.25, "fp16": 0.03}
@@ -168,6 +169,19 @@ def test_both_forms_of_the_correlation(compact: SiamCAR, form: str) -> None:
     assert difference(expected, got) <= 1e-4
     if form == "banded":
         assert template[0].shape == (2, 96, 7 * 31, 25)
+
+
+def test_half_precision_reaches_all_but_the_last_layers(compact: SiamCAR) -> None:
+    """What a GPU replays, on a CPU: bfloat16 within, float32 coordinates and scores out."""
+    ready = prepared(compact, "cpu", "bf16")
+    z, x = example_inputs(compact, 2)
+    with torch.inference_mode():
+        template = TemplateGraph(ready, "banded")(z.bfloat16())
+        got = SearchGraph(ready, "banded")(x.bfloat16(), *template)
+        expected = compact(x, compact.template(z))
+    assert all(level.dtype == torch.bfloat16 for level in template)
+    assert all(part.dtype == torch.float32 for part in got)
+    assert difference(expected, got) <= TOLERANCE["bf16"]
 
 
 def test_an_unknown_form_is_refused(compact: SiamCAR) -> None:
