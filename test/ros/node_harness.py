@@ -23,7 +23,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from siamcar_ros.ros.client import TargetRefused, TrackerClient
+from siamcar_ros.ros.client import Box, TargetRefused, TrackerClient
 
 _Value = TypeVar("_Value")
 
@@ -166,12 +166,12 @@ class Robot:
             self._thread.join()
             self._thread = None
 
-    def track(self, target: str = "") -> str:
-        """Start on the scene's square as soon as the node has an image; the track's name."""
+    def track(self, target: str = "", box: Box = BOX, header: Header | None = None) -> str:
+        """Start on a box, that of the scene, once the node has an image; the track's name."""
 
         def started() -> str:
             try:
-                return self.client.init_target(BOX, target=target, timeout=PATIENCE)
+                return self.client.init_target(box, header, target, timeout=PATIENCE)
             except TargetRefused as error:
                 if "no image has come" in str(error):
                     return ""

@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from node_harness import (
     BOX,
     HEIGHT,
+    PATIENCE,
     WIDTH,
     Robot,
     camera_info,
@@ -31,8 +32,12 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray
 from visualization_msgs.msg import Marker, MarkerArray
 
+from siamcar_ros.demo.render import Clip
+from siamcar_ros.evaluation.metrics import iou
 from siamcar_ros.msg import TrackStatus
+from siamcar_ros.resources import resource_path
 from siamcar_ros.ros.client import TargetRefused
+from siamcar_ros.ros.messages import box_of
 
 pytestmark = pytest.mark.ros
 Start = Callable[..., Robot]
@@ -327,3 +332,24 @@ def test_events_executor(start: Start) -> None:
         robot.client.init_target((0.0, 0.0, 0.0, 0.0))
     wait_for("detections", lambda: len(detections) > 5)
     assert robot.process.end() == 0
+
+
+def test_shipped_network_follows_the_rendered_car(start: Start) -> None:
+    try:
+        resource_path("models/siamcar_compact.safetensors")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    clip = Clip(seed=0, frames=240)
+    robot = start(config="compact")
+    robot.client.wait_until_active(PATIENCE)
+    detections = robot.collect(Detection2D, "detection")
+    first = clip.frame(0)
+    header = robot.show(raw_image(first.image))
+    robot.track("car", first.box, header)
+    overlaps = []
+    for index in range(1, 40):
+        frame = clip.frame(index)
+        wait_for_header(robot.show(raw_image(frame.image)), detections)
+        overlaps.append(iou([box_of(detections[-1].bbox)], [frame.box]).item())
+    assert len(detections) == 39
+    assert np.mean(overlaps) > 0.5
