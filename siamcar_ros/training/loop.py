@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -60,139 +61,193 @@ def train(recipe: Recipe) -> Path:
     processes = join(device)
     try:
         with _interruption() as interrupted:
-            return _train(recipe, device, processes, interrupted)
+            run = _Run(recipe, device, processes)
+            workers = recipe.compute.workers
+            with loading(run.batches, run.step, recipe.steps, workers, device) as pairs:
+                try:
+                    while run.step < recipe.steps:
+                        run.advance(pairs)
+                        run.report()
+                        if run.agree(bool(interrupted)):
+                            raise KeyboardInterrupt
+                finally:
+                    run.close()
+            return run.finish()
     finally:
         leave()
 
 
-def _train(
-    recipe: Recipe, device: torch.device, processes: Processes, interrupted: list[int]
-) -> Path:
-    output = Path(recipe.output)
-    output.mkdir(parents=True, exist_ok=True)
-    if recipe.compute.threads is not None:
-        torch.set_num_threads(recipe.compute.threads)
-    mixture = build_mixture(recipe.data.sets, recipe.data.max_fault_share)
-    metadata = run_metadata(recipe, mixture.fingerprint())
+class _Maps(NamedTuple):
+    """What a step saw and predicted, for the sample pictures."""
 
-    model = build_network(recipe, device)
-    average = copy.deepcopy(model).eval() if recipe.average else None
-    optimizer = build_optimizer(model, recipe)
-    scaler = torch.amp.GradScaler(device.type, enabled=recipe.compute.precision == "fp16")
-    step = resume(output / LAST, recipe, metadata, model, average, optimizer, scaler)
+    templates: Tensor
+    searches: Tensor
+    boxes: Tensor
+    cls: Tensor
+    reg: Tensor
 
-    augment = recipe.augment
-    change: DeviceAugment | None = None
-    if recipe.compute.augment_on_device:
-        change = DeviceAugment(augment, recipe.seed * 1009 + processes.rank)
-        augment = without_photometric(augment)
-    maker = PairMaker(mixture, mixture, augment)
-    batches = Batches(maker, mixture, recipe.batch, recipe.seed, processes)
-    faults = FaultCount(recipe.data.max_fault_share)
-    monitor = Monitor(output, recipe.steps, step, recipe.log, quiet=not processes.first)
-    if processes.first:
-        (output / "recipe.yaml").write_text(to_yaml(recipe))
 
-    weights = (recipe.loss.cls, recipe.loss.reg, recipe.loss.cen)
-    freeze(model.backbone, recipe.backbone, step // recipe.steps_per_epoch)
-    network = wrap(model, recipe, device, processes)
-    saved, between_steps = step, True
-    meter = _Meter()
+class _Run:
+    """The state of a run, and what is done to it in each step."""
 
-    def save() -> None:
+    def __init__(self, recipe: Recipe, device: torch.device, processes: Processes) -> None:
+        self.recipe, self.device, self.processes = recipe, device, processes
+        self.output = Path(recipe.output)
+        self.output.mkdir(parents=True, exist_ok=True)
+        if recipe.compute.threads is not None:
+            torch.set_num_threads(recipe.compute.threads)
+        mixture = build_mixture(recipe.data.sets, recipe.data.max_fault_share)
+        self.metadata = run_metadata(recipe, mixture.fingerprint())
+
+        self.model = build_network(recipe, device)
+        self.average = copy.deepcopy(self.model).eval() if recipe.average else None
+        self.optimizer = build_optimizer(self.model, recipe)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.compute.precision == "fp16")
+        self.step = resume(
+            self.output / LAST,
+            recipe,
+            self.metadata,
+            self.model,
+            self.average,
+            self.optimizer,
+            self.scaler,
+        )
+        freeze(self.model.backbone, recipe.backbone, self.step // recipe.steps_per_epoch)
+        self.network = wrap(self.model, recipe, device, processes)
+
+        augment, self.change = recipe.augment, None
+        if recipe.compute.augment_on_device:
+            self.change = DeviceAugment(augment, recipe.seed * 1009 + processes.rank)
+            augment = without_photometric(augment)
+        maker = PairMaker(mixture, mixture, augment)
+        self.batches = Batches(maker, mixture, recipe.batch, recipe.seed, processes)
+        self.faults = FaultCount(recipe.data.max_fault_share)
+        self.meter = _Meter()
+        self.monitor = Monitor(
+            self.output, recipe.steps, self.step, recipe.log, quiet=not processes.first
+        )
         if processes.first:
-            texts = {**metadata, "step": str(step), "scaler": encode(scaler.state_dict())}
+            (self.output / "recipe.yaml").write_text(to_yaml(recipe))
+        self._saved, self._between_steps = self.step, True
+
+    def advance(self, pairs: Iterator[Batch]) -> None:
+        """One step."""
+        recipe = self.recipe
+        epoch = self.step // recipe.steps_per_epoch
+        if freeze(self.model.backbone, recipe.backbone, epoch):
+            self.network = wrap(self.model, recipe, self.device, self.processes)
+        set_modes(self.model, self.model.backbone, recipe, epoch)
+        self.rate = rate_factor(recipe, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * group["full_lr"]
+
+        with self.meter.waiting():
+            batch = next(pairs)
+        self.faults.add(batch.faults)
+        templates, searches = _upload(batch, self.device, recipe)
+        boxes, negatives = batch.boxes.to(self.device), batch.negatives.to(self.device)
+        if self.change is not None:
+            templates, searches = self.change(templates, searches, boxes, self.step)
+
+        with autocast(recipe, self.device):
+            cls, reg, cen = self.network(templates, searches)
+        losses = siamcar_loss(
+            cls,
+            reg,
+            cen,
+            boxes,
+            self.model.locations,
+            positives=recipe.loss.positives,
+            negative=negatives,
+            centerness_weighted=recipe.loss.centerness_weighted,
+            weights=(recipe.loss.cls, recipe.loss.reg, recipe.loss.cen),
+            average=self.processes.average if self.processes.world > 1 else None,
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(losses["total"]).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip or math.inf)
+        self._between_steps = False
+        if self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        elif torch.isfinite(norm):
+            self.optimizer.step()
+        else:
+            logger.warning("step %d left out: its gradient is not finite", self.step)
+        self.step += 1
+        if self.average is not None:
+            decay = min(recipe.average, (1 + self.step) / (20 + self.step))
+            update_average(self.average, self.model, decay)
+        self._between_steps = True
+        self.meter.add(losses, norm)
+        true = torch.where(negatives[:, None], math.nan, boxes)
+        self._seen = _Maps(templates, searches, true, cls.detach(), reg.detach())
+
+    def report(self) -> None:
+        """Whatever is due after a step: bar, logs, pictures, checkpoints, validation."""
+        log, step = self.recipe.log, self.step
+        last = step == self.recipe.steps
+        self.monitor.advance()
+        if last or step % log.every == 0:
+            values = self.meter.take(self.recipe.batch, self.processes)
+            self.monitor.log(step, {**values, "rate": self.rate * self.recipe.optimizer.lr})
+        if last or step % log.images_every == 0:
+            seen = self._seen
+            predicted = best_boxes(seen.cls, seen.reg, self.model.locations)
+            self.monitor.show(step, seen.templates, seen.searches, seen.boxes, predicted)
+        if step % log.checkpoint_every == 0:
+            self.save()
+        if self._due(log.keep_every_epochs):
+            self._write_weights(self.output / f"model_{step:07d}.safetensors")
+        folder = self.recipe.validation.sequences
+        if folder is not None and self._due(self.recipe.validation.every_epochs):
+            if self.processes.first:
+                scores = validate(self.average or self.model, Path(folder))
+                self.monitor.log(step, {f"overlap/{k}": v for k, v in scores.items()})
+            self.processes.wait()
+
+    def save(self) -> None:
+        """Write the checkpoint that a killed run goes on from."""
+        if self.processes.first:
             save_checkpoint(
-                output / LAST, model=model, average=average, optimizer=optimizer, metadata=texts
+                self.output / LAST,
+                model=self.model,
+                average=self.average,
+                optimizer=self.optimizer,
+                metadata={**self._texts(), "scaler": encode(self.scaler.state_dict())},
             )
+        self._saved = self.step
 
-    with loading(batches, step, recipe.steps, recipe.compute.workers, device) as pairs:
-        try:
-            while step < recipe.steps:
-                epoch = step // recipe.steps_per_epoch
-                if freeze(model.backbone, recipe.backbone, epoch):
-                    network = wrap(model, recipe, device, processes)
-                set_modes(model, model.backbone, recipe, epoch)
-                factor = rate_factor(recipe, step)
-                for group in optimizer.param_groups:
-                    group["lr"] = factor * group["full_lr"]
+    def agree(self, interrupted: bool) -> bool:
+        """Whether to end here; several processes agree on it when they log."""
+        if self.processes.world == 1:
+            return interrupted
+        asked = self.step % self.recipe.log.every == 0
+        return asked and self.processes.any(interrupted, self.device)
 
-                with meter.waiting():
-                    batch = next(pairs)
-                faults.add(batch.faults)
-                templates, searches = _upload(batch, device, recipe)
-                boxes, negatives = batch.boxes.to(device), batch.negatives.to(device)
-                if change is not None:
-                    templates, searches = change(templates, searches, boxes, step)
+    def close(self) -> None:
+        """Write the last checkpoint, unless a step was broken off half-way, and the summary."""
+        if self.step > self._saved and self._between_steps:
+            self.save()
+        self.monitor.close()
 
-                with autocast(recipe, device):
-                    cls, reg, cen = network(templates, searches)
-                losses = siamcar_loss(
-                    cls,
-                    reg,
-                    cen,
-                    boxes,
-                    model.locations,
-                    positives=recipe.loss.positives,
-                    negative=negatives,
-                    centerness_weighted=recipe.loss.centerness_weighted,
-                    weights=weights,
-                    average=processes.average if processes.world > 1 else None,
-                )
-                optimizer.zero_grad(set_to_none=True)
-                scaler.scale(losses["total"]).backward()
-                scaler.unscale_(optimizer)
-                norm = nn.utils.clip_grad_norm_(
-                    model.parameters(), recipe.optimizer.clip or math.inf
-                )
-                between_steps = False
-                if scaler.is_enabled():
-                    scaler.step(optimizer)
-                    scaler.update()
-                elif torch.isfinite(norm):
-                    optimizer.step()
-                else:
-                    logger.warning("step %d left out: its gradient is not finite", step)
-                step += 1
-                if average is not None:
-                    update_average(average, model, min(recipe.average, (1 + step) / (20 + step)))
-                between_steps = True
-                meter.add(losses, norm)
-                monitor.advance()
+    def finish(self) -> Path:
+        """Write the trained weights."""
+        self._write_weights(self.output / FINAL)
+        self.processes.wait()
+        return self.output / FINAL
 
-                if step % recipe.log.every == 0 or step == recipe.steps:
-                    values = meter.take(recipe.batch, processes)
-                    monitor.log(step, {**values, "rate": factor * recipe.optimizer.lr})
-                if step % recipe.log.images_every == 0 or step == recipe.steps:
-                    predicted = best_boxes(cls, reg, model.locations)
-                    true = torch.where(negatives[:, None], math.nan, boxes)
-                    monitor.show(step, templates, searches, true, predicted)
-                if step % recipe.log.checkpoint_every == 0:
-                    save()
-                    saved = step
-                if _due(recipe, step, recipe.log.keep_every_epochs) and processes.first:
-                    kept = output / f"model_{step:07d}.safetensors"
-                    write_atomically(
-                        kept, (average or model).state_dict(), {**metadata, "step": str(step)}
-                    )
-                if recipe.validation.sequences and _due(
-                    recipe, step, recipe.validation.every_epochs
-                ):
-                    if processes.first:
-                        scores = validate(average or model, Path(recipe.validation.sequences))
-                        monitor.log(step, {f"overlap/{k}": v for k, v in scores.items()})
-                    processes.wait()
-                if _stop(interrupted, step, recipe, processes, device):
-                    raise KeyboardInterrupt
-        finally:
-            if step > saved and between_steps:
-                save()
-            monitor.close()
-    final = output / FINAL
-    if processes.first:
-        write_atomically(final, (average or model).state_dict(), {**metadata, "step": str(step)})
-    processes.wait()
-    return final
+    def _write_weights(self, path: Path) -> None:
+        if self.processes.first:
+            write_atomically(path, (self.average or self.model).state_dict(), self._texts())
+
+    def _texts(self) -> dict[str, str]:
+        return {**self.metadata, "step": str(self.step)}
+
+    def _due(self, epochs: float) -> bool:
+        interval = max(1, round(epochs * self.recipe.steps_per_epoch))
+        return self.step == self.recipe.steps or self.step % interval == 0
 
 
 def best_boxes(cls: Tensor, reg: Tensor, locations: Tensor) -> Tensor:
@@ -249,10 +304,6 @@ def _upload(batch: Batch, device: torch.device, recipe: Recipe) -> tuple[Tensor,
     return templates, searches
 
 
-def _due(recipe: Recipe, step: int, epochs: float) -> bool:
-    return step % max(1, round(epochs * recipe.steps_per_epoch)) == 0 or step == recipe.steps
-
-
 @contextmanager
 def _interruption() -> Iterator[list[int]]:
     """SIGINT and SIGTERM are noted in the list, for the loop to end after its step."""
@@ -270,15 +321,6 @@ def _interruption() -> Iterator[list[int]]:
     finally:
         for kind, handler in zip(kinds, before, strict=True):
             signal.signal(kind, handler)
-
-
-def _stop(
-    interrupted: list[int], step: int, recipe: Recipe, processes: Processes, device: torch.device
-) -> bool:
-    """Whether to end here; several processes agree on it when they log."""
-    if processes.world == 1:
-        return bool(interrupted)
-    return step % recipe.log.every == 0 and processes.any(bool(interrupted), device)
 
 
 def describe(recipe: Recipe) -> str:
