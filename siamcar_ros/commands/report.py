@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        default=Path("report"),
+        default=Path("results/report"),
         metavar="DIR",
         help="where report.html, .png and .json go (default: %(default)s)",
     )

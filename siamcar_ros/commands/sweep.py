@@ -11,7 +11,7 @@ HELP = "search the tracker's settings (penalty, window, learning rate) on a data
 
 EXAMPLES = """examples:
   siamcar sweep got10k-val /data/GOT-10k --trials 200 --workers 4
-  siamcar sweep folder sequences --network compact --range lr=0.2:0.6 --study sweep.db
+  siamcar sweep folder sequences --network compact --range lr=0.2:0.6
 The study is an SQLite file: the same command goes on with it, and optuna-dashboard shows it.
 """
 
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--study",
         type=Path,
-        default=Path("sweep.db"),
+        default=Path("results/sweep.db"),
         metavar="FILE",
         help="the study (default: %(default)s)",
     )
