@@ -63,7 +63,7 @@ class EvaluateNode(Node):
         init = self._parameter(
             "init",
             "",
-            "Box to start the tracker on: 'x,y,w,h' in pixels for the first image that comes,"
+            "Box to start the tracker on: 'x,y,w,h' in pixels for the first image,"
             f" '{_FROM_TRUTH}' for the first true box; empty starts nothing.",
         )
         self._transport = self._parameter(
@@ -73,7 +73,7 @@ class EvaluateNode(Node):
             "time_jump", 1.0, "Seconds that stamps must go back to begin a new pass.", 3600.0
         )
         period = self._parameter("period", 5.0, "Seconds between logged results.", 3600.0)
-        patience = self._parameter("patience", 10.0, "Seconds to try one box for.", 3600.0)
+        patience = self._parameter("patience", 0.5, "Seconds to try one image for.", 3600.0)
         report = self._parameter("report", "", "JSON file to write at the end; empty: none.")
         replayed = self._parameter(
             "replay_report", "", "report.json of `siamcar replay` on the same bag, to compare with."
@@ -157,6 +157,7 @@ class EvaluateNode(Node):
             self._node_latencies.append(1e3 * message.total_latency)
         elif self._starter.idle() and self._box_header is not None and self._box is not None:
             self._starter.offer(self._box_header, self._box)
+            self._await_image()
         if before is not None and not self._truth_comes:
             back = stamp_ns(before.header.stamp) - stamp_ns(message.header.stamp)
             if back > self._time_jump and stamp_ns(message.header.stamp) > 0:
@@ -169,21 +170,21 @@ class EvaluateNode(Node):
         self._await_image()
 
     def _await_image(self) -> None:
-        """Listen for one image, to have the stamp that a given box is for."""
+        """Listen for images, to have the stamp that a given box is for, until it is started."""
         if self._box is not None and self._intake is None:
             self._intake = ImageIntake(
                 self, transport=self._transport, reliability="auto", on_message=self._on_image
             )
 
     def _on_image(self, message: Any) -> None:
-        if self._intake is None or self._box is None:
-            return
-        self._intake.destroy()
-        self._intake = None
-        self._box_header = message.header
-        self._starter.offer(message.header, self._box)
+        if self._box is not None:
+            self._box_header = self._box_header or message.header
+            self._starter.offer(message.header, self._box)
 
     def _on_started(self, target: str) -> None:
+        if self._intake is not None:
+            self._intake.destroy()
+            self._intake = None
         self.get_logger().info(f"{target} is followed")
 
     def _log(self) -> None:

@@ -30,8 +30,9 @@ class _Request:
 class TargetStarter:
     """Calls `init_target` until it succeeds.
 
-    The box may arrive before the image that it is for, and before the tracker node is active, so a
-    refused request is sent again for a while; then the next one that is offered is taken.
+    The box may arrive before the image that it is for, so a refused request is sent again for a
+    moment. The tracker may also have missed that image, or not be active yet: then the next box
+    that is offered is taken.
 
     Args:
         node: makes the client.
