@@ -20,6 +20,12 @@ _ABILITIES = {
     ("onnxruntime", "cuda"): ("fp32", "fp16"),
     ("openvino", "cpu"): ("fp32", "bf16", "int8"),
 }
+# What each needs; ONNX Runtime's graphs are exported here, on first use.
+_PACKAGES = {
+    "openvino": ("openvino",),
+    "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
+    "torch": (),
+}
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 _INT8_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 
@@ -49,8 +55,7 @@ def choose(
         device: "auto", "cpu", "cuda" or "cuda:N".
         backend: "auto" or one of :data:`~siamcar_ros.runtime.BACKENDS`.
         precision: "auto" or one of :data:`~siamcar_ros.runtime.PRECISIONS`.
-        large: the network is one of the ResNets or AlexNet, whose convolutions keep ONNX Runtime
-            and PyTorch busier than OpenVINO; compact is not.
+        large: the network is one of the ResNets or AlexNet, not compact.
         int8_graph: the network's quantised search graph, None where there is none.
 
     Raises:
@@ -138,28 +143,31 @@ def _gpu_backend(reasons: list[str]) -> str:
 
 
 def _cpu_backend(precision: str, large: bool, quantised: bool, reasons: list[str]) -> str:
-    """The fastest of those installed, as `siamcar bench network` finds them."""
-    usable = ["torch"] if precision in ("auto", "fp32", "bf16") else []
-    # ONNX Runtime's graphs are exported here, on first use.
-    exporter = all(map(_installed, ("onnxruntime", "onnx", "onnxscript")))
-    if exporter and precision in ("auto", "fp32", "int8"):
-        usable.insert(0, "onnxruntime")
-    if _installed("openvino") and precision != "fp16":
-        usable.insert(len(usable) if large else 0, "openvino")
+    """The best of those installed, as `siamcar bench network` finds them.
+
+    OpenVINO is the fastest or near it, and loses the least when other programs share the cores;
+    only a large network in fp32 is quicker in ONNX Runtime.
+    """
+    flags = cpu_flags()
+    narrow = flags & _BF16_FLAGS or (quantised and flags & _INT8_FLAGS)
+    order = ["openvino", "onnxruntime", "torch"]
+    if large and (precision == "fp32" or not narrow):
+        order = ["onnxruntime", "openvino", "torch"]
+    usable = [
+        backend
+        for backend in order
+        if all(map(_installed, _PACKAGES[backend]))
+        and precision in ("auto", *_ABILITIES[backend, "cpu"])
+    ]
     if not usable:
         raise DeviceError(
             f"nothing installed runs {precision} on the CPU: "
             "pip install 'siamcar_ros[openvino,onnx]', or leave the precision at 'auto'"
         )
-    bf16_is_quicker = cpu_flags() & _BF16_FLAGS and not (quantised and _int8_flags())
-    if large and precision == "auto" and bf16_is_quicker:
-        reasons.append("PyTorch has the fastest bf16 for a large network")
-        return "torch"
-    size = "large" if large else "small"
     reasons.append(
-        f"{usable[0]}, the fastest of those installed for a {size} network"
+        f"{usable[0]}, the best of {', '.join(usable)} for a network of this size"
         if len(usable) > 1
-        else f"{usable[0]}, as nothing else is installed"
+        else f"{usable[0]}, as nothing else that could is installed"
     )
     return usable[0]
 

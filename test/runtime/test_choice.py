@@ -44,9 +44,10 @@ ONNX = ("onnx", "onnxruntime", "onnxscript")
         (("openvino", *ONNX), ("amx_bf16",), False, False, "openvino", "bf16"),
         (("openvino", *ONNX), ("amx_bf16", "avx512_vnni"), True, False, "openvino", "int8"),
         (("openvino", *ONNX), ("avx2",), False, True, "onnxruntime", "fp32"),
-        (("openvino", *ONNX), ("amx_bf16",), False, True, "torch", "bf16"),
-        (("openvino", *ONNX), ("amx_bf16", "avx512_vnni"), True, True, "onnxruntime", "int8"),
-        (("openvino",), (), False, True, "torch", "fp32"),
+        (("openvino", *ONNX), ("amx_bf16",), False, True, "openvino", "bf16"),
+        (("openvino", *ONNX), ("avx512_vnni",), True, True, "openvino", "int8"),
+        (ONNX, ("amx_bf16",), False, True, "onnxruntime", "fp32"),
+        (("openvino",), (), False, True, "openvino", "fp32"),
     ],
 )
 def test_the_fastest_on_a_cpu(
