@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.frames is not None and args.frames < 1:
         raise ValueError(f"--frames is at least 1, not {args.frames}")
+    if args.show:
+        _window(cv2.namedWindow, _WINDOW)
     source = open_source(args.source)
     tracker = SiamCarTracker.from_config(
         args.network, weights=args.weights, device=args.device, **_settings(args.set)
@@ -154,8 +156,12 @@ def _window(show: Any, *arguments: Any) -> Any:
     try:
         return show(*arguments)
     except cv2.error as error:
+        if "not implemented" in str(error):
+            why = "this OpenCV is a headless build; opencv-contrib-python in its place has windows"
+        else:
+            why = "is there a screen?"
         raise ValueError(
-            f"no window can be shown here ({error.err or error}): leave out --show, and give --box"
+            f"no window can be shown here ({why}): leave out --show, and give --box or --output"
         ) from error
 
 
