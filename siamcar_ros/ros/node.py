@@ -132,6 +132,7 @@ class TrackerNode(LifecycleNode):
     def _configure(self) -> None:
         settings = self.settings
         self._reset_counters()
+        self.get_logger().info(f"loading the network of config {settings.config!r}")
         worker = TrackWorker(
             load=lambda: load_tracker(settings),
             ring=self._ring,
@@ -143,7 +144,7 @@ class TrackerNode(LifecycleNode):
         # Loading takes seconds: a signal in the meantime must be heard.
         while not wait([worker.loaded], timeout=0.1).done:
             if not self.context.ok():
-                raise ROSInterruptException("interrupted while loading the network")
+                raise ROSInterruptException
         loaded = worker.loaded.result()
         self._worker, self._loaded = worker, loaded
         self._outputs = Outputs(self, settings=lambda: self.settings, complete=self._completed)

@@ -5,6 +5,8 @@ ros2 run siamcar_ros tracker_node --ros-args -r image:=/camera/image_raw
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -26,23 +28,44 @@ def main(args: Sequence[str] | None = None) -> int:
     sys.setswitchinterval(_SWITCH_INTERVAL)
     rclpy.init(args=args)
     try:
-        node = TrackerNode()
+        started = _run()
     except (ValueError, OSError, ParameterException) as error:
         get_logger("tracker").fatal(f"cannot start: {error}")
         rclpy.try_shutdown()
         return 1
-    executor = _executor(events=node.settings.events_executor)
-    executor.add_node(node)
-    failed = node.settings.autostart and not node.start() and rclpy.ok()
-    if failed:
-        node.get_logger().fatal("not started: see the error above")
-    else:
-        _spin(executor, node)
-    ended = node.close()
+    except Exception:
+        if rclpy.ok():
+            raise
+        started = True  # a signal ended the context while the node was starting
     rclpy.try_shutdown()
     # Not the node's logger: that one would publish to /rosout, through a context that has ended.
-    get_logger("siamcar_ros").info("ended cleanly" if ended else "ended with the tracker at work")
-    return 1 if failed else 0
+    get_logger("siamcar_ros").info("ended cleanly" if started else "not started: see above")
+    status = 0 if started else 1
+    # All is done. What the interpreter would do from here, unloading the network's libraries, takes
+    # a second and more, and aborts the process where a signal came while they were loading.
+    atexit.register(_exit_now, status)
+    return status
+
+
+def _run() -> bool:
+    """Run a node for as long as the context lasts; false where it was to start and could not."""
+    node = TrackerNode()
+    executor = _executor(events=node.settings.events_executor)
+    executor.add_node(node)
+    if node.settings.autostart and not node.start() and rclpy.ok():
+        return False
+    _spin(executor, node)
+    if not node.close():
+        get_logger("siamcar_ros").warning("the tracker is still busy with an image; leaving it")
+    executor.shutdown()
+    node.destroy_node()
+    return True
+
+
+def _exit_now(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _executor(*, events: bool) -> Executor:

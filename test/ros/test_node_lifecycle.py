@@ -126,3 +126,11 @@ def test_signals_end_it_cleanly(start: Start, number: signal.Signals) -> None:
     assert robot.process.end(number) == 0
     assert robot.process.log.rstrip().endswith("ended cleanly")
     assert "Traceback" not in robot.process.log
+
+
+def test_signal_while_the_network_loads_ends_it_cleanly(start: Start) -> None:
+    process = start().process
+    process.wait_for_log("loading the network")
+    assert process.end(signal.SIGTERM) == 0
+    assert process.log.rstrip().endswith("ended cleanly")
+    assert "Traceback" not in process.log
