@@ -1,0 +1,114 @@
+"""Folders of still images with or without masks, and of videos with a mask a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from siamcar_ros.training.datasets import DataError, build_mixture
+from siamcar_ros.training.datasets.stills import MaskedVideos, StillImages
+from siamcar_ros.training.frames import Frame
+
+Picture = Callable[..., Path]
+Check = Callable[[Frame], None]
+
+BOX = (50, 35, 105, 85)
+
+
+def add_map(image: Path, box: tuple[int, int, int, int]) -> None:
+    """A map of segments beside an image: 1 is the ground, 2 the target."""
+    segments = np.ones((120, 160), np.uint8)
+    segments[box[1] : box[3], box[0] : box[2]] = 2
+    cv2.imwrite(str(image.with_suffix(".png")), segments)
+
+
+def test_a_map_of_segments_gives_the_target(
+    tmp_path: Path, picture: Picture, check: Check, rng: np.random.Generator
+) -> None:
+    add_map(picture(tmp_path / "sub/a.jpg", BOX), BOX)
+    source = StillImages(tmp_path, rectangles=0)
+    assert len(source) == 1, "the map is no image"
+    for _ in range(5):
+        one, other = source.pair(rng)
+        assert one is other
+        assert one.mask is not None
+        check(one)
+
+
+def test_without_a_map_the_object_about_the_middle_is_found(
+    tmp_path: Path, picture: Picture, rng: np.random.Generator
+) -> None:
+    picture(tmp_path / "images/a.jpg", BOX)
+    cache = tmp_path / "cache"
+    for _ in range(2):
+        frame = StillImages(tmp_path / "images", rectangles=0, cache=cache).pair(rng)[0]
+        assert frame.mask is not None
+        assert np.abs(frame.box - np.array(BOX)).max() <= 4
+        assert len(list(cache.iterdir())) == 1
+
+
+def test_rectangles_lie_in_the_image(
+    tmp_path: Path, picture: Picture, rng: np.random.Generator
+) -> None:
+    picture(tmp_path / "a.jpg", (0, 0, 160, 120))
+    source = StillImages(tmp_path)
+    for _ in range(50):
+        x1, y1, x2, y2 = source.pair(rng)[0].box
+        assert 0 <= x1 < x2 <= 160
+        assert 0 <= y1 < y2 <= 120
+
+
+def test_large_images_are_reduced_with_their_maps(
+    tmp_path: Path, picture: Picture, check: Check, rng: np.random.Generator
+) -> None:
+    add_map(picture(tmp_path / "a.jpg", BOX), BOX)
+    frame = StillImages(tmp_path, rectangles=0, short_side=60).pair(rng)[0]
+    assert frame.image.shape == (60, 80, 3)
+    check(frame)
+
+
+def test_broken_images_are_named_and_fail_past_their_share(
+    tmp_path: Path, picture: Picture, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "abc":
+        picture(tmp_path / f"{name}.jpg", BOX)
+    (tmp_path / "d.jpg").write_bytes(b"nothing")
+    source = StillImages(tmp_path)
+    assert [path.name for path in source.skipped] == ["d.jpg"]
+    assert "d.jpg is missing or no image" in caplog.text
+    sets = {"mine": {"kind": "stills", "root": str(tmp_path)}}
+    assert build_mixture(sets, 0.25).sizes() == {"mine": 3}
+    with pytest.raises(DataError, match="'mine': 1 files are missing or broken"):
+        build_mixture(sets, 0.01)
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no readable image"):
+        StillImages(tmp_path)
+
+
+def test_masked_videos(
+    tmp_path: Path, picture: Picture, check: Check, rng: np.random.Generator
+) -> None:
+    for i in range(6):
+        box = (20 + 5 * i, 30, 60 + 5 * i, 80)
+        path = picture(tmp_path / f"bear/{i:05d}.jpg", box)
+        mask = np.zeros((120, 160), np.uint8)
+        mask[box[1] : box[3], box[0] : box[2]] = 255
+        cv2.imwrite(str(path.with_suffix(".png")), mask)
+    (tmp_path / "bear/00003.png").unlink()
+    source = MaskedVideos(tmp_path, max_gap=1)
+    assert [path.name for path in source.skipped] == ["00003.jpg"]
+    assert len(source) == 5
+    before = source.fingerprint()
+    for _ in range(30):
+        one, other = source.pair(rng)
+        check(one)
+        check(other)
+        assert abs(float(one.box[0] - other.box[0])) <= 10
+    (tmp_path / "bear/00000.jpg").write_bytes((tmp_path / "bear/00001.jpg").read_bytes() + b" ")
+    assert MaskedVideos(tmp_path).fingerprint() != before
