@@ -119,12 +119,11 @@ def cached_onnx(model: SiamCAR, form: str = "banded") -> OnnxFiles:
     return export_onnx(model, files.search.parent, form)
 
 
-def read_properties(path: Path) -> tuple[Geometry, str, str]:
-    """Of an exported graph: its geometry, the correlation's form and its weights' fingerprint.
+def read_geometry(path: Path) -> Geometry:
+    """Of the network that an exported graph is of.
 
     Raises:
-        DeviceError: the file is not one that :func:`export_onnx` wrote, or ``onnxruntime`` and
-            ``onnx`` are both missing.
+        DeviceError: the file is not one that :func:`export_onnx` wrote, or ``onnx`` is missing.
     """
     onnx = import_or_refuse("onnx", "ONNX", "onnx")
     try:
@@ -133,12 +132,11 @@ def read_properties(path: Path) -> tuple[Geometry, str, str]:
         raise DeviceError(f"{path} is not an ONNX file: {error}") from error
     properties = {entry.key: entry.value for entry in model.metadata_props}
     try:
-        geometry = Geometry(
+        return Geometry(
             properties["siamcar_network"],
             int(properties["siamcar_score_size"]),
             int(properties["siamcar_offset"]),
         )
-        return geometry, properties["siamcar_form"], properties["siamcar_weights"]
     except KeyError as error:
         raise DeviceError(
             f"{path} was not written by 'siamcar export': it lacks the property {error}"

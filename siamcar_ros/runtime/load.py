@@ -10,7 +10,7 @@ import torch
 from siamcar_ros.model import SiamCAR, build_model, load_weights
 from siamcar_ros.resources import resource_path
 from siamcar_ros.runtime.cache import fingerprint
-from siamcar_ros.runtime.export import OnnxFiles, cached_onnx, read_properties
+from siamcar_ros.runtime.export import OnnxFiles, cached_onnx, read_geometry
 from siamcar_ros.runtime.network import DeviceError, Geometry, Network
 from siamcar_ros.runtime.select import choose
 
@@ -123,7 +123,7 @@ def _load_exported(
             f"{search} is a graph for ONNX Runtime: leave the backend at 'auto', or give the "
             f"weights it was made from to {backend}"
         )
-    geometry, _, _ = read_properties(search)
+    geometry = read_geometry(search)
     if geometry.name != name:
         raise DeviceError(f"{search} holds the network {geometry.name!r}, not {name!r}")
     placement = choose(device, "onnxruntime", precision)

@@ -56,6 +56,7 @@ class OpenVinoNetwork(Network):
             _compiled, core, int8_search or search, placement.precision, threads
         )
         self._shown: tuple[Tensor, ...] = ()
+        self._shown_memory: tuple[Tensor, ...] = ()
         self._shown_inputs: list[list[Any]] = []
         self._tensor = openvino.Tensor
 
@@ -90,9 +91,11 @@ class OpenVinoNetwork(Network):
             new is not old for new, old in zip(given, self._shown, strict=True)
         ):
             self._shown = given
+            # OpenVINO reads the tensors in place: they live as long as its views of them.
+            self._shown_memory = tuple(level.contiguous() for level in given)
             self._shown_inputs = [
-                [self._tensor(sample.numpy(), True) for sample in level.contiguous().split(1)]
-                for level in given
+                [self._tensor(sample.numpy(), True) for sample in level.split(1)]
+                for level in self._shown_memory
             ]
         return self._shown_inputs
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -118,14 +117,3 @@ def _kept_in_float(graph: Any) -> list[str]:
         elif reaching.intersection(node.output):
             reaching.update(node.input)
     return kept
-
-
-def synthetic_pairs(count: int = 8, seed: int = 0) -> list[Pair]:
-    """Pairs of smooth random colour, for measuring speed where no images are at hand."""
-    random = torch.Generator().manual_seed(seed)
-
-    def image(size: int) -> Tensor:
-        small = torch.rand(1, 3, 12, 12, generator=random) * 255
-        return torch.nn.functional.interpolate(small, (size, size), mode="bicubic").clamp(0, 255)
-
-    return [(image(SiamCAR.template_size), image(SiamCAR.search_size)) for _ in range(count)]
