@@ -216,7 +216,7 @@ def test_it_learns(recipe: Path, tmp_path: Path) -> None:
         train(
             load_recipe(
                 recipe,
-                ["epochs=16", "compute.workers=0", "average=0", "log.every=4", "batch=4"]
+                ["epochs=12", "compute.workers=0", "average=0", "log.every=4", "batch=4"]
                 + [f"augment.{name}=0" for name in ("low_resolution", "negative", "gray", "blur")],
             )
         )
