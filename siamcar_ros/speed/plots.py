@@ -8,6 +8,7 @@ from typing import Any
 from siamcar_ros.speed.tables import Table
 
 _SIZE = (6.4, 3.8)
+_WIDE = 30  # times; a wider range of values is drawn on a logarithmic axis
 
 
 def plot_growth(table: Table, by: str, label: str, group: str, path: Path) -> None:
@@ -29,7 +30,11 @@ def plot_growth(table: Table, by: str, label: str, group: str, path: Path) -> No
         axes.fill_between(across, low, high, alpha=0.2, color=line.get_color(), linewidth=0)
     axes.set_xlabel(label)
     axes.set_ylabel("ms a frame")
-    axes.set_ylim(bottom=0)
+    values = [row["ms"] for row in table.rows]
+    if max(values) > _WIDE * min(values):
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     axes.set_title(table.title, fontsize=10)
     _save(figure, path)
@@ -64,7 +69,8 @@ def plot_backbones(tables: list[Table], path: Path) -> None:
     places = range(len(names))
     axes.barh(places, values, color=["#b0b0b0" if "published" in n else "#3b78b5" for n in names])
     for place, value in zip(places, values, strict=True):
-        axes.text(value * 1.05, place, f"{value:.3g}", va="center", fontsize=8)
+        text = f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+        axes.text(value * 1.05, place, text, va="center", fontsize=8)
     axes.set_yticks(places, names, fontsize=8)
     axes.invert_yaxis()
     axes.set_xscale("log")
