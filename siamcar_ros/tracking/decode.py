@@ -1,6 +1,6 @@
 """From the network's three maps to a displacement, a size and a score. Pure functions of arrays.
 
-Both decoders lower each cell's foreground probability by a penalty p on change of size and aspect,
+The decoders lower each cell's foreground probability by a penalty p on change of size and aspect,
 and pick a place with a cosine window H that favours small motion:
 
 ``paper`` (Section 3.3): q = argmax (1 - w) cls p + w H (Equation 9); the box is the mean of the
@@ -16,6 +16,10 @@ with the last size by lr, p and the enlarged cls. The code's quirks are part of 
 sample 3.4), and the blending penalty compares the new size in image pixels with the last one in
 search pixels. Its faults are not: an index past the border, 0/0 on a constant centerness map, a
 jump to the corner where no score in the region is positive.
+
+``regressed`` finds its place as ``upsampled`` does and takes the box that the distances give there
+(Section 3.2), centre included, where the code takes the place itself for the centre; the blending
+penalty compares sizes in search pixels.
 """
 
 from __future__ import annotations
@@ -107,11 +111,20 @@ class Decoder:
         # The other maps are wanted at that one sample of the enlarged map only.
         there = np.concatenate((cls[:, None], reg), 1)
         there = np.einsum("by,bcyx,bx->bc", self._enlarge[row], there, self._enlarge[column])
-        new = np.maximum(there[:, 1:3] + there[:, 3:5], _TINY) / scale[:, None]
-        trust = change_penalty(new[:, 0], new[:, 1], search_size, params.penalty_k)
+        sides = np.maximum(there[:, 1:3] + there[:, 3:5], _TINY)
+        new = sides / scale[:, None]
+        place = np.stack((column, row), 1)
+        if params.decoder == "regressed":
+            compared = sides
+            cell = (place + 0.5) * (self.score_size / len(self._enlarge)) - 0.5
+            shift = STRIDE * (cell - (self.score_size - 1) / 2)
+            shift += (there[:, 3:5] - there[:, 1:3]) / 2
+        else:
+            compared = new
+            shift = place - len(self._enlarge) // 2
+        trust = change_penalty(compared[:, 0], compared[:, 1], search_size, params.penalty_k)
         blend = (trust * there[:, 0] * params.lr)[:, None]
-        shift = (np.stack((column, row), 1) - len(self._enlarge) // 2) / scale[:, None]
-        return Decoded(shift, blend * new + (1 - blend) * size, there[:, 0].clip(0.0, 1.0))
+        return Decoded(shift / scale[:, None], blend * new + (1 - blend) * size, there[:, 0].clip(0.0, 1.0))
 
     def _paper(
         self, cls: Array, reg: Array, ranked: Array, scale: Array, influence: float

@@ -17,7 +17,7 @@ Box = tuple[float, float, float, float]
 Image = NDArray[np.uint8]
 """(H, W, 3) BGR, (H, W, 4) BGRA, (H, W) or (H, W, 1) grey; any strides."""
 
-DECODERS = ("upsampled", "paper")
+DECODERS = ("upsampled", "paper", "regressed")
 
 
 class TargetError(ValueError):
@@ -70,11 +70,12 @@ class TrackerParams:
     """The knobs of a tracker.
 
     Attributes:
-        decoder: "upsampled" is the authors' code, "paper" is their Equation 9. They differ;
+        decoder: "upsampled" is the authors' code, "paper" is their Equation 9, "regressed" the
+            code's place with the box regressed there;
             :mod:`siamcar_ros.tracking.decode` tells how.
         penalty_k: how strongly a change of size or aspect ratio lowers a cell's score, >= 0.
         window_influence: weight in [0, 1] of the cosine window, which favours small motion.
-        lr: share in [0, 1] of a new size that a sure frame takes over. Only "upsampled" smooths.
+        lr: share in [0, 1] of a new size that a sure frame takes over. "paper" does not smooth.
         uncertain_below: a score in [0, 1] under which a frame is UNCERTAIN.
         lost_below: a score in [0, uncertain_below] under which a frame counts towards LOST.
         lost_after: LOST after so many such frames in a row, >= 1.

@@ -26,7 +26,7 @@ def compact() -> Any:
     return build_model("compact").eval()
 
 
-@pytest.mark.parametrize("decoder", ["upsampled", "paper"])
+@pytest.mark.parametrize("decoder", ["upsampled", "paper", "regressed"])
 def test_together_as_alone(compact: Any, frame: NDArray[np.uint8], decoder: str) -> None:
     params = TrackerParams(decoder=decoder)
     together = MultiTracker(compact, params)

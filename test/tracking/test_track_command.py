@@ -111,7 +111,7 @@ def test_a_source_that_is_not_there(sequence: Path, capsys: pytest.CaptureFixtur
 
 def test_settings_reach_the_tracker(sequence: Path, tmp_path: Path) -> None:
     results = []
-    for decoder in ("paper", "upsampled"):
+    for decoder in ("paper", "upsampled", "regressed"):
         boxes = tmp_path / f"{decoder}.txt"
         assert track(sequence, sequence, "--boxes", boxes, "--set", f"decoder={decoder}") == 0
         results.append(boxes.read_text())
