@@ -33,7 +33,7 @@ NAMESPACE = "/demo"
 _ACTIVE_TIMEOUT = 180.0  # seconds: the first start may have to compile or convert the network
 _FIRST_FRAME_TIMEOUT = 30.0
 # The box belongs to the first frame: it stands until a busy node, too, has taken it in.
-_FIRST_FRAME_HOLD = 0.5
+_FIRST_FRAME_HOLD = 1.5
 _INIT_TIMEOUT = 5.0
 _STALL_TIMEOUT = 20.0
 _LAST_DETECTION_TIMEOUT = 2.0
