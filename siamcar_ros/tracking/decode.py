@@ -124,7 +124,8 @@ class Decoder:
             shift = place - len(self._enlarge) // 2
         trust = change_penalty(compared[:, 0], compared[:, 1], search_size, params.penalty_k)
         blend = (trust * there[:, 0] * params.lr)[:, None]
-        return Decoded(shift / scale[:, None], blend * new + (1 - blend) * size, there[:, 0].clip(0.0, 1.0))
+        sizes = blend * new + (1 - blend) * size
+        return Decoded(shift / scale[:, None], sizes, there[:, 0].clip(0.0, 1.0))
 
     def _paper(
         self, cls: Array, reg: Array, ranked: Array, scale: Array, influence: float
