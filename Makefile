@@ -15,7 +15,7 @@ demo: build  ## track a target through the real middleware; writes pictures and 
 	  $(if $(VIDEO),--video "$(VIDEO)") $(if $(BOX),--box "$(BOX)") \
 	  $(if $(SEQUENCE),--sequence "$(SEQUENCE)") $(ARGS)
 
-test:  ## ruff, mypy and every test
+test:  ## ruff, mypy and every test (ARGS: for pytest)
 	@tools/test $(ARGS)
 
 build:  ## the environment, the interfaces and the package
