@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from node_harness import BOX, Robot
+from node_harness import BOX, Robot, wait_for
 
 from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
 
@@ -16,7 +16,7 @@ def test_detections_arrive_from_the_start_on(robot: Robot) -> None:
     robot.start_camera()
     with TrackerClient(robot.client.tracker) as client:
         client.wait_until_active()
-        assert client.twins == 1
+        wait_for("the node's name in the graph", lambda: client.twins == 1)
         client.init_target(BOX, target="car")
         heard = list(itertools.islice(client.detections(timeout=30.0), 5))
         assert [each.id for each in heard] == ["car"] * 5
