@@ -126,6 +126,8 @@ class TrackerNode(LifecycleNode):
         except ROSInterruptException:
             return TransitionCallbackReturn.FAILURE
         except Exception:
+            if not self.context.ok():  # a signal ended it in the middle of the transition
+                return TransitionCallbackReturn.FAILURE
             logger.error(f"cannot {name}: {traceback.format_exc()}")
             return TransitionCallbackReturn.ERROR
 
