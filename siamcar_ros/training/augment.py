@@ -34,7 +34,8 @@ class AugmentParams:
     """Ranges (uniform, or log-uniform for ratios) and probabilities of the augmentation.
 
     Shifts are in pixels of the crop, ``*_scale`` and ``aspect`` are bounds of the logarithm of a
-    ratio, ``rotation`` is in degrees; all others are probabilities. ``compose`` is that of a
+    ratio, ``rotation`` is in degrees; all others are probabilities. ``turn`` is that of a search
+    region turned by any angle, as targets turn that fly or are flown over. ``compose`` is that of a
     target with a mask being composed on another background (half of it for the template),
     ``compose_sparse`` the same where its own image would leave much of the crop empty.
     ``foreign_border`` is that of another image, not the mean colour, lying beyond the border.
@@ -46,6 +47,7 @@ class AugmentParams:
     search_scale: float = 0.22
     aspect: float = 0.12
     rotation: float = 8.0
+    turn: float = 0.0
     flip: float = 0.5
     negative: float = 0.05
     compose: float = 0.4
@@ -99,7 +101,8 @@ class PairMaker:
         template, _ = self._view(
             first, rng, TEMPLATE_SIZE, mirror, p.template_shift, p.template_scale, compose=0.5
         )
-        warp = _linear(rng, p.rotation, p.aspect) @ mirror
+        rotation = 180.0 if rng.random() < p.turn else p.rotation
+        warp = _linear(rng, rotation, p.aspect) @ mirror
         search, box = self._view(
             second, rng, SEARCH_SIZE, warp, p.search_shift, p.search_scale, compose=1.0
         )

@@ -97,7 +97,7 @@ class ScheduleRecipe:
             rises linearly from 0 over the warm-up, stays, and falls by a cosine to ``final`` over
             the last ``decay_epochs``.
         warmup_epochs: length of the warm-up, a fraction allowed for "cosine".
-        decay_epochs: length of the cosine's fall; None is all that follows the warm-up.
+        decay_epochs: length of the cosine's fall; None, and at most, all that follows the warm-up.
     """
 
     kind: str = "log"

@@ -16,10 +16,9 @@ def rate_factor(recipe: Recipe, step: int) -> float:
     if schedule.kind == "log":
         return _log_factor(recipe, step // per_epoch)
     warmup = schedule.warmup_epochs * per_epoch
-    if schedule.decay_epochs is None:
-        decay = recipe.steps - warmup
-    else:
-        decay = schedule.decay_epochs * per_epoch
+    decay = recipe.steps - warmup
+    if schedule.decay_epochs is not None:
+        decay = min(decay, schedule.decay_epochs * per_epoch)
     factor = min(1.0, (step + 1) / warmup) if warmup else 1.0
     since = step - (recipe.steps - decay)
     if since >= 0 and decay > 0:

@@ -85,6 +85,24 @@ def test_the_box_follows_the_mask(
     assert not inside or np.abs(box - seen).max() < 2.0
 
 
+def test_a_turned_target_keeps_its_box() -> None:
+    mask = np.zeros((240, 320), np.uint8)
+    cv2.ellipse(mask, (150, 110), (50, 16), 0, 0, 360, 255, -1)
+    frame = frame_from_mask(cv2.merge([mask] * 3), mask)
+    maker = PairMaker(One(frame), One(frame), dataclasses.replace(STILL, turn=1.0))
+    aspects = []
+    for seed in range(20):
+        pair = maker.make(np.random.default_rng(seed))
+        lit = pair.search[..., 0] > 127
+        rows, columns = np.flatnonzero(lit.any(1)), np.flatnonzero(lit.any(0))
+        seen = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) - 0.5
+        assert pair.box == pytest.approx(seen, abs=2)
+        width, height = pair.box[2:] - pair.box[:2]
+        aspects.append(width / height)
+    assert min(aspects) < 0.7
+    assert max(aspects) > 1.5
+
+
 def test_a_number_decides_everything() -> None:
     mask = np.zeros((240, 320), np.uint8)
     mask[60:120, 90:200] = 255

@@ -43,6 +43,13 @@ def test_cosine_without_a_plateau() -> None:
     assert rate_factor(ours, 20) == pytest.approx(0.5)
 
 
+def test_a_short_run_falls_from_the_full_rate() -> None:
+    schedule = {"kind": "cosine", "warmup_epochs": 1, "decay_epochs": 60}
+    ours = recipe(epochs=3, schedule=schedule)
+    assert rate_factor(ours, 10) == pytest.approx(1)
+    assert rate_factor(ours, 20) == pytest.approx(0.55)
+
+
 PUBLISHED = {"frozen_epochs": 10, "train": ["layer2", "layer3", "layer4"], "lr_factor": 0.1}
 
 
