@@ -78,15 +78,25 @@ def place(
         backend: likewise.
         precision: likewise.
         threads: likewise.
-        int8_graph: its quantised search graph.
+        int8_graph: its quantised search graph; one of other weights is left aside, which the
+            network's reason says, unless int8 was asked for.
 
     Raises:
         DeviceError: as :func:`load_network`.
     """
     large = model.name != "compact"
+    stale = None
+    if int8_graph is not None and not _quantised_from(model, int8_graph):
+        if precision == "int8":
+            raise DeviceError(
+                f"{int8_graph} was quantised from other weights than those given: make it anew "
+                "with 'siamcar export --format onnx --int8', or choose precision fp32 or bf16"
+            )
+        int8_graph, stale = None, int8_graph
     placement = choose(device, backend, precision, large=large, int8_graph=int8_graph)
-    if placement.precision == "int8" and int8_graph is not None:
-        _check_fingerprint(model, int8_graph)
+    if stale is not None:
+        note = f"{stale.name} left aside, as it was quantised from other weights"
+        placement = replace(placement, reason=f"{placement.reason}; {note}")
     if placement.backend == "openvino":
         from siamcar_ros.runtime.openvino_network import OpenVinoNetwork
 
@@ -138,10 +148,6 @@ def _shipped_weights(name: str) -> Path:
         raise ValueError(f"no weights ship for {name}: give a file ({error})") from error
 
 
-def _check_fingerprint(model: SiamCAR, graph: Path) -> None:
+def _quantised_from(model: SiamCAR, graph: Path) -> bool:
     # The properties stand in the file as plain text: nothing is needed to parse it.
-    if fingerprint(model).encode() not in graph.read_bytes():
-        raise DeviceError(
-            f"{graph} was quantised from other weights than those given: make it anew with "
-            "'siamcar export --format onnx --int8', or choose precision fp32 or bf16"
-        )
+    return fingerprint(model).encode() in graph.read_bytes()

@@ -139,7 +139,7 @@ def test_weights_are_read_before_anything_else(tmp_path: Path) -> None:
         load_network("compact", tmp_path / "absent.safetensors")
 
 
-def test_an_int8_graph_of_other_weights_is_refused(tmp_path: Path, compact: SiamCAR) -> None:
+def test_an_int8_graph_of_other_weights_is_not_used(tmp_path: Path, compact: SiamCAR) -> None:
     pytest.importorskip("onnxscript")
     from siamcar_ros.runtime.export import export_onnx
 
@@ -150,3 +150,6 @@ def test_an_int8_graph_of_other_weights_is_refused(tmp_path: Path, compact: Siam
     files.search.rename(tmp_path / "other.int8.onnx")
     with pytest.raises(DeviceError, match="quantised from other weights"):
         load_network("compact", other, device="cpu", precision="int8")
+    network = load_network("compact", other, device="cpu", backend="torch")
+    assert network.precision != "int8"
+    assert "other.int8.onnx left aside" in network.reason
