@@ -9,6 +9,8 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from siamcar_ros.ros.launching import with_checked_arguments
+
 # Arguments that set a parameter of the node: type, default, description.
 PARAMETERS: dict[str, tuple[type, str, str]] = {
     "tracker": (str, "tracker", "Name of the tracker node"),
@@ -41,7 +43,7 @@ ARGUMENTS = [
 
 def generate_launch_description() -> LaunchDescription:
     """What `ros2 launch` runs."""
-    return LaunchDescription(
+    description = LaunchDescription(
         [
             *ARGUMENTS,
             Node(
@@ -64,3 +66,4 @@ def generate_launch_description() -> LaunchDescription:
             ),
         ]
     )
+    return with_checked_arguments(description)

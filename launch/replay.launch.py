@@ -14,7 +14,6 @@ from launch.actions import (
     ExecuteProcess,
     IncludeLaunchDescription,
     RegisterEventHandler,
-    Shutdown,
 )
 from launch.event_handlers import OnProcessExit
 from launch.events.process import ProcessExited
@@ -22,6 +21,8 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
+
+from siamcar_ros.ros.launching import end_all, is_tracker, with_checked_arguments
 
 # Seconds before the bag's first message, for the player and the nodes to find each other.
 SETTLE = "2.0"
@@ -61,14 +62,14 @@ def included(name: str, **arguments: object) -> IncludeLaunchDescription:
 def play(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The player, once the tracker is active; without `loop` its end is the end of all."""
     if event.returncode != 0:
-        return [Shutdown(reason="the tracker did not become active")]
+        return end_all("the tracker did not become active")(event, context)
     loop = LaunchConfiguration("loop").perform(context).lower() in ("true", "1")
     command = ["ros2", "bag", "play", LaunchConfiguration("bag"), "--clock", "100"]
     command += ["--delay", SETTLE]
     command += ["--rate", LaunchConfiguration("rate")]
     command += ["--start-offset", LaunchConfiguration("start")]
     command += ["--loop"] if loop else []
-    ending = [] if loop else [Shutdown(reason="the bag has ended")]
+    ending = [] if loop else end_all("the bag has ended")
     return [ExecuteProcess(cmd=command, output="screen", on_exit=ending)]
 
 
@@ -84,14 +85,18 @@ def generate_launch_description() -> LaunchDescription:
         ],
         output="screen",
     )
-    return LaunchDescription(
+    description = LaunchDescription(
         [
             *ARGUMENTS,
             included("tracker.launch.py", use_sim_time="true"),
             included(
                 "evaluate.launch.py", tracker=LaunchConfiguration("name"), use_sim_time="true"
             ),
+            RegisterEventHandler(
+                OnProcessExit(target_action=is_tracker, on_exit=end_all("the tracker has ended"))
+            ),
             waiting,
             RegisterEventHandler(OnProcessExit(target_action=waiting, on_exit=play)),
         ]
     )
+    return with_checked_arguments(description)

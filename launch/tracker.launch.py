@@ -11,6 +11,8 @@ from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterFile, ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from siamcar_ros.ros.launching import with_checked_arguments
+
 SHARE = FindPackageShare("siamcar_ros")
 
 # Arguments that set a parameter of the node; empty ones leave it to the parameter file.
@@ -113,7 +115,7 @@ def generate_launch_description() -> LaunchDescription:
         ],
         condition=IfCondition(LaunchConfiguration("rviz")),
     )
-    return LaunchDescription(
+    description = LaunchDescription(
         [
             *ARGUMENTS,
             SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", profile),
@@ -123,3 +125,4 @@ def generate_launch_description() -> LaunchDescription:
             rviz,
         ]
     )
+    return with_checked_arguments(description)

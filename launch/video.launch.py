@@ -6,13 +6,16 @@ Takes the arguments of tracker.launch.py as well.
 """
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, RegisterEventHandler
 from launch.conditions import IfCondition, UnlessCondition
+from launch.event_handlers import OnProcessExit
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+
+from siamcar_ros.ros.launching import end_all, is_tracker, with_checked_arguments
 
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -62,15 +65,19 @@ def generate_launch_description() -> LaunchDescription:
     """What `ros2 launch` runs."""
     tracker = PathJoinSubstitution([FindPackageShare("siamcar_ros"), "launch", "tracker.launch.py"])
     ending = LaunchConfiguration("shutdown_at_end")
-    return LaunchDescription(
+    description = LaunchDescription(
         [
             *ARGUMENTS,
             # First: it declares the arguments and sets the environment of both.
             IncludeLaunchDescription(PythonLaunchDescriptionSource(tracker)),
+            RegisterEventHandler(
+                OnProcessExit(target_action=is_tracker, on_exit=end_all("the tracker has ended"))
+            ),
             frame_source(
                 condition=IfCondition(ending),
-                on_exit=Shutdown(reason="the source has ended"),
+                on_exit=end_all("the source has ended"),
             ),
             frame_source(condition=UnlessCondition(ending)),
         ]
     )
+    return with_checked_arguments(description)

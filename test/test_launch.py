@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 pytest.importorskip("launch_ros", reason="launch_ros comes with a ROS installation only")
 
 from launch import LaunchContext, LaunchDescription
+from launch.actions import Shutdown
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import get_launch_description_from_python_launch_file
 from launch.utilities import perform_substitutions
 from launch_ros.actions import Node
@@ -24,9 +27,9 @@ def read(name: str) -> LaunchDescription:
     return get_launch_description_from_python_launch_file(str(LAUNCH / f"{name}.launch.py"))
 
 
-def nodes(name: str, arguments: dict[str, str]) -> tuple[LaunchContext, list[Node]]:
+def nodes(name: str, arguments: dict[str, str], *typed: str) -> tuple[LaunchContext, list[Node]]:
     """The nodes that would start, with the context in which their substitutions are performed."""
-    context = LaunchContext(argv=[])
+    context = LaunchContext(argv=typed)
     context.launch_configurations.update(arguments)
     started: list[Node] = []
 
@@ -113,3 +116,63 @@ def test_video_starts_source_and_tracker_on_the_same_topic() -> None:
     assert {remappings(each, context)["image"] for each in started} == {"/desk/image"}
     # A camera's number stays text: the parameter is a string.
     assert parameters(by_name["frame_source"], context)["source"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("video", {}), ("replay", {"bag": "drive"}), ("tracker", {})]
+)
+def test_the_end_of_the_tracker_ends_what_was_started_for_it(
+    name: str, arguments: dict[str, str]
+) -> None:
+    context, started = nodes(name, arguments)
+
+    def follows(action: Node) -> list[Any]:
+        event = ProcessExited(
+            returncode=1, action=action, name="", cmd=[], cwd=None, env=None, pid=1
+        )
+        handlers = [each for each in context._event_handlers if each.matches(event)]
+        return [action for each in handlers for action in each.handle(event, context)]
+
+    by_name = {each.node_executable: each for each in started}
+    ends = [] if name == "tracker" else [Shutdown]
+    assert [type(each) for each in follows(by_name["tracker_node"])] == ends
+    if name == "video":
+        assert follows(by_name["frame_source"]) == []
+    # After Ctrl-C all processes end, and a second Shutdown would be an error.
+    context._set_is_shutdown(True)
+    assert follows(by_name["tracker_node"]) == []
+
+
+def test_the_end_of_the_source_ends_all_but_once() -> None:
+    context, started = nodes("video", {})
+    (source,) = (each for each in started if each.node_executable == "frame_source")
+    ended = source._ExecuteLocal__on_exit
+    assert [type(each) for each in ended(None, context)] == [Shutdown]
+    context._set_is_shutdown(True)
+    assert ended(None, context) == []
+
+
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the launch files' own logger is told."""
+    told: list[str] = []
+    logger = SimpleNamespace(warning=told.append)
+    monkeypatch.setattr("siamcar_ros.ros.launching.get_logger", lambda name: logger)
+    return told
+
+
+@pytest.mark.parametrize("name", ["tracker", "video", "evaluate"])
+def test_a_misspelt_argument_is_told_once(name: str, warnings: list[str]) -> None:
+    # "vehicle" may be an argument of a launch file that includes this one.
+    nodes(name, {}, "imge:=/front/image", "vehicle:=seven", "namespace:=/front")
+    assert warnings == [
+        "no launch argument is called 'imge'; did you mean 'image'? --show-args lists them"
+    ]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_no_argument_is_taken_for_another(file: Path, warnings: list[str]) -> None:
+    name = file.name.removesuffix(".launch.py")
+    typed = [f"{argument.name}:=1" for argument in read(name).get_launch_arguments()]
+    nodes(name, {"bag": "drive"}, *typed)
+    assert warnings == []

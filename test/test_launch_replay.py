@@ -52,7 +52,8 @@ def test_the_bag_is_played_with_its_clock_and_its_end_is_the_end() -> None:
     assert told.startswith("ros2 bag play drive --clock 100")
     assert "--rate 0.5 --start-offset 12.5" in told
     assert "--loop" not in told
-    assert isinstance(process._ExecuteLocal__on_exit[0], Shutdown)
+    (ending,) = process._ExecuteLocal__on_exit(None, made)
+    assert isinstance(ending, Shutdown)
 
 
 def test_a_looped_bag_ends_nothing() -> None:
@@ -68,6 +69,8 @@ def test_without_an_active_tracker_nothing_is_played() -> None:
     made = context(replay.generate_launch_description(), bag="drive")
     (action,) = replay.play(SimpleNamespace(returncode=1), made)
     assert isinstance(action, Shutdown)
+    made._set_is_shutdown(True)  # Ctrl-C while it waited
+    assert replay.play(SimpleNamespace(returncode=130), made) == []
 
 
 def test_the_bag_must_be_named() -> None:

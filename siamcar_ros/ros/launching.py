@@ -1,0 +1,57 @@
+"""What the launch files share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+
+from launch import Action, LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import OpaqueFunction, Shutdown
+from launch.events.process import ProcessExited
+from launch.logging import get_logger
+from launch_ros.actions import LifecycleNode
+
+
+def is_tracker(action: Action) -> bool:
+    """Whether a process is the tracker node."""
+    return isinstance(action, LifecycleNode) and action.node_executable == "tracker_node"
+
+
+def end_all(
+    reason: str,
+) -> Callable[[ProcessExited, LaunchContext], list[LaunchDescriptionEntity]]:
+    """For `on_exit`: end everything, unless it is ending already, as after Ctrl-C.
+
+    A Shutdown during the shutdown is an error to launch_ros, which takes its own node down twice.
+    """
+
+    def ended(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
+        return [] if context.is_shutdown else [Shutdown(reason=reason)]
+
+    return ended
+
+
+def with_checked_arguments(description: LaunchDescription) -> LaunchDescription:
+    """The description with a warning of misspelt arguments, which launch itself takes in silence.
+
+    Only names close to one that is declared are told: others may be those of a launch file that
+    includes this one.
+    """
+
+    def check(context: LaunchContext) -> None:
+        # Files that include one another are checked by the outermost, which knows all arguments.
+        if hasattr(context.locals, "siamcar_arguments_checked"):
+            return
+        context.extend_globals({"siamcar_arguments_checked": True})
+        declared = {argument.name for argument in description.get_launch_arguments()}
+        for word in context.argv:
+            name = word.partition(":=")[0]
+            near = get_close_matches(name, declared, n=1, cutoff=0.75)
+            if near and name not in declared:
+                get_logger("siamcar_ros").warning(
+                    f"no launch argument is called {name!r}; did you mean {near[0]!r}?"
+                    " --show-args lists them"
+                )
+
+    description.entities.insert(0, OpaqueFunction(function=check))
+    return description
