@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -98,6 +99,41 @@ def test_requirements_are_those_of_pyproject() -> None:
     names = {line.split(">")[0].split("=")[0] for line in listed}
     assert {"torch", "numpy", "optuna"} <= names
     assert "pytest" not in names
+
+
+@pytest.mark.parametrize(
+    ("interrupted", "status", "said"), [("importing", -signal.SIGINT, ""), ("at work", 0, "done\n")]
+)
+def test_an_executable_ends_without_a_traceback(
+    tmp_path: Path, interrupted: str, status: int, said: str
+) -> None:
+    """While it imports at once; its main then has KeyboardInterrupt as every Python program."""
+    (tmp_path / "slow.py").write_text(
+        "import sys, time\n"
+        "def wait(at):\n"
+        "    print(at, flush=True)\n"
+        "    time.sleep(60 if at == sys.argv[1] else 0)\n"
+        "wait('importing')\n"
+        "def main():\n"
+        "    try:\n"
+        "        wait('at work')\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('done')\n"
+        "    return 0\n"
+    )
+    template = (ROOT / "tools" / "executable.py.in").read_text()
+    program = tmp_path / "program"
+    program.write_text(template.replace("@EXECUTABLE_MODULE@", "slow"))
+    with subprocess.Popen(
+        [sys.executable, str(program), interrupted],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        while process.stdout.readline().strip() != interrupted:
+            pass
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=60)
+    assert (process.returncode, out, errors) == (status, said, "")
 
 
 def test_wheels_are_pointed_at_this_pythons_headers(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ whenever stamps go back, as when a bag starts anew, or the tracker is found idle
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from array import array
@@ -225,6 +226,8 @@ def _read_replay(path: Path) -> dict[str, Any]:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; return the process's exit status."""
+    # rclpy's handler ends the context; Python's would raise KeyboardInterrupt besides, anywhere.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     rclpy.init(args=args)
     node: EvaluateNode | None = None
     try:
@@ -235,7 +238,7 @@ def main(args: Sequence[str] | None = None) -> int:
             return 1
         node.get_logger().info(f"scoring {node.tracker}/detection against {node.truth}")
         rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except ExternalShutdownException:
         pass
     except rclpy_implementation.RCLError:
         # A signal that ends the context while the executor prepares to wait shows as this.

@@ -204,11 +204,11 @@ class FrameSource(Node):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until its source ends or it is interrupted; 1 where the source fails."""
-    # rclpy's own handlers would take the context away in the middle of a publication
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     interrupted = threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda *_: interrupted.set())
+    # rclpy's own handlers would take the context away in the middle of a publication
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     node: FrameSource | None = None
     try:
         node = FrameSource()

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.logging import get_logger
 
 from siamcar_ros.ros.node import TrackerNode
@@ -26,6 +27,8 @@ _SWITCH_INTERVAL = 0.0001
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; return the process's exit status."""
     sys.setswitchinterval(_SWITCH_INTERVAL)
+    # rclpy's handler ends the context; Python's would raise KeyboardInterrupt besides, anywhere.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     rclpy.init(args=args)
     try:
         started = _run()
@@ -82,10 +85,9 @@ def _spin(executor: Executor, node: TrackerNode) -> None:
         try:
             # Not spin(): the events executor's holds up the other threads in rclpy 7.1.
             executor.spin_once(timeout_sec=1.0)
-        except (KeyboardInterrupt, ExternalShutdownException):
-            return
         except Exception:
-            node.get_logger().error(f"a callback failed: {traceback.format_exc()}")
+            if rclpy.ok():  # else a signal ended the context: spinning shows that in several ways
+                node.get_logger().error(f"a callback failed: {traceback.format_exc()}")
 
 
 if __name__ == "__main__":

@@ -23,14 +23,14 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("tracker", help="the node's full name")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds (%(default)s)")
     given = parser.parse_args(remove_ros_args(sys.argv if args is None else list(args))[1:])
-    with TrackerClient(given.tracker) as client:
-        try:
+    try:
+        with TrackerClient(given.tracker) as client:
             client.wait_until_active(given.timeout)
-        except TrackerUnavailable as error:
-            print(f"wait_until_active: {error}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            return 130
+    except TrackerUnavailable as error:
+        print(f"wait_until_active: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
