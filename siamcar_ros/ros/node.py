@@ -9,6 +9,7 @@ from concurrent.futures import wait
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import State
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ROSInterruptException
@@ -251,6 +252,8 @@ class TrackerNode(LifecycleNode):
     def _ready(self) -> tuple[TrackWorker, ImageIntake]:
         """What an active node has; ValueError, with what to do, for one that is not."""
         if self._worker is None or self._intake is None:
+            if self._state_machine.current_state[0] == State.PRIMARY_STATE_FINALIZED:
+                raise ValueError("the node has been shut down: start a new one")
             raise ValueError(
                 "the node is not active: ros2 lifecycle set "
                 f"{self.get_fully_qualified_name()} "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -54,10 +54,21 @@ def test_up_and_down_ten_times(start: Start, config: Path, tmp_path: Path) -> No
     assert "transition refused" in robot.process.log
     assert robot.change_state(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
     assert robot.state() == State.PRIMARY_STATE_FINALIZED
+    with pytest.raises(TargetRefused, match="has been shut down"):
+        robot.client.init_target(BOX)
     assert robot.process.end() == 0
     assert "Traceback" not in robot.process.log
 
 
+@pytest.fixture
+def kept_signals() -> Iterator[None]:
+    """For a test that runs the node's main in its own process."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("kept_signals")
 @pytest.mark.parametrize(
     ("parameter", "said"),
     [
@@ -128,9 +139,12 @@ def test_signals_end_it_cleanly(start: Start, number: signal.Signals) -> None:
     assert "Traceback" not in robot.process.log
 
 
-def test_signal_while_the_network_loads_ends_it_cleanly(start: Start) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_while_the_network_loads_ends_it_cleanly(
+    start: Start, number: signal.Signals
+) -> None:
     process = start().process
     process.wait_for_log("loading the network")
-    assert process.end(signal.SIGTERM) == 0
+    assert process.end(number) == 0
     assert process.log.rstrip().endswith("ended cleanly")
     assert "Traceback" not in process.log
