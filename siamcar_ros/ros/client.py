@@ -99,6 +99,7 @@ class TrackerClient:
         self.node.create_subscription(TrackStatus, f"{self.tracker}/status", self._reported, 100)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._spin, name="tracker client", daemon=True)
         self._thread.start()
 
@@ -204,14 +205,17 @@ class TrackerClient:
         """Leave the graph; calling it twice is harmless."""
         if not self._context.ok():
             return
-        self._executor.shutdown(timeout_sec=2.0)
+        self._closing.set()
         self._thread.join(timeout=2.0)
+        self._executor.shutdown(timeout_sec=2.0)
         self.node.destroy_node()
         self._context.try_shutdown()
 
     def _spin(self) -> None:
         try:
-            self._executor.spin()
+            # Not spin(): an executor that is shut down by one thread fails in the one that spins.
+            while not self._closing.is_set():
+                self._executor.spin_once(timeout_sec=0.1)
         except ExternalShutdownException:
             return
 

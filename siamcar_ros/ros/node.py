@@ -246,8 +246,13 @@ class TrackerNode(LifecycleNode):
 
     def _publish(self, tracked: Tracked) -> None:
         """Called in the worker's thread."""
-        if self._outputs is not None and self.context.ok():
+        if self._outputs is None or not self.context.ok():
+            return
+        try:
             self._outputs.publish(tracked)
+        except rclpy_implementation.RCLError:
+            if self.context.ok():  # else a signal has ended it since
+                raise
 
     def _ready(self) -> tuple[TrackWorker, ImageIntake]:
         """What an active node has; ValueError, with what to do, for one that is not."""
