@@ -85,7 +85,7 @@ def place(
         DeviceError: as :func:`load_network`.
     """
     large = model.name != "compact"
-    stale = None
+    stale: Path | None = None
     if int8_graph is not None and not _quantised_from(model, int8_graph):
         if precision == "int8":
             raise DeviceError(
