@@ -69,7 +69,7 @@ def play(event: ProcessExited, context: LaunchContext) -> list[LaunchDescription
     command += ["--rate", LaunchConfiguration("rate")]
     command += ["--start-offset", LaunchConfiguration("start")]
     command += ["--loop"] if loop else []
-    ending = [] if loop else end_all("the bag has ended")
+    ending = None if loop else end_all("the bag has ended")
     return [ExecuteProcess(cmd=command, output="screen", on_exit=ending)]
 
 

@@ -61,7 +61,7 @@ def test_a_looped_bag_ends_nothing() -> None:
     made = context(replay.generate_launch_description(), bag="drive", loop="true")
     (process,) = replay.play(SimpleNamespace(returncode=0), made)
     assert command(process, made).endswith("--loop")
-    assert process._ExecuteLocal__on_exit == []
+    assert process._ExecuteLocal__on_exit is None  # launch fails on an empty list
 
 
 def test_without_an_active_tracker_nothing_is_played() -> None:
