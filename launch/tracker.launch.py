@@ -45,7 +45,12 @@ ARGUMENTS = [
         )
         for name, (_, text) in PARAMETERS.items()
     ),
-    DeclareLaunchArgument("log_level", default_value="info", description="Logger's level"),
+    DeclareLaunchArgument(
+        "log_level",
+        default_value="info",
+        choices=["debug", "info", "warn", "error", "fatal"],
+        description="Logger's level",
+    ),
     DeclareLaunchArgument(
         "fastdds_profile",
         default_value=EnvironmentVariable(

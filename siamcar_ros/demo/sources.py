@@ -167,7 +167,7 @@ def _camera(name: str) -> Source:
     def images() -> Iterator[Image]:
         capture = cv2.VideoCapture(device)
         if not capture.isOpened():
-            raise SourceError(f"camera {name} does not open")
+            raise SourceError(f"camera {name} does not open: is it there, free, and readable?")
         try:
             while True:
                 read, image = capture.read()

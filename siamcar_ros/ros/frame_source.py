@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -216,7 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
         executor.add_node(node)
         while not (node.ended or interrupted.is_set()):
             executor.spin_once(timeout_sec=0.2)
-    except SourceError as error:
+    except (SourceError, ParameterException) as error:
         rclpy.logging.get_logger("frame_source").fatal(str(error))
         return 1
     finally:

@@ -148,12 +148,14 @@ def test_compressed_frames_and_a_loop_that_is_interrupted(folder: Path, start: S
         ({"source": "nowhere.mp4"}, "no source 'nowhere.mp4'"),
         ({"image_transport": "smoke"}, "image_transport is one of"),
         ({"qos_reliability": "maybe"}, "qos_reliability is one of"),
+        ({"rate": -3.0}, "rate out of range"),
     ],
 )
 def test_what_cannot_be_published_is_said(
-    start: Start, parameters: dict[str, str], reason: str
+    start: Start, parameters: dict[str, object], reason: str
 ) -> None:
     process = start(**parameters)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert reason in errors
+    assert "Traceback" not in errors
