@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -203,16 +203,22 @@ class FrameSource(Node):
         self.destroy_node()
 
 
+def _on_signal(action: Callable[[], object]) -> None:
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda *_: action())
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until its source ends or it is interrupted; 1 where the source fails."""
-    interrupted = threading.Event()
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, lambda *_: interrupted.set())
+    # to open a source, or to render it, takes seconds: until then a signal ends the process at once
+    _on_signal(lambda: sys.exit(0))
     # rclpy's own handlers would take the context away in the middle of a publication
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     node: FrameSource | None = None
     try:
         node = FrameSource()
+        interrupted = threading.Event()
+        _on_signal(interrupted.set)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         while not (node.ended or interrupted.is_set()):
