@@ -214,7 +214,9 @@ def _mean_ao(network: Network, params: Any, sequences: list[Sequence]) -> float:
     from siamcar_ros.tracking import SiamCarTracker
 
     scores = []
-    for sequence in tqdm(sequences, desc=network.precision, unit="sequence", leave=False):
+    for sequence in tqdm(
+        sequences, desc=network.precision, unit="sequence", leave=False, disable=None
+    ):
         done = run_sequence(SiamCarTracker(network, params), sequence)
         truth = sequence.boxes
         scores.append(average_overlap(iou(done.boxes[1:], truth[1:])))

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         storage=args.storage,
         compression="none" if args.compression == "none" else args.compression_mode,
     )
-    with tqdm(unit=" frames") as bar:
+    with tqdm(unit=" frames", disable=None) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total or None

@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
                 place = out / SEQUENCE_FOLDER if args.keep_sequence else Path(temporary)
                 sequence = SequenceExport(place / name)
             frames = replay(bag, tracker, topic, start, truth)
-            for frame, image in tqdm(frames, total=images, unit=" frames"):
+            for frame, image in tqdm(frames, total=images, unit=" frames", disable=None):
                 output.add(frame, image)
                 if sequence is not None:
                     sequence.add(frame, image)

@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     times: list[dict[str, float]] = []
     with (
         _Sinks(args, source.rate) as sinks,
-        tqdm(total=total, unit="frame", dynamic_ncols=True) as progress,
+        tqdm(total=total, unit="frame", dynamic_ncols=True, disable=None) as progress,
     ):
         try:
             for image, result in _follow(tracker, images, first, box):

@@ -352,7 +352,9 @@ def write_sequence(clip: Clip, folder: Path, *, quality: int = 93) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     boxes, cover = [], []
-    for index, frame in enumerate(tqdm(clip, desc="rendering the clip", unit="frame")):
+    for index, frame in enumerate(
+        tqdm(clip, desc="rendering the clip", unit="frame", disable=None)
+    ):
         path = folder / f"{index + 1:08d}.jpg"
         if not cv2.imwrite(str(path), frame.image, [cv2.IMWRITE_JPEG_QUALITY, quality]):
             raise OSError(f"cannot write {path}")

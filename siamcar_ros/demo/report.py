@@ -166,9 +166,7 @@ def annotate(image: Image, text: str, *boxes: tuple[Floats, tuple[int, int, int]
     scale = side / 900 + 0.15
     spot = (round(12 * scale), round(36 * scale))
     for colour, weight in (((0, 0, 0), 3 * thick), ((255, 255, 255), thick)):
-        cv2.putText(
-            drawn, text, spot, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, weight, cv2.LINE_AA
-        )
+        cv2.putText(drawn, text, spot, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, weight, cv2.LINE_AA)
     return drawn
 
 

@@ -125,9 +125,7 @@ def run(options: Options) -> Summary:
         frames = stack.enter_context(
             _node("the frame source", "frame_source", settings, output / "source.log")
         )
-        _await(
-            watch.first_frame.is_set, _FIRST_FRAME_TIMEOUT, (tracker, frames), "no frame came"
-        )
+        _await(watch.first_frame.is_set, _FIRST_FRAME_TIMEOUT, (tracker, frames), "no frame came")
         started = watch.headers[0]
         _start(client, box, started)
         print(f"tracking on {NAMESPACE}/image, detections on {NAMESPACE}/tracker/detection")
@@ -266,7 +264,7 @@ def _follow(
     """Show progress until the source has ended and the last detection has come."""
     from siamcar_ros.ros.client import STATES
 
-    with tqdm(total=source.length, unit="frame", desc="following") as bar:
+    with tqdm(total=source.length, unit="frame", desc="following", disable=None) as bar:
         while True:
             ended = not frames.running
             _alive((tracker,))

@@ -233,9 +233,7 @@ def draw_backdrop(frame: Image, camera: Camera, corners: Points, picture: Image)
     projection = camera.projection
     plane = projection[:, :3] @ np.stack([across, down, corners[0]], 1)
     plane[:, 2] += projection[:, 3]
-    cv2.warpPerspective(
-        picture, plane, camera.size, dst=frame, borderMode=cv2.BORDER_TRANSPARENT
-    )
+    cv2.warpPerspective(picture, plane, camera.size, dst=frame, borderMode=cv2.BORDER_TRANSPARENT)
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,7 @@ def ground(rng: np.random.Generator, side: int = 2304, metres: float = 96.0) -> 
         mask = np.zeros((side, side), np.uint8)
         size = tuple(int(v) for v in axes)
         if rng.random() < 0.5:
-            cv2.ellipse(
-                mask, centre.tolist(), size, float(rng.uniform(0, 180)), 0, 360, 255, -1
-            )
+            cv2.ellipse(mask, centre.tolist(), size, float(rng.uniform(0, 180)), 0, 360, 255, -1)
         else:
             corner = (centre + size).tolist()
             cv2.rectangle(mask, centre.tolist(), corner, 255, -1)
@@ -129,9 +127,7 @@ def skyline(rng: np.random.Generator, width: int = 2048, height: int = 512) -> I
     return picture
 
 
-def wall(
-    rng: np.random.Generator, colour: Colour, height: int, width: int, floors: int
-) -> Image:
+def wall(rng: np.random.Generator, colour: Colour, height: int, width: int, floors: int) -> Image:
     """A house front with rows of windows."""
     picture = paint(colour, noise((height, width), rng, 5, 8), 0.16)
     storey = height / floors
