@@ -1,8 +1,8 @@
 """Measuring contestants against each other, and the machine that they ran on.
 
 Other programs and the processor's clock change what a millisecond is worth. So contestants run in
-turn, a block of calls each, round after round, and a ratio is the median over the rounds of the
-ratios within a round.
+turn, each for a fraction of a second, round after round, and a ratio is the median over the rounds
+of the ratios within a round.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 4
+# Seconds of a turn: first those that settle caches and threads, then those that count.
+_SETTLE, _TURN = 0.04, 0.06
 _LONG = 0.1  # seconds
 _PACKAGES = ("torch", "openvino", "onnxruntime", "opencv-python", "numpy")
 _TELLING_FLAGS = (
@@ -65,30 +66,34 @@ class Timing:
 def interleave(contestants: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, Timing]:
     """Run each in turn, round after round, for about so long and at least three rounds.
 
-    Each turn begins with a call that is not timed: it warms the caches and lets the threads of the
-    one before go to sleep.
+    Each turn begins with calls that do not count: they warm the caches and give the threads of
+    the one before, which spin for a while, the time to go to sleep.
     """
     # Contestants that take long are called once a turn: what precedes matters little to them.
-    blocks = [_BLOCK if _timed(call, 1)[0] < _LONG else 0 for call in contestants.values()]
-    rounds: list[list[list[float]]] = []
-    end = time.perf_counter() + seconds
-    while len(rounds) < 3 or time.perf_counter() < end:
-        rounds.append(
-            [_timed(call, n) for call, n in zip(contestants.values(), blocks, strict=True)]
-        )
-    timings = {}
-    for i, name in enumerate(contestants):
-        turns = np.array([turn[i] for turn in rounds])  # (R, calls)
-        timings[name] = Timing(np.median(turns, axis=1), turns.ravel())
-    return timings
+    settling = {
+        name: _SETTLE if _turn(call, 0.0, 0.0)[0] < _LONG else 0.0
+        for name, call in contestants.items()
+    }
+    turns: dict[str, list[list[float]]] = {name: [] for name in contestants}
+    done, end = 0, time.perf_counter() + seconds
+    while done < 3 or time.perf_counter() < end:
+        for name, call in contestants.items():
+            turns[name].append(_turn(call, settling[name], _TURN))
+        done += 1
+    return {
+        name: Timing(np.array([np.median(turn) for turn in timed]), np.concatenate(timed))
+        for name, timed in turns.items()
+    }
 
 
-def _timed(call: Callable[[], Any], count: int) -> list[float]:
-    """Seconds of each call; a count of 0 times one call that nothing precedes."""
-    if count > 0:
+def _turn(call: Callable[[], Any], settle: float, counted: float) -> list[float]:
+    """Seconds of each call within `counted` seconds, at least one, after `settle` seconds."""
+    end = time.perf_counter() + settle
+    while time.perf_counter() < end:
         call()
-    durations = []
-    for _ in range(max(count, 1)):
+    durations: list[float] = []
+    end = time.perf_counter() + counted
+    while not durations or time.perf_counter() < end:
         begin = time.perf_counter()
         call()
         durations.append(time.perf_counter() - begin)
