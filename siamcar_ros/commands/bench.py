@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   siamcar bench network --networks compact resnet50
   siamcar bench tracker --nanotrack-backbone nano_backbone.onnx --nanotrack-head nano_head.onnx
   siamcar bench node                      (in a shell with ROS 2 sourced)
-  siamcar bench --plots docs              (sizes, targets, batch and all backbones, with pictures)
+  siamcar bench --plots docs              (all but the node, with pictures)
 
 Contestants run in turn, so that other programs slow all of them alike; the ratios are to be
 trusted on a busy machine, the milliseconds only on an idle one.
