@@ -136,6 +136,23 @@ def test_an_executable_ends_without_a_traceback(
     assert (process.returncode, out, errors) == (status, said, "")
 
 
+def test_an_executable_may_start_worker_processes(tmp_path: Path) -> None:
+    """Spawned ones import the program that started them."""
+    (tmp_path / "many.py").write_text(
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from multiprocessing import get_context\n"
+        "def main():\n"
+        "    with ProcessPoolExecutor(2, mp_context=get_context('spawn')) as pool:\n"
+        "        print(*pool.map(abs, (-1, -2)))\n"
+        "    return 0\n"
+    )
+    template = (ROOT / "tools" / "executable.py.in").read_text()
+    program = tmp_path / "program"
+    program.write_text(template.replace("@EXECUTABLE_MODULE@", "many"))
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1 2\n", "")
+
+
 def test_wheels_are_pointed_at_this_pythons_headers(tmp_path: Path) -> None:
     point_at_headers = runpy.run_path(str(ROOT / "tools" / "mend_ros_wheels.py"))[
         "point_at_headers"
