@@ -101,6 +101,14 @@ def test_requirements_are_those_of_pyproject() -> None:
     assert "pytest" not in names
 
 
+def executable(folder: Path, module: str) -> Path:
+    """What the build makes of a module's main."""
+    template = (ROOT / "tools" / "executable.py.in").read_text()
+    program = folder / "program"
+    program.write_text(template.replace("@EXECUTABLE_MODULE@", module))
+    return program
+
+
 @pytest.mark.parametrize(
     ("interrupted", "status", "said"), [("importing", -signal.SIGINT, ""), ("at work", 0, "done\n")]
 )
@@ -121,9 +129,7 @@ def test_an_executable_ends_without_a_traceback(
         "        print('done')\n"
         "    return 0\n"
     )
-    template = (ROOT / "tools" / "executable.py.in").read_text()
-    program = tmp_path / "program"
-    program.write_text(template.replace("@EXECUTABLE_MODULE@", "slow"))
+    program = executable(tmp_path, "slow")
     with subprocess.Popen(
         [sys.executable, str(program), interrupted],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -146,9 +152,7 @@ def test_an_executable_may_start_worker_processes(tmp_path: Path) -> None:
         "        print(*pool.map(abs, (-1, -2)))\n"
         "    return 0\n"
     )
-    template = (ROOT / "tools" / "executable.py.in").read_text()
-    program = tmp_path / "program"
-    program.write_text(template.replace("@EXECUTABLE_MODULE@", "many"))
+    program = executable(tmp_path, "many")
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1 2\n", "")
 
