@@ -35,9 +35,10 @@ class AugmentParams:
 
     Shifts are in pixels of the crop, ``*_scale`` and ``aspect`` are bounds of the logarithm of a
     ratio, ``rotation`` is in degrees; all others are probabilities. ``turn`` is that of a search
-    region turned by any angle, as targets turn that fly or are flown over. ``compose`` is that of a
-    target with a mask being composed on another background (half of it for the template),
-    ``compose_sparse`` the same where its own image would leave much of the crop empty.
+    region turned by any angle, as targets turn that fly or are flown over; a target known by its box
+    alone is not turned so, its box would no longer fit. ``compose`` is that of a target with a mask
+    being composed on another background (half of it for the template), ``compose_sparse`` the same
+    where its own image would leave much of the crop empty.
     ``foreign_border`` is that of another image, not the mean colour, lying beyond the border.
     """
 
@@ -101,7 +102,8 @@ class PairMaker:
         template, _ = self._view(
             first, rng, TEMPLATE_SIZE, mirror, p.template_shift, p.template_scale, compose=0.5
         )
-        rotation = 180.0 if rng.random() < p.turn else p.rotation
+        turned = rng.random() < p.turn and second.mask is not None
+        rotation = 180.0 if turned else p.rotation
         warp = _linear(rng, rotation, p.aspect) @ mirror
         search, box = self._view(
             second, rng, SEARCH_SIZE, warp, p.search_shift, p.search_scale, compose=1.0

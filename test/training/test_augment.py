@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import cv2
 import numpy as np
@@ -101,6 +102,15 @@ def test_a_turned_target_keeps_its_box() -> None:
         aspects.append(width / height)
     assert min(aspects) < 0.7
     assert max(aspects) > 1.5
+
+
+def test_a_target_known_by_its_box_alone_is_not_turned() -> None:
+    frame = frame_from_box(noisy(), np.array([100, 94, 200, 126], np.float32))
+    maker = PairMaker(One(frame), One(frame), dataclasses.replace(STILL, turn=1.0))
+    template_scale = 127 / math.sqrt((100 + 66) * (32 + 66))
+    for seed in range(5):
+        box = maker.make(np.random.default_rng(seed)).box
+        assert box[2:] - box[:2] == pytest.approx(np.array([100, 32]) * template_scale, abs=0.1)
 
 
 def test_a_number_decides_everything() -> None:
