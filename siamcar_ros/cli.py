@@ -26,7 +26,7 @@ COMMANDS: dict[str, str] = {
     "replay": "track through a recorded bag, frame by frame, and score it",
     "record-sequence": "turn a folder of images and boxes into a bag",
     "export": "write the network as ONNX, checked against PyTorch",
-    "convert": "turn published weights into this project's format",
+    "convert": "turn published weights into this project's format, or average snapshots",
     "bench": "measure speed: network, tracker, node",
 }
 

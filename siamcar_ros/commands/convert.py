@@ -1,19 +1,38 @@
-"""`siamcar convert`: published weights into this project's safetensors, checked."""
+"""`siamcar convert`: published weights into this project's safetensors, or snapshots' mean."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-HELP = "turn published weights into this project's format"
+if TYPE_CHECKING:
+    from siamcar_ros.model import SiamCAR
+
+HELP = "turn published weights into this project's format, or average snapshots of a training"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's arguments."""
-    parser.add_argument("checkpoint", type=Path, help="the authors' .pth file, or a safetensors")
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        nargs="+",
+        help="the authors' .pth file, or a safetensors; of several, the mean is written",
+    )
     parser.add_argument("output", type=Path, help="the safetensors file to write")
-    parser.add_argument("--network", default="resnet50", help="whose weights (%(default)s)")
+    parser.add_argument(
+        "--network", help="whose weights (what the file itself says, else resnet50)"
+    )
+    parser.add_argument(
+        "--metadata",
+        action="append",
+        default=[],
+        metavar="KEY=TEXT",
+        help="to be kept in the file (licence, card); may be repeated",
+    )
     parser.add_argument(
         "--sequences",
         type=Path,
@@ -25,23 +44,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Convert, then read the new file back and compare.
 
-    The old file is read without executing anything in it. Every tensor must have its place and be
-    finite, and the network filled from the new file must give the same maps, bit for bit.
+    The old files are read without executing anything in them. Every tensor must have its place and
+    be finite, and the network filled from the new file must give the same maps, bit for bit.
     """
     import torch
 
     from siamcar_ros.model import build_model, load_weights, save_weights
 
-    model = build_model(args.network).eval()
-    load_weights(model, args.checkpoint)
-    broken = [key for key, value in model.state_dict().items() if not torch.isfinite(value).all()]
-    if broken:
-        raise ValueError(f"{args.checkpoint}: not finite: {', '.join(broken)}")
+    network, added = args.network or _network_of(args.checkpoint[0]), _pairs(args.metadata)
+    model = _mean(network, args.checkpoint)
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    origin = {"network": args.network, "source": args.checkpoint.name}
-    save_weights(model, args.output, {**origin, "source_sha256": _sha256(args.checkpoint)})
+    origin = {
+        "network": network,
+        "source": ", ".join(file.name for file in args.checkpoint),
+        "source_sha256": ", ".join(_sha256(file) for file in args.checkpoint),
+    }
+    save_weights(model, args.output, origin | added)
 
-    again = build_model(args.network).eval()
+    again = build_model(network).eval()
     load_weights(again, args.output)
     draw = torch.Generator().manual_seed(0)
     template = torch.rand(1, 3, 127, 127, generator=draw) * 255
@@ -49,11 +69,11 @@ def run(args: argparse.Namespace) -> int:
     with torch.inference_mode():
         maps, copies = (net(search, net.template(template)) for net in (model, again))
     if not all(torch.equal(one, other) for one, other in zip(maps, copies, strict=True)):
-        raise ValueError(f"{args.output} does not give the maps that {args.checkpoint} gives")
+        raise ValueError(f"{args.output}, read back, does not give the maps that were written")
     parameters = sum(p.numel() for p in again.parameters())
-    print(
-        f"{args.output}: {args.network}, {parameters:,} parameters, the same maps as the original"
-    )
+    count = len(args.checkpoint)
+    original = "the original" if count == 1 else f"the mean of {count} files"
+    print(f"{args.output}: {network}, {parameters:,} parameters, the same maps as {original}")
     print(f"sha256 {_sha256(args.output)}")
     if args.sequences is not None:
         from siamcar_ros.training.validation import validate
@@ -61,6 +81,45 @@ def run(args: argparse.Namespace) -> int:
         for name, overlap in validate(again, args.sequences).items():
             print(f"{overlap:.3f}  {name}")
     return 0
+
+
+def _mean(network: str, files: Sequence[Path]) -> SiamCAR:
+    """The network with the mean of the files' tensors; counters are those of the last file.
+
+    Averaging weights along a run: Izmailov et al., Averaging Weights Leads to Wider Optima and
+    Better Generalization, UAI 2018. BatchNorm's statistics are averaged with the rest, which is
+    right for snapshots of one run's end, whose weights differ little.
+    """
+    import torch
+
+    from siamcar_ros.model import build_model, load_weights
+
+    model = build_model(network).eval()
+    sums: dict[str, torch.Tensor] = {}
+    for file in files:
+        load_weights(model, file)
+        for key, value in model.state_dict().items():
+            if not torch.isfinite(value).all():
+                raise ValueError(f"{file}: {key} is not finite")
+            if value.is_floating_point():
+                sums[key] = sums.get(key, 0) + value.double()
+    means = {key: (value / len(files)).float() for key, value in sums.items()}
+    model.load_state_dict({**model.state_dict(), **means})
+    return model
+
+
+def _network_of(file: Path) -> str:
+    from siamcar_ros.model.weights import read_metadata
+
+    named = read_metadata(file).get("network") if file.suffix == ".safetensors" else None
+    return named or "resnet50"
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    for text in texts:
+        if not text.partition("=")[0] or "=" not in text:
+            raise ValueError(f"--metadata {text!r}: expected KEY=TEXT")
+    return dict(text.split("=", 1) for text in texts)
 
 
 def _sha256(path: Path) -> str:

@@ -35,10 +35,10 @@ class AugmentParams:
 
     Shifts are in pixels of the crop, ``*_scale`` and ``aspect`` are bounds of the logarithm of a
     ratio, ``rotation`` is in degrees; all others are probabilities. ``turn`` is that of a search
-    region turned by any angle, as targets turn that fly or are flown over; a target known by its box
-    alone is not turned so, its box would no longer fit. ``compose`` is that of a target with a mask
-    being composed on another background (half of it for the template), ``compose_sparse`` the same
-    where its own image would leave much of the crop empty.
+    region turned by any angle, as targets turn that fly or are flown over; a target known by its
+    box alone is not turned so, its box would no longer fit. ``compose`` is that of a target with a
+    mask being composed on another background (half of it for the template), ``compose_sparse`` the
+    same where its own image would leave much of the crop empty.
     ``foreign_border`` is that of another image, not the mean colour, lying beyond the border.
     """
 

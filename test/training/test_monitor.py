@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from siamcar_ros.cli import main
-from siamcar_ros.model import build_model, load_weights, read_metadata
+from siamcar_ros.model import build_model, load_weights, read_metadata, save_weights
 from siamcar_ros.training.datasets import DataError
 from siamcar_ros.training.monitor import Monitor
 from siamcar_ros.training.recipe import LogRecipe
@@ -115,6 +115,34 @@ def test_convert_an_authors_checkpoint(
     for key, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[key], value)
     assert read_metadata(target)["source"] == "general_model.pth"
+
+
+def test_convert_averages_snapshots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = [build_model("compact") for _ in range(3)]
+    files = [tmp_path / f"model_{i}.safetensors" for i in range(3)]
+    for model, file in zip(models, files, strict=True):
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+        save_weights(model, file, {"network": "compact"})
+    target = tmp_path / "mean.safetensors"
+    assert main(["convert", *map(str, files), str(target), "--metadata", "licence=none"]) == 0
+    assert "the mean of 3 files" in capsys.readouterr().out
+    mean = build_model("compact")
+    metadata = load_weights(mean, target)
+    assert metadata["licence"] == "none"
+    assert metadata["source"] == "model_0.safetensors, model_1.safetensors, model_2.safetensors"
+    for key, value in mean.named_parameters():
+        expected = torch.stack([dict(m.named_parameters())[key] for m in models]).mean(0)
+        assert torch.allclose(value, expected, atol=1e-6), key
+
+
+def test_convert_refuses_metadata_without_a_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.safetensors"
+    save_weights(build_model("compact"), file, {"network": "compact"})
+    assert main(["convert", str(file), str(tmp_path / "b.safetensors"), "--metadata", "x"]) == 2
+    assert "expected KEY=TEXT" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fault", ["missing key", "not finite", "no checkpoint"])
