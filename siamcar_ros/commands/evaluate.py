@@ -79,7 +79,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run on a Ray cluster (auto: the one that this machine belongs to; "
         "local: start one here), --workers at a time",
     )
-    parser.add_argument("--again", action="store_true", help="run finished sequences again")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="remove earlier results of these sequences, all of another tracker's, and run them",
+    )
 
 
 def add_tracker_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,8 +133,18 @@ def run(args: argparse.Namespace) -> int:
         results = TrackerResults(place / spec.title, benchmark.layout)
         folders.append(results.folder)
         facts = _facts(spec, benchmark.name, args.root)
-        if not args.again:
-            _refuse_mixture(results, sequences, facts["tracker"])
+        differing = _differing(results, facts["tracker"])
+        if args.again:
+            if not args.ray:
+                spec.build()  # a tracker that cannot be built takes no results with it
+            chosen = [name for s in sequences for name in (s.name, *s.aliases)]
+            for name in results.names() if differing else chosen:
+                results.remove(name)
+        elif differing and results.names():
+            raise ValueError(
+                f"{results.folder} holds results of another tracker (differs in "
+                f"{', '.join(differing)}): give another --name, or --again to remove them"
+            )
         results.write_run_file(facts)
         problems = run_all(
             spec,
@@ -238,15 +252,10 @@ def _facts(spec: Any, benchmark: str, root: Path) -> dict[str, Any]:
     }
 
 
-def _refuse_mixture(results: Any, sequences: list[Any], tracker: dict[str, Any]) -> None:
-    """Results of another tracker, or of other weights, are not to be gone on with."""
+def _differing(results: Any, tracker: dict[str, Any]) -> list[str]:
+    """In what the tracker whose results are there, or its weights, are another's."""
     before = results.read_run_file().get("tracker", tracker)
-    differing = sorted(k for k in {*before, *tracker} if before.get(k) != tracker.get(k))
-    if differing and any(map(results.is_done, sequences)):
-        raise ValueError(
-            f"{results.folder} holds results of another tracker (differs in "
-            f"{', '.join(differing)}): give another --name, or --again to run all anew"
-        )
+    return sorted(k for k in {*before, *tracker} if before.get(k) != tracker.get(k))
 
 
 def _integrate_vot(args: argparse.Namespace) -> int:

@@ -69,6 +69,21 @@ class TrackerResults:
         with path.open(encoding="utf-8", errors="replace") as file:
             return sum(1 for line in file if line.strip()) == len(sequence)
 
+    def names(self) -> list[str]:
+        """The sequences that boxes are here for, whole or not, by the names of their files."""
+        if self.layout == "got10k":
+            places = {path.parent for path in self.folder.glob("*/*_[0-9]*.txt")}
+            return sorted(p.name for p in places if any(p.glob(f"{p.name}_[0-9]*.txt")))
+        return sorted(path.stem for path in self.folder.glob("*.txt"))
+
+    def remove(self, name: str) -> None:
+        """Remove what is here of a sequence, GOT-10k's repetitions too, the boxes first."""
+        paths = [self.boxes_path(name)]
+        if self.layout == "got10k":
+            paths = list((self.folder / name).glob(f"{name}_[0-9]*.txt"))
+        for path in (*paths, self.times_path(name), self.scores_path(name)):
+            path.unlink(missing_ok=True)
+
     def write(self, name: str, run: Run) -> None:
         """Write a run; the boxes last and at once, so that a file of boxes is a finished one."""
         _write(self.times_path(name), lambda p: np.savetxt(p, run.times, fmt="%.8f"))

@@ -159,4 +159,53 @@ def test_results_of_two_trackers_do_not_mix(
     assert evaluate(*arguments, "--tracker", "moving_square:Oracle") == 0
     assert evaluate(*arguments, "--tracker", "moving_square:Shaky") == 2
     assert "holds results of another tracker (differs in kind)" in capsys.readouterr().err
+    assert evaluate(*arguments, "--tracker", "moving_square:Shaky", "--sequences", "a") == 2
     assert evaluate(*arguments, "--tracker", "moving_square:Shaky", "--again") == 0
+
+
+def overlaps(printed: str) -> dict[str, str]:
+    """The second table that `siamcar evaluate` prints for one tracker: AO by sequence."""
+    lines = printed[printed.index("\nAO ") :].splitlines()[3:]
+    rows = (line.split() for line in lines)
+    return {row[0]: row[1] for row in rows if len(row) == 2}
+
+
+@pytest.mark.parametrize("layout", ["otb", "got10k"])
+def test_again_by_another_tracker_removes_all_that_is_there(
+    tmp_path: Path, root: Path, layout: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though it runs but one of the sequences, or none with success."""
+    data, dataset = root, "folder"
+    if layout == "got10k":
+        data, dataset = tmp_path / "GOT", "got10k-val"
+        data.mkdir()
+        root.rename(data / "val")
+    arguments = (dataset, data, "--results", tmp_path / "r", "--name", "Mine", "--tracker")
+    assert evaluate(*arguments, "moving_square:Oracle") == 0
+    assert overlaps(capsys.readouterr().out) == dict.fromkeys("abc", "1.000")
+    assert evaluate(*arguments, "moving_square:Shaky", "--again", "--sequences", "a") == 0
+    told = overlaps(capsys.readouterr().out)
+    assert list(told) == ["a"]
+    assert told["a"] != "1.000"
+    assert evaluate(*arguments, "moving_square:Fussy", "--again") == 1
+    told = overlaps(capsys.readouterr().out)
+    assert told == {"a": "1.000"}
+    assert len([p for p in (tmp_path / "r").rglob("*.txt") if p.stem[0] in "bc"]) == 0
+
+
+def test_again_keeps_what_the_same_tracker_found_elsewhere(tmp_path: Path, root: Path) -> None:
+    arguments = ("folder", root, "--tracker", "moving_square:Oracle", "--results", tmp_path / "r")
+    assert evaluate(*arguments) == 0
+    place = tmp_path / "r" / "data" / "Oracle"
+    (root / "a" / "00000001.jpg").write_bytes(b"")
+    assert evaluate(*arguments, "--again", "--sequences", "a") == 1
+    assert sorted(path.name for path in place.glob("*.txt")) == ["b.txt", "c.txt"]
+
+
+def test_a_tracker_that_cannot_be_built_takes_no_results_with_it(
+    tmp_path: Path, root: Path
+) -> None:
+    arguments = ("folder", root, "--results", tmp_path / "r", "--name", "Mine", "--tracker")
+    assert evaluate(*arguments, "moving_square:Oracle") == 0
+    assert evaluate(*arguments, "moving_square:Oracel", "--again") == 2
+    assert len(list((tmp_path / "r" / "data" / "Mine").glob("*.txt"))) == 3
