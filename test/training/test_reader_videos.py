@@ -186,6 +186,33 @@ def test_youtube_bb(
     check_pairs(source, check, 3, {0, 1, 2, 3, 5})
 
 
+def test_youtube_bb_keeps_the_objects_apart_in_any_order(
+    tmp_path: Path, picture: Picture, rng: np.random.Generator
+) -> None:
+    """Object 1 lies where object 0 does, 60 pixels lower."""
+    rows = []
+    for i in range(6):
+        for number in (0, 1):
+            x1, y1, x2, y2 = box(i)
+            y1, y2 = 10 + 60 * number, 40 + 60 * number
+            rows.append(
+                f"AbC,{1000 * i},3,boat,{number},present,"
+                f"{x1 / 160},{x2 / 160},{y1 / 120},{y2 / 120}"
+            )
+            name = f"3/AbC_{1000 * i}_3_{number}.jpg"
+            picture(tmp_path / "yt_bb_detection_train" / name, (x1, y1, x2, y2))
+    for order in (np.arange(12), rng.permutation(12)):
+        text = "\n".join(rows[i] for i in order)
+        (tmp_path / "yt_bb_detection_train.csv").write_text(text)
+        source = YouTubeBB(tmp_path, max_gap=2)
+        assert len(source) == 2
+        pairs = [source.pair(rng) for _ in range(60)]
+        assert all(one.box[1] == other.box[1] for one, other in pairs)
+        assert {round(float(one.box[1])) for one, _ in pairs} == {10, 70}
+        gaps = [abs(position(one) - position(other)) for one, other in pairs]
+        assert max(gaps) == 2
+
+
 def test_youtube_bb_refuses_another_csv(tmp_path: Path) -> None:
     (tmp_path / "yt_bb_detection_train").mkdir()
     (tmp_path / "yt_bb_detection_train.csv").write_text("a,b,c\n")

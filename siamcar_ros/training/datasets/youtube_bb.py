@@ -47,8 +47,8 @@ class YouTubeBB(Source):
         self._csv = existing(root, f"yt_bb_detection_{split}.csv")
         self._folder = existing(root, f"yt_bb_detection_{split}")
         self._pattern = pattern
-        self._segments: list[tuple[str, str, str]] = []
-        starts: list[int] = []
+        known: dict[tuple[str, str, str], int] = {}
+        ids: list[int] = []
         stamps: list[int] = []
         boxes: list[tuple[float, ...]] = []
         available = _Available(self._folder)
@@ -57,9 +57,7 @@ class YouTubeBB(Source):
             if not available.has(self._path(segment, stamp)):
                 missing += 1
                 continue
-            if not self._segments or self._segments[-1] != segment:
-                self._segments.append(segment)
-                starts.append(len(stamps))
+            ids.append(known.setdefault(segment, len(known)))
             stamps.append(stamp)
             boxes.append(box)
         if not stamps:
@@ -68,9 +66,12 @@ class YouTubeBB(Source):
             logger.info(
                 "%s: %d of %d frames were not extracted", self.name, missing, missing + len(stamps)
             )
-        self._starts = np.array([*starts, len(stamps)], np.int64)
-        self._stamps = np.array(stamps, np.int64)
-        self._boxes = np.array(boxes, np.float32)
+        # The owner's rows alternate between the objects of a video.
+        order = np.lexsort((stamps, ids))
+        self._segments = list(known)
+        self._starts = np.append(0, np.bincount(ids).cumsum())
+        self._stamps = np.array(stamps, np.int64)[order]
+        self._boxes = np.array(boxes, np.float32)[order]
 
     def __len__(self) -> int:
         return len(self._segments)
