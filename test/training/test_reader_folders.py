@@ -7,11 +7,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
 from siamcar_ros.training.datasets import DataError, build_mixture
-from siamcar_ros.training.datasets.stills import MaskedVideos, StillImages
+from siamcar_ros.training.datasets.stills import (
+    MaskedVideos,
+    StillImages,
+    UnreadableImage,
+    read_segments,
+)
 from siamcar_ros.training.frames import Frame
 
 Picture = Callable[..., Path]
@@ -46,6 +52,43 @@ def test_a_map_of_segments_gives_the_target(
         assert one is other
         assert one.mask is not None
         check(one)
+
+
+SEGMENTS = np.repeat([[0, 1, 2, 3]], 4, 0).astype(np.uint8)
+IMAGE = np.zeros((4, 4, 3), np.uint8)
+
+
+def test_a_palette_is_read_as_its_colours(tmp_path: Path) -> None:
+    """Of the usual colours of objects 1 to 3 none has any blue."""
+    picture = PIL.Image.fromarray(SEGMENTS)
+    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0])
+    picture.save(tmp_path / "a.png")
+    found = read_segments(tmp_path / "a.png", IMAGE)
+    assert found.dtype == np.uint8
+    assert len(np.unique(found[0])) == 4
+    assert np.array_equal(found == 0, SEGMENTS == 0)
+
+
+def test_numbers_of_16_bits_stay_apart(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), SEGMENTS.astype(np.uint16) * 256)
+    assert np.array_equal(read_segments(tmp_path / "a.png", IMAGE), SEGMENTS)
+    many = np.arange(400, dtype=np.uint16).reshape(20, 20)
+    cv2.imwrite(str(tmp_path / "a.png"), many)
+    with pytest.raises(UnreadableImage, match="399 segments"):
+        read_segments(tmp_path / "a.png", np.zeros((20, 20, 3), np.uint8))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".JPEG", ".bmp"])
+def test_a_map_is_no_image_whatever_its_photograph_is_called(
+    tmp_path: Path, picture: Picture, suffix: str
+) -> None:
+    path = picture(tmp_path / "a.png", BOX)
+    image = cv2.imread(str(path))
+    coded = cv2.imencode(suffix.lower(), image)[1]
+    path.with_suffix(suffix).write_bytes(coded.tobytes())
+    assert len(StillImages(tmp_path, rectangles=0)) == 1
+    path.with_suffix(suffix).unlink()
+    assert len(StillImages(tmp_path, rectangles=0)) == 1, "alone it is an image"
 
 
 def test_without_a_map_the_object_about_the_middle_is_found(

@@ -1,9 +1,9 @@
 """Self-made pairs: still images with or without masks, and videos with masks.
 
 A still image gives both views of a pair; the augmentation moves them apart. Targets are the
-segments of a map beside the image (``NAME.png``, 1 to K), or, where there is none, the object
-that GrabCut finds about the middle, or any rectangle. A folder of frames with a mask each is a
-video: its two views are two of its frames.
+segments of a map beside the image (``NAME.png``, numbers or colours, 0 and black being none), or,
+where there is no map, the object that GrabCut finds about the middle, or any rectangle. A folder
+of frames with a mask each is a video: its two views are two of its frames.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class StillImages(Source):
     """A folder of still images, held decoded in memory (about 0.3 MB each at 288 pixels).
 
     Args:
-        folder: searched for images with all its subfolders. ``NAME.png`` beside ``NAME.jpg`` is
-            its map of segments, not an image.
+        folder: searched for images with all its subfolders. ``NAME.png`` beside another image
+            ``NAME`` is its map of segments, not an image.
         rectangles: probability of a random rectangle as the target instead of a segment.
         short_side: larger images are reduced to it.
         limit: at most so many images, evenly taken from the sorted list.
@@ -176,18 +176,27 @@ class MaskedVideos(Source):
 def read_segments(path: Path, image: Image) -> Image:
     """The map of segments (H, W) uint8 beside an image, at the image's size.
 
+    A palette is read as the colours that it shows. Colours, and numbers of 16 bits, become 1 to K
+    in their order; black, or 0, stays 0.
+
     Raises:
-        UnreadableImage: the file is missing or no image.
+        UnreadableImage: the file is missing or no image, or has more than 255 segments.
     """
     segments = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if segments is None:
         raise UnreadableImage(f"{path} is missing or no image")
-    if segments.ndim == 3:
-        segments = segments[..., 0]
     size = image.shape[1::-1]
     if segments.shape[1::-1] != size:
         segments = cv2.resize(segments, size, interpolation=cv2.INTER_NEAREST)
-    return np.asarray(segments, np.uint8)
+    if segments.ndim == 2 and segments.dtype == np.uint8:
+        return np.asarray(segments)
+    numbers = segments.astype(np.int64)
+    if numbers.ndim == 3:
+        numbers = numbers[..., :3] @ np.array([1, 1 << 16, 1 << 32])
+    known = np.unique(np.append(numbers, 0))
+    if len(known) > 256:
+        raise UnreadableImage(f"{path} has {len(known) - 1} segments; a map may have 255")
+    return np.searchsorted(known, numbers).astype(np.uint8)
 
 
 def central_object(image: Image) -> Image | None:
@@ -221,12 +230,11 @@ def _described(path: Path, folder: Path) -> str:
 
 
 def _images(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            continue
-        if path.suffix.lower() == ".png" and path.with_suffix(".jpg").exists():
-            continue
-        yield path
+    paths = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES]
+    photographs = {p.with_suffix("") for p in paths if p.suffix.lower() != ".png"}
+    for path in paths:
+        if path.suffix.lower() != ".png" or path.with_suffix("") not in photographs:
+            yield path
 
 
 def _read_still(path: Path, short_side: int, cache: Path | None) -> _Still:
