@@ -95,7 +95,8 @@ class Got10kTracker:
 
 
 def _bgr(image: Any) -> Image:
-    """A PIL image of any mode, or an RGB array, as a BGR view."""
+    """A PIL image of any mode, or an RGB or grey array, as what a tracker takes."""
     if hasattr(image, "convert"):
         image = image.convert("RGB")
-    return np.asarray(image)[..., ::-1]
+    array = np.asarray(image)
+    return array if array.ndim == 2 else array[..., ::-1]

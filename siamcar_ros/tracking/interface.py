@@ -56,7 +56,8 @@ class TrackResult(NamedTuple):
 
     Attributes:
         box: (x, y, w, h) in image pixels, 0-based, top-left, floats; may reach past the border.
-        score: in [0, 1], the network's foreground probability at the box's place.
+        score: in [0, 1], the network's foreground probability at the box's place; while a LOST
+            target is looked for, that of the best place that was not taken for it.
         state: what the scores up to this frame say of the track.
     """
 

@@ -96,16 +96,17 @@ class Track:
             frame_size: (width, height); the centre stays inside, the box gets no larger.
             params: thresholds of the state.
         """
+        (cx, cy), (w, h), (width, height) = self.centre, size, frame_size
         low_frames = self.low_frames + 1 if score < params.lost_below else 0
         if self.seeking(params) and score < params.uncertain_below:
-            return replace(self, score=score, low_frames=self.low_frames + 1)
+            held = (_clamped(cx, 0.0, width), _clamped(cy, 0.0, height))
+            return replace(self, centre=held, score=score, low_frames=self.low_frames + 1)
         if low_frames >= params.lost_after:
             state = TrackState.LOST
         elif score < params.uncertain_below:
             state = TrackState.UNCERTAIN
         else:
             state = TrackState.TRACKING
-        (cx, cy), (w, h), (width, height) = self.centre, size, frame_size
         return replace(
             self,
             centre=(_clamped(cx + shift[0], 0.0, width), _clamped(cy + shift[1], 0.0, height)),
@@ -208,7 +209,8 @@ class Follower:
         """(B, n, n, 3) uint8 on the device, as (B, 3, n, n) float32 unless the network takes it so.
 
         To a device the bytes travel as they are, a quarter of the floats; `planes` is the CPU's
-        buffer. The copy need not be waited for: the next one follows the maps' arrival.
+        buffer. The copy need not be waited for: a search region's buffer is written again after
+        its maps have come, and a template's, which is not pinned, is read before the call returns.
         """
         if self._device.type == "cpu" and not self._takes_pixels:
             to_planes(crops, planes)
@@ -237,6 +239,11 @@ def _on_host(maps: Sequence[Any], batch: int, score_size: int) -> Maps:
         expected = (batch, channels, score_size, score_size)
         if part.shape != expected:
             raise RuntimeError(f"the network's {name} map is {part.shape}, expected {expected}")
+        # A distance may overflow where no target is; no other value may.
+        if np.isnan(part).any() or (name != "reg" and np.isinf(part).any()):
+            raise RuntimeError(
+                f"the network's {name} map is not finite: check its weights and precision"
+            )
     return arrays
 
 

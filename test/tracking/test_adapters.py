@@ -43,6 +43,15 @@ def test_rgb_becomes_bgr(network: Any, frame: NDArray[np.uint8]) -> None:
             np.testing.assert_array_equal(other, seen[0])
 
 
+def test_grey_arrays_are_not_mirrored(network: Any, frame: NDArray[np.uint8]) -> None:
+    network.show((50, 90), column=13)
+    grey = frame[..., 0].copy()
+    plain = SiamCarTracker(network)
+    plain.init(grey, (300, 200, 40, 80))
+    Got10kTracker(SiamCarTracker(network)).init(grey, [300, 200, 40, 80])
+    np.testing.assert_array_equal(*network.templates)
+
+
 def test_files_are_followed(network: Any, frame: NDArray[np.uint8], tmp_path: Path) -> None:
     files = [str(tmp_path / f"{i:08d}.png") for i in range(4)]
     for file in files:

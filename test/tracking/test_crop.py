@@ -117,6 +117,9 @@ def test_grey_and_bgra_are_read_as_bgr(frame: Image) -> None:
         inside = (as_bgr != PADDING).all(2)
         np.testing.assert_array_equal(out[:8, :8], as_bgr[:8, :8])
         assert inside[:8, :8].all()
+    # That of a track begun in colour has the colour's brightness.
+    crop_square(grey, (600.3, 470.8), 2.1, 15, (255, 0, 0), out)
+    assert out[-1, -1].tolist() == [29, 29, 29]
     bgra = np.dstack((frame, np.zeros(frame.shape[:2], np.uint8)))
     np.testing.assert_array_equal(crop(bgra, (600.3, 470.8), 2.1), crop(frame, (600.3, 470.8), 2.1))
 

@@ -213,15 +213,32 @@ def test_without_a_target_there_is_nothing_to_update(network: Any) -> None:
         tracker.stop()
 
 
-def break_values(maps: Any) -> Any:
-    return tuple(np.full_like(part, np.nan) for part in maps)
+def broken_value(index: int, value: float) -> Callable[[Any], Any]:
+    """Maps of which one has one damaged cell."""
+
+    def damage(maps: Any) -> Any:
+        copies = [part.copy() for part in maps]
+        copies[index][0, 0, 3, 4] = value
+        return tuple(copies)
+
+    return damage
 
 
 def break_shape(maps: Any) -> Any:
     return maps[0][..., :-1], maps[1], maps[2]
 
 
-@pytest.mark.parametrize(("damage", "why"), [(break_values, "finite"), (break_shape, "24")])
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (break_shape, "24"),
+        (broken_value(0, math.nan), "cls map is not finite"),
+        (broken_value(0, math.inf), "cls map is not finite"),
+        (broken_value(1, math.nan), "reg map is not finite"),
+        (broken_value(2, math.nan), "cen map is not finite"),
+        (broken_value(2, math.inf), "cen map is not finite"),
+    ],
+)
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_a_failed_update_leaves_the_track_as_it_was(
     network: Any, damage: Callable[[Any], Any], why: str, decoder: str
@@ -310,6 +327,18 @@ def test_a_lost_target_is_sought_in_growing_regions_and_found(network: Any) -> N
     assert result.state is TrackState.TRACKING
     x, y, w, h = result.box
     assert (x + w / 2, y + h / 2) == pytest.approx((360.5, 240.5), abs=2)
+
+
+def test_a_lost_target_is_sought_inside_a_frame_that_got_smaller(network: Any) -> None:
+    tracker = SiamCarTracker(network, TrackerParams(lost_after=1, redetect=True))
+    tracker.init(np.zeros((480, 640, 3), np.uint8), (540, 380, 40, 40))
+    network.show((40, 40), logit=-5)
+    tracker.update(np.zeros((480, 640, 3), np.uint8))
+    small = np.full((240, 320, 3), 255, np.uint8)
+    for _ in range(2):
+        x, y, w, h = tracker.update(small).box
+    assert (x + w / 2, y + h / 2) == (320, 240)
+    assert network.inputs[-1].max() == 255
 
 
 @pytest.mark.parametrize(
