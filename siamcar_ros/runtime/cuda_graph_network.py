@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import torch
@@ -20,6 +21,8 @@ from siamcar_ros.runtime.network import (
 from siamcar_ros.runtime.torch_network import DTYPES, prepared
 
 _CALLS_BEFORE_CAPTURE = 3
+# CUDA lets a process record one graph at a time.
+_recording = threading.Lock()
 
 
 class CudaGraphNetwork(Network):
@@ -50,7 +53,10 @@ class CudaGraphNetwork(Network):
         batch, x = x.shape[0], as_planes(x)
         with torch.cuda.device(self.device):
             if batch not in self._recordings:
-                self._recordings[batch] = _Recording(self._search_graph, x, template, self._dtype)
+                with _recording:
+                    self._recordings[batch] = _Recording(
+                        self._search_graph, x, template, self._dtype
+                    )
             joined = self._recordings[batch].replay(x, template)
         return joined[:, :2], joined[:, 2:6], joined[:, 6:]
 
@@ -73,8 +79,10 @@ class _Recording:
                 torch.cat(graph(self._x, *self._template), 1)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads may use the device meanwhile, such as a second camera's upload.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        # The stream is this device's: torch's own for captures belongs to the device that was
+        # current first. Other threads may use the device meanwhile, such as a second camera's
+        # upload.
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             self._joined = torch.cat(graph(self._x, *self._template), 1)
 
     def replay(self, x: Tensor, template: Sequence[Tensor]) -> Tensor:
