@@ -107,6 +107,9 @@ def _device(asked: str, backend: str, reasons: list[str]) -> str:
     if asked == "auto":
         if backend == "openvino":
             return "cpu"
+        if backend == "onnxruntime" and not _onnxruntime_has_cuda():
+            reasons.append("the installed ONNX Runtime is for CPUs")
+            return "cpu"
         if torch.cuda.is_available():
             reasons.append(f"the GPU {torch.cuda.get_device_name(0)} is present")
             return "cuda:0"
@@ -137,6 +140,14 @@ def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+def _onnxruntime_has_cuda() -> bool:
+    if not _installed("onnxruntime"):
+        return False
+    import onnxruntime
+
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
 def _gpu_backend(reasons: list[str]) -> str:
     reasons.append("CUDA graphs spare the launches")
     return "cudagraph"
@@ -160,10 +171,9 @@ def _cpu_backend(precision: str, large: bool, quantised: bool, reasons: list[str
         and precision in ("auto", *_ABILITIES[backend, "cpu"])
     ]
     if not usable:
-        raise DeviceError(
-            f"nothing installed runs {precision} on the CPU: "
-            "pip install 'siamcar_ros[openvino,onnx]', or leave the precision at 'auto'"
-        )
+        able = any(precision in kinds for (_, kind), kinds in _ABILITIES.items() if kind == "cpu")
+        what = "pip install 'siamcar_ros[openvino,onnx]', or leave" if able else "leave"
+        raise DeviceError(f"nothing installed runs {precision} on the CPU: {what} it at 'auto'")
     reasons.append(
         f"{usable[0]}, the best of {', '.join(usable)} for a network of this size"
         if len(usable) > 1
@@ -179,11 +189,9 @@ def _int8_flags() -> list[str]:
 def _precision(backend: str, kind: str, int8_graph: Path | None, reasons: list[str]) -> str:
     if kind == "cuda":
         if backend == "onnxruntime":
-            import onnxruntime
-
-            if "TensorrtExecutionProvider" not in onnxruntime.get_available_providers():
-                reasons.append("fp32, as only TensorRT would run it in fp16")
-                return "fp32"
+            # Which TensorRT's libraries do is known when it starts; fp16 is for who has them.
+            reasons.append("fp32 by its CUDA provider; fp16, if asked for, is by TensorRT")
+            return "fp32"
         reasons.append("fp16 by the tensor cores")
         return "fp16"
     abilities, int8_flags = _ABILITIES[backend, kind], _int8_flags()

@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from siamcar_ros.model import SiamCAR, build_model, save_weights
-from siamcar_ros.runtime import DeviceError, choose, load_network, place, select
+from siamcar_ros.runtime import DeviceError, Placement, choose, load_network, place, select
+from siamcar_ros.runtime.export import cached_onnx
+from siamcar_ros.runtime.network import Geometry
+from siamcar_ros.runtime.onnx_network import OnnxNetwork, providers_for
 
 Present = Callable[..., None]
 
@@ -77,6 +80,51 @@ def test_a_gpu_where_there_is_one(present: Present) -> None:
     assert choose("cpu").backend == "openvino"
 
 
+def placed(device: str, precision: str) -> Placement:
+    return Placement("onnxruntime", device, precision, "")
+
+
+def test_onnx_runtimes_providers(tmp_path: Path) -> None:
+    every = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
+    assert providers_for(every, placed("cpu", "fp32")) == ["CPUExecutionProvider"]
+    cuda, cpu = providers_for(every, placed("cuda:1", "fp32"))
+    assert cuda == ("CUDAExecutionProvider", {"device_id": "1"})
+    assert cpu == "CPUExecutionProvider"
+    (name, options), _ = providers_for(every, placed("cuda:0", "fp16"), tmp_path)
+    assert name == "TensorrtExecutionProvider"
+    assert options["trt_fp16_enable"] == "1"
+    assert options["trt_engine_cache_path"] == str(tmp_path)
+    for precision in ("fp32", "fp16"):
+        with pytest.raises(DeviceError, match="install onnxruntime-gpu"):
+            providers_for(("CPUExecutionProvider",), placed("cuda:0", precision))
+    with pytest.raises(DeviceError, match="no TensorrtExecutionProvider for fp16"):
+        providers_for(every[1:], placed("cuda:0", "fp16"))
+
+
+def test_a_provider_that_does_not_start_is_not_passed_over(
+    compact: SiamCAR, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime itself would run on the CPU and say so in a log at most."""
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    if "CUDAExecutionProvider" in runtime.get_available_providers():
+        pytest.skip("the installed ONNX Runtime has a CUDA provider")
+    files = cached_onnx(compact)
+    monkeypatch.setattr(runtime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(DeviceError, match="could not start its CUDAExecutionProvider"):
+        OnnxNetwork(Geometry.of(compact), placed("cuda:0", "fp32"), files.template, files.search)
+
+
+def test_an_onnx_runtime_for_cpus_stays_on_the_cpu(present: Present) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    if "CUDAExecutionProvider" in runtime.get_available_providers():
+        pytest.skip("the installed ONNX Runtime has a CUDA provider")
+    present(ONNX, gpus=1)
+    placement = choose(backend="onnxruntime")
+    assert placement.device == "cpu"
+    assert "ONNX Runtime is for CPUs" in placement.reason
+
+
 def test_cuda_is_refused_where_there_is_none(present: Present) -> None:
     present()
     with pytest.raises(DeviceError, match=r"cuda was asked for.*choose device 'auto' or 'cpu'"):
@@ -96,6 +144,7 @@ def test_cuda_is_refused_where_there_is_none(present: Present) -> None:
         ({"backend": "torch", "precision": "int8"}, "has fp32, bf16, not int8"),
         ({"backend": "openvino", "precision": "fp16"}, "has fp32, bf16, int8, not fp16"),
         ({"backend": "openvino", "precision": "int8"}, "siamcar export"),
+        ({"precision": "fp16"}, "nothing installed runs fp16 on the CPU: leave it at 'auto'"),
     ],
 )
 def test_refusals_say_what_to_do(present: Present, asked: dict[str, Any], message: str) -> None:
@@ -150,6 +199,6 @@ def test_an_int8_graph_of_other_weights_is_not_used(tmp_path: Path, compact: Sia
     files.search.rename(tmp_path / "other.int8.onnx")
     with pytest.raises(DeviceError, match="quantised from other weights"):
         load_network("compact", other, device="cpu", precision="int8")
-    network = load_network("compact", other, device="cpu", backend="torch")
+    network = load_network("compact", other, device="cpu")
     assert network.precision != "int8"
     assert "other.int8.onnx left aside" in network.reason
