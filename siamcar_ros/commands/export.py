@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,13 +124,12 @@ def _sequences(folder: Path) -> list[Sequence]:
 
 
 class _Recorder:
-    """A network that keeps some of what a tracker shows it."""
+    """A network that keeps what a tracker shows it."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self.score_size, self.offset, self.device = network.score_size, network.offset, "cpu"
         self.pairs: list[Pair] = []
-        self.keep = False
         self._z: Tensor | None = None
 
     def template(self, z: Tensor) -> Any:
@@ -139,7 +139,7 @@ class _Recorder:
 
     def __call__(self, x: Tensor, template: Any) -> Any:
         """As the network's."""
-        if self.keep and self._z is not None:
+        if self._z is not None:
             self.pairs.append((self._z, x.clone()))
         return self.network(x, template)
 
@@ -149,26 +149,22 @@ def _pairs_of_sequences(
 ) -> list[Pair]:
     """What the tracker sees at `count` frames spread over the sequences."""
     from siamcar_ros.evaluation.one_pass import read_image
-    from siamcar_ros.tracking import SiamCarTracker
+    from siamcar_ros.tracking import SiamCarTracker, TargetError
 
     recorder = _Recorder(network)
-    recorder.keep = True
     tracker = SiamCarTracker(recorder, params)
     each = -(-count // len(sequences))
     for sequence in sequences:
-        first = read_image(sequence.frames[0])
-        if first is None:
-            continue
         # A start at the truth before each frame, so that a target lost early does no harm.
         steps = np.linspace(1, len(sequence) - 1, min(each, len(sequence) - 1)).astype(int)
         for i in steps:
             before, image = read_image(sequence.frames[i - 1]), read_image(sequence.frames[i])
             box = sequence.boxes[i - 1]
-            if before is None or image is None or not np.isfinite(box).all():
+            if before is None or image is None:
                 continue
-            x, y, w, h = box.tolist()
-            tracker.init(before, (x, y, w, h))
-            tracker.update(image)
+            with contextlib.suppress(TargetError):  # absent there
+                tracker.init(before, box)
+                tracker.update(image)
     return recorder.pairs[:count]
 
 
@@ -178,7 +174,6 @@ def _pairs_of_images(network: Network, params: Any, folder: Path, count: int) ->
     from siamcar_ros.tracking import SiamCarTracker
 
     recorder = _Recorder(network)
-    recorder.keep = True
     tracker = SiamCarTracker(recorder, params)
     for path in _spread(_images(folder), count):
         image = read_image(path)

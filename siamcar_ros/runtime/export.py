@@ -17,7 +17,12 @@ from torch import Tensor, nn
 
 from siamcar_ros.model import SiamCAR, fold_batchnorm
 from siamcar_ros.runtime.cache import cache_folder, fingerprint, new_folder
-from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
+from siamcar_ros.runtime.graphs import (
+    GRAPH_VERSION,
+    SearchGraph,
+    TemplateGraph,
+    example_inputs,
+)
 from siamcar_ros.runtime.network import DeviceError, Geometry, import_or_refuse
 
 OPSET = 18
@@ -112,7 +117,8 @@ def cached_onnx(model: SiamCAR, form: str = "banded") -> OnnxFiles:
     Raises:
         DeviceError, ExportError: as :func:`export_onnx`.
     """
-    files = OnnxFiles.in_folder(cache_folder("onnx") / f"{fingerprint(model)}-{form}", model.name)
+    name = f"{fingerprint(model)}-{form}-{GRAPH_VERSION}"
+    files = OnnxFiles.in_folder(cache_folder("onnx") / name, model.name)
     if files.template.is_file() and files.search.is_file():
         return files
     logging.getLogger(__name__).info("exporting %s to %s", model.name, files.search.parent)
@@ -123,14 +129,15 @@ def read_geometry(path: Path) -> Geometry:
     """Of the network that an exported graph is of.
 
     Raises:
-        DeviceError: the file is not one that :func:`export_onnx` wrote, or ``onnx`` is missing.
+        DeviceError: the file is not one that :func:`export_onnx` wrote, or ``onnxruntime`` is
+            missing.
     """
-    onnx = import_or_refuse("onnx", "ONNX", "onnx")
+    runtime = import_or_refuse("onnxruntime", "onnxruntime", "onnx")
     try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf's own error classes differ between its versions
+        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own error classes have no public base
         raise DeviceError(f"{path} is not an ONNX file: {error}") from error
-    properties = {entry.key: entry.value for entry in model.metadata_props}
+    properties = session.get_modelmeta().custom_metadata_map
     try:
         return Geometry(
             properties["siamcar_network"],
@@ -168,24 +175,25 @@ def check_onnx(model: SiamCAR, files: OnnxFiles, tolerance: float = TOLERANCE) -
             z, x = example_inputs(model, batch, seed=1)
             with torch.inference_mode():
                 expected = model(x, model.template(z))
-            worst = max(worst, difference(expected, network(x, network.template(z))))
+            got = network(x, network.template(z))
+            worst = float(np.maximum(worst, difference(expected, got)))  # NaN stays NaN
     finally:
         model.train(was_training)
     if not worst <= tolerance:
         raise ExportError(
-            f"the exported {model.name} differs from PyTorch by {worst:.2g}, more than "
-            f"{tolerance:g}: nothing was written"
+            f"the exported {model.name} differs from PyTorch by {worst:.2g}, which is not within "
+            f"{tolerance:g}"
         )
     return worst
 
 
 def difference(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
-    """The largest difference of two networks' maps; see :func:`check_onnx`."""
+    """The largest difference of two networks' maps, see :func:`check_onnx`; NaN if any is."""
     parts: list[NDArray[np.float32]] = []
     for i, (a, b) in enumerate(zip(expected, got, strict=True)):
         distance = (a.float().cpu() - b.float().cpu()).abs()
         parts.append((distance / (1 + a.abs().cpu()) if i == 1 else distance).numpy())
-    return float(max(np.max(part) for part in parts))
+    return float(np.max([np.max(part) for part in parts]))
 
 
 def _write(

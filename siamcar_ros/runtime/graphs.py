@@ -18,6 +18,8 @@ from siamcar_ros.model import SiamCAR
 from siamcar_ros.runtime.network import DeviceError
 
 FORMS = ("banded", "grouped")
+GRAPH_VERSION = 1
+"""Of what the graphs are for given weights: a change of it makes cached files be written anew."""
 
 
 class TemplateGraph(nn.Module):

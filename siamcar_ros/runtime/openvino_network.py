@@ -13,7 +13,12 @@ from torch import Tensor
 
 from siamcar_ros.model import SiamCAR, fold_batchnorm
 from siamcar_ros.runtime.cache import cache_folder, fingerprint, new_folder
-from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
+from siamcar_ros.runtime.graphs import (
+    GRAPH_VERSION,
+    SearchGraph,
+    TemplateGraph,
+    example_inputs,
+)
 from siamcar_ros.runtime.network import (
     Geometry,
     Maps,
@@ -103,7 +108,7 @@ class OpenVinoNetwork(Network):
 def _converted(openvino: Any, model: SiamCAR) -> tuple[Path, Path]:
     """The template and search graphs in OpenVINO's format, from the user's cache on later calls."""
     version = openvino.__version__.partition("-")[0]
-    folder = cache_folder("openvino") / f"{fingerprint(model)}-{version}"
+    folder = cache_folder("openvino") / f"{fingerprint(model)}-{version}-{GRAPH_VERSION}"
     template_file, search_file = folder / "template.xml", folder / "search.xml"
     if not (template_file.is_file() and search_file.is_file()):
         folded = fold_batchnorm(model).requires_grad_(False)

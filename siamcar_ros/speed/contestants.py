@@ -17,7 +17,7 @@ from siamcar_ros.model import SiamCAR, build_model, load_weights
 from siamcar_ros.runtime import Network, place
 from siamcar_ros.runtime.cache import cache_folder, fingerprint
 from siamcar_ros.runtime.export import cached_onnx
-from siamcar_ros.runtime.graphs import example_inputs
+from siamcar_ros.runtime.graphs import GRAPH_VERSION, example_inputs
 from siamcar_ros.runtime.load import INT8_SUFFIX
 from siamcar_ros.runtime.quantise import Pair, quantise
 from siamcar_ros.tracking import TrackerParams, read_config
@@ -154,7 +154,7 @@ def int8_graph(model: SiamCAR, film: Film) -> Path:
     Raises:
         DeviceError: ``onnx``, ``onnxruntime`` or ``onnxscript`` is not installed.
     """
-    path = cache_folder("int8") / f"{fingerprint(model)}{INT8_SUFFIX}"
+    path = cache_folder("int8") / f"{fingerprint(model)}-{GRAPH_VERSION}{INT8_SUFFIX}"
     if not path.is_file():
         pairs = film.pairs(model.offset, model.score_size)[:_CALIBRATION_PAIRS]
         quantise(model, cached_onnx(model, "grouped"), pairs, path)

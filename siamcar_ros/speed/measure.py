@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 # Seconds of a turn: first those that settle caches and threads, then those that count.
 _SETTLE, _TURN = 0.04, 0.06
 _LONG = 0.1  # seconds
-_PACKAGES = ("torch", "openvino", "onnxruntime", "opencv-python", "numpy")
+_PACKAGES = ("torch", "openvino", "onnxruntime", "numpy")
 _TELLING_FLAGS = (
     "avx2",
     "avx512f",
@@ -137,7 +138,8 @@ def _processor() -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    # OpenCV comes in packages of several names.
+    found = {"opencv": cv2.__version__}
     for name in _PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

@@ -54,6 +54,20 @@ def test_it_is_checked(files: OnnxFiles, compact: SiamCAR, tmp_path: Path) -> No
         check_onnx(compact, broken)
 
 
+@pytest.mark.parametrize("last", ["cls_logits", "bbox_pred", "centerness"])
+def test_maps_that_are_not_finite_do_not_pass(
+    files: OnnxFiles, compact: SiamCAR, tmp_path: Path, last: str
+) -> None:
+    changed = onnx.load(str(files.search))
+    (kernel,) = (entry for entry in changed.graph.initializer if f"{last}.weight" in entry.name)
+    damaged = np.full_like(onnx.numpy_helper.to_array(kernel), np.nan)
+    kernel.CopyFrom(onnx.numpy_helper.from_array(damaged, kernel.name))
+    broken = OnnxFiles(files.template, tmp_path / "compact_search.onnx")
+    onnx.save(changed, str(broken.search))
+    with pytest.raises(ExportError, match="by nan"):
+        check_onnx(compact, broken)
+
+
 def test_the_cache_is_used(compact: SiamCAR, cache: Path) -> None:
     first = cached_onnx(compact)
     assert cache in first.search.parents
@@ -118,7 +132,7 @@ def _arguments(*words: str) -> argparse.Namespace:
     return parser.parse_args(list(words))
 
 
-def _sequence(folder: Path) -> None:
+def _sequence(folder: Path, absent: int | None = None) -> None:
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
     ground = cv2.resize(random.integers(0, 255, (24, 32, 3)).astype(np.uint8), (320, 240))
@@ -129,14 +143,14 @@ def _sequence(folder: Path) -> None:
         x, y = 100 + 4 * i, 80 + 2 * i
         image[y : y + 40, x : x + 40] = patch
         cv2.imwrite(str(folder / f"{i + 1:08d}.png"), image)
-        boxes.append(f"{x},{y},40,40")
+        boxes.append("0,0,0,0" if i == absent else f"{x},{y},40,40")
     (folder / "groundtruth.txt").write_text("\n".join(boxes) + "\n")
 
 
 def test_the_command_writes_int8_and_tells_what_it_costs(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _sequence(tmp_path / "sequences" / "patch")
+    _sequence(tmp_path / "sequences" / "patch", absent=2)
     status = command.run(
         _arguments(
             *("--network", "compact", "--weights", str(weights), "--int8"),
@@ -146,7 +160,7 @@ def test_the_command_writes_int8_and_tells_what_it_costs(
     printed = capsys.readouterr().out
     assert status == 0
     assert "AO over 1 sequences: fp32" in printed
-    assert "calibrated on 4 inputs" in printed
+    assert "calibrated on 3 inputs" in printed
     for name in ("compact_template.onnx", "compact_search.onnx", "compact.int8.onnx"):
         assert (tmp_path / "out" / name).is_file()
 
