@@ -47,10 +47,11 @@ def run(args: argparse.Namespace) -> int:
     The old files are read without executing anything in them. Every tensor must have its place and
     be finite, and the network filled from the new file must give the same maps, bit for bit.
     """
-    import torch
-
     from siamcar_ros.model import build_model, load_weights, save_weights
+    from siamcar_ros.runtime.cache import new_folder
 
+    if args.output.suffix != ".safetensors":
+        raise ValueError(f"{args.output}: the file to write is named NAME.safetensors")
     network, added = args.network or _network_of(args.checkpoint[0]), _pairs(args.metadata)
     model = _mean(network, args.checkpoint)
     args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -59,17 +60,13 @@ def run(args: argparse.Namespace) -> int:
         "source": ", ".join(file.name for file in args.checkpoint),
         "source_sha256": ", ".join(_sha256(file) for file in args.checkpoint),
     }
-    save_weights(model, args.output, origin | added)
-
-    again = build_model(network).eval()
-    load_weights(again, args.output)
-    draw = torch.Generator().manual_seed(0)
-    template = torch.rand(1, 3, 127, 127, generator=draw) * 255
-    search = torch.rand(1, 3, 255, 255, generator=draw) * 255
-    with torch.inference_mode():
-        maps, copies = (net(search, net.template(template)) for net in (model, again))
-    if not all(torch.equal(one, other) for one, other in zip(maps, copies, strict=True)):
-        raise ValueError(f"{args.output}, read back, does not give the maps that were written")
+    with new_folder(args.output.parent) as folder:
+        written = folder / args.output.name
+        save_weights(model, written, origin | added)
+        again = build_model(network).eval()
+        load_weights(again, written)
+        _compare(model, again, args.output)
+        written.replace(args.output)
     parameters = sum(p.numel() for p in again.parameters())
     count = len(args.checkpoint)
     original = "the original" if count == 1 else f"the mean of {count} files"
@@ -81,6 +78,18 @@ def run(args: argparse.Namespace) -> int:
         for name, overlap in validate(again, args.sequences).items():
             print(f"{overlap:.3f}  {name}")
     return 0
+
+
+def _compare(model: SiamCAR, again: SiamCAR, path: Path) -> None:
+    import torch
+
+    draw = torch.Generator().manual_seed(0)
+    template = torch.rand(1, 3, 127, 127, generator=draw) * 255
+    search = torch.rand(1, 3, 255, 255, generator=draw) * 255
+    with torch.inference_mode():
+        maps, copies = (net(search, net.template(template)) for net in (model, again))
+    if not all(torch.equal(one, other) for one, other in zip(maps, copies, strict=True)):
+        raise ValueError(f"{path}, read back, does not give the maps that were written")
 
 
 def _mean(network: str, files: Sequence[Path]) -> SiamCAR:

@@ -175,6 +175,7 @@ def fold_batchnorm(model: SiamCAR) -> SiamCAR:
     The outputs equal those of ``model.eval()`` up to float32 rounding.
     """
     folded = copy.deepcopy(model).eval()
+    folded.correlation = depthwise_correlation  # training's may be by FFT
     if isinstance(folded.backbone, CompactBackbone):
         first = next(m for m in folded.backbone.stem.modules() if isinstance(m, nn.Conv2d))
         first.weight.data.mul_(folded.backbone.scale)

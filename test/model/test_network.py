@@ -96,6 +96,16 @@ def test_folding_changes_nothing_but_rounding(model: SiamCAR, images: Images) ->
 
 
 @torch.inference_mode()
+def test_a_trained_model_is_folded_without_trainings_correlation(images: Images) -> None:
+    """By FFT, which bfloat16 has not."""
+    model = build_model("compact")
+    model.correlation = depthwise_correlation_fft
+    folded = fold_batchnorm(model).bfloat16()
+    z, x = (image[:1].bfloat16() for image in images)
+    assert folded(x, folded.template(z))[0].dtype == torch.bfloat16
+
+
+@torch.inference_mode()
 def test_the_peak_of_the_correlation_follows_the_target(model: SiamCAR) -> None:
     """A target moved by two cells moves the similarity's peak by two cells."""
     random = torch.Generator().manual_seed(5)
