@@ -18,8 +18,11 @@ class Health:
         publishers: of that topic.
         silence: seconds since the last image, or since activation.
         silence_allowed: before that is worth a warning.
-        failed: images that could not be used since the last report.
+        used: images that could be used since the last report.
+        failed: images that could not.
         trouble: what was wrong with the last of them.
+        busy: seconds that the tracker has been at one image or request.
+        busy_allowed: before it counts as stuck.
         values: further figures, by name.
     """
 
@@ -28,16 +31,22 @@ class Health:
     publishers: int
     silence: float
     silence_allowed: float
+    used: int
     failed: int
     trouble: str
+    busy: float
+    busy_allowed: float
     values: dict[str, object]
 
     def summary(self) -> tuple[bytes, str]:
         """The level, of DiagnosticStatus, and a line that says why."""
         if not self.active:
             return DiagnosticStatus.OK, "inactive"
+        if self.busy > self.busy_allowed:
+            return DiagnosticStatus.ERROR, f"the tracker is stuck: busy for {self.busy:.1f} s"
         if self.failed:
-            return DiagnosticStatus.ERROR, f"{self.failed} images not used: {self.trouble}"
+            level = DiagnosticStatus.WARN if self.used else DiagnosticStatus.ERROR
+            return level, f"{self.failed} images not used: {self.trouble}"
         if self.silence > self.silence_allowed:
             return (
                 DiagnosticStatus.WARN,

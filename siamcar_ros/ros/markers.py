@@ -18,6 +18,10 @@ Box = tuple[float, float, float, float]
 
 _NAMESPACE = "target_frustum"
 _FISHEYE = ("equidistant", "fisheye")
+# An image scaled to whole pixels may differ so much from its camera's proportions.
+_MOST_STRETCH = 0.02
+# Seconds after which a frustum goes when no other follows, as when the node has ended.
+_LIFETIME = 1
 
 
 class CameraModelError(ValueError):
@@ -33,14 +37,16 @@ def corner_rays(
         info: sensor_msgs/CameraInfo. Its distortion is undone (plumb_bob, rational_polynomial and
             equidistant models); binning and region of interest are taken into account.
         box: (x, y, w, h) in pixels of the image.
-        image_size: width and height of the image; one scaled from camera_info's size is allowed.
+        image_size: width and height of the image; one scaled from camera_info's size, by the same
+            factor in both directions, is allowed.
         rectified: the image is rectified, so P is used and no distortion.
 
     Returns:
         (4, 2): x to the right and y downward, in the optical frame; corners clockwise from the top
         left.
 
-    Raises CameraModelError where the camera is not calibrated.
+    Raises CameraModelError where the camera is not calibrated, or its calibration is not one of
+    this image.
     """
     if rectified:
         matrix = np.array(info.p, np.float64).reshape(3, 4)[:, :3]
@@ -54,12 +60,18 @@ def corner_rays(
     x, y, w, h = box
     corners = np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], np.float64)
     corners = _full_resolution(corners, info, image_size)
-    if distortion.any() and info.distortion_model in _FISHEYE:
-        rays = cv2.fisheye.undistortPoints(corners[:, None], matrix, distortion[:4])
-    else:
-        rays = cv2.undistortPoints(
-            corners[:, None], matrix, distortion if distortion.size else None
-        )
+    try:
+        if distortion.any() and info.distortion_model in _FISHEYE:
+            rays = cv2.fisheye.undistortPoints(corners[:, None], matrix, distortion[:4])
+        else:
+            rays = cv2.undistortPoints(
+                corners[:, None], matrix, distortion if distortion.size else None
+            )
+    except cv2.error as error:
+        raise CameraModelError(
+            f"distortion model {info.distortion_model!r} with {distortion.size} coefficients is "
+            "not understood"
+        ) from error
     return np.asarray(rays, np.float64).reshape(4, 2)
 
 
@@ -72,6 +84,12 @@ def _full_resolution(
     region = np.array([roi.width or info.width, roi.height or info.height], np.float64)
     # What the camera sent has region / binning pixels; an image of another size was scaled since.
     scale = np.where(region > 0, region / np.array(image_size), binning)
+    stretch = (scale[0] / binning[0]) / (scale[1] / binning[1])
+    if abs(stretch - 1) > _MOST_STRETCH:
+        sent = " by ".join(f"{each:g}" for each in region / binning)
+        raise CameraModelError(
+            f"camera_info is for images of {sent}, these are {image_size[0]} by {image_size[1]}"
+        )
     # Boxes count from pixels' edges, camera models from their middles.
     return points * scale + np.array([roi.x_offset, roi.y_offset]) - 0.5
 
@@ -82,6 +100,7 @@ def frustum(
     """The pyramid's edges as a LINE_LIST in the image's frame, coloured by the track's state."""
     marker = Marker(header=header, ns=_NAMESPACE, id=index, type=Marker.LINE_LIST)
     marker.action = Marker.ADD
+    marker.lifetime.sec = _LIFETIME
     marker.pose.orientation.w = 1.0
     marker.scale.x = 0.004 * depth
     blue, green, red = (channel / 255 for channel in COLOURS[result.state])

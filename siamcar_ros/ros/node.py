@@ -29,12 +29,14 @@ from siamcar_ros.ros.loading import LoadedTracker, load_tracker
 from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, declare
 from siamcar_ros.ros.ring import FrameRing
-from siamcar_ros.ros.services import TargetServices
+from siamcar_ros.ros.services import STUCK_AFTER, TargetServices
 from siamcar_ros.ros.worker import Tracked, TrackWorker
 
 _MEGABYTE = 1_000_000
 # Seconds that the worker is given to finish its frame when the node is cleaned up.
 _CLOSE_TIMEOUT = 1.0
+# So many images in a row before the newest one are no stragglers: the clock has gone back.
+_LATE_IN_A_ROW = 3
 # Seconds that a callback sleeps for the worker to wake up.
 _HAND_OVER = 0.00005
 
@@ -60,6 +62,7 @@ class TrackerNode(LifecycleNode):
         self._info_subscription: Any = None
         self._ring = FrameRing(**_ring_limits(self.settings))
         self._last_arrival = 0.0
+        self._late_in_a_row = 0
         self._reset_counters()
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
@@ -156,6 +159,13 @@ class TrackerNode(LifecycleNode):
         )
 
     def _activate(self) -> None:
+        try:
+            self._subscribe()
+        except BaseException:
+            self._deactivate()
+            raise
+
+    def _subscribe(self) -> None:
         self._last_arrival = time.perf_counter()
         self._info_subscription = self.create_subscription(
             CameraInfo,
@@ -221,10 +231,12 @@ class TrackerNode(LifecycleNode):
         newest = self._ring.newest()
         if newest is not None and frame.stamp < newest.stamp:
             back = (newest.stamp - frame.stamp) / 1e9
-            if back <= self.settings.time_jump:
+            self._late_in_a_row += 1
+            if back <= self.settings.time_jump and self._late_in_a_row < _LATE_IN_A_ROW:
                 self._out_of_order += 1
                 return
             self._start_over(worker, back)
+        self._late_in_a_row = 0
         self._ring.push(frame)
         worker.mailbox.put(frame)
         # Leave the interpreter to the worker at once: the executor's bookkeeping can wait.
@@ -292,6 +304,7 @@ class TrackerNode(LifecycleNode):
     def _reset_counters(self) -> None:
         self._received = 0
         self._out_of_order = 0
+        self._used_told = 0
         self._failures_told = 0
 
     def _completed(self, status: TrackStatus) -> TrackStatus:
@@ -319,13 +332,16 @@ class TrackerNode(LifecycleNode):
             newest = self._ring.newest()
             outputs.publish_idle(Header() if newest is None else newest.header)
         status = self._completed(TrackStatus())
-        new_failures = status.frames_failed - self._failures_told
-        self._failures_told = status.frames_failed
+        used = worker.frames_used if worker else 0
+        new_used, self._used_told = used - self._used_told, used
+        failed = worker.frames_failed if worker else 0
+        new_failures, self._failures_told = failed - self._failures_told, failed
         values = {
             "targets": ", ".join(worker.targets) if worker else "",
             "frames received": status.frames_received,
             "frames tracked": status.frames_tracked,
             "frames dropped": status.frames_dropped,
+            "frames out of order": self._out_of_order,
             "frames failed": status.frames_failed,
             "frames kept": len(self._ring),
             "network": status.network,
@@ -337,8 +353,11 @@ class TrackerNode(LifecycleNode):
             publishers=intake.publishers if intake else 0,
             silence=time.perf_counter() - self._last_arrival,
             silence_allowed=self.settings.image_timeout,
+            used=new_used,
             failed=new_failures,
             trouble=worker.trouble if worker else "",
+            busy=worker.busy if worker else 0.0,
+            busy_allowed=STUCK_AFTER,
             values=values,
         )
         self._diagnostics.publish(

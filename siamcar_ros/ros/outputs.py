@@ -44,6 +44,7 @@ class Outputs:
         self._complete = complete
         self._drawn = 0.0
         self._marked = False
+        self._detected = False
         self.camera_info: CameraInfo | None = None
         create, depth = node.create_lifecycle_publisher, QoSProfile(depth=10)
         self._detection = create(Detection2D, "~/detection", depth)
@@ -78,6 +79,9 @@ class Outputs:
             for target, result in tracked.results.items():
                 status = messages.status(header, target, result, tracked.stages, total)
                 self._status.publish(self._complete(status))
+        elif self._detected:  # the last targets have ended: none is what holds now
+            self._detections.publish(messages.detection_array(header, []))
+        self._detected = bool(tracked.results)
         if self._markers.get_subscription_count():
             self._publish_markers(tracked, settings)
         if self._debug.get_subscription_count():
@@ -99,6 +103,11 @@ class Outputs:
         size = (tracked.image.shape[1], tracked.image.shape[0])
         shown = []
         try:
+            if self.camera_info.header.frame_id != header.frame_id:
+                raise CameraModelError(
+                    f"camera_info is for frame_id {self.camera_info.header.frame_id!r}, the images "
+                    f"are of {header.frame_id!r}"
+                )
             for index, result in enumerate(tracked.results.values()):
                 rays = corner_rays(
                     self.camera_info, result.box, size, rectified=settings.image_rectified

@@ -109,7 +109,8 @@ class NodeSettings:
     time_jump: float = _live(
         1.0,
         "Image stamps that go back by more seconds than this stop the tracks (a bag that "
-        "starts again); by less, the image is dropped.",
+        "starts again), and so do three images in a row that go back by less; a single one of "
+        "those is dropped.",
         range=(0.0, 3600.0),
     )
     max_failures: int = _live(
@@ -137,6 +138,12 @@ class NodeSettings:
             value, choices = getattr(self, each.name), each.metadata.get("choices")
             if choices and value not in choices:
                 raise ValueError(f"{each.name} is one of {', '.join(choices)}, not {value!r}")
+        if self.lost_below > self.uncertain_below:
+            raise ValueError(
+                f"lost_below {self.lost_below:g} must not exceed uncertain_below "
+                f"{self.uncertain_below:g}: set both at once, or to lower them lost_below first, "
+                "to raise them uncertain_below first"
+            )
         _ = self.tracker
 
     @property

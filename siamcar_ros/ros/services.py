@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
 from collections.abc import Callable, Coroutine
@@ -22,6 +23,9 @@ from siamcar_ros.ros.worker import TrackWorker
 from siamcar_ros.srv import InitTarget
 
 _Result = TypeVar("_Result")
+
+# Seconds that the worker may be at one image or request before it counts as stuck.
+STUCK_AFTER = 5.0
 
 
 class TargetServices:
@@ -62,7 +66,7 @@ class TargetServices:
             worker, intake = self._ready()
             box = box_of(request.bbox)
             frame = self._frame_named(request.header, intake)
-            target = request.id or self._new_name()
+            target = request.id or self._new_name(worker)
             response.message = await self._outcome(worker.init(frame, box, target))
             response.id = target
             response.success = True
@@ -96,15 +100,29 @@ class TargetServices:
         return f"{type(error).__name__}: {error}"
 
     async def _outcome(self, future: Future[_Result]) -> _Result:
-        """Await the worker's answer."""
+        """Await the worker's answer; ValueError where it is stuck."""
         done = RosFuture()
+        given_up = False
 
-        def answered(_: Future[_Result]) -> None:
+        def go_on(_: Future[_Result] | None = None) -> None:
             done.set_result(None)
             self._node.executor.wake()
 
-        future.add_done_callback(answered)
+        def give_up() -> None:
+            nonlocal given_up
+            given_up = True
+            # What the worker has not begun is withdrawn; what it has may still come to pass.
+            if not future.cancel() and not future.done():
+                go_on()
+
+        future.add_done_callback(go_on)
+        patience = threading.Timer(STUCK_AFTER, give_up)
+        patience.daemon = True
+        patience.start()
         await done
+        patience.cancel()
+        if given_up and (future.cancelled() or not future.done()):
+            raise ValueError(f"the tracker is stuck: it gave no answer within {STUCK_AFTER:g} s")
         return future.result()
 
     def _frame_named(self, header: Header, intake: ImageIntake) -> Frame:
@@ -132,9 +150,12 @@ class TargetServices:
             )
         return frame
 
-    def _new_name(self) -> str:
-        self._names_given += 1
-        return f"target-{self._names_given}"
+    def _new_name(self, worker: TrackWorker) -> str:
+        while True:
+            self._names_given += 1
+            name = f"target-{self._names_given}"
+            if name not in worker.targets:
+                return name
 
 
 def _to_the_end(callback: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import traceback
@@ -49,7 +50,8 @@ class TrackWorker:
     the newest, while the other targets go on; its results are handed out from there on.
 
     Whatever goes wrong with a frame is logged and counted; it ends neither the thread nor, unless
-    it happens many times in a row, the tracks.
+    it happens many times in a row, the tracks. Images of another size do end them: their boxes
+    are in pixels of the old one.
 
     Args:
         load: makes the tracker; called in the thread.
@@ -75,6 +77,7 @@ class TrackWorker:
         self.loaded: Future[LoadedTracker] = Future()
         self.max_failures = max_failures
         self.frames_tracked = 0
+        self.frames_used = 0  # tracked, or looked at while there was nothing to track
         self.frames_failed = 0
         self.trouble = ""
         self._load = load
@@ -86,7 +89,9 @@ class TrackWorker:
         self._last: dict[str, Frame] = {}  # by track, the frame that it was last seen on
         self._behind: list[str] = []  # tracks that are still in the past
         self._stepped = 0.0  # when the last step of catching up began
+        self._size = ""  # of the images that the targets live in
         self._good_format = ""
+        self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
         self._thread.start()
 
@@ -94,6 +99,14 @@ class TrackWorker:
     def targets(self) -> tuple[str, ...]:
         """The ids of the tracks, oldest first."""
         return tuple(self._last)
+
+    @property
+    def busy(self) -> float:
+        """Seconds that the thread has been at one image or request; infinite where it has ended."""
+        if not self._thread.is_alive():
+            return math.inf
+        since = self._busy_since
+        return 0.0 if since is None else time.perf_counter() - since
 
     def init(self, frame: Frame, box: Box, target: str) -> Future[str]:
         """Start `target` on `frame`; the result says what was done.
@@ -135,15 +148,22 @@ class TrackWorker:
             except MailboxClosed:
                 return
             for function, future in requests:
+                self._busy_since = time.perf_counter()
                 _answer(function, future)
-            if frame is not None:
-                self._present(frame)
-            if self._behind:
-                self._catch_up(self._behind[0])
+            self._busy_since = time.perf_counter()
+            try:
+                if frame is not None:
+                    self._present(frame)
+                if self._behind:
+                    self._catch_up(self._behind[0])
+            except Exception as error:  # a fault of this class: without the thread all would end
+                self._bad_update(error)
+            self._busy_since = None
 
     def _init(self, frame: Frame, box: Box, target: str) -> str:
+        image = frame.image()
         replaced = [target] if target in self._last else []
-        if self._limit == 1:
+        if self._limit == 1 or _size(image) != self._size:
             replaced = list(self._last)
         elif not replaced and len(self._last) >= self._limit:
             names = ", ".join(map(repr, self._last))
@@ -151,7 +171,8 @@ class TrackWorker:
                 f"{self._limit} targets are followed already ({names}): stop them, name one of "
                 "them to replace it, or start the node with a larger max_targets"
             )
-        self._tracker.add(frame.image(), box, target)
+        self._tracker.add(image, box, target)
+        self._size = _size(image)
         for old in replaced:
             if old != target:
                 self._tracker.remove(old)
@@ -218,12 +239,14 @@ class TrackWorker:
         if frame is self._ring.newest():
             self._behind.remove(target)
             self._logger.info(f"target {target!r} has caught up with the newest image")
-            if tracked is not None:
+            # The others may have been handed out on this image: it joins them on the next.
+            if tracked is not None and len(self._last) == 1:
                 self._hand_out(tracked)
 
     def _idle(self, frame: Frame) -> Tracked | None:
         """Look at a frame's pixels only where their encoding is new, to say early what is wrong."""
         if frame.format == self._good_format:
+            self.frames_used += 1
             return Tracked(frame)
         try:
             image = frame.image()
@@ -231,12 +254,16 @@ class TrackWorker:
             self._bad_image(error)
             return None
         self._good_format = frame.format
+        self.frames_used += 1
         return Tracked(frame, image)
 
     def _update(self, frame: Frame, targets: list[str], taken: float) -> Tracked | None:
         """Run the tracker on one frame; None where that failed, which is logged and counted."""
         try:
             image = frame.image()
+            if _size(image) != self._size:
+                self._stop_for_size(_size(image))
+                return Tracked(frame, image)
             converted = time.perf_counter()
             found = self._tracker.update(image, targets)
         except ImageError as error:
@@ -248,10 +275,15 @@ class TrackWorker:
         for target in targets:
             self._last[target] = frame
         self.frames_tracked += 1
+        self.frames_used += 1
         self._failures_in_row = 0
         stages = {"wait": taken - frame.received, "convert": converted - taken}
         results = {target: found[target] for target in targets}
         return Tracked(frame, image, results, stages | self._tracker.timings)
+
+    def _stop_for_size(self, size: str) -> None:
+        stopped = ", ".join(map(repr, self._stop()))
+        self._logger.warning(f"images are {size} now, were {self._size}: stopped {stopped}")
 
     def _bad_image(self, error: ImageError) -> None:
         self.frames_failed += 1
@@ -278,6 +310,10 @@ class TrackWorker:
         except Exception as error:
             where = "".join(traceback.format_exception(error))
             self._logger.error(f"publishing failed: {where}", throttle_duration_sec=_LOG_PERIOD)
+
+
+def _size(image: BgrImage) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"
 
 
 def _answer(function: Callable[[], Any], future: Future[Any]) -> None:

@@ -8,12 +8,17 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import rclpy
 from lifecycle_msgs.msg import State, Transition
 from node_harness import BOX, Robot, raw_image, scene, wait_for, wait_for_more
 from rcl_interfaces.srv import DescribeParameters
+from rclpy.context import Context
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from vision_msgs.msg import Detection2D
 
 from siamcar_ros.ros.client import TargetRefused
+from siamcar_ros.ros.node import TrackerNode
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.tracker_node import main
 
@@ -88,13 +93,34 @@ def test_wrong_start_ends_with_the_reason(
     assert said in log
 
 
+def test_a_failed_activation_leaves_no_subscription(
+    monkeypatch: pytest.MonkeyPatch, config: Path
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no more topics")
+
+    monkeypatch.setattr("siamcar_ros.ros.node.ImageIntake", refuse)
+    context = Context()
+    rclpy.init(context=context)
+    try:
+        settings = [Parameter("config", value=str(config))]
+        node = TrackerNode(context=context, parameter_overrides=settings)
+        before = len(list(node.subscriptions))
+        failure = TransitionCallbackReturn.FAILURE
+        assert node.on_activate(LifecycleState("inactive", 2)) == failure
+        assert len(list(node.subscriptions)) == before
+        node.destroy_node()
+    finally:
+        context.try_shutdown()
+
+
 def test_parameters_change_at_run_time_or_say_why_not(robot: Robot) -> None:
     assert robot.get_parameter("window_influence") == 0.9  # from the network's config
     assert robot.set_parameters(window_influence=0.3, penalty_k=0.1, lr=0.5) == ""
     assert robot.get_parameter("window_influence") == 0.3
     assert "window_influence" in robot.set_parameters(window_influence=1.5)
     assert "one of upsampled, paper" in robot.set_parameters(decoder="guess")
-    assert "lost_below" in robot.set_parameters(lost_below=0.9, uncertain_below=0.5)
+    assert "set both at once" in robot.set_parameters(lost_below=0.9, uncertain_below=0.5)
     assert "read-only" in robot.set_parameters(config="resnet50").lower().replace("_", "-")
     assert robot.get_parameter("window_influence") == 0.3
 

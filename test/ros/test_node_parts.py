@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import weakref
 from concurrent.futures import CancelledError
@@ -15,9 +16,12 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from diagnostic_msgs.msg import DiagnosticStatus
 from node_harness import BOX, camera_info, raw_image, scene, wait_for
-from sensor_msgs.msg import CameraInfo
-from vision_msgs.msg import BoundingBox2D
+from sensor_msgs.msg import CameraInfo, Image
+from std_srvs.srv import Trigger
+from vision_msgs.msg import BoundingBox2D, Detection2DArray
+from visualization_msgs.msg import MarkerArray
 
 from siamcar_ros.overlay import draw_overlay
 from siamcar_ros.resources import resource_path
@@ -27,14 +31,17 @@ from siamcar_ros.ros.loading import LoadedTracker, load_tracker
 from siamcar_ros.ros.mailbox import Mailbox, MailboxClosed
 from siamcar_ros.ros.markers import CameraModelError, corner_rays
 from siamcar_ros.ros.messages import box_of, detection
+from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, descriptor, markdown
 from siamcar_ros.ros.ring import FrameRing
+from siamcar_ros.ros.services import TargetServices
 from siamcar_ros.ros.worker import Tracked, TrackWorker
+from siamcar_ros.srv import InitTarget
 from siamcar_ros.tracking import TargetError, TrackerParams, TrackResult, TrackState
 
 
-def frame(stamp: int, received: float | None = None) -> Frame:
-    message = raw_image(np.full((10, 10, 3), stamp % 256, np.uint8))
+def frame(stamp: int, received: float | None = None, height: int = 10) -> Frame:
+    message = raw_image(np.full((height, 10, 3), stamp % 256, np.uint8))
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
     return Frame(message, received=float(stamp) if received is None else received)
 
@@ -185,6 +192,105 @@ def test_worker_catches_up_through_the_ring_in_order_and_hands_out_the_present()
     assert worker.close(10)
 
 
+def test_worker_hands_out_all_targets_of_an_image_or_none() -> None:
+    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
+    worker, handed, log = worker_for(tracker, ring, max_targets=3)
+    frames = [frame(stamp, received=1000.0 * stamp) for stamp in range(5)]
+    for each in frames:
+        ring.push(each)
+    for target, start in (("a", frames[4]), ("b", frames[4]), ("c", frames[2])):
+        worker.init(start, BOX, target).result(10)
+    wait_for("the present", lambda: any("'c' has caught up" in line for line in log.lines))
+    worker.mailbox.put(frame(5, received=9000.0))
+    wait_for("the next", lambda: handed)
+    assert [list(each.results) for each in handed] == [["a", "b", "c"]]
+    assert worker.close(10)
+
+
+def test_worker_stops_targets_whose_images_change_size() -> None:
+    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
+    worker, handed, log = worker_for(tracker, ring, max_targets=3)
+    worker.init(frame(0), BOX, "a").result(10)
+    worker.mailbox.put(frame(1, height=12))
+    wait_for("the other size", lambda: handed)
+    assert handed[0].results == {}
+    assert log.lines[-1] == "images are 10x12 now, were 10x10: stopped 'a'"
+    worker.init(frame(2, height=12), BOX, "b").result(10)
+    with pytest.raises(TargetError, match="no area"):
+        worker.init(frame(3), (0.0, 0.0, 0.0, 0.0), "c").result(10)
+    assert worker.targets == ("b",)
+    assert worker.init(frame(3), BOX, "c").result(10).endswith("started in place of 'b'")
+    assert worker.targets == ("c",)
+    assert worker.close(10)
+
+
+def test_worker_outlives_a_fault_and_tells_how_long_it_is_busy() -> None:
+    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
+    worker, handed, _ = worker_for(tracker, ring)
+    worker.mailbox.put(Frame(SimpleNamespace(header=None)))  # has no format
+    wait_for_failures(worker, 1)
+    assert "AttributeError" in worker.trouble
+    worker.init(frame(0), BOX, "a").result(10)
+    tracker.gate.clear()
+    worker.mailbox.put(frame(1))
+    wait_for("work", lambda: worker.busy > 0.05)
+    tracker.gate.set()
+    wait_for("rest", lambda: worker.busy == 0.0)
+    assert handed[-1].results
+    assert worker.close(10)
+    assert worker.busy == math.inf
+
+
+class Services:
+    """The node's services as plain functions, on a worker with a stub tracker."""
+
+    def __init__(self, max_targets: int = 1) -> None:
+        ring = FrameRing(length=100, memory=10**6)
+        ring.push(frame(1))
+        self.tracker = Tracker()
+        self.worker, _, log = worker_for(self.tracker, ring, max_targets)
+        offered: dict[str, Any] = {}
+        node = SimpleNamespace(
+            create_service=lambda kind, name, callback: offered.update({name: callback}),
+            get_logger=lambda: log,
+            executor=SimpleNamespace(wake=lambda: None),
+        )
+        ready: Any = (self.worker, SimpleNamespace(topic="/image", publishers=1))
+        self._kept = TargetServices(node, ring=ring, ready=lambda: ready, awaits=False)
+        self._offered = offered
+
+    def init(self, name: str) -> InitTarget.Response:
+        request = InitTarget.Request(id=name)
+        request.bbox.size_x = request.bbox.size_y = 4.0
+        return self._offered["~/init_target"](request, InitTarget.Response())
+
+    def stop(self) -> Trigger.Response:
+        return self._offered["~/stop_tracking"](Trigger.Request(), Trigger.Response())
+
+
+def test_names_that_the_node_chooses_are_free() -> None:
+    services = Services(max_targets=3)
+    assert services.init("target-2").success
+    assert [services.init("").id for _ in range(2)] == ["target-1", "target-3"]
+    assert services.worker.targets == ("target-2", "target-1", "target-3")
+    assert services.worker.close(10)
+
+
+def test_services_answer_while_the_tracker_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    services = Services()
+    assert services.init("a").success
+    monkeypatch.setattr("siamcar_ros.ros.services.STUCK_AFTER", 0.1)
+    services.tracker.gate.clear()
+    services.worker.mailbox.put(frame(2))
+    wait_for("the hang", lambda: services.worker.busy)
+    answer = services.stop()
+    assert (answer.success, "the tracker is stuck" in answer.message) == (False, True)
+    services.tracker.gate.set()
+    wait_for("its end", lambda: not services.worker.busy)
+    assert services.worker.targets == ("a",)  # the request was withdrawn
+    assert services.worker.close(10)
+
+
 def wait_for_failures(worker: TrackWorker, count: int) -> None:
     wait_for(f"failure {count}", lambda: worker.frames_failed == count)
 
@@ -249,7 +355,7 @@ def test_nodes_of_one_process_share_a_network_and_free_it(config: Path) -> None:
 def test_settings_are_checked_together() -> None:
     with pytest.raises(ValueError, match="image_transport is one of raw, compressed"):
         NodeSettings(image_transport="theora")
-    with pytest.raises(ValueError, match="lost_below"):
+    with pytest.raises(ValueError, match=r"lost_below 0\.8 .* uncertain_below 0\.2: set both"):
         NodeSettings(lost_below=0.8, uncertain_below=0.2)
     settings = NodeSettings().changed({"lr": 0.5, "use_sim_time": True})
     assert settings.tracker == TrackerParams(lr=0.5)
@@ -332,6 +438,68 @@ def test_rays_know_binning_regions_scaling_and_rectified_images() -> None:
     np.testing.assert_allclose(corner_rays(region, moved, (160, 120), rectified=False), whole)
     with pytest.raises(CameraModelError, match="P has no focal length"):
         corner_rays(camera_info(), BOX, (320, 240), rectified=True)
+    with pytest.raises(CameraModelError, match="images of 160 by 120, these are 160 by 90"):
+        corner_rays(binned, half, (160, 90), rectified=False)
+    with pytest.raises(CameraModelError, match="'plumb_bob' with 3 coefficients"):
+        corner_rays(distorted("plumb_bob", [0.1] * 3), BOX, (320, 240), rectified=False)
+
+
+class Publishers:
+    """What Outputs publishes, by topic, with listeners to everything."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, list[Any]] = {}
+        self.log = Log()
+
+    def create_lifecycle_publisher(self, kind: type, topic: str, qos: object) -> Any:
+        sent = self.sent.setdefault(topic, [])
+        return SimpleNamespace(publish=sent.append, get_subscription_count=lambda: 1)
+
+    def get_logger(self) -> Log:
+        return self.log
+
+
+def tracked_scene(**results: TrackResult) -> Tracked:
+    message = raw_image(scene(0))
+    message.header.frame_id = "camera"
+    return Tracked(Frame(message), scene(0), results)
+
+
+@pytest.fixture
+def outputs() -> tuple[Outputs, Publishers]:
+    node = Publishers()
+    settings = NodeSettings(debug_rate=0.0)
+    return Outputs(node, settings=lambda: settings, complete=lambda status: status), node
+
+
+def test_the_end_of_the_targets_is_published_once(outputs: tuple[Outputs, Publishers]) -> None:
+    publish, node = outputs[0].publish, outputs[1]
+    seen = TrackResult(BOX, 0.9, TrackState.TRACKING)
+    for each in ({}, {"a": seen, "b": seen}, {}, {}, {"a": seen}):
+        publish(tracked_scene(**each))
+    arrays: list[Detection2DArray] = node.sent["~/detections"]
+    assert [len(each.detections) for each in arrays] == [2, 0, 1]
+    assert all(each.header.frame_id == "camera" for each in arrays)
+
+
+def test_markers_go_by_themselves_and_need_the_cameras_own_info(
+    outputs: tuple[Outputs, Publishers],
+) -> None:
+    out, node = outputs
+    markers: list[MarkerArray] = node.sent["~/markers"]
+    overlays: list[Image] = node.sent["~/debug_image"]
+    seen = tracked_scene(a=TrackResult(BOX, 0.9, TrackState.TRACKING))
+    out.camera_info = camera_info()
+    out.publish(seen)
+    assert markers[0].markers[1].lifetime.sec == 1
+    out.camera_info.header.frame_id = "other"
+    out.publish(seen)
+    out.camera_info = distorted("plumb_bob", [0.1] * 3)
+    out.publish(seen)
+    assert len(markers) == 1
+    assert len(overlays) == 3
+    assert "is for frame_id 'other', the images are of 'camera'" in node.log.lines[0]
+    assert "3 coefficients" in node.log.lines[1]
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.3])
@@ -355,14 +523,25 @@ def test_health_names_the_worst() -> None:
         publishers=0,
         silence=0.1,
         silence_allowed=2.0,
+        used=5,
         failed=0,
         trouble="",
+        busy=0.1,
+        busy_allowed=5.0,
         values={},
     )
     assert Health(**vars(known)).summary()[1] == "running"
     known.silence = 3.0
     assert "no image on /image for 3.0 s (0 publishers)" in Health(**vars(known)).summary()[1]
     known.failed, known.trouble = 2, "corrupt"
-    assert Health(**vars(known)).summary()[1] == "2 images not used: corrupt"
+    corrupt = "2 images not used: corrupt"
+    assert Health(**vars(known)).summary() == (DiagnosticStatus.WARN, corrupt)
+    known.used = 0
+    assert Health(**vars(known)).summary() == (DiagnosticStatus.ERROR, corrupt)
+    known.busy = 7.0
+    assert Health(**vars(known)).summary() == (
+        DiagnosticStatus.ERROR,
+        "the tracker is stuck: busy for 7.0 s",
+    )
     known.active = False
     assert Health(**vars(known)).summary()[1] == "inactive"
