@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from .augment import PairMaker
 from .build import autocast, build_network, build_optimizer, layout, update_average, wrap
 from .checkpoint import encode, save_checkpoint, write_atomically
-from .datasets import build_mixture
+from .datasets import DataError, build_mixture
 from .distributed import Processes, choose_device, join, leave
 from .loader import Batch, Batches, FaultCount, loading
 from .losses import siamcar_loss
@@ -37,7 +37,7 @@ from .photometric import DeviceAugment, without_photometric
 from .recipe import Recipe, to_yaml
 from .resume import resume, run_metadata
 from .schedule import freeze, rate_factor, set_modes
-from .validation import validate
+from .validation import find_sequences, validate
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +96,8 @@ class _Run:
         self.output.mkdir(parents=True, exist_ok=True)
         if recipe.compute.threads is not None:
             torch.set_num_threads(recipe.compute.threads)
+        if recipe.validation.sequences is not None:
+            find_sequences(Path(recipe.validation.sequences))  # refuses now what it would then
         mixture = build_mixture(recipe.data.sets, recipe.data.max_fault_share)
         self.metadata = run_metadata(recipe, mixture.fingerprint())
 
@@ -203,9 +205,16 @@ class _Run:
         folder = self.recipe.validation.sequences
         if folder is not None and self._due(self.recipe.validation.every_epochs):
             if self.processes.first:
-                scores = validate(self.average or self.model, Path(folder))
-                self.monitor.log(step, {f"overlap/{k}": v for k, v in scores.items()})
+                self._validate(Path(folder))
             self.processes.wait()
+
+    def _validate(self, folder: Path) -> None:
+        try:
+            scores = validate(self.average or self.model, folder)
+        except DataError as error:  # not worth the run
+            logger.warning("%s", error)
+        else:
+            self.monitor.log(self.step, {f"overlap/{k}": v for k, v in scores.items()})
 
     def save(self) -> None:
         """Write the checkpoint that a killed run goes on from."""

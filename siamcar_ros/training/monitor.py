@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +50,10 @@ class Monitor:
         if quiet:
             return
         self._path = folder / "history.jsonl"
-        if self._path.is_file():
-            entries = map(json.loads, self._path.read_text().splitlines())
-            self.history = [entry for entry in entries if entry["step"] <= first]
-        self._path.write_text("".join(json.dumps(entry) + "\n" for entry in self.history))
+        self.history = [entry for entry in _read_history(self._path) if entry["step"] <= first]
+        part = self._path.with_name(self._path.name + ".part")
+        part.write_text("".join(json.dumps(entry) + "\n" for entry in self.history))
+        part.replace(self._path)
         if recipe.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -115,6 +115,16 @@ class Monitor:
             self._writer.close()
         if not self._quiet and self.history:
             draw_summary(self.history, self._folder / "summary.png", self._folder / "samples.png")
+
+
+def _read_history(path: Path) -> Iterator[dict[str, Any]]:
+    """The entries of a history; a killed run may leave its last line torn."""
+    for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            logger.warning("%s is read up to a torn line", path)
+            return
 
 
 def _group(key: str) -> str:

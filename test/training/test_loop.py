@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,6 +158,8 @@ def test_killed_and_resumed_is_as_if_left_alone(recipe: Path, whole: Path, start
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (run / "model.safetensors").exists()
+    with (run / "history.jsonl").open("a") as history:
+        history.write('{"step": 3, "tot')
     finish(start(recipe))
     same(run / "model.safetensors", whole / "model.safetensors")
     same(run / "last.safetensors", whole / "last.safetensors")
@@ -208,6 +211,22 @@ def test_two_processes_have_the_gradients_of_one(
         changed += bool(first.abs().max() > 0)
         assert (first - second).abs().max() <= 1e-3 * first.abs().max() + 1e-6, key
     assert changed > 30
+
+
+def test_validation_is_refused_at_the_start_and_ends_no_run(
+    recipe: Path, videos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    short = ["compute.workers=0", "epochs=0.34", "log.images_every=9"]
+    with pytest.raises(ValueError, match=r"validation.sequences: no sequence in .*nowhere"):
+        train(load_recipe(recipe, [*short, f"validation.sequences={tmp_path}/nowhere"]))
+    shutil.copytree(videos / "near", tmp_path / "held_out/near")
+    (tmp_path / "held_out/near/00000001.jpg").write_bytes(b"")
+    threads = torch.get_num_threads()
+    try:
+        train(load_recipe(recipe, [*short, f"validation.sequences={tmp_path}/held_out"]))
+    finally:
+        torch.set_num_threads(threads)
+    assert "no sequence in" in caplog.text
 
 
 def test_it_learns(recipe: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -75,6 +76,18 @@ def test_resuming_drops_the_history_of_steps_that_are_run_again(tmp_path: Path) 
     assert [entry["step"] for entry in history] == [1, 2, 3, 4, 5, 6, 7, 8, 8]
 
 
+def test_a_torn_history_is_gone_on_with(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    quiet = LogRecipe(tensorboard=False)
+    path = tmp_path / "history.jsonl"
+    path.write_text('{"step": 1, "total": 3.0}\n{"step": 2, "tot')
+    monitor = Monitor(tmp_path, 10, 4, quiet)
+    monitor.log(5, {"total": 1.0})
+    monitor.close()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 5]
+    assert f"{path} is read up to a torn line" in caplog.text
+    assert not list(tmp_path.glob("*.part"))
+
+
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
     fill(Monitor(tmp_path, 10, 0, LogRecipe(), quiet=True), range(1, 3))
     assert not list(tmp_path.iterdir())
@@ -92,6 +105,23 @@ def test_validation_tracks(sequences: Path, caplog: pytest.LogCaptureFixture) ->
 def test_validation_without_sequences_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no sequence in"):
         validate(build_model("compact"), tmp_path)
+    with pytest.raises(DataError, match="no sequence in"):
+        validate(build_model("compact"), tmp_path / "nowhere")
+
+
+def test_validation_leaves_out_what_cannot_be_scored(
+    sequences: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("black", "blind"):
+        shutil.copytree(sequences / "disc", sequences / name)
+    (sequences / "black/00000001.png").write_bytes(b"")
+    (sequences / "blind/groundtruth.txt").write_text("45,45,31,31\n")
+    assert set(validate(build_model("compact"), sequences)) == {"disc", "mean"}
+    assert "black: the first frame does not decode" in caplog.text
+    assert "leaves out blind" in caplog.text
+    shutil.rmtree(sequences / "disc")
+    with pytest.raises(DataError, match="can be scored"):
+        validate(build_model("compact"), sequences)
 
 
 def test_convert_an_authors_checkpoint(
@@ -134,6 +164,16 @@ def test_convert_averages_snapshots(tmp_path: Path, capsys: pytest.CaptureFixtur
     for key, value in mean.named_parameters():
         expected = torch.stack([dict(m.named_parameters())[key] for m in models]).mean(0)
         assert torch.allclose(value, expected, atol=1e-6), key
+
+
+def test_convert_writes_safetensors_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.safetensors"
+    save_weights(build_model("compact"), file, {"network": "compact"})
+    assert main(["convert", str(file), str(tmp_path / "b.pth")]) == 2
+    assert "NAME.safetensors" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
 def test_convert_refuses_metadata_without_a_key(
