@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 from siamcar_ros.commands.evaluate import add_tracker_arguments, choose_sequences, tracker_specs
 
@@ -12,7 +15,8 @@ HELP = "search the tracker's settings (penalty, window, learning rate) on a data
 EXAMPLES = """examples:
   siamcar sweep got10k-val /data/GOT-10k --trials 200 --workers 4
   siamcar sweep folder sequences --network compact --range lr=0.2:0.6
-The study is an SQLite file: the same command goes on with it, and optuna-dashboard shows it.
+The studies are in an SQLite file: the same command goes on with its own, another tracker, other
+weights, settings or sequences begin another, and optuna-dashboard shows them.
 """
 
 
@@ -51,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("results/sweep.db"),
         metavar="FILE",
-        help="the study (default: %(default)s)",
+        help="the studies' file (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the search")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the best knobs there, too")
@@ -78,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         sequences,
         benchmark.protocol,
         args.study,
-        study_name=f"{specs[0].title} {data}",
+        study_name=f"{specs[0].title} {data} {_digest(specs[0], args.root, sequences)}",
         trials=args.trials,
         workers=args.workers,
         ranges={**RANGES, **_ranges(args.ranges)},
@@ -89,6 +93,12 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         args.out.write_text(text, encoding="utf-8")
     return 0
+
+
+def _digest(spec: Any, root: Path, sequences: list[Any]) -> str:
+    """Of all that the trials of one study have in common: tracker, weights and sequences."""
+    common = [spec.facts(), str(root.resolve()), [sequence.name for sequence in sequences]]
+    return hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _ranges(texts: list[str]) -> dict[str, tuple[float, float]]:

@@ -143,6 +143,7 @@ def _trials(
         devices, given = worker_devices(spec), context.SimpleQueue()
         for i in range(workers):
             given.put(devices[i % len(devices)])
+        spec.load_network()  # refuses what cannot be built here, rather than in each worker
         arguments = (spec, sequences, protocol, given, workers)
         pool = ProcessPoolExecutor(workers, context, _start_worker, arguments)
     running: dict[Future[float], optuna.Trial] = {}

@@ -62,6 +62,29 @@ def test_study_is_kept_and_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFi
     assert "Best of 3 trials" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("_guessing")
+def test_another_tracker_or_other_data_is_another_study(tmp_path: Path) -> None:
+    root, study_file = write_sequences(tmp_path / "data"), tmp_path / "sweep.db"
+    arguments = ["sweep", "folder", str(root), "--network", "resnet50", "--trials", "1"]
+    arguments += ["--study", str(study_file)]
+    for differing in (["--sequences", "a"], ["--sequences", "b"], ["--set", "decoder=paper"]):
+        assert main([*arguments, *differing]) == 0
+    names = optuna.get_all_study_names(f"sqlite:///{study_file}")
+    assert len(names) == 3
+    assert all(name.startswith("SiamCAR-resnet50 data ") for name in names)
+
+
+def test_a_tracker_that_cannot_be_built_is_told_with_workers_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_sequences(tmp_path / "data")
+    arguments = ["--study", str(tmp_path / "sweep.db"), "--backend", "abacus", "--workers", "2"]
+    assert main(["sweep", "folder", str(root), *arguments]) == 2
+    told = capsys.readouterr().err
+    assert "abacus" in told
+    assert "worker process" not in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
