@@ -3,13 +3,13 @@
 ros2 launch siamcar_ros evaluate.launch.py init:=ground_truth report:=live.json
 """
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from siamcar_ros.ros.launching import with_checked_arguments
+from siamcar_ros.ros.launching import profile_environment, with_checked_arguments
 
 # Arguments that set a parameter of the node: type, default, description.
 PARAMETERS: dict[str, tuple[type, str, str]] = {
@@ -41,29 +41,32 @@ ARGUMENTS = [
 ]
 
 
+def start_evaluation(context: LaunchContext) -> list[Node]:
+    """The node; beside a tracker that the same launch file starts, with the tracker's profile."""
+    return [
+        Node(
+            package="siamcar_ros",
+            executable="evaluate_node",
+            name="evaluate_node",
+            namespace=LaunchConfiguration("namespace"),
+            parameters=[
+                {
+                    name: ParameterValue(LaunchConfiguration(name), value_type=kind)
+                    for name, (kind, _, _) in PARAMETERS.items()
+                }
+            ],
+            remappings=[
+                ("image", LaunchConfiguration("image")),
+                ("ground_truth", LaunchConfiguration("ground_truth")),
+            ],
+            additional_env=profile_environment(context),
+            output="screen",
+            emulate_tty=True,
+        )
+    ]
+
+
 def generate_launch_description() -> LaunchDescription:
     """What `ros2 launch` runs."""
-    description = LaunchDescription(
-        [
-            *ARGUMENTS,
-            Node(
-                package="siamcar_ros",
-                executable="evaluate_node",
-                name="evaluate_node",
-                namespace=LaunchConfiguration("namespace"),
-                parameters=[
-                    {
-                        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
-                        for name, (kind, _, _) in PARAMETERS.items()
-                    }
-                ],
-                remappings=[
-                    ("image", LaunchConfiguration("image")),
-                    ("ground_truth", LaunchConfiguration("ground_truth")),
-                ],
-                output="screen",
-                emulate_tty=True,
-            ),
-        ]
-    )
+    description = LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start_evaluation)])
     return with_checked_arguments(description)

@@ -22,7 +22,12 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from siamcar_ros.ros.launching import end_all, is_tracker, with_checked_arguments
+from siamcar_ros.ros.launching import (
+    end_all,
+    is_tracker,
+    profile_environment,
+    with_checked_arguments,
+)
 
 # Seconds before the bag's first message, for the player and the nodes to find each other.
 SETTLE = "2.0"
@@ -70,7 +75,10 @@ def play(event: ProcessExited, context: LaunchContext) -> list[LaunchDescription
     command += ["--start-offset", LaunchConfiguration("start")]
     command += ["--loop"] if loop else []
     ending = None if loop else end_all("the bag has ended")
-    return [ExecuteProcess(cmd=command, output="screen", on_exit=ending)]
+    environment = profile_environment(context)
+    return [
+        ExecuteProcess(cmd=command, additional_env=environment, output="screen", on_exit=ending)
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:

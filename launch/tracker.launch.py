@@ -4,14 +4,15 @@ ros2 launch siamcar_ros tracker.launch.py image:=/camera/image_raw camera_info:=
 """
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterFile, ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from siamcar_ros.ros.launching import with_checked_arguments
+from siamcar_ros.resources import FASTDDS_VARIABLES, fastdds_profile
+from siamcar_ros.ros.launching import profile_environment, with_checked_arguments
 
 SHARE = FindPackageShare("siamcar_ros")
 
@@ -54,10 +55,13 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "fastdds_profile",
         default_value=EnvironmentVariable(
-            "FASTRTPS_DEFAULT_PROFILES_FILE",
-            default_value=PathJoinSubstitution([SHARE, "config", "fastdds", "shared_memory.xml"]),
+            FASTDDS_VARIABLES[0],
+            default_value=EnvironmentVariable(
+                FASTDDS_VARIABLES[1], default_value=str(fastdds_profile() or "")
+            ),
         ),
-        description="Fast DDS profile; give the camera's driver the same one",
+        description="Fast DDS profile of the nodes, empty sets none; give the camera's driver the"
+        " same one",
     ),
     DeclareLaunchArgument("rviz", default_value="false", description="Start RViz as well"),
     DeclareLaunchArgument(
@@ -93,41 +97,44 @@ def start_tracker(context: LaunchContext) -> list[LifecycleNode]:
                 ("camera_info", LaunchConfiguration("camera_info")),
             ],
             arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
+            additional_env=profile_environment(context),
             output="screen",
             emulate_tty=True,
         )
     ]
 
 
+def start_rviz(context: LaunchContext) -> list[Node]:
+    """RViz on the node's topics."""
+    name = LaunchConfiguration("name")
+    return [
+        Node(
+            package="rviz2",
+            executable="rviz2",
+            namespace=LaunchConfiguration("namespace"),
+            arguments=[
+                "-d",
+                LaunchConfiguration("rviz_config"),
+                "-f",
+                LaunchConfiguration("fixed_frame"),
+            ],
+            # The configuration names the topics of a node /tracker.
+            remappings=[
+                ("/tracker/debug_image", [name, "/debug_image"]),
+                ("/tracker/markers", [name, "/markers"]),
+            ],
+            additional_env=profile_environment(context),
+        )
+    ]
+
+
 def generate_launch_description() -> LaunchDescription:
     """What `ros2 launch` runs."""
-    name = LaunchConfiguration("name")
-    profile = LaunchConfiguration("fastdds_profile")
-    rviz = Node(
-        package="rviz2",
-        executable="rviz2",
-        namespace=LaunchConfiguration("namespace"),
-        arguments=[
-            "-d",
-            LaunchConfiguration("rviz_config"),
-            "-f",
-            LaunchConfiguration("fixed_frame"),
-        ],
-        # The configuration names the topics of a node /tracker.
-        remappings=[
-            ("/tracker/debug_image", [name, "/debug_image"]),
-            ("/tracker/markers", [name, "/markers"]),
-        ],
-        condition=IfCondition(LaunchConfiguration("rviz")),
-    )
     description = LaunchDescription(
         [
             *ARGUMENTS,
-            SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", profile),
-            # The name from Fast DDS 3 on.
-            SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", profile),
             OpaqueFunction(function=start_tracker),
-            rviz,
+            OpaqueFunction(function=start_rviz, condition=IfCondition(LaunchConfiguration("rviz"))),
         ]
     )
     return with_checked_arguments(description)

@@ -5,9 +5,14 @@ ros2 launch siamcar_ros video.launch.py source:=film.mp4 rviz:=true
 Takes the arguments of tracker.launch.py as well.
 """
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, RegisterEventHandler
-from launch.conditions import IfCondition, UnlessCondition
+from launch import LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
@@ -15,7 +20,12 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from siamcar_ros.ros.launching import end_all, is_tracker, with_checked_arguments
+from siamcar_ros.ros.launching import (
+    end_all,
+    is_tracker,
+    profile_environment,
+    with_checked_arguments,
+)
 
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -33,9 +43,10 @@ ARGUMENTS = [
 ]
 
 
-def frame_source(**options: object) -> Node:
-    """The node that publishes the source's frames."""
-    return Node(
+def start_source(context: LaunchContext) -> list[Node]:
+    """The node that publishes the source's frames; its end is the end of all, if so wanted."""
+    ending = IfCondition(LaunchConfiguration("shutdown_at_end")).evaluate(context)
+    source = Node(
         package="siamcar_ros",
         executable="frame_source",
         name="frame_source",
@@ -55,29 +66,26 @@ def frame_source(**options: object) -> Node:
             ("image", LaunchConfiguration("image")),
             ("camera_info", LaunchConfiguration("camera_info")),
         ],
+        additional_env=profile_environment(context),
         output="screen",
         emulate_tty=True,
-        **options,
+        on_exit=end_all("the source has ended") if ending else None,
     )
+    return [source]
 
 
 def generate_launch_description() -> LaunchDescription:
     """What `ros2 launch` runs."""
     tracker = PathJoinSubstitution([FindPackageShare("siamcar_ros"), "launch", "tracker.launch.py"])
-    ending = LaunchConfiguration("shutdown_at_end")
     description = LaunchDescription(
         [
             *ARGUMENTS,
-            # First: it declares the arguments and sets the environment of both.
+            # First: it declares the arguments of both.
             IncludeLaunchDescription(PythonLaunchDescriptionSource(tracker)),
             RegisterEventHandler(
                 OnProcessExit(target_action=is_tracker, on_exit=end_all("the tracker has ended"))
             ),
-            frame_source(
-                condition=IfCondition(ending),
-                on_exit=end_all("the source has ended"),
-            ),
-            frame_source(condition=UnlessCondition(ending)),
+            OpaqueFunction(function=start_source),
         ]
     )
     return with_checked_arguments(description)

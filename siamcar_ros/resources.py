@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path, PurePosixPath
 
 _PACKAGE = Path(__file__).resolve().parent
+
+# The variables in which Fast DDS looks for its profile: before version 3, and from then on.
+FASTDDS_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+# Bytes that must be free for the shared-memory profile: a few processes' segments.
+_SHARED_MEMORY = 1 << 29
 
 
 def _roots() -> list[Path]:
@@ -47,3 +53,15 @@ def resource_path(name: str | os.PathLike[str]) -> Path:
             return candidate
     looked = ", ".join(str(root) for root in roots)
     raise FileNotFoundError(f"no shipped file {str(relative)!r}; looked in {looked}")
+
+
+def fastdds_profile() -> Path | None:
+    """The shipped shared-memory profile for Fast DDS, where /dev/shm has room for it.
+
+    Where it has not, as in a container by default, Fast DDS does better with its own settings.
+    """
+    try:
+        free = shutil.disk_usage("/dev/shm").free
+    except OSError:
+        return None
+    return resource_path("config/fastdds/shared_memory.xml") if free >= _SHARED_MEMORY else None

@@ -19,6 +19,8 @@ from launch.utilities import perform_substitutions
 from launch_ros.actions import Node
 from launch_ros.utilities import evaluate_parameters
 
+from siamcar_ros.resources import FASTDDS_VARIABLES
+
 LAUNCH = Path(__file__).parent.parent / "launch"
 FILES = sorted(LAUNCH.glob("*.launch.py"))
 
@@ -95,18 +97,53 @@ def test_rviz_follows_the_name_of_the_node() -> None:
     assert remappings(rviz, context)["/tracker/debug_image"] == "left_tracker/debug_image"
 
 
-def test_the_profile_of_the_environment_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "/etc/own.xml")
-    context, _ = nodes("tracker", {})
-    assert context.environment["FASTRTPS_DEFAULT_PROFILES_FILE"] == "/etc/own.xml"
+def profiles(started: list[Node], context: LaunchContext) -> dict[str, dict[str, str]]:
+    """What each node is told in its environment."""
+    return {
+        each.node_executable: {
+            perform_substitutions(context, name): perform_substitutions(context, value)
+            for name, value in each.additional_env or []
+        }
+        for each in started
+    }
 
 
-def test_the_shipped_profile_is_set_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
-    context, _ = nodes("tracker", {})
-    profile = Path(context.environment["FASTRTPS_DEFAULT_PROFILES_FILE"])
-    assert profile.name == "shared_memory.xml"
-    assert profile.is_file()
+WITH_RVIZ = {"tracker_node", "rviz2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "executables"),
+    [
+        ("tracker", WITH_RVIZ),
+        ("video", WITH_RVIZ | {"frame_source"}),
+        ("replay", WITH_RVIZ | {"evaluate_node"}),
+    ],
+)
+def test_the_nodes_alone_get_the_profile_of_the_environment(
+    name: str, executables: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(FASTDDS_VARIABLES[0], raising=False)
+    monkeypatch.setenv(FASTDDS_VARIABLES[1], "/etc/own.xml")
+    context, started = nodes(name, {"rviz": "true", "bag": "drive"})
+    told = profiles(started, context)
+    for executable in executables:
+        assert told[executable] == dict.fromkeys(FASTDDS_VARIABLES, "/etc/own.xml")
+    assert FASTDDS_VARIABLES[0] not in context.environment
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_the_shipped_profile_is_set_where_it_has_room(
+    room: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SimpleNamespace(free=2**30 if room else 2**26)
+    monkeypatch.setattr("siamcar_ros.resources.shutil.disk_usage", lambda path: free)
+    for variable in FASTDDS_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    context, started = nodes("tracker", {})
+    told = profiles(started, context)["tracker_node"]
+    assert set(told) == set(FASTDDS_VARIABLES if room else ())
+    assert all(Path(each).name == "shared_memory.xml" for each in told.values())
+    assert all(Path(each).is_file() for each in told.values())
 
 
 def test_video_starts_source_and_tracker_on_the_same_topic() -> None:

@@ -14,7 +14,6 @@ pytest.importorskip("launch_ros", reason="launch_ros comes with a ROS installati
 from launch import LaunchContext
 from launch.actions import ExecuteProcess, Shutdown
 from launch.utilities import perform_substitutions
-from launch_ros.actions import Node
 from launch_ros.utilities import evaluate_parameters
 
 LAUNCH = Path(__file__).parent.parent / "launch"
@@ -46,12 +45,15 @@ def command(process: ExecuteProcess, made: LaunchContext) -> str:
 
 def test_the_bag_is_played_with_its_clock_and_its_end_is_the_end() -> None:
     replay = module("replay")
-    made = context(replay.generate_launch_description(), bag="drive", rate="0.5", start="12.5")
+    given = {"bag": "drive", "rate": "0.5", "start": "12.5", "fastdds_profile": "/own.xml"}
+    made = context(replay.generate_launch_description(), **given)
     (process,) = replay.play(SimpleNamespace(returncode=0), made)
     told = command(process, made)
     assert told.startswith("ros2 bag play drive --clock 100")
     assert "--rate 0.5 --start-offset 12.5" in told
     assert "--loop" not in told
+    profiles = [perform_substitutions(made, value) for _, value in process.additional_env]
+    assert profiles == ["/own.xml", "/own.xml"]
     (ending,) = process._ExecuteLocal__on_exit(None, made)
     assert isinstance(ending, Shutdown)
 
@@ -84,7 +86,7 @@ def test_the_bag_must_be_named() -> None:
 def test_evaluate_node_gets_its_parameters_by_type() -> None:
     description = module("evaluate").generate_launch_description()
     made = context(description, init="412,230,60,80", report="live.json", period="2")
-    (node,) = (entity for entity in description.entities if isinstance(entity, Node))
+    (node,) = module("evaluate").start_evaluation(made)
     assert node.node_executable == "evaluate_node"
     given: dict[str, Any] = {}
     for each in evaluate_parameters(made, node._Node__parameters):

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -137,6 +138,14 @@ def test_resources_stay_inside_the_package(name: str) -> None:
 def test_missing_resource_names_where_it_was_looked_for() -> None:
     with pytest.raises(FileNotFoundError, match=re.escape(str(ROOT))):
         resources.resource_path("config/networks/nothing.yaml")
+
+
+@pytest.mark.parametrize("free", [1 << 26, 1 << 30])
+def test_the_shared_memory_profile_needs_room(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    profile = resources.fastdds_profile()
+    assert (profile is not None) == (free == 1 << 30)
+    assert profile is None or profile.is_file()
 
 
 def test_one_version_everywhere() -> None:

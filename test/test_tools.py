@@ -91,6 +91,40 @@ def test_env_says_what_to_do_before_the_build(tmp_path: Path, shell: str) -> Non
     assert f"run 'make build' in {tmp_path} first" in refused.stderr
 
 
+NAMES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+
+
+@needs_bash
+@pytest.mark.parametrize(
+    ("free", "given", "profile"),
+    [
+        (1 << 20, {}, "shipped"),
+        (1 << 16, {}, ""),
+        (1 << 20, {NAMES[0]: "/own.xml"}, "/own.xml"),
+        (1 << 16, {NAMES[1]: "/own.xml"}, "/own.xml"),
+    ],
+)
+def test_env_sets_the_profile_under_both_names_where_it_has_room(
+    tmp_path: Path, free: int, given: dict[str, str], profile: str
+) -> None:
+    for name in ("tools", "install", ".venv", "bin"):
+        (tmp_path / name).mkdir()
+    shutil.copy(ROOT / "tools" / "env.sh", tmp_path / "tools")
+    for name in ("install/local_setup.bash", ".venv/stamp", ".venv/ros-prefix"):
+        (tmp_path / name).touch()
+    df = tmp_path / "bin" / "df"
+    df.write_text(f"#!/bin/sh\necho Filesystem\necho tmpfs 0 0 {free} 0% /dev/shm\n")
+    df.chmod(0o755)
+    shown = " ".join(f'"${{{name}-}}"' for name in NAMES)
+    told = bash(
+        f"PATH={tmp_path}/bin:$PATH; source '{tmp_path}/tools/env.sh'; printf '%s\n' {shown}",
+        **given,
+    )
+    shipped = f"{tmp_path}/config/fastdds/shared_memory.xml"
+    expected = shipped if profile == "shipped" else profile
+    assert told.stdout.splitlines() == [expected, expected], told.stderr
+
+
 def test_requirements_are_those_of_pyproject() -> None:
     listed = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "requirements.py"), "sweep"],

@@ -1,8 +1,9 @@
 # Source this in bash or zsh for a shell in which `siamcar`, the node's executables, the built
 # interfaces and the environment's Python work:  source tools/env.sh
 #
-# FASTRTPS_DEFAULT_PROFILES_FILE is set to the shipped shared-memory profile, unless it is set already
-# or /dev/shm has less than half a gigabyte free: Fast DDS would complain and do without.
+# FASTRTPS_DEFAULT_PROFILES_FILE, and FASTDDS_DEFAULT_PROFILES_FILE for Fast DDS 3, are set to the
+# shipped shared-memory profile, unless one of them is set already or /dev/shm has less than half a
+# gigabyte free: Fast DDS would complain and do without.
 
 if [ -n "${ZSH_VERSION:-}" ]; then
   _siamcar_file=${(%):-%x}
@@ -59,11 +60,16 @@ export VIRTUAL_ENV="$_siamcar_root/.venv"
 _siamcar_prepend PATH "$_siamcar_root/install/siamcar_ros/bin" \
   "$_siamcar_root/install/siamcar_ros/lib/siamcar_ros" "$VIRTUAL_ENV/bin"
 _siamcar_free=$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $4 }')
-if [ "${_siamcar_free:-0}" -ge 524288 ]; then
-  export FASTRTPS_DEFAULT_PROFILES_FILE="${FASTRTPS_DEFAULT_PROFILES_FILE:-$_siamcar_root/config/fastdds/shared_memory.xml}"
+_siamcar_profile=${FASTRTPS_DEFAULT_PROFILES_FILE:-${FASTDDS_DEFAULT_PROFILES_FILE:-}}
+if [ -z "$_siamcar_profile" ] && [ "${_siamcar_free:-0}" -ge 524288 ]; then
+  _siamcar_profile=$_siamcar_root/config/fastdds/shared_memory.xml
+fi
+if [ -n "$_siamcar_profile" ]; then
+  export FASTRTPS_DEFAULT_PROFILES_FILE="${FASTRTPS_DEFAULT_PROFILES_FILE:-$_siamcar_profile}"
+  export FASTDDS_DEFAULT_PROFILES_FILE="${FASTDDS_DEFAULT_PROFILES_FILE:-$_siamcar_profile}"
 fi
 
 [ -z "$_siamcar_nounset" ] || set -u
 unset _siamcar_file _siamcar_shell _siamcar_root _siamcar_ros _siamcar_variable _siamcar_value \
-  _siamcar_folder _siamcar_free _siamcar_nounset
+  _siamcar_folder _siamcar_free _siamcar_profile _siamcar_nounset
 unset -f _siamcar_prepend

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from siamcar_ros.demo.processes import Child
 from siamcar_ros.demo.report import Record, Summary, describe, quarters, summarize, write_pictures
 from siamcar_ros.demo.sources import Source, SourceError, open_source
-from siamcar_ros.resources import resource_path
+from siamcar_ros.resources import FASTDDS_VARIABLES, fastdds_profile
 from siamcar_ros.ros.frame import stamp_ns
 
 if TYPE_CHECKING:
@@ -91,9 +91,8 @@ def run(options: Options) -> Summary:
         DemoError: it cannot start or go on.
         SourceError: there is no such source.
     """
-    # the profile that the launch files set; before the middleware is loaded, for the children too
-    profile = resource_path("config/fastdds/shared_memory.xml")
-    os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))
+    # before the middleware is loaded, and for the children too
+    _use_profile()
     from siamcar_ros.ros.client import TrackerClient
 
     output = options.output
@@ -149,6 +148,15 @@ def run(options: Options) -> Summary:
     video, strip = write_pictures(source, record, output)
     print(f"video                    {video}\nframes                   {strip}")
     return summary
+
+
+def _use_profile() -> None:
+    """Have Fast DDS take the profile that the environment names, or else the shipped one."""
+    named = [os.environ[name] for name in FASTDDS_VARIABLES if name in os.environ]
+    profile = named[0] if named else fastdds_profile()
+    if profile is not None:
+        for name in FASTDDS_VARIABLES:
+            os.environ.setdefault(name, str(profile))
 
 
 def _node(

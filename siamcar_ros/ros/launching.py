@@ -11,10 +11,21 @@ from launch.events.process import ProcessExited
 from launch.logging import get_logger
 from launch_ros.actions import LifecycleNode
 
+from siamcar_ros.resources import FASTDDS_VARIABLES
+
 
 def is_tracker(action: Action) -> bool:
     """Whether a process is the tracker node."""
     return isinstance(action, LifecycleNode) and action.node_executable == "tracker_node"
+
+
+def profile_environment(context: LaunchContext) -> dict[str, str]:
+    """For `additional_env`: the Fast DDS profile of the argument `fastdds_profile`, if it has one.
+
+    Set for the whole launch, it would reach the processes of the launch files that include this.
+    """
+    profile = context.launch_configurations.get("fastdds_profile", "")
+    return dict.fromkeys(FASTDDS_VARIABLES, profile) if profile else {}
 
 
 def end_all(

@@ -10,13 +10,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("rclpy")
 pytest.importorskip("siamcar_ros.srv")
 
+from siamcar_ros.demo import run
 from siamcar_ros.demo.render import Clip, write_sequence
+from siamcar_ros.resources import FASTDDS_VARIABLES
 
 ENVIRONMENT = os.environ | {
     "ROS_DOMAIN_ID": str(101 + os.getpid() % 100),
@@ -138,6 +141,24 @@ def test_what_cannot_be_run_is_said_at_once(
     done = _run(*arguments, "--output", tmp_path / "out")
     assert done.returncode in (1, 2)
     assert reason in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("shipped", "own", "taken"),
+    [
+        ("/shipped.xml", "", "/shipped.xml"),
+        ("", "", None),
+        ("/shipped.xml", "/own.xml", "/own.xml"),
+    ],
+)
+def test_the_profile_is_the_users_or_the_one_that_has_room(
+    monkeypatch: pytest.MonkeyPatch, shipped: str, own: str, taken: str | None
+) -> None:
+    environment = {FASTDDS_VARIABLES[1]: own} if own else {}
+    monkeypatch.setattr(run, "os", SimpleNamespace(environ=environment))
+    monkeypatch.setattr(run, "fastdds_profile", lambda: Path(shipped) if shipped else None)
+    run._use_profile()
+    assert [environment.get(name) for name in FASTDDS_VARIABLES] == [taken, taken]
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
