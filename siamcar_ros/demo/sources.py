@@ -168,6 +168,8 @@ def _camera(name: str) -> Source:
         capture = cv2.VideoCapture(device)
         if not capture.isOpened():
             raise SourceError(f"camera {name} does not open: is it there, free, and readable?")
+        # A driver that fills its buffers hands out old images; not every backend has the knob.
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         try:
             while True:
                 read, image = capture.read()

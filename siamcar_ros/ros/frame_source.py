@@ -4,7 +4,8 @@
 
 Publishes `image` (and, or, `image/compressed`), `camera_info`, and `ground_truth`
 (vision_msgs/Detection2D) where the target's box is known; all carry the same header. It ends with
-the source, unless `loop` is set.
+the source, unless `loop` is set. A camera is read as fast as it films, so that what is published is
+its newest image; the stamp is then the time of reading.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
+from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
@@ -40,15 +42,24 @@ _RELIABILITIES = {
 }
 # Seconds between a subscriber's first sight and the first frame: it, too, has to find us.
 _SETTLE = 0.5
+# Seconds that a camera is given for the image that it is at when the node ends.
+_LAST_IMAGE = 1.0
 
 
 class FrameSource(Node):
-    """Publishes one source's frames at a rate; `ended` when there are no more."""
+    """Publishes one source's frames at a rate; `ended` when there are no more.
+
+    Attributes:
+        failure: what ended a camera.
+    """
 
     def __init__(self) -> None:
         super().__init__("frame_source")
         name = self._parameter(
-            "source", "clip", "Video file, sequence folder, camera number or device, or clip[:SEED]"
+            "source",
+            "clip",
+            "Video file, sequence folder, camera number or device, or clip[:SEED]",
+            any_type=True,  # a camera's number is an integer to the command line
         )
         rate = self._parameter("rate", 0.0, "Frames a second; 0 takes the source's own.", 1000.0)
         self._loop = self._parameter("loop", False, "Start again at the end.")
@@ -73,7 +84,7 @@ class FrameSource(Node):
                 f"qos_reliability is one of {', '.join(_RELIABILITIES)}: {reliability!r}"
             )
 
-        self.source: Source = open_source(name)
+        self.source: Source = open_source(str(name))
         self._focal = focal or self.source.focal or 0.0
         self._log_path = Path(log) if log else None
         self._log: list[str] = []
@@ -98,22 +109,39 @@ class FrameSource(Node):
             self._truth = self.create_publisher(Detection2D, "ground_truth", 50)
 
         self.ended = False
+        self.failure: SourceError | None = None
         self._count = 0
         self._images: Iterator[Pixels] = self.source.images()
         self._next: Pixels | None = next(self._images, None)
         if self._next is None:
             raise SourceError(f"{self.source.name} has no frames")
         self._settled_at = self._held_until = 0.0
-        self.rate = rate or self.source.rate
-        self.create_timer(1 / self.rate, self._tick)
+        self._rate = rate
+        self._camera: threading.Thread | None = None
         height, width = self._next.shape[:2]
+        pace = (
+            f"{rate or self.source.rate:g} Hz" if rate or not self.source.live else "its own rate"
+        )
         self.get_logger().info(
             f"{self.source.name}: {self.source.length or 'unknown number of'} frames, "
-            f"{width}x{height} at {self.rate:g} Hz on {self.resolve_topic_name('image')}"
+            f"{width}x{height} at {pace} on {self.resolve_topic_name('image')}"
         )
+        if self.source.live:
+            self._camera = threading.Thread(target=self._film, name="camera", daemon=True)
+            self._camera.start()
+        else:
+            self.create_timer(1 / (rate or self.source.rate), self._tick)
 
-    def _parameter(self, name: str, default: Any, text: str, most: float | None = None) -> Any:
-        described = ParameterDescriptor(description=text, read_only=True)
+    def _parameter(
+        self,
+        name: str,
+        default: Any,
+        text: str,
+        most: float | None = None,
+        *,
+        any_type: bool = False,
+    ) -> Any:
+        described = ParameterDescriptor(description=text, read_only=True, dynamic_typing=any_type)
         if most is not None:
             limits = FloatingPointRange(from_value=0.0, to_value=most)
             described.floating_point_range = [limits]
@@ -128,13 +156,30 @@ class FrameSource(Node):
         self._settled_at = self._settled_at or time.monotonic() + _SETTLE
         return time.monotonic() >= self._settled_at
 
+    def _may_begin(self) -> bool:
+        self._waiting = self._waiting and not self._subscribed()
+        return not self._waiting
+
+    def _film(self) -> None:
+        """Read a camera to its end, in a thread of its own, and publish what is due."""
+        period = 1 / self._rate if self._rate else 0.0
+        due = 0.0
+        try:
+            for image in self._images:
+                stamp, now = self.get_clock().now(), time.monotonic()
+                if self.ended:
+                    return
+                if now < due or not self._may_begin():
+                    continue
+                due = max(due + period, now) if self._count else now + max(period, self._hold)
+                self._publish(image, stamp)
+        except SourceError as error:
+            self.failure = error
+        self.ended = True
+
     def _tick(self) -> None:
-        if self.ended:
+        if self.ended or not self._may_begin():
             return
-        if self._waiting:
-            if not self._subscribed():
-                return
-            self._waiting = False
         if self._count == 0:
             self._held_until = time.monotonic() + self._hold
         elif time.monotonic() < self._held_until:
@@ -151,20 +196,21 @@ class FrameSource(Node):
         # the next frame is read now, so that it goes out without delay when its time comes
         self._next = next(self._images, None)
 
-    def _publish(self, image: Pixels) -> None:
+    def _publish(self, image: Pixels, stamp: Time | None = None) -> None:
+        """stamp: of a live image; others are stamped as they go out."""
         header = Header(frame_id=self._frame_id)
         height, width = image.shape[:2]
         raw = packed = None
         if self._raw is not None:
             raw = Image(header=header, height=height, width=width, encoding="bgr8", step=3 * width)
             raw.data.frombytes(np.ascontiguousarray(image).data.cast("B"))
-        if self._compressed is not None:
+        if self._compressed is not None and self._compressed.get_subscription_count():
             quality = [cv2.IMWRITE_JPEG_QUALITY, self._quality]
             packed = CompressedImage(header=header, format="bgr8; jpeg compressed bgr8")
             packed.data.frombytes(cv2.imencode(".jpg", image, quality)[1].data.cast("B"))
         # last before publishing, and in all messages: they refer to this one header
-        now = self.get_clock().now()
-        header.stamp = now.to_msg()
+        stamp = stamp or self.get_clock().now()
+        header.stamp = stamp.to_msg()
         if raw is not None and self._raw is not None:
             self._raw.publish(raw)
         if packed is not None and self._compressed is not None:
@@ -182,7 +228,7 @@ class FrameSource(Node):
                 truth.results = [hypothesis]
                 self._truth.publish(truth)
         if self._log_path is not None:
-            self._log.append(f"{index},{now.nanoseconds}\n")
+            self._log.append(f"{index},{stamp.nanoseconds}\n")
         self._count += 1
 
     def _camera_info(self, header: Header, width: int, height: int) -> CameraInfo:
@@ -198,6 +244,9 @@ class FrameSource(Node):
 
     def close(self) -> None:
         """Write the frame log and take the node down."""
+        self.ended = True
+        if self._camera is not None:
+            self._camera.join(_LAST_IMAGE)
         if self._log_path is not None:
             self._log_path.write_text("".join(self._log))
         self.destroy_node()
@@ -223,6 +272,8 @@ def main(arguments: list[str] | None = None) -> int:
         executor.add_node(node)
         while not (node.ended or interrupted.is_set()):
             executor.spin_once(timeout_sec=0.2)
+        if node.failure is not None:
+            raise node.failure
     except (SourceError, ParameterException) as error:
         rclpy.logging.get_logger("frame_source").fatal(str(error))
         return 1

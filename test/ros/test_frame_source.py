@@ -27,6 +27,27 @@ from siamcar_ros.demo.render import Clip, write_sequence
 from siamcar_ros.demo.sources import open_source
 
 COUNT = 8
+NODE = ("-m", "siamcar_ros.ros.frame_source")
+# The node on a camera that films 100 images a second, each of one colour: its number.
+CAMERA = """
+import sys, time
+import numpy as np
+from siamcar_ros.demo.sources import Source, SourceError
+from siamcar_ros.ros import frame_source
+
+def film():
+    for number in range({length}):
+        time.sleep(0.01)
+        yield np.full((8, 8, 3), (number // 256, number % 256, 0), np.uint8)
+    raise SourceError("the camera broke off")
+
+def encode(*arguments):
+    raise AssertionError("encoded for nobody")
+
+frame_source.open_source = lambda name: Source("fake", True, 30.0, film)
+frame_source.cv2.imencode = encode
+sys.exit(frame_source.main(sys.argv))
+"""
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -39,10 +60,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start() -> Iterator[Start]:
     running: list[subprocess.Popen[str]] = []
 
-    def begin(**parameters: object) -> subprocess.Popen[str]:
+    def begin(*program: str, **parameters: object) -> subprocess.Popen[str]:
         words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
         process = subprocess.Popen(
-            [sys.executable, "-m", "siamcar_ros.ros.frame_source", "--ros-args", *words],
+            [sys.executable, *(program or NODE), "--ros-args", *words],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -142,9 +163,37 @@ def test_compressed_frames_and_a_loop_that_is_interrupted(folder: Path, start: S
     assert image.shape == (480, 640, 3)
 
 
+def test_a_camera_is_read_as_it_films(start: Start) -> None:
+    process = start("-c", CAMERA.format(length=10**4), rate=5.0, wait_for_subscriber=True)
+    listener = Listener(image=("image", Image))
+    heard = listener.heard["image"]
+    try:
+        listener.until(lambda: len(heard) >= 5)
+    finally:
+        listener.close()
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+    numbers = [256 * each.data[0] + each.data[1] for each in heard]
+    assert numbers[0] > 2, "what was filmed before someone listened is not kept"
+    assert numbers[-1] - numbers[0] > 2 * len(numbers), "nor what was filmed between two images"
+
+
+def test_a_camera_that_breaks_off_is_told(start: Start) -> None:
+    process = start("-c", CAMERA.format(length=20), image_transport="both")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the camera broke off" in errors
+    assert "encoded for nobody" not in errors
+    assert "Traceback" not in errors
+
+
 @pytest.mark.parametrize(
     ("parameters", "reason"),
     [
+        ({"source": 99}, "camera 99 does not open"),
         ({"source": "nowhere.mp4"}, "no source 'nowhere.mp4'"),
         ({"image_transport": "smoke"}, "image_transport is one of"),
         ({"qos_reliability": "maybe"}, "qos_reliability is one of"),
