@@ -23,8 +23,13 @@ from .frames import Frame, Image, PairSource
 
 TEMPLATE_SIZE = 127
 SEARCH_SIZE = 255
-_TEMPLATE_CENTRE = TEMPLATE_SIZE / 2
-_SEARCH_CENTRE = SEARCH_SIZE / 2
+_TRIES = 4
+LIGHTING = (8.24, 2.52, 1.20)
+"""Standard deviations of the offsets of blue, green and red.
+
+They are what the authors' code comes to: the rows of its matrix, ImageNet's principal colours, are
+orthogonal, and each is taken for a channel.
+"""
 
 Float = NDArray[np.float64]
 
@@ -40,6 +45,8 @@ class AugmentParams:
     mask being composed on another background (half of it for the template), ``compose_sparse`` the
     same where its own image would leave much of the crop empty.
     ``foreign_border`` is that of another image, not the mean colour, lying beyond the border.
+    ``color`` is that of a change of light common to both views, ``lighting`` that of each view's
+    channels being offset by themselves, as in the authors' code. ``blur`` is the search region's.
     """
 
     template_shift: float = 4.0
@@ -57,8 +64,10 @@ class AugmentParams:
     distractor: float = 0.35
     occluder: float = 0.2
     color: float = 0.8
+    lighting: float = 0.0
     gray: float = 0.08
     blur: float = 0.15
+    template_blur: float = 0.15
     low_resolution: float = 0.35
     compression: float = 0.12
     noise: float = 0.1
@@ -95,9 +104,9 @@ class PairMaker:
         """One example, all of whose randomness comes from ``rng``."""
         p = self.params
         first, second = self.source.pair(rng)
-        positive = rng.random() >= p.negative
-        if not positive:
-            second = self.surroundings.pair(rng)[1]
+        other = self._elsewhere(second, rng) if rng.random() < p.negative else None
+        positive = other is None
+        second = second if other is None else other
         mirror = np.diag((-1.0 if rng.random() < p.flip else 1.0, 1.0))
         template, _ = self._view(
             first, rng, TEMPLATE_SIZE, mirror, p.template_shift, p.template_scale, compose=0.5
@@ -114,8 +123,8 @@ class PairMaker:
             side = max(box[2] - box[0], box[3] - box[1], 1.0)
             template = _coarsen(template, across / side)
             search = _coarsen(search, across / side)
-        template = _degrade(template, p, rng)
-        search = _degrade(search, p, rng)
+        template = _degrade(_offset(template, p, rng), p, p.template_blur, rng)
+        search = _degrade(_offset(search, p, rng), p, p.blur, rng)
         return TrainingPair(template, search, box.astype(np.float32), positive)
 
     def _view(
@@ -137,7 +146,7 @@ class PairMaker:
         if frame.mask is not None and rng.random() < chance:
             canvas = self._background(size, rng)
             _paste(canvas, frame.image, frame.mask, matrix)
-        elif covered < 1 and rng.random() < p.foreign_border:
+        elif covered < 0.999 and rng.random() < p.foreign_border:
             canvas = self._background(size, rng)
             _paste(canvas, frame.image, np.full(frame.image.shape[:2], 255, np.uint8), matrix)
         else:
@@ -147,10 +156,18 @@ class PairMaker:
             )
         if size == SEARCH_SIZE:
             if rng.random() < p.distractor:
-                self._add_distractors(canvas, box, rng)
+                self._add_distractors(canvas, frame, box, rng)
             if rng.random() < p.occluder:
                 self._add_occluder(canvas, box, rng)
         return canvas, box
+
+    def _elsewhere(self, frame: Frame, rng: np.random.Generator) -> Frame | None:
+        """A frame of another scene, so that its target is another; None where none was drawn."""
+        for _ in range(_TRIES):
+            other = self.surroundings.pair(rng)[1]
+            if other.scene != frame.scene:
+                return other
+        return None
 
     def _background(self, size: int, rng: np.random.Generator) -> Image:
         """A random part of a random image, filling a square of ``size`` pixels."""
@@ -161,12 +178,14 @@ class PairMaker:
         part = image[int(y) : int(y + side), int(x) : int(x + side)]
         return np.ascontiguousarray(cv2.resize(part, (size, size), interpolation=cv2.INTER_LINEAR))
 
-    def _add_distractors(self, canvas: Image, box: Float, rng: np.random.Generator) -> None:
+    def _add_distractors(
+        self, canvas: Image, frame: Frame, box: Float, rng: np.random.Generator
+    ) -> None:
         """One to three other targets of about this one's size, beside it, half in its colours."""
         x1, y1, x2, y2 = box
         for _ in range(int(rng.integers(1, 4))):
-            other = self.surroundings.pair(rng)[1]
-            if other.mask is None:
+            other = self._elsewhere(frame, rng)
+            if other is None or other.mask is None:
                 continue
             centre = rng.uniform(0, SEARCH_SIZE, 2)
             linear = _linear(rng, 20.0, 0.2)
@@ -233,9 +252,10 @@ def place(
 def _coverage(image: Image, matrix: Float, size: int) -> float:
     """The share of the crop that the image, mapped by ``matrix``, fills."""
     height, width = image.shape[:2]
-    corners = np.array([[0, 0, 1], [width, height, 1]]) @ matrix.T
-    low, high = corners.min(0).clip(0, size), corners.max(0).clip(0, size)
-    return float((high - low).prod()) / (size * size)
+    corners = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]]) @ matrix.T
+    crop = np.array([[0, 0], [size, 0], [size, size], [0, size]], np.float32)
+    area, _ = cv2.intersectConvexConvex(corners.astype(np.float32), crop)
+    return float(area) / (size * size)
 
 
 def _linear(rng: np.random.Generator, rotation: float, aspect: float) -> Float:
@@ -312,9 +332,18 @@ def _coarsen(image: Image, ratio: float) -> Image:
     return cv2.resize(reduced, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
-def _degrade(image: Image, p: AugmentParams, rng: np.random.Generator) -> Image:
+def _offset(image: Image, p: AugmentParams, rng: np.random.Generator) -> Image:
+    """Each channel moved by an amount of its own."""
+    if rng.random() >= p.lighting:
+        return image
+    offset = rng.normal(0.0, LIGHTING)
+    steps = np.arange(256, dtype=np.float64)[:, None] + offset
+    return cv2.LUT(image, np.clip(np.rint(steps), 0, 255).astype(np.uint8)[None])
+
+
+def _degrade(image: Image, p: AugmentParams, blur: float, rng: np.random.Generator) -> Image:
     """Motion blur, compression and sensor noise."""
-    if rng.random() < p.blur:
+    if rng.random() < blur:
         length = int(rng.integers(3, 14))
         kernel = np.zeros((length, length), np.float32)
         angle = rng.uniform(0, math.pi)

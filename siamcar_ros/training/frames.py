@@ -22,12 +22,15 @@ class Frame:
         mask: (H, W) uint8, 0 or 255, the target's pixels; None where only the box is known.
         outline: (N, 2) float32 points x, y whose bounds are the box under any linear map: the
             mask's convex hull, or the box's corners.
+        scene: the picture or video that it is of, "" where that is not known. Frames of one scene
+            may show the same target.
     """
 
     image: Image
     box: NDArray[np.float32]
     mask: Image | None
     outline: NDArray[np.float32]
+    scene: str = ""
 
 
 class PairSource(Protocol):
@@ -38,14 +41,14 @@ class PairSource(Protocol):
         ...
 
 
-def frame_from_box(image: Image, box: NDArray[np.float32]) -> Frame:
+def frame_from_box(image: Image, box: NDArray[np.float32], scene: str = "") -> Frame:
     """A frame whose target is known by its box alone (x1, y1, x2, y2)."""
     x1, y1, x2, y2 = box
     corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32)
-    return Frame(image, np.asarray(box, np.float32), None, corners)
+    return Frame(image, np.asarray(box, np.float32), None, corners, scene)
 
 
-def frame_from_mask(image: Image, mask: Image) -> Frame:
+def frame_from_mask(image: Image, mask: Image, scene: str = "") -> Frame:
     """A frame whose target is known by its pixels.
 
     Raises:
@@ -60,4 +63,4 @@ def frame_from_mask(image: Image, mask: Image) -> Frame:
     corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32)
     outline = (hull[:, None] + corners).reshape(-1, 2)
     box = np.concatenate((outline.min(0), outline.max(0)))
-    return Frame(image, box, mask, outline)
+    return Frame(image, box, mask, outline, scene)

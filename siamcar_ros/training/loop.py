@@ -119,7 +119,7 @@ class _Run:
 
         augment, self.change = recipe.augment, None
         if recipe.compute.augment_on_device:
-            self.change = DeviceAugment(augment, recipe.seed * 1009 + processes.rank)
+            self.change = DeviceAugment(augment, recipe.seed, processes)
             augment = without_photometric(augment)
         maker = PairMaker(mixture, mixture, augment)
         self.batches = Batches(maker, mixture, recipe.batch, recipe.seed, processes)

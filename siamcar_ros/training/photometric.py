@@ -8,33 +8,42 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .augment import AugmentParams
+from .augment import LIGHTING, AugmentParams
+from .distributed import Processes
 
 _LUMA = (0.114, 0.587, 0.299)
 _KERNEL = 13
+_STRIDE = 1_000_003  # between seeds: more than a run has steps, or a step pairs
+
+Uniform = Callable[[float, float], Tensor]
+"""Draws a number between two for each pair of the batch."""
 
 
 def without_photometric(params: AugmentParams) -> AugmentParams:
     """What is left for the workers."""
-    return dataclasses.replace(params, color=0, gray=0, blur=0, low_resolution=0, noise=0)
+    done = ("color", "lighting", "gray", "blur", "template_blur", "low_resolution", "noise")
+    return dataclasses.replace(params, **dict.fromkeys(done, 0.0))
 
 
 class DeviceAugment:
-    """Changes a batch; its random numbers follow from the seed and the step.
+    """Changes a batch; what is done to a pair follows from the seed, the step and its number.
 
     Args:
         params: probabilities.
-        seed: of the run, and of the process where there are several.
+        seed: of the run.
+        processes: this process's place among those that share the batch.
     """
 
-    def __init__(self, params: AugmentParams, seed: int) -> None:
+    def __init__(self, params: AugmentParams, seed: int, processes: Processes) -> None:
         self._params = params
         self._seed = seed
+        self._processes = processes
 
     def __call__(
         self, templates: Tensor, searches: Tensor, boxes: Tensor, step: int
@@ -51,43 +60,48 @@ class DeviceAugment:
             both changed, in the same range.
         """
         p, device = self._params, templates.device
-        draw = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
-        noise = torch.Generator(device).manual_seed(self._seed * 1_000_003 + step)
+        rank, world = self._processes.rank, self._processes.world
         batch = len(boxes)
+        seed = self._seed * _STRIDE + step
+        draw = torch.Generator().manual_seed(seed)
+
+        # Every process draws for the whole batch and takes its pairs' part.
+        def uniform(low: float, high: float) -> Tensor:
+            return low + (high - low) * torch.rand(batch * world, generator=draw)[rank::world]
 
         def chosen(probability: float) -> Tensor:
-            return torch.rand(batch, generator=draw) < probability
+            return uniform(0, 1) < probability
 
-        gray = chosen(p.gray).to(device)
-        common = _tone(draw, chosen(p.color), 0.35, 0.15)
-        own = common * _tone(draw, chosen(p.color), 0.18, 0.05)
+        gray, toned = chosen(p.gray).to(device), chosen(p.color)
+        common = _tone(uniform, toned, 0.35, 0.15)
+        own = common * _tone(uniform, toned, 0.18, 0.05)
         coarse = chosen(p.low_resolution)
-        across = torch.exp(_uniform(draw, batch, math.log(8), math.log(60)))
+        across = torch.exp(uniform(math.log(8), math.log(60)))
         sides = (boxes[:, 2:] - boxes[:, :2]).amax(1).clamp(min=1).cpu()
         ratios = torch.where(coarse, (across / sides).clamp(max=1), torch.ones(batch))
 
         changed = []
-        for images, tone in ((templates, common), (searches, own)):
+        views = ((templates, common, p.template_blur), (searches, own, p.blur))
+        for view, (images, tone, blur) in enumerate(views):
             images = _gray(images, gray)
             images = _toned(images, tone.to(device))
             images = _coarsened(images, ratios)
-            images = _blurred(images, chosen(p.blur), draw)
-            sigma = _uniform(draw, batch, 2, 10) * chosen(p.noise)
-            images = _noisy(images, sigma.to(device), noise)
+            offsets = torch.randn(batch * world, 3, generator=draw)[rank::world]
+            offsets *= offsets.new_tensor(LIGHTING) * chosen(p.lighting)[:, None]
+            images = (images + offsets.to(device)[:, :, None, None]).clamp(0, 255)
+            images = _blurred(images, chosen(blur), uniform)
+            sigma = uniform(2, 10) * chosen(p.noise)
+            numbers = range(rank, batch * world, world)
+            images = _noisy(images, sigma, [(seed * _STRIDE + n) * 2 + view for n in numbers])
             changed.append(images.clamp(0, 255))
         return changed[0], changed[1]
 
 
-def _uniform(draw: torch.Generator, count: int, low: float, high: float) -> Tensor:
-    return low + (high - low) * torch.rand(count, generator=draw)
-
-
-def _tone(draw: torch.Generator, chosen: Tensor, strength: float, tint: float) -> Tensor:
+def _tone(uniform: Uniform, chosen: Tensor, strength: float, tint: float) -> Tensor:
     """(B, 4) gain of each channel, and gamma; ones where not chosen."""
-    count = len(chosen)
-    ratios = torch.stack([_uniform(draw, count, -tint, tint) for _ in range(3)], 1)
-    ratios = ratios + _uniform(draw, count, -strength, strength)[:, None]
-    gamma = _uniform(draw, count, -strength, strength)[:, None]
+    ratios = torch.stack([uniform(-tint, tint) for _ in range(3)], 1)
+    ratios = ratios + uniform(-strength, strength)[:, None]
+    gamma = uniform(-strength, strength)[:, None]
     return torch.where(chosen[:, None], torch.exp(torch.cat((ratios, gamma), 1)), 1.0)
 
 
@@ -112,11 +126,10 @@ def _coarsened(images: Tensor, ratios: Tensor) -> Tensor:
     return out
 
 
-def _blurred(images: Tensor, chosen: Tensor, draw: torch.Generator) -> Tensor:
+def _blurred(images: Tensor, chosen: Tensor, uniform: Uniform) -> Tensor:
     """Motion blur along a random direction, 3 to 13 pixels long."""
-    count = len(chosen)
-    lengths = torch.floor(_uniform(draw, count, 3, _KERNEL + 1)).clamp(max=_KERNEL)
-    angles = _uniform(draw, count, 0, math.pi)
+    lengths = torch.floor(uniform(3, _KERNEL + 1)).clamp(max=_KERNEL)
+    angles = uniform(0, math.pi)
     indices = torch.nonzero(chosen).flatten()
     if not len(indices):
         return images
@@ -137,8 +150,12 @@ def _blurred(images: Tensor, chosen: Tensor, draw: torch.Generator) -> Tensor:
     return images.index_copy(0, picked, blurred)
 
 
-def _noisy(images: Tensor, sigma: Tensor, draw: torch.Generator) -> Tensor:
-    if not bool((sigma > 0).any()):
-        return images
-    noise = torch.randn(images.shape, generator=draw, device=images.device)
-    return images + noise * sigma[:, None, None, None]
+def _noisy(images: Tensor, sigma: Tensor, seeds: list[int]) -> Tensor:
+    """Noise of each image's own deviation and seed; none where the deviation is 0."""
+    out = images.clone()
+    draw = torch.Generator(images.device)
+    for index in torch.nonzero(sigma).flatten().tolist():
+        draw.manual_seed(seeds[index] % (1 << 63))
+        noise = torch.randn(out[index].shape, generator=draw, device=out.device)
+        out[index] += noise * float(sigma[index])
+    return out

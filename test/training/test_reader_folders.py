@@ -114,6 +114,18 @@ def test_rectangles_lie_in_the_image(
         assert 0 <= y1 < y2 <= 120
 
 
+def test_each_image_and_video_is_a_scene(
+    tmp_path: Path, picture: Picture, rng: np.random.Generator
+) -> None:
+    for name in ("a/0.jpg", "a/1.jpg", "b/0.jpg", "b/1.jpg"):
+        add_map(picture(tmp_path / name, BOX), BOX)
+    stills = StillImages(tmp_path, rectangles=0.5)
+    assert len({stills.pair(rng)[0].scene for _ in range(60)}) == 4
+    pairs = [MaskedVideos(tmp_path).pair(rng) for _ in range(20)]
+    assert all(one.scene == other.scene for one, other in pairs)
+    assert len({one.scene for one, _ in pairs}) == 2
+
+
 def test_large_images_are_reduced_with_their_maps(
     tmp_path: Path, picture: Picture, check: Check, rng: np.random.Generator
 ) -> None:

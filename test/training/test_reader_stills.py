@@ -70,14 +70,16 @@ def test_coco_gives_boxes_and_outlines_at_any_size(
 ) -> None:
     source = Coco(coco_tree(tmp_path, picture))
     assert len(source) == 2
-    widths = set()
+    widths, scenes = set(), set()
     for _ in range(20):
         template, search = source.pair(rng)
         assert template is search
         assert template.mask is not None
         check(template)
         widths.add(template.image.shape[1])
+        scenes.add(template.scene)
     assert widths == {160, 350}  # the large target's picture is decoded at a quarter of its size
+    assert len(scenes) == 2
     assert not source.take_faults().messages
 
 
@@ -144,7 +146,7 @@ def det_tree(root: Path, picture: Picture) -> Path:
     lists = base / "ImageSets/DET"
     lists.mkdir(parents=True)
     (lists / "train_1.txt").write_text(
-        f"{name} 1\nILSVRC2014_train_0000/ILSVRC2014_train_00000002 1\nother/missing -1\n"
+        f"{name} 1\n\nILSVRC2014_train_0000/ILSVRC2014_train_00000002 1\nother/missing -1\n"
     )
     (lists / "train_2.txt").write_text(f"{name} 0\n")
     return root

@@ -44,6 +44,7 @@ def check_pairs(source: Source, check: Check, gap: int, frames: set[int]) -> Non
         pair = source.pair(rng)
         for frame in pair:
             check(frame)
+        assert pair[0].scene == pair[1].scene != ""
         one, other = map(position, pair)
         seen |= {one, other}
         widest = max(widest, abs(one - other))
@@ -153,7 +154,7 @@ def vid_tree(root: Path, picture: Picture) -> Path:
         annotation.write_text(f"<annotation>{target if i != 2 else ''}</annotation>")
     lists = base / "ImageSets/VID"
     lists.mkdir(parents=True)
-    (lists / "train_1.txt").write_text(f"{snippet} 1\n")
+    (lists / "train_1.txt").write_text(f"\n{snippet} 1\n\n")
     return root
 
 
@@ -209,6 +210,7 @@ def test_youtube_bb_keeps_the_objects_apart_in_any_order(
         pairs = [source.pair(rng) for _ in range(60)]
         assert all(one.box[1] == other.box[1] for one, other in pairs)
         assert {round(float(one.box[1])) for one, _ in pairs} == {10, 70}
+        assert len({one.scene for one, _ in pairs}) == 1, "both objects are in it"
         gaps = [abs(position(one) - position(other)) for one, other in pairs]
         assert max(gaps) == 2
 

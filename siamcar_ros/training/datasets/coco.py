@@ -76,7 +76,7 @@ class Coco(Source):
         if rings:
             frame: Frame | None = _outlined(path, box, rings)
         else:
-            frame = boxed_frame(path, box)
+            frame = boxed_frame(path, box, path)
         return None if frame is None else (frame, frame)
 
 
@@ -116,7 +116,7 @@ def _outlined(path: Path, box: NDArray[np.float32], rings: list[NDArray[np.float
         raise DataFault(path, f"the outline of its object at {box.tolist()} lies outside")
     hull = cv2.convexHull(np.concatenate(rings))[:, 0].astype(np.float32)
     bounds = np.concatenate((hull.min(0), hull.max(0)))
-    return Frame(image, bounds, mask, hull)
+    return Frame(image, bounds, mask, hull, str(path))
 
 
 def _usable(entry: dict[str, Any], min_area: float) -> bool:

@@ -56,7 +56,8 @@ class ImageNetDet(Source):
         if not objects:
             return None
         box = objects[int(rng.integers(len(objects)))].box
-        frame = boxed_frame(self._images / f"{name}.JPEG", box)
+        path = self._images / f"{name}.JPEG"
+        frame = boxed_frame(path, box, path)
         return None if frame is None else (frame, frame)
 
 
@@ -101,14 +102,15 @@ class ImageNetVid(Source):
         if not objects:
             return None
         target = objects[int(rng.integers(len(objects)))]
-        one = boxed_frame(self._images / name / f"{first:06d}.JPEG", target.box)
+        folder = self._images / name
+        one = boxed_frame(folder / f"{first:06d}.JPEG", target.box, folder)
         low, high = max(0, first - self.max_gap), min(count, first + self.max_gap + 1)
         for _ in range(_TRIES):
             second = int(rng.integers(low, high))
             again = [o for o in self._objects(name, second) if o.track == target.track]
             if again:
-                path = self._images / name / f"{second:06d}.JPEG"
-                other = one if second == first else boxed_frame(path, again[0].box)
+                path = folder / f"{second:06d}.JPEG"
+                other = one if second == first else boxed_frame(path, again[0].box, folder)
                 return None if one is None or other is None else (one, other)
         return None if one is None else (one, one)
 
@@ -164,7 +166,7 @@ def _listed(folder: Path, split: str) -> list[str]:
     """The images that a split's lists name, those marked -1 (no object of the class) left out."""
     names: dict[str, None] = {}
     for path in _lists(folder, split):
-        for line in path.read_text().splitlines():
+        for line in filter(str.strip, path.read_text().splitlines()):
             name, *flag = line.split()
             if flag[:1] != ["-1"]:
                 names[name.removeprefix(f"{split}/")] = None
@@ -188,7 +190,7 @@ def _snippets(lists: Path, annotations: Path, split: str) -> list[str]:
     parts = [p for p in _lists(lists, split) if p.name != f"{split}.txt"]
     names: dict[str, None] = {}
     for path in parts:
-        for line in path.read_text().splitlines():
+        for line in filter(str.strip, path.read_text().splitlines()):
             names[line.split()[0].removeprefix(f"{split}/")] = None
     if names:
         return list(names)

@@ -88,7 +88,7 @@ class MaskedVideoSet(Source):
             mask = np.where(shrunk > 127, 255, 0).astype(np.uint8)
         if not mask.any():
             raise DataFault(path, "its mask vanishes when it is reduced")
-        return frame_from_mask(image, mask)
+        return frame_from_mask(image, mask, str(path.parent))
 
 
 class Davis(MaskedVideoSet):

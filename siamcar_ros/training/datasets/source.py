@@ -135,8 +135,13 @@ def read_picture(path: Path, box: NDArray[np.float32] | None = None) -> tuple[Im
     return np.asarray(image, np.uint8), divisor
 
 
-def boxed_frame(path: Path, box: NDArray[np.float32]) -> Frame | None:
+def boxed_frame(path: Path, box: NDArray[np.float32], scene: Path) -> Frame | None:
     """The frame of an image whose target's box (x1, y1, x2, y2) is known.
+
+    Args:
+        path: the image.
+        box: the target.
+        scene: the image, or the folder of its video.
 
     Returns:
         None where the box lies outside the image or is too small.
@@ -151,7 +156,7 @@ def boxed_frame(path: Path, box: NDArray[np.float32]) -> Frame | None:
     box = (box / divisor).astype(np.float32)
     if (box[2:] <= 1).any() or box[0] >= width - 1 or box[1] >= height - 1:
         return None
-    return frame_from_box(image, box)
+    return frame_from_box(image, box, str(scene))
 
 
 class Track(NamedTuple):
@@ -200,9 +205,13 @@ class VideoSource(Source):
             return None
         first = int(rng.integers(len(track.numbers)))
         second = near(track.numbers, first, self.max_gap, rng)
-        one = boxed_frame(track.path(first), track.boxes[first])
-        other = one if first == second else boxed_frame(track.path(second), track.boxes[second])
+        one = self._frame(track, first)
+        other = one if first == second else self._frame(track, second)
         return None if one is None or other is None else (one, other)
+
+    @staticmethod
+    def _frame(track: Track, index: int) -> Frame | None:
+        return boxed_frame(track.path(index), track.boxes[index], track.folder)
 
 
 def near(numbers: NDArray[np.int64], index: int, gap: int, rng: np.random.Generator) -> int:

@@ -53,6 +53,7 @@ def _reduced(image: Image, short_side: int | None, interpolation: int) -> Image:
 
 @dataclass(frozen=True)
 class _Still:
+    path: Path
     image: Image
     targets: tuple[Frame, ...]
 
@@ -110,8 +111,8 @@ class StillImages(Source):
     def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
         """One target of one image, twice."""
         if not self._with_targets or rng.random() < self.rectangles:
-            image = self._stills[rng.integers(len(self._stills))].image
-            frame = frame_from_box(image, _rectangle(image, rng))
+            still = self._stills[rng.integers(len(self._stills))]
+            frame = frame_from_box(still.image, _rectangle(still.image, rng), str(still.path))
         else:
             targets = self._with_targets[rng.integers(len(self._with_targets))].targets
             frame = targets[rng.integers(len(targets))]
@@ -159,7 +160,9 @@ class MaskedVideos(Source):
             self.skipped.append(path)
             return None
         pixels = np.where(mask > 0, 255, 0).astype(np.uint8)
-        return frame_from_mask(image, pixels) if np.count_nonzero(pixels) > 30 else None
+        if np.count_nonzero(pixels) <= 30:
+            return None
+        return frame_from_mask(image, pixels, str(path.parent))
 
     def items(self) -> Iterable[str]:
         """The files and their sizes."""
@@ -241,11 +244,11 @@ def _read_still(path: Path, short_side: int, cache: Path | None) -> _Still:
     image = read_image(path, short_side)
     beside = path.with_suffix(".png")
     if beside != path and beside.exists():
-        targets = tuple(_segment_targets(image, read_segments(beside, image)))
+        targets = tuple(_segment_targets(image, read_segments(beside, image), str(path)))
     else:
         mask = _cached_object(path, image, cache)
-        targets = () if mask is None else (frame_from_mask(image, mask),)
-    return _Still(image, targets)
+        targets = () if mask is None else (frame_from_mask(image, mask, str(path)),)
+    return _Still(path, image, targets)
 
 
 def _cached_object(path: Path, image: Image, cache: Path | None) -> Image | None:
@@ -262,7 +265,7 @@ def _cached_object(path: Path, image: Image, cache: Path | None) -> Image | None
     return np.asarray(mask, np.uint8) if mask.any() else None
 
 
-def _segment_targets(image: Image, segments: Image) -> Iterator[Frame]:
+def _segment_targets(image: Image, segments: Image, scene: str) -> Iterator[Frame]:
     """Segments that may pass for objects: compact, neither tiny nor most of the image."""
     height, width = segments.shape
     for label in np.unique(segments):
@@ -272,7 +275,7 @@ def _segment_targets(image: Image, segments: Image) -> Iterator[Frame]:
         area = np.count_nonzero(mask)
         if not 0.004 < area / mask.size < 0.35:
             continue
-        frame = frame_from_mask(image, mask)
+        frame = frame_from_mask(image, mask, scene)
         x1, y1, x2, y2 = frame.box
         sides = (x1 <= 1) + (y1 <= 1) + (x2 >= width - 1) + (y2 >= height - 1)
         if sides <= 1 and area > 0.3 * (x2 - x1) * (y2 - y1):

@@ -97,7 +97,9 @@ class YouTubeBB(Source):
         image, _ = read_picture(self._folder / path)
         height, width = image.shape[:2]
         box: NDArray[np.float32] = self._boxes[row] * np.array([width, height] * 2, np.float32)
-        return frame_from_box(image, box) if (box[2:] - box[:2] >= MIN_SIDE).all() else None
+        if (box[2:] - box[:2] < MIN_SIDE).any():
+            return None
+        return frame_from_box(image, box, f"{self._folder}/{self._segments[segment][0]}")
 
     def _path(self, segment: tuple[str, str, str], stamp: int) -> str:
         youtube_id, class_id, object_id = segment
