@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from siamcar_ros.model import MODEL_NAMES, build_model
+from siamcar_ros.training.augment import PairMaker
 from siamcar_ros.training.datasets import DATASETS
+from siamcar_ros.training.frames import Frame, frame_from_box
 from siamcar_ros.training.recipe import (
     Recipe,
     RecipeError,
@@ -17,7 +20,7 @@ from siamcar_ros.training.recipe import (
     recipe_from_dict,
     to_yaml,
 )
-from siamcar_ros.training.schedule import freeze
+from siamcar_ros.training.schedule import freeze, rate_factor
 
 SHIPPED = sorted((Path(__file__).parents[2] / "config/train").glob("*.yaml"))
 
@@ -44,11 +47,40 @@ def test_paper_and_code_are_told_apart_by_name() -> None:
     paper, code = (load_recipe(path, [f"variant={name}"]) for name in ("paper", "code"))
     assert (paper.batch, code.batch) == (96, 80)
     assert (paper.optimizer.lr, code.optimizer.lr) == (0.001, 0.005)
+    rates = [
+        r.optimizer.lr * rate_factor(r, step) for r in (paper, code) for step in (0, r.steps - 1)
+    ]
+    assert rates == pytest.approx([0.001, 0.0001, 0.001, 0.0005])
     assert (paper.loss.positives, code.loss.positives) == ("box", "center")
     assert (paper.loss.centerness_weighted, code.loss.centerness_weighted) == (False, True)
     assert paper.data == code.data
     used = {n for n, o in load_recipe(path, ["variant=code_lasot"]).data.sets.items()}
     assert used == {"lasot"}
+
+
+class One:
+    """A source of one frame."""
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+
+    def pair(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
+        return self.frame, self.frame
+
+
+@pytest.mark.parametrize("name", ["siamcar_r50", "siamcar_r34", "siamcar_alexnet"])
+def test_search_regions_vary_as_the_authors_do(name: str, rng: np.random.Generator) -> None:
+    """Theirs are scaled by up to 18 % in width and in height, each by itself."""
+    frame = frame_from_box(np.zeros((60, 60, 3), np.uint8), np.array([20, 20, 40, 40], np.float32))
+    recipe = load_recipe(SHIPPED[0].with_name(f"{name}.yaml"))
+    maker = PairMaker(One(frame), One(frame), recipe.augment)
+    boxes = np.stack([maker.make(rng).box for _ in range(400)])
+    ours = np.log(boxes[:, 2:] - boxes[:, :2])
+    theirs = np.log(rng.uniform(0.82, 1.18, (20000, 2)))
+    for combine in (np.sum, np.diff):
+        assert np.std(combine(ours, axis=1)) == pytest.approx(
+            np.std(combine(theirs, axis=1)), rel=0.12
+        )
 
 
 def test_the_command_line_goes_last() -> None:
