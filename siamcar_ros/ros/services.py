@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future as RosFuture
 from std_msgs.msg import Header
@@ -56,8 +57,13 @@ class TargetServices:
         self._ready = ready
         self._names_given = 0
         adapt = (lambda callback: callback) if awaits else _to_the_end
-        node.create_service(InitTarget, "~/init_target", adapt(self._on_init_target))
-        node.create_service(Trigger, "~/stop_tracking", adapt(self._on_stop_tracking))
+        # Of their own: a request that is awaited holds up all others of a group but of this kind.
+        group = ReentrantCallbackGroup()
+        for kind, name, callback in (
+            (InitTarget, "~/init_target", self._on_init_target),
+            (Trigger, "~/stop_tracking", self._on_stop_tracking),
+        ):
+            node.create_service(kind, name, adapt(callback), callback_group=group)
 
     async def _on_init_target(
         self, request: InitTarget.Request, response: InitTarget.Response

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from diagnostic_msgs.msg import DiagnosticStatus
-from node_harness import BOX, camera_info, raw_image, scene, wait_for
+from node_harness import BOX, PATIENCE, Robot, camera_info, raw_image, scene, wait_for
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
 from vision_msgs.msg import BoundingBox2D, Detection2DArray
@@ -249,14 +249,14 @@ class Services:
         ring.push(frame(1))
         self.tracker = Tracker()
         self.worker, _, log = worker_for(self.tracker, ring, max_targets)
+        ready: Any = (self.worker, SimpleNamespace(topic="/image", publishers=1))
         offered: dict[str, Any] = {}
         node = SimpleNamespace(
-            create_service=lambda kind, name, callback: offered.update({name: callback}),
+            create_service=lambda kind, name, callback, **_: offered.update({name: callback}),
             get_logger=lambda: log,
             executor=SimpleNamespace(wake=lambda: None),
         )
-        ready: Any = (self.worker, SimpleNamespace(topic="/image", publishers=1))
-        self._kept = TargetServices(node, ring=ring, ready=lambda: ready, awaits=False)
+        TargetServices(node, ring=ring, ready=lambda: ready, awaits=False)
         self._offered = offered
 
     def init(self, name: str) -> InitTarget.Response:
@@ -289,6 +289,32 @@ def test_services_answer_while_the_tracker_is_stuck(monkeypatch: pytest.MonkeyPa
     wait_for("its end", lambda: not services.worker.busy)
     assert services.worker.targets == ("a",)  # the request was withdrawn
     assert services.worker.close(10)
+
+
+def test_a_request_that_waits_holds_up_no_other_callback() -> None:
+    robot = Robot(SimpleNamespace(namespace="/held"))  # type: ignore[arg-type]
+    ring, tracker = FrameRing(length=1, memory=1), Tracker()
+    worker, _, _ = worker_for(tracker, ring)
+    worker.init(frame(0), BOX, "a").result(10)
+    ready: Any = (worker, None)
+    TargetServices(robot.node, ring=ring, ready=lambda: ready, awaits=True)
+    ticks: list[None] = []
+    robot.node.create_timer(0.01, lambda: ticks.append(None))
+    client = robot.node.create_client(Trigger, "~/stop_tracking")
+    tracker.gate.clear()
+    worker.mailbox.put(frame(1))
+    wait_for("work", lambda: worker.busy)
+    assert client.wait_for_service(PATIENCE)
+    future = client.call_async(Trigger.Request())
+    wait_for("the request", lambda: worker.mailbox._requests)
+    ticks.clear()
+    wait_for("other callbacks", lambda: len(ticks) > 3)
+    assert not future.done()
+    tracker.gate.set()
+    wait_for("answer", future.done)
+    assert future.result().message == "stopped 'a'"
+    assert worker.close(10)
+    robot.close()
 
 
 def wait_for_failures(worker: TrackWorker, count: int) -> None:
