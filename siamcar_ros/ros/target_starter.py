@@ -18,6 +18,8 @@ Box = tuple[float, float, float, float]
 _RETRY_PERIOD = 0.05
 # A report of idleness that is younger than a start by no more than this may have crossed it.
 _CROSSING = 0.3
+# Seconds without an answer after which it is taken that the tracker has gone with the request.
+_ANSWER_WITHIN = 10.0
 
 
 @dataclass
@@ -31,8 +33,8 @@ class TargetStarter:
     """Calls `init_target` until it succeeds.
 
     The box may arrive before the image that it is for, so a refused request is sent again for a
-    moment. The tracker may also have missed that image, or not be active yet: then the next box
-    that is offered is taken.
+    moment. The tracker may also have missed that image, not be active yet, or die before it
+    answers: then the next box that is offered is taken.
 
     Args:
         node: makes the client.
@@ -54,7 +56,8 @@ class TargetStarter:
         self._most_tries = max(1, round(patience / _RETRY_PERIOD))
         self._on_started = on_started
         self._request: _Request | None = None
-        self._waiting_for_answer = False
+        self._answer: Any = None  # the future of the request that is under way
+        self._asked_at = 0.0
         self._started_at: float | None = None
         # The steady clock: simulated time may stand still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -74,6 +77,7 @@ class TargetStarter:
         """Forget what was started: the next offer counts."""
         self._request = None
         self._started_at = None
+        self._withdraw()
 
     def idle(self) -> bool:
         """Take the tracker's word that it follows nothing; True where it had been started.
@@ -88,7 +92,12 @@ class TargetStarter:
 
     def _try(self) -> None:
         request = self._request
-        if request is None or self._waiting_for_answer:
+        if self._answer is not None and time.monotonic() - self._asked_at > _ANSWER_WITHIN:
+            self._node.get_logger().warning(f"no answer from {self._client.srv_name}")
+            self._request = None
+            self._withdraw()
+            return
+        if request is None or self._answer is not None:
             return
         request.tries += 1
         if not self._client.service_is_ready():
@@ -98,14 +107,19 @@ class TargetStarter:
         message = InitTarget.Request(header=request.header)
         message.bbox.center.position.x, message.bbox.center.position.y = x + w / 2, y + h / 2
         message.bbox.size_x, message.bbox.size_y = w, h
-        self._waiting_for_answer = True
-        future = self._client.call_async(message)
-        future.add_done_callback(lambda done: self._answered(request, done))
+        self._asked_at = time.monotonic()
+        self._answer = self._client.call_async(message)
+        self._answer.add_done_callback(lambda done: self._answered(request, done))
+
+    def _withdraw(self) -> None:
+        if self._answer is not None:
+            self._client.remove_pending_request(self._answer)
+            self._answer = None
 
     def _answered(self, request: _Request, future: Any) -> None:
-        self._waiting_for_answer = False
-        if request is not self._request:
-            return  # reset meanwhile
+        if future is not self._answer:
+            return  # withdrawn meanwhile
+        self._answer = None
         answer = future.result()
         if answer.success:
             self._started_at, self._request = time.monotonic(), None

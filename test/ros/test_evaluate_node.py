@@ -15,10 +15,14 @@ from typing import Any
 
 import pytest
 from node_harness import BOX, Robot, raw_image, scene, wait_for
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.task import Future
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 
 from siamcar_ros.msg import TrackStatus
+from siamcar_ros.ros.target_starter import TargetStarter
+from siamcar_ros.srv import InitTarget
 
 pytestmark = pytest.mark.ros
 SECOND = 10**9
@@ -157,6 +161,41 @@ def played() -> Iterator[Robot]:
     robot = Robot(SimpleNamespace(namespace="/played"))  # type: ignore[arg-type]
     yield robot
     robot.close()
+
+
+def test_a_request_that_is_never_answered_is_given_up(
+    played: Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("siamcar_ros.ros.target_starter._ANSWER_WITHIN", 0.3)
+    asked: list[InitTarget.Request] = []
+
+    async def answer(
+        request: InitTarget.Request, response: InitTarget.Response
+    ) -> InitTarget.Response:
+        asked.append(request)
+        if len(asked) == 1:
+            await Future()  # as a tracker that died
+        response.success, response.id = True, "target-1"
+        return response
+
+    played.node.create_service(
+        InitTarget,
+        "/played/tracker/init_target",
+        answer,
+        callback_group=ReentrantCallbackGroup(),
+    )
+    started: list[str] = []
+    starter = TargetStarter(
+        played.node, "/played/tracker/init_target", patience=60.0, on_started=started.append
+    )
+
+    def offered() -> bool:
+        starter.offer(Header(), BOX)
+        return bool(started)
+
+    wait_for("start", offered)
+    assert started == ["target-1"]
+    assert len(asked) == 2
 
 
 def test_scores_are_those_of_the_boxes(
