@@ -68,6 +68,30 @@ def test_a_named_ros_must_be_one(tmp_path: Path) -> None:
 
 
 @needs_bash
+@pytest.mark.parametrize("named", [True, False])
+def test_humble_is_refused_with_what_to_do(tmp_path: Path, named: bool) -> None:
+    prefix = make_prefix(tmp_path / "humble")
+    (prefix / "setup.bash").write_text("export ROS_DISTRO=humble\n")
+    sourced = {"ROS_DISTRO": "humble", "AMENT_PREFIX_PATH": str(prefix)}
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+    given = {"SIAMCAR_ROS": str(prefix)} if named else sourced
+    refused = bash(f"'{tmp_path}/tools/setup'", **given)
+    assert refused.returncode == 1
+    assert "Jazzy or later is needed" in refused.stderr
+    assert "SIAMCAR_ROS=none" in refused.stderr
+
+
+@needs_bash
+def test_an_index_for_pytorch_has_its_own_version() -> None:
+    def constrained(**variables: str) -> list[str]:
+        shown = bash(f"source '{ROOT}/tools/common.sh'; constraints", **variables)
+        return [line.split("==")[0] for line in shown.stdout.splitlines() if "==" in line]
+
+    assert constrained() == ["torch", "empy"]
+    assert constrained(SIAMCAR_TORCH_INDEX="https://example.org/cpu") == ["empy"]
+
+
+@needs_bash
 def test_an_environment_of_someone_else_is_left_alone(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "tools", tmp_path / "tools")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)

@@ -67,6 +67,23 @@ find_ros() {
   done
 }
 
+# refuse_humble: ends where the sourced ROS is one that the node cannot run on.
+refuse_humble() {
+  [ "${ROS_DISTRO:-}" != humble ] ||
+    fail "ROS 2 Humble's rclpy lacks what the node needs: Jazzy or later is needed" \
+      "On a Jetson with JetPack 6 run it in an arm64 container of Jazzy (--runtime nvidia --ipc=host)." \
+      "SIAMCAR_ROS=none does without the installed ROS."
+}
+
+# Prints the constraints for pip. An index of PyTorch's that was asked for has versions of its own.
+constraints() {
+  if [ -n "${SIAMCAR_TORCH_INDEX:-}" ]; then
+    grep -v '^torch==' "$root/tools/constraints.txt"
+  else
+    cat "$root/tools/constraints.txt"
+  fi
+}
+
 # Sources a ROS setup file, which expects unset variables to read as empty.
 source_ros() {
   set +u
