@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,12 +73,17 @@ class Sequence:
         return len(self.frames)
 
 
-def read_sequence(folder: str | Path, *, name: str | None = None, origin: int = 0) -> Sequence:
-    """Read a folder of numbered images with its `groundtruth.txt`.
+class Annotated(NamedTuple):
+    """The images of a folder and what is annotated, as in `Sequence`, of which they are parts."""
 
-    Images lie in the folder or in its `img`, `color`, `imgs`, `frames`, `images` or `jpg` folder
-    and are taken in the order of their numbers. `absence.label`, where there is one, marks the
-    frames without the target, as in GOT-10k.
+    frames: tuple[Path, ...]
+    boxes: NDArray[np.float64]
+    annotated: NDArray[np.bool_]
+    notes: tuple[str, ...]
+
+
+def read_sequence(folder: str | Path, *, name: str | None = None, origin: int = 0) -> Sequence:
+    """Read a folder of numbered images with its `groundtruth.txt`, as `read_annotated` does.
 
     Args:
         folder: the sequence's folder.
@@ -85,10 +91,33 @@ def read_sequence(folder: str | Path, *, name: str | None = None, origin: int = 
         origin: coordinate of the first pixel in the annotation, 0 or 1.
 
     Raises:
-        SequenceError: no images, no annotation, or an annotation that cannot be read.
+        SequenceError: as `read_annotated`, or the first frame has no box to start from.
         FileNotFoundError: there is no such folder.
     """
     folder = Path(folder)
+    found = read_annotated(folder)
+    return Sequence(
+        name=name or folder.name,
+        frames=found.frames,
+        boxes=found.boxes,
+        annotated=found.annotated,
+        attributes=frozenset(_tags(folder)),
+        origin=origin,
+        notes=found.notes,
+    )
+
+
+def read_annotated(folder: Path) -> Annotated:
+    """Read a folder of numbered images with its `groundtruth.txt`; any frame may lack the target.
+
+    Images lie in the folder or in its `img`, `color`, `imgs`, `frames`, `images` or `jpg` folder
+    and are taken in the order of their numbers. `absence.label`, where there is one, marks the
+    frames without the target, as in GOT-10k.
+
+    Raises:
+        SequenceError: no images, no annotation, or an annotation that cannot be read.
+        FileNotFoundError: there is no such folder.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"no sequence folder {folder}")
     annotation = next((folder / a for a in _ANNOTATIONS if (folder / a).is_file()), None)
@@ -98,15 +127,7 @@ def read_sequence(folder: str | Path, *, name: str | None = None, origin: int = 
     boxes, annotated, notes = fit_boxes(read_boxes(annotation), len(frames), annotation)
     absent, more = read_flags(folder / "absence.label", len(frames))
     boxes[absent] = np.nan
-    return Sequence(
-        name=name or folder.name,
-        frames=frames,
-        boxes=boxes,
-        annotated=annotated,
-        attributes=frozenset(_tags(folder)),
-        origin=origin,
-        notes=notes + more,
-    )
+    return Annotated(frames, boxes, annotated, notes + more)
 
 
 def find_frames(folder: Path) -> tuple[Path, ...]:

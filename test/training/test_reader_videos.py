@@ -139,6 +139,19 @@ def test_sequence_folder(tmp_path: Path, picture: Picture, check: Check) -> None
     check_pairs(SequenceFolder(tmp_path, max_gap=3), check, 3, {0, 1, 3})
 
 
+def test_sequences_may_begin_without_the_target(
+    tmp_path: Path, picture: Picture, check: Check
+) -> None:
+    for i in range(4):
+        picture(tmp_path / f"boat/{i + 1:04d}.png", box(i))
+    rows = [f"{x} {y} {a - x} {b - y}" for x, y, a, b in map(box, range(4))]
+    rows[0] = "nan nan nan nan"
+    (tmp_path / "boat/groundtruth.txt").write_text("\n".join(rows))
+    source = SequenceFolder(tmp_path, max_gap=2)
+    check_pairs(source, check, 2, {1, 2, 3})
+    assert not source.take_faults().messages
+
+
 def vid_tree(root: Path, picture: Picture) -> Path:
     base = root / "ILSVRC2015"
     snippet = "ILSVRC2015_VID_train_0000/ILSVRC2015_train_00000000"

@@ -186,16 +186,14 @@ class SequenceFolder(TrackedVideos):
         super().__init__("sequences", max_gap, names)
 
     def _read(self, folder: str) -> Track:
-        from siamcar_ros.evaluation import SequenceError, read_sequence
+        from siamcar_ros.evaluation import SequenceError, read_annotated
 
         try:
-            sequence = read_sequence(self._base / folder)
+            frames, boxes, *_ = read_annotated(self._base / folder)
         except (SequenceError, OSError) as error:
             raise DataFault(self._base / folder, str(error)) from None
-        place = sequence.frames[0].parent
-        names = tuple(path.name for path in sequence.frames)
-        hidden = np.zeros(len(names), bool)
-        return self._visible(place, names, sequence.boxes, hidden, 0)
+        names = tuple(path.name for path in frames)
+        return self._visible(frames[0].parent, names, boxes, np.zeros(len(names), bool), 0)
 
 
 def _flags(path: Path, count: int) -> NDArray[np.bool_]:
