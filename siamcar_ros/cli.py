@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = load_command(name)
         parser = argparse.ArgumentParser(prog=f"siamcar {name}", description=command.HELP)
         command.add_arguments(parser)
-        return command.run(parser.parse_args(rest))
+        return command.run(parser.parse_intermixed_args(rest))
     except (ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             # The reader of our output went away (`siamcar ... | head`): not an error to report,

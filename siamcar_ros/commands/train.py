@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "settings",
         nargs="*",
+        default=[],
         metavar="key=value",
         help="settings other than the recipe's, e.g. batch=16 optimizer.lr=0.001 variant=paper",
     )

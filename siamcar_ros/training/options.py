@@ -1,9 +1,18 @@
-"""Refusing what is not known, with the nearest name that is."""
+"""What is given by name: unknown names are refused, values brought to their kind."""
 
 from __future__ import annotations
 
 import difflib
+import os
+import types
+import typing
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+class RecipeError(ValueError):
+    """A recipe that makes no sense; the message names the key."""
 
 
 def refuse_unknown(names: Iterable[str], allowed: Iterable[str], what: str) -> None:
@@ -24,3 +33,40 @@ def refuse_unknown(names: Iterable[str], allowed: Iterable[str], what: str) -> N
         nearest = difflib.get_close_matches(name, known, 1, 0.5)
         guess = f"; did you mean {nearest[0]!r}?" if nearest else ""
         raise ValueError(f"unknown {what} {name!r}{guess} There are: {', '.join(known)}")
+
+
+def converted(value: Any, hint: Any, key: str) -> Any:
+    """A value as its annotation says: YAML gives 1e-3 as text, 5 for 5.0, lists for tuples.
+
+    In paths ``~`` and ``$VARIABLES`` are expanded.
+
+    Args:
+        value: as YAML gives it.
+        hint: the annotation.
+        key: how the message calls it.
+
+    Raises:
+        RecipeError: it is of another kind.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return converted(value, next(a for a in arguments if a is not type(None)), key)
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
+        if len(kinds) == len(value):
+            return tuple(converted(v, k, key) for v, k in zip(value, kinds, strict=True))
+    if origin is dict and isinstance(value, dict):
+        return value
+    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    elif hint is Path and isinstance(value, str | Path):
+        return Path(os.path.expandvars(value)).expanduser()
+    elif isinstance(hint, type) and type(value) is hint:
+        return value
+    expected = getattr(hint, "__name__", str(hint))
+    raise RecipeError(f"{key} is {value!r}; it must be of the kind {expected}")

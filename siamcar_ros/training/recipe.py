@@ -13,7 +13,7 @@ last. Unknown keys are refused.
 from __future__ import annotations
 
 import dataclasses
-import types
+import math
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,11 +23,7 @@ from typing import Any
 import yaml
 
 from .augment import AugmentParams
-from .options import refuse_unknown
-
-
-class RecipeError(ValueError):
-    """A recipe that makes no sense; the message names the key."""
+from .options import RecipeError, converted, refuse_unknown
 
 
 @dataclass(frozen=True)
@@ -233,14 +229,43 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "compute.correlation": ("auto", "direct", "fft"),
     "compute.batchnorm": ("train", "sync", "frozen"),
 }
-_AT_LEAST_ONE = (
-    "batch",
-    "data.pairs_per_epoch",
-    "log.every",
-    "log.images_every",
-    "log.checkpoint_every",
-    "log.keep_every_epochs",
-)
+_SHARE = (0.0, 1.0)
+_FROM_ZERO = (0.0, math.inf)
+_FROM_ONE = (1.0, math.inf)
+_RANGES: dict[str, tuple[float, float]] = {
+    "seed": _FROM_ZERO,
+    "epochs": _FROM_ZERO,
+    "batch": _FROM_ONE,
+    "average": _SHARE,
+    "data.pairs_per_epoch": _FROM_ONE,
+    "data.max_fault_share": _SHARE,
+    **{f"augment.{field.name}": _SHARE for field in dataclasses.fields(AugmentParams)},
+    **{f"augment.{view}_shift": _FROM_ZERO for view in ("template", "search")},
+    **{f"augment.{view}_scale": _FROM_ZERO for view in ("template", "search")},
+    "augment.aspect": _FROM_ZERO,
+    "augment.rotation": (0.0, 180.0),
+    "loss.cls": _FROM_ZERO,
+    "loss.reg": _FROM_ZERO,
+    "loss.cen": _FROM_ZERO,
+    "optimizer.lr": _FROM_ZERO,
+    "optimizer.momentum": _SHARE,
+    "optimizer.weight_decay": _FROM_ZERO,
+    "optimizer.clip": _FROM_ZERO,
+    "schedule.warmup_epochs": _FROM_ZERO,
+    "schedule.warmup_from": _SHARE,
+    "schedule.final": _FROM_ZERO,
+    "schedule.decay_epochs": _FROM_ZERO,
+    "backbone.frozen_epochs": _FROM_ZERO,
+    "backbone.lr_factor": _FROM_ZERO,
+    "compute.workers": _FROM_ZERO,
+    "compute.threads": _FROM_ONE,
+    "log.every": _FROM_ONE,
+    "log.images_every": _FROM_ONE,
+    "log.checkpoint_every": _FROM_ONE,
+    "log.keep_every_epochs": _FROM_ONE,
+    "validation.every_epochs": _FROM_ZERO,
+}
+_ABOVE_ZERO = ("epochs", "optimizer.lr", "validation.every_epochs")
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -286,13 +311,19 @@ def recipe_from_dict(content: Mapping[str, Any]) -> Recipe:
     for key, choices in _CHOICES.items():
         if values[key] not in choices:
             raise RecipeError(f"{key} is {values[key]!r}; it may be {', '.join(choices)}")
-    for key in _AT_LEAST_ONE:
-        if values[key] < 1:
-            raise RecipeError(f"{key} is {values[key]}; it must be 1 or more")
-    if recipe.epochs <= 0:
-        raise RecipeError(f"epochs is {recipe.epochs}; it must be above 0")
-    if not 0 <= recipe.average < 1:
-        raise RecipeError(f"average is {recipe.average}; it must lie in [0, 1)")
+    for key, (low, high) in _RANGES.items():
+        value = values[key]
+        if value is not None and not low <= value <= high:
+            bounds = f"{low:g} or more" if high == math.inf else f"from {low:g} to {high:g}"
+            raise RecipeError(f"{key} is {value}; it must be {bounds}")
+    for key in _ABOVE_ZERO:
+        if values[key] == 0:
+            raise RecipeError(f"{key} is 0; it must be above 0")
+    if recipe.average == 1:
+        raise RecipeError("average is 1; it must be below 1")
+    for name, options in recipe.data.sets.items():
+        if not isinstance(options, dict):
+            raise RecipeError(f"data.sets.{name} must hold keys, not {options!r}")
     return recipe
 
 
@@ -353,29 +384,5 @@ def _build(kind: type, content: Any, prefix: str) -> Any:
         if dataclasses.is_dataclass(hint):
             values[name] = _build(typing.cast(type, hint), value or {}, f"{prefix}{name}.")
         else:
-            values[name] = _converted(value, hint, prefix + name)
+            values[name] = converted(value, hint, prefix + name)
     return kind(**values)
-
-
-def _converted(value: Any, hint: Any, key: str) -> Any:
-    """A value as its annotation says: YAML gives 1e-3 as text, 5 for 5.0, lists for tuples."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _converted(value, next(a for a in arguments if a is not type(None)), key)
-    if origin is tuple and isinstance(value, list | tuple):
-        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
-        if len(kinds) == len(value):
-            return tuple(_converted(v, k, key) for v, k in zip(value, kinds, strict=True))
-    if origin is dict and isinstance(value, dict):
-        return value
-    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    elif isinstance(hint, type) and type(value) is hint:
-        return value
-    expected = getattr(hint, "__name__", str(hint))
-    raise RecipeError(f"{key} is {value!r}; it must be of the kind {expected}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,8 +105,30 @@ def test_build_by_name(
         ({"kind": "sequences"}, "has no root"),
         ({"kind": "sequences", "root": "/nowhere/at/all"}, "set data.sets.mine.root"),
         ({"kind": "sequences", "root": ".", "maxgap": 3}, "did you mean 'max_gap'"),
+        (
+            {"kind": "sequences", "root": ".", "max_gap": "x"},
+            "data.sets.mine.max_gap is 'x'; .* int",
+        ),
+        ({"kind": "sequences", "root": 3}, "data.sets.mine.root is 3"),
+        ({"kind": "stills", "root": ".", "limit": 2.5}, "data.sets.mine.limit is 2.5"),
+        ({"kind": "trackingnet", "root": ".", "chunks": [0, "x"]}, "data.sets.mine.chunks is 'x'"),
+        (
+            {"root": ".", "weight": "x"},
+            "data.sets.mine.weight is 'x'; it must be of the kind float",
+        ),
+        (3, "data.sets.mine must hold keys, not 3"),
     ],
 )
-def test_what_is_refused(options: dict[str, object], message: str) -> None:
+def test_what_is_refused(options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_mixture({"mine": options})
+
+
+def test_options_are_what_yaml_gives(
+    tmp_path: Path, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(tmp_path / "images/a.jpg", (50, 35, 105, 85))
+    monkeypatch.setenv("CACHE", str(tmp_path / "masks"))
+    options = {"kind": "stills", "root": str(tmp_path / "images"), "cache": "$CACHE", "limit": None}
+    assert build_mixture({"mine": {**options, "rectangles": 1, "weight": "1e-3"}}).sizes()
+    assert len(list((tmp_path / "masks").iterdir())) == 1

@@ -211,6 +211,8 @@ def test_train_check_opens_the_data_and_prints_the_recipe(
     recipe.write_text(f"data: {{sets: {{mine: {{kind: sequences, root: {sequences}}}}}}}\n")
     assert main(["train", str(recipe), "batch=4", "--check"]) == 0
     printed = capsys.readouterr().out
+    assert main(["train", str(recipe), "--check", "batch=4"]) == 0
+    assert capsys.readouterr().out == printed
     assert "batch: 4" in printed
     assert "# mine: 2 images or videos" in printed
     assert main(["train", str(recipe), "data.sets.mine.root=/nowhere", "--check"]) == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..frames import Frame
-from ..options import refuse_unknown
+from ..options import RecipeError, converted, refuse_unknown
 from .coco import Coco
 from .imagenet import ImageNetDet, ImageNetVid
 from .masked import Davis, YouTubeVos
@@ -92,14 +91,16 @@ def build_mixture(sets: Mapping[str, Mapping[str, Any]], max_fault_share: float 
         max_fault_share: how much of a set that is read at once, at the start, may be broken.
 
     Raises:
-        ValueError: an unknown kind or option.
+        ValueError: an unknown kind or option, or a value of the wrong kind.
         DataError: files that are not there.
     """
     sources: dict[str, Source] = {}
     weights: dict[str, float] = {}
     for name, options in sets.items():
+        if not isinstance(options, Mapping):
+            raise RecipeError(f"data.sets.{name} must hold keys, not {options!r}")
         settings = dict(options)
-        weight = float(settings.pop("weight", 1.0))
+        weight = converted(settings.pop("weight", 1.0), float, f"data.sets.{name}.weight")
         if weight == 0:
             continue
         sources[name], weights[name] = build_source(name, settings), weight
@@ -123,12 +124,13 @@ def build_source(name: str, options: Mapping[str, Any]) -> Source:
     refuse_unknown([kind], DATASETS, f"data set {name!r}: kind")
     if "root" not in settings:
         raise DataError(f"data set {name!r} has no root, the folder that holds it")
-    root = Path(os.path.expandvars(str(settings.pop("root")))).expanduser()
+    root = converted(settings.pop("root"), Path, f"data.sets.{name}.root")
     if not root.is_dir():
         raise DataError(f"data set {name!r}: there is no folder {root}; set data.sets.{name}.root")
     reader = DATASETS[kind]
-    accepted = [p.name for p in inspect.signature(reader).parameters.values()][1:]
-    refuse_unknown(settings, accepted, f"data set {name!r} ({kind}): option")
-    if isinstance(settings.get("cache"), str):
-        settings["cache"] = Path(os.path.expandvars(settings["cache"])).expanduser()
+    _, *accepted = inspect.signature(reader, eval_str=True).parameters.values()
+    hints = {parameter.name: parameter.annotation for parameter in accepted}
+    refuse_unknown(settings, hints, f"data set {name!r} ({kind}): option")
+    for key, value in settings.items():
+        settings[key] = converted(value, hints[key], f"data.sets.{name}.{key}")
     return reader(root, **settings)
