@@ -133,7 +133,8 @@ def run(args: argparse.Namespace) -> int:
         results = TrackerResults(place / spec.title, benchmark.layout)
         folders.append(results.folder)
         facts = _facts(spec, benchmark.name, args.root)
-        differing = _differing(results, facts["tracker"])
+        before = results.read_run_file()
+        differing = _differing(before.get("tracker", facts["tracker"]), facts["tracker"])
         if args.again:
             if not args.ray:
                 spec.build()  # a tracker that cannot be built takes no results with it
@@ -145,7 +146,10 @@ def run(args: argparse.Namespace) -> int:
                 f"{results.folder} holds results of another tracker (differs in "
                 f"{', '.join(differing)}): give another --name, or --again to remove them"
             )
-        results.write_run_file(facts)
+        # GOT-10k's two parts share a folder: of them, the one that can be reported on is noted.
+        elsewhere = before.get("benchmark", benchmark.name) != benchmark.name
+        if differing or not (sequences[0].withheld and elsewhere):
+            results.write_run_file(facts)
         problems = run_all(
             spec,
             sequences,
@@ -252,9 +256,8 @@ def _facts(spec: Any, benchmark: str, root: Path) -> dict[str, Any]:
     }
 
 
-def _differing(results: Any, tracker: dict[str, Any]) -> list[str]:
-    """In what the tracker whose results are there, or its weights, are another's."""
-    before = results.read_run_file().get("tracker", tracker)
+def _differing(before: dict[str, Any], tracker: dict[str, Any]) -> list[str]:
+    """In what the tracker whose results are there is another."""
     return sorted(k for k in {*before, *tracker} if before.get(k) != tracker.get(k))
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,21 @@ def test_got10k_test_split_ends_in_an_archive(
     assert evaluate("got10k-test", tmp_path / "GOT", *arguments) == 0
     assert (tmp_path / "r" / "GOT-10k" / "Oracle.zip").is_file()
     assert "is ready for http" in capsys.readouterr().out
+
+
+def test_got10k_test_split_keeps_what_the_other_is_reported_by(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "GOT"
+    shutil.copytree(root, data / "val")
+    for name in "abc":
+        shutil.copytree(root / name, data / "test" / f"{name}_test")
+    arguments = (data, "--tracker", "moving_square:Oracle", "--results", tmp_path / "r")
+    for part in ("got10k-test", "got10k-val", "got10k-test"):
+        assert evaluate(part, *arguments) == 0
+    report = ("report", tmp_path / "r" / "GOT-10k", "--out", tmp_path / "out", "--worst", "0")
+    assert main(list(map(str, report))) == 0
+    assert "GOT-10k validation: 3 sequences" in capsys.readouterr().out
 
 
 def test_results_of_two_trackers_do_not_mix(
