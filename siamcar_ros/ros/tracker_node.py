@@ -6,6 +6,7 @@ ros2 run siamcar_ros tracker_node --ros-args -r image:=/camera/image_raw
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import signal
 import sys
@@ -41,6 +42,9 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         started = True  # a signal ended the context while the node was starting
     rclpy.try_shutdown()
+    # The middleware leaves the graph, and its shared memory, with the last of the node's objects,
+    # some of which refer to one another.
+    gc.collect()
     # Not the node's logger: that one would publish to /rosout, through a context that has ended.
     get_logger("siamcar_ros").info("ended cleanly" if started else "not started: see above")
     status = 0 if started else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -80,6 +81,12 @@ class NodeProcess:
 
     def wait_for_log(self, text: str, count: int = 1) -> None:
         wait_for(f"{text!r} in the log:\n{self.log}", lambda: self.log.count(text) >= count)
+
+    def shared_memory(self) -> set[Path]:
+        """Marks of the segments that Fast DDS has made in this process, which holds them open."""
+        opened = Path(f"/proc/{self.process.pid}/fd").glob("*")
+        files = {Path(os.path.realpath(each)) for each in opened}
+        return {file for file in files if re.fullmatch(r"fastrtps_[0-9a-f]{16}_el", file.name)}
 
     def end(self, number: signal.Signals = signal.SIGINT) -> int:
         """Send a signal; the exit status that follows."""

@@ -160,7 +160,9 @@ def test_signals_end_it_cleanly(start: Start, number: signal.Signals) -> None:
     robot.client.wait_until_active()
     robot.start_camera()
     robot.track()
+    shared = robot.process.shared_memory()
     assert robot.process.end(number) == 0
+    assert not [file for file in shared if file.exists()]
     assert robot.process.log.rstrip().endswith("ended cleanly")
     assert "Traceback" not in robot.process.log
 
