@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+_PATIENCE = timedelta(hours=12)
+"""How long the others wait while the first validates; NCCL's own limit is ten minutes."""
+
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's number among all, and how many there are."""
+    """This process's number among all, and how many there are.
+
+    Attributes:
+        rank: from 0.
+        world: how many.
+        patient: the group in which they wait for each other and agree, on the CPU, so that no GPU
+            need end its work for it; the default one where there is none.
+    """
 
     rank: int = 0
     world: int = 1
+    patient: dist.ProcessGroup | None = None
 
     @property
     def first(self) -> bool:
@@ -30,14 +42,17 @@ class Processes:
         dist.all_reduce(total)
         return total / self.world
 
-    def any(self, flag: bool, device: torch.device) -> bool:
+    def any(self, flag: bool) -> bool:
         """Whether the flag is set in one of the processes."""
-        return bool(self.average(torch.tensor(float(flag), device=device)) > 0)
+        if self.world == 1:
+            return flag
+        count = torch.tensor(int(flag))
+        dist.all_reduce(count, group=self.patient)
+        return bool(count > 0)
 
     def wait(self) -> None:
-        """Wait until all have come here."""
-        if self.world > 1:
-            dist.barrier()
+        """Wait until all have come here, for hours if need be."""
+        self.any(False)
 
 
 def join(device: torch.device) -> Processes:
@@ -47,7 +62,8 @@ def join(device: torch.device) -> Processes:
         return Processes()
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Processes(dist.get_rank(), world)
+    patient = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    return Processes(dist.get_rank(), world, patient)
 
 
 def leave() -> None:

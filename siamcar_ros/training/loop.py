@@ -68,7 +68,7 @@ def train(recipe: Recipe) -> Path:
                     while run.step < recipe.steps:
                         run.advance(pairs)
                         run.report()
-                        if run.agree(bool(interrupted)):
+                        if processes.any(bool(interrupted)):
                             raise KeyboardInterrupt
                 finally:
                     run.close()
@@ -227,13 +227,6 @@ class _Run:
                 metadata={**self._texts(), "scaler": encode(self.scaler.state_dict())},
             )
         self._saved = self.step
-
-    def agree(self, interrupted: bool) -> bool:
-        """Whether to end here; several processes agree on it when they log."""
-        if self.processes.world == 1:
-            return interrupted
-        asked = self.step % self.recipe.log.every == 0
-        return asked and self.processes.any(interrupted, self.device)
 
     def close(self) -> None:
         """Write the last checkpoint, unless a step was broken off half-way, and the summary."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from siamcar_ros.training.augment import AugmentParams, PairMaker
 from siamcar_ros.training.datasets import DataError, DataFault, Faults, Mixture, Source
-from siamcar_ros.training.distributed import Processes, choose_device
+from siamcar_ros.training.distributed import Processes, choose_device, join
 from siamcar_ros.training.frames import Frame, frame_from_box
 from siamcar_ros.training.loader import Batch, Batches, FaultCount, loading
 
@@ -87,6 +90,21 @@ def test_few_faults_pass() -> None:
     for _ in range(50):
         count.add(Faults(100, ("a.jpg: missing",)))
     assert (count.draws, count.faults) == (5000, 50)
+
+
+def test_processes_wait_for_one_another_longer_than_nccl_would(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first validates while the others wait."""
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_rank", lambda: 1)
+    monkeypatch.setattr(dist, "new_group", lambda **options: asked.append(options))
+    processes = join(torch.device("cuda"))
+    assert (processes.rank, processes.world) == (1, 2)
+    assert asked[0]["backend"] == "gloo"
+    assert asked[0]["timeout"] >= timedelta(hours=6)
 
 
 def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

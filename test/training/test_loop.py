@@ -25,6 +25,8 @@ from siamcar_ros.training.loop import train
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
 pytestmark = pytest.mark.timeout(900)
 
 RECIPE = """
@@ -178,6 +180,22 @@ def test_sigterm_writes_the_last_checkpoint(recipe: Path, start: Start) -> None:
     assert step == json.loads(history.read_text().splitlines()[-1])["step"]
 
 
+def test_sigterm_ends_two_processes_after_their_step(recipe: Path, start: Start) -> None:
+    """Though nothing is logged for long: torchrun kills what has not ended after half a minute."""
+    process = start(
+        recipe,
+        "log.every=1000",
+        "log.checkpoint_every=1",
+        "epochs=500",
+        "compute.workers=0",
+        launcher=TORCHRUN,
+    )
+    wait_for_step(recipe.parent / "run/last.safetensors", 1, process)
+    process.terminate()
+    output = process.communicate(timeout=120)[0]
+    assert output.count("siamcar: interrupted") == 2, output
+
+
 def test_another_recipe_does_not_resume(recipe: Path, whole: Path) -> None:
     with pytest.raises(RecipeError, match=r"\(optimizer.lr differ\)"):
         train(load_recipe(recipe, [f"output={whole}", "optimizer.lr=0.1"]))
@@ -200,8 +218,7 @@ def test_two_processes_have_the_gradients_of_one(
         "compute.workers=0",
     )
     finish(start(recipe, f"output={tmp_path}/one", *step))
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    finish(start(recipe, f"output={tmp_path}/two", *step, launcher=torchrun))
+    finish(start(recipe, f"output={tmp_path}/two", *step, launcher=TORCHRUN))
     before = load_file(str(initial))
     one = load_file(str(tmp_path / "one/model.safetensors"))
     two = load_file(str(tmp_path / "two/model.safetensors"))
@@ -211,6 +228,38 @@ def test_two_processes_have_the_gradients_of_one(
         changed += bool(first.abs().max() > 0)
         assert (first - second).abs().max() <= 1e-3 * first.abs().max() + 1e-6, key
     assert changed > 30
+
+
+def test_two_processes_unfreeze_the_backbone_as_one_does(
+    recipe: Path, whole: Path, start: Start, tmp_path: Path
+) -> None:
+    """Two steps, the backbone trained in the second."""
+    initial = whole / "model.safetensors"
+    steps = (
+        f"backbone.initial={initial}",
+        "backbone.frozen_epochs=1",
+        "data.pairs_per_epoch=2",
+        "average=0",
+        "optimizer.kind=sgd",
+        "optimizer.lr=1e-3",
+        "optimizer.momentum=0",
+        "optimizer.clip=0",
+        "schedule.final=1",
+        "compute.batchnorm=frozen",
+        "compute.workers=0",
+    )
+    finish(start(recipe, f"output={tmp_path}/one", *steps))
+    finish(start(recipe, f"output={tmp_path}/two", *steps, launcher=TORCHRUN))
+    before = load_file(str(initial))
+    one = load_file(str(tmp_path / "one/model.safetensors"))
+    two = load_file(str(tmp_path / "two/model.safetensors"))
+    parts = set()
+    for key, _ in build_model("compact").named_parameters():
+        first, second = one[key] - before[key], two[key] - before[key]
+        if first.abs().max() > 1e-4:
+            parts.add(key.split(".")[0])
+        assert (first - second).abs().max() <= 1e-2 * first.abs().max() + 1e-6, key
+    assert "backbone" in parts
 
 
 def test_validation_is_refused_at_the_start_and_ends_no_run(
