@@ -109,7 +109,7 @@ class FrameSource(Node):
             self._truth = self.create_publisher(Detection2D, "ground_truth", 50)
 
         self.ended = False
-        self.failure: SourceError | None = None
+        self.failure: Exception | None = None
         self._count = 0
         self._images: Iterator[Pixels] = self.source.images()
         self._next: Pixels | None = next(self._images, None)
@@ -173,7 +173,7 @@ class FrameSource(Node):
                     continue
                 due = max(due + period, now) if self._count else now + max(period, self._hold)
                 self._publish(image, stamp)
-        except SourceError as error:
+        except Exception as error:
             self.failure = error
         self.ended = True
 

@@ -146,11 +146,13 @@ def test_box_on_a_past_image_is_run_through_to_the_newest(robot: Robot) -> None:
 
 
 def test_image_that_is_no_longer_kept_is_refused(robot: Robot) -> None:
-    for index in range(4):
-        robot.show(raw_image(scene(index)))
-        time.sleep(0.05)
+    detections = robot.collect(Detection2D, "detection")
+    robot.start_camera()
     robot.track()
-    first, newest = robot.sent[0], robot.sent[-1]
+    wait_for_more(detections, 3)
+    robot.stop_camera()
+    first, newest = detections[0].header, robot.sent[-1]
+    wait_for_header(newest, detections)
     assert robot.client.init_target(BOX, first, target="first") == "first"
     assert robot.set_parameters(ring_length=2) == ""
     with pytest.raises(TargetRefused, match=r"held are 2 from \d+\.\d+ to \d+\.\d+.*ring_length"):
