@@ -1,4 +1,4 @@
-"""What both decoders must do whatever the maps."""
+"""What all decoders must do whatever the maps."""
 
 from __future__ import annotations
 
