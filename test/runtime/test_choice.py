@@ -188,6 +188,12 @@ def test_weights_are_read_before_anything_else(tmp_path: Path) -> None:
         load_network("compact", tmp_path / "absent.safetensors")
 
 
+def test_the_shipped_int8_graph_is_of_the_shipped_weights() -> None:
+    pytest.importorskip("openvino")
+    network = load_network("compact", device="cpu", backend="openvino", precision="int8")
+    assert network.precision == "int8"
+
+
 def test_an_int8_graph_of_other_weights_is_not_used(tmp_path: Path, compact: SiamCAR) -> None:
     pytest.importorskip("onnxscript")
     from siamcar_ros.runtime.export import export_onnx
