@@ -46,14 +46,14 @@ def test_contestants_take_turns(clock: Clock) -> None:
         clock.now += seconds
 
     timings = interleave(
-        {"a": lambda: contestant("a", 0.01), "b": lambda: contestant("b", 0.02)}, seconds=1.0
+        {"a": lambda: contestant("a", 0.01), "b": lambda: contestant("b", 0.02)}, seconds=10.0
     )
     assert timings["a"].median == pytest.approx(0.01)
     assert timings["b"].median == pytest.approx(0.02)
     assert timings["a"].faster_than(timings["b"]) == pytest.approx(2.0)
     turns = "".join(order)
-    assert re.search("a{9,12}b{5,7}a{9,12}b{5,7}", turns)
-    assert 1.0 <= clock.now < 1.5
+    assert re.search("a{59,62}b{29,32}a{59,62}b{29,32}", turns)
+    assert 10.0 <= clock.now < 12.0
 
 
 def test_a_slow_contestant_is_called_once_a_turn(clock: Clock) -> None:
