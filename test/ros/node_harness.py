@@ -25,6 +25,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from siamcar_ros.ros.client import Box, TargetRefused, TrackerClient
+from siamcar_ros.ros.frame import Frame
 
 _Value = TypeVar("_Value")
 
@@ -53,6 +54,25 @@ def wait_for_more(heard: Sequence[Any], count: int) -> None:
 def wait_for_header(header: Header, heard: Sequence[Any]) -> None:
     """Return when a message with this header was heard."""
     wait_for(f"answer to {header}", lambda: same([header], [each.header for each in heard]))
+
+
+def frame(stamp: int, received: float | None = None, height: int = 10) -> Frame:
+    """A grey image of 10 by `height` pixels stamped in nanoseconds."""
+    message = raw_image(np.full((height, 10, 3), stamp % 256, np.uint8))
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
+    return Frame(message, received=float(stamp) if received is None else received)
+
+
+class Log:
+    """A logger that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def info(self, text: str, **_: Any) -> None:
+        self.lines.append(text)
+
+    error = warning = info
 
 
 class NodeProcess:

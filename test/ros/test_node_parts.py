@@ -1,9 +1,8 @@
-"""Parts of the node, without processes: mailbox, ring, worker, parameters, markers, overlay."""
+"""Parts of the node, without processes: mailbox, ring, parameters, markers, overlay."""
 
 from __future__ import annotations
 
 import gc
-import math
 import threading
 import weakref
 from concurrent.futures import CancelledError
@@ -17,9 +16,8 @@ import numpy as np
 import pytest
 import yaml
 from diagnostic_msgs.msg import DiagnosticStatus
-from node_harness import BOX, PATIENCE, Robot, camera_info, raw_image, scene, wait_for
+from node_harness import BOX, Log, camera_info, frame, raw_image, scene
 from sensor_msgs.msg import CameraInfo, Image
-from std_srvs.srv import Trigger
 from vision_msgs.msg import BoundingBox2D, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
@@ -27,23 +25,15 @@ from siamcar_ros.overlay import draw_overlay
 from siamcar_ros.resources import resource_path
 from siamcar_ros.ros.diagnostics import Health
 from siamcar_ros.ros.frame import Frame
-from siamcar_ros.ros.loading import LoadedTracker, load_tracker
+from siamcar_ros.ros.loading import load_tracker
 from siamcar_ros.ros.mailbox import Mailbox, MailboxClosed
 from siamcar_ros.ros.markers import CameraModelError, corner_rays
 from siamcar_ros.ros.messages import box_of, detection
 from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, descriptor, markdown
 from siamcar_ros.ros.ring import FrameRing
-from siamcar_ros.ros.services import TargetServices
-from siamcar_ros.ros.worker import Tracked, TrackWorker
-from siamcar_ros.srv import InitTarget
-from siamcar_ros.tracking import TargetError, TrackerParams, TrackResult, TrackState
-
-
-def frame(stamp: int, received: float | None = None, height: int = 10) -> Frame:
-    message = raw_image(np.full((height, 10, 3), stamp % 256, np.uint8))
-    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
-    return Frame(message, received=float(stamp) if received is None else received)
+from siamcar_ros.ros.worker import Tracked
+from siamcar_ros.tracking import TrackerParams, TrackResult, TrackState
 
 
 def test_mailbox_keeps_the_newest_and_counts_the_others() -> None:
@@ -115,255 +105,6 @@ def test_ring_goes_forward_by_arrival_and_ends_at_the_newest() -> None:
     assert ring.after(frames[9]) is None
     forgotten = frame(0, received=-5.0)
     assert ring.after(forgotten) is frames[0]
-
-
-class Tracker:
-    """Takes the place of a MultiTracker; fails where told to."""
-
-    def __init__(self) -> None:
-        self.params = TrackerParams()
-        self.timings = {"crop": 0.0, "network": 0.0, "decode": 0.0}
-        self.failing = False
-        self.seen: list[tuple[str, int]] = []
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def add(self, image: Any, box: Any, id: str) -> None:
-        if box[2] <= 0:
-            raise TargetError("no area")
-
-    def remove(self, id: str) -> None:
-        pass
-
-    def stop(self) -> None:
-        pass
-
-    def update(self, image: Any, ids: list[str]) -> dict[str, TrackResult]:
-        self.gate.wait(10)
-        if self.failing:
-            raise RuntimeError("maps are not finite")
-        self.seen += [(target, int(image[0, 0, 0])) for target in ids]
-        return {target: TrackResult(BOX, 0.9, TrackState.TRACKING) for target in ids}
-
-
-class Log:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, text: str, **_: Any) -> None:
-        self.lines.append(text)
-
-    error = warning = info
-
-
-def worker_for(
-    tracker: Tracker, ring: FrameRing, max_targets: int = 1
-) -> tuple[TrackWorker, list[Tracked], Log]:
-    handed: list[Tracked] = []
-    log = Log()
-    worker = TrackWorker(
-        load=lambda: LoadedTracker(tracker, "stub", "none", "cpu", "test"),  # type: ignore[arg-type]
-        ring=ring,
-        on_frame=handed.append,
-        logger=log,
-        max_targets=max_targets,
-        max_failures=3,
-    )
-    return worker, handed, log
-
-
-def test_worker_catches_up_through_the_ring_in_order_and_hands_out_the_present() -> None:
-    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
-    worker, handed, _ = worker_for(tracker, ring)
-    # Far apart in arrival: however slow this machine, none need be passed over.
-    frames = [frame(stamp, received=1000.0 * stamp) for stamp in range(8)]
-    for each in frames:
-        ring.push(each)
-    assert "catching up" in worker.init(frames[2], BOX, "a").result(10)
-    wait_for("the present", lambda: [each for each in handed if each.results])
-    assert tracker.seen == [("a", stamp) for stamp in range(3, 8)]
-    assert [each.frame for each in handed if each.results] == [frames[7]]
-    worker.mailbox.put(frames[7])  # has had its turn
-    later = frame(8, received=9000.0)
-    ring.push(later)
-    worker.mailbox.put(later)
-    wait_for("the next", lambda: handed[-1].frame is later)
-    assert tracker.seen[-2:] == [("a", 7), ("a", 8)]
-    assert worker.close(10)
-
-
-def test_worker_hands_out_all_targets_of_an_image_or_none() -> None:
-    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
-    worker, handed, log = worker_for(tracker, ring, max_targets=3)
-    frames = [frame(stamp, received=1000.0 * stamp) for stamp in range(5)]
-    for each in frames:
-        ring.push(each)
-    for target, start in (("a", frames[4]), ("b", frames[4]), ("c", frames[2])):
-        worker.init(start, BOX, target).result(10)
-    wait_for("the present", lambda: any("'c' has caught up" in line for line in log.lines))
-    worker.mailbox.put(frame(5, received=9000.0))
-    wait_for("the next", lambda: handed)
-    assert [list(each.results) for each in handed] == [["a", "b", "c"]]
-    assert worker.close(10)
-
-
-def test_worker_stops_targets_whose_images_change_size() -> None:
-    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
-    worker, handed, log = worker_for(tracker, ring, max_targets=3)
-    worker.init(frame(0), BOX, "a").result(10)
-    worker.mailbox.put(frame(1, height=12))
-    wait_for("the other size", lambda: handed)
-    assert handed[0].results == {}
-    assert log.lines[-1] == "images are 10x12 now, were 10x10: stopped 'a'"
-    worker.init(frame(2, height=12), BOX, "b").result(10)
-    with pytest.raises(TargetError, match="no area"):
-        worker.init(frame(3), (0.0, 0.0, 0.0, 0.0), "c").result(10)
-    assert worker.targets == ("b",)
-    assert worker.init(frame(3), BOX, "c").result(10).endswith("started in place of 'b'")
-    assert worker.targets == ("c",)
-    assert worker.close(10)
-
-
-def test_worker_outlives_a_fault_and_tells_how_long_it_is_busy() -> None:
-    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
-    worker, handed, _ = worker_for(tracker, ring)
-    worker.mailbox.put(Frame(SimpleNamespace(header=None)))  # has no format
-    wait_for_failures(worker, 1)
-    assert "AttributeError" in worker.trouble
-    worker.init(frame(0), BOX, "a").result(10)
-    tracker.gate.clear()
-    worker.mailbox.put(frame(1))
-    wait_for("work", lambda: worker.busy > 0.05)
-    tracker.gate.set()
-    wait_for("rest", lambda: worker.busy == 0.0)
-    assert handed[-1].results
-    assert worker.close(10)
-    assert worker.busy == math.inf
-
-
-class Services:
-    """The node's services as plain functions, on a worker with a stub tracker."""
-
-    def __init__(self, max_targets: int = 1) -> None:
-        ring = FrameRing(length=100, memory=10**6)
-        ring.push(frame(1))
-        self.tracker = Tracker()
-        self.worker, _, log = worker_for(self.tracker, ring, max_targets)
-        ready: Any = (self.worker, SimpleNamespace(topic="/image", publishers=1))
-        offered: dict[str, Any] = {}
-        node = SimpleNamespace(
-            create_service=lambda kind, name, callback, **_: offered.update({name: callback}),
-            get_logger=lambda: log,
-            executor=SimpleNamespace(wake=lambda: None),
-        )
-        TargetServices(node, ring=ring, ready=lambda: ready, awaits=False)
-        self._offered = offered
-
-    def init(self, name: str) -> InitTarget.Response:
-        request = InitTarget.Request(id=name)
-        request.bbox.size_x = request.bbox.size_y = 4.0
-        return self._offered["~/init_target"](request, InitTarget.Response())
-
-    def stop(self) -> Trigger.Response:
-        return self._offered["~/stop_tracking"](Trigger.Request(), Trigger.Response())
-
-
-def test_names_that_the_node_chooses_are_free() -> None:
-    services = Services(max_targets=3)
-    assert services.init("target-2").success
-    assert [services.init("").id for _ in range(2)] == ["target-1", "target-3"]
-    assert services.worker.targets == ("target-2", "target-1", "target-3")
-    assert services.worker.close(10)
-
-
-def test_services_answer_while_the_tracker_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
-    services = Services()
-    assert services.init("a").success
-    monkeypatch.setattr("siamcar_ros.ros.services.STUCK_AFTER", 0.1)
-    services.tracker.gate.clear()
-    services.worker.mailbox.put(frame(2))
-    wait_for("the hang", lambda: services.worker.busy)
-    answer = services.stop()
-    assert (answer.success, "the tracker is stuck" in answer.message) == (False, True)
-    services.tracker.gate.set()
-    wait_for("its end", lambda: not services.worker.busy)
-    assert services.worker.targets == ("a",)  # the request was withdrawn
-    assert services.worker.close(10)
-
-
-def test_a_request_that_waits_holds_up_no_other_callback() -> None:
-    robot = Robot(SimpleNamespace(namespace="/held"))  # type: ignore[arg-type]
-    ring, tracker = FrameRing(length=1, memory=1), Tracker()
-    worker, _, _ = worker_for(tracker, ring)
-    worker.init(frame(0), BOX, "a").result(10)
-    ready: Any = (worker, None)
-    TargetServices(robot.node, ring=ring, ready=lambda: ready, awaits=True)
-    ticks: list[None] = []
-    robot.node.create_timer(0.01, lambda: ticks.append(None))
-    client = robot.node.create_client(Trigger, "~/stop_tracking")
-    tracker.gate.clear()
-    worker.mailbox.put(frame(1))
-    wait_for("work", lambda: worker.busy)
-    assert client.wait_for_service(PATIENCE)
-    future = client.call_async(Trigger.Request())
-    wait_for("the request", lambda: worker.mailbox._requests)
-    ticks.clear()
-    wait_for("other callbacks", lambda: len(ticks) > 3)
-    assert not future.done()
-    tracker.gate.set()
-    wait_for("answer", future.done)
-    assert future.result().message == "stopped 'a'"
-    assert worker.close(10)
-    robot.close()
-
-
-def wait_for_failures(worker: TrackWorker, count: int) -> None:
-    wait_for(f"failure {count}", lambda: worker.frames_failed == count)
-
-
-def test_worker_logs_failures_and_gives_up_only_after_many() -> None:
-    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
-    worker, handed, log = worker_for(tracker, ring)
-    first = frame(0)
-    ring.push(first)
-    worker.init(first, BOX, "a").result(10)
-    with pytest.raises(TargetError, match="no area"):
-        worker.init(first, (0.0, 0.0, 0.0, 0.0), "b").result(10)
-    assert worker.targets == ("a",)
-    tracker.failing = True
-    for stamp in (1, 2):
-        worker.mailbox.put(frame(stamp))
-        wait_for_failures(worker, stamp)
-    tracker.failing = False
-    worker.mailbox.put(frame(3))
-    wait_for("recovery", lambda: handed and handed[-1].results)
-    tracker.failing = True
-    for stamp in (4, 5, 6):
-        worker.mailbox.put(frame(stamp))
-        wait_for_failures(worker, stamp - 1)
-    wait_for("end of the track", lambda: worker.targets == ())
-    assert "maps are not finite" in worker.trouble
-    assert any("3 times in a row; stopped 'a'" in line for line in log.lines)
-    assert worker.close(10)
-
-
-def test_worker_that_cannot_load_says_why() -> None:
-    def load() -> LoadedTracker:
-        raise FileNotFoundError("no weights")
-
-    worker = TrackWorker(
-        load=load,
-        ring=FrameRing(length=1, memory=1),
-        on_frame=lambda _: None,
-        logger=Log(),
-        max_targets=1,
-        max_failures=1,
-    )
-    with pytest.raises(FileNotFoundError, match="no weights"):
-        worker.loaded.result(10)
-    with pytest.raises(MailboxClosed):
-        worker.stop()
-    assert worker.close(10)
 
 
 def test_nodes_of_one_process_share_a_network_and_free_it(config: Path) -> None:
