@@ -240,7 +240,7 @@ def _on_host(maps: Sequence[Any], batch: int, score_size: int) -> Maps:
         if part.shape != expected:
             raise RuntimeError(f"the network's {name} map is {part.shape}, expected {expected}")
         # A distance may overflow where no target is; no other value may.
-        if np.isnan(part).any() or (name != "reg" and np.isinf(part).any()):
+        if not (~np.isnan(part) if name == "reg" else np.isfinite(part)).all():
             raise RuntimeError(
                 f"the network's {name} map is not finite: check its weights and precision"
             )
