@@ -133,8 +133,11 @@ def read_geometry(path: Path) -> Geometry:
             missing.
     """
     runtime = import_or_refuse("onnxruntime", "onnxruntime", "onnx")
+    options = runtime.SessionOptions()
+    # Read for its properties, not to be run.
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own error classes have no public base
         raise DeviceError(f"{path} is not an ONNX file: {error}") from error
     properties = session.get_modelmeta().custom_metadata_map

@@ -61,6 +61,7 @@ class OnnxNetwork(Network):
             _session(runtime, path, options, providers) for path in graphs
         )
         self._inputs = [entry.name for entry in self._search_session.get_inputs()]
+        self._outputs = [entry.name for entry in self._search_session.get_outputs()]
         # The grouped form, int8's, is for one target at a time.
         self._one_by_one = self._search_session.get_inputs()[0].shape[0] == 1
         kind, _, number = placement.device.partition(":")
@@ -90,8 +91,8 @@ class OnnxNetwork(Network):
         binding.bind_cpu_input(self._inputs[0], array)
         for name, value in zip(self._inputs[1:], template, strict=True):
             binding.bind_ortvalue_input(name, value)
-        for output in self._search_session.get_outputs():
-            binding.bind_output(output.name)
+        for name in self._outputs:  # anew: the shape is that of this batch
+            binding.bind_output(name)
         self._search_session.run_with_iobinding(binding)
         cls, reg, cen = map(torch.from_numpy, binding.copy_outputs_to_cpu())
         return cls, reg, cen
