@@ -201,13 +201,27 @@ def test_another_recipe_does_not_resume(recipe: Path, whole: Path) -> None:
         train(load_recipe(recipe, [f"output={whole}", "optimizer.lr=0.1"]))
 
 
+def changes(
+    recipe: Path, initial: Path, start: Start, tmp_path: Path, *settings: str
+) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """By how much one process, and two that share the batch, change each parameter."""
+    settings = (f"backbone.initial={initial}", *settings)
+    finish(start(recipe, f"output={tmp_path}/one", *settings))
+    finish(start(recipe, f"output={tmp_path}/two", *settings, launcher=TORCHRUN))
+    before, one, two = (
+        load_file(str(file))
+        for file in (initial, *(tmp_path / f"{n}/model.safetensors" for n in ("one", "two")))
+    )
+    for key, _ in build_model("compact").named_parameters():
+        yield key, one[key] - before[key], two[key] - before[key]
+
+
 def test_two_processes_have_the_gradients_of_one(
     recipe: Path, whole: Path, start: Start, tmp_path: Path
 ) -> None:
     """One step of plain SGD, so that the weights' change is the gradient; norms are frozen."""
     initial = whole / "model.safetensors"
     step = (
-        f"backbone.initial={initial}",
         "epochs=0.34",
         "average=0",
         "optimizer.kind=sgd",
@@ -217,14 +231,8 @@ def test_two_processes_have_the_gradients_of_one(
         "compute.batchnorm=frozen",
         "compute.workers=0",
     )
-    finish(start(recipe, f"output={tmp_path}/one", *step))
-    finish(start(recipe, f"output={tmp_path}/two", *step, launcher=TORCHRUN))
-    before = load_file(str(initial))
-    one = load_file(str(tmp_path / "one/model.safetensors"))
-    two = load_file(str(tmp_path / "two/model.safetensors"))
     changed = 0
-    for key, _ in build_model("compact").named_parameters():
-        first, second = one[key] - before[key], two[key] - before[key]
+    for key, first, second in changes(recipe, initial, start, tmp_path, *step):
         changed += bool(first.abs().max() > 0)
         assert (first - second).abs().max() <= 1e-3 * first.abs().max() + 1e-6, key
     assert changed > 30
@@ -236,7 +244,6 @@ def test_two_processes_unfreeze_the_backbone_as_one_does(
     """Two steps, the backbone trained in the second."""
     initial = whole / "model.safetensors"
     steps = (
-        f"backbone.initial={initial}",
         "backbone.frozen_epochs=1",
         "data.pairs_per_epoch=2",
         "average=0",
@@ -248,14 +255,8 @@ def test_two_processes_unfreeze_the_backbone_as_one_does(
         "compute.batchnorm=frozen",
         "compute.workers=0",
     )
-    finish(start(recipe, f"output={tmp_path}/one", *steps))
-    finish(start(recipe, f"output={tmp_path}/two", *steps, launcher=TORCHRUN))
-    before = load_file(str(initial))
-    one = load_file(str(tmp_path / "one/model.safetensors"))
-    two = load_file(str(tmp_path / "two/model.safetensors"))
     parts = set()
-    for key, _ in build_model("compact").named_parameters():
-        first, second = one[key] - before[key], two[key] - before[key]
+    for key, first, second in changes(recipe, initial, start, tmp_path, *steps):
         if first.abs().max() > 1e-4:
             parts.add(key.split(".")[0])
         assert (first - second).abs().max() <= 1e-2 * first.abs().max() + 1e-6, key
