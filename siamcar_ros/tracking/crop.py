@@ -81,9 +81,10 @@ def crop_square(
         return
     part, kind = _readable(image[y0:y1, x0:x1])
     blue, green, red = padding
-    border = (red, green, blue, 255.0) if kind == "rgb" else (blue, green, red, 255.0)
     if kind == "grey":
         border = (0.114 * blue + 0.587 * green + 0.299 * red,) * 4
+    else:
+        border = (red, green, blue, 255.0) if kind == "rgb" else (blue, green, red, 255.0)
     if kind in _TO_BGRA and part.shape[0] * part.shape[1] <= _SMALL:
         part, kind = cv2.cvtColor(part, _TO_BGRA[kind]), "bgra"
         border = (blue, green, red, 255.0)
