@@ -9,6 +9,8 @@ takes it, and the faster one in ONNX Runtime.
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -18,7 +20,7 @@ from siamcar_ros.model import SiamCAR
 from siamcar_ros.runtime.network import DeviceError
 
 FORMS = ("banded", "grouped")
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 """Of what the graphs are for given weights: a change of it makes cached files be written anew."""
 
 
@@ -62,6 +64,17 @@ class SearchGraph(nn.Module):
         super().__init__()
         self.model = model
         self.reduce = _plain_convolution(model.down)
+        head = model.car_head
+        # One kernel for both: with so few outputs, a second one costs as much as the first.
+        self.cls_cen = _side_by_side(head.cls_logits, head.centerness)
+        # A distance is exp(u + b), computed as exp(u) exp(b): u lies about 0, u + b about 3.5,
+        # where bfloat16 is coarser by far (1.6 % of the distance).
+        self.log_distances = copy.deepcopy(head.bbox_pred)
+        self.log_distances.bias = None
+        bias = head.bbox_pred.bias
+        unit = torch.ones(4) if bias is None else bias.detach().exp()
+        self.unit: Tensor
+        self.register_buffer("unit", unit.reshape(1, -1, 1, 1), persistent=False)
         self.correlate = _banded if checked_form(form) == "banded" else _grouped
 
     def forward(self, x: Tensor, *template: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,8 +83,11 @@ class SearchGraph(nn.Module):
         if self.model.neck is not None:
             features = self.model.neck(features, crop=False)
         response = [self.correlate(f, t) for f, t in zip(features, template, strict=True)]
-        cls, reg, cen = self.model.car_head(self.reduce(torch.cat(response, 1)))
-        return cls, reg, cen
+        reduced = self.reduce(torch.cat(response, 1))
+        head = self.model.car_head
+        distances = torch.exp(self.log_distances(head.bbox_tower(reduced))) * self.unit
+        scores = self.cls_cen(head.cls_tower(reduced))
+        return scores[:, :2], distances, scores[:, 2:]
 
 
 def example_inputs(model: SiamCAR, batch: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -118,6 +134,17 @@ def _plain_convolution(transposed: nn.ConvTranspose2d) -> nn.Conv2d:
     if bias is not None:
         layer.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
     return layer
+
+
+def _side_by_side(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
+    """Two convolutions of the same input as one, its outputs the first's and then the second's."""
+    joined = copy.deepcopy(first)
+    joined.out_channels += second.out_channels
+    with torch.no_grad():
+        joined.weight = nn.Parameter(torch.cat((first.weight, second.weight)), requires_grad=False)
+        if first.bias is not None and second.bias is not None:
+            joined.bias = nn.Parameter(torch.cat((first.bias, second.bias)), requires_grad=False)
+    return joined
 
 
 def _banded(features: Tensor, bands: Tensor) -> Tensor:

@@ -1,9 +1,11 @@
 """Int8 for CPUs with VNNI: calibrated on images, and judged by the tracking that it costs.
 
-Convolutions and sums of the search graph are quantised, with 8-bit unsigned activations and 8-bit
-signed weights that have a scale for each output channel. The template graph (once a target), the
-correlation (its kernel is data) and the last convolutions, whose outputs are coordinates and
-scores, are not.
+What the search graph's convolutions read is quantised, with 8-bit unsigned activations and 8-bit
+signed weights that have a scale for each output channel; what they write is not, so that sums and
+rectifiers see the exact value, and a runtime makes one kernel of a convolution, its rectifier and
+the next one's quantisation. In floating point stay the template graph (once a target), the
+correlation (its kernel is data), what reads its response, whose range is wide, and the last
+convolutions, whose outputs are coordinates and scores.
 """
 
 from __future__ import annotations
@@ -67,12 +69,13 @@ def quantise(model: SiamCAR, files: OnnxFiles, pairs: Iterable[Pair], output: Pa
                 str(written),
                 _Feeds(feeds),
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=["Conv", "Add"],
+                op_types_to_quantize=["Conv"],
                 nodes_to_exclude=_kept_in_float(onnx.load(str(prepared)).graph),
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
+                extra_options={"OpTypesToExcludeOutputQuantization": ["Conv"]},
             )
             # The quantiser drops the properties that tell what the graph is of.
             source, quantised = onnx.load(str(files.search)), onnx.load(str(written))
@@ -103,17 +106,29 @@ def _feed(network: OnnxNetwork, z: Tensor, x: Tensor) -> dict[str, NDArray[np.fl
 
 
 def _kept_in_float(graph: Any) -> list[str]:
-    """Convolutions with a kernel that is no constant, and those whose output is a map."""
+    """Convolutions whose kernel is no constant, what reads them, and those that give a map."""
     constants = {entry.name for entry in graph.initializer}
     constants.update(
         output for node in graph.node if node.op_type == "Constant" for output in node.output
     )
-    reaching = {entry.name for entry in graph.output}
     kept = []
-    for node in reversed(graph.node):
+    response: set[str] = set()
+    for node in graph.node:
+        read = not response.isdisjoint(node.input)
         if node.op_type == "Conv":
-            if node.input[1] not in constants or reaching.intersection(node.output):
+            correlation = node.input[1] not in constants
+            if correlation or read:
                 kept.append(node.name)
-        elif reaching.intersection(node.output):
+            if correlation:
+                response.update(node.output)
+        elif read:
+            response.update(node.output)
+    reaching = {entry.name for entry in graph.output}
+    for node in reversed(graph.node):
+        if reaching.isdisjoint(node.output):
+            continue
+        if node.op_type == "Conv":
+            kept.append(node.name)
+        else:
             reaching.update(node.input)
     return kept

@@ -54,13 +54,14 @@ def test_it_is_checked(files: OnnxFiles, compact: SiamCAR, tmp_path: Path) -> No
         check_onnx(compact, broken)
 
 
-@pytest.mark.parametrize("last", ["cls_logits", "bbox_pred", "centerness"])
+@pytest.mark.parametrize(("last", "output"), [("cls_cen", 0), ("cls_cen", 2), ("log_distances", 1)])
 def test_maps_that_are_not_finite_do_not_pass(
-    files: OnnxFiles, compact: SiamCAR, tmp_path: Path, last: str
+    files: OnnxFiles, compact: SiamCAR, tmp_path: Path, last: str, output: int
 ) -> None:
     changed = onnx.load(str(files.search))
     (kernel,) = (entry for entry in changed.graph.initializer if f"{last}.weight" in entry.name)
-    damaged = np.full_like(onnx.numpy_helper.to_array(kernel), np.nan)
+    damaged = onnx.numpy_helper.to_array(kernel).copy()
+    damaged[output] = np.nan
     kernel.CopyFrom(onnx.numpy_helper.from_array(damaged, kernel.name))
     broken = OnnxFiles(files.template, tmp_path / "compact_search.onnx")
     onnx.save(changed, str(broken.search))
@@ -107,6 +108,15 @@ def test_int8_stays_near(compact: SiamCAR, tmp_path: Path, backend: str) -> None
     graph = onnx.load(str(output)).graph
     quantised = {entry.name for entry in graph.initializer if entry.data_type == 3}
     assert len(quantised) >= 15
+    # The correlation's response is read in floating point, and no output is quantised before its
+    # rectifier.
+    assert not any("reduce" in name for name in quantised)
+    made_by = {output: node for node in graph.node for output in node.output}
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear" and node.input[0] in made_by:
+            assert made_by[node.input[0]].op_type in {"Relu", "Conv"}
+            read = [after.op_type for after in graph.node if node.input[0] in after.input]
+            assert "Relu" not in read
     network = place(compact, device="cpu", backend=backend, precision="int8", int8_graph=output)
     for z, x in pairs:
         with torch.inference_mode():
