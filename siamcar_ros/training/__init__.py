@@ -1,7 +1,7 @@
 """Offline training: data, augmentation, targets, losses, the loop. Torch only."""
 
 from .frames import Frame, PairSource, frame_from_box, frame_from_mask
-from .losses import siamcar_loss
+from .losses import siamcar_loss, teacher_loss
 from .recipe import Recipe, RecipeError, load_recipe
 from .targets import Targets, make_targets
 
@@ -16,4 +16,5 @@ __all__ = [
     "load_recipe",
     "make_targets",
     "siamcar_loss",
+    "teacher_loss",
 ]

@@ -13,6 +13,7 @@ from siamcar_ros.model import (
     build_model,
     depthwise_correlation,
     depthwise_correlation_fft,
+    fold_batchnorm,
     load_weights,
     read_weights,
 )
@@ -59,6 +60,26 @@ def build_network(recipe: Recipe, device: torch.device) -> SiamCAR:
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=layout(recipe))
     return model
+
+
+def build_teacher(recipe: Recipe, model: SiamCAR, device: torch.device) -> SiamCAR | None:
+    """The network that `model` learns from, ready to be asked; None where there is none.
+
+    Raises:
+        RecipeError: its maps are not the model's in size or place.
+        WeightsError, OSError: its weights cannot be read or do not fit.
+    """
+    if recipe.teacher.weights is None:
+        return None
+    teacher = build_model(recipe.teacher.network)
+    if not torch.equal(teacher.locations, model.locations.cpu()):
+        raise RecipeError(
+            f"teacher.network is {teacher.name}, whose {teacher.score_size}x{teacher.score_size} "
+            f"cells do not lie where those of {model.name} do, "
+            f"{model.score_size}x{model.score_size}"
+        )
+    load_weights(teacher, recipe.teacher.weights)
+    return fold_batchnorm(teacher).to(device).requires_grad_(False)
 
 
 def layout(recipe: Recipe) -> torch.memory_format:

@@ -26,13 +26,21 @@ import torch
 from torch import Tensor, nn
 
 from .augment import PairMaker
-from .build import autocast, build_network, build_optimizer, layout, update_average, wrap
+from .build import (
+    autocast,
+    build_network,
+    build_optimizer,
+    build_teacher,
+    layout,
+    update_average,
+    wrap,
+)
 from .checkpoint import encode, save_checkpoint, write_atomically
 from .datasets import DataError, build_mixture
 from .distributed import Processes, choose_device, join, leave
 from .loader import Batch, Batches, FaultCount, loading
-from .losses import siamcar_loss
-from .monitor import LOSSES, Monitor
+from .losses import siamcar_loss, teacher_loss
+from .monitor import Monitor
 from .photometric import DeviceAugment, without_photometric
 from .recipe import Recipe, to_yaml
 from .resume import resume, run_metadata
@@ -102,6 +110,7 @@ class _Run:
         self.metadata = run_metadata(recipe, mixture.fingerprint())
 
         self.model = build_network(recipe, device)
+        self.teacher = build_teacher(recipe, self.model, device)
         self.average = copy.deepcopy(self.model).eval() if recipe.average else None
         self.optimizer = build_optimizer(self.model, recipe)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.compute.precision == "fp16")
@@ -153,6 +162,12 @@ class _Run:
 
         with autocast(recipe, self.device):
             cls, reg, cen = self.network(templates, searches)
+            taught = None
+            if self.teacher is not None:
+                with torch.no_grad():
+                    taught = self.teacher(searches, self.teacher.template(templates))
+        weights = (recipe.loss.cls, recipe.loss.reg, recipe.loss.cen)
+        average = self.processes.average if self.processes.world > 1 else None
         losses = siamcar_loss(
             cls,
             reg,
@@ -162,9 +177,14 @@ class _Run:
             positives=recipe.loss.positives,
             negative=negatives,
             centerness_weighted=recipe.loss.centerness_weighted,
-            weights=(recipe.loss.cls, recipe.loss.reg, recipe.loss.cen),
-            average=self.processes.average if self.processes.world > 1 else None,
+            weights=weights,
+            average=average,
         )
+        if taught is not None:
+            losses["teacher"] = teacher_loss(
+                cls, reg, cen, taught, weights=weights, average=average
+            )
+            losses["total"] = losses["total"] + recipe.teacher.weight * losses["teacher"]
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(losses["total"]).backward()
         self.scaler.unscale_(self.optimizer)
@@ -286,7 +306,7 @@ class _Meter:
         self._steps += 1
 
     def take(self, batch: int, processes: Processes) -> dict[str, float]:
-        names = (*LOSSES, "gradient")
+        names = tuple(self._sums)
         means = processes.average(torch.stack([self._sums[n] for n in names]) / self._steps)
         seconds = time.perf_counter() - self._since
         values = dict(zip(names, means.tolist(), strict=True))

@@ -70,6 +70,54 @@ def siamcar_loss(
     return {**losses, "total": torch.as_tensor(total)}
 
 
+def teacher_loss(
+    cls: Tensor,
+    reg: Tensor,
+    cen: Tensor,
+    taught: tuple[Tensor, Tensor, Tensor],
+    *,
+    weights: tuple[float, float, float] = (1.0, 3.0, 1.0),
+    average: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """How far a network's maps are from a teacher's (knowledge distillation, Hinton et al. 2015).
+
+    Each cell is foreground by as much as the teacher takes it for. Foreground and background count
+    by half in the cross-entropies of classification and centerness; the centerness matters in the
+    background, too, since decoders stretch it over the whole map. The distances' -log IoU counts
+    by the teacher's foreground probability times its centerness.
+
+    Args:
+        cls: foreground logits (B, 2, S, S).
+        reg: distances (B, 4, S, S).
+        cen: centerness logits (B, 1, S, S).
+        taught: the teacher's three maps, without gradients.
+        weights: of classification, regression and centerness.
+        average: as for :func:`siamcar_loss`.
+
+    Returns:
+        a scalar, 0 where the maps are the teacher's.
+    """
+    cls_t, reg_t, cen_t = (part.float().flatten(2) for part in taught)
+    logit, logit_t = cls.float().flatten(2).diff(dim=1).squeeze(1), cls_t.diff(dim=1).squeeze(1)
+    share, centerness = logit_t.sigmoid(), cen_t.squeeze(1).sigmoid()
+    inner = share * centerness
+    sums = torch.stack((share.sum(), (1 - share).sum(), inner.sum()))
+    if average is not None:
+        sums = average(sums)
+    halves = (share / sums[0] + (1 - share) / sums[1]) / 2
+    cls_loss = (halves * _excess_entropy(logit, share)).sum()
+    cen_loss = (halves * _excess_entropy(cen.float().flatten(1), centerness)).sum()
+    distances = (part.transpose(1, 2).flatten(0, 1) for part in (reg.float().flatten(2), reg_t))
+    reg_loss = (inner.flatten() * _iou_loss(*distances)).sum() / sums[2]
+    return weights[0] * cls_loss + weights[1] * reg_loss + weights[2] * cen_loss
+
+
+def _excess_entropy(logit: Tensor, wanted: Tensor) -> Tensor:
+    """Binary cross-entropy less its least value: the divergence from a probability."""
+    least = F.binary_cross_entropy(wanted, wanted, reduction="none")
+    return F.binary_cross_entropy_with_logits(logit, wanted, reduction="none") - least
+
+
 def _iou_loss(distances: Tensor, wanted: Tensor) -> Tensor:
     """-log IoU of boxes given by (N, 4) distances l, t, r, b from a common point."""
     areas = [(d[:, 0] + d[:, 2]) * (d[:, 1] + d[:, 3]) for d in (distances, wanted)]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LOSSES = ("total", "cls", "reg", "cen")
+LOSSES = ("total", "cls", "reg", "cen", "teacher")
 _TRUE, _PREDICTED = (80, 220, 80), (60, 60, 250)
 _SHOWN = 8
 

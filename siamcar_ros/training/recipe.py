@@ -61,6 +61,21 @@ class LossRecipe:
 
 
 @dataclass(frozen=True)
+class TeacherRecipe:
+    """A trained network whose maps the one in training learns from, besides the true boxes.
+
+    Attributes:
+        network: its name; its maps must have as many cells as the other's, at the same places.
+        weights: its file; None does without a teacher.
+        weight: of what it adds to the loss, in which the weights of ``loss`` apply, too.
+    """
+
+    network: str = "resnet50"
+    weights: str | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
 class OptimizerRecipe:
     """The optimizer.
 
@@ -203,6 +218,7 @@ class Recipe:
     data: DataRecipe = field(default_factory=DataRecipe)
     augment: AugmentParams = field(default_factory=AugmentParams)
     loss: LossRecipe = field(default_factory=LossRecipe)
+    teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
     backbone: BackboneRecipe = field(default_factory=BackboneRecipe)
@@ -247,6 +263,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "loss.cls": _FROM_ZERO,
     "loss.reg": _FROM_ZERO,
     "loss.cen": _FROM_ZERO,
+    "teacher.weight": _FROM_ZERO,
     "optimizer.lr": _FROM_ZERO,
     "optimizer.momentum": _SHARE,
     "optimizer.weight_decay": _FROM_ZERO,

@@ -19,7 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from siamcar_ros.model import build_model, load_weights, read_metadata
+from siamcar_ros.model import WeightsError, build_model, load_weights, read_metadata
 from siamcar_ros.training import RecipeError, load_recipe
 from siamcar_ros.training.loop import train
 
@@ -294,6 +294,23 @@ def test_it_learns(recipe: Path, tmp_path: Path) -> None:
     history = (tmp_path / "run/history.jsonl").read_text().splitlines()
     totals = [json.loads(line)["total"] for line in history]
     assert totals[-1] < 0.8 * totals[0]
+
+
+def test_a_teacher_is_learnt_from(recipe: Path, whole: Path, tmp_path: Path) -> None:
+    teacher = f"teacher.weights={whole / 'model.safetensors'}"
+    options = ["epochs=12", "compute.workers=0", "average=0", "log.every=4", "seed=3"]
+    threads = torch.get_num_threads()
+    try:
+        train(load_recipe(recipe, [*options, teacher, "teacher.network=compact"]))
+        with pytest.raises(RecipeError, match="17x17 cells do not lie where those of compact do"):
+            train(load_recipe(recipe, ["teacher.network=alexnet", teacher]))
+        with pytest.raises(WeightsError, match=r"missing: backbone\.layer1"):
+            train(load_recipe(recipe, ["teacher.network=resnet50", teacher]))
+    finally:
+        torch.set_num_threads(threads)
+    history = (tmp_path / "run/history.jsonl").read_text().splitlines()
+    distances = [json.loads(line)["teacher"] for line in history]
+    assert distances[-1] < 0.6 * distances[0]
 
 
 def test_mixed_precision_and_changes_on_the_device(recipe: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siamcar_ros.model import build_model
-from siamcar_ros.training import make_targets, siamcar_loss
+from siamcar_ros.training import make_targets, siamcar_loss, teacher_loss
 
 GOLDEN = Path(__file__).parents[2] / "../shared/golden/network_r50.npz"
 
@@ -187,3 +188,66 @@ def test_options_change_the_regression_loss() -> None:
     doubled = siamcar_loss(cls, reg, cen, BOXES, cells, weights=(2.0, 6.0, 2.0))
     once = siamcar_loss(cls, reg, cen, BOXES, cells)
     assert torch.allclose(doubled["total"], 2 * once["total"])
+
+
+def test_a_teacher_is_agreed_with_by_its_own_maps_alone() -> None:
+    taught, other = maps(2, 0), maps(2, 1)
+    assert float(teacher_loss(*taught, taught)) == pytest.approx(0, abs=1e-6)
+    mixed = (
+        ((other[0], taught[1], taught[2]), (1.0, 0.0, 0.0), (0.0, 1.0, 1.0)),
+        ((taught[0], other[1], taught[2]), (0.0, 1.0, 0.0), (1.0, 0.0, 1.0)),
+        ((taught[0], taught[1], other[2]), (0.0, 0.0, 1.0), (1.0, 1.0, 0.0)),
+    )
+    for (cls, reg, cen), only, others in mixed:
+        assert float(teacher_loss(cls, reg, cen, taught, weights=only)) > 0.05
+        agreed = teacher_loss(cls, reg, cen, taught, weights=others)
+        assert float(agreed) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_learner_arrives_at_its_teacher() -> None:
+    taught = maps(2, 0)
+    first = maps(2, 1)
+    cls, log_reg, cen = first[0], first[1].log(), first[2]
+    for part in (cls, log_reg, cen):
+        part.requires_grad_()
+    optimizer = torch.optim.Adam((cls, log_reg, cen), lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        teacher_loss(cls, log_reg.exp(), cen, taught).backward()
+        optimizer.step()
+    wanted = taught[0].softmax(1)[:, 1]
+    assert float((cls.detach().softmax(1)[:, 1] - wanted).abs().max()) < 0.05
+    assert float((cen.detach().sigmoid() - taught[2].sigmoid()).abs().max()) < 0.05
+    certain = (wanted > 0.5)[:, None].expand_as(log_reg)
+    assert float((log_reg.detach().exp() / taught[1] - 1)[certain].abs().max()) < 0.1
+
+
+def test_where_the_teacher_sees_no_target_its_boxes_do_not_count() -> None:
+    cls, reg, cen = maps(2, 0)
+    cls[:, 0], cls[:, 1] = 40.0, -40.0
+    cls[0, :, 3, 4] = torch.tensor([-40.0, 40.0])
+    changed = reg * 2
+    changed[0, :, 3, 4] = reg[0, :, 3, 4]
+    assert float(teacher_loss(cls, changed, cen, (cls, reg, cen))) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_batch_shared_by_processes_weighs_as_one() -> None:
+    taught, own = maps(2, 0), maps(2, 1)
+    whole = teacher_loss(*own, taught)
+    seen: list[torch.Tensor] = []
+
+    def note(sums: torch.Tensor) -> torch.Tensor:
+        seen.append(sums)
+        return sums
+
+    def half(i: int, average: Callable[[torch.Tensor], torch.Tensor]) -> float:
+        (cls, reg, cen), (cls_t, reg_t, cen_t) = own, taught
+        part = slice(i, i + 1)
+        theirs = (cls_t[part], reg_t[part], cen_t[part])
+        return float(teacher_loss(cls[part], reg[part], cen[part], theirs, average=average))
+
+    for i in range(2):
+        half(i, note)
+    mean = torch.stack(seen).mean(0)
+    shared = [half(i, lambda _: mean) for i in range(2)]
+    assert sum(shared) / 2 == pytest.approx(float(whole), rel=1e-5)
