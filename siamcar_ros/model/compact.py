@@ -1,7 +1,7 @@
 """The embedded backbone: plain 3x3 convolutions, three levels at stride 8.
 
 It keeps the geometry of the modified ResNet-50 (three unpadded strides, 31x31 and 15x15 maps
-whose cells sit on pixel centres) at an eightieth of its arithmetic. Only dense 3x3 and 1x1
+whose cells sit on pixel centres) at less than a hundredth of its arithmetic. Only dense 3x3 and 1x1
 convolutions are used: on CPUs they run near the matrix-multiply rate, in bfloat16 and int8 too,
 where depth-wise ones do not.
 """
@@ -25,12 +25,17 @@ def conv_bn(
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions of one dilation, with a 1x1 shortcut where the channels change."""
+    """Two 3x3 convolutions of one dilation, with a 1x1 shortcut where the channels change.
 
-    def __init__(self, inputs: int, outputs: int, dilation: int = 1) -> None:
+    Args:
+        inputs, middle, outputs: channels before, between and after the two.
+        dilation: of both.
+    """
+
+    def __init__(self, inputs: int, middle: int, outputs: int, dilation: int = 1) -> None:
         super().__init__()
-        self.first = conv_bn(inputs, outputs, padding=dilation, dilation=dilation)
-        self.second = conv_bn(outputs, outputs, padding=dilation, dilation=dilation)
+        self.first = conv_bn(inputs, middle, padding=dilation, dilation=dilation)
+        self.second = conv_bn(middle, outputs, padding=dilation, dilation=dilation)
         self.shortcut = conv_bn(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         self.relu = nn.ReLU(inplace=True)
 
@@ -41,7 +46,10 @@ class ResidualBlock(nn.Module):
 
 
 class CompactBackbone(nn.Module):
-    """Three levels of 64, 96 and 96 channels: 31x31 for 255 pixels, 15x15 for 127."""
+    """Three levels of 64, 96 and 96 channels: 31x31 for 255 pixels, 15x15 for 127.
+
+    It is narrow before the stride is 8 and inside the blocks, where most of the arithmetic is.
+    """
 
     levels = (64, 96, 96)
 
@@ -50,16 +58,16 @@ class CompactBackbone(nn.Module):
         low, middle, high = self.levels
         self.scale = INPUT_SCALE
         self.stem = nn.Sequential(
-            conv_bn(3, 32, stride=2),
+            conv_bn(3, 16, stride=2),
             nn.ReLU(inplace=True),
-            conv_bn(32, 48, stride=2),
+            conv_bn(16, 32, stride=2),
             nn.ReLU(inplace=True),
-            conv_bn(48, low, stride=2),
+            conv_bn(32, low, stride=2),
             nn.ReLU(inplace=True),
         )
-        self.stage1 = ResidualBlock(low, low)
-        self.stage2 = ResidualBlock(low, middle)
-        self.stage3 = ResidualBlock(middle, high, dilation=2)
+        self.stage1 = ResidualBlock(low, 64, low)
+        self.stage2 = ResidualBlock(low, 64, middle)
+        self.stage3 = ResidualBlock(middle, 64, high, dilation=2)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -67,14 +67,14 @@ class SearchGraph(nn.Module):
         head = model.car_head
         # One kernel for both: with so few outputs, a second one costs as much as the first.
         self.cls_cen = _side_by_side(head.cls_logits, head.centerness)
-        # A distance is exp(u + b), computed as exp(u) exp(b): u lies about 0, u + b about 3.5,
-        # where bfloat16 is coarser by far (1.6 % of the distance).
+        # A distance is exp(u + b), computed as exp(u) exp(b): in compact u lies about 0 and u + b
+        # about 3.5, where bfloat16 is coarser by far (1.6 % of the distance).
         self.log_distances = copy.deepcopy(head.bbox_pred)
         self.log_distances.bias = None
-        bias = head.bbox_pred.bias
-        unit = torch.ones(4) if bias is None else bias.detach().exp()
+        assert head.bbox_pred.bias is not None
         self.unit: Tensor
-        self.register_buffer("unit", unit.reshape(1, -1, 1, 1), persistent=False)
+        unit = head.bbox_pred.bias.detach().exp().reshape(1, -1, 1, 1)
+        self.register_buffer("unit", unit, persistent=False)
         self.correlate = _banded if checked_form(form) == "banded" else _grouped
 
     def forward(self, x: Tensor, *template: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -140,10 +140,11 @@ def _side_by_side(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
     """Two convolutions of the same input as one, its outputs the first's and then the second's."""
     joined = copy.deepcopy(first)
     joined.out_channels += second.out_channels
+    assert first.bias is not None
+    assert second.bias is not None
     with torch.no_grad():
         joined.weight = nn.Parameter(torch.cat((first.weight, second.weight)), requires_grad=False)
-        if first.bias is not None and second.bias is not None:
-            joined.bias = nn.Parameter(torch.cat((first.bias, second.bias)), requires_grad=False)
+        joined.bias = nn.Parameter(torch.cat((first.bias, second.bias)), requires_grad=False)
     return joined
 
 

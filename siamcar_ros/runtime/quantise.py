@@ -34,7 +34,7 @@ def quantise(model: SiamCAR, files: OnnxFiles, pairs: Iterable[Pair], output: Pa
 
     Args:
         model: the network that the files were exported from.
-        files: its graphs, of form "grouped" or "banded".
+        files: its graphs, of form "grouped".
         pairs: what the network will see; a few dozen are enough.
         output: the int8 search graph.
 

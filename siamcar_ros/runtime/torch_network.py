@@ -25,7 +25,7 @@ def prepared(model: SiamCAR, device: str, precision: str) -> SiamCAR:
     """A copy of a model for inference: folded, channels last, in a precision, on a device.
 
     The last three convolutions stay in float32: bfloat16 would round a distance's logarithm so
-    that the distance is off by up to 0.8 %.
+    that the distance is off by up to 1.6 %.
     """
     dtype = DTYPES[precision]
     ready = fold_batchnorm(model).to(device, dtype)

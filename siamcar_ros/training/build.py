@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from siamcar_ros.model import (
     SiamCAR,
+    WeightsError,
     build_model,
     depthwise_correlation,
     depthwise_correlation_fft,
@@ -55,19 +56,23 @@ def build_network(recipe: Recipe, device: torch.device) -> SiamCAR:
     kind = recipe.compute.correlation
     fft = kind == "fft" or (kind == "auto" and device.type == "cpu")
     model.correlation = depthwise_correlation_fft if fft else depthwise_correlation
-    model = model.to(device)
-    for parameter in model.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=layout(recipe))
-    return model
+    return _laid_out(model.to(device), recipe)
 
 
 def build_teacher(recipe: Recipe, model: SiamCAR, device: torch.device) -> SiamCAR | None:
-    """The network that `model` learns from, ready to be asked; None where there is none.
+    """The network that `model` learns from; None where there is none.
+
+    Args:
+        recipe: ``teacher`` names it.
+        model: whose maps it is to be like in size and place.
+        device: where it goes.
+
+    Returns:
+        folded, in evaluation mode, without gradients.
 
     Raises:
-        RecipeError: its maps are not the model's in size or place.
-        WeightsError, OSError: its weights cannot be read or do not fit.
+        RecipeError: its maps are not the model's in size or place, or its weights do not fit.
+        OSError: its weights cannot be read.
     """
     if recipe.teacher.weights is None:
         return None
@@ -78,8 +83,21 @@ def build_teacher(recipe: Recipe, model: SiamCAR, device: torch.device) -> SiamC
             f"cells do not lie where those of {model.name} do, "
             f"{model.score_size}x{model.score_size}"
         )
-    load_weights(teacher, recipe.teacher.weights)
-    return fold_batchnorm(teacher).to(device).requires_grad_(False)
+    try:
+        load_weights(teacher, recipe.teacher.weights)
+    except WeightsError as error:
+        raise RecipeError(
+            f"teacher.weights: {error}; set teacher.network to the network that they are of"
+        ) from error
+    return _laid_out(fold_batchnorm(teacher).to(device), recipe).requires_grad_(False)
+
+
+def _laid_out(model: SiamCAR, recipe: Recipe) -> SiamCAR:
+    """The model, its convolutions' weights in the recipe's memory format."""
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=layout(recipe))
+    return model
 
 
 def layout(recipe: Recipe) -> torch.memory_format:

@@ -40,7 +40,7 @@ from .datasets import DataError, build_mixture
 from .distributed import Processes, choose_device, join, leave
 from .loader import Batch, Batches, FaultCount, loading
 from .losses import siamcar_loss, teacher_loss
-from .monitor import Monitor
+from .monitor import LOSSES, Monitor
 from .photometric import DeviceAugment, without_photometric
 from .recipe import Recipe, to_yaml
 from .resume import resume, run_metadata
@@ -306,7 +306,7 @@ class _Meter:
         self._steps += 1
 
     def take(self, batch: int, processes: Processes) -> dict[str, float]:
-        names = tuple(self._sums)
+        names = sorted(self._sums, key=[*LOSSES, "gradient"].index)
         means = processes.average(torch.stack([self._sums[n] for n in names]) / self._steps)
         seconds = time.perf_counter() - self._since
         values = dict(zip(names, means.tolist(), strict=True))

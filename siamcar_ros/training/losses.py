@@ -1,4 +1,4 @@
-"""The three losses of SiamCAR and their weighted sum (Eq. 4, 7 and 8)."""
+"""The three losses of SiamCAR and their weighted sum (Eq. 4, 7 and 8), and a teacher's."""
 
 from __future__ import annotations
 
@@ -88,14 +88,14 @@ def teacher_loss(
 
     Args:
         cls: foreground logits (B, 2, S, S).
-        reg: distances (B, 4, S, S).
+        reg: distances (B, 4, S, S), search pixels.
         cen: centerness logits (B, 1, S, S).
-        taught: the teacher's three maps, without gradients.
+        taught: the teacher's cls, reg and cen, of the same shapes, without gradients.
         weights: of classification, regression and centerness.
         average: as for :func:`siamcar_loss`.
 
     Returns:
-        a scalar, 0 where the maps are the teacher's.
+        a scalar, the weighted sum; 0 where the maps are the teacher's.
     """
     cls_t, reg_t, cen_t = (part.float().flatten(2) for part in taught)
     logit, logit_t = cls.float().flatten(2).diff(dim=1).squeeze(1), cls_t.diff(dim=1).squeeze(1)
@@ -104,6 +104,7 @@ def teacher_loss(
     sums = torch.stack((share.sum(), (1 - share).sum(), inner.sum()))
     if average is not None:
         sums = average(sums)
+    sums = sums.clamp(min=1.0)  # where the teacher is sure of all cells, a cell's worth
     halves = (share / sums[0] + (1 - share) / sums[1]) / 2
     cls_loss = (halves * _excess_entropy(logit, share)).sum()
     cen_loss = (halves * _excess_entropy(cen.float().flatten(1), centerness)).sum()
@@ -113,7 +114,7 @@ def teacher_loss(
 
 
 def _excess_entropy(logit: Tensor, wanted: Tensor) -> Tensor:
-    """Binary cross-entropy less its least value: the divergence from a probability."""
+    """Binary cross-entropy less its least value, cell by cell, (B, S*S) both: the divergence."""
     least = F.binary_cross_entropy(wanted, wanted, reduction="none")
     return F.binary_cross_entropy_with_logits(logit, wanted, reduction="none") - least
 

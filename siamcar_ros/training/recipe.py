@@ -336,6 +336,11 @@ def recipe_from_dict(content: Mapping[str, Any]) -> Recipe:
     for key in _ABOVE_ZERO:
         if values[key] == 0:
             raise RecipeError(f"{key} is 0; it must be above 0")
+    if recipe.teacher.weights is None and recipe.teacher != TeacherRecipe():
+        raise RecipeError(
+            "teacher.network or teacher.weight is set, but no teacher is: give its weights, "
+            "teacher.weights=FILE"
+        )
     if recipe.average == 1:
         raise RecipeError("average is 1; it must be below 1")
     for name, options in recipe.data.sets.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from importlib.util import find_spec
 
@@ -189,13 +190,34 @@ def test_a_network_of_another_geometry(alexnet: SiamCAR, backend: str) -> None:
 def test_both_forms_of_the_correlation(compact: SiamCAR, form: str) -> None:
     batch = 1 if form == "grouped" else 2
     z, x = example_inputs(compact, batch)
+    model = copy.deepcopy(compact)
+    head = model.car_head
+    for last in (head.cls_logits, head.bbox_pred, head.centerness):
+        assert last.bias is not None
+        torch.nn.init.normal_(last.bias)  # no two alike: their order shows
     with torch.inference_mode():
-        template = TemplateGraph(compact, form)(z)
-        got = SearchGraph(compact, form)(x, *template)
-        expected = compact(x, compact.template(z))
+        template = TemplateGraph(model, form)(z)
+        got = SearchGraph(model, form)(x, *template)
+        expected = model(x, model.template(z))
     assert difference(expected, got) <= 1e-4
     if form == "banded":
         assert template[0].shape == (2, 96, 7 * 31, 25)
+
+
+def test_bfloat16_keeps_the_digits_of_a_distance(compact: SiamCAR) -> None:
+    graph = SearchGraph(compact, "grouped")
+    tower = torch.randn(1, 64, 25, 25, generator=torch.Generator().manual_seed(0)) * 0.3
+    tower = tower.bfloat16().float()
+    predict = copy.deepcopy(compact.car_head.bbox_pred)
+    for layer in (predict, graph.log_distances):
+        layer.weight.data = layer.weight.data.bfloat16().float()
+    with torch.inference_mode():
+        expected = predict(tower).exp()
+        plain = predict.bfloat16()(tower.bfloat16()).float().exp()
+        kept = graph.log_distances.bfloat16()(tower.bfloat16()).float().exp() * graph.unit
+    worst = [float((got / expected - 1).abs().max()) for got in (plain, kept)]
+    assert worst[0] > 0.008
+    assert worst[1] < 0.005
 
 
 def test_half_precision_reaches_all_but_the_last_layers(compact: SiamCAR) -> None:

@@ -231,6 +231,13 @@ def test_where_the_teacher_sees_no_target_its_boxes_do_not_count() -> None:
     assert float(teacher_loss(cls, changed, cen, (cls, reg, cen))) == pytest.approx(0, abs=1e-6)
 
 
+def test_a_teacher_that_sees_no_target_at_all_teaches_no_boxes() -> None:
+    cls, reg, cen = maps(2, 0)
+    sure = torch.tensor([60.0, -60.0])[:, None, None].expand_as(cls).contiguous()
+    assert float(teacher_loss(sure, reg * 2, cen, (sure, reg, cen))) == pytest.approx(0, abs=1e-6)
+    assert float(teacher_loss(-sure, reg, cen, (sure, reg, cen))) > 10
+
+
 def test_a_batch_shared_by_processes_weighs_as_one() -> None:
     taught, own = maps(2, 0), maps(2, 1)
     whole = teacher_loss(*own, taught)

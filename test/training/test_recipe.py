@@ -123,6 +123,7 @@ def test_the_command_line_goes_last() -> None:
         (["variant=papre"], "did you mean 'paper'"),
         (["batch"], "not of the form key=value"),
         (["augment.blurr=1"], "did you mean 'augment.blur'"),
+        (["teacher.weight=2"], "no teacher is"),
     ],
 )
 def test_what_is_refused(overrides: list[str], message: str) -> None:
