@@ -22,12 +22,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="settings other than the recipe's, e.g. batch=16 optimizer.lr=0.001 variant=paper",
     )
     parser.add_argument(
-        "--check", action="store_true", help="open the data sets, print the recipe, and stop"
+        "--check",
+        action="store_true",
+        help="open the data sets and the teacher, print the recipe, stop",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; the same command goes on where it was interrupted."""
+    import torch
+
+    from siamcar_ros.model import build_model
+    from siamcar_ros.training.build import build_teacher
     from siamcar_ros.training.datasets import build_mixture
     from siamcar_ros.training.loop import describe, train
     from siamcar_ros.training.recipe import load_recipe, to_yaml
@@ -40,6 +46,9 @@ def run(args: argparse.Namespace) -> int:
         for name, size in mixture.sizes().items():
             print(f"# {name}: {size} images or videos")
         print(f"# data {mixture.fingerprint()}")
+        teacher = build_teacher(recipe, build_model(recipe.network), torch.device("cpu"))
+        if teacher is not None:
+            print(f"# teacher: {teacher.name} of {recipe.teacher.weights}")
         return 0
     logging.info("%s", describe(recipe))
     print(train(recipe))

@@ -215,6 +215,13 @@ def test_train_check_opens_the_data_and_prints_the_recipe(
     assert capsys.readouterr().out == printed
     assert "batch: 4" in printed
     assert "# mine: 2 images or videos" in printed
+    weights = tmp_path / "teacher.safetensors"
+    save_weights(build_model("compact"), weights)
+    taught = ["teacher.network=compact", f"teacher.weights={weights}"]
+    assert main(["train", str(recipe), *taught, "--check"]) == 0
+    assert f"# teacher: compact of {weights}" in capsys.readouterr().out
+    assert main(["train", str(recipe), "teacher.weights=/nowhere.safetensors", "--check"]) == 2
+    assert "/nowhere.safetensors" in capsys.readouterr().err
     assert main(["train", str(recipe), "data.sets.mine.root=/nowhere", "--check"]) == 2
     assert "set data.sets.mine.root" in capsys.readouterr().err
     assert main(["train", "nonesuch"]) == 2
