@@ -40,7 +40,7 @@ def quantise(model: SiamCAR, files: OnnxFiles, pairs: Iterable[Pair], output: Pa
 
     Raises:
         DeviceError: the packages ``onnx`` and ``onnxruntime`` are not installed.
-        ValueError: there are no pairs.
+        ValueError: there are no pairs, or the graph is of form "banded".
     """
     onnx = import_or_refuse("onnx", "int8 quantisation", "onnx")
     import_or_refuse("onnxruntime", "int8 quantisation", "onnx")
@@ -106,7 +106,11 @@ def _feed(network: OnnxNetwork, z: Tensor, x: Tensor) -> dict[str, NDArray[np.fl
 
 
 def _kept_in_float(graph: Any) -> list[str]:
-    """Convolutions whose kernel is no constant, what reads them, and those that give a map."""
+    """Convolutions whose kernel is no constant, what reads them, and those that give a map.
+
+    Raises:
+        ValueError: no kernel is an input: the correlation is not a convolution here.
+    """
     constants = {entry.name for entry in graph.initializer}
     constants.update(
         output for node in graph.node if node.op_type == "Constant" for output in node.output
@@ -123,6 +127,11 @@ def _kept_in_float(graph: Any) -> list[str]:
                 response.update(node.output)
         elif read:
             response.update(node.output)
+    if not response:
+        raise ValueError(
+            "int8 needs a search graph whose correlation is a convolution: export it with form "
+            "'grouped'"
+        )
     reaching = {entry.name for entry in graph.output}
     for node in reversed(graph.node):
         if reaching.isdisjoint(node.output):

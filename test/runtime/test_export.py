@@ -135,6 +135,15 @@ def test_int8_without_images_is_refused(compact: SiamCAR, tmp_path: Path) -> Non
         quantise(compact, cached_onnx(compact, "grouped"), [], tmp_path / "x.int8.onnx")
 
 
+def test_int8_of_the_banded_form_is_refused(
+    files: OnnxFiles, compact: SiamCAR, tmp_path: Path
+) -> None:
+    output = tmp_path / "x.int8.onnx"
+    with pytest.raises(ValueError, match="form 'grouped'"):
+        quantise(compact, files, [example_inputs(compact, 1)], output)
+    assert not output.exists()
+
+
 def _arguments(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
