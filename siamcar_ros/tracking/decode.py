@@ -24,7 +24,8 @@ penalty compares sizes in search pixels.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -94,38 +95,55 @@ class Decoder:
             params: decoder, penalty_k, window_influence, lr.
         """
         cls = foreground(maps.cls)
-        search_size = size * scale[:, None]
-        reg = maps.reg.astype(np.float64).clip(0.0, _FAR)
-        penalty = change_penalty(
-            reg[:, 0] + reg[:, 2],
-            reg[:, 1] + reg[:, 3],
-            search_size[:, :, None, None],
-            params.penalty_k,
-        )
+        last = (size * scale[:, None])[..., None, None]
+        reg = maps.reg.astype(np.float64).clip(_TINY, _FAR)
+        w, h = reg[:, 0] + reg[:, 2], reg[:, 1] + reg[:, 3]
+        penalty = change_penalty(w, h, last[:, 0], last[:, 1], params.penalty_k)
+        ranked = cls * penalty
         if params.decoder == "paper":
-            return self._paper(cls, reg, cls * penalty, scale, params.window_influence)
-        score = cls * penalty * normalised(maps.cen[:, 0])
+            return self._paper(cls, reg, ranked, scale, params.window_influence)
+        score = ranked * normalised(maps.cen[:, 0])
         windowed = self._windowed(score, params.window_influence)
-        places = [self._place(*target) for target in zip(score, windowed, reg, strict=True)]
-        row, column = np.array(places).T
+        sizes, scales = size.tolist(), scale.tolist()
+        decoded = [
+            self._enlarged(cls[i], reg[i], score[i], windowed[i], sizes[i], scales[i], params)
+            for i in range(len(cls))
+        ]
+        return Decoded(*(np.array(part) for part in zip(*decoded, strict=True)))
+
+    def _enlarged(
+        self,
+        cls: Array,
+        reg: Array,
+        score: Array,
+        windowed: Array,
+        size: Sequence[float],
+        scale: float,
+        params: TrackerParams,
+    ) -> tuple[tuple[float, float], tuple[float, float], float]:
+        """One target's shift, size and score by the enlarged map, as in :class:`Decoded`."""
+        row, column = self._place(score, windowed, reg)
         # The other maps are wanted at that one sample of the enlarged map only.
-        there = np.concatenate((cls[:, None], reg), 1)
-        there = np.einsum("by,bcyx,bx->bc", self._enlarge[row], there, self._enlarge[column])
-        sides = np.maximum(there[:, 1:3] + there[:, 3:5], _TINY)
-        new = sides / scale[:, None]
-        place = np.stack((column, row), 1)
+        x, y = self._enlarge[column], self._enlarge[row]
+        probability = float(y @ cls @ x)
+        left, top, right, bottom = (y @ reg @ x).tolist()
+        w, h = max(left + right, _TINY), max(top + bottom, _TINY)
+        samples = len(self._enlarge)
         if params.decoder == "regressed":
-            compared = sides
-            cell = (place + 0.5) * (self.score_size / len(self._enlarge)) - 0.5
-            shift = STRIDE * (cell - (self.score_size - 1) / 2)
-            shift += (there[:, 3:5] - there[:, 1:3]) / 2
+            compared, to_cell, middle = 1.0, self.score_size / samples, (self.score_size - 1) / 2
+            dx = STRIDE * ((column + 0.5) * to_cell - 0.5 - middle) + (right - left) / 2
+            dy = STRIDE * ((row + 0.5) * to_cell - 0.5 - middle) + (bottom - top) / 2
         else:
-            compared = new
-            shift = place - len(self._enlarge) // 2
-        trust = change_penalty(compared[:, 0], compared[:, 1], search_size, params.penalty_k)
-        blend = (trust * there[:, 0] * params.lr)[:, None]
-        sizes = blend * new + (1 - blend) * size
-        return Decoded(shift / scale[:, None], sizes, there[:, 0].clip(0.0, 1.0))
+            compared, dx, dy = scale, column - samples // 2, row - samples // 2
+        trust = change_penalty(
+            w / compared, h / compared, size[0] * scale, size[1] * scale, params.penalty_k
+        )
+        blend = float(trust) * probability * params.lr
+        new = (
+            blend * w / scale + (1 - blend) * size[0],
+            blend * h / scale + (1 - blend) * size[1],
+        )
+        return (dx / scale, dy / scale), new, min(max(probability, 0.0), 1.0)
 
     def _paper(
         self, cls: Array, reg: Array, ranked: Array, scale: Array, influence: float
@@ -178,32 +196,34 @@ def _half(room: int, reach: float) -> int:
 def foreground(cls: NDArray[np.float32]) -> Array:
     """(B, 2, S, S) logits -> (B, S, S) probability of the second class."""
     difference = cls[:, 1].astype(np.float64) - cls[:, 0]
-    return 0.5 * (1.0 + np.tanh(0.5 * difference))
+    return 0.5 + 0.5 * np.tanh(0.5 * difference)
 
 
 def normalised(cen: NDArray[np.float32]) -> Array:
     """(B, S, S) stretched to 0..1 over each map; a constant map says nothing and becomes 1."""
-    low = cen.min((1, 2), keepdims=True).astype(np.float64)
-    span = cen.max((1, 2), keepdims=True) - low
-    return np.where(span > 0, (cen - low) / np.where(span > 0, span, 1.0), 1.0)
+    flat = cen.astype(np.float64).reshape(len(cen), -1)
+    low = flat.min(1, keepdims=True)
+    span = flat.max(1, keepdims=True) - low
+    constant = span == 0
+    stretched: Array = (flat - (low - constant)) / (span + constant)
+    return stretched.reshape(cen.shape)
 
 
-def change_penalty(w: Array, h: Array, last: Array, k: float) -> Array:
+def change_penalty(w: Any, h: Any, last_w: Any, last_h: Any, k: float) -> Any:
     """exp(-k (r s - 1)), r and s the changes of aspect ratio and of size (SiamRPN).
 
     Args:
-        w: new widths.
+        w: new widths, numbers or arrays, above 0.
         h: new heights.
-        last: last width and height along axis 1, broadcast against them.
+        last_w: last widths, broadcast against the new ones.
+        last_h: last heights.
         k: strength.
     """
-    w, h = np.maximum(w, _TINY), np.maximum(h, _TINY)
-    last_w, last_h = last[:, 0], last[:, 1]
-    s = _context_size(w, h) / _context_size(last_w, last_h)
-    r = (last_w * h) / (last_h * w)
-    return np.exp(k * (1.0 - np.maximum(r, 1 / r) * np.maximum(s, 1 / s)))
+    s = _context_area(w, h) / _context_area(last_w, last_h)
+    r = h / w * (last_w / last_h)
+    return np.exp(k - k * (np.maximum(r, 1 / r) * np.sqrt(np.maximum(s, 1 / s))))
 
 
-def _context_size(w: Array, h: Array) -> Array:
-    padding = CONTEXT * (w + h)
-    return np.sqrt((w + padding) * (h + padding))
+def _context_area(w: Any, h: Any) -> Any:
+    """The square of the side that a box of this size is shown with, see crop.template_side."""
+    return (CONTEXT + CONTEXT**2) * (w + h) ** 2 + w * h

@@ -7,6 +7,7 @@ as they were.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -190,8 +191,6 @@ class Follower:
         answered = perf_counter()
         size = np.array([track.size for track in tracks])
         decoded = self._decoder(maps, size, 1 / np.array(steps), params)
-        if not all(np.isfinite(part).all() for part in decoded):
-            raise RuntimeError("the network's maps are not finite: check its weights and precision")
         frame_size = (image.shape[1], image.shape[0])
         advanced = [
             track.moved(shift, size, score, frame_size, params)
@@ -239,8 +238,10 @@ def _on_host(maps: Sequence[Any], batch: int, score_size: int) -> Maps:
         expected = (batch, channels, score_size, score_size)
         if part.shape != expected:
             raise RuntimeError(f"the network's {name} map is {part.shape}, expected {expected}")
-        # A distance may overflow where no target is; no other value may.
-        if not (~np.isnan(part) if name == "reg" else np.isfinite(part)).all():
+        # One value that is not finite spoils the sum. A distance may overflow where no target is,
+        # but it is a number.
+        spoilt = math.isnan(part.min()) if name == "reg" else not math.isfinite(part.sum())
+        if spoilt:
             raise RuntimeError(
                 f"the network's {name} map is not finite: check its weights and precision"
             )
