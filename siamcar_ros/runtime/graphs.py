@@ -20,7 +20,7 @@ from siamcar_ros.model import SiamCAR
 from siamcar_ros.runtime.network import DeviceError
 
 FORMS = ("banded", "grouped")
-GRAPH_VERSION = 2
+GRAPH_VERSION = 3
 """Of what the graphs are for given weights: a change of it makes cached files be written anew."""
 
 

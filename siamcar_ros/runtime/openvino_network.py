@@ -51,58 +51,75 @@ class OpenVinoNetwork(Network):
     ) -> None:
         super().__init__(Geometry.of(model), placement)
         openvino = import_or_refuse("openvino", "openvino", "openvino")
-        core = openvino.Core()
         template, search = _converted(openvino, model)
         # The template is computed once and used in every frame: in full precision.
-        self._template_request = _compiled(core, template, "fp32", threads)
+        self._template_request = _compiled(openvino, template, "fp32", threads)
         # One for each form that images may have, compiled when it is first given.
-        self._search_requests: dict[torch.dtype, Any] = {}
+        self._search_requests: dict[torch.dtype, _Request] = {}
         self._compile_search = partial(
-            _compiled, core, int8_search or search, placement.precision, threads
+            _compiled, openvino, int8_search or search, placement.precision, threads
         )
         self._shown: tuple[Tensor, ...] = ()
-        self._shown_memory: tuple[Tensor, ...] = ()
-        self._shown_inputs: list[list[Any]] = []
-        self._tensor = openvino.Tensor
+        self._shown_targets: list[tuple[Tensor, ...]] = []
 
     def _template(self, z: Tensor) -> Template:
-        parts = []
-        for sample in as_planes(z).float().contiguous().split(1):
-            self._template_request.set_input_tensor(self._tensor(sample.numpy(), True))
-            parts.append(_infer(self._template_request))
+        samples = as_planes(z).float().split(1)
+        parts = [self._template_request(sample) for sample in samples]
         return tuple(torch.cat(level) for level in zip(*parts, strict=True))
 
     def _maps(self, x: Tensor, template: Sequence[Tensor]) -> Maps:
         if x.dtype not in self._search_requests:
             self._search_requests[x.dtype] = self._compile_search(pixels=x.dtype == torch.uint8)
-        request, x = self._search_requests[x.dtype], x.contiguous()
-        batch = x.shape[0]
-        parts = []
-        for i in range(batch):
-            request.set_input_tensor(0, self._tensor(x[i : i + 1].numpy(), True))
-            for port, level in enumerate(self._template_inputs(template), 1):
-                request.set_input_tensor(port, level[i if len(level) > 1 else 0])
-            parts.append(_infer(request))
-        if batch == 1:
-            cls, reg, cen = parts[0]
-        else:
-            cls, reg, cen = (torch.cat(maps) for maps in zip(*parts, strict=True))
+        request, targets = self._search_requests[x.dtype], self._targets(template)
+        if len(x) == 1:
+            cls, reg, cen = request(x, targets[0])
+            return cls, reg, cen
+        parts = [
+            request(sample, targets[i if len(targets) > 1 else 0])
+            for i, sample in enumerate(x.split(1))
+        ]
+        cls, reg, cen = (torch.cat(maps) for maps in zip(*parts, strict=True))
         return cls, reg, cen
 
-    def _template_inputs(self, template: Sequence[Tensor]) -> list[list[Any]]:
-        """A template as OpenVINO sees it, by level and target; in every frame it is the same."""
+    def _targets(self, template: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+        """A template by target; in every frame it is the same, and so then are the tensors."""
         given = tuple(template)
         if len(given) != len(self._shown) or any(
             new is not old for new, old in zip(given, self._shown, strict=True)
         ):
             self._shown = given
-            # OpenVINO reads the tensors in place: they live as long as its views of them.
-            self._shown_memory = tuple(level.contiguous() for level in given)
-            self._shown_inputs = [
-                [self._tensor(sample.numpy(), True) for sample in level.split(1)]
-                for level in self._shown_memory
-            ]
-        return self._shown_inputs
+            self._shown_targets = list(zip(*(level.split(1) for level in given), strict=True))
+        return self._shown_targets
+
+
+class _Request:
+    """A compiled graph of fixed shapes: tensors in, new tensors out.
+
+    The graph reads its inputs in place: they are kept until others take their place.
+    """
+
+    def __init__(self, openvino: Any, compiled: Any) -> None:
+        self._tensor = openvino.Tensor
+        self._request = compiled.create_infer_request()
+        self._outputs = [self._request.get_output_tensor(i) for i in range(len(compiled.outputs))]
+        self._given: tuple[Tensor, ...] = ()
+        self._kept: dict[int, Tensor] = {}
+
+    def __call__(self, image: Tensor, template: tuple[Tensor, ...] = ()) -> tuple[Tensor, ...]:
+        self._set(0, image)
+        if template is not self._given:
+            for port, level in enumerate(template, 1):
+                self._set(port, level)
+            self._given = template
+        self._request.infer()
+        return tuple(torch.from_numpy(output.data.copy()) for output in self._outputs)
+
+    def _set(self, port: int, value: Tensor) -> None:
+        kept = self._kept.get(port)
+        if kept is not None and kept.data_ptr() == value.data_ptr() and value.is_contiguous():
+            return  # the same memory: that which is kept cannot have become another's
+        self._kept[port] = value = value.contiguous()
+        self._request.set_input_tensor(port, self._tensor(value.numpy(), True))
 
 
 def _converted(openvino: Any, model: SiamCAR) -> tuple[Path, Path]:
@@ -140,23 +157,21 @@ def _convert(openvino: Any, graph: torch.nn.Module, inputs: tuple[Tensor, ...], 
 
 
 def _compiled(
-    core: Any, path: Path, precision: str, threads: int | None, pixels: bool = False
-) -> Any:
-    """A request of a model compiled for the fewest milliseconds a frame.
+    openvino: Any, path: Path, precision: str, threads: int | None, pixels: bool = False
+) -> _Request:
+    """A graph compiled for the fewest milliseconds a frame.
 
     With `pixels` its first input is (1, n, n, 3) uint8.
     """
+    core = openvino.Core()
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
         # Cores are shared with the rest of the robot: a pinned thread would wait for its own.
         "ENABLE_CPU_PINNING": False,
-        # int8 is in the graph itself; what it leaves in floating point runs in bfloat16 where that
-        # is native, and in float32 elsewhere.
-        "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
+        # int8 is in the graph itself; the little that it leaves is no faster in bfloat16.
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
     }
-    if precision == "int8" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        config["INFERENCE_PRECISION_HINT"] = "f32"
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
     model = core.read_model(path)
@@ -164,14 +179,32 @@ def _compiled(
         from openvino import Layout, Type
         from openvino.preprocess import PrePostProcessor
 
+        if precision == "int8":
+            _read_bytes(model)
         steps = PrePostProcessor(model)
         steps.input(0).tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
         steps.input(0).model().set_layout(Layout("NCHW"))
         model = steps.build()
-    return core.compile_model(model, "CPU", config).create_infer_request()
+    return _Request(openvino, core.compile_model(model, "CPU", config))
 
 
-def _infer(request: Any) -> tuple[Tensor, ...]:
-    """Run on the tensors that are set; the outputs, copied out of the request's own memory."""
-    request.infer()
-    return tuple(torch.from_numpy(tensor.data.copy()) for tensor in request.output_tensors)
+def _read_bytes(model: Any) -> None:
+    """Let a quantised graph's first convolution read an image's bytes as they are.
+
+    The graph turns the image into bytes and back, which, where it is of bytes to begin with,
+    OpenVINO takes for nothing at all, and then computes that convolution in floating point. As a
+    range alone it is understood.
+    """
+    from openvino import opset13
+
+    image = model.input(0).node
+    steps = [image]
+    while steps[-1].get_type_name() != "Convolution":
+        (reader,) = steps[-1].output(0).get_target_inputs()
+        steps.append(reader.get_node())
+    low, high = (steps[1].input_value(i).get_node().data for i in (1, 2))
+    if (low, high) != (0, 255):
+        return  # calibrated on images without white
+    ranged = opset13.fake_quantize(image, low, high, low, high, 256)
+    steps[-1].input(0).replace_source_output(ranged.output(0))
+    model.validate_nodes_and_infer_types()

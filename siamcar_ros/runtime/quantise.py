@@ -3,9 +3,9 @@
 What the search graph's convolutions read is quantised, with 8-bit unsigned activations and 8-bit
 signed weights that have a scale for each output channel; what they write is not, so that sums and
 rectifiers see the exact value, and a runtime makes one kernel of a convolution, its rectifier and
-the next one's quantisation. In floating point stay the template graph (once a target), the
-correlation (its kernel is data), what reads its response, whose range is wide, and the last
-convolutions, whose outputs are coordinates and scores.
+the next one's quantisation. In floating point stay the template graph (once a target) and the
+correlation, whose kernel is data. The channels of its response differ in range by tens of times and
+share one scale, so they are brought nearer to each other first.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from siamcar_ros.runtime.cache import new_folder
 from siamcar_ros.runtime.export import OnnxFiles
 from siamcar_ros.runtime.network import Geometry, Placement, import_or_refuse
 from siamcar_ros.runtime.onnx_network import OnnxNetwork
+
+_ONE, _ZERO = np.array(1, np.float32), np.array(0, np.uint8)
 
 Pair = tuple[Tensor, Tensor]
 """A template (1, 3, 127, 127) and a search region (1, 3, 255, 255), float32 BGR 0..255."""
@@ -64,18 +66,26 @@ def quantise(model: SiamCAR, files: OnnxFiles, pairs: Iterable[Pair], output: Pa
         with new_folder(output.parent) as scratch:
             prepared, written = scratch / "prepared.onnx", scratch / output.name
             quant_pre_process(str(files.search), str(prepared), skip_symbolic_shape=True)
+            prepared_graph = onnx.load(str(prepared))
+            correlations = _correlations(prepared_graph.graph)
+            _even_out(prepared_graph, correlations, feeds)
+            onnx.save(prepared_graph, str(prepared))
             quantize_static(
                 str(prepared),
                 str(written),
                 _Feeds(feeds),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=["Conv"],
-                nodes_to_exclude=_kept_in_float(onnx.load(str(prepared)).graph),
+                nodes_to_exclude=[node.name for node in correlations],
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
-                extra_options={"OpTypesToExcludeOutputQuantization": ["Conv"]},
+                extra_options={
+                    "OpTypesToExcludeOutputQuantization": ["Conv"],
+                    # Bytes are themselves in int8, whatever the brightest one was.
+                    "TensorQuantOverrides": {"x": [{"scale": _ONE, "zero_point": _ZERO}]},
+                },
             )
             # The quantiser drops the properties that tell what the graph is of.
             source, quantised = onnx.load(str(files.search)), onnx.load(str(written))
@@ -105,39 +115,70 @@ def _feed(network: OnnxNetwork, z: Tensor, x: Tensor) -> dict[str, NDArray[np.fl
     return feed
 
 
-def _kept_in_float(graph: Any) -> list[str]:
-    """Convolutions whose kernel is no constant, what reads them, and those that give a map.
+def _correlations(graph: Any) -> list[Any]:
+    """The convolutions whose kernel is no constant.
 
     Raises:
-        ValueError: no kernel is an input: the correlation is not a convolution here.
+        ValueError: there are none: the correlation is not a convolution here.
     """
     constants = {entry.name for entry in graph.initializer}
-    constants.update(
-        output for node in graph.node if node.op_type == "Constant" for output in node.output
-    )
-    kept = []
-    response: set[str] = set()
-    for node in graph.node:
-        read = not response.isdisjoint(node.input)
-        if node.op_type == "Conv":
-            correlation = node.input[1] not in constants
-            if correlation or read:
-                kept.append(node.name)
-            if correlation:
-                response.update(node.output)
-        elif read:
-            response.update(node.output)
-    if not response:
+    found = [n for n in graph.node if n.op_type == "Conv" and n.input[1] not in constants]
+    if not found:
         raise ValueError(
             "int8 needs a search graph whose correlation is a convolution: export it with form "
             "'grouped'"
         )
-    reaching = {entry.name for entry in graph.output}
-    for node in reversed(graph.node):
-        if reaching.isdisjoint(node.output):
-            continue
-        if node.op_type == "Conv":
-            kept.append(node.name)
-        else:
-            reaching.update(node.input)
-    return kept
+    return found
+
+
+def _even_out(
+    model: Any, correlations: Sequence[Any], feeds: Sequence[dict[str, NDArray[np.float32]]]
+) -> None:
+    """Make the response's channels more alike in range, in a graph that computes the same.
+
+    What gives the search features is divided, channel by channel, by the root of the response's
+    largest size there, and what reads the response is multiplied by it; the root shares the
+    difference between the response and the weights (SmoothQuant, Xiao et al. 2023).
+    """
+    from onnx import numpy_helper
+
+    constants = {entry.name: entry for entry in model.graph.initializer}
+
+    def scale(name: str, factor: NDArray[np.float32]) -> None:
+        array = (numpy_helper.to_array(constants[name]) * factor).astype(np.float32)
+        constants[name].CopyFrom(numpy_helper.from_array(array, name))
+
+    maker = {output: node for node in model.graph.node for output in node.output}
+    reach = _largest(model, [node.output[0] for node in correlations], feeds)
+    divisor = [np.sqrt(np.maximum(level, 1e-6 * level.max() + 1e-30)) for level in reach]
+    for node, by in zip(correlations, divisor, strict=True):
+        features = maker[node.input[0]]
+        for name in features.input[1:3]:
+            scale(name, (1 / by).reshape(-1, *[1] * (len(constants[name].dims) - 1)))
+    response = {node.output[0] for node in correlations}
+    response |= {
+        node.output[0]
+        for node in model.graph.node
+        if node.op_type == "Concat" and response.intersection(node.input)
+    }
+    (reader,) = (n for n in model.graph.node if n.op_type == "Conv" and n.input[0] in response)
+    scale(reader.input[1], np.concatenate(divisor).reshape(1, -1, 1, 1))
+
+
+def _largest(
+    model: Any, names: Sequence[str], feeds: Sequence[dict[str, NDArray[np.float32]]]
+) -> list[NDArray[np.float32]]:
+    """The largest size of each channel of some of a graph's tensors over all feeds."""
+    import onnx
+    import onnxruntime
+
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session = onnxruntime.InferenceSession(
+        probe.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    seen = [
+        [np.abs(value).max((0, 2, 3)) for value in session.run(list(names), feed)] for feed in feeds
+    ]
+    return [np.max(level, axis=0) for level in zip(*seen, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 from pathlib import Path
 
 import cv2
@@ -99,35 +100,70 @@ def test_wrong_files_are_refused(files: OnnxFiles, tmp_path: Path) -> None:
         load_network("compact", lone)
 
 
+def uneven(model: SiamCAR) -> SiamCAR:
+    """The same function, with responses whose channels differ in range a hundredfold."""
+    model = copy.deepcopy(model)
+    assert model.neck is not None
+    generator = torch.Generator().manual_seed(0)
+    factors = []
+    for layer in model.neck.children():
+        norm = layer.downsample[1]
+        factor = 10 ** (torch.rand(norm.num_features, generator=generator) - 0.5)
+        norm.weight.data *= factor
+        norm.bias.data *= factor
+        factors.append(factor**2)  # of the template's features, too
+    model.down.weight.data /= torch.cat(factors)[:, None, None, None]
+    return model
+
+
+@pytest.mark.parametrize("kind", ["compact", "uneven", "alexnet"])
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_int8_stays_near(compact: SiamCAR, tmp_path: Path, backend: str) -> None:
+def test_int8_stays_near(
+    compact: SiamCAR, alexnet: SiamCAR, tmp_path: Path, kind: str, backend: str
+) -> None:
     pytest.importorskip(backend)
-    pairs = [example_inputs(compact, 1, seed) for seed in range(4)]
-    output = tmp_path / "compact.int8.onnx"
-    quantise(compact, cached_onnx(compact, "grouped"), pairs, output)
-    graph = onnx.load(str(output)).graph
-    # All convolutions but the reduction of the response and the two that give maps; of what they
-    # read, nothing is quantised before its rectifier.
-    weights = {entry.name for entry in graph.initializer if "weight_quantized" in entry.name}
-    layers = {name for name in weights if not name.endswith("zero_point")}
-    assert len(layers) == 17
-    assert not any("reduce" in name for name in layers)
-    made_by = {output: node.op_type for node in graph.node for output in node.output}
-    sources = {n.input[0] for n in graph.node if n.op_type == "QuantizeLinear"} & set(made_by)
-    assert {made_by[name] for name in sources} == {"Relu", "Conv"}
-    assert not any(n.op_type == "Relu" and n.input[0] in sources for n in graph.node)
-    network = place(compact, device="cpu", backend=backend, precision="int8", int8_graph=output)
+    model = {"compact": compact, "alexnet": alexnet}.get(kind) or uneven(compact)
+    pairs = [example_inputs(model, 1, seed) for seed in range(4)]
+    output = tmp_path / "some.int8.onnx"
+    quantise(model, cached_onnx(model, "grouped"), pairs, output)
+    network = place(model, device="cpu", backend=backend, precision="int8", int8_graph=output)
     for z, x in pairs:
         with torch.inference_mode():
-            cls, reg, cen = compact(x, compact.template(z))
+            cls, reg, cen = model(x, model.template(z))
         got = network(x, network.template(z))
         for a, b in ((cls, got[0]), (reg.log(), got[1].log()), (cen, got[2])):
             similarity = torch.nn.functional.cosine_similarity(
                 a.flatten() - a.mean(), b.flatten() - b.mean(), 0
             )
             assert similarity > 0.98
+        pixels = x.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        assert difference(got, network(pixels, network.template(z))) <= 0.02
     batch = torch.cat([x for _, x in pairs[:2]])
-    assert network(batch, network.template(pairs[0][0]))[0].shape == (2, 2, 25, 25)
+    s = model.score_size
+    assert network(batch, network.template(pairs[0][0]))[0].shape == (2, 2, s, s)
+
+
+def test_int8_is_of_all_convolutions_but_the_correlation(compact: SiamCAR, tmp_path: Path) -> None:
+    output = tmp_path / "compact.int8.onnx"
+    # The dark half of the bytes, to see that they are taken for themselves nevertheless.
+    pairs = [tuple(image / 2 for image in example_inputs(compact, 1))]
+    quantise(compact, cached_onnx(compact, "grouped"), pairs, output)
+    graph = onnx.load(str(output)).graph
+    constants = {entry.name: onnx.numpy_helper.to_array(entry) for entry in graph.initializer}
+    assert constants["x_scale"] == 1
+    assert constants["x_zero_point"] == 0
+    made_by = {output: node for node in graph.node for output in node.output}
+    layers = [node for node in graph.node if node.op_type == "Conv"]
+    quantised = [
+        all(made_by[name].op_type == "DequantizeLinear" for name in node.input[:2])
+        for node in layers
+        if "template" not in made_by[node.input[1]].input[0]
+    ]
+    assert len(layers) == 23
+    assert quantised == [True] * 20
+    # Nothing is quantised before its rectifier.
+    sources = {n.input[0] for n in graph.node if n.op_type == "QuantizeLinear"} & set(made_by)
+    assert not any(n.op_type == "Relu" and n.input[0] in sources for n in graph.node)
 
 
 def test_int8_without_images_is_refused(compact: SiamCAR, tmp_path: Path) -> None:
