@@ -136,7 +136,7 @@ def _compact(name: str) -> SiamCAR:
         name,
         CompactBackbone(),
         levels=CompactBackbone.levels,
-        channels=96,
+        channels=64,
         head_channels=64,
         tower_depth=2,
         norm="batch",

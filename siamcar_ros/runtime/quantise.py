@@ -11,6 +11,7 @@ share one scale, so they are brought nearer to each other first.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def quantise(model: SiamCAR, files: OnnxFiles, pairs: Iterable[Pair], output: Pa
             quant_pre_process(str(files.search), str(prepared), skip_symbolic_shape=True)
             prepared_graph = onnx.load(str(prepared))
             correlations = _correlations(prepared_graph.graph)
-            _even_out(prepared_graph, correlations, feeds)
+            _even_out(prepared_graph, feeds)
             onnx.save(prepared_graph, str(prepared))
             quantize_static(
                 str(prepared),
@@ -76,7 +77,7 @@ def quantise(model: SiamCAR, files: OnnxFiles, pairs: Iterable[Pair], output: Pa
                 _Feeds(feeds),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=["Conv"],
-                nodes_to_exclude=[node.name for node in correlations],
+                nodes_to_exclude=correlations,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
@@ -115,14 +116,14 @@ def _feed(network: OnnxNetwork, z: Tensor, x: Tensor) -> dict[str, NDArray[np.fl
     return feed
 
 
-def _correlations(graph: Any) -> list[Any]:
+def _correlations(graph: Any) -> list[str]:
     """The convolutions whose kernel is no constant.
 
     Raises:
         ValueError: there are none: the correlation is not a convolution here.
     """
     constants = {entry.name for entry in graph.initializer}
-    found = [n for n in graph.node if n.op_type == "Conv" and n.input[1] not in constants]
+    found = [n.name for n in graph.node if n.op_type == "Conv" and n.input[1] not in constants]
     if not found:
         raise ValueError(
             "int8 needs a search graph whose correlation is a convolution: export it with form "
@@ -131,43 +132,63 @@ def _correlations(graph: Any) -> list[Any]:
     return found
 
 
-def _even_out(
-    model: Any, correlations: Sequence[Any], feeds: Sequence[dict[str, NDArray[np.float32]]]
-) -> None:
-    """Make the response's channels more alike in range, in a graph that computes the same.
+def _even_out(model: Any, feeds: Sequence[dict[str, NDArray[np.float32]]]) -> None:
+    """Make the channels of what convolutions read more alike in range, in a graph that computes
+    the same.
 
-    What gives the search features is divided, channel by channel, by the root of the response's
-    largest size there, and what reads the response is multiplied by it; the root shares the
-    difference between the response and the weights (SmoothQuant, Xiao et al. 2023).
+    One layer's output is divided, channel by channel, by the root of the largest value there, and
+    the next one's kernel is multiplied by it: a rectifier between them scales along, and so does
+    the correlation. The root leaves the kernel its share of the difference (cross-layer
+    equalisation, Nagel et al. 2019; SmoothQuant, Xiao et al. 2023).
     """
     from onnx import numpy_helper
 
+    nodes = model.graph.node
     constants = {entry.name: entry for entry in model.graph.initializer}
+    maker = {output: node for node in nodes for output in node.output}
+    reads = Counter(name for node in nodes for name in node.input)
+
+    def layer_behind(name: str) -> Any:
+        """The convolution that alone decides the range of a tensor that has one reader."""
+        node = maker.get(name)
+        while node is not None and reads[name] == 1:
+            if node.op_type == "Conv" and node.input[1] in constants:
+                return node
+            if node.op_type not in ("Conv", "Relu"):
+                return None
+            name = node.input[0]
+            node = maker.get(name)
+        return None
 
     def scale(name: str, factor: NDArray[np.float32]) -> None:
-        array = (numpy_helper.to_array(constants[name]) * factor).astype(np.float32)
+        array = numpy_helper.to_array(constants[name])
+        array = (array * factor.reshape(-1, *[1] * (array.ndim - 1))).astype(np.float32)
         constants[name].CopyFrom(numpy_helper.from_array(array, name))
 
-    maker = {output: node for node in model.graph.node for output in node.output}
-    reach = _largest(model, [node.output[0] for node in correlations], feeds)
-    divisor = [np.sqrt(np.maximum(level, 1e-6 * level.max() + 1e-30)) for level in reach]
-    for node, by in zip(correlations, divisor, strict=True):
-        features = maker[node.input[0]]
-        for name in features.input[1:3]:
-            scale(name, (1 / by).reshape(-1, *[1] * (len(constants[name].dims) - 1)))
-    response = {node.output[0] for node in correlations}
-    response |= {
-        node.output[0]
-        for node in model.graph.node
-        if node.op_type == "Concat" and response.intersection(node.input)
-    }
-    (reader,) = (n for n in model.graph.node if n.op_type == "Conv" and n.input[0] in response)
-    scale(reader.input[1], np.concatenate(divisor).reshape(1, -1, 1, 1))
+    links = []
+    for reader in nodes:
+        if reader.op_type == "Conv" and reader.input[1] in constants:
+            parts = [reader.input[0]]
+            source = maker.get(parts[0])
+            if source is not None and source.op_type == "Concat":
+                parts = list(source.input)
+            layers = [layer_behind(part) for part in parts]
+            if all(layers):
+                links.append((reader, parts, layers))
+    reach = _largest(model, [part for _, parts, _ in links for part in parts], feeds)
+    for reader, parts, layers in links:
+        divisors = [np.sqrt(np.maximum(reach[p], 1e-6 * reach[p].max() + 1e-30)) for p in parts]
+        for layer, divisor in zip(layers, divisors, strict=True):
+            for name in layer.input[1:]:
+                scale(name, 1 / divisor)
+        kernel = constants[reader.input[1]]
+        array = numpy_helper.to_array(kernel) * np.concatenate(divisors).reshape(1, -1, 1, 1)
+        kernel.CopyFrom(numpy_helper.from_array(array.astype(np.float32), kernel.name))
 
 
 def _largest(
     model: Any, names: Sequence[str], feeds: Sequence[dict[str, NDArray[np.float32]]]
-) -> list[NDArray[np.float32]]:
+) -> dict[str, NDArray[np.float32]]:
     """The largest size of each channel of some of a graph's tensors over all feeds."""
     import onnx
     import onnxruntime
@@ -181,4 +202,7 @@ def _largest(
     seen = [
         [np.abs(value).max((0, 2, 3)) for value in session.run(list(names), feed)] for feed in feeds
     ]
-    return [np.max(level, axis=0) for level in zip(*seen, strict=True)]
+    return {
+        name: np.max(values, axis=0)
+        for name, values in zip(names, zip(*seen, strict=True), strict=True)
+    }

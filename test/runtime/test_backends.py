@@ -201,7 +201,7 @@ def test_both_forms_of_the_correlation(compact: SiamCAR, form: str) -> None:
         expected = model(x, model.template(z))
     assert difference(expected, got) <= 1e-4
     if form == "banded":
-        assert template[0].shape == (2, 96, 7 * 31, 25)
+        assert template[0].shape == (2, 64, 7 * 31, 25)
 
 
 def test_bfloat16_keeps_the_digits_of_a_distance(compact: SiamCAR) -> None:
