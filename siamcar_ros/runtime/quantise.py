@@ -5,7 +5,7 @@ signed weights that have a scale for each output channel; what they write is not
 rectifiers see the exact value, and a runtime makes one kernel of a convolution, its rectifier and
 the next one's quantisation. In floating point stay the template graph (once a target) and the
 correlation, whose kernel is data. The channels of its response differ in range by tens of times and
-share one scale, so they are brought nearer to each other first.
+share one scale, so they are brought nearer to each other first, as those of other layers are.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def quantise(model: SiamCAR, files: OnnxFiles, pairs: Iterable[Pair], output: Pa
             quant_pre_process(str(files.search), str(prepared), skip_symbolic_shape=True)
             prepared_graph = onnx.load(str(prepared))
             correlations = _correlations(prepared_graph.graph)
-            _even_out(prepared_graph, feeds)
+            even_out(prepared_graph, feeds)
             onnx.save(prepared_graph, str(prepared))
             quantize_static(
                 str(prepared),
@@ -88,8 +88,9 @@ def quantise(model: SiamCAR, files: OnnxFiles, pairs: Iterable[Pair], output: Pa
                     "TensorQuantOverrides": {"x": [{"scale": _ONE, "zero_point": _ZERO}]},
                 },
             )
-            # The quantiser drops the properties that tell what the graph is of.
             source, quantised = onnx.load(str(files.search)), onnx.load(str(written))
+            _round_kernels(quantised, prepared_graph)
+            # The quantiser drops the properties that tell what the graph is of.
             del quantised.metadata_props[:]
             quantised.metadata_props.extend(source.metadata_props)
             onnx.save(quantised, str(written))
@@ -132,14 +133,17 @@ def _correlations(graph: Any) -> list[str]:
     return found
 
 
-def _even_out(model: Any, feeds: Sequence[dict[str, NDArray[np.float32]]]) -> None:
-    """Make the channels of what convolutions read more alike in range, in a graph that computes
-    the same.
+def even_out(model: Any, feeds: Sequence[dict[str, NDArray[np.float32]]]) -> None:
+    """Make the channels of a layer's output more alike in range; the graph computes what it did.
 
-    One layer's output is divided, channel by channel, by the root of the largest value there, and
-    the next one's kernel is multiplied by it: a rectifier between them scales along, and so does
-    the correlation. The root leaves the kernel its share of the difference (cross-layer
-    equalisation, Nagel et al. 2019; SmoothQuant, Xiao et al. 2023).
+    Where one layer alone reads another's, the other's output is divided, channel by channel, by the
+    root of the largest value there, and the reader's kernel is multiplied by it. A rectifier
+    between them scales along, and so does the correlation. The root leaves the kernel its share of
+    the difference (cross-layer equalisation, Nagel et al. 2019; SmoothQuant, Xiao et al. 2023).
+
+    Args:
+        model: an ONNX search graph whose weights are constants; changed in place.
+        feeds: inputs by name, which tell the ranges.
     """
     from onnx import numpy_helper
 
@@ -184,6 +188,31 @@ def _even_out(model: Any, feeds: Sequence[dict[str, NDArray[np.float32]]]) -> No
         kernel = constants[reader.input[1]]
         array = numpy_helper.to_array(kernel) * np.concatenate(divisors).reshape(1, -1, 1, 1)
         kernel.CopyFrom(numpy_helper.from_array(array.astype(np.float32), kernel.name))
+
+
+def _round_kernels(quantised: Any, original: Any) -> None:
+    """Round weights so that every kernel, by output and input channel, keeps its sum within 1/2.
+
+    Neighbours on a map are much alike, so that it is a kernel's sum that an error shows in most
+    (SQuant, Guo et al. 2022, its kernel-wise step). The weights nearest to the other side change.
+    """
+    from onnx import numpy_helper
+
+    stored = {entry.name: entry for entry in quantised.graph.initializer}
+    for entry in original.graph.initializer:
+        weights = stored.get(f"{entry.name}_quantized")
+        if weights is None or len(entry.dims) != 4:
+            continue
+        scale = numpy_helper.to_array(stored[f"{entry.name}_scale"])
+        exact = numpy_helper.to_array(entry) / scale.reshape(-1, 1, 1, 1)
+        exact = exact.reshape(*exact.shape[:2], -1)
+        rounded = np.rint(exact)
+        error = exact - rounded
+        missing = np.rint(error.sum(2, keepdims=True))
+        rank = np.argsort(np.argsort(-error * np.sign(missing), axis=2), axis=2)
+        rounded += np.where(rank < abs(missing), np.sign(missing), 0)
+        array = rounded.clip(-127, 127).astype(np.int8).reshape(entry.dims)
+        weights.CopyFrom(numpy_helper.from_array(array, weights.name))
 
 
 def _largest(

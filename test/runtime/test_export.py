@@ -16,7 +16,7 @@ from siamcar_ros.model import SiamCAR
 from siamcar_ros.runtime import DeviceError, ExportError, OnnxFiles, load_network, place
 from siamcar_ros.runtime.export import cached_onnx, check_onnx, difference, export_onnx
 from siamcar_ros.runtime.graphs import example_inputs
-from siamcar_ros.runtime.quantise import quantise
+from siamcar_ros.runtime.quantise import even_out, quantise
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -106,8 +106,9 @@ def uneven(model: SiamCAR) -> SiamCAR:
     assert model.neck is not None
     generator = torch.Generator().manual_seed(0)
     factors = []
-    for layer in model.neck.children():
-        norm = layer.downsample[1]
+    for norm in model.neck.modules():
+        if not isinstance(norm, torch.nn.BatchNorm2d):
+            continue
         factor = 10 ** (torch.rand(norm.num_features, generator=generator) - 0.5)
         norm.weight.data *= factor
         norm.bias.data *= factor
@@ -143,10 +144,44 @@ def test_int8_stays_near(
     assert network(batch, network.template(pairs[0][0]))[0].shape == (2, 2, s, s)
 
 
+@pytest.mark.parametrize("kind", ["compact", "alexnet"])
+def test_channels_are_evened_out_in_a_graph_that_computes_the_same(
+    compact: SiamCAR, alexnet: SiamCAR, kind: str
+) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    model = {"compact": uneven(compact), "alexnet": alexnet}[kind]
+    z, x = example_inputs(model, 1)
+    with torch.inference_mode():
+        levels = model.template(z)
+    feed = {"x": x.numpy()} | {f"template{i}": level.numpy() for i, level in enumerate(levels)}
+    graph = onnx.load(str(cached_onnx(model, "grouped").search))
+    kernels = {e.name: onnx.numpy_helper.to_array(e).copy() for e in graph.graph.initializer}
+
+    def maps() -> list[np.ndarray]:
+        session = runtime.InferenceSession(
+            graph.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        return list(session.run(["cls", "reg", "cen"], feed))
+
+    before = maps()
+    even_out(graph, [feed])
+    for one, other in zip(before, maps(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+    changed = {
+        entry.name
+        for entry in graph.graph.initializer
+        if not np.array_equal(onnx.numpy_helper.to_array(entry), kernels[entry.name])
+    }
+    assert "reduce.weight" in changed
+    # A normalisation between two layers undoes what is done to the first.
+    assert ("model.car_head.cls_tower.3.weight" in changed) == (kind == "compact")
+
+
 def test_int8_is_of_all_convolutions_but_the_correlation(compact: SiamCAR, tmp_path: Path) -> None:
     output = tmp_path / "compact.int8.onnx"
     # The dark half of the bytes, to see that they are taken for themselves nevertheless.
-    pairs = [tuple(image / 2 for image in example_inputs(compact, 1))]
+    z, x = example_inputs(compact, 1)
+    pairs = [(z / 2, x / 2)]
     quantise(compact, cached_onnx(compact, "grouped"), pairs, output)
     graph = onnx.load(str(output)).graph
     constants = {entry.name: onnx.numpy_helper.to_array(entry) for entry in graph.initializer}
@@ -164,6 +199,24 @@ def test_int8_is_of_all_convolutions_but_the_correlation(compact: SiamCAR, tmp_p
     # Nothing is quantised before its rectifier.
     sources = {n.input[0] for n in graph.node if n.op_type == "QuantizeLinear"} & set(made_by)
     assert not any(n.op_type == "Relu" and n.input[0] in sources for n in graph.node)
+
+
+def test_int8_kernels_keep_their_sums(compact: SiamCAR, tmp_path: Path) -> None:
+    files, output = cached_onnx(compact, "grouped"), tmp_path / "compact.int8.onnx"
+    quantise(compact, files, [example_inputs(compact, 1)], output)
+    name = "model.backbone.stem.0.0.weight"
+
+    def constant(path: Path, name: str) -> np.ndarray:
+        graph = onnx.load(str(path)).graph
+        (entry,) = (entry for entry in graph.initializer if entry.name == name)
+        return np.asarray(onnx.numpy_helper.to_array(entry), np.float64)
+
+    # Evening out scales this layer's rows alone, which their largest weight tells.
+    exact = constant(files.search, name)
+    exact *= 127 / abs(exact).max((1, 2, 3), keepdims=True)
+    error = constant(output, f"{name}_quantized") - exact
+    assert abs(error).max() < 1
+    assert abs(error.sum((2, 3))).max() < 0.501
 
 
 def test_int8_without_images_is_refused(compact: SiamCAR, tmp_path: Path) -> None:
