@@ -181,7 +181,8 @@ def even_out(model: Any, feeds: Sequence[dict[str, NDArray[np.float32]]]) -> Non
                 links.append((reader, parts, layers))
     reach = _largest(model, [part for _, parts, _ in links for part in parts], feeds)
     for reader, parts, layers in links:
-        divisors = [np.sqrt(np.maximum(reach[p], 1e-6 * reach[p].max() + 1e-30)) for p in parts]
+        # A channel that calibration left almost dark may light up later.
+        divisors = [np.sqrt(np.maximum(reach[p], 1e-3 * reach[p].max() + 1e-30)) for p in parts]
         for layer, divisor in zip(layers, divisors, strict=True):
             for name in layer.input[1:]:
                 scale(name, 1 / divisor)
