@@ -312,7 +312,8 @@ def test_a_teacher_is_learnt_from(recipe: Path, whole: Path, tmp_path: Path) -> 
         torch.set_num_threads(threads)
     history = (tmp_path / "run/history.jsonl").read_text().splitlines()
     distances = [json.loads(line)["teacher"] for line in history]
-    assert distances[-1] < 0.6 * distances[0]
+    # Untaught, it grows by half: batches are small and differ, the network learns something else.
+    assert sum(distances[-3:]) / 3 < 0.8 * distances[0]
 
 
 def test_mixed_precision_and_changes_on_the_device(recipe: Path, whole: Path) -> None:
