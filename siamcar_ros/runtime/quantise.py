@@ -164,7 +164,7 @@ def even_out(model: Any, feeds: Sequence[dict[str, NDArray[np.float32]]]) -> Non
             node = maker.get(name)
         return None
 
-    def scale(name: str, factor: NDArray[np.float32]) -> None:
+    def scale(name: str, factor: NDArray[Any]) -> None:
         array = numpy_helper.to_array(constants[name])
         array = (array * factor.reshape(-1, *[1] * (array.ndim - 1))).astype(np.float32)
         constants[name].CopyFrom(numpy_helper.from_array(array, name))
