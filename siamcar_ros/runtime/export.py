@@ -221,6 +221,9 @@ def _write(
         )
     assert program is not None
     program.model.metadata_props.update(properties)
+    for node in program.model.graph:
+        # The exporter notes for each where in the source it comes from, with this machine's paths.
+        node.metadata_props.clear()
     program.save(str(path))
 
 

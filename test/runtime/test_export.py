@@ -87,6 +87,11 @@ def test_exported_files_are_loaded(files: OnnxFiles, compact: SiamCAR) -> None:
     assert difference(expected, network(x, network.template(z))) <= 1e-3
 
 
+def test_files_tell_nothing_of_the_machine(files: OnnxFiles) -> None:
+    for path in (files.template, files.search):
+        assert str(Path(command.__file__).parents[2]).encode() not in path.read_bytes()
+
+
 def test_wrong_files_are_refused(files: OnnxFiles, tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="holds the network 'compact', not 'resnet50'"):
         load_network("resnet50", files.search)
