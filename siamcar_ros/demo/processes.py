@@ -6,6 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -16,7 +19,11 @@ PATIENCE = (5.0, 2.0, 5.0)
 class Child:
     """One Python module running as a process of its own, its output in a file.
 
-    As a context it is ended on leaving: interrupted first, killed when that does not help.
+    As a context it is ended on leaving: interrupted first, killed when that does not help. It is
+    started inside its context, so that no signal finds it running and out of reach:
+
+        with Child("the node", "siamcar_ros.ros.tracker_node", [], log) as child:
+            child.start()
 
     Args:
         name: for messages.
@@ -28,15 +35,8 @@ class Child:
     def __init__(self, name: str, module: str, arguments: list[str], log: Path) -> None:
         self.name = name
         self.log = log
-        with log.open("wb") as output:
-            # in a session of its own, so that an interrupt at the terminal reaches only us
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self._command = [sys.executable, "-m", module, *arguments]
+        self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Child:
         return self
@@ -49,15 +49,31 @@ class Child:
     ) -> None:
         self.end()
 
+    def start(self) -> None:
+        """Start the process; a signal that comes meanwhile is heard right after.
+
+        Raises:
+            OSError: the log cannot be written, or there are no processes to be had.
+        """
+        with self.log.open("wb") as output, _undisturbed():
+            # in a session of its own, so that an interrupt at the terminal reaches only us
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
     @property
     def running(self) -> bool:
         """Whether the process still runs."""
-        return self._process.poll() is None
+        return self._process is not None and self._process.poll() is None
 
     @property
     def status(self) -> int | None:
-        """Its exit status; None while it runs."""
-        return self._process.poll()
+        """Its exit status; None until it has ended."""
+        return self._process.poll() if self._process is not None else None
 
     def tail(self, lines: int = 12) -> str:
         """The last lines of its output."""
@@ -65,21 +81,45 @@ class Child:
         return "\n".join(f"    {line}" for line in text[-lines:])
 
     def end(self) -> None:
-        """End the process and all that it started."""
-        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-        for sign, wait in zip(signals, PATIENCE, strict=True):
-            if not self.running:
-                break
-            self._signal(sign)
-            try:
-                self._process.wait(wait)
-            except subprocess.TimeoutExpired:
-                continue
-        self._signal(signal.SIGKILL)
-
-    def _signal(self, sign: signal.Signals) -> None:
-        """To the whole session, whose number is the process's own."""
-        try:
-            os.killpg(self._process.pid, sign)
-        except ProcessLookupError:
+        """End the process and all that it started, at once where this, too, is interrupted."""
+        process = self._process
+        if process is None:
             return
+        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+        try:
+            for sign, wait in zip(signals, PATIENCE, strict=True):
+                if not self.running:
+                    break
+                _signal_session(process.pid, sign)
+                try:
+                    process.wait(wait)
+                except subprocess.TimeoutExpired:
+                    continue
+        finally:
+            _signal_session(process.pid, signal.SIGKILL)
+
+
+def _signal_session(leader: int, sign: signal.Signals) -> None:
+    """To all processes of the session that `leader` has opened, where there are any left."""
+    try:
+        os.killpg(leader, sign)
+    except ProcessLookupError:
+        return
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold back an interrupt or a termination until the block has ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's alone
+        return
+    held: list[int] = []
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(kind, lambda number, _: held.append(number)) for kind in kinds]
+    try:
+        yield
+    finally:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)
+    for number in dict.fromkeys(held):
+        signal.raise_signal(number)

@@ -107,6 +107,7 @@ def run(options: Options) -> Summary:
         tracker = stack.enter_context(
             _node("the tracker node", "tracker_node", parameters, output / "tracker.log", "tracker")
         )
+        tracker.start()
         source, name = _source(options)
         box = check_box(source, options)
         client = stack.enter_context(TrackerClient(f"{NAMESPACE}/tracker", watch.detection))
@@ -124,6 +125,7 @@ def run(options: Options) -> Summary:
         frames = stack.enter_context(
             _node("the frame source", "frame_source", settings, output / "source.log")
         )
+        frames.start()
         _await(watch.first_frame.is_set, _FIRST_FRAME_TIMEOUT, (tracker, frames), "no frame came")
         started = watch.headers[0]
         _start(client, box, started)

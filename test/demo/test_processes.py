@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +43,7 @@ def test_a_child_that_ignores_signals_is_killed_with_its_own(
     module = _module(tmp_path, monkeypatch, STUBBORN)
     monkeypatch.setattr("siamcar_ros.demo.processes.PATIENCE", (0.2, 0.2, 5.0))
     with Child("stubborn", module, [], tmp_path / "log") as child:
+        child.start()
         while "grandchild" not in child.tail():
             assert child.running
             time.sleep(0.02)
@@ -57,8 +61,52 @@ def test_a_childs_end_and_last_words_are_known(
 ) -> None:
     text = "print('first'); print('last words'); raise SystemExit(3)"
     with Child("brief", _module(tmp_path, monkeypatch, text), [], tmp_path / "log") as child:
+        child.start()
         deadline = time.monotonic() + 30
         while child.running and time.monotonic() < deadline:
             time.sleep(0.02)
         assert child.status == 3
         assert child.tail(1).strip() == "last words"
+
+
+def _interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.01)  # the interpreter hears it between two instructions
+
+
+def test_a_child_that_is_just_being_started_is_ended_by_an_interrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    real = subprocess.Popen
+
+    def popen(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(real(*arguments, **options))
+        _interrupt()  # it runs, and its starter does not know it yet
+        return started[0]
+
+    module = _module(tmp_path, monkeypatch, "import time; time.sleep(600)")
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with pytest.raises(KeyboardInterrupt), Child("new", module, [], tmp_path / "log") as child:
+        child.start()
+    assert started[0].returncode is not None
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_interrupt_kills_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = _module(tmp_path, monkeypatch, STUBBORN)
+    child = Child("stubborn", module, [], tmp_path / "log")
+    child.start()
+    while "grandchild" not in child.tail():
+        assert child.running
+        time.sleep(0.02)
+    grandchild = int(child.tail().split()[-1])
+    monkeypatch.setattr(subprocess.Popen, "wait", lambda *_: _interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        child.end()
+    monkeypatch.undo()
+    deadline = time.monotonic() + 10
+    while child.running or not _gone(grandchild):
+        assert time.monotonic() < deadline, "it outlived the second interrupt"
+        time.sleep(0.02)
+    assert child.status == -signal.SIGKILL
