@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from siamcar_ros.demo.processes import Child
 from siamcar_ros.demo.report import Record, Summary, describe, quarters, summarize, write_pictures
 from siamcar_ros.demo.sources import Source, SourceError, open_source
+from siamcar_ros.processes import Child
 from siamcar_ros.resources import FASTDDS_VARIABLES, fastdds_profile
 from siamcar_ros.ros.frame import stamp_ns
 

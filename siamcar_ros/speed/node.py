@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from siamcar_ros.processes import Child
 from siamcar_ros.resources import resource_path
 from siamcar_ros.speed.tables import Table
 
@@ -128,15 +129,15 @@ def _heard(
         "threads": options.threads,
         "image_transport": transport,
     }
-    command = [sys.executable, "-m", "siamcar_ros.ros.tracker_node", "--ros-args"]
-    command += ["-r", "__ns:=/bench"]
+    arguments = ["--ros-args", "-r", "__ns:=/bench"]
     for name, value in parameters.items():
         if value != "":
-            command += ["-p", f"{name}:={value}"]
+            arguments += ["-p", f"{name}:={value}"]
     environment = _environment(profile)
-    with tempfile.TemporaryFile("w+") as log:
-        node = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        try:
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "node.log"
+        with Child("the node", "siamcar_ros.ros.tracker_node", arguments, log, environment) as node:
+            node.start()
             probe = subprocess.run(
                 [
                     sys.executable,
@@ -151,12 +152,8 @@ def _heard(
                 timeout=_PATIENCE,
                 check=False,
             )
-        finally:
-            node.terminate()
-            node.wait()
         if probe.returncode:
-            log.seek(0)
-            said = (log.read() + probe.stderr).strip().splitlines()
+            said = (log.read_text(errors="replace") + probe.stderr).strip().splitlines()
             raise ValueError("the node was not measured: " + " / ".join(said[-3:]))
     return [json.loads(line) for line in probe.stdout.splitlines() if line.startswith("{")]
 

@@ -50,10 +50,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_running(tmp_path: Path) -> Iterator[None]:
+def nothing_is_left_running(config: Path, tmp_path: Path) -> Iterator[None]:
     yield
     deadline = time.monotonic() + 10
-    while left := _running(tmp_path):
+    while left := _running(config) + _running(tmp_path):
         assert time.monotonic() < deadline, f"still running: {left}"
         time.sleep(0.1)
 
@@ -170,10 +170,10 @@ def test_an_interrupt_ends_all_processes(
     process = subprocess.Popen(_command(*arguments), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
-        while len(_running(output)) < 2:  # itself and the frame source
+        # itself and the frame source, at the very moment that it is started
+        while len(_running(output)) < 2:
             assert process.poll() is None
             assert time.monotonic() < deadline
-            time.sleep(0.1)
         process.send_signal(sign)
         assert process.wait(60) == 128 + sign
     finally:

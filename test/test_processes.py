@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from siamcar_ros.demo.processes import Child
+from siamcar_ros.processes import Child
 
 STUBBORN = """
 import signal, subprocess, sys, time
@@ -41,7 +41,7 @@ def test_a_child_that_ignores_signals_is_killed_with_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = _module(tmp_path, monkeypatch, STUBBORN)
-    monkeypatch.setattr("siamcar_ros.demo.processes.PATIENCE", (0.2, 0.2, 5.0))
+    monkeypatch.setattr("siamcar_ros.processes.PATIENCE", (0.2, 0.2, 5.0))
     with Child("stubborn", module, [], tmp_path / "log") as child:
         child.start()
         while "grandchild" not in child.tail():
