@@ -107,10 +107,10 @@ class _Run:
         if recipe.validation.sequences is not None:
             find_sequences(Path(recipe.validation.sequences))  # refuses now what it would then
         mixture = build_mixture(recipe.data.sets, recipe.data.max_fault_share)
-        self.metadata = run_metadata(recipe, mixture.fingerprint())
 
         self.model = build_network(recipe, device)
         self.teacher = build_teacher(recipe, self.model, device)
+        self.metadata = run_metadata(recipe, mixture.fingerprint())
         self.average = copy.deepcopy(self.model).eval() if recipe.average else None
         self.optimizer = build_optimizer(self.model, recipe)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.compute.precision == "fp16")

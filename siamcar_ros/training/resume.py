@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,8 +29,12 @@ _MAY_DIFFER = (
 
 
 def run_metadata(recipe: Recipe, data: str) -> dict[str, str]:
-    """What is stored beside the weights; ``data`` is the fingerprint of the data sets."""
-    return {
+    """What is stored beside the weights; ``data`` is the fingerprint of the data sets.
+
+    Raises:
+        OSError: the teacher's weights cannot be read.
+    """
+    metadata = {
         "network": recipe.network,
         "recipe": to_yaml(recipe),
         "revision": revision(),
@@ -37,6 +42,10 @@ def run_metadata(recipe: Recipe, data: str) -> dict[str, str]:
         "data": data,
         "torch": torch.__version__,
     }
+    if recipe.teacher.weights is not None:
+        weights = Path(recipe.teacher.weights).read_bytes()
+        metadata["teacher"] = hashlib.sha256(weights).hexdigest()
+    return metadata
 
 
 def resume(
@@ -54,7 +63,7 @@ def resume(
         the step to go on from, 0 where there is no checkpoint.
 
     Raises:
-        RecipeError: the checkpoint is of another recipe or of other data.
+        RecipeError: the checkpoint is of another recipe, of other data or of another teacher.
         WeightsError: it cannot be read.
     """
     if not path.is_file():
@@ -75,6 +84,11 @@ def resume(
     if stored["data"] != metadata["data"]:
         raise RecipeError(
             f"the data are not those that {path} was trained on; give another output, or remove it"
+        )
+    if stored.get("teacher") != metadata.get("teacher"):
+        raise RecipeError(
+            f"the teacher's weights, {recipe.teacher.weights}, are not those that {path} learned "
+            "from; give another output, or remove it"
         )
     load_checkpoint(path, model=model, average=average, optimizer=optimizer)
     scaler.load_state_dict(yaml.safe_load(stored["scaler"]))

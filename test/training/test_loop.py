@@ -19,13 +19,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from siamcar_ros.model import build_model, load_weights, read_metadata
+from siamcar_ros.model import build_model, load_weights, read_metadata, save_weights
 from siamcar_ros.training import RecipeError, load_recipe
 from siamcar_ros.training.loop import train
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+TORCHRUN = (
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--local-addr",
+    "127.0.0.1",
+    "--nproc-per-node",
+    "2",
+)
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -165,6 +173,27 @@ def test_killed_and_resumed_is_as_if_left_alone(recipe: Path, whole: Path, start
     finish(start(recipe))
     same(run / "model.safetensors", whole / "model.safetensors")
     same(run / "last.safetensors", whole / "last.safetensors")
+
+
+def test_a_taught_run_resumes_with_its_teacher_alone(
+    recipe: Path, whole: Path, start: Start, tmp_path: Path
+) -> None:
+    teacher = tmp_path / "teacher.safetensors"
+    shutil.copy(whole / "model.safetensors", teacher)
+    options = ["teacher.network=compact", f"teacher.weights={teacher}", "compute.workers=0"]
+    finish(start(recipe, *options, f"output={tmp_path}/left"))
+    run = tmp_path / "run"
+    process = start(recipe, *options)
+    wait_for_step(run / "last.safetensors", 2, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (run / "model.safetensors").exists()
+    save_weights(build_model("compact"), teacher, {})
+    with pytest.raises(RecipeError, match=r"teacher.safetensors, are not those that .*last"):
+        train(load_recipe(recipe, options))
+    shutil.copy(whole / "model.safetensors", teacher)
+    finish(start(recipe, *options))
+    same(run / "model.safetensors", tmp_path / "left/model.safetensors")
 
 
 def test_sigterm_writes_the_last_checkpoint(recipe: Path, start: Start) -> None:
