@@ -87,8 +87,15 @@ class OnnxNetwork(Network):
         return cls, reg, cen
 
     def _run(self, x: Tensor, template: Sequence[Any]) -> Maps:
-        binding, array = self._binding, _array(x)
-        binding.bind_cpu_input(self._inputs[0], array)
+        binding, (kind, number) = self._binding, self._memory
+        if kind == "cpu":
+            binding.bind_cpu_input(self._inputs[0], _array(x))
+        else:
+            x = x.to(self.device).float().contiguous()
+            # Its stream is not torch's.
+            torch.cuda.current_stream(x.device).synchronize()
+            name, shape = self._inputs[0], tuple(x.shape)
+            binding.bind_input(name, kind, number, np.float32, shape, x.data_ptr())
         for name, value in zip(self._inputs[1:], template, strict=True):
             binding.bind_ortvalue_input(name, value)
         for name in self._outputs:  # anew: the shape is that of this batch
@@ -133,19 +140,24 @@ def providers_for(
     if placement.device == "cpu":
         return ["CPUExecutionProvider"]
     name = "CUDAExecutionProvider"
-    options = {"device_id": placement.device.partition(":")[2] or "0"}
+    device = {"device_id": placement.device.partition(":")[2] or "0"}
+    options = dict(device)
+    others: list[Any] = ["CPUExecutionProvider"]
     if placement.precision == "fp16":
         name = "TensorrtExecutionProvider"
-        options |= {"trt_fp16_enable": "1", "trt_timing_cache_enable": "1"}
+        # Of these it takes "True" and "False" only.
+        options |= {"trt_fp16_enable": "True", "trt_timing_cache_enable": "True"}
         if engines is not None:
-            options |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(engines)}
+            options |= {"trt_engine_cache_enable": "True", "trt_engine_cache_path": str(engines)}
     if name not in available:
         raise DeviceError(
             f"the installed onnxruntime has no {name} for {placement.precision} on "
             f"{placement.device} (it has {', '.join(available)}): install onnxruntime-gpu, or "
             "choose backend 'cudagraph'"
         )
-    return [(name, options), "CPUExecutionProvider"]
+    if name != "CUDAExecutionProvider" and "CUDAExecutionProvider" in available:
+        others.insert(0, ("CUDAExecutionProvider", device))
+    return [(name, options), *others]
 
 
 def _session(runtime: Any, graph: Path, options: Any, providers: Sequence[Any]) -> Any:
@@ -155,14 +167,22 @@ def _session(runtime: Any, graph: Path, options: Any, providers: Sequence[Any]) 
         DeviceError: ONNX Runtime could not start it, and would have run on another one unsaid.
     """
     wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]
-    session = runtime.InferenceSession(
-        str(graph), options, providers=list(providers), enable_fallback=0
-    )
+    advice = "install the libraries that it needs, or choose backend 'cudagraph' or device 'cpu'"
+    try:
+        session = runtime.InferenceSession(
+            str(graph), options, providers=list(providers), enable_fallback=0
+        )
+    except Exception as error:  # its own exceptions have no common base
+        if wanted == "CPUExecutionProvider":
+            raise
+        raise DeviceError(
+            f"ONNX Runtime could not start its {wanted}: {error}; {advice}"
+        ) from error
     started = session.get_providers()
     if wanted not in started:
         raise DeviceError(
             f"ONNX Runtime could not start its {wanted} (it has started {', '.join(started)}): "
-            "install the libraries that it needs, or choose backend 'cudagraph' or device 'cpu'"
+            + advice
         )
     return session
 

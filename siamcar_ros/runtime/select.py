@@ -25,6 +25,7 @@ _PACKAGES = {
     "openvino": ("openvino",),
     "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
     "torch": (),
+    "cudagraph": (),
 }
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 # Arm's dot products are left out: int8 there is for who asks for it, having measured it.
@@ -65,7 +66,7 @@ def choose(
     _check_word("backend", backend, BACKENDS)
     _check_word("precision", precision, PRECISIONS)
     reasons: list[str] = []
-    device = _device(device, backend, reasons)
+    device = _device(device, backend, precision, reasons)
     kind = device.partition(":")[0]
     if backend == "auto":
         backend = (
@@ -86,6 +87,8 @@ def choose(
         precision = _precision(backend, kind, int8_graph, reasons)
     else:
         reasons.append(f"{precision} as asked")
+    if kind == "cuda" and precision == "fp32":
+        reasons.append("convolutions in TF32 where the GPU has it")
     if precision not in abilities:
         raise DeviceError(
             f"the {backend} backend on {kind} has {', '.join(abilities)}, not {precision}"
@@ -98,12 +101,27 @@ def choose(
     return Placement(backend, device, precision, "; ".join(reasons))
 
 
+def installed_abilities(kind: str) -> list[tuple[str, str]]:
+    """Each backend and precision that could run here on a "cpu" or on "cuda", the reference first.
+
+    Whether the libraries behind ONNX Runtime's providers for GPUs are there shows when they start.
+    """
+    found = []
+    for (backend, on), precisions in _ABILITIES.items():
+        if on != kind or not all(map(_installed, _PACKAGES[backend])):
+            continue
+        if (backend, on) == ("onnxruntime", "cuda") and not _onnxruntime_has_cuda():
+            continue
+        found += [(backend, precision) for precision in precisions]
+    return found
+
+
 def _check_word(what: str, word: str, known: tuple[str, ...]) -> None:
     if word != "auto" and word not in known:
         raise DeviceError(f"{what} is auto or one of {', '.join(known)}, not {word!r}")
 
 
-def _device(asked: str, backend: str, reasons: list[str]) -> str:
+def _device(asked: str, backend: str, precision: str, reasons: list[str]) -> str:
     """The device as "cpu" or "cuda:N"."""
     if asked == "auto":
         if backend == "openvino":
@@ -112,7 +130,11 @@ def _device(asked: str, backend: str, reasons: list[str]) -> str:
             reasons.append("the installed ONNX Runtime is for CPUs")
             return "cpu"
         if torch.cuda.is_available():
-            reasons.append(f"the GPU {torch.cuda.get_device_name(0)} is present")
+            gpu = f"the GPU {torch.cuda.get_device_name(0)}"
+            if _only_on_cpu(backend, precision):
+                reasons.append(f"{gpu} is left aside, as {precision} is for CPUs here")
+                return "cpu"
+            reasons.append(f"{gpu} is present")
             return "cuda:0"
         reasons.append("no CUDA device is present")
         return "cpu"
@@ -135,6 +157,16 @@ def _device(asked: str, backend: str, reasons: list[str]) -> str:
         )
     reasons.append(f"the GPU {torch.cuda.get_device_name(number)} as asked")
     return f"cuda:{number}"
+
+
+def _only_on_cpu(backend: str, precision: str) -> bool:
+    """Whether a precision that was asked for is had on CPUs, and not on GPUs."""
+    kinds = {
+        kind
+        for (name, kind), precisions in _ABILITIES.items()
+        if backend in ("auto", name) and precision in precisions
+    }
+    return kinds == {"cpu"}
 
 
 def _installed(module: str) -> bool:

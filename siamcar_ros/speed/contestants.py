@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
@@ -14,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from siamcar_ros.model import SiamCAR, build_model, load_weights
-from siamcar_ros.runtime import Network, place
+from siamcar_ros.runtime import DeviceError, Network, place
 from siamcar_ros.runtime.cache import cache_folder, fingerprint
 from siamcar_ros.runtime.export import cached_onnx
 from siamcar_ros.runtime.graphs import GRAPH_VERSION, example_inputs
 from siamcar_ros.runtime.load import INT8_SUFFIX
 from siamcar_ros.runtime.quantise import Pair, quantise
+from siamcar_ros.runtime.select import installed_abilities
 from siamcar_ros.tracking import TrackerParams, read_config
 from siamcar_ros.tracking.crop import crop_square, mean_colour, template_side
 
@@ -115,37 +115,33 @@ def model_of(name: str, weights: Path | None = None) -> tuple[SiamCAR, TrackerPa
     return model.eval(), params, "random weights (the time does not depend on them)"
 
 
-def variants(model: SiamCAR, device: str, film: Film, threads: int) -> dict[str, Network]:
-    """The model on every backend and in every precision that is present, by "backend precision"."""
-    if device != "cpu":
-        wanted = [
-            ("torch", "fp32"),
-            ("torch", "fp16"),
-            ("cudagraph", "fp16"),
-            ("cudagraph", "bf16"),
-        ]
-    else:
-        wanted = [("torch", "fp32"), ("torch", "bf16")]
-        if all(
-            importlib.util.find_spec(module) for module in ("onnx", "onnxruntime", "onnxscript")
-        ):
-            wanted += [("onnxruntime", "fp32"), ("onnxruntime", "int8")]
-        if importlib.util.find_spec("openvino"):
-            wanted += [("openvino", "fp32"), ("openvino", "bf16")]
-            if ("onnxruntime", "int8") in wanted:
-                wanted.append(("openvino", "int8"))
-    networks = {}
-    for backend, precision in wanted:
+def variants(
+    model: SiamCAR, device: str, film: Film, threads: int
+) -> tuple[dict[str, Network], list[str]]:
+    """The model on every backend and in every precision that is present.
+
+    Returns:
+        the networks by "backend precision", and a line on each that did not start.
+    """
+    kind, able = device.partition(":")[0], installed_abilities("cpu")
+    networks, left_out = {}, []
+    for backend, precision in able if kind == "cpu" else installed_abilities(kind):
+        if precision == "int8" and ("onnxruntime", "int8") not in able:
+            continue  # it quantises
         graph = int8_graph(model, film) if precision == "int8" else None
-        networks[f"{backend} {precision}"] = place(
-            model,
-            device=device,
-            backend=backend,
-            precision=precision,
-            threads=threads,
-            int8_graph=graph,
-        )
-    return networks
+        label = f"{backend} {precision}"
+        try:
+            networks[label] = place(
+                model,
+                device=device,
+                backend=backend,
+                precision=precision,
+                threads=threads,
+                int8_graph=graph,
+            )
+        except DeviceError as error:
+            left_out.append(f"{label} left out: {error}")
+    return networks, left_out
 
 
 def int8_graph(model: SiamCAR, film: Film) -> Path:

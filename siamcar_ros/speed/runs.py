@@ -57,7 +57,7 @@ def measure_network(options: Options, name: str) -> Table:
     """One frame's search branch on every backend, against the unfolded model in eager PyTorch."""
     model, _, weights = model_of(name, options.weights)
     film = Film()
-    networks = variants(model, options.device, film, options.threads)
+    networks, left_out = variants(model, options.device, film, options.threads)
     z, x = (value.to(options.device) for value in film.pairs(model.offset, model.score_size)[0])
     published = model.to(options.device)
     calls = {"as published": _search_call(published, z, x)}
@@ -88,6 +88,7 @@ def measure_network(options: Options, name: str) -> Table:
             "in the same precision, in the same run. box moved: the corners shown by fp32's best "
             "cell, pixels of the search region, over "
             f"{_COMPARED} frames.",
+            *left_out,
         ],
     )
     for label, timing in timings.items():
@@ -128,7 +129,9 @@ def measure_tracker(options: Options) -> Table:
     for name in options.networks:
         model, params, weights = model_of(name, options.weights)
         notes.append(f"{name}: {weights}")
-        for label, network in variants(model, options.device, film, options.threads).items():
+        networks, left_out = variants(model, options.device, film, options.threads)
+        notes += [f"{name}, {why}" for why in left_out]
+        for label, network in networks.items():
             tracker = SiamCarTracker(network, params)
             tracker.init(film.images[0], film.boxes[0])
             trackers[f"{name}, {label}"] = tracker

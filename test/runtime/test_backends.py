@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
 from importlib.util import find_spec
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 
 from siamcar_ros.model import SiamCAR
-from siamcar_ros.runtime import Network, place
+from siamcar_ros.runtime import Network, Placement, cuda_graph_network, place
 from siamcar_ros.runtime.export import difference
 from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
 from siamcar_ros.runtime.torch_network import prepared
@@ -30,6 +33,7 @@ PLACES = [
     ("cuda", "cudagraph", "bf16"),
     ("cuda", "cudagraph", "fp16"),
     ("cuda", "onnxruntime", "fp32"),
+    ("cuda", "onnxruntime", "fp16"),
 ]
 gpus = torch.cuda.device_count()
 
@@ -52,6 +56,8 @@ def network(request: pytest.FixtureRequest, compact: SiamCAR) -> Network:
 
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
             pytest.skip("the installed ONNX Runtime has no CUDA provider")
+        if precision == "fp16" and find_spec("tensorrt") is None:
+            pytest.skip("TensorRT is not installed")
     return place(compact, device=device, backend=backend, precision=precision)
 
 
@@ -184,6 +190,40 @@ def test_a_network_of_another_geometry(alexnet: SiamCAR, backend: str) -> None:
         expected = alexnet(x, alexnet.template(z))
     assert network.score_size == 17
     assert difference(expected, network(x, network.template(z))) <= TOLERANCE["fp32"]
+
+
+def test_recordings_read_what_is_shown_to_them(
+    compact: SiamCAR, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bookkeeping of CUDA graphs, on a CPU: a recording is played by running its graph."""
+
+    class Recording:
+        def __init__(self, graph: Any, inputs: Any, batch: int, *_: Any) -> None:
+            self.inputs, self.graph, self.batch = inputs, graph, batch
+
+        def replay(self) -> torch.Tensor:
+            levels = (level[: self.batch] for level in self.inputs.template)
+            return torch.cat(self.graph(self.inputs.x[: self.batch], *levels), 1)
+
+    monkeypatch.setattr(cuda_graph_network, "_Recording", Recording)
+    for name in ("Stream", "Event", "graph_pool_handle", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock())
+    monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
+    place_of = Placement("cudagraph", "cpu", "fp32", "")
+    network = cuda_graph_network.CudaGraphNetwork(compact, place_of)
+    z, x = example_inputs(compact, 5, seed=4)
+    tracks = [network.template(z[i : i + 1]) for i in range(5)]
+    with torch.inference_mode():
+        expected = compact(x, compact.template(z))
+    for shown in ([0], [1], [0, 1, 2], [3, 4], [0], [0, 1, 2, 3, 4], [4, 3], [2, 1, 0], [2]):
+        template = tuple(
+            torch.cat(level) for level in zip(*(tracks[i] for i in shown), strict=True)
+        )
+        for _ in range(2):
+            got = network(x[shown], template)
+            assert difference(tuple(part[shown] for part in expected), got) <= 1e-3
+    first = network(x[[0, 0]], tracks[0])
+    assert difference(tuple(part[[0, 0]] for part in expected), first) <= 1e-3
 
 
 @pytest.mark.parametrize("form", ["banded", "grouped"])

@@ -14,6 +14,7 @@ from siamcar_ros.runtime import DeviceError, Placement, choose, load_network, pl
 from siamcar_ros.runtime.export import cached_onnx
 from siamcar_ros.runtime.network import Geometry
 from siamcar_ros.runtime.onnx_network import OnnxNetwork, providers_for
+from siamcar_ros.runtime.select import installed_abilities
 
 Present = Callable[..., None]
 
@@ -33,6 +34,8 @@ def present(monkeypatch: pytest.MonkeyPatch) -> Present:
 
 
 ONNX = ("onnx", "onnxruntime", "onnxscript")
+OPENVINO = ["openvino fp32", "openvino bf16", "openvino int8"]
+TORCH_CUDA = ["torch fp32", "torch bf16", "torch fp16"]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +81,38 @@ def test_a_gpu_where_there_is_one(present: Present) -> None:
     assert "Test GPU" in placement.reason
     assert choose("cuda:1").device == "cuda:1"
     assert choose("cpu").backend == "openvino"
+    assert "TF32" in choose(precision="fp32").reason
+
+
+def test_int8_stays_on_the_cpu_beside_a_gpu(present: Present) -> None:
+    present(("openvino",), ("avx512_vnni",), gpus=1)
+    graph = Path("some.int8.onnx")
+    placement = choose(precision="int8", int8_graph=graph)
+    assert (placement.backend, placement.device) == ("openvino", "cpu")
+    assert "Test GPU is left aside" in placement.reason
+    with pytest.raises(DeviceError, match=r"cudagraph backend on cuda has .*, not int8"):
+        choose(device="cuda", precision="int8", int8_graph=graph)
+    with pytest.raises(DeviceError, match=r"torch backend on cuda has .*, not int8"):
+        choose(backend="torch", precision="int8", int8_graph=graph)
+
+
+@pytest.mark.parametrize(
+    ("kind", "packages", "able"),
+    [
+        ("cpu", (), ["torch fp32", "torch bf16"]),
+        ("cpu", ("openvino",), ["torch fp32", "torch bf16", *OPENVINO]),
+        (
+            "cuda",
+            ("openvino",),
+            [*TORCH_CUDA, "cudagraph fp32", "cudagraph bf16", "cudagraph fp16"],
+        ),
+    ],
+)
+def test_what_is_installed_could_run(
+    present: Present, kind: str, packages: tuple[str, ...], able: list[str]
+) -> None:
+    present(packages)
+    assert [" ".join(each) for each in installed_abilities(kind)] == able
 
 
 def placed(device: str, precision: str) -> Placement:
@@ -90,9 +125,14 @@ def test_onnx_runtimes_providers(tmp_path: Path) -> None:
     cuda, cpu = providers_for(every, placed("cuda:1", "fp32"))
     assert cuda == ("CUDAExecutionProvider", {"device_id": "1"})
     assert cpu == "CPUExecutionProvider"
-    (name, options), _ = providers_for(every, placed("cuda:0", "fp16"), tmp_path)
+    (name, options), *others = providers_for(every, placed("cuda:1", "fp16"), tmp_path)
     assert name == "TensorrtExecutionProvider"
-    assert options["trt_fp16_enable"] == "1"
+    assert others == [cuda, cpu]
+    assert options["device_id"] == "1"
+    # Others than "True" and "False" it refuses.
+    assert {options[f"trt_{what}_enable"] for what in ("fp16", "timing_cache", "engine_cache")} == {
+        "True"
+    }
     assert options["trt_engine_cache_path"] == str(tmp_path)
     for precision in ("fp32", "fp16"):
         with pytest.raises(DeviceError, match="install onnxruntime-gpu"):
@@ -113,6 +153,23 @@ def test_a_provider_that_does_not_start_is_not_passed_over(
     monkeypatch.setattr(runtime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     with pytest.raises(DeviceError, match="could not start its CUDAExecutionProvider"):
         OnnxNetwork(Geometry.of(compact), placed("cuda:0", "fp32"), files.template, files.search)
+
+
+def test_a_provider_whose_libraries_are_missing_is_named(
+    compact: SiamCAR, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ONNX Runtime's TensorRT provider fails: it is listed, and refuses to start."""
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    files = cached_onnx(compact)
+
+    def session(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Please install TensorRT libraries")
+
+    monkeypatch.setattr(runtime, "InferenceSession", session)
+    monkeypatch.setattr(runtime, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
+    with pytest.raises(DeviceError, match="TensorrtExecutionProvider: Please install TensorRT"):
+        OnnxNetwork(Geometry.of(compact), placed("cuda:0", "fp16"), files.template, files.search)
 
 
 def test_an_onnx_runtime_for_cpus_stays_on_the_cpu(present: Present) -> None:
