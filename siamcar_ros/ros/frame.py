@@ -44,7 +44,8 @@ class Frame:
     @property
     def format(self) -> str:
         """The encoding of a raw image, the format of a compressed one."""
-        return str(getattr(self.message, "encoding", None) or self.message.format)
+        message = self.message
+        return str(message.encoding if hasattr(message, "encoding") else message.format)
 
     def image(self) -> BgrImage:
         """The pixels as (H, W, 3) BGR; a read-only view where the encoding allows it.

@@ -90,7 +90,7 @@ class TrackWorker:
         self._behind: list[str] = []  # tracks that are still in the past
         self._stepped = 0.0  # when the last step of catching up began
         self._size = ""  # of the images that the targets live in
-        self._good_format = ""
+        self._good_format: str | None = None
         self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
         self._thread.start()
@@ -232,11 +232,13 @@ class TrackWorker:
         if frame is None:
             self._behind.remove(target)
             return
+        # As of now: while a slow tracker is at the newest image, the next one comes in.
+        is_newest = frame is self._ring.newest()
         tracked = self._update(frame, [target], begin)
         if target not in self._last:
             return  # given up
         self._last[target] = frame
-        if frame is self._ring.newest():
+        if is_newest:
             self._behind.remove(target)
             self._logger.info(f"target {target!r} has caught up with the newest image")
             # The others may have been handed out on this image: it joins them on the next.
@@ -298,7 +300,7 @@ class TrackWorker:
         self._logger.error(
             f"tracking failed on an image: {where}", throttle_duration_sec=_LOG_PERIOD
         )
-        if self._failures_in_row >= self.max_failures:
+        if self._last and self._failures_in_row >= self.max_failures:
             stopped = ", ".join(map(repr, self._stop()))
             self._logger.error(
                 f"tracking failed {self._failures_in_row} times in a row; stopped {stopped}"

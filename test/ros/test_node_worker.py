@@ -86,6 +86,30 @@ def test_worker_catches_up_through_the_ring_in_order_and_hands_out_the_present()
     assert worker.close(10)
 
 
+def test_a_tracker_slower_than_the_camera_catches_up_too() -> None:
+    """An image comes in during each that is tracked: the newest is never the one just done."""
+    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
+    worker, handed, _ = worker_for(tracker, ring)
+    frames = [frame(stamp, received=1000.0 * stamp) for stamp in range(60)]
+    waiting = iter(frames[3:])
+    update = tracker.update
+
+    def slow(image: Any, ids: list[str]) -> dict[str, TrackResult]:
+        arriving = next(waiting)
+        ring.push(arriving)
+        worker.mailbox.put(arriving)
+        return update(image, ids)
+
+    tracker.update = slow  # type: ignore[method-assign]
+    for each in frames[:3]:
+        ring.push(each)
+    worker.init(frames[1], BOX, "a").result(10)
+    wait_for("results", lambda: len([each for each in handed if each.results]) > 20)
+    given = [each.frame.stamp for each in handed if each.results]
+    assert given == sorted(set(given))
+    assert worker.close(10)
+
+
 def test_worker_hands_out_all_targets_of_an_image_or_none() -> None:
     ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
     worker, handed, log = worker_for(tracker, ring, max_targets=3)
@@ -209,6 +233,19 @@ def test_a_request_that_waits_holds_up_no_other_callback() -> None:
     assert future.result().message == "stopped 'a'"
     assert worker.close(10)
     robot.close()
+
+
+def test_images_without_an_encoding_are_named_and_stop_nothing() -> None:
+    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
+    worker, _, log = worker_for(tracker, ring)
+    for stamp in range(8):
+        nameless = frame(stamp)
+        nameless.message.encoding = ""
+        worker.mailbox.put(nameless)
+        wait_for_failures(worker, stamp + 1)
+    assert "encoding '' is not supported" in worker.trouble
+    assert not [line for line in log.lines if "in a row" in line]
+    assert worker.close(10)
 
 
 def wait_for_failures(worker: TrackWorker, count: int) -> None:
