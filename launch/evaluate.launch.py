@@ -9,9 +9,13 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from siamcar_ros.ros.launching import profile_environment, with_checked_arguments
+from siamcar_ros.ros.launching import (
+    profile_argument,
+    profile_environment,
+    with_checked_arguments,
+)
 
-# Arguments that set a parameter of the node: type, default, description.
+# Arguments that set a parameter of the node, unless they are empty: type, default, description.
 PARAMETERS: dict[str, tuple[type, str, str]] = {
     "tracker": (str, "tracker", "Name of the tracker node"),
     "init": (
@@ -20,7 +24,11 @@ PARAMETERS: dict[str, tuple[type, str, str]] = {
         "Box to start the tracker on: x,y,w,h for the first image, ground_truth for the first true"
         " box; empty starts nothing",
     ),
-    "image_transport": (str, "raw", "Of the image that a given box is for: raw or compressed"),
+    "image_transport": (
+        str,
+        "",
+        "Of the image that a given box is for: raw or compressed; empty: raw",
+    ),
     "report": (str, "", "JSON file to write at the end; empty: none"),
     "replay_report": (str, "", "report.json of `siamcar replay` on the same bag, to compare with"),
     "period": (float, "5.0", "Seconds between logged results"),
@@ -38,23 +46,24 @@ ARGUMENTS = [
         DeclareLaunchArgument(name, default_value=default, description=text)
         for name, (_, default, text) in PARAMETERS.items()
     ),
+    profile_argument(),
 ]
 
 
 def start_evaluation(context: LaunchContext) -> list[Node]:
-    """The node; beside a tracker that the same launch file starts, with the tracker's profile."""
+    """The node, with the parameters that were given as arguments."""
+    given = {
+        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
+        for name, (kind, _, _) in PARAMETERS.items()
+        if LaunchConfiguration(name).perform(context)
+    }
     return [
         Node(
             package="siamcar_ros",
             executable="evaluate_node",
             name="evaluate_node",
             namespace=LaunchConfiguration("namespace"),
-            parameters=[
-                {
-                    name: ParameterValue(LaunchConfiguration(name), value_type=kind)
-                    for name, (kind, _, _) in PARAMETERS.items()
-                }
-            ],
+            parameters=[given],
             remappings=[
                 ("image", LaunchConfiguration("image")),
                 ("ground_truth", LaunchConfiguration("ground_truth")),

@@ -5,7 +5,8 @@ ros2 launch siamcar_ros replay.launch.py bag:=drive image:=/camera/image_raw rep
 The bag starts when the tracker is active. The tracker is started on the first true box, or on
 `init:=x,y,w,h` in the first image, and again each time that the bag begins anew (`loop:=true`).
 `siamcar replay` tracks through the same bag without dropping a frame; give its report.json as
-`replay_report` to see both. Takes the arguments of tracker.launch.py and evaluate.launch.py.
+`replay_report` to see both. Takes the arguments of tracker.launch.py and evaluate.launch.py, except
+that the time is the bag's and the tracker that is scored is the one that is started, `name`.
 """
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -51,7 +52,9 @@ ARGUMENTS = [
         "patience", default_value="120.0", description="Seconds to wait for the tracker"
     ),
     DeclareLaunchArgument(
-        "image_transport", default_value="raw", description="Of the bag's images: raw, compressed"
+        "image_transport",
+        default_value="",
+        description="Of the bag's images: raw or compressed; empty: as params_file says",
     ),
 ]
 

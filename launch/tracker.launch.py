@@ -6,13 +6,16 @@ ros2 launch siamcar_ros tracker.launch.py image:=/camera/image_raw camera_info:=
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.conditions import IfCondition
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterFile, ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from siamcar_ros.resources import FASTDDS_VARIABLES, fastdds_profile
-from siamcar_ros.ros.launching import profile_environment, with_checked_arguments
+from siamcar_ros.ros.launching import (
+    profile_argument,
+    profile_environment,
+    with_checked_arguments,
+)
 
 SHARE = FindPackageShare("siamcar_ros")
 
@@ -52,17 +55,7 @@ ARGUMENTS = [
         choices=["debug", "info", "warn", "error", "fatal"],
         description="Logger's level",
     ),
-    DeclareLaunchArgument(
-        "fastdds_profile",
-        default_value=EnvironmentVariable(
-            FASTDDS_VARIABLES[0],
-            default_value=EnvironmentVariable(
-                FASTDDS_VARIABLES[1], default_value=str(fastdds_profile() or "")
-            ),
-        ),
-        description="Fast DDS profile of the nodes, empty sets none; give the camera's driver the"
-        " same one",
-    ),
+    profile_argument(),
     DeclareLaunchArgument("rviz", default_value="false", description="Start RViz as well"),
     DeclareLaunchArgument(
         "rviz_config",

@@ -10,10 +10,12 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 
 # Seconds after an interrupt, a termination and a kill before the next one.
 PATIENCE = (5.0, 2.0, 5.0)
+# What ends a process from outside: Ctrl-C, `kill`, a terminal that is closed.
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Child:
@@ -109,6 +111,26 @@ class Child:
             _signal_session(process.pid, signal.SIGKILL)
 
 
+@contextmanager
+def ended_in_order() -> Iterator[None]:
+    """Leave the block, children and all, where a signal would end the process on the spot.
+
+    SIGTERM and SIGHUP raise SystemExit with the status that a shell gives for them, as SIGINT
+    raises KeyboardInterrupt; one that is ignored, as nohup has it, stays so.
+    """
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    kinds = [kind for kind in _ENDINGS if signal.getsignal(kind) is signal.SIG_DFL]
+    before = [signal.signal(kind, leave) for kind in kinds]
+    try:
+        yield
+    finally:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)
+
+
 def _signal_session(leader: int, sign: signal.Signals) -> None:
     """To all processes of the session that `leader` has opened, where there are any left."""
     try:
@@ -119,17 +141,16 @@ def _signal_session(leader: int, sign: signal.Signals) -> None:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Hold back an interrupt or a termination until the block has ended."""
+    """Hold back the signals that end a process until the block has ended."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's alone
         return
     held: list[int] = []
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(kind, lambda number, _: held.append(number)) for kind in kinds]
+    before = [signal.signal(kind, lambda number, _: held.append(number)) for kind in _ENDINGS]
     try:
         yield
     finally:
-        for kind, handler in zip(kinds, before, strict=True):
+        for kind, handler in zip(_ENDINGS, before, strict=True):
             signal.signal(kind, handler)
     for number in dict.fromkeys(held):
         signal.raise_signal(number)

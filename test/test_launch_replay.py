@@ -16,6 +16,8 @@ from launch.actions import ExecuteProcess, Shutdown
 from launch.utilities import perform_substitutions
 from launch_ros.utilities import evaluate_parameters
 
+from siamcar_ros.resources import FASTDDS_VARIABLES
+
 LAUNCH = Path(__file__).parent.parent / "launch"
 
 
@@ -96,3 +98,22 @@ def test_evaluate_node_gets_its_parameters_by_type() -> None:
     assert given["period"] == 2.0
     assert given["use_sim_time"] is False
     assert given["tracker"] == "tracker"
+    assert "image_transport" not in given, "the node's own default"
+
+
+def test_evaluate_node_alone_gets_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in FASTDDS_VARIABLES:
+        monkeypatch.setenv(variable, "/own.xml")
+    evaluate = module("evaluate")
+    made = context(evaluate.generate_launch_description())
+    (node,) = evaluate.start_evaluation(made)
+    profiles = [perform_substitutions(made, value) for _, value in node.additional_env]
+    assert profiles == ["/own.xml", "/own.xml"]
+
+
+def test_the_parameter_file_says_what_the_bags_images_are() -> None:
+    arguments = {
+        a.name: a for a in module("replay").generate_launch_description().get_launch_arguments()
+    }
+    default = arguments["image_transport"].default_value
+    assert perform_substitutions(LaunchContext(argv=[]), default) == ""

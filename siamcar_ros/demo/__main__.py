@@ -6,12 +6,11 @@ python -m siamcar_ros.demo [--video FILE --box X,Y,W,H | --sequence FOLDER] [--o
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 from siamcar_ros.demo.run import Box, DemoError, Options, run
+from siamcar_ros.processes import ended_in_order
 
 
 def _box(text: str) -> Box:
@@ -22,10 +21,6 @@ def _box(text: str) -> Box:
     if not (w > 0 and h > 0):
         raise argparse.ArgumentTypeError(f"width and height must be positive: {text!r}")
     return x, y, w, h
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,9 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
             "backend": given.backend,
         },
     )
-    signal.signal(signal.SIGTERM, _terminated)
     try:
-        run(options)
+        with ended_in_order():
+            run(options)
     except (DemoError, ValueError, OSError) as error:
         print(f"demo: error: {error}", file=sys.stderr)
         return 1

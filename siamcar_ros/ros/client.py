@@ -11,10 +11,11 @@ Nothing of it needs a spinning node of the caller's.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -36,6 +37,8 @@ from siamcar_ros.ros.frame import stamp_ns
 from siamcar_ros.srv import InitTarget
 
 Box = tuple[float, float, float, float]
+
+logger = logging.getLogger(__name__)
 
 STATES = {
     TrackStatus.IDLE: "idle",
@@ -77,7 +80,7 @@ class TrackerClient:
 
     Args:
         tracker: the node's full name.
-        on_detection: called with each detection, in the client's thread.
+        on_detection: called with each detection, in the client's thread; what it raises is logged.
     """
 
     def __init__(
@@ -86,7 +89,7 @@ class TrackerClient:
         self.tracker = tracker.rstrip("/")
         self.status: TrackStatus | None = None
         self._on_detection = on_detection
-        self._queue: queue.SimpleQueue[Detection] | None = None
+        self._queues: list[queue.SimpleQueue[Detection]] = []
         self._context = Context()
         rclpy.init(context=self._context, signal_handler_options=rclpy.SignalHandlerOptions.NO)
         self.node = rclpy.create_node(
@@ -171,17 +174,17 @@ class TrackerClient:
         """End all tracks; gives the node's message."""
         return str(self._call(self._stop, Trigger.Request(), timeout).message)
 
-    def detections(self, timeout: float = 1.0) -> Iterator[Detection]:
+    def detections(self, timeout: float = 1.0) -> Generator[Detection, None, None]:
         """Detections from now on, as they arrive; ends when none came for `timeout` seconds."""
         waiting: queue.SimpleQueue[Detection] = queue.SimpleQueue()
-        self._queue = waiting
+        self._queues.append(waiting)
         try:
             while True:
                 yield waiting.get(timeout=timeout)
         except queue.Empty:
             return
         finally:
-            self._queue = None
+            self._queues.remove(waiting)
 
     def watch_frames(self, camera_info: str, on_frame: Callable[[Header], None]) -> None:
         """Hear the header of every image by the small message that goes with it.
@@ -212,12 +215,14 @@ class TrackerClient:
         self._context.try_shutdown()
 
     def _spin(self) -> None:
-        try:
-            # Not spin(): an executor that is shut down by one thread fails in the one that spins.
-            while not self._closing.is_set():
+        # Not spin(): an executor that is shut down by one thread fails in the one that spins.
+        while not self._closing.is_set():
+            try:
                 self._executor.spin_once(timeout_sec=0.1)
-        except ExternalShutdownException:
-            return
+            except ExternalShutdownException:
+                return
+            except Exception:  # of the caller's: what it is told next, it must still hear
+                logger.exception("a callback of the tracker client's failed")
 
     def _call(self, client: Client, request: Any, timeout: float) -> Any:
         if not client.wait_for_service(timeout_sec=timeout):
@@ -240,10 +245,10 @@ class TrackerClient:
             score=max(scores, default=0.0),
             id=message.id,
         )
+        for waiting in list(self._queues):
+            waiting.put(detection)
         if self._on_detection is not None:
             self._on_detection(detection)
-        if self._queue is not None:
-            self._queue.put(detection)
 
     def _reported(self, message: TrackStatus) -> None:
         self.status = message

@@ -6,7 +6,8 @@ Subscribes to the tracker's `detection` and `status` and to `ground_truth`
 (vision_msgs/Detection2D with the image's header); logs latency, drops and overlap as it goes, and
 at the end writes them as JSON. Beside them it puts the report of `siamcar replay` on the same bag:
 the difference is what was lost to real time. With `init` it also starts the tracker, and again
-whenever stamps go back, as when a bag starts anew, or the tracker is found idle.
+whenever stamps go back, as when a bag starts anew; on true boxes also where the tracker is found
+idle. A box of one image is not given for later ones: who stops the tracker then has stopped it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from siamcar_ros.evaluation.start import parse_start
 from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros.frame import stamp_ns
 from siamcar_ros.ros.intake import ImageIntake
-from siamcar_ros.ros.target_starter import TargetStarter
+from siamcar_ros.ros.target_starter import Box, TargetStarter
 
 _FROM_TRUTH = "ground_truth"
 # Deep enough for a burst after a stall; the messages are small.
@@ -54,7 +55,7 @@ class EvaluateNode(Node):
 
     Raises:
         ValueError: an `init` that cannot be read, or a replay report that is none.
-        OSError: the replay report cannot be read.
+        OSError: the replay report cannot be read, or the report not be written.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -81,6 +82,9 @@ class EvaluateNode(Node):
             "replay_report", "", "report.json of `siamcar replay` on the same bag, to compare with."
         )
         self._report_path = Path(report) if report else None
+        if self._report_path is not None:
+            self._report_path.parent.mkdir(parents=True, exist_ok=True)
+            self._report_path.open("a").close()  # refused now, not when all is measured
         self._replayed = _read_replay(Path(replayed)) if replayed else None
         self._init = init
         self._box = None if init in ("", _FROM_TRUTH) else parse_start(init).box
@@ -92,6 +96,7 @@ class EvaluateNode(Node):
         self._time_jump = round(1e9 * time_jump)
         self._truth_comes = False
         self._box_header: Header | None = None
+        self._newest_answer = 0  # since the tracker was started, its stamp
         self._node_latencies = array("d")
         self._intake: ImageIntake | None = None
         qos = QoSProfile(depth=_DEPTH)
@@ -129,7 +134,6 @@ class EvaluateNode(Node):
     def finish(self) -> None:
         """Write the report."""
         if self._report_path is not None:
-            self._report_path.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(self.result(), indent=2) + "\n"
             self._report_path.write_text(text, encoding="utf-8")
 
@@ -151,19 +155,36 @@ class EvaluateNode(Node):
     def _on_detection(self, message: Detection2D) -> None:
         box = detection_box(message)
         if box is not None:
-            self._score.add_detection(stamp_ns(message.header.stamp), box, time.perf_counter())
+            stamp = stamp_ns(message.header.stamp)
+            self._newest_answer = max(self._newest_answer, stamp)
+            self._score.add_detection(stamp, box, time.perf_counter())
 
     def _on_status(self, message: TrackStatus) -> None:
         before, self._status = self._status, message
         if message.state != TrackStatus.IDLE:
             self._node_latencies.append(1e3 * message.total_latency)
-        elif self._starter.idle() and self._box_header is not None and self._box is not None:
-            self._starter.offer(self._box_header, self._box)
-            self._await_image()
+        elif self._box is not None and self._box_header is not None:
+            self._offer_again(stamp_ns(message.header.stamp), self._box_header, self._box)
         if before is not None and not self._truth_comes:
             back = stamp_ns(before.header.stamp) - stamp_ns(message.header.stamp)
             if back > self._time_jump and stamp_ns(message.header.stamp) > 0:
                 self._start_over()
+
+    def _offer_again(self, stamp: int, header: Header, box: Box) -> None:
+        """A tracker that is idle at `stamp` is started again if it has lost the start itself.
+
+        That shows by its having answered nothing since, or only images of the pass before, which
+        are later ones.
+        """
+        if not stamp or not self._starter.idle():
+            return
+        if 0 < self._newest_answer <= stamp:
+            self.get_logger().warning(
+                "the tracker follows nothing any more; the box that was given is of an image that "
+                "has passed: it is not started again before time goes back"
+            )
+        else:
+            self._starter.offer(header, box)
 
     def _start_over(self) -> None:
         self.get_logger().info("time went back: a new pass begins")
@@ -184,6 +205,7 @@ class EvaluateNode(Node):
             self._starter.offer(message.header, self._box)
 
     def _on_started(self, target: str) -> None:
+        self._newest_answer = 0
         if self._intake is not None:
             self._intake.destroy()
             self._intake = None
@@ -246,9 +268,9 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
     finally:
         if node is not None:
-            node.finish()
             # Not the node's logger: that one would publish to /rosout, through an ended context.
             get_logger("siamcar_ros").info(describe(node.result()))
+            node.finish()
         rclpy.try_shutdown()
     return 0
 

@@ -87,6 +87,9 @@ class FrameSource(Node):
         self.source: Source = open_source(str(name))
         self._focal = focal or self.source.focal or 0.0
         self._log_path = Path(log) if log else None
+        if self._log_path is not None:
+            self._log_path.parent.mkdir(parents=True, exist_ok=True)
+            self._log_path.open("a").close()  # refused now, not at the end
         self._log: list[str] = []
         qos = QoSProfile(
             history=HistoryPolicy.KEEP_LAST,
@@ -274,7 +277,7 @@ def main(arguments: list[str] | None = None) -> int:
             executor.spin_once(timeout_sec=0.2)
         if node.failure is not None:
             raise node.failure
-    except (SourceError, ParameterException) as error:
+    except (SourceError, OSError, ParameterException) as error:
         rclpy.logging.get_logger("frame_source").fatal(str(error))
         return 1
     finally:

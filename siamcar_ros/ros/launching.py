@@ -6,12 +6,24 @@ from collections.abc import Callable
 from difflib import get_close_matches
 
 from launch import Action, LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import OpaqueFunction, Shutdown
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.events.process import ProcessExited
 from launch.logging import get_logger
+from launch.substitutions import EnvironmentVariable
 from launch_ros.actions import LifecycleNode
 
-from siamcar_ros.resources import FASTDDS_VARIABLES
+from siamcar_ros.resources import FASTDDS_VARIABLES, fastdds_profile
+
+
+def profile_argument() -> DeclareLaunchArgument:
+    """`fastdds_profile`: the one that the environment names, or else the shipped one."""
+    own = EnvironmentVariable(FASTDDS_VARIABLES[1], default_value=str(fastdds_profile() or ""))
+    return DeclareLaunchArgument(
+        "fastdds_profile",
+        default_value=EnvironmentVariable(FASTDDS_VARIABLES[0], default_value=own),
+        description="Fast DDS profile of the nodes, empty sets none; give the camera's driver the"
+        " same one",
+    )
 
 
 def is_tracker(action: Action) -> bool:

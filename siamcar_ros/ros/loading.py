@@ -65,6 +65,13 @@ def load_tracker(settings: NodeSettings) -> LoadedTracker:
     )
 
 
+def give_up(loaded: LoadedTracker) -> None:
+    """Have the network of a tracker that hangs loaded anew: the next would wait for the same."""
+    for key, network in list(_networks.items()):
+        if network is loaded.tracker.network:
+            _networks.pop(key, None)
+
+
 def _shared_network(name: str, weights: Path, **options: Any) -> Any:
     from siamcar_ros.runtime import load_network
 

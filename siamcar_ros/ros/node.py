@@ -25,7 +25,7 @@ from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros.diagnostics import Health, diagnostic_array
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.intake import ImageIntake
-from siamcar_ros.ros.loading import LoadedTracker, load_tracker
+from siamcar_ros.ros.loading import LoadedTracker, give_up, load_tracker
 from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, declare
 from siamcar_ros.ros.ring import FrameRing
@@ -37,6 +37,8 @@ _MEGABYTE = 1_000_000
 _CLOSE_TIMEOUT = 1.0
 # So many images in a row before the newest one are no stragglers: the clock has gone back.
 _LATE_IN_A_ROW = 3
+# Seconds between words on a network that is still being loaded.
+_LOADING_PERIOD = 10.0
 # Seconds that a callback sleeps for the worker to wake up.
 _HAND_OVER = 0.00005
 
@@ -148,9 +150,14 @@ class TrackerNode(LifecycleNode):
             max_failures=settings.max_failures,
         )
         # Loading takes seconds: a signal in the meantime must be heard.
+        begin = told = time.perf_counter()
         while not wait([worker.loaded], timeout=0.1).done:
             if not self.context.ok():
                 raise ROSInterruptException
+            now = time.perf_counter()
+            if now - told >= _LOADING_PERIOD:
+                told = now
+                self.get_logger().info(f"still loading after {now - begin:.0f} s")
         loaded = worker.loaded.result()
         self._worker, self._loaded = worker, loaded
         self._outputs = Outputs(self, settings=lambda: self.settings, complete=self._completed)
@@ -196,6 +203,8 @@ class TrackerNode(LifecycleNode):
         self._deactivate()
         if self._worker is not None and not self._worker.close(_CLOSE_TIMEOUT):
             self.get_logger().warning("the tracker is still busy with an image; leaving it behind")
+            if self._loaded is not None:
+                give_up(self._loaded)
         self._worker = self._loaded = None
         if self._outputs is not None:
             self._outputs.destroy()

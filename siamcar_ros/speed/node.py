@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from siamcar_ros.processes import Child
+from siamcar_ros.processes import Child, ended_in_order
 from siamcar_ros.resources import resource_path
 from siamcar_ros.speed.tables import Table
 
@@ -47,7 +47,8 @@ def measure_node(options: Options) -> list[Table]:
         ValueError: ROS 2 is not to be had, or the node does not start; the message says why.
     """
     network = options.networks[0]
-    return [_by_size(options, network), _by_rate(options, network)]
+    with ended_in_order():
+        return [_by_size(options, network), _by_rate(options, network)]
 
 
 def _by_size(options: Options, network: str) -> Table:

@@ -161,7 +161,7 @@ def test_the_profile_is_the_users_or_the_one_that_has_room(
     assert [environment.get(name) for name in FASTDDS_VARIABLES] == [taken, taken]
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_ends_all_processes(
     config: Path, folder: Path, tmp_path: Path, sign: signal.Signals
 ) -> None:

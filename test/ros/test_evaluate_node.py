@@ -17,6 +17,7 @@ import pytest
 from node_harness import BOX, Robot, raw_image, scene, wait_for
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.task import Future
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 
@@ -36,7 +37,7 @@ class Evaluator:
         self._log = folder / "evaluate.log"
         arguments = ["--ros-args", "-r", f"__ns:={namespace}", "-p", f"report:={self.report_file}"]
         for name, value in parameters.items():
-            arguments += ["-p", f"{name}:={value}"]
+            arguments += ["-p", f"{name}:={value}"]  # the last of a name counts
         with open(self._log, "wb") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "siamcar_ros.ros.evaluate_node", *arguments],
@@ -198,6 +199,49 @@ def test_a_request_that_is_never_answered_is_given_up(
     assert len(asked) == 2
 
 
+def test_a_given_box_starts_no_target_that_was_stopped(
+    played: Robot, start_evaluator: Callable[..., Evaluator]
+) -> None:
+    asked: list[InitTarget.Request] = []
+
+    def answer(request: InitTarget.Request, response: InitTarget.Response) -> InitTarget.Response:
+        asked.append(request)
+        response.success, response.id = True, "target-1"
+        return response
+
+    played.node.create_service(InitTarget, "/played/tracker/init_target", answer)
+    found = played.publisher("tracker/detection", Detection2D)
+    status = played.publisher("tracker/status", TrackStatus)
+    images = played.publisher("image", Image)
+    evaluator = start_evaluator("/played", init=",".join(map(str, BOX)))
+
+    def idle(stamp: int) -> None:
+        message = TrackStatus(state=TrackStatus.IDLE)
+        message.header.stamp.sec = stamp
+        time.sleep(0.5)  # later than what may have crossed the start
+        status.publish(message)
+
+    def shown(stamp: int) -> bool:
+        image = raw_image(scene(0))
+        image.header.stamp.sec = stamp
+        images.publish(image)
+        time.sleep(0.1)
+        return bool(asked)
+
+    wait_for("the start", lambda: shown(5))
+    wait_for("its log", lambda: "target-1 is followed" in evaluator.log)
+    idle(5)  # no answer came: the start itself was lost
+    wait_for("the second start", lambda: len(asked) == 2)
+    wait_for("its log", lambda: evaluator.log.count("target-1 is followed") == 2)
+    found.publish(detection(BOX, 6 * SECOND))
+    idle(7)
+    wait_for("the warning", lambda: "is not started again before time goes back" in evaluator.log)
+    for stamp in range(8, 18):
+        shown(stamp)
+    assert len(asked) == 2
+    assert [request.header.stamp.sec for request in asked] == [5, 5]
+
+
 def test_scores_are_those_of_the_boxes(
     played: Robot, start_evaluator: Callable[..., Evaluator], tmp_path: Path
 ) -> None:
@@ -271,6 +315,7 @@ def test_signals_end_it_with_a_report(
         ({"init": "'@3'"}, "init is x,y,w,h"),
         ({"replay_report": "/nowhere.json"}, "/nowhere.json"),
         ({"time_jump": -1.0}, "time_jump"),
+        ({"report": "/dev/null/live.json"}, "/dev/null"),
     ],
 )
 def test_bad_parameters_are_refused(

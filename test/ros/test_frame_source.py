@@ -198,6 +198,7 @@ def test_a_camera_that_breaks_off_is_told(start: Start) -> None:
         ({"image_transport": "smoke"}, "image_transport is one of"),
         ({"qos_reliability": "maybe"}, "qos_reliability is one of"),
         ({"rate": -3.0}, "rate out of range"),
+        ({"source": "clip", "frame_log": "/dev/null/frames.csv"}, "/dev/null"),
     ],
 )
 def test_what_cannot_be_published_is_said(

@@ -7,7 +7,7 @@ import itertools
 import pytest
 from node_harness import BOX, Robot, wait_for
 
-from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
+from siamcar_ros.ros.client import Detection, TargetRefused, TrackerClient, TrackerUnavailable
 
 pytestmark = pytest.mark.ros
 
@@ -29,6 +29,25 @@ def test_detections_arrive_from_the_start_on(robot: Robot) -> None:
             client.init_target((5000, 0, 10, 10))
         assert next(client.detections(timeout=30.0)).id == "car", "a refusal changes nothing"
         assert "car" in client.stop_tracking()
+
+
+def test_who_listens_is_not_disturbed_by_others(
+    robot: Robot, caplog: pytest.LogCaptureFixture
+) -> None:
+    robot.start_camera()
+
+    def fail(detection: Detection) -> None:
+        raise KeyError(detection.id)
+
+    with TrackerClient(robot.client.tracker, on_detection=fail) as client:
+        client.wait_until_active()
+        client.init_target(BOX, target="car")
+        first, second = (client.detections(timeout=30.0) for _ in range(2))
+        assert next(first).id == next(second).id == "car"
+        first.close()
+        assert len(list(itertools.islice(second, 3))) == 3
+        assert "car" in client.stop_tracking()
+    assert "a callback of the tracker client's failed" in caplog.text
 
 
 def test_a_node_that_is_not_there_is_told() -> None:

@@ -25,7 +25,7 @@ from siamcar_ros.overlay import draw_overlay
 from siamcar_ros.resources import resource_path
 from siamcar_ros.ros.diagnostics import Health
 from siamcar_ros.ros.frame import Frame
-from siamcar_ros.ros.loading import load_tracker
+from siamcar_ros.ros.loading import give_up, load_tracker
 from siamcar_ros.ros.mailbox import Mailbox, MailboxClosed
 from siamcar_ros.ros.markers import CameraModelError, corner_rays
 from siamcar_ros.ros.messages import box_of, detection
@@ -117,6 +117,13 @@ def test_nodes_of_one_process_share_a_network_and_free_it(config: Path) -> None:
     del one, other
     gc.collect()
     assert network() is None
+
+
+def test_a_network_that_hangs_is_not_shared_with_the_next_tracker(config: Path) -> None:
+    settings = NodeSettings(config=str(config), backend="torch")
+    one = load_tracker(settings)
+    give_up(one)
+    assert load_tracker(settings).tracker.network is not one.tracker.network
 
 
 def test_settings_are_checked_together() -> None:
