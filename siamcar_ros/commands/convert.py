@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     network, added = args.network or _network_of(args.checkpoint[0]), _pairs(args.metadata)
     model = _mean(network, args.checkpoint)
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    origin = {
+    origin = _common_metadata(args.checkpoint) | {
         "network": network,
         "source": ", ".join(file.name for file in args.checkpoint),
         "source_sha256": ", ".join(_sha256(file) for file in args.checkpoint),
@@ -115,6 +115,16 @@ def _mean(network: str, files: Sequence[Path]) -> SiamCAR:
     means = {key: (value / len(files)).float() for key, value in sums.items()}
     model.load_state_dict({**model.state_dict(), **means})
     return model
+
+
+def _common_metadata(files: Sequence[Path]) -> dict[str, str]:
+    """What is said alike of all files: licence, card, recipe."""
+    from siamcar_ros.model.weights import read_metadata
+
+    if any(file.suffix != ".safetensors" for file in files):
+        return {}
+    first, *others = (read_metadata(file) for file in files)
+    return {key: value for key, value in first.items() if all(o.get(key) == value for o in others)}
 
 
 def _network_of(file: Path) -> str:

@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     for spec in tracker_specs(args):
         results = TrackerResults(place / spec.title, benchmark.layout)
         folders.append(results.folder)
-        facts = _facts(spec, benchmark.name, args.root)
+        facts = _facts(spec, benchmark.name, args.root, here=not args.ray)
         before = results.read_run_file()
         differing = _differing(before.get("tracker", facts["tracker"]), facts["tracker"])
         if args.again:
@@ -237,14 +237,14 @@ def choose_sequences(sequences: list[Any], names: list[str] | None) -> list[Any]
     return [known[name] for name in names]
 
 
-def _facts(spec: Any, benchmark: str, root: Path) -> dict[str, Any]:
+def _facts(spec: Any, benchmark: str, root: Path, *, here: bool) -> dict[str, Any]:
     import cv2
     import numpy
 
     return {
         "benchmark": benchmark,
         "root": str(root.resolve()),
-        "tracker": spec.facts(),
+        "tracker": spec.facts(here),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": platform.platform(),
         "versions": {

@@ -24,12 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="open the data sets and the teacher, print the recipe, stop",
+        help="print the recipe, open the data sets and the teacher, draw a pair of each set, stop",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; the same command goes on where it was interrupted."""
+    import numpy as np
     import torch
 
     from siamcar_ros.model import build_model
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
         print(to_yaml(recipe), end="")
         mixture = build_mixture(recipe.data.sets, recipe.data.max_fault_share)
         for name, size in mixture.sizes().items():
+            mixture.sources[name].pair(np.random.default_rng(recipe.seed))
             print(f"# {name}: {size} images or videos")
         print(f"# data {mixture.fingerprint()}")
         teacher = build_teacher(recipe, build_model(recipe.network), torch.device("cpu"))

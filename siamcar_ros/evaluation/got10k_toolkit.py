@@ -1,4 +1,4 @@
-"""An adapter that offers our trackers to the GOT-10k toolkit (the `got10k` package):
+"""Trackers in the form that the GOT-10k toolkit asks for; the toolkit itself is not needed here.
 
 from got10k.experiments import ExperimentGOT10k
 tracker = ToolkitTracker("SiamCAR", SiamCarTracker.from_config("compact"))
@@ -7,36 +7,84 @@ ExperimentGOT10k("/data/GOT-10k", subset="val").run(tracker)
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-from got10k.trackers import Tracker as _ToolkitTracker
 from numpy.typing import ArrayLike, NDArray
 
-from siamcar_ros.evaluation.one_pass import Image, Tracker
+from siamcar_ros.evaluation.annotations import SequenceError
+from siamcar_ros.evaluation.one_pass import Image, Tracker, read_image
 
 
-class ToolkitTracker(_ToolkitTracker):  # type: ignore[misc]
-    """A tracker of this project behind the toolkit's contract: RGB images, arrays as boxes.
+class ToolkitTracker:
+    """A tracker of this project by the toolkit's contract: RGB images, arrays as boxes.
 
     Args:
         name: the name of its result folder.
         tracker: any object with `init(image_bgr, box)` and `update(image_bgr).box`.
     """
 
+    is_deterministic = True
+
     def __init__(self, name: str, tracker: Tracker) -> None:
-        super().__init__(name, is_deterministic=True)
+        self.name = name
         self._tracker = tracker
 
     def init(self, image: Any, box: ArrayLike) -> None:
-        """Start on `box` (x, y, w, h) of a PIL image."""
+        """Start on `box` (x, y, w, h), 0-based, of a PIL image or an RGB or grey array."""
         x, y, w, h = np.asarray(box, np.float64).tolist()
         self._tracker.init(_bgr(image), (x, y, w, h))
 
     def update(self, image: Any) -> NDArray[np.float64]:
-        """Find the target in the next PIL image; (4,) x, y, w, h."""
+        """Find the target in the next image; (4,) x, y, w, h."""
         return np.asarray(self._tracker.update(_bgr(image)).box, np.float64)
+
+    def track(
+        self, img_files: Sequence[str | Path], box: ArrayLike, visualize: bool = False
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Follow a target through image files.
+
+        Args:
+            img_files: the frames in order, N of them.
+            box: (x, y, w, h) on the first one.
+            visualize: show each frame in a window.
+
+        Returns:
+            (N, 4) boxes, the first as given, and (N,) seconds, reading not included.
+
+        Raises:
+            SequenceError: an image is missing or does not decode.
+        """
+        boxes, times = np.zeros((len(img_files), 4)), np.zeros(len(img_files))
+        boxes[0] = np.asarray(box, np.float64)
+        for i, file in enumerate(img_files):
+            image = read_image(Path(file))
+            if image is None:
+                raise SequenceError(f"{file} is missing or does not decode")
+            begin = time.perf_counter()
+            if i == 0:
+                x, y, w, h = boxes[0].tolist()
+                self._tracker.init(image, (x, y, w, h))
+            else:
+                boxes[i] = self._tracker.update(image).box
+            times[i] = time.perf_counter() - begin
+            if visualize:
+                x, y, w, h = np.rint(boxes[i]).astype(int).tolist()
+                shown = cv2.rectangle(image.copy(), (x, y), (x + w, y + h), (0, 255, 0), 2)
+                cv2.imshow(self.name, shown)
+                cv2.waitKey(1)
+        return boxes, times
 
 
 def _bgr(image: Any) -> Image:
-    return np.ascontiguousarray(np.asarray(image, np.uint8)[:, :, ::-1])
+    """A PIL image of any mode, or an RGB or grey array, as a tracker takes it."""
+    if hasattr(image, "convert"):
+        image = image.convert("RGB")
+    array = np.asarray(image, np.uint8)
+    if array.ndim == 2:
+        return np.repeat(array[..., None], 3, axis=2)
+    return np.ascontiguousarray(array[..., ::-1])

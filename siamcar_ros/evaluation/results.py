@@ -24,6 +24,7 @@ from siamcar_ros.evaluation.one_pass import Run
 from siamcar_ros.evaluation.sequences import Sequence
 
 RUN_FILE = "run.json"
+_ROUNDING = 0.5e-3  # of the boxes that are written
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,20 @@ class TrackerResults:
         return self.folder / "scores" / f"{name}_score.txt"
 
     def is_done(self, sequence: Sequence) -> bool:
-        """Whether there are boxes for all frames of the sequence."""
+        """Whether there are boxes for all frames of the sequence, and the first is its own.
+
+        Else they are of other data that go by the same name.
+        """
         path = self.boxes_path(sequence.name)
         if not path.is_file():
             return False
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return sum(1 for line in file if line.strip()) == len(sequence)
+        try:
+            boxes = read_boxes(path)
+        except SequenceError:
+            return False
+        return len(boxes) == len(sequence) and np.allclose(
+            boxes[0], sequence.boxes[0], rtol=0, atol=2 * _ROUNDING, equal_nan=True
+        )
 
     def names(self) -> list[str]:
         """The sequences that boxes are here for, whole or not, by the names of their files."""

@@ -97,10 +97,10 @@ def _in_processes(
     # Spawned, not forked: CUDA and OpenCV's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     numbers = context.SimpleQueue()
-    devices = worker_devices(spec)
+    # What cannot be built is refused here, with its reason, rather than in each worker.
+    devices = worker_devices(spec, getattr(spec.build(), "network", None))
     for i in range(workers):
         numbers.put(devices[i % len(devices)])
-    spec.build()  # refuses what cannot be built here, with its reason, rather than in each worker
     pool = ProcessPoolExecutor(workers, context, _start_worker, (spec, numbers, workers))
     try:
         futures = {pool.submit(_work, sequence): sequence for sequence in todo}
@@ -142,13 +142,19 @@ def _attempt(
         return f"{type(error).__name__}: {error}"
 
 
-def worker_devices(spec: TrackerSpec) -> list[str | None]:
-    """The devices to give to workers in turn."""
-    if spec.kind != "siamcar" or spec.device not in ("auto", "cuda"):
+def worker_devices(spec: TrackerSpec, network: Any) -> list[str | None]:
+    """The devices to give to workers in turn: all GPUs, or None for the tracker's own choice.
+
+    Args:
+        spec: the tracker.
+        network: the one that it has in this process, None for a tracker without.
+    """
+    on = str(getattr(network, "device", "cpu"))
+    if spec.device not in ("auto", "cuda") or not on.startswith("cuda"):
         return [None]
     import torch
 
-    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or [None]
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
 
 
 def share_processors(workers: int) -> int | None:
@@ -176,11 +182,13 @@ def _with_ray(
     else:
         ray.init(address=address, log_to_driver=False)
     try:
-        gpus = ray.cluster_resources().get("GPU", 0) if spec.kind == "siamcar" else 0
+        gpus = ray.cluster_resources().get("GPU", 0) if _may_use_gpu(spec) else 0
         slots = int(gpus or ray.cluster_resources().get("CPU", 1))
         actor = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(_RayWorker)
         count = max(1, min(workers or slots, slots, len(todo)))
-        pool = [actor.remote(spec, "cuda" if gpus else None) for _ in range(count)]
+        # Ray shows each worker one GPU, which "auto" takes if the backend can.
+        device = "cuda" if spec.device.startswith("cuda") else None
+        pool = [actor.remote(spec, device) for _ in range(count)]
         waiting, running = list(reversed(todo)), {}
         for worker in pool:
             sequence = waiting.pop()
@@ -199,6 +207,15 @@ def _with_ray(
         raise ValueError(f"Ray: {error}; run the same command again to go on") from error
     finally:
         ray.shutdown()
+
+
+def _may_use_gpu(spec: TrackerSpec) -> bool:
+    return (
+        spec.kind == "siamcar"
+        and spec.device != "cpu"
+        and spec.backend != "openvino"
+        and spec.precision != "int8"
+    )
 
 
 class _RayWorker:

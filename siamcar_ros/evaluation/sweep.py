@@ -36,14 +36,15 @@ class Found:
     Attributes:
         settings: the best knobs.
         value: the measure with them.
-        before: the measure with the knobs that the search started from.
+        before: the measure with the knobs that the search started from, None where they lie outside
+            the ranges.
         measure: which one.
         trials: finished trials of the study, earlier searches' included.
     """
 
     settings: dict[str, float]
     value: float
-    before: float
+    before: float | None
     measure: str
     trials: int
 
@@ -90,37 +91,40 @@ def sweep(
     measure = protocol.headline[0]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study_path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # Trials run side by side: those under way count as bad, so that the next differ from them.
-        sampler = optuna.samplers.TPESampler(
-            seed=seed, multivariate=True, constant_liar=workers > 1
-        )
     study = optuna.create_study(
         storage=f"sqlite:///{study_path.resolve()}",
         study_name=study_name,
         direction="maximize",
-        sampler=sampler,
         load_if_exists=True,
     )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # Trials run side by side: those under way count as bad, so that the next differ from them.
+        # A sampler begins anew with each call: with the same seed it would ask the same again.
+        study.sampler = optuna.samplers.TPESampler(
+            seed=seed + len(study.trials), multivariate=True, constant_liar=workers > 1
+        )
     own = _own_knobs(spec)
-    study.enqueue_trial({k: v for k, v in own.items() if k in ranges}, skip_if_exists=True)
+    if _inside(own, ranges) and not any(_same(trial.params, own) for trial in _done(study)):
+        study.enqueue_trial({k: v for k, v in own.items() if k in ranges})
     with tqdm(total=trials, desc=f"sweep {study_name}", unit="trial", disable=not progress) as bar:
         for value in _trials(study, spec, sequences, protocol, trials, workers, ranges):
             bar.update()
             bar.set_postfix({measure: f"{value:.4f}", "best": f"{study.best_value:.4f}"})
-    done = [t for t in study.trials if t.value is not None]
+    done = _done(study)
     before = next((t.value for t in done if _same(t.params, own)), None)
-    best = {k: round(v, 4) for k, v in study.best_params.items()}
-    return Found(best, study.best_value, float(before or 0.0), measure, len(done))
+    best = max((t for t in done if _inside(t.params, ranges)), key=lambda trial: trial.value or 0.0)
+    knobs = {k: round(v, 4) for k, v in best.params.items()}
+    return Found(knobs, float(best.value or 0.0), before, measure, len(done))
 
 
 def as_yaml(found: Found, *, data: str, sequences: int) -> str:
     """The best knobs as the `tracker` part of a network's YAML file."""
     knobs = yaml.safe_dump({"tracker": found.settings}, sort_keys=False)
+    before = "not measured" if found.before is None else f"{found.before:.4f}"
     return (
         f"# {MEASURES[found.measure]} {found.value:.4f} on {data}, sequences: {sequences}; "
-        f"{found.before:.4f} before. Best of {found.trials} trials of `siamcar sweep`.\n{knobs}"
+        f"{before} before. Best of {found.trials} trials of `siamcar sweep`.\n{knobs}"
     )
 
 
@@ -140,10 +144,10 @@ def _trials(
         _start_worker(spec, sequences, protocol, None, 1)
     else:
         context = multiprocessing.get_context("spawn")
-        devices, given = worker_devices(spec), context.SimpleQueue()
+        # What cannot be built is refused here, rather than in each worker.
+        devices, given = worker_devices(spec, spec.load_network()[0]), context.SimpleQueue()
         for i in range(workers):
             given.put(devices[i % len(devices)])
-        spec.load_network()  # refuses what cannot be built here, rather than in each worker
         arguments = (spec, sequences, protocol, given, workers)
         pool = ProcessPoolExecutor(workers, context, _start_worker, arguments)
     running: dict[Future[float], optuna.Trial] = {}
@@ -153,7 +157,11 @@ def _trials(
                 yield from _finish(study, running)
             trial = study.ask()
             knobs = {knob: trial.suggest_float(knob, *ends) for knob, ends in ranges.items()}
-            running[pool.submit(_evaluate, knobs)] = trial
+            try:
+                running[pool.submit(_evaluate, knobs)] = trial
+            except BaseException:  # of one worker, which evaluates at once
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                raise
         while running:
             yield from _finish(study, running)
     finally:
@@ -209,6 +217,14 @@ def _own_knobs(spec: TrackerSpec) -> dict[str, float]:
 
     params = read_config(spec.network, spec.weights, spec.settings).params
     return {knob: float(getattr(params, knob)) for knob in RANGES}
+
+
+def _done(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    return study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+
+
+def _inside(params: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]) -> bool:
+    return all(low <= params[knob] <= high for knob, (low, high) in ranges.items())
 
 
 def _same(params: Mapping[str, float], own: Mapping[str, float]) -> bool:

@@ -111,8 +111,11 @@ class TrackerSpec:
         network.warm_up()
         return network, config.params
 
-    def facts(self) -> dict[str, Any]:
-        """What it is, as JSON has it, with the SHA-256 of SiamCAR's weights.
+    def facts(self, here: bool = True) -> dict[str, Any]:
+        """What it is, as JSON has it, with the SHA-256 of the files that it reads.
+
+        Args:
+            here: it runs on this machine: where "auto" leads is told, in its place.
 
         Raises:
             ValueError: as `build`.
@@ -125,8 +128,28 @@ class TrackerSpec:
             config = read_config(self.network, self.weights, self.settings)
             facts["settings"] = asdict(config.params)
             if config.weights is not None:
-                facts["weights_sha256"] = hashlib.sha256(config.weights.read_bytes()).hexdigest()
+                facts["weights_sha256"] = _sha256(config.weights)
+                if here:
+                    facts |= self._placed(config.network, config.weights)
+        elif self.kind in BASELINES:
+            _check_files(BASELINES[self.kind], self.files)
+            facts["files_sha256"] = [_sha256(Path(file)) for file in self.files]
         return facts
+
+    def _placed(self, network: str, weights: Path) -> dict[str, str]:
+        """Backend, kind of device, precision, and the quantised graph: boxes depend on them."""
+        from siamcar_ros.runtime import find_placement
+
+        asked = {"device": self.device, "backend": self.backend, "precision": self.precision}
+        placement, int8_graph = find_placement(network, weights, **asked)
+        placed = {
+            "device": placement.device.partition(":")[0],
+            "backend": placement.backend,
+            "precision": placement.precision,
+        }
+        if int8_graph is not None:
+            placed["int8_sha256"] = _sha256(int8_graph)
+        return placed
 
 
 @dataclass(frozen=True)
@@ -166,8 +189,11 @@ class OpenCVTracker:
         return Found(self._box)
 
 
-def _opencv(baseline: Baseline, files: tuple[str, ...]) -> Callable[[], Any]:
-    """A function that makes a new OpenCV tracker."""
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _check_files(baseline: Baseline, files: tuple[str, ...]) -> None:
     if len(files) != len(baseline.files):
         raise ValueError(
             f"{baseline.title} needs {len(baseline.files)} model files "
@@ -176,6 +202,11 @@ def _opencv(baseline: Baseline, files: tuple[str, ...]) -> Callable[[], Any]:
     for file in files:
         if not Path(file).is_file():
             raise ValueError(f"{baseline.title}: no file {file}")
+
+
+def _opencv(baseline: Baseline, files: tuple[str, ...]) -> Callable[[], Any]:
+    """A function that makes a new OpenCV tracker."""
+    _check_files(baseline, files)
     if not hasattr(cv2, f"{baseline.opencv_class}_create"):
         raise ValueError(
             f"this OpenCV ({cv2.__version__}) has no {baseline.title}; "

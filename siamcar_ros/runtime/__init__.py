@@ -7,7 +7,7 @@
 """
 
 from .export import ExportError, OnnxFiles, export_onnx
-from .load import load_network, place
+from .load import find_placement, load_network, place
 from .network import BACKENDS, PRECISIONS, DeviceError, Network, Placement
 from .select import choose
 
@@ -21,6 +21,7 @@ __all__ = [
     "Placement",
     "choose",
     "export_onnx",
+    "find_placement",
     "load_network",
     "place",
 ]

@@ -11,7 +11,7 @@ from siamcar_ros.model import SiamCAR, build_model, load_weights
 from siamcar_ros.resources import resource_path
 from siamcar_ros.runtime.cache import fingerprint
 from siamcar_ros.runtime.export import OnnxFiles, cached_onnx, read_geometry
-from siamcar_ros.runtime.network import DeviceError, Geometry, Network
+from siamcar_ros.runtime.network import DeviceError, Geometry, Network, Placement
 from siamcar_ros.runtime.select import choose
 
 INT8_SUFFIX = ".int8.onnx"
@@ -47,18 +47,44 @@ def load_network(
     """
     if weights is not None and Path(weights).suffix == ".onnx":
         return _load_exported(name, Path(weights), device, backend, precision, threads)
-    model = build_model(name)
-    path = _shipped_weights(name) if weights is None else Path(weights)
-    load_weights(model, path)
-    int8_graph = path.with_name(path.stem + INT8_SUFFIX)
+    model, int8_graph = _read(name, weights)
     return place(
         model,
         device=device,
         backend=backend,
         precision=precision,
         threads=threads,
-        int8_graph=int8_graph if int8_graph.is_file() else None,
+        int8_graph=int8_graph,
     )
+
+
+def find_placement(
+    name: str = "compact",
+    weights: str | Path | None = None,
+    *,
+    device: str = "auto",
+    backend: str = "auto",
+    precision: str = "auto",
+) -> tuple[Placement, Path | None]:
+    """Where :func:`load_network` has a network run, without starting anything.
+
+    Args:
+        name: as for :func:`load_network`.
+        weights: likewise.
+        device: likewise.
+        backend: likewise.
+        precision: likewise.
+
+    Returns:
+        the place, and the quantised graph that is read there, if one is.
+
+    Raises:
+        DeviceError, ValueError, FileNotFoundError: as :func:`load_network`.
+    """
+    if weights is not None and Path(weights).suffix == ".onnx":
+        return choose(device, "onnxruntime", precision), None
+    placement, int8_graph = _placement(*_read(name, weights), device, backend, precision)
+    return placement, int8_graph if placement.precision == "int8" else None
 
 
 def place(
@@ -84,19 +110,7 @@ def place(
     Raises:
         DeviceError: as :func:`load_network`.
     """
-    large = model.name != "compact"
-    stale: Path | None = None
-    if int8_graph is not None and not _quantised_from(model, int8_graph):
-        if precision == "int8":
-            raise DeviceError(
-                f"{int8_graph} was quantised from other weights than those given: make it anew "
-                "with 'siamcar export --format onnx --int8', or choose precision fp32 or bf16"
-            )
-        int8_graph, stale = None, int8_graph
-    placement = choose(device, backend, precision, large=large, int8_graph=int8_graph)
-    if stale is not None:
-        note = f"{stale.name} left aside, as it was quantised from other weights"
-        placement = replace(placement, reason=f"{placement.reason}; {note}")
+    placement, int8_graph = _placement(model, int8_graph, device, backend, precision)
     if placement.backend == "openvino":
         from siamcar_ros.runtime.openvino_network import OpenVinoNetwork
 
@@ -120,6 +134,35 @@ def place(
     if threads is not None:
         torch.set_num_threads(threads)
     return TorchNetwork(model, placement)
+
+
+def _read(name: str, weights: str | Path | None) -> tuple[SiamCAR, Path | None]:
+    """A network with its weights, and the quantised graph that lies beside them."""
+    model = build_model(name)
+    path = _shipped_weights(name) if weights is None else Path(weights)
+    load_weights(model, path)
+    int8_graph = path.with_name(path.stem + INT8_SUFFIX)
+    return model, int8_graph if int8_graph.is_file() else None
+
+
+def _placement(
+    model: SiamCAR, int8_graph: Path | None, device: str, backend: str, precision: str
+) -> tuple[Placement, Path | None]:
+    """What is chosen for a model, and its quantised graph unless that is of other weights."""
+    stale: Path | None = None
+    if int8_graph is not None and not _quantised_from(model, int8_graph):
+        if precision == "int8":
+            raise DeviceError(
+                f"{int8_graph} was quantised from other weights than those given: make it anew "
+                "with 'siamcar export --format onnx --int8', or choose precision fp32 or bf16"
+            )
+        int8_graph, stale = None, int8_graph
+    large = model.name != "compact"
+    placement = choose(device, backend, precision, large=large, int8_graph=int8_graph)
+    if stale is not None:
+        note = f"{stale.name} left aside, as it was quantised from other weights"
+        placement = replace(placement, reason=f"{placement.reason}; {note}")
+    return placement, int8_graph
 
 
 def _load_exported(

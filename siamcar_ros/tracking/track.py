@@ -39,8 +39,9 @@ from siamcar_ros.tracking.interface import (
 )
 
 _MIN_SIDE = 1.0  # image pixels; a followed box never gets smaller
-# A LOST target is sought in regions so many times the usual side, one a frame, over and over.
-_SEARCH_FACTORS = (1.0, 1.5, 2.0, 3.0)
+# A LOST target is sought in regions so many times the usual side, one a frame, over and over. In
+# the usual one it has just been missed.
+_SEARCH_FACTORS = (1.5, 2.0, 3.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Track:
         """Image pixels per pixel of the next frame's search region."""
         step = template_side(*self.size) / TEMPLATE_SIZE
         if self.seeking(params):
-            step *= _SEARCH_FACTORS[self.low_frames % len(_SEARCH_FACTORS)]
+            frames = self.low_frames - params.lost_after
+            step *= _SEARCH_FACTORS[frames % len(_SEARCH_FACTORS)]
         return step
 
     def moved(

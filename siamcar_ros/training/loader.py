@@ -31,7 +31,8 @@ class Batch(NamedTuple):
 
     ``templates`` (B, 127, 127, 3) and ``searches`` (B, 255, 255, 3) uint8 BGR; ``boxes`` (B, 4)
     float32 x1, y1, x2, y2 in search pixels; ``negatives`` (B,) bool, pairs whose target is not in
-    the search region; ``faults``, what the worker met since its last batch.
+    the search region; ``faults``, what the worker met since its last batch; ``failure``, why there
+    are no pairs, in words: an exception would come out of a worker as its whole traceback.
     """
 
     templates: Tensor
@@ -39,6 +40,7 @@ class Batch(NamedTuple):
     boxes: Tensor
     negatives: Tensor
     faults: Faults
+    failure: str = ""
 
 
 class Batches(Dataset[Batch]):
@@ -71,7 +73,11 @@ class Batches(Dataset[Batch]):
         for index in self._ranks:
             number = step * self._batch + index
             cv2.setRNGSeed((self._seed * 1_000_003 + number) % (1 << 31))  # cv2.randn's
-            pairs.append(self._maker.make(np.random.default_rng((self._seed, number))))
+            try:
+                pairs.append(self._maker.make(np.random.default_rng((self._seed, number))))
+            except DataError as error:
+                nothing = torch.empty(0)
+                return Batch(*(nothing,) * 4, self._mixture.take_faults(), str(error))
         return Batch(
             torch.from_numpy(np.stack([pair.template for pair in pairs])),
             torch.from_numpy(np.stack([pair.search for pair in pairs])),
@@ -93,6 +99,8 @@ def loading(
         last: step to end before.
         workers: processes that make them ahead of time; 0 makes them here, when asked for.
         device: pinned memory is used when it is a GPU.
+
+    What it yields raises DataError where a set gives no pair.
     """
     cv2.setNumThreads(1)  # ends OpenCV's thread pool, which a forked worker would wait for in vain
     loader: DataLoader[Batch] = DataLoader(
@@ -106,13 +114,19 @@ def loading(
     )
     iterator = iter(loader)
     try:
-        yield iterator
+        yield map(_with_pairs, iterator)
     finally:
         # What the iterator does when it is collected, which after an error may be too late: the
         # workers do not heed the signal that the interpreter sends them at its exit.
         shut_down = getattr(iterator, "_shutdown_workers", None)
         if shut_down is not None:
             shut_down()
+
+
+def _with_pairs(batch: Batch) -> Batch:
+    if batch.failure:
+        raise DataError(batch.failure)
+    return batch
 
 
 def _start_worker(_: int) -> None:

@@ -160,6 +160,7 @@ class _Run:
         if self.change is not None:
             templates, searches = self.change(templates, searches, boxes, self.step)
 
+        self._between_steps = False  # from here on: a forward pass moves BatchNorm's statistics
         with autocast(recipe, self.device):
             cls, reg, cen = self.network(templates, searches)
             taught = None
@@ -175,6 +176,7 @@ class _Run:
             boxes,
             self.model.locations,
             positives=recipe.loss.positives,
+            balanced=recipe.loss.balanced,
             negative=negatives,
             centerness_weighted=recipe.loss.centerness_weighted,
             weights=weights,
@@ -189,7 +191,6 @@ class _Run:
         self.scaler.scale(losses["total"]).backward()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip or math.inf)
-        self._between_steps = False
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)
             self.scaler.update()

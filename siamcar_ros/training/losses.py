@@ -19,6 +19,7 @@ def siamcar_loss(
     locations: Tensor,
     *,
     positives: str = "center",
+    balanced: bool = True,
     negative: Tensor | None = None,
     centerness_weighted: bool = True,
     weights: tuple[float, float, float] = (1.0, 3.0, 1.0),
@@ -34,6 +35,8 @@ def siamcar_loss(
         locations: (S*S, 2), the model's.
         positives: "center" (published code) or "box" (paper); see
             :func:`~siamcar_ros.training.make_targets`.
+        balanced: positive and negative cells count by half in the cross-entropy (published code);
+            False is the paper's plain mean.
         negative: (B,) bool, pairs whose search region lacks the target: all their cells are
             background and they have no box.
         centerness_weighted: weigh the IoU loss by the centerness target (published code);
@@ -44,8 +47,7 @@ def siamcar_loss(
             of one process.
 
     Returns:
-        scalars by name: ``cls`` (cross-entropy, the mean over positive cells and the mean over
-        negative cells each by half), ``reg`` (-log IoU, areas plus 1), ``cen`` (binary
+        scalars by name: ``cls`` (cross-entropy), ``reg`` (-log IoU, areas plus 1), ``cen`` (binary
         cross-entropy) and ``total``.
     """
     targets = make_targets(boxes, locations, positives)
@@ -64,8 +66,12 @@ def siamcar_loss(
     if average is not None:
         counts = average(counts)
     n_positive, n_negative, n_shares = torch.where(counts > 0, counts, torch.ones_like(counts))
-    cls_loss = cross_entropy[labels].sum() / n_positive + cross_entropy[~labels].sum() / n_negative
-    losses = {"cls": cls_loss / 2, "reg": iou_loss.sum() / n_shares, "cen": cen_sum / n_positive}
+    if balanced:
+        halves = cross_entropy[labels].sum() / n_positive, cross_entropy[~labels].sum() / n_negative
+        cls_loss = sum(halves) / 2
+    else:
+        cls_loss = cross_entropy.sum() / counts[:2].sum()
+    losses = {"cls": cls_loss, "reg": iou_loss.sum() / n_shares, "cen": cen_sum / n_positive}
     total = sum(weight * loss for weight, loss in zip(weights, losses.values(), strict=True))
     return {**losses, "total": torch.as_tensor(total)}
 

@@ -50,6 +50,8 @@ class LossRecipe:
     Attributes:
         cls, reg, cen: their weights (paper: 1, 3, 1).
         positives: "center" (authors' code: the middle 40 % of the box) or "box" (paper, Eq. 5).
+        balanced: positive and negative cells count by half in the cross-entropy (authors' code), or
+            each cell alike (paper, Section 3.2).
         centerness_weighted: the IoU loss weighted by centerness (authors' code) or not (Eq. 4).
     """
 
@@ -57,6 +59,7 @@ class LossRecipe:
     reg: float = 3.0
     cen: float = 1.0
     positives: str = "center"
+    balanced: bool = True
     centerness_weighted: bool = True
 
 
@@ -404,7 +407,9 @@ def _build(kind: type, content: Any, prefix: str) -> Any:
     for name, value in content.items():
         hint = hints[name]
         if dataclasses.is_dataclass(hint):
-            values[name] = _build(typing.cast(type, hint), value or {}, f"{prefix}{name}.")
+            values[name] = _build(
+                typing.cast(type, hint), {} if value is None else value, f"{prefix}{name}."
+            )
         else:
             values[name] = converted(value, hint, prefix + name)
     return kind(**values)

@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from moving_square import write_sequences
 
 from siamcar_ros.cli import main
-from siamcar_ros.evaluation import Sequence, read_sequence
+from siamcar_ros.evaluation import Sequence, one_pass, read_sequence
 from siamcar_ros.evaluation.results import TrackerResults
-from siamcar_ros.evaluation.runs import run_all
+from siamcar_ros.evaluation.runs import run_all, worker_devices
 from siamcar_ros.evaluation.trackers import TrackerSpec
+from siamcar_ros.resources import resource_path
+from siamcar_ros.training.datasets import stills
 
 PERFECT = TrackerSpec("Perfect", "moving_square:Oracle")
 
@@ -41,12 +47,87 @@ def test_finished_sequences_are_not_run_again(tmp_path: Path, sequences: list[Se
     results = TrackerResults(tmp_path / "Perfect", "otb")
     run_all(PERFECT, sequences[:2], results, progress=False)
     kept = results.boxes_path("a")
-    kept.write_text(kept.read_text().replace("16.000", "17.000"))
+    first, *others = kept.read_text().splitlines()
+    kept.write_text("\n".join([first, *(line.replace("16.000", "17.000") for line in others)]))
     run_all(PERFECT, sequences, results, progress=False)
     assert "17.000" in kept.read_text()
     assert results.is_done(sequences[2])
     run_all(PERFECT, sequences, results, again=True, progress=False)
     assert "17.000" not in kept.read_text()
+
+
+def test_results_of_other_data_of_the_same_name_are_not_kept(
+    tmp_path: Path, sequences: list[Sequence]
+) -> None:
+    results = TrackerResults(tmp_path / "Perfect", "otb")
+    run_all(PERFECT, sequences, results, progress=False)
+    moved = [replace(s, boxes=s.boxes + np.array([60, 0, 0, 0])) for s in sequences]
+    assert not any(results.is_done(sequence) for sequence in moved)
+    results.boxes_path("a").write_text("spoilt")
+    assert not results.is_done(sequences[0])
+
+
+@pytest.mark.parametrize(
+    ("spec", "on", "devices"),
+    [
+        (TrackerSpec("t"), "cuda:0", ["cuda:0", "cuda:1"]),
+        (TrackerSpec("t", device="cuda:1"), "cuda:1", [None]),
+        (TrackerSpec("t", backend="openvino"), "cpu", [None]),
+        (PERFECT, None, [None]),
+    ],
+)
+def test_workers_get_the_gpus_where_the_tracker_is_on_one(
+    monkeypatch: pytest.MonkeyPatch, spec: TrackerSpec, on: str | None, devices: list[str | None]
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    network = None if on is None else SimpleNamespace(device=on)
+    assert worker_devices(spec, network) == devices
+
+
+def test_facts_tell_where_auto_leads_and_what_is_read(tmp_path: Path) -> None:
+    facts = TrackerSpec("t", backend="torch", precision="fp32").facts()
+    assert (facts["device"], facts["backend"], facts["precision"]) == ("cpu", "torch", "fp32")
+    assert TrackerSpec("t").facts(here=False)["precision"] == "auto"
+    assert "auto" not in {str(value) for value in TrackerSpec("t").facts().values()}
+    spec = TrackerSpec("n", "nano", files=(str(tmp_path / "b"), str(tmp_path / "h")))
+    with pytest.raises(ValueError, match="NanoTrack: no file"):
+        spec.facts()
+    for name in "bh":
+        (tmp_path / name).write_text(name)
+    before = spec.facts()
+    (tmp_path / "h").write_text("another")
+    assert spec.facts() != before
+
+
+def test_a_new_int8_graph_is_another_tracker(tmp_path: Path) -> None:
+    weights, graph = (
+        resource_path(f"models/siamcar_compact{end}") for end in (".safetensors", ".int8.onnx")
+    )
+    mine = tmp_path / weights.name
+    shutil.copy(weights, mine)
+    spec = TrackerSpec("t", weights=str(mine), device="cpu", backend="openvino")
+    without = spec.facts()
+    beside = tmp_path / graph.name
+    shutil.copy(graph, beside)
+    spec = replace(spec, precision="int8")
+    shipped = spec.facts()
+    assert shipped["int8_sha256"] == hashlib.sha256(beside.read_bytes()).hexdigest()
+    assert "int8_sha256" not in without
+
+
+def test_orientation_tags_turn_no_frame(tmp_path: Path) -> None:
+    image = np.zeros((40, 60, 3), np.uint8)
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    plain = cv2.imencode(".jpg", image)[1].tobytes()
+    tag = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    (tmp_path / "tagged.jpg").write_bytes(plain[:2] + tag + plain[2:])
+    turned = cv2.imread(str(tmp_path / "tagged.jpg"))
+    assert turned is not None
+    assert turned.shape[:2] == (60, 40), "the tag is one that OpenCV heeds"
+    for read in (one_pass.read_image, stills.read_image):
+        found = read(tmp_path / "tagged.jpg")
+        assert found is not None
+        assert found.shape[:2] == (40, 60)
 
 
 def test_a_sequence_that_fails_is_named_and_the_rest_run(

@@ -48,18 +48,46 @@ def test_study_is_kept_and_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFi
     arguments += ["--out", str(best)]
     assert main([*arguments, "--trials", "2"]) == 0
     assert main([*arguments, "--trials", "1"]) == 0
+    printed = capsys.readouterr().out
     (name,) = optuna.get_all_study_names(f"sqlite:///{study_file}")
     study = optuna.load_study(study_name=name, storage=f"sqlite:///{study_file}")
     assert len(study.trials) == 3
     assert all(trial.state.name == "COMPLETE" for trial in study.trials)
     # The search starts from the tracker's own knobs, and does so once.
     assert study.trials[0].params["penalty_k"] == 0.11
-    assert study.trials[2].params != study.trials[0].params
+    assert len({tuple(trial.params.values()) for trial in study.trials}) == 3
     assert all(0.2 <= trial.params["lr"] <= 0.6 for trial in study.trials)
     found = yaml.safe_load(best.read_text())["tracker"]
     assert found == {k: round(v, 4) for k, v in study.best_params.items()}
     assert study.best_value > 0.05
-    assert "Best of 3 trials" in capsys.readouterr().out
+    assert "Best of 3 trials" in printed
+    assert main([*arguments, "--trials", "1", "--range", "lr=0.5:0.6"]) == 0
+    assert 0.5 <= yaml.safe_load(best.read_text())["tracker"]["lr"] <= 0.6
+    outside = ["--trials", "1", "--set", "lr=0.9"]
+    assert main([*arguments, *outside]) == 0
+    assert "; not measured before" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("_guessing")
+def test_a_first_trial_that_was_broken_off_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, study_file = write_sequences(tmp_path / "data"), tmp_path / "sweep.db"
+    arguments = ["sweep", "folder", str(root), "--network", "resnet50", "--sequences", "a"]
+    arguments += ["--study", str(study_file), "--trials", "1", "--out", str(tmp_path / "best.yaml")]
+
+    def broken_off(_: dict[str, float]) -> float:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("siamcar_ros.evaluation.sweep._evaluate", broken_off)
+        assert main(arguments) == 130
+    assert main(arguments) == 0
+    (name,) = optuna.get_all_study_names(f"sqlite:///{study_file}")
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{study_file}")
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
+    assert study.trials[1].params == study.trials[0].params
+    assert "0.0000 before" not in (tmp_path / "best.yaml").read_text()
 
 
 @pytest.mark.usefixtures("_guessing")

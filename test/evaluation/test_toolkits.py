@@ -17,7 +17,9 @@ import pytest
 from moving_square import SIZE, Oracle, square_boxes, write_boxes, write_frames, write_sequences
 
 from siamcar_ros.cli import main
+from siamcar_ros.evaluation.annotations import SequenceError
 from siamcar_ros.evaluation.comparison import compare
+from siamcar_ros.evaluation.got10k_toolkit import ToolkitTracker
 from siamcar_ros.evaluation.trackers import TrackerSpec
 from siamcar_ros.evaluation.vot import write_trackers_ini
 
@@ -58,8 +60,6 @@ def test_got10k_toolkit_reads_and_scores_our_results_alike(
 
 def test_our_tracker_runs_in_the_got10k_toolkit(validation: Path, tmp_path: Path) -> None:
     experiments = pytest.importorskip("got10k.experiments")
-    from siamcar_ros.evaluation.got10k_toolkit import ToolkitTracker
-
     seen: list[tuple[int, ...]] = []
 
     class Looks(Oracle):
@@ -76,6 +76,55 @@ def test_our_tracker_runs_in_the_got10k_toolkit(validation: Path, tmp_path: Path
     assert boxes == pytest.approx(square_boxes(6))
     blue, _, red = seen[0]
     assert blue < red  # the square is written as BGR (200, 220, 240)
+
+
+class Pil:
+    """What is asked of a PIL image."""
+
+    def __init__(self, rgb: Any) -> None:
+        self.rgb = rgb
+
+    def convert(self, mode: str) -> Pil:
+        assert mode == "RGB"
+        return self
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return self.rgb
+
+
+class Shown(Oracle):
+    """Keeps what it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images: list[Any] = []
+
+    def init(self, image: Any, box: Any) -> None:
+        self.images.append(image)
+        super().init(image, box)
+
+
+def test_toolkit_images_come_as_bgr() -> None:
+    rgb = np.zeros((20, 30, 3), np.uint8)
+    rgb[..., 0] = 200
+    for image, expected in (
+        (rgb, [0, 0, 200]),
+        (Pil(rgb), [0, 0, 200]),
+        (rgb[..., 0], [200, 200, 200]),
+    ):
+        shown = Shown()
+        ToolkitTracker("Shown", shown).init(image, np.array([1, 2, 3, 4]))
+        assert shown.images[0][5, 5].tolist() == expected
+
+
+def test_files_are_followed_as_the_toolkit_asks(tmp_path: Path) -> None:
+    boxes = write_frames(tmp_path, 5)
+    files = sorted(map(str, tmp_path.glob("*.jpg")))
+    found, times = ToolkitTracker("Oracle", Oracle()).track(files, boxes[0])
+    assert found == pytest.approx(square_boxes(5))
+    assert (times > 0).all()
+    with pytest.raises(SequenceError, match=r"missing\.png is missing"):
+        ToolkitTracker("Oracle", Oracle()).track([files[0], "missing.png"], boxes[0])
 
 
 def test_otb_measures_are_those_of_the_got10k_toolkit(tmp_path: Path) -> None:

@@ -303,13 +303,16 @@ def test_states_follow_the_scores(network: Any) -> None:
     assert states == [sure] + 3 * [unsure] + [sure] + 2 * [unsure] + 2 * [lost] + [unsure, sure]
 
 
-def test_a_lost_target_is_sought_in_growing_regions_and_found(network: Any) -> None:
-    tracker = SiamCarTracker(network, TrackerParams(lost_after=2, redetect=True, lr=1.0))
+@pytest.mark.parametrize("lost_after", [2, 5])
+def test_a_lost_target_is_sought_in_growing_regions_and_found(
+    network: Any, lost_after: int
+) -> None:
+    tracker = SiamCarTracker(network, TrackerParams(lost_after=lost_after, redetect=True, lr=1.0))
     frame = np.zeros((480, 640, 3), np.uint8)
     frame[240, 360] = 255  # where the target comes back: 40 pixels to the right
     tracker.init(frame, (300.5, 200.5, 40, 80))
     network.show((45, 90), logit=-5)
-    for _ in range(2):
+    for _ in range(lost_after):
         tracker.update(frame)
     held = tracker.result.box
     network.show((30, 60), column=20, logit=-5)
@@ -319,9 +322,9 @@ def test_a_lost_target_is_sought_in_growing_regions_and_found(network: Any) -> N
         assert result.state is TrackState.LOST
         assert result.box == held
         distances.append(int(network.inputs[-1][0, 0].argmax()) % 255 - 128)
-    # The same 40 pixels are ever fewer in the region, over and over.
+    # The same 40 pixels are ever fewer in the region; then the usual one, and over again.
     assert distances[:4] == distances[4:]
-    assert len(set(distances)) == 4
+    assert distances[3] > distances[0] > distances[1] > distances[2]
     network.show((30, 60), column=12 + distances[0] / 8, logit=6)
     result = tracker.update(frame)
     assert result.state is TrackState.TRACKING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +22,8 @@ import torch
 from safetensors.torch import load_file
 
 from siamcar_ros.model import build_model, load_weights, read_metadata, save_weights
-from siamcar_ros.training import RecipeError, load_recipe
+from siamcar_ros.training import RecipeError, load_recipe, siamcar_loss
+from siamcar_ros.training.datasets import DataError
 from siamcar_ros.training.loop import train
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -173,6 +176,43 @@ def test_killed_and_resumed_is_as_if_left_alone(recipe: Path, whole: Path, start
     finish(start(recipe))
     same(run / "model.safetensors", whole / "model.safetensors")
     same(run / "last.safetensors", whole / "last.safetensors")
+
+
+def test_a_step_broken_off_is_made_again(
+    recipe: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a second Ctrl-C: after the forward pass, which has moved BatchNorm's statistics."""
+    steps = itertools.count()
+
+    def breaking(*arguments: Any, **options: Any) -> dict[str, torch.Tensor]:
+        if next(steps) == 3:
+            raise KeyboardInterrupt
+        return siamcar_loss(*arguments, **options)
+
+    run, threads = recipe.parent / "run", torch.get_num_threads()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr("siamcar_ros.training.loop.siamcar_loss", breaking)
+            with pytest.raises(KeyboardInterrupt):
+                train(load_recipe(recipe, ["compute.workers=0"]))
+        train(load_recipe(recipe, ["compute.workers=0"]))
+    finally:
+        torch.set_num_threads(threads)
+    same(run / "model.safetensors", whole / "model.safetensors")
+
+
+def test_a_set_without_targets_is_told_in_a_line(recipe: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny" / "one"
+    folder.mkdir(parents=True)
+    for i in (1, 2):
+        cv2.imwrite(str(folder / f"{i:08d}.jpg"), np.zeros((60, 80, 3), np.uint8))
+    (folder / "groundtruth.txt").write_text("5,5,1,1\n" * 2)  # too small to be drawn
+    threads = torch.get_num_threads()
+    try:
+        with pytest.raises(DataError, match=r"^sequences: 200 draws in a row gave no target$"):
+            train(load_recipe(recipe, [f"data.sets.videos.root={folder.parent}"]))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_taught_run_resumes_with_its_teacher_alone(

@@ -179,6 +179,13 @@ def test_a_batch_shared_by_processes_has_the_gradients_of_one() -> None:
         assert torch.allclose(one.grad, other.grad, atol=1e-7)
 
 
+def test_the_papers_cross_entropy_is_the_plain_mean() -> None:
+    cls, reg, cen = maps(4)
+    plain = siamcar_loss(cls, reg, cen, BOXES, locations(), balanced=False)
+    labels = make_targets(BOXES, locations(), "center").labels.reshape(4, 25, 25).long()
+    assert torch.allclose(plain["cls"], torch.nn.functional.cross_entropy(cls, labels))
+
+
 def test_options_change_the_regression_loss() -> None:
     cls, reg, cen = maps(4)
     cells = locations()

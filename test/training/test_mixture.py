@@ -110,6 +110,11 @@ def test_build_by_name(
             "data.sets.mine.max_gap is 'x'; .* int",
         ),
         ({"kind": "sequences", "root": 3}, "data.sets.mine.root is 3"),
+        ({"kind": "sequences", "root": "$UNSET_HERE/x"}, "variable UNSET_HERE is not set"),
+        ({"kind": "masked_videos", "root": ".", "max_gap": -1}, "max_gap is -1; .* 0 or more"),
+        ({"kind": "stills", "root": ".", "short_side": 0}, "short_side is 0; .* 16 or more"),
+        ({"kind": "stills", "root": ".", "limit": 0}, "limit is 0; .* 1 or more"),
+        ({"kind": "stills", "root": ".", "rectangles": 7}, "rectangles is 7; .* from 0 to 1"),
         ({"kind": "stills", "root": ".", "limit": 2.5}, "data.sets.mine.limit is 2.5"),
         ({"kind": "trackingnet", "root": ".", "chunks": [0, "x"]}, "data.sets.mine.chunks is 'x'"),
         (

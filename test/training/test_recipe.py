@@ -53,6 +53,9 @@ def test_paper_and_code_are_told_apart_by_name() -> None:
     assert rates == pytest.approx([0.001, 0.0001, 0.001, 0.0005])
     assert (paper.loss.positives, code.loss.positives) == ("box", "center")
     assert (paper.loss.centerness_weighted, code.loss.centerness_weighted) == (False, True)
+    assert (paper.loss.balanced, code.loss.balanced) == (False, True)
+    enhanced = [(r.augment.lighting, r.augment.blur) for r in (paper, code)]
+    assert enhanced == [(0, 0), (1, 0.2)]
     assert paper.data == code.data
     used = {n for n, o in load_recipe(path, ["variant=code_lasot"]).data.sets.items()}
     assert used == {"lasot"}
@@ -120,6 +123,7 @@ def test_the_command_line_goes_last() -> None:
         (["compute.channels_last=3"], "of the kind bool"),
         (["optimizer.betas=[1]"], "optimizer.betas"),
         (["optimizer=3"], "optimizer must hold keys"),
+        (["augment=false"], "augment must hold keys, not False"),
         (["variant=papre"], "did you mean 'paper'"),
         (["batch"], "not of the form key=value"),
         (["augment.blurr=1"], "did you mean 'augment.blur'"),

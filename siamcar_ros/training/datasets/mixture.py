@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,14 @@ DATASETS: dict[str, Callable[..., Source]] = {
     "masked_videos": MaskedVideos,
 }
 """Readers by the name that a recipe gives under ``kind``."""
+
+# Of the readers' options, by name.
+_RANGES: dict[str, tuple[float, float]] = {
+    "max_gap": (0, math.inf),
+    "short_side": (16, math.inf),
+    "limit": (1, math.inf),
+    "rectangles": (0, 1),
+}
 
 
 class Mixture:
@@ -69,9 +79,9 @@ class Mixture:
         return Faults(sum(faults.draws for faults in taken), messages)
 
     def fingerprint(self) -> str:
-        """Hexadecimal digest of the sets' contents, in the order of their names."""
+        """Hexadecimal digest of the sets' contents, in their order: pairs are drawn in it."""
         digest = hashlib.sha256()
-        for name, source in sorted(self.sources.items()):
+        for name, source in self.sources.items():
             digest.update(f"{name} {source.fingerprint()}\n".encode())
         return digest.hexdigest()[:16]
 
@@ -126,11 +136,20 @@ def build_source(name: str, options: Mapping[str, Any]) -> Source:
         raise DataError(f"data set {name!r} has no root, the folder that holds it")
     root = converted(settings.pop("root"), Path, f"data.sets.{name}.root")
     if not root.is_dir():
-        raise DataError(f"data set {name!r}: there is no folder {root}; set data.sets.{name}.root")
+        unset = re.findall(r"\$\{?(\w+)", str(root))
+        why = f" (the environment variable {unset[0]} is not set)" if unset else ""
+        raise DataError(
+            f"data set {name!r}: there is no folder {root}{why}; set data.sets.{name}.root"
+        )
     reader = DATASETS[kind]
     _, *accepted = inspect.signature(reader, eval_str=True).parameters.values()
     hints = {parameter.name: parameter.annotation for parameter in accepted}
     refuse_unknown(settings, hints, f"data set {name!r} ({kind}): option")
     for key, value in settings.items():
         settings[key] = converted(value, hints[key], f"data.sets.{name}.{key}")
+        if key in _RANGES and settings[key] is not None:
+            low, high = _RANGES[key]
+            if not low <= settings[key] <= high:
+                bounds = f"{low:g} or more" if high == math.inf else f"from {low:g} to {high:g}"
+                raise DataError(f"data.sets.{name}.{key} is {value}; it must be {bounds}")
     return reader(root, **settings)

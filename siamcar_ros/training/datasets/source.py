@@ -186,8 +186,6 @@ class VideoSource(Source):
 
     def __init__(self, name: str, max_gap: int) -> None:
         super().__init__(name)
-        if max_gap < 0:
-            raise DataError(f"{name}: max_gap is {max_gap}; it is a number of frames, 0 or more")
         self.max_gap = max_gap
 
     @abstractmethod

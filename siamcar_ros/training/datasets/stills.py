@@ -37,7 +37,8 @@ def read_image(path: Path, short_side: int | None = None) -> Image:
     Raises:
         UnreadableImage: the file is missing or no image.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    # Masks know nothing of orientation tags.
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise UnreadableImage(f"{path} is missing or no image")
     return np.asarray(_reduced(image, short_side, cv2.INTER_AREA), np.uint8)
