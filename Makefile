@@ -27,5 +27,5 @@ setup:  ## the environment alone
 clean:  ## remove the build
 	rm -rf build install log
 
-distclean: clean  ## remove the build and the environment
-	rm -rf .venv
+distclean: clean  ## remove the build, the environment and the demonstration's output
+	rm -rf .venv demo_output

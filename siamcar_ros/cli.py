@@ -31,6 +31,18 @@ COMMANDS: dict[str, str] = {
 }
 
 
+# Packages that come with an extra, by the extra's name in pyproject.toml.
+_EXTRAS = {
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
+    "openvino": "openvino",
+    "optuna": "sweep",
+    "ray": "ray",
+    "trax": "vot",
+}
+
+
 class Command(Protocol):
     """What a module of `siamcar_ros.commands` offers."""
 
@@ -100,9 +112,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("siamcar_ros"):
             raise
+        package = error.name.partition(".")[0]
+        extra = _EXTRAS.get(package)
+        how = f"pip install '.[{extra}]' in the checkout" if extra else f"pip install {package}"
         print(
-            f"siamcar: error: '{name}' needs the Python package {error.name!r}, which is not "
-            "installed; the README lists the extras (pip install '.[onnx,sweep]', ...)",
+            f"siamcar: error: '{name}' needs the Python package {package!r}, which is not "
+            f"installed: {how}",
             file=sys.stderr,
         )
         return 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import platform
 import sys
 from dataclasses import asdict
@@ -93,7 +94,7 @@ def add_tracker_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="SiamCAR networks or their YAML files (default: compact)",
+        help="SiamCAR networks or their YAML files (compact, if no other tracker is given)",
     )
     parser.add_argument("--weights", metavar="FILE", help="in place of the network's own")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
@@ -267,6 +268,8 @@ def _integrate_vot(args: argparse.Namespace) -> int:
     for spec in tracker_specs(args):
         path = write_trackers_ini(args.root, spec)
         print(f"{spec.title} is in {path}. In {args.root}: vot test {spec.title}")
+    if importlib.util.find_spec("trax") is None:
+        _complain(["the command in it needs the Python package 'trax': pip install '.[vot]'"])
     return 0
 
 

@@ -23,7 +23,7 @@ HELP = "write the network as ONNX, checked against PyTorch"
 EXAMPLES = """examples:
   siamcar export --network compact --output exported
   siamcar export --network compact --int8 --calibration sequences --output exported
-  siamcar track video.mp4 --network compact --weights exported/compact_search.onnx
+  siamcar track video.mp4 --box 412,230,60,80 --weights exported/compact_search.onnx
 
 Two graphs are written. NAME_template.onnx: z (B, 3, 127, 127) to the template. NAME_search.onnx:
 x (B, 3, 255, 255) and the template to cls, reg and cen. Images are float32, BGR, 0..255; B is any.

@@ -191,7 +191,10 @@ def _table(report: dict[str, Any]) -> str:
     ]
     score, timing = report["score"], report["timing"]
     if score is None:
-        rows.append(("score", "no ground truth after the start"))
+        why = "no ground truth after the start"
+        if report["ground_truth"] is None:
+            why = "none: --ground-truth-topic or --ground-truth says where the target was"
+        rows.append(("score", why))
     else:
         rows += [
             ("scored", f"{report['scored']} images against {report['ground_truth']}"),

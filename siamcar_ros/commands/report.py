@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+
+_NAMED = 5  # what was left out, in the terminal
 
 HELP = "compare results: tables, plots, one HTML page"
 
@@ -48,6 +51,12 @@ def run(args: argparse.Namespace) -> int:
 
     comparison = compare(args.results, benchmark=args.dataset, root=args.root)
     print(format_table(comparison))
+    problems = comparison.problems
+    for problem in problems[:_NAMED]:
+        print(f"siamcar: {problem}", file=sys.stderr)
+    if len(problems) > _NAMED:
+        more = len(problems) - _NAMED
+        print(f"siamcar: and {more} more, all of them in the report", file=sys.stderr)
     for path in write_report(comparison, args.out, focus=args.focus, worst=args.worst):
         print(path)
     return 0

@@ -170,8 +170,12 @@ class _Sinks:
 
     def __init__(self, args: argparse.Namespace, rate: float) -> None:
         for path in (args.output, args.boxes):
-            if path is not None and not path.resolve().parent.is_dir():
+            if path is None:
+                continue
+            if not path.resolve().parent.is_dir():
                 raise FileNotFoundError(f"there is no folder {path.resolve().parent}")
+            if path.resolve() == Path(args.source).resolve():
+                raise ValueError(f"{path} is the source: write to another file")
         self._video_path: Path | None = args.output
         self._rate = rate
         self._show: bool = args.show

@@ -21,6 +21,7 @@ from siamcar_ros.demo.sources import Source, SourceError, open_source
 from siamcar_ros.processes import Child
 from siamcar_ros.resources import FASTDDS_VARIABLES, fastdds_profile
 from siamcar_ros.ros.frame import stamp_ns
+from siamcar_ros.tracking.interface import checked_box
 
 if TYPE_CHECKING:
     from std_msgs.msg import Header
@@ -98,6 +99,8 @@ def run(options: Options) -> Summary:
     output = options.output
     output.mkdir(parents=True, exist_ok=True)
     if options.source:
+        if Path(options.source).resolve() == (output / "tracked.mp4").resolve():
+            raise DemoError(f"{options.source} would be overwritten: give another --output")
         check_box(open_source(options.source), options)
     log = output / "frames.csv"
     log.unlink(missing_ok=True)
@@ -200,13 +203,18 @@ def check_box(source: Source, options: Options) -> Box:
     """The target's box on the first frame.
 
     Raises:
-        SourceError: none is given or known, or the source is a camera.
+        SourceError: none is given or known, the source is a camera, or holds no frame.
+        TargetError: it is no box to track, as one outside the frame.
     """
     if source.live:
         raise SourceError(
             "the demonstration needs frames that can be read again: a video or a sequence folder"
         )
     if options.box is not None:
+        first = next(source.images(), None)
+        if first is None:
+            raise SourceError(f"{source.name} has no frames")
+        checked_box(options.box, first)
         return options.box
     if source.boxes is None:
         raise SourceError(

@@ -33,11 +33,14 @@ def write_trackers_ini(workspace: Path, spec: TrackerSpec) -> Path:
         The path of trackers.ini.
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: the folder is no workspace.
         ValueError: the trackers.ini that is there cannot be read.
     """
-    if not workspace.is_dir():
-        raise FileNotFoundError(f"no VOT workspace {workspace}; make one with `vot initialize`")
+    if not (workspace / "config.yaml").is_file():
+        raise FileNotFoundError(
+            f"{workspace} is no VOT workspace, which has a config.yaml; make one with "
+            "`vot initialize`"
+        )
     path = workspace / "trackers.ini"
     # The toolkit reads the file with interpolation, where a percent sign is written twice.
     config = configparser.ConfigParser(interpolation=None)

@@ -38,6 +38,12 @@ class Health:
     busy_allowed: float
     values: dict[str, object]
 
+    @property
+    def silent(self) -> bool:
+        """Whether images are missing, and nothing else is the matter."""
+        troubled = self.failed or self.busy > self.busy_allowed
+        return self.active and not troubled and self.silence > self.silence_allowed
+
     def summary(self) -> tuple[bytes, str]:
         """The level, of DiagnosticStatus, and a line that says why."""
         if not self.active:
@@ -47,7 +53,7 @@ class Health:
         if self.failed:
             level = DiagnosticStatus.WARN if self.used else DiagnosticStatus.ERROR
             return level, f"{self.failed} images not used: {self.trouble}"
-        if self.silence > self.silence_allowed:
+        if self.silent:
             return (
                 DiagnosticStatus.WARN,
                 f"no image on {self.topic} for {self.silence:.1f} s ({self.publishers} publishers)",

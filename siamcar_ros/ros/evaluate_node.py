@@ -25,7 +25,7 @@ import rclpy
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.node import Node
@@ -35,8 +35,9 @@ from vision_msgs.msg import Detection2D
 
 from siamcar_ros.evaluation.detections import detection_box
 from siamcar_ros.evaluation.live import LiveScore, spread
-from siamcar_ros.evaluation.start import parse_start
+from siamcar_ros.evaluation.start import Start, StartError, parse_start
 from siamcar_ros.msg import TrackStatus
+from siamcar_ros.ros.command_line import initialise
 from siamcar_ros.ros.frame import stamp_ns
 from siamcar_ros.ros.intake import ImageIntake
 from siamcar_ros.ros.target_starter import Box, TargetStarter
@@ -87,9 +88,7 @@ class EvaluateNode(Node):
             self._report_path.open("a").close()  # refused now, not when all is measured
         self._replayed = _read_replay(Path(replayed)) if replayed else None
         self._init = init
-        self._box = None if init in ("", _FROM_TRUTH) else parse_start(init).box
-        if init not in ("", _FROM_TRUTH) and self._box is None:
-            raise ValueError(f"init is x,y,w,h, '{_FROM_TRUTH}' or empty, not {init!r}")
+        self._box = None if init in ("", _FROM_TRUTH) else _given_box(init)
 
         self._score = LiveScore(time_jump)
         self._status: TrackStatus | None = None
@@ -237,6 +236,16 @@ def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def _given_box(text: str) -> Box:
+    try:
+        start = parse_start(text)
+    except StartError:
+        start = Start()
+    if start.box is None or start.seconds is not None:
+        raise ValueError(f"init is x,y,w,h, '{_FROM_TRUTH}' or empty, not {text!r}")
+    return start.box
+
+
 def _read_replay(path: Path) -> dict[str, Any]:
     """The scores of a replay's report."""
     try:
@@ -250,7 +259,9 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; return the process's exit status."""
     # rclpy's handler ends the context; Python's would raise KeyboardInterrupt besides, anywhere.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    rclpy.init(args=args)
+    status = initialise(__doc__ or "", args)
+    if status is not None:
+        return status
     node: EvaluateNode | None = None
     try:
         try:
@@ -258,8 +269,10 @@ def main(args: Sequence[str] | None = None) -> int:
         except (ValueError, OSError, ParameterException) as error:
             get_logger("evaluate_node").fatal(f"cannot start: {error}")
             return 1
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
         node.get_logger().info(f"scoring {node.tracker}/detection against {node.truth}")
-        rclpy.spin(node)
+        executor.spin()
     except ExternalShutdownException:
         pass
     except rclpy_implementation.RCLError:

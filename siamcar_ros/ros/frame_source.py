@@ -34,6 +34,7 @@ from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 
 from siamcar_ros.demo.scene import Image as Pixels
 from siamcar_ros.demo.sources import Source, SourceError, open_source
+from siamcar_ros.ros.command_line import initialise
 
 _TRANSPORTS = ("raw", "compressed", "both")
 _RELIABILITIES = {
@@ -265,7 +266,9 @@ def main(arguments: list[str] | None = None) -> int:
     # to open a source, or to render it, takes seconds: until then a signal ends the process at once
     _on_signal(lambda: sys.exit(0))
     # rclpy's own handlers would take the context away in the middle of a publication
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    status = initialise(__doc__ or "", arguments, signal_handler_options=SignalHandlerOptions.NO)
+    if status is not None:
+        return status
     node: FrameSource | None = None
     try:
         node = FrameSource()

@@ -65,6 +65,7 @@ class TrackerNode(LifecycleNode):
         self._ring = FrameRing(**_ring_limits(self.settings))
         self._last_arrival = 0.0
         self._late_in_a_row = 0
+        self._silent = False  # which is said once
         self._reset_counters()
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
@@ -369,6 +370,10 @@ class TrackerNode(LifecycleNode):
             busy_allowed=STUCK_AFTER,
             values=values,
         )
+        silent = health.silent
+        if silent and not self._silent:
+            self.get_logger().warning(health.summary()[1])
+        self._silent = silent
         self._diagnostics.publish(
             diagnostic_array(
                 self.get_clock().now().to_msg(),

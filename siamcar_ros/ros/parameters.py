@@ -141,8 +141,8 @@ class NodeSettings:
         if self.lost_below > self.uncertain_below:
             raise ValueError(
                 f"lost_below {self.lost_below:g} must not exceed uncertain_below "
-                f"{self.uncertain_below:g}: set both at once, or to lower them lost_below first, "
-                "to raise them uncertain_below first"
+                f"{self.uncertain_below:g}: set both in one call of set_parameters_atomically, or "
+                "to lower them lost_below first, to raise them uncertain_below first"
             )
         _ = self.tracker
 

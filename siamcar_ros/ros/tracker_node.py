@@ -1,6 +1,9 @@
 """The executable `tracker_node`: a `TrackerNode`, an executor, signals.
 
 ros2 run siamcar_ros tracker_node --ros-args -r image:=/camera/image_raw
+
+Parameters, by -p NAME:=VALUE or --params-file FILE, are listed in the README and, as YAML, in
+config/tracker.yaml of the package's share folder.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.logging import get_logger
 
+from siamcar_ros.ros.command_line import initialise
 from siamcar_ros.ros.node import TrackerNode
 
 # Seconds for which one thread may keep the interpreter from another. Between a frame's arrival and
@@ -30,7 +34,9 @@ def main(args: Sequence[str] | None = None) -> int:
     sys.setswitchinterval(_SWITCH_INTERVAL)
     # rclpy's handler ends the context; Python's would raise KeyboardInterrupt besides, anywhere.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    rclpy.init(args=args)
+    status = initialise(__doc__ or "", args)
+    if status is not None:
+        return status
     try:
         started = _run()
     except (ValueError, OSError, ParameterException) as error:

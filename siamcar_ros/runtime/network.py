@@ -165,5 +165,5 @@ def import_or_refuse(module: str, backend: str, extra: str) -> Any:
     except ImportError as error:
         raise DeviceError(
             f"the {backend} backend needs the Python package {module!r} ({error}): "
-            f"pip install 'siamcar_ros[{extra}]', or choose backend 'torch'"
+            f"pip install '.[{extra}]' in the checkout, or choose backend 'torch'"
         ) from error

@@ -205,7 +205,7 @@ def _cpu_backend(precision: str, large: bool, quantised: bool, reasons: list[str
     ]
     if not usable:
         able = any(precision in kinds for (_, kind), kinds in _ABILITIES.items() if kind == "cpu")
-        what = "pip install 'siamcar_ros[openvino,onnx]', or leave" if able else "leave"
+        what = "pip install '.[openvino,onnx]' in the checkout, or leave" if able else "leave"
         raise DeviceError(f"nothing installed runs {precision} on the CPU: {what} it at 'auto'")
     reasons.append(
         f"{usable[0]}, the best of {', '.join(usable)} for a network of this size"

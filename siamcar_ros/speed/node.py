@@ -6,6 +6,7 @@ middleware, once with Fast DDS's defaults and once with the shared-memory profil
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -47,6 +48,10 @@ def measure_node(options: Options) -> list[Table]:
         ValueError: ROS 2 is not to be had, or the node does not start; the message says why.
     """
     network = options.networks[0]
+    if importlib.util.find_spec("rclpy") is None:
+        raise ValueError(
+            "the node needs ROS 2: source its setup file, or in a checkout `source tools/env.sh`"
+        )
     with ended_in_order():
         return [_by_size(options, network), _by_rate(options, network)]
 

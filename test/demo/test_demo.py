@@ -123,7 +123,16 @@ def test_a_refused_box_is_reported(config: Path, folder: Path, tmp_path: Path) -
         "--sequence", folder, "--config", config, "--output", tmp_path / "out", "--box", outside
     )
     assert done.returncode == 1
-    assert "refused the target" in done.stderr
+    assert "lies wholly outside the 640x480 image" in done.stderr
+
+
+def test_a_source_is_not_its_own_output(config: Path, tmp_path: Path) -> None:
+    film = tmp_path / "tracked.mp4"
+    film.write_bytes(b"a film")
+    done = _run("--video", film, "--box", "1,2,3,4", "--config", config, "--output", tmp_path)
+    assert done.returncode == 1
+    assert "would be overwritten" in done.stderr
+    assert film.read_bytes() == b"a film"
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,7 @@ SPEC = TrackerSpec("Square 100%", "moving_square:Oracle", weights="w.safetensors
 
 
 def test_trackers_ini_keeps_other_trackers(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
     (tmp_path / "trackers.ini").write_text("[Other]\nlabel = O\nprotocol = trax\ncommand = o 5%%\n")
     write_trackers_ini(tmp_path, SPEC)
     path = write_trackers_ini(tmp_path, SPEC)
@@ -172,8 +173,10 @@ def test_trackers_ini_keeps_other_trackers(tmp_path: Path) -> None:
     command = shlex.split(section["command"])
     assert command[:3] == [sys.executable, "-m", "siamcar_ros.evaluation.vot"]
     assert str(Path("w.safetensors").resolve()) in command[3]
-    with pytest.raises(FileNotFoundError, match="vot initialize"):
-        write_trackers_ini(tmp_path / "nowhere", SPEC)
+    (tmp_path / "data").mkdir()
+    for folder in ("nowhere", "data"):
+        with pytest.raises(FileNotFoundError, match=r"is no VOT workspace.*vot initialize"):
+            write_trackers_ini(tmp_path / folder, SPEC)
 
 
 def test_vot_toolkit_starts_our_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +186,7 @@ def test_vot_toolkit_starts_our_tracker(tmp_path: Path, monkeypatch: pytest.Monk
 
     root = write_sequences(tmp_path / "data")
     monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[2]}:{Path(__file__).parent}")
+    (tmp_path / "config.yaml").touch()
     path = write_trackers_ini(tmp_path, TrackerSpec("Square", "moving_square:Oracle"))
     config = configparser.ConfigParser()
     config.read(path)

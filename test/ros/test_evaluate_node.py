@@ -311,7 +311,9 @@ def test_signals_end_it_with_a_report(
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"init": "'1,2,3'"}, "cannot read '1,2,3'"),
+        ({"init": "'1,2,3'"}, "init is x,y,w,h, 'ground_truth' or empty, not '1,2,3'"),
+        ({"init": "truth"}, "init is x,y,w,h, 'ground_truth' or empty"),
+        ({"init": "'1,2,3,4@5'"}, "init is x,y,w,h"),
         ({"init": "'@3'"}, "init is x,y,w,h"),
         ({"replay_report": "/nowhere.json"}, "/nowhere.json"),
         ({"time_jump": -1.0}, "time_jump"),

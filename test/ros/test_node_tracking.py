@@ -101,6 +101,7 @@ BAD_BOXES = {
 def test_bad_requests_are_refused_with_the_reason_while_tracking_goes_on(robot: Robot) -> None:
     with pytest.raises(TargetRefused, match=r"no image has come on /\w+/image \(0 publishers\)"):
         robot.client.init_target(BOX)
+    robot.process.wait_for_log("no image on")
     detections = robot.collect(Detection2D, "detection")
     robot.start_camera()
     robot.track("good")

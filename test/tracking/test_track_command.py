@@ -104,6 +104,18 @@ def test_mistakes_are_told_in_a_line(
     assert why in line
 
 
+def test_a_source_is_not_written_over(
+    sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film = tmp_path / "film.mp4"
+    assert track(sequence, sequence, "--output", film) == 0
+    before = film.read_bytes()
+    for sink in ("--output", "--boxes"):
+        assert track(sequence, film, "--box", "10,10,20,20", sink, film) == 2
+        assert "is the source: write to another file" in capsys.readouterr().err
+    assert film.read_bytes() == before
+
+
 def test_a_source_that_is_not_there(sequence: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert track(sequence, "gone.mp4") == 2
     assert "gone.mp4" in capsys.readouterr().err

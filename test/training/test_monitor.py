@@ -153,13 +153,15 @@ def test_convert_averages_snapshots(tmp_path: Path, capsys: pytest.CaptureFixtur
     for model, file in zip(models, files, strict=True):
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.05)
-        save_weights(model, file, {"network": "compact"})
+        save_weights(model, file, {"network": "compact", "card": "c.md", "step": file.stem})
     target = tmp_path / "mean.safetensors"
     assert main(["convert", *map(str, files), str(target), "--metadata", "licence=none"]) == 0
     assert "the mean of 3 files" in capsys.readouterr().out
     mean = build_model("compact")
     metadata = load_weights(mean, target)
     assert metadata["licence"] == "none"
+    assert metadata["card"] == "c.md", "said alike of all"
+    assert "step" not in metadata
     assert metadata["source"] == "model_0.safetensors, model_1.safetensors, model_2.safetensors"
     for key, value in mean.named_parameters():
         expected = torch.stack([dict(m.named_parameters())[key] for m in models]).mean(0)
