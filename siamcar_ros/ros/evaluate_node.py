@@ -162,7 +162,9 @@ class EvaluateNode(Node):
         before, self._status = self._status, message
         if message.state != TrackStatus.IDLE:
             self._node_latencies.append(1e3 * message.total_latency)
-        elif self._box is not None and self._box_header is not None:
+        elif self._box is None:
+            self._starter.idle()  # if it was followed, the next true box is offered
+        elif self._box_header is not None:
             self._offer_again(stamp_ns(message.header.stamp), self._box_header, self._box)
         if before is not None and not self._truth_comes:
             back = stamp_ns(before.header.stamp) - stamp_ns(message.header.stamp)

@@ -176,7 +176,13 @@ def test_an_interrupt_ends_all_processes(
 ) -> None:
     output = tmp_path / "out"
     arguments = ("--sequence", folder, "--config", config, "--output", output, "--rate", 0.5)
-    process = subprocess.Popen(_command(*arguments), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        _command(*arguments),
+        env=ENVIRONMENT,
+        stderr=subprocess.DEVNULL,
+        # under nohup they are ignored, which is handed down
+        preexec_fn=lambda: signal.signal(sign, signal.SIG_DFL) if sign != signal.SIGINT else None,
+    )
     try:
         deadline = time.monotonic() + 120
         # itself and the frame source, at the very moment that it is started

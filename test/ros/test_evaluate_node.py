@@ -199,17 +199,45 @@ def test_a_request_that_is_never_answered_is_given_up(
     assert len(asked) == 2
 
 
-def test_a_given_box_starts_no_target_that_was_stopped(
-    played: Robot, start_evaluator: Callable[..., Evaluator]
-) -> None:
-    asked: list[InitTarget.Request] = []
+@pytest.fixture
+def asked(played: Robot) -> list[int]:
+    """The seconds of the images that the tracker was started on, which it always is."""
+    seconds: list[int] = []
 
     def answer(request: InitTarget.Request, response: InitTarget.Response) -> InitTarget.Response:
-        asked.append(request)
+        seconds.append(request.header.stamp.sec)
         response.success, response.id = True, "target-1"
         return response
 
     played.node.create_service(InitTarget, "/played/tracker/init_target", answer)
+    return seconds
+
+
+def test_an_idle_tracker_is_started_on_the_next_true_box(
+    played: Robot, asked: list[int], start_evaluator: Callable[..., Evaluator]
+) -> None:
+    truth = played.publisher("ground_truth", Detection2D)
+    status = played.publisher("tracker/status", TrackStatus)
+    evaluator = start_evaluator("/played", init="ground_truth")
+
+    def shown(stamp: int) -> bool:
+        truth.publish(detection(BOX, stamp * SECOND))
+        time.sleep(0.1)
+        return bool(asked)
+
+    wait_for("the start", lambda: shown(5))
+    wait_for("its log", lambda: "target-1 is followed" in evaluator.log)
+    shown(6)
+    assert asked == [5]
+    time.sleep(0.5)  # later than what may have crossed the start
+    status.publish(TrackStatus(state=TrackStatus.IDLE))
+    wait_for("the second start", lambda: shown(7) and len(asked) == 2)
+    assert asked == [5, 7]
+
+
+def test_a_given_box_starts_no_target_that_was_stopped(
+    played: Robot, asked: list[int], start_evaluator: Callable[..., Evaluator]
+) -> None:
     found = played.publisher("tracker/detection", Detection2D)
     status = played.publisher("tracker/status", TrackStatus)
     images = played.publisher("image", Image)
@@ -238,8 +266,7 @@ def test_a_given_box_starts_no_target_that_was_stopped(
     wait_for("the warning", lambda: "is not started again before time goes back" in evaluator.log)
     for stamp in range(8, 18):
         shown(stamp)
-    assert len(asked) == 2
-    assert [request.header.stamp.sec for request in asked] == [5, 5]
+    assert asked == [5, 5]
 
 
 def test_scores_are_those_of_the_boxes(

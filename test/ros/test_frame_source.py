@@ -46,7 +46,7 @@ def encode(*arguments):
 
 frame_source.open_source = lambda name: Source("fake", True, 30.0, film)
 frame_source.cv2.imencode = encode
-sys.exit(frame_source.main(sys.argv))
+sys.exit(frame_source.main(sys.argv[1:]))
 """
 Start = Callable[..., "subprocess.Popen[str]"]
 
