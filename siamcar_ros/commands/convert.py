@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     be finite, and the network filled from the new file must give the same maps, bit for bit.
     """
     from siamcar_ros.model import build_model, load_weights, save_weights
-    from siamcar_ros.runtime.cache import new_folder
+    from siamcar_ros.runtime.cache import new_folder, put_in_place
 
     if args.output.suffix != ".safetensors":
         raise ValueError(f"{args.output}: the file to write is named NAME.safetensors")
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         again = build_model(network).eval()
         load_weights(again, written)
         _compare(model, again, args.output)
-        written.replace(args.output)
+        put_in_place(written, args.output)
     parameters = sum(p.numel() for p in again.parameters())
     count = len(args.checkpoint)
     original = "the original" if count == 1 else f"the mean of {count} files"

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from siamcar_ros.model import SiamCAR
     from siamcar_ros.runtime import Network
     from siamcar_ros.runtime.quantise import Pair
+
+Item = TypeVar("Item")
 
 HELP = "write the network as ONNX, checked against PyTorch"
 
@@ -153,8 +155,9 @@ def _pairs_of_sequences(
 
     recorder = _Recorder(network)
     tracker = SiamCarTracker(recorder, params)
-    each = -(-count // len(sequences))
-    for sequence in sequences:
+    chosen = list(_spread(sequences, count))
+    each = -(-count // len(chosen))
+    for sequence in chosen:
         # A start at the truth before each frame, so that a target lost early does no harm.
         steps = np.linspace(1, len(sequence) - 1, min(each, len(sequence) - 1)).astype(int)
         for i in steps:
@@ -165,7 +168,9 @@ def _pairs_of_sequences(
             with contextlib.suppress(TargetError):  # absent there
                 tracker.init(before, box)
                 tracker.update(image)
-    return recorder.pairs[:count]
+    if not recorder.pairs:
+        raise ValueError("the sequences of --calibration show no target that can be tracked")
+    return list(_spread(recorder.pairs, count))
 
 
 def _pairs_of_images(network: Network, params: Any, folder: Path, count: int) -> list[Pair]:
@@ -192,7 +197,7 @@ def _images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _spread(items: list[Path], count: int) -> Iterable[Path]:
+def _spread(items: list[Item], count: int) -> Iterable[Item]:
     """At most `count` of them, evenly."""
     return (items[i] for i in _indices(len(items), count))
 

@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
             raise BagError(_no_start(bag))
         spec = _tracker_spec(args)
         tracker = spec.build()
-        name = bag.path.name.split(".")[0]
+        name = bag.path.resolve().name.split(".")[0] or "bag"
         out = Path(args.out or f"{name}_replay")
         images = bag.count(topic)
         output = ReplayOutput(
@@ -105,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
             storage=args.storage,
             compression=args.compression_mode,
             overwrite=args.overwrite,
+            sources=[bag.path, *([Path(args.ground_truth)] if args.ground_truth else [])],
         )
         with output:
             sequence = None

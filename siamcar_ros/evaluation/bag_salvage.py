@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import struct
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -25,7 +26,7 @@ else:
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _MCAP_MAGIC = b"\x89MCAP0\r\n"
-_FOOTER, _CHUNK, _DATA_END = 0x02, 0x06, 0x0F
+_NOTHING, _FOOTER, _CHUNK, _DATA_END = 0x00, 0x02, 0x06, 0x0F
 # An mcap footer that points to no summary: readers then scan the file.
 _PLAIN_FOOTER = struct.pack("<BQQQI", _FOOTER, 20, 0, 0, 0)
 _DAMAGE = (EOFError, OSError, RuntimeError, ValueError, struct.error, zstd.ZstdError)
@@ -61,14 +62,21 @@ def _salvage_mcap(source: Path, target: Path) -> None:
         if file.read(len(_MCAP_MAGIC)) != _MCAP_MAGIC:
             raise ValueError(f"{source} is no mcap file: it does not begin with mcap's signature")
         end = len(_MCAP_MAGIC)
+        torn = -1  # bytes of the record at `end`, all that follows if negative
         for kind, record_end in _whole_records(file):
-            if kind in (_DATA_END, _FOOTER):
+            # What was never written reads as zeros, and a chunk may end in them.
+            if kind in (_NOTHING, _DATA_END, _FOOTER):
+                break
+            file.seek(end)
+            if kind == _CHUNK and not _is_whole_chunk(file.read(record_end - end)):
+                torn = record_end - end
                 break
             end = record_end
         file.seek(0)
         for block in iter(lambda: file.read(min(1 << 20, end - file.tell())), b""):
             out.write(block)
-        out.write(_torn_chunk(file.read()))
+        rest = file.read(torn)
+        out.write(_torn_chunk(rest if torn < 0 else rest.rstrip(b"\0")))
         out.write(_PLAIN_FOOTER + _MCAP_MAGIC)
 
 
@@ -83,6 +91,16 @@ def _whole_records(stream: BinaryIO) -> Iterator[tuple[int, int]]:
         if position > size:
             return
         yield kind, position
+
+
+def _is_whole_chunk(record: bytes) -> bool:
+    """Whether a chunk's contents are all there: their length, and their CRC where it is given."""
+    try:
+        _, _, _, _, size, crc, name_length = struct.unpack_from("<BQQQQII", record)
+        content = _decompress(record[41 : 41 + name_length], record[41 + name_length + 8 :])
+    except _DAMAGE:
+        return False
+    return len(content) == size and crc in (0, zlib.crc32(content))
 
 
 def _torn_chunk(data: bytes) -> bytes:
@@ -130,7 +148,10 @@ def _salvage_sqlite(source: Path, target: Path) -> None:
 def _copy_rows(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> None:
     """Copy a table's rows in the order of their ids, up to the first that cannot be read."""
     try:
-        for row in old.execute(f'SELECT * FROM "{table}"'):
+        where = ""
+        if table == "message_definitions":  # readers refuse those that the recorder did not find
+            where = " WHERE encoding IN ('ros2msg', 'ros2idl')"
+        for row in old.execute(f'SELECT * FROM "{table}"{where}'):
             new.execute(f'INSERT INTO "{table}" VALUES ({", ".join("?" * len(row))})', row)
     except sqlite3.DatabaseError:
         return

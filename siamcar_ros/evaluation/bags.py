@@ -28,6 +28,30 @@ IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
 _STORAGE = (".mcap", ".db3")
 
 
+_OURS = (*IMAGE_TYPES, DETECTION)
+
+
+class _Reader(AnyReader):
+    """Knows our types in any ROS 2 bag, whatever is wrong with the definitions of others.
+
+    rosbags itself refuses a bag for one definition that is missing or does not parse.
+    """
+
+    def _open(self) -> None:
+        known = typestore().fielddefs
+        try:
+            super()._open()
+        except Exception:
+            connections = [c for reader in self.readers for c in reader.connections]
+            if not (self.is2 and any(c.msgtype in _OURS for c in connections)):
+                raise
+            self.connections, self.typestore = connections, typestore()
+            return
+        if self.is2:
+            missing = set(known) - set(self.typestore.fielddefs)
+            self.typestore.register({name: known[name] for name in missing})
+
+
 class BagError(ValueError):
     """A bag that cannot be read, or that lacks what was asked for."""
 
@@ -162,7 +186,9 @@ class Bag:
             if len(fitting) == 1:
                 return next(iter(fitting))
             raise BagError(f"name a topic of {self.path} with {option}; {there_are}")
-        name = "/" + name.strip("/")
+        # Recorders differ in the leading slash.
+        alike = [topic for topic in self.topics if topic.strip("/") == name.strip("/")]
+        name = name if name in alike or not alike else alike[0]
         if name in fitting:
             return name
         if name in self.topics:
@@ -176,24 +202,40 @@ class Bag:
         if path.suffix != ".zstd":
             try:
                 reader = self._enter([path])
-                if not any(
+                by_message = any(
                     getattr(r, "compression_mode", None) == "message" for r in reader.readers
-                ):
+                )
+                if not by_message and not self._hidden(reader):
                     return reader
                 # rosbags ends at the first message that does not decompress. Read from the files,
                 # they come as they are and are decompressed one by one.
                 self._cleanup.pop_all().close()
             except Exception as error:  # as in messages()
                 if path.suffix == ".bag":
-                    raise BagError(f"ROS 1 bag {path} cannot be read: {error}") from error
+                    raise BagError(
+                        f"ROS 1 bag {path} cannot be read: {error}; `rosbag reindex` mends one "
+                        "that was cut off"
+                    ) from error
                 self.notes.append(
                     f"{path.name} cannot be opened as it is ({error}); what is readable is used"
                 )
         return self._enter_files()
 
+    def _hidden(self, reader: AnyReader) -> bool:
+        """Whether messages of ours are counted and not given.
+
+        rosbags takes a topic for another one where the QoS in metadata.yaml was edited, as is done
+        to play a bag in another ROS distribution.
+        """
+        ours = [c for c in reader.connections if c.msgtype in _OURS and c.msgcount]
+        for each in ours:
+            if next(reader.messages(connections=[each]), None) is None:
+                self.notes.append(f"{self.path.name}: its metadata does not fit its files")
+                return True
+        return False
+
     def _enter(self, paths: list[Path]) -> AnyReader:
-        reader = AnyReader(paths, default_typestore=typestore())
-        return self._cleanup.enter_context(reader)
+        return self._cleanup.enter_context(_Reader(paths, default_typestore=typestore()))
 
     def _enter_files(self) -> AnyReader:
         """Open the storage files alone, each decompressed and mended where it needs to be."""
@@ -222,12 +264,12 @@ class Bag:
             file = unpacked
         copy = folder / f"salvaged_{file.name}"
         try:
-            with AnyReader([file], default_typestore=typestore()):
+            with _Reader([file], default_typestore=typestore()):
                 return file
         except Exception:  # as in messages(): now to the salvage, which says what it meets
             try:
                 salvage(file, copy)
-                with AnyReader([copy], default_typestore=typestore()):
+                with _Reader([copy], default_typestore=typestore()):
                     return copy
             except Exception as error:
                 self.notes.append(f"nothing of {file.name} is readable: {error}")

@@ -108,22 +108,25 @@ def record_sequence(
     frames, total, boxes, notes, own_rate = _open_source(source, ground_truth)
     rate = options.rate or own_rate
     info = _camera_info(Path(camera_info), options.frame_id) if camera_info else None
-    topic = f"{options.topic}/compressed" if options.compressed else options.topic
-    info_topic = f"{options.topic.rsplit('/', 1)[0]}/camera_info"
+    base, truth_topic = (
+        "/" + name.strip("/") for name in (options.topic, options.ground_truth_topic)
+    )
+    topic = f"{base}/compressed" if options.compressed else base
+    info_topic = f"{base.rsplit('/', 1)[0]}/camera_info"
     written = annotated = 0
     with BagWriter(bag, storage=options.storage, compression=options.compression) as writer:
         writer.add_topic(topic, COMPRESSED_IMAGE if options.compressed else IMAGE)
         if info is not None:
             writer.add_topic(info_topic, CAMERA_INFO)
         if boxes is not None:
-            writer.add_topic(options.ground_truth_topic, DETECTION)
+            writer.add_topic(truth_topic, DETECTION)
         for index, frame in enumerate(frames):
             stamp = round(options.first_stamp * 1e9) + round(index * 1e9 / rate)
             if boxes is not None and index < len(boxes):
                 truth = detection_message(
                     boxes[index], stamp, options.frame_id, id="ground_truth", class_id="target"
                 )
-                writer.write(options.ground_truth_topic, truth, stamp)
+                writer.write(truth_topic, truth, stamp)
                 annotated += 1
             if info is not None:
                 info.header = header(stamp, options.frame_id)

@@ -147,11 +147,13 @@ def replay(
     started = False
     images = 0
     first, last = math.nan, math.nan
+    reason = ""  # why the first of the images that cannot be used cannot
     for index, recorded in enumerate(bag.messages(topic)):
         images += 1
         last = bag.seconds(recorded.time)
         first = last if index == 0 else first
         stamp, frame_id, image, error = _read(recorded)
+        reason = reason or error
         true_box = None if truth is None else truth.box(index, stamp)
         given = start.box or true_box
         state, box, score, seconds = SKIPPED, None, math.nan, math.nan
@@ -179,7 +181,8 @@ def replay(
     if truth is not None:
         truth.check(images)
     if not started:
-        raise BagError(_no_start(bag, topic, start, images, first, last))
+        why = f": {reason}" if reason else ""
+        raise BagError(_no_start(bag, topic, start, images, first, last) + why)
 
 
 def _read(recorded: Recorded) -> tuple[int, str, BgrImage | None, str]:

@@ -79,6 +79,7 @@ class ReplayOutput:
         storage: str = "mcap",
         compression: str = "none",
         overwrite: bool = False,
+        sources: Iterable[Path] = (),
     ) -> None:
         """Prepare the folder.
 
@@ -91,9 +92,11 @@ class ReplayOutput:
             storage: of the bag, "mcap" or "sqlite3".
             compression: of the bag, as for BagWriter.
             overwrite: replace the results of an earlier replay in that folder.
+            sources: what is read meanwhile, which must not be among them.
 
         Raises:
             FileExistsError: there are results already.
+            ValueError: a source would be replaced.
         """
         self.folder = Path(folder)
         self._rate, self._id, self._overlay, self._video = rate, track_id, overlay, video
@@ -101,12 +104,20 @@ class ReplayOutput:
         self._writer: cv2.VideoWriter | None = None
         self._frames: list[ReplayFrame] = []
         self._cleanup = ExitStack()
-        if (self.folder / _BAG).exists() or (self.folder / _REPORT).exists():
-            if not overwrite:
-                raise FileExistsError(
-                    f"{self.folder} holds a replay's results; name another folder, or --overwrite"
+        self._made = not self.folder.exists()
+        there = [path for path in self._results() if path.exists()]
+        if there and not overwrite:
+            names = ", ".join(path.name for path in there)
+            raise FileExistsError(
+                f"{self.folder} holds a replay's results, or what goes by their names ({names}); "
+                "name another folder, or --overwrite"
+            )
+        for source in (path.resolve() for path in sources):
+            if any(path.resolve() in (source, *source.parents) for path in there):
+                raise ValueError(
+                    f"{source} would be overwritten: name another folder than {folder}"
                 )
-            self._remove_results()
+        self._remove_results()
         self._bag = BagWriter(self.folder / _BAG, storage=storage, compression=compression)
 
     def __enter__(self) -> ReplayOutput:
@@ -166,20 +177,26 @@ class ReplayOutput:
         """
         write_boxes(self.folder / _BOXES, self._frames)
         write_frames(self.folder / _FRAMES, self._frames, bag)
-        report = {"bag": bag.path.name, **settings, **scores(self._frames, bag)}
+        report = {"bag": bag.path.resolve().name, **settings, **scores(self._frames, bag)}
         report["notes"] = list(notes)
         timing = speed(self._frames)
         _write_json(self.folder / _REPORT, report)
         _write_json(self.folder / _TIMING, timing)
         return {**report, "timing": timing}
 
+    def _results(self) -> list[Path]:
+        names = (_BAG, _VIDEO, _BOXES, _FRAMES, _REPORT, _TIMING, REPORT_FOLDER, SEQUENCE_FOLDER)
+        return [self.folder / name for name in names]
+
     def _remove_results(self) -> None:
-        for name in (_BAG, REPORT_FOLDER, SEQUENCE_FOLDER):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in (_VIDEO, _BOXES, _FRAMES, _REPORT, _TIMING):
-            (self.folder / name).unlink(missing_ok=True)
-        with suppress(OSError):  # not empty: the user keeps other things there
-            self.folder.rmdir()
+        for path in self._results():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        if self._made:
+            with suppress(OSError):  # not there yet, or not empty: others keep things in it
+                self.folder.rmdir()
 
     def _add_to_video(self, drawn: BgrImage) -> None:
         height, width = drawn.shape[:2]

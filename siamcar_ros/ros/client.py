@@ -80,7 +80,8 @@ class TrackerClient:
 
     Args:
         tracker: the node's full name.
-        on_detection: called with each detection, in the client's thread; what it raises is logged.
+        on_detection: called with each detection, in the client's thread, where no service can be
+            called; what it raises is logged.
     """
 
     def __init__(
@@ -209,7 +210,8 @@ class TrackerClient:
         if not self._context.ok():
             return
         self._closing.set()
-        self._thread.join(timeout=2.0)
+        if threading.current_thread() is not self._thread:  # else in a callback, by itself
+            self._thread.join(timeout=2.0)
         self._executor.shutdown(timeout_sec=2.0)
         self.node.destroy_node()
         self._context.try_shutdown()
@@ -221,10 +223,17 @@ class TrackerClient:
                 self._executor.spin_once(timeout_sec=0.1)
             except ExternalShutdownException:
                 return
-            except Exception:  # of the caller's: what it is told next, it must still hear
+            except BaseException:  # of the caller's: what it is told next, it must still hear
                 logger.exception("a callback of the tracker client's failed")
 
     def _call(self, client: Client, request: Any, timeout: float) -> Any:
+        if threading.current_thread() is self._thread:
+            raise TrackerUnavailable(
+                f"{client.srv_name} cannot be called from a callback of the client's, whose thread "
+                "is the one that hears the answer: call it from another thread"
+            )
+        if not self._context.ok():
+            raise TrackerUnavailable(f"the client of {self.tracker} is closed")
         if not client.wait_for_service(timeout_sec=timeout):
             raise TrackerUnavailable(f"no service {client.srv_name} after {timeout:g} s")
         done = threading.Event()

@@ -6,13 +6,15 @@ Subscribes to the tracker's `detection` and `status` and to `ground_truth`
 (vision_msgs/Detection2D with the image's header); logs latency, drops and overlap as it goes, and
 at the end writes them as JSON. Beside them it puts the report of `siamcar replay` on the same bag:
 the difference is what was lost to real time. With `init` it also starts the tracker, and again
-whenever stamps go back, as when a bag starts anew; on true boxes also where the tracker is found
-idle. A box of one image is not given for later ones: who stops the tracker then has stopped it.
+whenever stamps go back by more than `time_jump`, as when a bag starts anew; on true boxes also
+where the tracker is found idle. A box of one image is not given for later ones: who stops the
+tracker then has stopped it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 import time
@@ -73,6 +75,8 @@ class EvaluateNode(Node):
         self._transport = self._parameter(
             "image_transport", "raw", "Of the image that a given box is for: raw or compressed."
         )
+        if self._transport not in ("raw", "compressed"):
+            raise ValueError(f"image_transport is raw or compressed, not {self._transport!r}")
         time_jump = self._parameter(
             "time_jump", 1.0, "Seconds that stamps must go back to begin a new pass.", 3600.0
         )
@@ -179,7 +183,7 @@ class EvaluateNode(Node):
         """
         if not stamp or not self._starter.idle():
             return
-        if 0 < self._newest_answer <= stamp:
+        if 0 < self._newest_answer <= stamp + self._time_jump:
             self.get_logger().warning(
                 "the tracker follows nothing any more; the box that was given is of an image that "
                 "has passed: it is not started again before time goes back"
@@ -243,7 +247,8 @@ def _given_box(text: str) -> Box:
         start = parse_start(text)
     except StartError:
         start = Start()
-    if start.box is None or start.seconds is not None:
+    sound = start.box is not None and all(map(math.isfinite, start.box)) and min(start.box[2:]) > 0
+    if start.box is None or not sound or start.seconds is not None:
         raise ValueError(f"init is x,y,w,h, '{_FROM_TRUTH}' or empty, not {text!r}")
     return start.box
 
@@ -268,7 +273,9 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         try:
             node = EvaluateNode()
-        except (ValueError, OSError, ParameterException) as error:
+        except (ValueError, OSError, ParameterException, rclpy_implementation.RCLError) as error:
+            if not rclpy.ok():  # a signal has ended it
+                return 0
             get_logger("evaluate_node").fatal(f"cannot start: {error}")
             return 1
         executor = SingleThreadedExecutor()
@@ -285,9 +292,13 @@ def main(args: Sequence[str] | None = None) -> int:
         if node is not None:
             # Not the node's logger: that one would publish to /rosout, through an ended context.
             get_logger("siamcar_ros").info(describe(node.result()))
-            node.finish()
+            try:
+                node.finish()
+            except OSError as error:
+                get_logger("siamcar_ros").fatal(f"the report is not written: {error}")
+                status = 1
         rclpy.try_shutdown()
-    return 0
+    return status or 0
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import cv2
@@ -18,6 +19,9 @@ Box = tuple[float, float, float, float]
 
 _NAMESPACE = "target_frustum"
 _FISHEYE = ("equidistant", "fisheye")
+# OpenCV tells its own by the number of coefficients; without a name it is one of them.
+_UNDERSTOOD = ("", "plumb_bob", "rational_polynomial", "thin_prism", "tilted", *_FISHEYE)
+_WIDEST = math.tan(math.radians(89))
 # An image scaled to whole pixels may differ so much from its camera's proportions.
 _MOST_STRETCH = 0.02
 # Seconds after which a frustum goes when no other follows, as when the node has ended.
@@ -54,12 +58,14 @@ def corner_rays(
     else:
         matrix = np.array(info.k, np.float64).reshape(3, 3)
         distortion = np.array(info.d, np.float64)
-    if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+    if not (matrix[0, 0] > 0 and matrix[1, 1] > 0):  # NaN is no focal length, either
         which = "P" if rectified else "K"
         raise CameraModelError(f"camera_info's {which} has no focal length: calibrate the camera")
     x, y, w, h = box
     corners = np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], np.float64)
     corners = _full_resolution(corners, info, image_size)
+    if distortion.any() and info.distortion_model not in _UNDERSTOOD:
+        raise CameraModelError(f"distortion model {info.distortion_model!r} is not understood")
     try:
         if distortion.any() and info.distortion_model in _FISHEYE:
             rays = cv2.fisheye.undistortPoints(corners[:, None], matrix, distortion[:4])
@@ -72,7 +78,15 @@ def corner_rays(
             f"distortion model {info.distortion_model!r} with {distortion.size} coefficients is "
             "not understood"
         ) from error
-    return np.asarray(rays, np.float64).reshape(4, 2)
+    rays = np.asarray(rays, np.float64).reshape(4, 2)
+    if not np.isfinite(rays).all():
+        raise CameraModelError("camera_info gives no finite ray: its numbers are not a camera's")
+    # An equidistant lens shows an angle as a distance; OpenCV stops at 90 degrees unsaid.
+    angles = np.hypot(*((corners - matrix[:2, 2]) / matrix[[0, 1], [0, 1]]).T)
+    fisheye = distortion.any() and info.distortion_model in _FISHEYE
+    if np.hypot(*rays.T).max() > _WIDEST or (fisheye and angles.max() >= math.pi / 2):
+        raise CameraModelError("the box reaches 89 degrees and more off the camera's axis")
+    return rays
 
 
 def _full_resolution(

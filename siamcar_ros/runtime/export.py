@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from siamcar_ros.model import SiamCAR, fold_batchnorm
-from siamcar_ros.runtime.cache import cache_folder, fingerprint, new_folder
+from siamcar_ros.runtime.cache import cache_folder, fingerprint, is_whole, new_folder, put_in_place
 from siamcar_ros.runtime.graphs import (
     GRAPH_VERSION,
     SearchGraph,
@@ -106,8 +106,8 @@ def export_onnx(model: SiamCAR, folder: Path, form: str = "banded") -> OnnxFiles
         names = ["x", *levels]
         _write(search_graph, inputs, written.search, names, outputs, shapes, properties)
         check_onnx(model, written)
-        written.template.replace(files.template)
-        written.search.replace(files.search)
+        put_in_place(written.template, files.template)
+        put_in_place(written.search, files.search)
     return files
 
 
@@ -119,7 +119,7 @@ def cached_onnx(model: SiamCAR, form: str = "banded") -> OnnxFiles:
     """
     name = f"{fingerprint(model)}-{form}-{GRAPH_VERSION}"
     files = OnnxFiles.in_folder(cache_folder("onnx") / name, model.name)
-    if files.template.is_file() and files.search.is_file():
+    if is_whole(files.template, files.search):
         return files
     logging.getLogger(__name__).info("exporting %s to %s", model.name, files.search.parent)
     return export_onnx(model, files.search.parent, form)

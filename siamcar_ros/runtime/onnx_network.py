@@ -89,7 +89,8 @@ class OnnxNetwork(Network):
     def _run(self, x: Tensor, template: Sequence[Any]) -> Maps:
         binding, (kind, number) = self._binding, self._memory
         if kind == "cpu":
-            binding.bind_cpu_input(self._inputs[0], _array(x))
+            array = _array(x)  # read in place: it has to last as long as the run
+            binding.bind_cpu_input(self._inputs[0], array)
         else:
             x = x.to(self.device).float().contiguous()
             # Its stream is not torch's.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from siamcar_ros.model import SiamCAR, fold_batchnorm
-from siamcar_ros.runtime.cache import cache_folder, fingerprint, new_folder
+from siamcar_ros.runtime.cache import cache_folder, fingerprint, is_whole, new_folder, put_in_place
 from siamcar_ros.runtime.graphs import (
     GRAPH_VERSION,
     SearchGraph,
@@ -127,7 +127,8 @@ def _converted(openvino: Any, model: SiamCAR) -> tuple[Path, Path]:
     version = openvino.__version__.partition("-")[0]
     folder = cache_folder("openvino") / f"{fingerprint(model)}-{version}-{GRAPH_VERSION}"
     template_file, search_file = folder / "template.xml", folder / "search.xml"
-    if not (template_file.is_file() and search_file.is_file()):
+    files = (template_file, search_file)
+    if not is_whole(*files, *(file.with_suffix(".bin") for file in files)):
         folded = fold_batchnorm(model).requires_grad_(False)
         z, x = example_inputs(model, 1)
         template_graph = TemplateGraph(folded, "grouped").eval()
@@ -153,7 +154,7 @@ def _convert(openvino: Any, graph: torch.nn.Module, inputs: tuple[Tensor, ...], 
     with new_folder(path.parent) as scratch:
         openvino.save_model(model, scratch / path.name, compress_to_fp16=False)
         for file in (path.with_suffix(".bin"), path):
-            (scratch / file.name).replace(file)
+            put_in_place(scratch / file.name, file)
 
 
 def _compiled(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from siamcar_ros.model import SiamCAR
-from siamcar_ros.runtime.cache import new_folder
+from siamcar_ros.runtime.cache import new_folder, put_in_place
 from siamcar_ros.runtime.export import OnnxFiles
 from siamcar_ros.runtime.network import Geometry, Placement, import_or_refuse
 from siamcar_ros.runtime.onnx_network import OnnxNetwork
@@ -94,7 +94,7 @@ def quantise(model: SiamCAR, files: OnnxFiles, pairs: Iterable[Pair], output: Pa
             del quantised.metadata_props[:]
             quantised.metadata_props.extend(source.metadata_props)
             onnx.save(quantised, str(written))
-            written.replace(output)
+            put_in_place(written, output)
     finally:
         logger.setLevel(level)
 

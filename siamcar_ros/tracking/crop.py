@@ -28,6 +28,7 @@ _TO_BGR = {
 # of up to so many pixels.
 _TO_BGRA = {"bgr": cv2.COLOR_BGR2BGRA, "rgb": cv2.COLOR_RGB2BGRA}
 _SMALL = 100_000
+_LONGEST = 32_766
 _MEAN_PIXELS = 1 << 21
 
 
@@ -79,7 +80,9 @@ def crop_square(
     if x0 >= x1 or y0 >= y1:
         out[:] = np.rint(padding)
         return
-    part, kind = _readable(image[y0:y1, x0:x1])
+    # OpenCV 4 reads no longer side; beyond it, pixels are passed over.
+    k = -(-max(y1 - y0, x1 - x0) // _LONGEST)
+    part, kind = _readable(image[y0:y1:k, x0:x1:k])
     blue, green, red = padding
     if kind == "grey":
         border = (0.114 * blue + 0.587 * green + 0.299 * red,) * 4
@@ -90,7 +93,7 @@ def crop_square(
         border = (blue, green, red, 255.0)
     square = cv2.warpAffine(
         part,
-        np.array([[step, 0.0, left - x0], [0.0, step, top - y0]]),
+        np.array([[step, 0.0, left - x0], [0.0, step, top - y0]]) / k,
         (n, n),
         dst=out if kind == "bgr" else None,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,

@@ -142,14 +142,15 @@ def checked_image(image: object) -> Image:
     return image
 
 
-MAX_BOX_SIDE = 1e6
+MIN_BOX_SIDE, MAX_BOX_SIDE = 1e-3, 1e6
 
 
 def checked_box(box: Sequence[float] | NDArray[Any], image: Image) -> Box:
     """`box` as four floats if it is a target in `image`.
 
     Raises:
-        TargetError: it is not four finite numbers, has no area, or lies wholly outside.
+        TargetError: it is not four finite numbers, has no area, is vanishingly small or huge, or
+            lies wholly outside.
     """
     try:
         values = np.asarray(box, np.float64)
@@ -163,6 +164,8 @@ def checked_box(box: Sequence[float] | NDArray[Any], image: Image) -> Box:
         raise TargetError(f"{told} is not finite")
     if w <= 0 or h <= 0:
         raise TargetError(f"{told} has no area: width and height must be positive")
+    if min(w, h) < MIN_BOX_SIDE:
+        raise TargetError(f"{told} is narrower than {MIN_BOX_SIDE:g} pixels")
     if max(w, h) > MAX_BOX_SIDE:
         raise TargetError(f"{told} is larger than {MAX_BOX_SIDE:g} pixels")
     height, width = image.shape[:2]

@@ -111,8 +111,9 @@ class PairMaker:
         template, _ = self._view(
             first, rng, TEMPLATE_SIZE, mirror, p.template_shift, p.template_scale, compose=0.5
         )
-        turned = rng.random() < p.turn and second.mask is not None
-        rotation = 180.0 if turned else p.rotation
+        rotation = 180.0 if rng.random() < p.turn else p.rotation
+        if second.mask is None:  # what bounds a turned box is larger than the target in it
+            rotation = 0.0
         warp = _linear(rng, rotation, p.aspect) @ mirror
         search, box = self._view(
             second, rng, SEARCH_SIZE, warp, p.search_shift, p.search_scale, compose=1.0

@@ -147,6 +147,32 @@ def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[obj
     return torch.autocast(device.type, kind)
 
 
+class BatchNormStatistics:
+    """A network's running statistics, which a forward pass moves, as they were before one.
+
+    One that is not finite would stay so: it is a moving average.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self._now = [buffer for norm in norms for buffer in norm.buffers()]
+        self._kept = [buffer.clone() for buffer in self._now]
+
+    def keep(self) -> None:
+        """Take note of them."""
+        self._copy(self._now, self._kept)
+
+    def restore(self) -> None:
+        """Bring them back."""
+        self._copy(self._kept, self._now)
+
+    @staticmethod
+    @torch.no_grad()
+    def _copy(source: list[torch.Tensor], target: list[torch.Tensor]) -> None:
+        for old, new in zip(source, target, strict=True):
+            new.copy_(old)
+
+
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
     """Move the averaged network towards the one in training."""

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from .augment import PairMaker
 from .build import (
+    BatchNormStatistics,
     autocast,
     build_network,
     build_optimizer,
@@ -123,6 +124,7 @@ class _Run:
             self.optimizer,
             self.scaler,
         )
+        self.statistics = BatchNormStatistics(self.model)
         freeze(self.model.backbone, recipe.backbone, self.step // recipe.steps_per_epoch)
         self.network = wrap(self.model, recipe, device, processes)
 
@@ -160,6 +162,7 @@ class _Run:
         if self.change is not None:
             templates, searches = self.change(templates, searches, boxes, self.step)
 
+        self.statistics.keep()
         self._between_steps = False  # from here on: a forward pass moves BatchNorm's statistics
         with autocast(recipe, self.device):
             cls, reg, cen = self.network(templates, searches)
@@ -191,15 +194,17 @@ class _Run:
         self.scaler.scale(losses["total"]).backward()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip or math.inf)
+        finite = bool(torch.isfinite(norm))
         if self.scaler.is_enabled():
-            self.scaler.step(self.optimizer)
+            self.scaler.step(self.optimizer)  # which itself leaves out what is not finite
             self.scaler.update()
-        elif torch.isfinite(norm):
+        elif finite:
             self.optimizer.step()
-        else:
+        if not finite:
             logger.warning("step %d left out: its gradient is not finite", self.step)
+            self.statistics.restore()
         self.step += 1
-        if self.average is not None:
+        if self.average is not None and finite:
             decay = min(recipe.average, (1 + self.step) / (20 + self.step))
             update_average(self.average, self.model, decay)
         self._between_steps = True

@@ -61,7 +61,7 @@ def validate(model: SiamCAR, folder: Path) -> dict[str, float]:
             try:
                 run = run_sequence(SiamCarTracker(model, params), sequence)
                 scores[sequence.name] = average_overlap(iou(run.boxes, sequence.boxes)[1:])
-            except ValueError as error:
+            except (ValueError, RuntimeError) as error:
                 logger.warning("validation leaves out %s: %s", sequence.name, error)
     finally:
         model.train(training)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import sqlite3
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -185,6 +187,72 @@ def test_a_cut_off_bag_is_read_up_to_the_cut(
     assert kept * FRAMES - 6 <= len(images) <= kept * FRAMES + 2
     for i, image in enumerate(images):
         assert (message_to_bgr(image.message) == frame(sequence, i)).all()
+
+
+@pytest.mark.parametrize("compression", ["none", "chunk"])
+def test_zeros_where_nothing_was_written_cost_no_chunk_but_the_torn_one(
+    sequence: Path, tmp_path: Path, compression: str
+) -> None:
+    """As a preallocated file, or a file system after a loss of power, leaves it."""
+    file = storage_file(record(sequence, tmp_path / "bag", "mcap", compression))
+    whole = file.read_bytes()
+    kept = len(whole) * 6 // 10
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(whole[:kept])
+    with Bag(cut) as bag:
+        expected = len(list(bag.messages(TOPIC)))
+    cut.write_bytes(whole[:kept] + bytes(2 * len(whole)))
+    with Bag(cut) as bag:
+        assert len(list(bag.messages(TOPIC))) >= expected - 1 > 0
+
+
+def test_definitions_that_were_not_found_spoil_no_others(sequence: Path, tmp_path: Path) -> None:
+    """As rosbag2 writes them for a type whose package is not installed."""
+    folder = record(sequence, tmp_path / "bag", "sqlite3")
+    with closing(sqlite3.connect(storage_file(folder))) as base:
+        base.execute(
+            "INSERT INTO message_definitions (topic_type, encoding, encoded_message_definition,"
+            " type_description_hash) VALUES ('mine/msg/Odd', 'unknown', '', '')"
+        )
+        base.execute(
+            "INSERT INTO topics (name, type, serialization_format, offered_qos_profiles,"
+            " type_description_hash) VALUES ('/odd', 'mine/msg/Odd', 'cdr', '', '')"
+        )
+        base.commit()
+    with Bag(storage_file(folder)) as bag:
+        assert len([each for each in bag.messages(TOPIC) if each.message is not None]) == FRAMES
+
+
+def test_a_definition_that_does_not_parse_spoils_no_others(sequence: Path, tmp_path: Path) -> None:
+    folder = record(sequence, tmp_path / "bag", "sqlite3")
+    with closing(sqlite3.connect(storage_file(folder))) as base:
+        base.execute(
+            "UPDATE message_definitions SET encoded_message_definition='no such thing {'"
+            f" WHERE topic_type='{DETECTION}'"
+        )
+        base.commit()
+    with Bag(folder) as bag:
+        assert len([each for each in bag.messages(TOPIC) if each.message is not None]) == FRAMES
+
+
+def test_qos_that_was_edited_hides_no_images(sequence: Path, tmp_path: Path) -> None:
+    folder = record(sequence, tmp_path / "bag", "sqlite3")
+    metadata = yaml.safe_load((folder / "metadata.yaml").read_text())
+    for entry in metadata["rosbag2_bagfile_information"]["topics_with_message_count"]:
+        entry["topic_metadata"]["offered_qos_profiles"] = ""
+    (folder / "metadata.yaml").write_text(yaml.safe_dump(metadata))
+    with Bag(folder) as bag:
+        assert len(list(bag.messages(TOPIC))) == FRAMES
+
+
+def test_topics_are_found_with_a_leading_slash_or_without(sequence: Path, tmp_path: Path) -> None:
+    options = RecordOptions(topic="image", ground_truth_topic="truth/")
+    record_sequence(sequence, tmp_path / "bag", options)
+    with Bag(tmp_path / "bag") as bag:
+        assert set(bag.topics) == {"/image", "/truth"}
+        assert bag.image_topic("image") == bag.image_topic("/image") == "/image"
+        bag.topics = {"image": IMAGE}  # as some recorders write them
+        assert bag.image_topic("/image") == "image"
 
 
 def test_a_bag_of_several_files_is_one(sequence: Path, tmp_path: Path) -> None:

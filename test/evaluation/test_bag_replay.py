@@ -360,6 +360,27 @@ def test_the_tracked_images_are_kept_as_a_sequence_on_request(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("fixed_tracker")
+def test_what_is_read_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").mkdir()
+    bag = make_bag(tmp_path / "run" / "bag")
+    before = {file.name: file.read_bytes() for file in bag.iterdir()}
+    arguments = ["replay", str(bag), "--ground-truth-topic", TRUTH, "--no-video", "--overwrite"]
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in bag.iterdir()} == before
+
+
+@pytest.mark.usefixtures("fixed_tracker")
+def test_a_bag_may_be_the_folder_that_one_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(make_bag(tmp_path / "drive"))
+    assert main(["replay", ".", "--ground-truth-topic", TRUTH.strip("/"), "--no-video"]) == 0
+    report = json.loads((tmp_path / "drive/drive_replay/report.json").read_text())
+    assert report["bag"] == "drive"
+
+
+@pytest.mark.usefixtures("fixed_tracker")
 def test_results_are_replaced_only_on_request(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -368,6 +389,11 @@ def test_results_are_replaced_only_on_request(
     assert main(arguments) == 0
     assert main(arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "boxes.txt").write_text("my own")
+    assert main([*arguments, "--out", str(tmp_path / "mine")]) == 2
+    assert "boxes.txt" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "boxes.txt").read_text() == "my own"
     assert main([*arguments, "--overwrite", "--overlay", "none"]) == 0
     with Bag(tmp_path / "out" / "bag") as bag:
         assert set(bag.topics) == {"/siamcar/detection", "/siamcar/ground_truth"}

@@ -36,8 +36,15 @@ def test_who_listens_is_not_disturbed_by_others(
 ) -> None:
     robot.start_camera()
 
-    def fail(detection: Detection) -> None:
-        raise KeyError(detection.id)
+    failures = itertools.cycle((KeyError("car"), SystemExit(1)))
+    refused: list[str] = []
+
+    def fail(_: Detection) -> None:
+        try:
+            client.stop_tracking()
+        except TrackerUnavailable as error:
+            refused.append(str(error))
+        raise next(failures)
 
     with TrackerClient(robot.client.tracker, on_detection=fail) as client:
         client.wait_until_active()
@@ -48,6 +55,9 @@ def test_who_listens_is_not_disturbed_by_others(
         assert len(list(itertools.islice(second, 3))) == 3
         assert "car" in client.stop_tracking()
     assert "a callback of the tracker client's failed" in caplog.text
+    assert "cannot be called from a callback" in refused[0]
+    with pytest.raises(TrackerUnavailable, match="is closed"):
+        client.stop_tracking()
 
 
 def test_a_node_that_is_not_there_is_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import weakref
 from concurrent.futures import CancelledError
@@ -216,6 +217,23 @@ def test_rays_know_binning_regions_scaling_and_rectified_images() -> None:
         corner_rays(binned, half, (160, 90), rectified=False)
     with pytest.raises(CameraModelError, match="'plumb_bob' with 3 coefficients"):
         corner_rays(distorted("plumb_bob", [0.1] * 3), BOX, (320, 240), rectified=False)
+
+
+def test_a_camera_that_cannot_be_is_refused() -> None:
+    nowhere, wild = camera_info(), camera_info()
+    nowhere.k = [math.nan] * 9
+    wild.k[2] = math.nan
+    wide = distorted("equidistant", [1e-9, 0.0, 0.0, 0.0])
+    wide.k[0] = wide.k[4] = 60.0
+    for info, reason in (
+        (nowhere, "K has no focal length"),
+        (wild, "no finite ray"),
+        (distorted("plumb_bob", [math.nan] * 5), "no finite ray"),
+        (distorted("kannala_brandt4", [0.01] * 4), "'kannala_brandt4' is not understood"),
+        (wide, "89 degrees and more off"),
+    ):
+        with pytest.raises(CameraModelError, match=reason):
+            corner_rays(info, (0.0, 100.0, 20.0, 20.0), (320, 240), rectified=False)
 
 
 class Publishers:

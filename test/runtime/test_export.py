@@ -28,6 +28,31 @@ def files(compact: SiamCAR, tmp_path_factory: pytest.TempPathFactory) -> OnnxFil
     return export_onnx(compact, tmp_path_factory.mktemp("exported"))
 
 
+def test_a_cache_that_cannot_be_written_in_is_done_without(
+    compact: SiamCAR, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/cache")
+    files = cached_onnx(compact)
+    assert files.search.is_file()
+    assert "nothing is kept for the next start, /dev/null/cache" in caplog.text
+    assert cached_onnx(compact) == files, "for this process it is kept"
+
+
+def test_files_that_a_loss_of_power_left_empty_are_made_again(
+    compact: SiamCAR, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    files = cached_onnx(compact)
+    files.search.write_bytes(b"")
+    assert cached_onnx(compact).search.stat().st_size > 0
+    pytest.importorskip("openvino")
+    place(compact, device="cpu", backend="openvino", precision="fp32")
+    (weights,) = tmp_path.glob("siamcar_ros/openvino/*/search.bin")
+    weights.write_bytes(b"")
+    place(compact, device="cpu", backend="openvino", precision="fp32")
+    assert weights.stat().st_size > 0
+
+
 def test_the_search_graph_suits_tensorrt(files: OnnxFiles) -> None:
     """Any batch, and no convolution whose kernel is not a constant."""
     graph = onnx.load(str(files.search)).graph

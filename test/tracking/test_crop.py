@@ -124,6 +124,17 @@ def test_grey_and_bgra_are_read_as_bgr(frame: Image) -> None:
     np.testing.assert_array_equal(crop(bgra, (600.3, 470.8), 2.1), crop(frame, (600.3, 470.8), 2.1))
 
 
+def test_frames_longer_than_opencv_reads() -> None:
+    ramp = np.linspace(0, 250, 70_000).astype(np.uint8)
+    image = np.repeat(np.repeat(ramp[None, :, None], 60, axis=0), 3, axis=2)
+    out = np.empty((127, 127, 3), np.uint8)
+    step = 500.0
+    crop_square(image, (35_000.0, 30.0), step, 63.0, (7.0, 7.0, 7.0), out)
+    expected = np.interp(35_000 + step * (np.arange(127) - 63), np.arange(70_000), ramp)
+    np.testing.assert_allclose(out[63, :, 1], expected, atol=3)
+    assert (out[0] == 7).all()
+
+
 def test_only_the_part_under_the_square_is_touched() -> None:
     # 30 GB, were it ever copied.
     frame = np.broadcast_to(np.array([5, 6, 7], np.uint8), (100_000, 100_000, 3))

@@ -185,9 +185,10 @@ def test_a_turned_target_keeps_its_box() -> None:
     assert max(aspects) > 1.5
 
 
-def test_a_target_known_by_its_box_alone_is_not_turned() -> None:
+@pytest.mark.parametrize("change", [{"turn": 1.0}, {"rotation": 30.0}])
+def test_a_target_known_by_its_box_alone_is_not_turned(change: dict[str, float]) -> None:
     frame = frame_from_box(noisy(), np.array([100, 94, 200, 126], np.float32))
-    maker = PairMaker(One(frame), One(frame), dataclasses.replace(STILL, turn=1.0))
+    maker = PairMaker(One(frame), One(frame), dataclasses.replace(STILL, **change))
     template_scale = 127 / math.sqrt((100 + 66) * (32 + 66))
     for seed in range(5):
         box = maker.make(np.random.default_rng(seed)).box

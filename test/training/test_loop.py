@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ import torch
 from safetensors.torch import load_file
 
 from siamcar_ros.model import build_model, load_weights, read_metadata, save_weights
-from siamcar_ros.training import RecipeError, load_recipe, siamcar_loss
+from siamcar_ros.training import RecipeError, load_recipe, loop, siamcar_loss
 from siamcar_ros.training.datasets import DataError
 from siamcar_ros.training.loop import train
 
@@ -199,6 +200,34 @@ def test_a_step_broken_off_is_made_again(
     finally:
         torch.set_num_threads(threads)
     same(run / "model.safetensors", whole / "model.safetensors")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_step_that_is_not_finite_leaves_no_trace(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, precision: str
+) -> None:
+    if precision == "fp16" and not torch.cuda.is_available():
+        pytest.skip("fp16 needs a CUDA device")
+    steps = itertools.count()
+    upload = loop._upload
+
+    def spoilt(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        templates, searches = upload(*arguments)
+        if next(steps) == 2:
+            searches[0, 0, 100, 100] = math.inf
+        return templates, searches
+
+    monkeypatch.setattr(loop, "_upload", spoilt)
+    threads = torch.get_num_threads()
+    try:
+        options = ["compute.workers=0", f"compute.precision={precision}"]
+        train(load_recipe(recipe, options))
+    finally:
+        torch.set_num_threads(threads)
+    assert "step 2 left out: its gradient is not finite" in caplog.text
+    for name in ("model", "last"):
+        tensors = load_file(str(recipe.parent / f"run/{name}.safetensors"))
+        assert all(torch.isfinite(value).all() for value in tensors.values()), name
 
 
 def test_a_set_without_targets_is_told_in_a_line(recipe: Path, tmp_path: Path) -> None:
