@@ -20,6 +20,7 @@ import sys
 import time
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from vision_msgs.msg import Detection2D
 
 from siamcar_ros.evaluation.detections import detection_box
 from siamcar_ros.evaluation.live import LiveScore, spread
-from siamcar_ros.evaluation.start import Start, StartError, parse_start
+from siamcar_ros.evaluation.start import StartError, parse_start
 from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros.command_line import initialise
 from siamcar_ros.ros.frame import stamp_ns
@@ -99,7 +100,7 @@ class EvaluateNode(Node):
         self._time_jump = round(1e9 * time_jump)
         self._truth_comes = False
         self._box_header: Header | None = None
-        self._newest_answer = 0  # since the tracker was started, its stamp
+        self._newest_answer = 0  # its stamp; since the tracker was started, 0 for none
         self._node_latencies = array("d")
         self._intake: ImageIntake | None = None
         qos = QoSProfile(depth=_DEPTH)
@@ -243,14 +244,13 @@ def _shown(value: float | None) -> str:
 
 
 def _given_box(text: str) -> Box:
-    try:
+    """The box that a typed `init` names, (x, y, w, h) in pixels."""
+    with suppress(StartError):
         start = parse_start(text)
-    except StartError:
-        start = Start()
-    sound = start.box is not None and all(map(math.isfinite, start.box)) and min(start.box[2:]) > 0
-    if start.box is None or not sound or start.seconds is not None:
-        raise ValueError(f"init is x,y,w,h, '{_FROM_TRUTH}' or empty, not {text!r}")
-    return start.box
+        box = start.box if start.seconds is None else None
+        if box is not None and all(map(math.isfinite, box)) and min(box[2:]) > 0:
+            return box
+    raise ValueError(f"init is x,y,w,h, '{_FROM_TRUTH}' or empty, not {text!r}")
 
 
 def _read_replay(path: Path) -> dict[str, Any]:

@@ -19,8 +19,8 @@ Box = tuple[float, float, float, float]
 
 _NAMESPACE = "target_frustum"
 _FISHEYE = ("equidistant", "fisheye")
-# OpenCV tells its own by the number of coefficients; without a name it is one of them.
-_UNDERSTOOD = ("", "plumb_bob", "rational_polynomial", "thin_prism", "tilted", *_FISHEYE)
+# Those that ROS names and OpenCV has; without a name it goes by the number of coefficients.
+_UNDERSTOOD = ("", "plumb_bob", "rational_polynomial", *_FISHEYE)
 _WIDEST = math.tan(math.radians(89))
 # An image scaled to whole pixels may differ so much from its camera's proportions.
 _MOST_STRETCH = 0.02
@@ -66,8 +66,9 @@ def corner_rays(
     corners = _full_resolution(corners, info, image_size)
     if distortion.any() and info.distortion_model not in _UNDERSTOOD:
         raise CameraModelError(f"distortion model {info.distortion_model!r} is not understood")
+    fisheye = distortion.any() and info.distortion_model in _FISHEYE
     try:
-        if distortion.any() and info.distortion_model in _FISHEYE:
+        if fisheye:
             rays = cv2.fisheye.undistortPoints(corners[:, None], matrix, distortion[:4])
         else:
             rays = cv2.undistortPoints(
@@ -83,7 +84,6 @@ def corner_rays(
         raise CameraModelError("camera_info gives no finite ray: its numbers are not a camera's")
     # An equidistant lens shows an angle as a distance; OpenCV stops at 90 degrees unsaid.
     angles = np.hypot(*((corners - matrix[:2, 2]) / matrix[[0, 1], [0, 1]]).T)
-    fisheye = distortion.any() and info.distortion_model in _FISHEYE
     if np.hypot(*rays.T).max() > _WIDEST or (fisheye and angles.max() >= math.pi / 2):
         raise CameraModelError("the box reaches 89 degrees and more off the camera's axis")
     return rays
