@@ -1,149 +1,25 @@
-"""Whole runs on a tiny set: they learn, resume exactly after SIGKILL, and share a batch exactly."""
+"""Whole runs on a tiny set: they learn, and share a batch exactly."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
-import math
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from whole_runs import TORCHRUN, Start, finish
 
-from siamcar_ros.model import build_model, load_weights, read_metadata, save_weights
-from siamcar_ros.training import RecipeError, load_recipe, loop, siamcar_loss
+from siamcar_ros.model import build_model, load_weights
+from siamcar_ros.training import RecipeError, load_recipe
 from siamcar_ros.training.datasets import DataError
 from siamcar_ros.training.loop import train
 
-Start = Callable[..., "subprocess.Popen[str]"]
-
-TORCHRUN = (
-    "-m",
-    "torch.distributed.run",
-    "--standalone",
-    "--local-addr",
-    "127.0.0.1",
-    "--nproc-per-node",
-    "2",
-)
-
 pytestmark = pytest.mark.timeout(900)
-
-RECIPE = """
-network: compact
-output: {output}
-epochs: 2
-batch: 2
-average: 0.9
-data:
-  pairs_per_epoch: 6
-  max_fault_share: 0.5
-  sets: {{videos: {{kind: sequences, root: {root}}}}}
-optimizer: {{kind: adamw, lr: 0.001, clip: 5}}
-schedule: {{kind: cosine, warmup_epochs: 0, final: 0.1}}
-compute: {{device: cpu, workers: 2, threads: 1}}
-log: {{every: 2, images_every: 4, checkpoint_every: 2, keep_every_epochs: 1, tensorboard: false}}
-"""
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sequences of a bright disc on a noisy ground."""
-    root = tmp_path_factory.mktemp("videos")
-    draw = np.random.default_rng(0)
-    for name, radius in (("near", 22), ("far", 12)):
-        (root / name).mkdir()
-        rows = []
-        ground = cv2.blur(draw.integers(0, 255, (120, 160, 3), dtype=np.uint8), (5, 5))
-        for i in range(6):
-            image, x, y = ground.copy(), 60 + 6 * i, 50 + 3 * i
-            cv2.circle(image, (x, y), radius, (30, 220, 250), -1)
-            cv2.imwrite(str(root / name / f"{i + 1:08d}.jpg"), image)
-            rows.append(f"{x - radius},{y - radius},{2 * radius + 1},{2 * radius + 1}")
-        (root / name / "groundtruth.txt").write_text("\n".join(rows))
-    return root
-
-
-@pytest.fixture
-def recipe(tmp_path: Path, videos: Path) -> Path:
-    path = tmp_path / "recipe.yaml"
-    path.write_text(RECIPE.format(output=tmp_path / "run", root=videos))
-    return path
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Start `python -m siamcar_ros.training` in a process group of its own, ended with the test."""
-    started: list[subprocess.Popen[str]] = []
-
-    def run(*arguments: str | Path, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        command = [sys.executable, *launcher, "-m", "siamcar_ros.training", *map(str, arguments)]
-        if launcher:
-            command = [sys.executable, *launcher, *command[1 + len(launcher) :]]
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            cwd=Path(__file__).parents[2],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def wait_for_step(path: Path, step: int, process: subprocess.Popen[str]) -> None:
-    while process.poll() is None:
-        if path.is_file() and int(read_metadata(path)["step"]) >= step:
-            return
-        time.sleep(0.02)
-    raise AssertionError(process.communicate()[0])
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    output = process.communicate(timeout=800)[0]
-    assert process.returncode == 0, output
-    return output
-
-
-def same(one: Path, other: Path) -> None:
-    first, second = load_file(str(one)), load_file(str(other))
-    assert first.keys() == second.keys()
-    different = [key for key in first if not torch.equal(first[key], second[key])]
-    assert not different
-
-
-@pytest.fixture(scope="module")
-def whole(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that was left alone."""
-    folder = tmp_path_factory.mktemp("whole")
-    path = folder / "recipe.yaml"
-    path.write_text(RECIPE.format(output=folder / "run", root=videos))
-    threads = torch.get_num_threads()
-    try:
-        train(load_recipe(path, ["compute.workers=0"]))
-    finally:
-        torch.set_num_threads(threads)
-    return folder / "run"
 
 
 def test_what_a_run_leaves(whole: Path, videos: Path) -> None:
@@ -164,72 +40,6 @@ def test_what_a_run_leaves(whole: Path, videos: Path) -> None:
     assert not list(whole.glob("*.part"))
 
 
-def test_killed_and_resumed_is_as_if_left_alone(recipe: Path, whole: Path, start: Start) -> None:
-    """Killed with SIGKILL, workers and all, between checkpoints; started by the same command."""
-    run = recipe.parent / "run"
-    process = start(recipe, "compute.workers=1")
-    wait_for_step(run / "last.safetensors", 2, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (run / "model.safetensors").exists()
-    with (run / "history.jsonl").open("a") as history:
-        history.write('{"step": 3, "tot')
-    finish(start(recipe))
-    same(run / "model.safetensors", whole / "model.safetensors")
-    same(run / "last.safetensors", whole / "last.safetensors")
-
-
-def test_a_step_broken_off_is_made_again(
-    recipe: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As by a second Ctrl-C: after the forward pass, which has moved BatchNorm's statistics."""
-    steps = itertools.count()
-
-    def breaking(*arguments: Any, **options: Any) -> dict[str, torch.Tensor]:
-        if next(steps) == 3:
-            raise KeyboardInterrupt
-        return siamcar_loss(*arguments, **options)
-
-    run, threads = recipe.parent / "run", torch.get_num_threads()
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr("siamcar_ros.training.loop.siamcar_loss", breaking)
-            with pytest.raises(KeyboardInterrupt):
-                train(load_recipe(recipe, ["compute.workers=0"]))
-        train(load_recipe(recipe, ["compute.workers=0"]))
-    finally:
-        torch.set_num_threads(threads)
-    same(run / "model.safetensors", whole / "model.safetensors")
-
-
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_step_that_is_not_finite_leaves_no_trace(
-    recipe: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, precision: str
-) -> None:
-    if precision == "fp16" and not torch.cuda.is_available():
-        pytest.skip("fp16 needs a CUDA device")
-    steps = itertools.count()
-    upload = loop._upload
-
-    def spoilt(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        templates, searches = upload(*arguments)
-        if next(steps) == 2:
-            searches[0, 0, 100, 100] = math.inf
-        return templates, searches
-
-    monkeypatch.setattr(loop, "_upload", spoilt)
-    threads = torch.get_num_threads()
-    try:
-        options = ["compute.workers=0", f"compute.precision={precision}"]
-        train(load_recipe(recipe, options))
-    finally:
-        torch.set_num_threads(threads)
-    assert "step 2 left out: its gradient is not finite" in caplog.text
-    for name in ("model", "last"):
-        tensors = load_file(str(recipe.parent / f"run/{name}.safetensors"))
-        assert all(torch.isfinite(value).all() for value in tensors.values()), name
-
-
 def test_a_set_without_targets_is_told_in_a_line(recipe: Path, tmp_path: Path) -> None:
     folder = tmp_path / "tiny" / "one"
     folder.mkdir(parents=True)
@@ -242,61 +52,6 @@ def test_a_set_without_targets_is_told_in_a_line(recipe: Path, tmp_path: Path) -
             train(load_recipe(recipe, [f"data.sets.videos.root={folder.parent}"]))
     finally:
         torch.set_num_threads(threads)
-
-
-def test_a_taught_run_resumes_with_its_teacher_alone(
-    recipe: Path, whole: Path, start: Start, tmp_path: Path
-) -> None:
-    teacher = tmp_path / "teacher.safetensors"
-    shutil.copy(whole / "model.safetensors", teacher)
-    options = ["teacher.network=compact", f"teacher.weights={teacher}", "compute.workers=0"]
-    finish(start(recipe, *options, f"output={tmp_path}/left"))
-    run = tmp_path / "run"
-    process = start(recipe, *options)
-    wait_for_step(run / "last.safetensors", 2, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (run / "model.safetensors").exists()
-    save_weights(build_model("compact"), teacher, {})
-    with pytest.raises(RecipeError, match=r"teacher.safetensors, are not those that .*last"):
-        train(load_recipe(recipe, options))
-    shutil.copy(whole / "model.safetensors", teacher)
-    finish(start(recipe, *options))
-    same(run / "model.safetensors", tmp_path / "left/model.safetensors")
-
-
-def test_sigterm_writes_the_last_checkpoint(recipe: Path, start: Start) -> None:
-    run = recipe.parent / "run"
-    process = start(recipe, "log.checkpoint_every=1000", "epochs=500", "log.every=1")
-    history = run / "history.jsonl"
-    while process.poll() is None and not (history.is_file() and history.read_text()):
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGTERM)
-    output = process.communicate(timeout=120)[0]
-    assert process.returncode == 130, output
-    step = int(read_metadata(run / "last.safetensors")["step"])
-    assert step == json.loads(history.read_text().splitlines()[-1])["step"]
-
-
-def test_sigterm_ends_two_processes_after_their_step(recipe: Path, start: Start) -> None:
-    """Though nothing is logged for long: torchrun kills what has not ended after half a minute."""
-    process = start(
-        recipe,
-        "log.every=1000",
-        "log.checkpoint_every=1",
-        "epochs=500",
-        "compute.workers=0",
-        launcher=TORCHRUN,
-    )
-    wait_for_step(recipe.parent / "run/last.safetensors", 1, process)
-    process.terminate()
-    output = process.communicate(timeout=120)[0]
-    assert output.count("siamcar: interrupted") == 2, output
-
-
-def test_another_recipe_does_not_resume(recipe: Path, whole: Path) -> None:
-    with pytest.raises(RecipeError, match=r"\(optimizer.lr differ\)"):
-        train(load_recipe(recipe, [f"output={whole}", "optimizer.lr=0.1"]))
 
 
 def changes(
