@@ -6,8 +6,8 @@ import argparse
 
 from tqdm import tqdm
 
-from siamcar_ros.evaluation.bag_writer import COMPRESSION_MODES, STORAGES
-from siamcar_ros.evaluation.recording import FIRST_STAMP, RecordOptions, record_sequence
+from siamcar_ros.bags.recording import FIRST_STAMP, RecordOptions, record_sequence
+from siamcar_ros.bags.writer import COMPRESSION_MODES, STORAGES
 
 HELP = "turn a folder of images and boxes, or a video, into a bag"
 

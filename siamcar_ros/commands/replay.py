@@ -9,17 +9,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from siamcar_ros.commands.evaluate import parse_settings
-from siamcar_ros.evaluation.bag_writer import COMPRESSION_MODES, STORAGES
-from siamcar_ros.evaluation.bags import Bag, BagError
-from siamcar_ros.evaluation.replay import GroundTruth, replay
-from siamcar_ros.evaluation.replay_output import (
+from siamcar_ros.bags.reader import Bag, BagError
+from siamcar_ros.bags.replay import GroundTruth, replay
+from siamcar_ros.bags.replay_output import (
     OVERLAYS,
     REPORT_FOLDER,
     SEQUENCE_FOLDER,
     ReplayOutput,
 )
-from siamcar_ros.evaluation.start import Start, parse_start
+from siamcar_ros.bags.start import Start, parse_start
+from siamcar_ros.bags.writer import COMPRESSION_MODES, STORAGES
+from siamcar_ros.commands.evaluate import parse_settings
 from siamcar_ros.evaluation.trackers import BASELINES, TrackerSpec
 
 HELP = "track through a recorded bag, frame by frame, and score it"
@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Replay, write the results, print them."""
     # It brings matplotlib, for which --help need not wait.
-    from siamcar_ros.evaluation.replay_report import SequenceExport, write_replay_report
+    from siamcar_ros.bags.replay_report import SequenceExport, write_replay_report
 
     start = parse_start(args.init) if args.init else Start()
     with Bag(args.bag) as bag, TemporaryDirectory(prefix="siamcar_replay_") as temporary:

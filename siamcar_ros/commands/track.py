@@ -188,7 +188,7 @@ class _Sinks:
             self._boxes.write(",".join(f"{value:.4f}" for value in result.box) + "\n")
         if self._video_path is None and not self._show:
             return True
-        from siamcar_ros.overlay import draw_overlay
+        from siamcar_ros.tracking.overlay import draw_overlay
 
         drawn = draw_overlay(image, {"target": result}, scale=1.0, caption="")
         if self._video_path is not None:

@@ -90,9 +90,9 @@ def _clip(seed: int) -> Source:
 
 
 def _sequence(folder: Path) -> Source:
-    from siamcar_ros.evaluation import SequenceError, read_sequence
-    from siamcar_ros.evaluation.one_pass import read_image
-    from siamcar_ros.evaluation.sequences import find_frames
+    from siamcar_ros.data import SequenceError, read_sequence
+    from siamcar_ros.data.images import read_image
+    from siamcar_ros.data.sequences import find_frames
 
     boxes = None
     try:

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from siamcar_ros.evaluation.annotations import SequenceError
+from siamcar_ros.data.annotations import SequenceError
+from siamcar_ros.data.sequences import Sequence
 from siamcar_ros.evaluation.benchmarks import Benchmark, Collection, find_benchmark
 from siamcar_ros.evaluation.one_pass import Run
 from siamcar_ros.evaluation.protocols import (
@@ -17,7 +18,6 @@ from siamcar_ros.evaluation.protocols import (
     summarize,
 )
 from siamcar_ros.evaluation.results import TrackerResults
-from siamcar_ros.evaluation.sequences import Sequence
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.evaluation.annotations import SequenceError
-from siamcar_ros.evaluation.sequences import Sequence
+from siamcar_ros.data.annotations import SequenceError
+from siamcar_ros.data.images import Image, read_image
+from siamcar_ros.data.sequences import Sequence
 
-Image = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
 
@@ -91,18 +89,3 @@ def run_sequence(
         if on_frame is not None:
             on_frame(i)
     return Run(boxes, scores, times)
-
-
-def read_image(path: Path) -> Image | None:
-    """A BGR image (H, W, 3) uint8, or None where the file is missing or does not decode.
-
-    Its orientation tag is ignored, as in training: boxes are of the pixels as they are stored.
-    """
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError:
-        return None
-    if len(data) == 0:
-        return None
-    image: Any = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    return image

@@ -12,10 +12,10 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from siamcar_ros.data.sequences import Sequence
 from siamcar_ros.evaluation import metrics
 from siamcar_ros.evaluation.metrics import Floats
 from siamcar_ros.evaluation.one_pass import Run
-from siamcar_ros.evaluation.sequences import Sequence
 
 
 class Absent(Enum):

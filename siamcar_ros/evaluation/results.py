@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from siamcar_ros.evaluation.annotations import SequenceError, read_boxes, read_numbers
+from siamcar_ros.data.annotations import SequenceError, read_boxes, read_numbers
+from siamcar_ros.data.sequences import Sequence
 from siamcar_ros.evaluation.one_pass import Run
-from siamcar_ros.evaluation.sequences import Sequence
 
 RUN_FILE = "run.json"
 _ROUNDING = 0.5e-3  # of the boxes that are written

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import cv2
 from tqdm import tqdm
 
+from siamcar_ros.data.sequences import Sequence
 from siamcar_ros.evaluation.one_pass import Run, Tracker, run_sequence
 from siamcar_ros.evaluation.results import TrackerResults
-from siamcar_ros.evaluation.sequences import Sequence
 from siamcar_ros.evaluation.trackers import TrackerSpec
 
 #: A finished sequence with its run, or with the reason why it has none.

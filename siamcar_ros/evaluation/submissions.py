@@ -5,8 +5,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+from siamcar_ros.data.sequences import Sequence
 from siamcar_ros.evaluation.results import TrackerResults
-from siamcar_ros.evaluation.sequences import Sequence
 
 
 def write_submission(results: TrackerResults, sequences: list[Sequence]) -> Path:

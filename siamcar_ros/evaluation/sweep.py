@@ -15,10 +15,10 @@ import optuna
 import yaml
 from tqdm import tqdm
 
+from siamcar_ros.data.sequences import Sequence
 from siamcar_ros.evaluation.one_pass import run_sequence
 from siamcar_ros.evaluation.protocols import MEASURES, Protocol, score_sequence, summarize
 from siamcar_ros.evaluation.runs import share_processors, worker_devices
-from siamcar_ros.evaluation.sequences import Sequence
 from siamcar_ros.evaluation.trackers import TrackerSpec
 
 #: The knobs and where they are searched.

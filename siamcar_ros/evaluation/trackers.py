@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 
-from siamcar_ros.evaluation.one_pass import Box, Image, Tracker
+from siamcar_ros.data.images import Image
+from siamcar_ros.evaluation.one_pass import Box, Tracker
 
 if TYPE_CHECKING:
     from siamcar_ros.runtime import Network

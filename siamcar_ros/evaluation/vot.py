@@ -16,7 +16,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from siamcar_ros.evaluation.one_pass import Box, Image, Tracker, read_image
+from siamcar_ros.data.images import Image, read_image
+from siamcar_ros.evaluation.one_pass import Box, Tracker
 from siamcar_ros.evaluation.trackers import TrackerSpec
 
 

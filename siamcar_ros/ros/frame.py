@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from siamcar_ros.images import BgrImage, message_to_bgr
+from siamcar_ros.bags.images import BgrImage, message_to_bgr
 
 
 def stamp_ns(stamp: Any) -> int:
@@ -50,6 +50,6 @@ class Frame:
     def image(self) -> BgrImage:
         """The pixels as (H, W, 3) BGR; a read-only view where the encoding allows it.
 
-        Raises `siamcar_ros.images.ImageError` where they cannot be had.
+        Raises `siamcar_ros.bags.images.ImageError` where they cannot be had.
         """
         return message_to_bgr(self.message)

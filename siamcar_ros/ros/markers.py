@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
-from siamcar_ros.overlay import COLOURS
 from siamcar_ros.tracking import TrackResult
+from siamcar_ros.tracking.overlay import COLOURS
 
 Box = tuple[float, float, float, float]
 

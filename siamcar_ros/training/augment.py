@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .frames import Frame, Image, PairSource
+from siamcar_ros.data.frames import Frame, Image, PairSource
 
 TEMPLATE_SIZE = 127
 SEARCH_SIZE = 255

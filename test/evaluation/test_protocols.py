@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from siamcar_ros.evaluation import Run, Sequence, protocols
+from siamcar_ros.data import Sequence
+from siamcar_ros.evaluation import Run, protocols
 from siamcar_ros.evaluation.protocols import score_sequence, summarize
 
 NAN = float("nan")

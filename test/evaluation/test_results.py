@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from moving_square import square_boxes, write_sequences
 
-from siamcar_ros.evaluation import Run, Sequence, SequenceError, read_sequence
+from siamcar_ros.data import Sequence, SequenceError, read_sequence
+from siamcar_ros.evaluation import Run
 from siamcar_ros.evaluation.results import TrackerResults
 from siamcar_ros.evaluation.submissions import write_submission
 

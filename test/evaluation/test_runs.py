@@ -13,12 +13,13 @@ import pytest
 from moving_square import write_sequences
 
 from siamcar_ros.cli import main
-from siamcar_ros.evaluation import Sequence, one_pass, read_sequence
+from siamcar_ros.data import Sequence, read_sequence
+from siamcar_ros.data.pairs import stills
+from siamcar_ros.evaluation import one_pass
 from siamcar_ros.evaluation.results import TrackerResults
 from siamcar_ros.evaluation.runs import run_all, worker_devices
 from siamcar_ros.evaluation.trackers import TrackerSpec
 from siamcar_ros.resources import resource_path
-from siamcar_ros.training.datasets import stills
 
 PERFECT = TrackerSpec("Perfect", "moving_square:Oracle")
 

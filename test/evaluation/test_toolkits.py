@@ -17,7 +17,7 @@ import pytest
 from moving_square import SIZE, Oracle, square_boxes, write_boxes, write_frames, write_sequences
 
 from siamcar_ros.cli import main
-from siamcar_ros.evaluation.annotations import SequenceError
+from siamcar_ros.data.annotations import SequenceError
 from siamcar_ros.evaluation.comparison import compare
 from siamcar_ros.evaluation.got10k_toolkit import ToolkitTracker
 from siamcar_ros.evaluation.trackers import TrackerSpec
@@ -185,7 +185,9 @@ def test_vot_toolkit_starts_our_tracker(tmp_path: Path, monkeypatch: pytest.Monk
     from trax.client import Client
 
     root = write_sequences(tmp_path / "data")
-    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[2]}:{Path(__file__).parent}")
+    monkeypatch.setenv(
+        "PYTHONPATH", f"{Path(__file__).parents[2]}:{Path(__file__).parents[1] / 'shared'}"
+    )
     (tmp_path / "config.yaml").touch()
     path = write_trackers_ini(tmp_path, TrackerSpec("Square", "moving_square:Oracle"))
     config = configparser.ConfigParser()

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from moving_square import square_boxes, write_boxes, write_frames
 
-from siamcar_ros.evaluation import metrics, read_sequence, run_sequence
+from siamcar_ros.data import read_sequence
+from siamcar_ros.evaluation import metrics, run_sequence
 from siamcar_ros.evaluation.protocols import FOLDER, score_sequence
 from siamcar_ros.evaluation.trackers import BASELINES, OpenCVTracker, TrackerSpec
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from siamcar_ros.data.frames import Frame, frame_from_box
+from siamcar_ros.data.pairs import DataError, DataFault, Faults, Mixture, Source
 from siamcar_ros.training.augment import AugmentParams, PairMaker
-from siamcar_ros.training.datasets import DataError, DataFault, Faults, Mixture, Source
 from siamcar_ros.training.distributed import Processes, choose_device, join
-from siamcar_ros.training.frames import Frame, frame_from_box
 from siamcar_ros.training.loader import Batch, Batches, FaultCount, loading
 
 ALONE = Processes()

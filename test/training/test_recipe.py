@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import yaml
 
+from siamcar_ros.data.frames import Frame, frame_from_box
+from siamcar_ros.data.pairs import DATASETS
 from siamcar_ros.model import MODEL_NAMES, build_model
 from siamcar_ros.training.augment import PairMaker
-from siamcar_ros.training.datasets import DATASETS
-from siamcar_ros.training.frames import Frame, frame_from_box
 from siamcar_ros.training.recipe import (
     Recipe,
     RecipeError,

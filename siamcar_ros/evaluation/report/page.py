@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from siamcar_ros import __version__
+from siamcar_ros.data.images import Image
 from siamcar_ros.evaluation.comparison import Comparison, format_measure, measure_order
-from siamcar_ros.evaluation.one_pass import Image
 from siamcar_ros.evaluation.protocols import MEASURES, TrackerScore
 from siamcar_ros.evaluation.report import plots
 from siamcar_ros.evaluation.report.strips import worst_strips

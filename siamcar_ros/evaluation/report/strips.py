@@ -8,9 +8,9 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from siamcar_ros.data.images import Image, read_image
 from siamcar_ros.evaluation.comparison import Comparison
 from siamcar_ros.evaluation.metrics import Floats
-from siamcar_ros.evaluation.one_pass import Image, read_image
 from siamcar_ros.evaluation.protocols import SequenceScore, TrackerScore
 from siamcar_ros.evaluation.report.plots import TRUTH_COLOR, tracker_color
 

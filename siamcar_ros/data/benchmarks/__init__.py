@@ -1,0 +1,1 @@
+"""Readers of benchmarks as their owners ship them."""
