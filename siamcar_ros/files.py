@@ -7,6 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def check_folder(path: Path) -> None:
+    """Check that a file can be made at `path`.
+
+    Raises:
+        FileNotFoundError: its folder does not exist.
+        IsADirectoryError: it is a folder itself.
+    """
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.absolute().parent}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file in it")
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a path to write to in place of `path`, and move the result there at the end.
@@ -19,8 +32,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         FileNotFoundError: the folder of `path` does not exist.
     """
     path = Path(path)
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.absolute().parent}")
+    check_folder(path)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
         yield partial
