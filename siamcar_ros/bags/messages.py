@@ -1,9 +1,9 @@
-"""The messages that bags are written with and read for, without ROS.
+"""The messages that are written to and read from bags, without ROS.
 
-rosbags brings the definitions of ROS 2's common interfaces but not of vision_msgs; those are given
-here, as released in vision_msgs 4 (Humble and later). Boxes are (x, y, w, h) in pixels, top-left
-corner, 0-based; a Detection2D holds centre and size instead. A detection without a target (absent,
-or a tracker that has none) has a box of size zero.
+rosbags knows ROS 2's common interfaces but not vision_msgs; those definitions are given here, as
+released in vision_msgs 4 (Humble and later). Boxes are (x, y, w, h) in pixels, top-left corner,
+0-based; a Detection2D holds center and size instead. A detection without a target (absent, or not
+found by the tracker) has a box of size zero.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
-from numpy.typing import NDArray
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
+
+from siamcar_ros.geometry import Image, box_center
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 DETECTION = "vision_msgs/msg/Detection2D"
 
+_JPEG_QUALITY = 95
 _VISION_MSGS = {
     "Point2D": "float64 x\nfloat64 y\n",
     "Pose2D": "vision_msgs/Point2D position\nfloat64 theta\n",
@@ -48,13 +51,13 @@ def typestore() -> Typestore:
 
 
 def header(stamp: int, frame_id: str) -> Any:
-    """std_msgs/Header of a stamp in nanoseconds."""
+    """std_msgs/Header with a stamp in nanoseconds."""
     types = typestore().types
     time = types["builtin_interfaces/msg/Time"](sec=stamp // 10**9, nanosec=stamp % 10**9)
     return types["std_msgs/msg/Header"](stamp=time, frame_id=frame_id)
 
 
-def image_message(image: NDArray[np.uint8], stamp: int, frame_id: str) -> Any:
+def image_message(image: Image, stamp: int, frame_id: str) -> Any:
     """sensor_msgs/Image of an (H, W, 3) BGR uint8 array."""
     height, width = image.shape[:2]
     return typestore().types[IMAGE](
@@ -68,12 +71,16 @@ def image_message(image: NDArray[np.uint8], stamp: int, frame_id: str) -> Any:
     )
 
 
+def jpeg_message(image: Image, stamp: int, frame_id: str) -> Any:
+    """sensor_msgs/CompressedImage of an (H, W, 3) BGR uint8 array, as JPEG."""
+    stream = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
+    return compressed_message(stream.tobytes(), "jpeg", stamp, frame_id)
+
+
 def compressed_message(data: bytes, format: str, stamp: int, frame_id: str) -> Any:
     """sensor_msgs/CompressedImage of an encoded stream; format is "jpeg" or "png"."""
     return typestore().types[COMPRESSED_IMAGE](
-        header=header(stamp, frame_id),
-        format=format,
-        data=np.frombuffer(data, np.uint8),
+        header=header(stamp, frame_id), format=format, data=np.frombuffer(data, np.uint8)
     )
 
 
@@ -86,21 +93,23 @@ def detection_message(
     class_id: str,
     score: float | None = 1.0,
 ) -> Any:
-    """vision_msgs/Detection2D of a box (x, y, w, h); None, or a box with NaN, is no target.
+    """vision_msgs/Detection2D of a box (x, y, w, h).
 
-    Without a score the box stands, and `results` is empty: nothing is seen in it.
+    Without a box, or with NaN in it, there is no target. Without a score the box is kept and
+    `results` is empty: the target is not seen in it.
     """
     types = typestore().types
     results = [] if score is None else [_hypothesis(class_id, score)]
     if box is None or not np.isfinite(box).all():
         box, results = (0.0, 0.0, 0.0, 0.0), []
     x, y, width, height = map(float, box)
-    centre = types["vision_msgs/msg/Point2D"](x=x + width / 2, y=y + height / 2)
+    center_x, center_y = box_center((x, y, width, height))
+    position = types["vision_msgs/msg/Point2D"](x=center_x, y=center_y)
     return types[DETECTION](
         header=header(stamp, frame_id),
         results=results,
         bbox=types["vision_msgs/msg/BoundingBox2D"](
-            center=types["vision_msgs/msg/Pose2D"](position=centre, theta=0.0),
+            center=types["vision_msgs/msg/Pose2D"](position=position, theta=0.0),
             size_x=width,
             size_y=height,
         ),

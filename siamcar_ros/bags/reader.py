@@ -1,59 +1,45 @@
-"""Bags read frame by frame, without ROS: rosbag2 folders and single files, mcap and SQLite, raw or
-zstd-compressed (by message, by file or by chunk), and ROS 1 bags.
+"""Reading bags without ROS: rosbag2 folders and single files, mcap and SQLite, raw or compressed
+with zstd (by message, file or chunk), and ROS 1 bags.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any
 
+import yaml
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 
 from siamcar_ros.bags.messages import COMPRESSED_IMAGE, DETECTION, IMAGE, typestore
-from siamcar_ros.bags.salvage import ZSTD_MAGIC, decompress_file, salvage
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from siamcar_ros.bags.repair import (
+    ZSTD_MAGIC,
+    completed_copies,
+    decompress_file,
+    has_log,
+    zstd,
+)
+from siamcar_ros.files import scratch_folder
 
 IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
-_STORAGE = (".mcap", ".db3")
-
 
 _OURS = (*IMAGE_TYPES, DETECTION)
-
-
-class _Reader(AnyReader):
-    """Knows our types in any ROS 2 bag, whatever is wrong with the definitions of others.
-
-    rosbags itself refuses a bag for one definition that is missing or does not parse.
-    """
-
-    def _open(self) -> None:
-        known = typestore().fielddefs
-        try:
-            super()._open()
-        except Exception:
-            connections = [c for reader in self.readers for c in reader.connections]
-            if not (self.is2 and any(c.msgtype in _OURS for c in connections)):
-                raise
-            self.connections, self.typestore = connections, typestore()
-            return
-        if self.is2:
-            missing = set(known) - set(self.typestore.fielddefs)
-            self.typestore.register({name: known[name] for name in missing})
+_STORAGE = (".mcap", ".db3")
+_METADATA = "metadata.yaml"
+_RECOVERY = {
+    ".mcap": "if it is damaged, `mcap recover` saves what is readable",
+    ".db3": "if it is damaged, `sqlite3 FILE .recover` saves what is readable",
+    ".bag": "if it was cut off, `rosbag reindex` repairs it",
+}
 
 
 class BagError(ValueError):
-    """A bag that cannot be read, or that lacks what was asked for."""
+    """A bag cannot be read, or lacks what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +47,9 @@ class Recorded:
     """One message as recorded.
 
     Attributes:
-        time: when it was recorded, nanoseconds.
-        message: its contents; None where they do not deserialise.
-        error: why they do not.
+        time: when it was recorded, in nanoseconds.
+        message: its contents; None if they cannot be deserialized.
+        error: why not.
     """
 
     time: int
@@ -72,16 +58,17 @@ class Recorded:
 
 
 class Bag:
-    """An open bag. Use it in a `with` statement.
+    """An open bag, for a `with` statement.
 
-    What of a damaged bag stands before the damage is read; `notes` says what is missing.
+    The storage files are read, not the index in metadata.yaml, so that a missing or edited index
+    does no harm. A file that was cut off is read up to the cut; `notes` says so.
 
     Attributes:
         path: the bag's folder or file.
-        start: time of the earliest message of any topic, nanoseconds.
+        start: time of the earliest message of any topic, in nanoseconds.
         end: time of the latest one.
         topics: topic name -> message type.
-        notes: what was found damaged; complete once the messages have been read.
+        notes: what is damaged or missing; complete once the messages have been read.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -91,22 +78,25 @@ class Bag:
             path: a rosbag2 folder; a .mcap or .db3 file, also with .zstd behind it; a ROS 1 .bag.
 
         Raises:
-            FileNotFoundError: nothing is there.
-            BagError: it is not a bag, or nothing of it is readable.
+            FileNotFoundError: there is nothing at `path`.
+            BagError: it is not a bag, or nothing in it is readable.
         """
         self.path = Path(path)
         self.notes: list[str] = []
         if not self.path.exists():
             raise FileNotFoundError(f"no bag at {self.path}")
-        self._cleanup = ExitStack()
-        try:
-            self._reader = self._open()
-        except BaseException:
-            self._cleanup.close()
-            raise
-        if self._reader.message_count == 0:
-            self._cleanup.close()
-            raise BagError(f"bag {self.path} holds no readable message")
+        with ExitStack() as stack:
+            files, types = self._files(), self._metadata()
+            folder = stack.enter_context(
+                scratch_folder(Path(tempfile.gettempdir()), "siamcar_bag_")
+            )
+            readable = [usable for file in files if (usable := self._usable(file, folder))]
+            if not readable:
+                raise BagError(f"bag {self.path} cannot be read: " + "; ".join(self.notes))
+            self._reader = stack.enter_context(_Reader(readable, types))
+            if self._reader.message_count == 0:
+                raise BagError(f"bag {self.path} holds no readable message")
+            self._cleanup = stack.pop_all()
         self.start = self._reader.start_time
         self.end = self._reader.end_time - 1
         self.topics = {c.topic: c.msgtype for c in self._reader.connections if c.msgcount}
@@ -123,23 +113,23 @@ class Bag:
         self._cleanup.close()
 
     def seconds(self, time: int) -> float:
-        """Seconds from the bag's start to `time` (nanoseconds)."""
+        """Convert a time in nanoseconds to seconds since the bag's start."""
         return (time - self.start) / 1e9
 
     def image_topic(self, name: str | None) -> str:
-        """The topic `name` if it holds images; without a name, the only one that does.
+        """Return the topic `name` if it holds images; without a name, the only one that does.
 
         Raises:
-            BagError: there is no such topic, or it holds no images, or there is a choice; the
-                image topics are listed.
+            BagError: there is no such topic, it holds no images, or there are several to choose
+                from. The message lists the image topics.
         """
         return self._topic(name, IMAGE_TYPES, "image", "--topic")
 
     def detection_topic(self, name: str) -> str:
-        """The topic `name` if it holds vision_msgs/Detection2D.
+        """Return the topic `name` if it holds vision_msgs/Detection2D.
 
         Raises:
-            BagError: otherwise; the topics of that type are listed.
+            BagError: it does not. The message lists the topics of that type.
         """
         return self._topic(name, (DETECTION,), "Detection2D", "--ground-truth-topic")
 
@@ -148,10 +138,10 @@ class Bag:
         return sum(c.msgcount for c in self._connections(topic))
 
     def messages(self, topic: str) -> Iterator[Recorded]:
-        """The messages of one topic in the order of their times.
+        """Iterate over the messages of one topic in the order of their times.
 
-        A message that does not deserialise is given with its error; where the file itself cannot
-        be read any further the iteration ends, and `notes` says so.
+        A message that cannot be deserialized comes with its error. Where a file cannot be read any
+        further, the iteration ends and `notes` says so.
         """
         records = self._reader.messages(connections=self._connections(topic))
         while True:
@@ -159,21 +149,19 @@ class Bag:
                 connection, time, data = next(records)
             except StopIteration:
                 return
-            except Exception as error:  # on corrupt bytes the parsers raise whatever they meet
+            except Exception as error:  # on corrupt bytes the parsers raise anything
                 self.notes.append(f"{self.path.name}: {topic} cannot be read further: {error}")
                 return
             yield self._deserialize(connection, time, data)
 
     def _deserialize(self, connection: Connection, time: int, data: bytes) -> Recorded:
         try:
-            # The files of a bag compressed by message do not say so; CDR data never begins like
-            # this.
+            # Only metadata.yaml says that messages are compressed. CDR never begins like this.
             raw = zstd.decompress(data) if data[:4] == ZSTD_MAGIC else data
             return Recorded(time, self._reader.deserialize(raw, connection.msgtype))
         except Exception as error:  # as above
-            return Recorded(
-                time, None, f"not a {connection.msgtype}: {error or type(error).__name__}"
-            )
+            reason = error or type(error).__name__
+            return Recorded(time, None, f"not a {connection.msgtype}: {reason}")
 
     def _connections(self, topic: str) -> list[Connection]:
         return [c for c in self._reader.connections if c.topic == topic]
@@ -195,82 +183,108 @@ class Bag:
             raise BagError(f"topic {name} of {self.path} holds {self.topics[name]}; {there_are}")
         raise BagError(f"{self.path} has no topic {name}; {there_are}")
 
-    def _open(self) -> AnyReader:
-        path = self.path
-        if path.is_file() and path.suffix not in (*_STORAGE, ".bag", ".zstd"):
-            raise BagError(f"{path} is no bag: expected a folder, or a .mcap, .db3 or .bag file")
-        if path.suffix != ".zstd":
-            try:
-                reader = self._enter([path])
-                by_message = any(
-                    getattr(r, "compression_mode", None) == "message" for r in reader.readers
+    def _files(self) -> list[Path]:
+        """The bag's storage files."""
+        if self.path.is_file():
+            if self.path.suffix not in (*_STORAGE, ".bag", ".zstd"):
+                raise BagError(
+                    f"{self.path} is not a bag: expected a folder, or a .mcap, .db3 or .bag file"
                 )
-                if not by_message and not self._hidden(reader):
-                    return reader
-                # rosbags ends at the first message that does not decompress. Read from the files,
-                # they come as they are and are decompressed one by one.
-                self._cleanup.pop_all().close()
-            except Exception as error:  # as in messages()
-                if path.suffix == ".bag":
-                    raise BagError(
-                        f"ROS 1 bag {path} cannot be read: {error}; `rosbag reindex` mends one "
-                        "that was cut off"
-                    ) from error
-                self.notes.append(
-                    f"{path.name} cannot be opened as it is ({error}); what is readable is used"
-                )
-        return self._enter_files()
-
-    def _hidden(self, reader: AnyReader) -> bool:
-        """Whether messages of ours are counted and not given.
-
-        rosbags takes a topic for another one where the QoS in metadata.yaml was edited, as is done
-        to play a bag in another ROS distribution.
-        """
-        ours = [c for c in reader.connections if c.msgtype in _OURS and c.msgcount]
-        for each in ours:
-            if next(reader.messages(connections=[each]), None) is None:
-                self.notes.append(f"{self.path.name}: its metadata does not fit its files")
-                return True
-        return False
-
-    def _enter(self, paths: list[Path]) -> AnyReader:
-        return self._cleanup.enter_context(_Reader(paths, default_typestore=typestore()))
-
-    def _enter_files(self) -> AnyReader:
-        """Open the storage files alone, each decompressed and mended where it needs to be."""
-        folder = Path(
-            self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="siamcar_bag_"))
-        )
-        files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
-        files = [
-            f
-            for f in files
-            if f.suffix in _STORAGE or (f.suffix == ".zstd" and Path(f.stem).suffix in _STORAGE)
+            return [self.path]
+        files = sorted(self.path.iterdir())
+        stored = [file for file in files if file.suffix in _STORAGE]
+        stored += [
+            file
+            for file in files
+            if file.suffix == ".zstd"
+            and Path(file.stem).suffix in _STORAGE
+            and file.with_suffix("") not in stored
         ]
-        if not files:
-            raise BagError(f"{self.path} is no bag: it has neither metadata.yaml nor .mcap or .db3")
-        mended = [readable for f in files if (readable := self._mend(f, folder)) is not None]
-        if not mended:
-            raise BagError(f"nothing of bag {self.path} is readable: " + "; ".join(self.notes))
-        return self._enter(mended)
+        if not stored:
+            raise BagError(f"{self.path} is not a bag: it has no .mcap or .db3 file")
+        return stored
 
-    def _mend(self, file: Path, folder: Path) -> Path | None:
-        """`file` if it opens as it is, else its salvaged copy in `folder`; None if all is lost."""
+    def _metadata(self) -> dict[str, str]:
+        """Topic -> type as in metadata.yaml; notes if it is missing or names missing files."""
+        if self.path.is_file():
+            return {}
+        try:
+            text = (self.path / _METADATA).read_text(encoding="utf-8")
+            information = yaml.safe_load(text)["rosbag2_bagfile_information"]
+            named = [PurePath(name).name for name in information["relative_file_paths"]]
+            topics = [entry["topic_metadata"] for entry in information["topics_with_message_count"]]
+            types = {topic["name"]: topic["type"] for topic in topics}
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            self.notes.append(
+                f"{self.path.name} has no readable {_METADATA}; its files are read without it"
+                " (`ros2 bag reindex` writes a new one)"
+            )
+            return {}
+        for name in named:
+            if not (self.path / name).exists():
+                self.notes.append(f"{self.path.name}: {name}, which {_METADATA} names, is missing")
+        return types
+
+    def _usable(self, file: Path, folder: Path) -> Path | None:
+        """The file itself if it can be opened, else a completed copy; None if neither can."""
+        name = file.name
         if file.suffix == ".zstd":
             unpacked = folder / file.stem
             if not decompress_file(file, unpacked):
-                self.notes.append(f"{file.name} is cut off; what is readable is used")
+                self.notes.append(f"{name} is cut off; it is read up to there")
             file = unpacked
-        copy = folder / f"salvaged_{file.name}"
+        reason = "" if has_log(file) else _refusal(file)
+        if reason is None:
+            return file
+        copy = folder / f"completed_{file.name}"
         try:
-            with _Reader([file], default_typestore=typestore()):
-                return file
-        except Exception:  # as in messages(): now to the salvage, which says what it meets
-            try:
-                salvage(file, copy)
-                with _Reader([copy], default_typestore=typestore()):
+            for note in completed_copies(file, copy):
+                failure = _refusal(copy)
+                if failure is None:
+                    self.notes += [f"{name} {note}"] if note else []
                     return copy
-            except Exception as error:
-                self.notes.append(f"nothing of {file.name} is readable: {error}")
-                return None
+                reason = reason or failure
+        except ValueError as error:
+            reason = reason or str(error)
+        self.notes.append(f"{name}: {reason} ({_RECOVERY[file.suffix]})")
+        return None
+
+
+class _Reader(AnyReader):
+    """Reads our message types whatever is wrong with the definitions of others.
+
+    rosbags refuses a bag for one definition that is missing or does not parse.
+    """
+
+    def __init__(self, paths: list[Path], types: dict[str, str] | None = None) -> None:
+        super().__init__(paths, default_typestore=typestore())
+        self._types = types or {}
+
+    def _open(self) -> None:
+        try:
+            super()._open()
+            if self.is2:
+                known = typestore().fielddefs
+                missing = set(known) - set(self.typestore.fielddefs)
+                self.typestore.register({name: known[name] for name in missing})
+        except Exception:
+            if not self.is2 or not all(getattr(r, "is_open", False) for r in self.readers):
+                raise
+            self.connections = [c for reader in self.readers for c in reader.connections]
+            self.typestore = typestore()
+        self.connections = [self._typed(c) for c in self.connections]
+
+    def _typed(self, connection: Connection) -> Connection:
+        """The connection with its type from metadata.yaml, if the file does not give one."""
+        if not connection.msgtype.startswith("__"):
+            return connection
+        return connection._replace(msgtype=self._types.get(connection.topic, connection.msgtype))
+
+
+def _refusal(file: Path) -> str | None:
+    """Why a storage file cannot be opened; None if it can."""
+    try:
+        with _Reader([file]):
+            return None
+    except Exception as error:  # as in messages()
+        return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Turns a sequence folder or a video file into a bag: images, camera_info, ground truth."""
+"""Turning a sequence folder or a video file into a bag: images, camera_info, ground truth."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from siamcar_ros.bags.messages import (
     CAMERA_INFO,
@@ -21,6 +19,7 @@ from siamcar_ros.bags.messages import (
     detection_message,
     header,
     image_message,
+    jpeg_message,
     typestore,
 )
 from siamcar_ros.bags.reader import BagError
@@ -28,10 +27,11 @@ from siamcar_ros.bags.writer import BagWriter
 from siamcar_ros.data.annotations import read_boxes
 from siamcar_ros.data.images import read_image
 from siamcar_ros.data.sequences import read_sequence
+from siamcar_ros.data.video import DEFAULT_RATE, VideoReader
+from siamcar_ros.geometry import Boxes, Image
 
 #: Stamp of the first frame unless another is given: an arbitrary, fixed moment, in seconds.
 FIRST_STAMP = 1_700_000_000.0
-_JPEG_QUALITY = 95
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
@@ -40,7 +40,7 @@ class RecordOptions:
     """How a bag is made of a sequence.
 
     Attributes:
-        rate: frames a second; None takes the video's own, and 30 for a folder.
+        rate: frames per second; None takes the video's own, and 30 for a folder.
         first_stamp: stamp of the first frame, seconds.
         topic: of the images; compressed ones go to `topic`/compressed.
         ground_truth_topic: of the boxes.
@@ -87,129 +87,135 @@ def record_sequence(
 ) -> Recording:
     """Write a sequence as a rosbag2 folder; the same input gives the same bytes.
 
-    Every image and its ground truth carry one stamp, the first stamp plus the frame's index over
-    the rate, which is also the time of recording. A frame whose target is absent has a Detection2D
-    of size zero without hypotheses.
+    An image and its ground truth have one stamp, the first stamp plus the frame's index over the
+    rate, which is also the time of recording. A frame whose target is absent has a Detection2D of
+    size zero without hypotheses. A frame that does not decode is left out, its ground truth stays.
 
     Args:
         source: a folder in the sequence layout, or a video file.
         bag: the folder to create.
         options: rate, topics, encoding and storage.
-        ground_truth: boxes of a video (a folder brings its own), a row x,y,w,h per frame.
+        ground_truth: boxes of a video, a row x,y,w,h per frame (a folder brings its own).
         camera_info: calibration as `camera_calibration` saves it (YAML).
-        on_frame: called with the number of frames done and the total (0 where unknown).
+        on_frame: called with the number of frames done and the total (0 if unknown).
 
     Raises:
-        FileNotFoundError, FileExistsError: no source; the bag is there already.
+        FileNotFoundError: there is no such source.
+        FileExistsError: `bag` exists.
         BagError: the source or the calibration cannot be read.
         SequenceError: the folder or the annotation is malformed.
+        VideoError: the video cannot be read.
     """
-    source = Path(source)
-    frames, total, boxes, notes, own_rate = _open_source(source, ground_truth)
-    rate = options.rate or own_rate
+    opened = _open_source(Path(source), ground_truth)
+    rate = options.rate or opened.rate
+    boxes = np.zeros((0, 4)) if opened.boxes is None else opened.boxes
     info = _camera_info(Path(camera_info), options.frame_id) if camera_info else None
-    base, truth_topic = (
+    topic, truth_topic = (
         "/" + name.strip("/") for name in (options.topic, options.ground_truth_topic)
     )
-    topic = f"{base}/compressed" if options.compressed else base
-    info_topic = f"{base.rsplit('/', 1)[0]}/camera_info"
+    info_topic = f"{topic.rsplit('/', 1)[0]}/camera_info"
+    topic += "/compressed" if options.compressed else ""
     written = annotated = 0
     with BagWriter(bag, storage=options.storage, compression=options.compression) as writer:
         writer.add_topic(topic, COMPRESSED_IMAGE if options.compressed else IMAGE)
         if info is not None:
             writer.add_topic(info_topic, CAMERA_INFO)
-        if boxes is not None:
+        if opened.boxes is not None:
             writer.add_topic(truth_topic, DETECTION)
-        for index, frame in enumerate(frames):
+        for index, frame in opened.frames:
             stamp = round(options.first_stamp * 1e9) + round(index * 1e9 / rate)
-            if boxes is not None and index < len(boxes):
+            for i in range(annotated, min(index + 1, len(boxes))):
+                at = round(options.first_stamp * 1e9) + round(i * 1e9 / rate)
                 truth = detection_message(
-                    boxes[index], stamp, options.frame_id, id="ground_truth", class_id="target"
+                    boxes[i], at, options.frame_id, id="ground_truth", class_id="target"
                 )
-                writer.write(truth_topic, truth, stamp)
+                writer.write(truth_topic, truth, at)
                 annotated += 1
             if info is not None:
                 info.header = header(stamp, options.frame_id)
                 writer.write(info_topic, info, stamp)
             message = _image(frame, options, stamp)
             if message is None:
-                notes.append(f"frame {index + 1} does not decode and is left out: {frame}")
+                opened.notes.append(f"frame {index + 1} does not decode and is left out: {frame}")
                 continue
             writer.write(topic, message, stamp)
             written += 1
             if on_frame is not None:
-                on_frame(written, total)
+                on_frame(written, opened.total)
         if written == 0:
             raise BagError(f"no frame of {source} decodes")
-    return Recording(written, annotated, rate, tuple(notes))
+    return Recording(written, annotated, rate, tuple(opened.notes))
 
 
-_Frame = Path | NDArray[np.uint8]
+@dataclass
+class _Source:
+    """An opened source: its frames by index, their number (0: unknown), boxes, rate and notes."""
+
+    frames: Iterator[tuple[int, Path | Image]]
+    total: int
+    boxes: Boxes | None
+    rate: float
+    notes: list[str]
 
 
-def _open_source(
-    source: Path, ground_truth: str | Path | None
-) -> tuple[Iterator[_Frame], int, NDArray[np.float64] | None, list[str], float]:
-    """Frames, their number (0: unknown), boxes, notes and rate of a folder or video."""
+def _open_source(source: Path, ground_truth: str | Path | None) -> _Source:
     if source.is_dir():
         if ground_truth is not None:
             raise BagError(f"{source} is a folder and brings its own ground truth")
         sequence = read_sequence(source)
-        return iter(sequence.frames), len(sequence), sequence.boxes, list(sequence.notes), 30.0
+        return _Source(
+            enumerate(sequence.frames),
+            len(sequence),
+            sequence.boxes,
+            DEFAULT_RATE,
+            list(sequence.notes),
+        )
     if not source.exists():
         raise FileNotFoundError(f"no sequence folder or video at {source}")
-    capture = cv2.VideoCapture(str(source))
-    if not capture.isOpened():
-        raise BagError(f"{source} is neither a sequence folder nor a video that OpenCV reads")
-    rate = capture.get(cv2.CAP_PROP_FPS)
+    video = VideoReader(source)
+    notes: list[str] = []
+
+    def frames() -> Iterator[tuple[int, Image]]:
+        yield from video
+        notes.extend(filter(None, [video.note()]))
+
     boxes = None if ground_truth is None else read_boxes(ground_truth)
-    total = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-    return _video_frames(capture), total, boxes, [], rate if 0 < rate < 1e6 else 30.0
+    return _Source(frames(), video.length or 0, boxes, video.rate, notes)
 
 
-def _video_frames(capture: cv2.VideoCapture) -> Iterator[_Frame]:
-    while True:
-        there, frame = capture.read()
-        if not there:
-            capture.release()
-            return
-        yield np.asarray(frame, np.uint8)
-
-
-def _image(frame: _Frame, options: RecordOptions, stamp: int) -> Any | None:
+def _image(frame: Path | Image, options: RecordOptions, stamp: int) -> Any | None:
     """The frame's message; None if it does not decode."""
     if options.compressed and isinstance(frame, Path) and frame.suffix.lower() in _JPEG_SUFFIXES:
         return compressed_message(frame.read_bytes(), "jpeg", stamp, options.frame_id)
     image = read_image(frame) if isinstance(frame, Path) else frame
     if image is None:
         return None
-    if not options.compressed:
-        return image_message(image, stamp, options.frame_id)
-    stream = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
-    return compressed_message(stream.tobytes(), "jpeg", stamp, options.frame_id)
+    return (jpeg_message if options.compressed else image_message)(image, stamp, options.frame_id)
 
 
 def _camera_info(path: Path, frame_id: str) -> Any:
     """sensor_msgs/CameraInfo of a calibration file."""
     types = typestore().types
+    sizes = {
+        "camera_matrix": 9,
+        "distortion_coefficients": None,
+        "rectification_matrix": 9,
+        "projection_matrix": 12,
+    }
     try:
         saved = yaml.safe_load(path.read_text(encoding="utf-8"))
-        k, d, r, p = (
-            np.array(saved[name]["data"], np.float64)
-            for name in (
-                "camera_matrix",
-                "distortion_coefficients",
-                "rectification_matrix",
-                "projection_matrix",
-            )
-        )
-        if (k.size, r.size, p.size) != (9, 9, 12):
-            raise BagError(f"{path}: the matrices must have 9, 9 and 12 values")
+        if missing := [key for key in (*sizes, "image_height", "image_width") if key not in saved]:
+            raise BagError(f"{path} is not a camera calibration: it lacks {', '.join(missing)}")
+        k, d, r, p = (np.array(saved[name]["data"], np.float64) for name in sizes)
+        for (name, size), matrix in zip(sizes.items(), (k, d, r, p), strict=True):
+            if matrix.size != (size or matrix.size):
+                raise BagError(f"{path}: {name} must have {size} values, it has {matrix.size}")
         return types[CAMERA_INFO](
             header=header(0, frame_id),
             height=int(saved["image_height"]),
             width=int(saved["image_width"]),
-            distortion_model=str(saved["distortion_model"]),
+            # Old calibrators do not name the model; they know only this one.
+            distortion_model=str(saved.get("distortion_model", "plumb_bob")),
             d=d,
             k=k,
             r=r,

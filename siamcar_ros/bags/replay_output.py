@@ -1,4 +1,4 @@
-"""What a replay leaves behind: a bag for RViz and Foxglove, a video, boxes as text, the report.
+"""What a replay writes: a bag for RViz and Foxglove, a video, boxes as text, the report.
 
 FOLDER/bag/          /siamcar/detection, /siamcar/ground_truth (vision_msgs/Detection2D),
                      /siamcar/overlay or /siamcar/overlay/compressed
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -25,47 +26,52 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import cv2
 import numpy as np
 
 from siamcar_ros.bags.messages import (
     COMPRESSED_IMAGE,
     DETECTION,
     IMAGE,
-    compressed_message,
     detection_message,
     image_message,
+    jpeg_message,
 )
 from siamcar_ros.bags.reader import Bag
 from siamcar_ros.bags.replay import BEFORE, SKIPPED, STARTED, ReplayFrame, overlaps
 from siamcar_ros.bags.writer import BagWriter
-from siamcar_ros.data.detections import Box
+from siamcar_ros.data.video import VideoWriter
 from siamcar_ros.evaluation.metrics import average_overlap, center_error, success_rate
+from siamcar_ros.files import scratch_folder
 from siamcar_ros.geometry import Image
+from siamcar_ros.tracking import TrackResult, TrackState
+from siamcar_ros.tracking.overlay import draw_overlay
 
 DETECTION_TOPIC = "/siamcar/detection"
 TRUTH_TOPIC = "/siamcar/ground_truth"
 OVERLAY_TOPIC = "/siamcar/overlay"
-OVERLAYS = ("compressed", "raw", "none")
-
-_BAG, _VIDEO, _BOXES, _FRAMES, _REPORT, _TIMING = (
-    "bag",
-    "replay.mp4",
-    "boxes.txt",
-    "frames.csv",
-    "report.json",
-    "timing.json",
-)
+#: Kinds of overlay: topic, type and what makes a message of an image.
+OVERLAYS = {
+    "compressed": (f"{OVERLAY_TOPIC}/compressed", COMPRESSED_IMAGE, jpeg_message),
+    "raw": (OVERLAY_TOPIC, IMAGE, image_message),
+    "none": None,
+}
 REPORT_FOLDER, SEQUENCE_FOLDER = "report", "sequence"
-_TRUTH_COLOUR = (255, 255, 255)
-_JPEG_QUALITY = 90
+
+_BAG, _VIDEO = "bag", "replay.mp4"
+_BOXES, _FRAMES, _REPORT, _TIMING = "boxes.txt", "frames.csv", "report.json", "timing.json"
+_RESULTS = (_BAG, _VIDEO, _BOXES, _FRAMES, _REPORT, _TIMING, REPORT_FOLDER, SEQUENCE_FOLDER)
 
 
 class ReplayOutput:
-    """Writes the bag and the video as the frames come, and the rest at the end.
+    """Writes the results of a replay.
 
-    Use it in a `with` statement, give it every frame, then call `finish`. An exception on the way
-    leaves no results.
+    Use it in a `with` statement: give it every frame, then call `finish`, write what else belongs
+    to the results into `staging`, and call `publish`. Only then are earlier results replaced; an
+    exception before that leaves them as they were.
+
+    Attributes:
+        folder: of the results.
+        staging: the folder in it in which they are written.
     """
 
     def __init__(
@@ -81,15 +87,15 @@ class ReplayOutput:
         overwrite: bool = False,
         sources: Iterable[Path] = (),
     ) -> None:
-        """Prepare the folder.
+        """Check the folder.
 
         Args:
-            folder: where the results go; made where it is not there.
-            rate: frames a second of the video.
-            track_id: `id` of the detections.
-            overlay: images in the bag: "compressed" (JPEG), "raw" or "none".
-            video: whether to write the video.
-            storage: of the bag, "mcap" or "sqlite3".
+            folder: made if it does not exist.
+            rate: frames per second of the video.
+            track_id: id of the detections.
+            overlay: images with the boxes drawn in the bag, a key of `OVERLAYS`.
+            video: write replay.mp4.
+            storage: of the bag, as for BagWriter.
             compression: of the bag, as for BagWriter.
             overwrite: replace the results of an earlier replay in that folder.
             sources: what is read meanwhile, which must not be among them.
@@ -99,35 +105,41 @@ class ReplayOutput:
             ValueError: a source would be replaced.
         """
         self.folder = Path(folder)
-        self._rate, self._id, self._overlay, self._video = rate, track_id, overlay, video
-        self._size: tuple[int, int] | None = None
-        self._writer: cv2.VideoWriter | None = None
+        self._id, self._overlay = track_id, OVERLAYS[overlay]
+        self._rate, self._has_video = rate, video
+        self._options = {"storage": storage, "compression": compression}
         self._frames: list[ReplayFrame] = []
-        self._cleanup = ExitStack()
-        self._made = not self.folder.exists()
-        there = [path for path in self._results() if path.exists()]
+        there = [path for name in _RESULTS if (path := self.folder / name).exists()]
         if there and not overwrite:
             names = ", ".join(path.name for path in there)
             raise FileExistsError(
-                f"{self.folder} holds a replay's results, or what goes by their names ({names}); "
-                "name another folder, or --overwrite"
+                f"{self.folder} holds results of a replay, or files of the same names ({names});"
+                " name another folder, or --overwrite"
             )
         for source in (path.resolve() for path in sources):
             if any(path.resolve() in (source, *source.parents) for path in there):
                 raise ValueError(
                     f"{source} would be overwritten: name another folder than {folder}"
                 )
-        self._remove_results()
-        self._bag = BagWriter(self.folder / _BAG, storage=storage, compression=compression)
 
     def __enter__(self) -> ReplayOutput:
-        self._cleanup.enter_context(self._bag)
-        self._bag.add_topic(DETECTION_TOPIC, DETECTION)
-        self._bag.add_topic(TRUTH_TOPIC, DETECTION)
-        if self._overlay == "raw":
-            self._bag.add_topic(OVERLAY_TOPIC, IMAGE)
-        elif self._overlay == "compressed":
-            self._bag.add_topic(f"{OVERLAY_TOPIC}/compressed", COMPRESSED_IMAGE)
+        with ExitStack() as stack:
+            if not self.folder.exists():
+                self.folder.mkdir(parents=True)
+                stack.callback(_remove_if_empty, self.folder)
+            self.staging = stack.enter_context(scratch_folder(self.folder, ".replay-"))
+            self._writers = stack.enter_context(ExitStack())
+            bag = BagWriter(self.staging / _BAG, **self._options)
+            self._bag = self._writers.enter_context(bag)
+            self._bag.add_topic(DETECTION_TOPIC, DETECTION)
+            self._bag.add_topic(TRUTH_TOPIC, DETECTION)
+            if self._overlay is not None:
+                self._bag.add_topic(*self._overlay[:2])
+            self._video: VideoWriter | None = None
+            if self._has_video:
+                video = VideoWriter(self.staging / _VIDEO, self._rate)
+                self._video = self._writers.enter_context(video)
+            self._cleanup = stack.pop_all()
         return self
 
     def __exit__(
@@ -136,117 +148,100 @@ class ReplayOutput:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._writer is not None:
-            self._writer.release()
         self._cleanup.__exit__(kind, error, trace)
-        if error is not None:
-            self._remove_results()
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about the files."""
+        return [self._video.note] if self._video is not None and self._video.note else []
 
     def add(self, frame: ReplayFrame, image: Image | None) -> None:
-        """Take the next frame, with its image where it has one."""
+        """Take the next frame, with its image if it has one."""
         self._frames.append(frame)
         if frame.state in (BEFORE, SKIPPED) or image is None:
             return
         head = (frame.stamp, frame.frame_id)
-        # As the node has it: a lost target keeps its last box and has no hypothesis.
+        # As the node does it: a lost target keeps its last box and has no hypothesis.
         seen = None if frame.state == "lost" else frame.score
         detection = detection_message(frame.box, *head, id=self._id, class_id="target", score=seen)
         self._bag.write(DETECTION_TOPIC, detection, frame.time)
         if frame.truth is not None:
             truth = detection_message(frame.truth, *head, id="ground_truth", class_id="target")
             self._bag.write(TRUTH_TOPIC, truth, frame.time)
-        if self._overlay == "none" and not self._video:
+        if self._overlay is None and self._video is None:
             return
         drawn = draw(image, frame, self._id)
-        if self._overlay == "raw":
-            self._bag.write(OVERLAY_TOPIC, image_message(drawn, *head), frame.time)
-        elif self._overlay == "compressed":
-            stream = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
-            message = compressed_message(stream.tobytes(), "jpeg", *head)
-            self._bag.write(f"{OVERLAY_TOPIC}/compressed", message, frame.time)
-        if self._video:
-            self._add_to_video(drawn)
+        if self._overlay is not None:
+            topic, _, message = self._overlay
+            self._bag.write(topic, message(drawn, *head), frame.time)
+        if self._video is not None:
+            self._video.write(drawn)
 
     def finish(self, bag: Bag, settings: Mapping[str, Any], notes: Iterable[str]) -> dict[str, Any]:
-        """Write the text files and the report, and return the report with its timing.
+        """Close the bag and the video, write the text files and the report.
 
         Args:
             bag: the bag that was replayed.
             settings: what the run was made with, JSON values.
             notes: what was odd.
+
+        Returns:
+            The report, with its timing.
         """
-        write_boxes(self.folder / _BOXES, self._frames)
-        write_frames(self.folder / _FRAMES, self._frames, bag)
-        report = {"bag": bag.path.resolve().name, **settings, **scores(self._frames, bag)}
+        self._writers.close()
+        frames = self._frames
+        rows = [f.box or (math.nan,) * 4 for f in frames]
+        np.savetxt(self.staging / _BOXES, rows, fmt="%.4f", delimiter=",")
+        write_frames(self.staging / _FRAMES, frames, bag)
+        report = {"bag": bag.path.resolve().name, **settings, **scores(frames, bag)}
         report["notes"] = list(notes)
-        timing = speed(self._frames)
-        _write_json(self.folder / _REPORT, report)
-        _write_json(self.folder / _TIMING, timing)
+        timing = speed(frames)
+        for name, content in ((_REPORT, report), (_TIMING, timing)):
+            text = json.dumps(content, indent=2) + "\n"
+            (self.staging / name).write_text(text, encoding="utf-8")
         return {**report, "timing": timing}
 
-    def _results(self) -> list[Path]:
-        names = (_BAG, _VIDEO, _BOXES, _FRAMES, _REPORT, _TIMING, REPORT_FOLDER, SEQUENCE_FOLDER)
-        return [self.folder / name for name in names]
-
-    def _remove_results(self) -> None:
-        for path in self._results():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
+    def publish(self) -> None:
+        """Move the results to their places; earlier ones are removed."""
+        for name in _RESULTS:
+            old, new = self.folder / name, self.staging / name
+            if old.is_dir() and not old.is_symlink():
+                shutil.rmtree(old)
             else:
-                path.unlink(missing_ok=True)
-        if self._made:
-            with suppress(OSError):  # not there yet, or not empty: others keep things in it
-                self.folder.rmdir()
+                old.unlink(missing_ok=True)
+            if new.exists():
+                new.rename(old)
 
-    def _add_to_video(self, drawn: Image) -> None:
-        height, width = drawn.shape[:2]
-        if self._writer is None or self._size is None:
-            self._size = (width, height)
-            path = self.folder / _VIDEO
-            codec = cv2.VideoWriter.fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(str(path), codec, self._rate, self._size)
-            if not self._writer.isOpened():
-                raise OSError(f"this OpenCV cannot write {path} (mp4v); --no-video leaves it out")
-        if (width, height) != self._size:
-            drawn = np.asarray(cv2.resize(drawn, self._size), np.uint8)
-        self._writer.write(drawn)
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def draw(image: Image, frame: ReplayFrame, track_id: str) -> Image:
-    """A copy of the image as the node's overlay has it, with the true box in white."""
-    from siamcar_ros.tracking import TrackResult, TrackState
-    from siamcar_ros.tracking.overlay import draw_overlay
-
+    """A copy of the image with the tracker's box as in the node's overlay, and the true one."""
     results = {}
     if frame.box is not None:
         state = TrackState.TRACKING if frame.state == STARTED else TrackState(frame.state)
         results[track_id] = TrackResult(frame.box, frame.score, state)
-    drawn = draw_overlay(image, results, scale=1.0, caption=f"image {frame.index}")
-    if frame.truth is not None:
-        x, y, w, h = frame.truth
-        corners = (round(x), round(y)), (round(x + w), round(y + h))
-        cv2.rectangle(drawn, *corners, _TRUTH_COLOUR, 1, cv2.LINE_AA)
-    return drawn
+    return draw_overlay(image, results, caption=f"image {frame.index}", truth=frame.truth)
 
 
 def scores(frames: list[ReplayFrame], bag: Bag) -> dict[str, Any]:
     """Counts, scores and skipped images, as JSON values.
 
-    The overlap counts every decoded image after the start that has a true box; `precision_20` is
-    the share of them whose centre is at most 20 pixels off.
+    Scored are the decoded images after the start that have a true box; `precision_20` is the share
+    of them in which the center is at most 20 pixels off.
     """
     overlap = overlaps(frames)
     scored = np.flatnonzero(~np.isnan(overlap))
+    start = next(f for f in frames if f.state == STARTED)
     result: dict[str, Any] = {
         "images": len(frames),
         "tracked": sum(f.state not in (BEFORE, STARTED, SKIPPED) for f in frames),
         "scored": len(scored),
         "states": dict(sorted(Counter(f.state for f in frames).items())),
-        "start": next(
-            {"image": f.index, "seconds": bag.seconds(f.time), "box": f.box}
-            for f in frames
-            if f.state == STARTED
-        ),
+        "start": {"image": start.index, "seconds": bag.seconds(start.time), "box": start.box},
         "skipped": [
             {"image": f.index, "seconds": bag.seconds(f.time), "stamp": f.stamp, "error": f.error}
             for f in frames
@@ -255,19 +250,18 @@ def scores(frames: list[ReplayFrame], bag: Bag) -> dict[str, Any]:
         "score": None,
     }
     if len(scored):
-        boxes = np.array([frames[i].box for i in scored], np.float64)
-        error = center_error(boxes, np.array([frames[i].truth for i in scored], np.float64))
+        boxes, truth = ([getattr(frames[i], side) for i in scored] for side in ("box", "truth"))
         result["score"] = {
             "average_overlap": round(average_overlap(overlap), 6),
             "success_50": round(success_rate(overlap, 0.5), 6),
             "success_75": round(success_rate(overlap, 0.75), 6),
-            "precision_20": round(float(np.mean(error <= 20)), 6),
+            "precision_20": round(float(np.mean(center_error(boxes, truth) <= 20)), 6),
         }
     return result
 
 
 def speed(frames: list[ReplayFrame]) -> dict[str, float | None]:
-    """Frames a second and milliseconds a frame of the tracker alone, reading not included."""
+    """Frames per second and milliseconds per frame of the tracker alone, without reading."""
     seconds = [f.seconds for f in frames if f.state not in (BEFORE, STARTED, SKIPPED)]
     if not seconds:
         return {"frames_per_second": None, "median_ms": None, "p99_ms": None}
@@ -278,40 +272,14 @@ def speed(frames: list[ReplayFrame]) -> dict[str, float | None]:
     }
 
 
-def write_boxes(path: Path, frames: list[ReplayFrame]) -> None:
-    """A row x,y,w,h per image, `nan` where there is no box: the layout of a ground-truth file."""
-    rows = (_row(f.box) for f in frames)
-    path.write_text("".join(",".join(row) + "\n" for row in rows), encoding="utf-8")
-
-
 def write_frames(path: Path, frames: list[ReplayFrame], bag: Bag) -> None:
-    """Everything that is known of each image but the time it took, as CSV with a header line."""
-    overlap = overlaps(frames)
+    """Everything that is known of each image but the tracker's time, as CSV with a header line."""
+    columns = "image seconds stamp state x y w h score true_x true_y true_w true_h overlap error"
+    nowhere = (math.nan,) * 4
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        columns = (
-            "image seconds stamp state x y w h score true_x true_y true_w true_h overlap error"
-        )
         table.writerow(columns.split())
-        for frame, value in zip(frames, overlap.tolist(), strict=True):
-            table.writerow(
-                [
-                    frame.index,
-                    f"{bag.seconds(frame.time):.9f}",
-                    frame.stamp,
-                    frame.state,
-                    *_row(frame.box),
-                    f"{frame.score:.6f}",
-                    *_row(frame.truth),
-                    f"{value:.6f}",
-                    frame.error,
-                ]
-            )
-
-
-def _row(box: Box | None) -> list[str]:
-    return ["nan"] * 4 if box is None else [f"{value:.4f}" for value in box]
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        for f, overlap in zip(frames, overlaps(frames).tolist(), strict=True):
+            boxes = [f"{value:.4f}" for value in (*(f.box or nowhere), *(f.truth or nowhere))]
+            row = [f.index, f"{bag.seconds(f.time):.9f}", f.stamp, f.state, *boxes[:4]]
+            table.writerow([*row, f"{f.score:.6f}", *boxes[4:], f"{overlap:.6f}", f.error])

@@ -1,8 +1,8 @@
-"""A replay as a sequence and a result of the toolkits' layouts, and its report page.
+"""A replay as a sequence and a result in the toolkits' layouts, and its report page.
 
-The images that were tracked become a folder in the sequence layout, and the boxes a result file of
-it, so that the pages, plots and strips of `siamcar report` serve a bag as they serve a benchmark,
-and other trackers can be run on the same frames with `siamcar evaluate folder`.
+The images that were tracked become a folder in the sequence layout, and the boxes a result file for
+it, so that the pages and plots of `siamcar report` serve a bag as they serve a benchmark, and other
+trackers can be run on the same frames with `siamcar evaluate folder`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NOWHERE = (math.nan,) * 4
 
 
 class SequenceExport:
-    """Writes the frames from the start on, those that decode, in the sequence layout.
+    """Writes the frames from the start on that decode, in the sequence layout.
 
     Attributes:
         folder: of the sequence; its name is the sequence's.
@@ -39,7 +39,7 @@ class SequenceExport:
         self.frames: list[ReplayFrame] = []
 
     def add(self, frame: ReplayFrame, image: Image | None) -> None:
-        """Take the next frame, with its image where it has one."""
+        """Take the next frame, with its image if it has one."""
         if image is None or frame.state in (BEFORE, SKIPPED):
             return
         self.frames.append(frame)
@@ -48,7 +48,7 @@ class SequenceExport:
         path.write_bytes(cv2.imencode(".jpg", np.ascontiguousarray(image), quality)[1].tobytes())
 
     def finish(self) -> None:
-        """Write `groundtruth.txt`: the box that was started on, then the true ones."""
+        """Write `groundtruth.txt`: the box of the start, then the true ones."""
         boxes = [frame.truth or _NOWHERE for frame in self.frames]
         boxes[:1] = [frame.box or _NOWHERE for frame in self.frames[:1]]
         np.savetxt(self.folder / "groundtruth.txt", boxes, fmt="%.4f", delimiter=",")
@@ -56,23 +56,19 @@ class SequenceExport:
 
 def write_replay_report(
     sequence: SequenceExport, folder: Path, *, tracker: str, facts: dict[str, Any]
-) -> list[Path]:
-    """Write the results in the toolkits' layout and the report on them.
+) -> None:
+    """Write results/, report.html and what belongs to it.
 
     Args:
         sequence: finished.
-        folder: where results/, report.html, report.png and report.json go.
+        folder: where they go.
         tracker: the tracker's name in the tables.
-        facts: how the results were made, for `run.json`.
-
-    Returns:
-        The report's files.
+        facts: how the results were made, for `run.json`; `root` is the sequence's final place.
     """
     frames = sequence.frames
     results = TrackerResults(folder / "results" / tracker, "otb")
     boxes = np.array([frame.box or _NOWHERE for frame in frames], np.float64)
     scores, times = np.array([[frame.score, frame.seconds] for frame in frames]).T
     results.write(sequence.folder.name, Run(boxes, scores, times))
-    results.write_run_file({"benchmark": "folder", "root": str(sequence.folder.resolve()), **facts})
-    comparison = compare([results.folder], benchmark="folder", root=sequence.folder)
-    return write_report(comparison, folder)
+    results.write_run_file({"benchmark": "folder", **facts})
+    write_report(compare([results.folder], benchmark="folder", root=sequence.folder), folder)

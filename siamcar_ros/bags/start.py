@@ -1,4 +1,4 @@
-"""Where tracking starts, as it is typed: `412,230,60,80@12.5`."""
+"""Where tracking starts, as a person types it: `412,230,60,80@12.5`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from siamcar_ros.data.detections import Box
+from siamcar_ros.geometry import Box
 
 
 class StartError(ValueError):
-    """A start that cannot be read."""
+    """The text does not say where to start."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Start:
 
     Attributes:
         box: (x, y, w, h) in pixels; None takes the ground truth's.
-        seconds: since the bag's start; the first image at or after that moment is the one. None
-            takes the first image, or the first with a ground truth where `box` is None.
+        seconds: since the bag's start; tracking starts on the first image at or after it. None
+            takes the first image, or the first with a ground truth if `box` is None.
     """
 
     box: Box | None = None
@@ -35,22 +35,20 @@ def parse_start(text: str) -> Start:
         OSError: the file cannot be read.
     """
     if Path(text).is_file():
-        lines = Path(text).read_text(encoding="utf-8").split("\n")
-        return parse_start(lines[0].strip())
+        return parse_start(Path(text).read_text(encoding="utf-8").split("\n")[0].strip())
     numbers, at, seconds = text.partition("@")
     try:
         moment = float(seconds) if at else None
-        values = [float(v) for v in numbers.split(",")] if numbers else None
+        values = [float(value) for value in numbers.split(",")] if numbers else []
     except ValueError:
         values, moment = [], None
-    if (moment is not None and not math.isfinite(moment)) or (values is None and moment is None):
-        values = []
-    if values is None:
-        return Start(None, moment)
-    if len(values) != 4:
-        raise StartError(
-            f"cannot read {text!r} as a start: expected x,y,w,h (pixels), x,y,w,h@seconds from the"
-            " bag's start, @seconds with a ground truth, or a file that holds one of these"
-        )
-    x, y, width, height = values
-    return Start((x, y, width, height), moment)
+    if moment is None or math.isfinite(moment):
+        if len(values) == 4:
+            x, y, width, height = values
+            return Start((x, y, width, height), moment)
+        if moment is not None and not values:
+            return Start(None, moment)
+    raise StartError(
+        f"cannot read {text!r} as a start: expected x,y,w,h (pixels), x,y,w,h@seconds since the"
+        " bag's start, @seconds with a ground truth, or a file that holds one of these"
+    )

@@ -1,12 +1,14 @@
-"""Bags written without ROS, in the format that `ros2 bag`, RViz and Foxglove read.
+"""Writing bags without ROS, in the format that `ros2 bag`, RViz and Foxglove read.
 
-The same messages give the same bytes: nothing of the clock or the machine enters the file, only the
-folder's name does.
+The same messages give the same bytes: apart from the folder's name nothing about the time or the
+machine enters the files.
 """
 
 from __future__ import annotations
 
-import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,6 +26,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 
 from siamcar_ros.bags.messages import typestore
 from siamcar_ros.bags.reader import BagError
+from siamcar_ros.files import scratch_folder
 
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 COMPRESSION_MODES = {
@@ -48,12 +51,15 @@ _QOS = Qos(
 
 
 class BagWriter:
-    """A new rosbag2 folder, for a `with` statement; an exception leaves none."""
+    """A new rosbag2 folder, for a `with` statement.
+
+    It is written beside its place and moved there at the end; an exception leaves nothing.
+    """
 
     def __init__(
         self, folder: str | Path, *, storage: str = "mcap", compression: str = "none"
     ) -> None:
-        """Create the folder.
+        """Check the arguments; the folder is made with the `with` statement.
 
         Args:
             folder: must not exist.
@@ -61,11 +67,11 @@ class BagWriter:
             compression: "none", or zstd by "message", by "file", or by "chunk" (mcap only).
 
         Raises:
-            FileExistsError: the folder is there.
-            BagError: no such storage or compression, or the two do not go together.
+            FileExistsError: the folder exists.
+            BagError: unknown storage or compression, or the two do not go together.
         """
-        folder = Path(folder)
-        if folder.exists():
+        self._folder = Path(folder)
+        if self._folder.exists():
             raise FileExistsError(f"{folder} exists and is not overwritten")
         if storage not in STORAGES or compression not in COMPRESSION_MODES:
             raise BagError(
@@ -73,13 +79,21 @@ class BagWriter:
                 f" {', '.join(STORAGES)} and one of {', '.join(COMPRESSION_MODES)}"
             )
         if storage == "sqlite3" and compression == "chunk":
-            raise BagError("compression by chunk is mcap's; with sqlite3 use 'message' or 'file'")
-        self._writer = Writer(folder, version=8, storage_plugin=STORAGES[storage])
-        self._writer.set_compression(COMPRESSION_MODES[compression], CompressionFormat.ZSTD)
+            raise BagError("only mcap is compressed by chunk; with sqlite3 use 'message' or 'file'")
+        self._storage, self._compression = STORAGES[storage], COMPRESSION_MODES[compression]
         self._connections: dict[str, Connection] = {}
+        self._cleanup = ExitStack()
 
     def __enter__(self) -> BagWriter:
-        self._writer.open()
+        parent = self._folder.absolute().parent
+        parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack, _disk_errors(self._folder):
+            scratch = stack.enter_context(scratch_folder(parent, ".bag-"))
+            writer = Writer(scratch / self._folder.name, version=8, storage_plugin=self._storage)
+            writer.set_compression(self._compression, CompressionFormat.ZSTD)
+            writer.open()
+            self._writer = writer
+            self._cleanup = stack.pop_all()
         return self
 
     def __exit__(
@@ -88,18 +102,34 @@ class BagWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._writer.__exit__(kind, error, trace)
-        if error is not None:
-            shutil.rmtree(self._writer.path, ignore_errors=True)
+        with self._cleanup, _disk_errors(self._folder):
+            self._writer.__exit__(kind, error, trace)
+            if error is None:
+                self._writer.path.rename(self._folder)
 
     def add_topic(self, name: str, msgtype: str) -> None:
         """Declare a topic; the order of these calls is part of the file."""
-        self._connections[name] = self._writer.add_connection(
-            name, msgtype, typestore=typestore(), offered_qos_profiles=[_QOS]
-        )
+        with _disk_errors(self._folder):
+            self._connections[name] = self._writer.add_connection(
+                name, msgtype, typestore=typestore(), offered_qos_profiles=[_QOS]
+            )
 
     def write(self, topic: str, message: Any, time: int) -> None:
-        """Append a message as received at `time` (nanoseconds)."""
+        """Append a message as received at `time` (nanoseconds).
+
+        Raises:
+            OSError: the file cannot be written, for example because the disk is full.
+        """
         connection = self._connections[topic]
         data = typestore().serialize_cdr(message, connection.msgtype)
-        self._writer.write(connection, time, data)
+        with _disk_errors(self._folder):
+            self._writer.write(connection, time, data)
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Raise SQLite's errors as OSError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(f"{folder} cannot be written: {error}") from error

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tqdm import tqdm
@@ -21,6 +21,7 @@ from siamcar_ros.bags.start import Start, parse_start
 from siamcar_ros.bags.writer import COMPRESSION_MODES, STORAGES
 from siamcar_ros.commands.evaluate import parse_settings
 from siamcar_ros.evaluation.trackers import BASELINES, TrackerSpec
+from siamcar_ros.processes import ended_in_order
 
 HELP = "track through a recorded bag, frame by frame, and score it"
 
@@ -32,13 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init",
         metavar="X,Y,W,H[@S]",
-        help="box in pixels (top-left corner, size) and seconds from the bag's start; @S takes the"
+        help="box in pixels (top-left corner, size) and seconds since the bag's start; @S takes the"
         " box from the ground truth; or a file that holds one of these",
     )
     parser.add_argument("--ground-truth-topic", help="topic of vision_msgs/Detection2D")
     parser.add_argument("--ground-truth", help="text file with a row x,y,w,h per image")
-    parser.add_argument("--out", help="results folder (default: BAG_replay here)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the results in OUT")
+    parser.add_argument("--output", help="results folder (default: BAG_replay here)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the results in OUTPUT")
     parser.add_argument("--network", default="compact", help="a name or a YAML file (%(default)s)")
     parser.add_argument("--weights", help="weights file (default: the one that the network names)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--track-id", default="target", help="id of the detections (%(default)s)")
     parser.add_argument(
         "--overlay",
-        choices=OVERLAYS,
+        choices=tuple(OVERLAYS),
         default="compressed",
         help="images with the boxes drawn, in the new bag (%(default)s)",
     )
@@ -68,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-sequence",
         action="store_true",
-        help="keep the tracked images in OUT/sequence, for `siamcar evaluate folder`",
+        help="keep the tracked images in OUTPUT/sequence, for `siamcar evaluate folder`",
     )
     parser.add_argument("--no-video", action="store_true", help="leave replay.mp4 out")
     parser.add_argument("--storage", choices=STORAGES, default="mcap", help="of the new bag")
@@ -82,19 +83,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Replay, write the results, print them."""
-    # It brings matplotlib, for which --help need not wait.
+    # matplotlib, for which --help need not wait
     from siamcar_ros.bags.replay_report import SequenceExport, write_replay_report
 
     start = parse_start(args.init) if args.init else Start()
-    with Bag(args.bag) as bag, TemporaryDirectory(prefix="siamcar_replay_") as temporary:
+    with ended_in_order(), Bag(args.bag) as bag:
         topic = bag.image_topic(args.topic)
-        truth = _truth(args, bag)
+        truth = _truth(args, bag, topic)
         if start.box is None and truth is None:
             raise BagError(_no_start(bag))
         spec = _tracker_spec(args)
-        tracker = spec.build()
         name = bag.path.resolve().name.split(".")[0] or "bag"
-        out = Path(args.out or f"{name}_replay")
+        out = Path(args.output or f"{name}_replay")
         images = bag.count(topic)
         output = ReplayOutput(
             out,
@@ -107,43 +107,49 @@ def run(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
             sources=[bag.path, *([Path(args.ground_truth)] if args.ground_truth else [])],
         )
+        tracker = spec.build()
         with output:
             sequence = None
             if args.keep_sequence or (truth is not None and not args.no_report):
-                place = out / SEQUENCE_FOLDER if args.keep_sequence else Path(temporary)
-                sequence = SequenceExport(place / name)
+                sequence = SequenceExport(output.staging / SEQUENCE_FOLDER / name)
             frames = replay(bag, tracker, topic, start, truth)
             for frame, image in tqdm(frames, total=images, unit=" frames", disable=None):
                 output.add(frame, image)
                 if sequence is not None:
                     sequence.add(frame, image)
-        settings = {
-            "topic": topic,
-            "ground_truth": None if truth is None else truth.source,
-            "tracker": spec.facts(),
-            "network": _network_facts(tracker),
-        }
-        notes = bag.notes + ([] if truth is None else truth.notes)
-        report = output.finish(bag, settings, notes)
-        print(_table(report))
-        print(f"results: {out}")
-        if sequence is not None:
-            sequence.finish()
-            if report["score"] is not None and not args.no_report:
-                page, *_ = write_replay_report(
-                    sequence, out / REPORT_FOLDER, tracker=spec.title, facts=settings
-                )
-                print(f"report: {page}")
+            settings = {
+                "topic": topic,
+                "ground_truth": None if truth is None else truth.source,
+                "tracker": spec.facts(),
+                "network": _network_facts(tracker),
+            }
+            notes = [*bag.notes, *([] if truth is None else truth.notes), *output.notes]
+            report = output.finish(bag, settings, notes)
+            has_page = report["score"] is not None and not args.no_report
+            if sequence is not None:
+                sequence.finish()
+            if sequence is not None and has_page:
+                root = str((out / SEQUENCE_FOLDER / name).resolve())
+                page = output.staging / REPORT_FOLDER
+                facts = {"root": root, **settings}
+                write_replay_report(sequence, page, tracker=spec.title, facts=facts)
+            if not args.keep_sequence:
+                shutil.rmtree(output.staging / SEQUENCE_FOLDER, ignore_errors=True)
+            output.publish()
+    print(_table(report))
+    print(f"results: {out}")
+    if has_page:
+        print(f"report: {out / REPORT_FOLDER / 'report.html'}")
     return 0
 
 
-def _truth(args: argparse.Namespace, bag: Bag) -> GroundTruth | None:
+def _truth(args: argparse.Namespace, bag: Bag, topic: str) -> GroundTruth | None:
     if args.ground_truth and args.ground_truth_topic:
         raise BagError("give --ground-truth or --ground-truth-topic, not both")
     if args.ground_truth:
         return GroundTruth.from_file(args.ground_truth)
     if args.ground_truth_topic:
-        return GroundTruth.from_topic(bag, args.ground_truth_topic)
+        return GroundTruth.from_topic(bag, args.ground_truth_topic, topic)
     return None
 
 
@@ -202,7 +208,7 @@ def _table(report: dict[str, Any]) -> str:
             ("average overlap", f"{score['average_overlap']:.3f}"),
             ("overlap > 0.5", f"{score['success_50']:.3f}"),
             ("overlap > 0.75", f"{score['success_75']:.3f}"),
-            ("centre within 20 px", f"{score['precision_20']:.3f}"),
+            ("center within 20 px", f"{score['precision_20']:.3f}"),
         ]
     if timing["median_ms"] is not None:
         rows.append(

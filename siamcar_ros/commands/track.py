@@ -177,9 +177,6 @@ class _Sinks:
 
     Both files are written beside their paths and moved into place at the end, so that a failure
     keeps the old ones.
-
-    Attributes:
-        notes: what the user should know about the files.
     """
 
     def __init__(self, args: argparse.Namespace, source: Source) -> None:
@@ -213,6 +210,7 @@ class _Sinks:
 
     @property
     def notes(self) -> list[str]:
+        """What the user should know about the files."""
         return [self._video.note] if self._video is not None and self._video.note else []
 
     def __enter__(self) -> _Sinks:

@@ -27,7 +27,7 @@ from siamcar_ros.bags.messages import (
 )
 from siamcar_ros.bags.reader import Bag, BagError
 from siamcar_ros.bags.recording import FIRST_STAMP, RecordOptions, record_sequence
-from siamcar_ros.bags.salvage import ZSTD_MAGIC
+from siamcar_ros.bags.repair import ZSTD_MAGIC
 from siamcar_ros.bags.writer import BagWriter
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.data.image_messages import message_to_bgr

@@ -119,7 +119,7 @@ def run(bag_path: Path, start: Start, truth: str | Path | None = TRUTH) -> tuple
         if isinstance(truth, Path):
             known = GroundTruth.from_file(truth)
         elif truth is not None:
-            known = GroundTruth.from_topic(bag, truth)
+            known = GroundTruth.from_topic(bag, truth, TOPIC)
         frames = [f for f, _ in replay(bag, BrightestSquare(), TOPIC, start, known)]
         return frames, bag.notes + ([] if known is None else known.notes)
 
@@ -274,7 +274,7 @@ def test_the_same_bag_gives_the_same_bytes(tmp_path: Path, storage: str) -> None
     for name in ("a", "b"):
         out = tmp_path / name
         arguments = ["replay", str(bag), "--ground-truth-topic", TRUTH, "--storage", storage]
-        assert main([*arguments, "--out", str(out)]) == 0
+        assert main([*arguments, "--output", str(out)]) == 0
         files = {p.relative_to(out).as_posix(): p for p in out.rglob("*") if p.is_file()}
         assert set(files) >= {"bag/metadata.yaml", "replay.mp4", "boxes.txt", "frames.csv"}
         assert "report/report.html" in files
@@ -288,7 +288,7 @@ def test_the_same_bag_gives_the_same_bytes(tmp_path: Path, storage: str) -> None
 def test_the_new_bag_holds_detections_truth_and_overlay(tmp_path: Path, overlay: str) -> None:
     bag_path, out = make_bag(tmp_path / "bag", absent=(9,)), tmp_path / "out"
     arguments = ["replay", str(bag_path), "--init", "22,24,14,18@0.2", "--track-id", "red car"]
-    arguments += ["--ground-truth-topic", TRUTH, "--out", str(out), "--overlay", overlay]
+    arguments += ["--ground-truth-topic", TRUTH, "--output", str(out), "--overlay", overlay]
     arguments += ["--no-report"]
     assert main(arguments) == 0
     with Bag(out / "bag") as bag:
@@ -318,7 +318,7 @@ def test_the_text_results_and_the_report_agree(
 ) -> None:
     bag_path, out = make_bag(tmp_path / "bag", broken=(7,)), tmp_path / "out"
     arguments = ["replay", str(bag_path), "--topic", TOPIC, "--ground-truth-topic", TRUTH]
-    assert main([*arguments, "--out", str(out), "--no-video"]) == 0
+    assert main([*arguments, "--output", str(out), "--no-video"]) == 0
     printed = capsys.readouterr().out
     report = json.loads((out / "report.json").read_text())
     assert (report["images"], report["tracked"], report["scored"]) == (20, 18, 18)
@@ -346,7 +346,7 @@ def test_the_text_results_and_the_report_agree(
 def test_the_tracked_images_are_kept_as_a_sequence_on_request(tmp_path: Path) -> None:
     bag_path, out = make_bag(tmp_path / "bag", broken=(7,), absent=(9,)), tmp_path / "out"
     arguments = ["replay", str(bag_path), "--init", "@0.2", "--ground-truth-topic", TRUTH]
-    assert main([*arguments, "--out", str(out), "--keep-sequence", "--no-report"]) == 0
+    assert main([*arguments, "--output", str(out), "--keep-sequence", "--no-report"]) == 0
     sequence = read_sequence(out / "sequence" / "bag")
     tracked = [i for i in range(4, FRAMES) if i != 7]
     assert len(sequence) == len(tracked)
@@ -365,7 +365,7 @@ def test_what_is_read_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFi
     bag = make_bag(tmp_path / "run" / "bag")
     before = {file.name: file.read_bytes() for file in bag.iterdir()}
     arguments = ["replay", str(bag), "--ground-truth-topic", TRUTH, "--no-video", "--overwrite"]
-    assert main([*arguments, "--out", str(tmp_path / "run")]) == 2
+    assert main([*arguments, "--output", str(tmp_path / "run")]) == 2
     assert "would be overwritten" in capsys.readouterr().err
     assert {file.name: file.read_bytes() for file in bag.iterdir()} == before
 
@@ -385,13 +385,13 @@ def test_results_are_replaced_only_on_request(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["replay", str(make_bag(tmp_path / "bag")), "--ground-truth-topic", TRUTH]
-    arguments += ["--out", str(tmp_path / "out"), "--no-video", "--no-report"]
+    arguments += ["--output", str(tmp_path / "out"), "--no-video", "--no-report"]
     assert main(arguments) == 0
     assert main(arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "boxes.txt").write_text("my own")
-    assert main([*arguments, "--out", str(tmp_path / "mine")]) == 2
+    assert main([*arguments, "--output", str(tmp_path / "mine")]) == 2
     assert "boxes.txt" in capsys.readouterr().err
     assert (tmp_path / "mine" / "boxes.txt").read_text() == "my own"
     assert main([*arguments, "--overwrite", "--overlay", "none"]) == 0
@@ -407,7 +407,7 @@ def test_a_truncated_bag_is_scored_as_far_as_it_is_readable(
     file = bag_path / "bag.mcap"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     out = tmp_path / "out"
-    arguments = ["replay", str(bag_path), "--ground-truth-topic", TRUTH, "--out", str(out)]
+    arguments = ["replay", str(bag_path), "--ground-truth-topic", TRUTH, "--output", str(out)]
     assert main([*arguments, "--no-report"]) == 0
     report = json.loads((out / "report.json").read_text())
     assert 5 <= report["scored"] <= 10
@@ -446,7 +446,7 @@ def test_mistakes_on_the_command_line_are_told_in_one_line(
 def test_a_baseline_is_replayed_by_the_same_command(tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["replay", str(make_bag(tmp_path / "bag")), "--ground-truth-topic", TRUTH]
-    assert main([*arguments, "--baseline", "mil", "--no-video", "--out", str(out)]) == 0
+    assert main([*arguments, "--baseline", "mil", "--no-video", "--output", str(out)]) == 0
     report = json.loads((out / "report.json").read_text())
     assert report["tracker"]["title"] == "MIL"
     assert report["scored"] == FRAMES - 1
