@@ -61,7 +61,7 @@ def completed_copies(source: Path, target: Path) -> Iterator[str]:
         yield ""
     elif source.suffix == ".mcap":
         with source.open("rb") as file:
-            ends = list(_record_ends(file))
+            ends = _record_ends(file)
             # The last record may be a chunk that was only partly written.
             for end in ends[:-3:-1]:
                 _copy_mcap(file, end, target)
@@ -93,8 +93,9 @@ def _copy_mcap(file: BinaryIO, end: int, target: Path) -> None:
         out.write(_MCAP_END)
 
 
-def _record_ends(file: BinaryIO) -> Iterator[int]:
+def _record_ends(file: BinaryIO) -> list[int]:
     """The end of each whole record of an mcap file, up to its summary."""
+    ends: list[int] = []
     size = os.fstat(file.fileno()).st_size
     position = len(_MCAP_MAGIC)
     if file.read(position) != _MCAP_MAGIC:
@@ -103,7 +104,9 @@ def _record_ends(file: BinaryIO) -> Iterator[int]:
         file.seek(position)
         kind, length = struct.unpack("<BQ", file.read(9))
         position += 9 + length
-        # What was allocated and never written reads as zeros.
-        if position > size or kind in (_NOTHING, _DATA_END, _FOOTER):
-            return
-        yield position
+        if kind == _NOTHING:  # allocated and never written, as may be the record before
+            return ends[:-1]
+        if position > size or kind in (_DATA_END, _FOOTER):
+            break
+        ends.append(position)
+    return ends

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import subprocess
+import sys
+import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from siamcar_ros.bags import replay_report
 from siamcar_ros.bags.messages import (
     COMPRESSED_IMAGE,
     DETECTION,
@@ -71,8 +77,8 @@ def true_box(i: int) -> Box:
     return (10.0 + 3 * i, 20.0 + i, 14.0, 18.0)
 
 
-def picture(i: int) -> np.ndarray:
-    image = np.random.default_rng(i).integers(0, 90, (*SIZE, 3), np.uint8)
+def picture(i: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+    image = np.random.default_rng(i).integers(0, 90, (*size, 3), np.uint8)
     x, y, w, h = map(int, true_box(i))
     image[y : y + h, x : x + w] = 250
     return image
@@ -86,12 +92,16 @@ def make_bag(
     truths: range = range(FRAMES),
     absent: tuple[int, ...] = (),
     truth_delay: int = 0,
+    stamped: bool = True,
+    images: range = range(FRAMES),
+    pixels: tuple[int, int] = SIZE,
 ) -> Path:
     with BagWriter(folder) as writer:
         writer.add_topic(TOPIC, COMPRESSED_IMAGE if compressed else IMAGE)
         writer.add_topic(TRUTH, DETECTION)
         for i in range(FRAMES):
-            stamp = START + i * PERIOD
+            time = START + i * PERIOD
+            stamp = time if stamped else 0
             if i in truths:
                 truth = detection_message(
                     None if i in absent else true_box(i),
@@ -100,16 +110,18 @@ def make_bag(
                     id="t",
                     class_id="target",
                 )
-                writer.write(TRUTH, truth, stamp)
+                writer.write(TRUTH, truth, time)
+            if i not in images:
+                continue
             if compressed:
                 data = cv2.imencode(".png", picture(i))[1].tobytes()
                 data = data[: len(data) // 2] if i in broken else data
                 message = compressed_message(data, "png", stamp, "cam")
             else:
-                message = image_message(picture(i), stamp, "cam")
+                message = image_message(picture(i, pixels), stamp, "cam")
                 if i in broken:
                     message.encoding = "sepia8"
-            writer.write(TOPIC, message, stamp)
+            writer.write(TOPIC, message, time)
     return folder
 
 
@@ -232,7 +244,7 @@ def test_truths_of_other_stamps_are_not_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "note"), [(12, "from image 13 on none"), (25, "the rest is unused")]
+    ("rows", "note"), [(12, "no image from 13 on is scored"), (25, "the rest is unused")]
 )
 def test_a_truth_file_of_another_length_is_used_as_far_as_it_goes(
     tmp_path: Path, rows: int, note: str
@@ -403,7 +415,7 @@ def test_results_are_replaced_only_on_request(
 def test_a_truncated_bag_is_scored_as_far_as_it_is_readable(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bag_path = make_bag(tmp_path / "bag")
+    bag_path = make_bag(tmp_path / "bag", pixels=(360, 480))
     file = bag_path / "bag.mcap"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     out = tmp_path / "out"
@@ -412,8 +424,122 @@ def test_a_truncated_bag_is_scored_as_far_as_it_is_readable(
     report = json.loads((out / "report.json").read_text())
     assert 5 <= report["scored"] <= 10
     assert report["score"]["average_overlap"] == 1.0
-    assert "cannot be opened as it is" in report["notes"][0]
-    assert "note: bag cannot be opened" in capsys.readouterr().out
+    assert "is cut off; it is read up to there" in report["notes"][0]
+    assert "note: bag.mcap is cut off" in capsys.readouterr().out
+
+
+def test_truths_whose_stamps_repeat_are_taken_in_order(tmp_path: Path) -> None:
+    frames, notes = run(make_bag(tmp_path / "bag", stamped=False, absent=(5,)), Start())
+    assert frames[0].box == true_box(0)
+    overlap = overlaps(frames)
+    assert np.flatnonzero(np.isnan(overlap)).tolist() == [0, 5]
+    assert np.nanmin(overlap) == 1.0
+    assert notes == ["/truth: stamps repeat; the boxes are taken in the images' order"]
+
+
+def test_truths_whose_stamps_repeat_are_refused_where_their_order_says_nothing(
+    tmp_path: Path,
+) -> None:
+    bag = make_bag(tmp_path / "bag", stamped=False, images=range(3, FRAMES))
+    with pytest.raises(BagError, match=r"same stamp, and there are 20 of them for 17 images"):
+        run(bag, Start())
+
+
+def results_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+class Failing(BrightestSquare):
+    """Raises on its eighth image."""
+
+    def update(self, image: np.ndarray) -> Found:
+        if self.updates == 7:
+            raise ValueError("no more")
+        return super().update(image)
+
+
+@pytest.mark.usefixtures("fixed_tracker")
+@pytest.mark.parametrize("failure", ["tracker", "page"])
+def test_a_run_that_fails_keeps_the_results_that_it_was_to_replace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    arguments = ["replay", str(make_bag(tmp_path / "bag")), "--ground-truth-topic", TRUTH]
+    arguments += ["--output", str(tmp_path / "out"), "--keep-sequence"]
+    assert main(arguments) == 0
+    (tmp_path / "out" / "mine.txt").write_text("my own")
+    before = results_of(tmp_path / "out")
+    if failure == "tracker":
+        monkeypatch.setattr(TrackerSpec, "build", lambda self: Failing())
+    else:
+
+        def full(*arguments: object, **options: object) -> None:
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(replay_report, "write_replay_report", full)
+    assert main([*arguments, "--overwrite"]) == 2
+    assert results_of(tmp_path / "out") == before
+    monkeypatch.undo()
+    assert main([*arguments, "--overwrite", "--baseline", "mil", "--no-video"]) == 0
+    after = results_of(tmp_path / "out")
+    assert after["mine.txt"] == b"my own"
+    assert "replay.mp4" not in after, "nothing is left of the earlier run"
+    assert after["boxes.txt"] != before["boxes.txt"]
+
+
+@pytest.mark.usefixtures("fixed_tracker")
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    """The limit on a file's size fails as a full disk does, in a process of its own."""
+    bag = make_bag(tmp_path / "bag")
+    out = tmp_path / "out"
+    arguments = ["replay", str(bag), "--ground-truth-topic", TRUTH, "--output", str(out)]
+    ran = in_a_process(
+        [*arguments, "--baseline", "mil"],
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, -1))",
+    )
+    assert ran.wait() == 2
+    assert ran.stderr is not None
+    assert "siamcar: error:" in ran.stderr.read()
+    assert not out.exists()
+
+
+def in_a_process(arguments: list[str], before: str = "") -> subprocess.Popen[str]:
+    code = f"import sys\n{before}\nfrom siamcar_ros.cli import main\nsys.exit(main({arguments!r}))"
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_ended_leaves_nothing_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: signal.Signals
+) -> None:
+    temporary, out = tmp_path / "tmp", tmp_path / "out"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    bag = make_bag(tmp_path / "bag")
+    slow = (
+        "import time\nimport siamcar_ros.bags.replay_output as r\nadd = r.ReplayOutput.add\n"
+        "def slowly(*arguments):\n    time.sleep(0.5)\n    add(*arguments)\n"
+        "r.ReplayOutput.add = slowly"
+    )
+    arguments = ["replay", str(bag), "--ground-truth-topic", TRUTH, "--baseline", "mil"]
+    arguments += ["--output", str(out), "--no-video"]
+    run = in_a_process(arguments, slow)
+    while run.poll() is None and not list(out.glob(".replay-*/sequence/bag/*.jpg")):
+        time.sleep(0.05)
+    run.send_signal(ending)
+    run.wait()
+    if ending == signal.SIGTERM:
+        assert run.returncode == 128 + signal.SIGTERM
+        assert not out.exists()
+        assert list(temporary.iterdir()) == []
+    assert main(arguments) == 0
+    assert [path.name for path in out.glob(".*")] == []
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with Bag(bag):
+        assert len(list(temporary.iterdir())) == 1, "what the killed one left is gone"
 
 
 @pytest.mark.usefixtures("fixed_tracker")
