@@ -40,44 +40,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ground-truth", help="text file with a row x,y,w,h per image")
     parser.add_argument("--output", help="results folder (default: BAG_replay here)")
     parser.add_argument("--overwrite", action="store_true", help="replace the results in OUTPUT")
-    parser.add_argument("--network", default="compact", help="a name or a YAML file (%(default)s)")
-    parser.add_argument("--weights", help="weights file (default: the one that the network names)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
-    parser.add_argument("--backend", default="auto", help="auto, torch, onnxruntime ...")
-    parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 ...")
+    parser.add_argument(
+        "--network", default="compact", help="name or YAML file (default: %(default)s)"
+    )
+    parser.add_argument("--weights", help="weights file (default: the network's own)")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--backend", default="auto", help="auto, torch, onnxruntime, ... (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--precision", default="auto", help="auto, fp32, bf16, ... (default: %(default)s)"
+    )
     parser.add_argument(
         "--set",
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
         dest="settings",
-        help="tracker parameters, e.g. penalty_k=0.1 window_influence=0.4 lr=0.3",
+        help="tracker parameters, for example penalty_k=0.1 window_influence=0.4 lr=0.3",
     )
     parser.add_argument(
-        "--baseline", choices=("csrt", "kcf", "mil"), help="run OpenCV's tracker instead"
+        "--baseline", choices=("csrt", "kcf", "mil"), help="run one of OpenCV's trackers instead"
     )
-    parser.add_argument("--track-id", default="target", help="id of the detections (%(default)s)")
+    parser.add_argument(
+        "--track-id", default="target", help="id of the detections (default: %(default)s)"
+    )
     parser.add_argument(
         "--overlay",
         choices=tuple(OVERLAYS),
         default="compressed",
-        help="images with the boxes drawn, in the new bag (%(default)s)",
+        help="images with the boxes drawn on them, in the new bag (default: %(default)s)",
     )
     parser.add_argument(
-        "--no-report", action="store_true", help="leave the report's page and plots out"
+        "--no-report", action="store_true", help="do not write the report's page and plots"
     )
     parser.add_argument(
         "--keep-sequence",
         action="store_true",
         help="keep the tracked images in OUTPUT/sequence, for `siamcar evaluate folder`",
     )
-    parser.add_argument("--no-video", action="store_true", help="leave replay.mp4 out")
-    parser.add_argument("--storage", choices=STORAGES, default="mcap", help="of the new bag")
+    parser.add_argument("--no-video", action="store_true", help="do not write replay.mp4")
+    parser.add_argument(
+        "--storage",
+        choices=STORAGES,
+        default="mcap",
+        help="storage of the new bag (default: %(default)s)",
+    )
     parser.add_argument(
         "--compression-mode",
         choices=COMPRESSION_MODES,
         default="none",
-        help="zstd in the new bag: by message, file or chunk (%(default)s)",
+        help="zstd in the new bag, by message, file or chunk (default: %(default)s)",
     )
 
 
@@ -168,14 +183,14 @@ def _tracker_spec(args: argparse.Namespace) -> TrackerSpec:
 
 
 def _network_facts(tracker: Any) -> dict[str, str]:
-    """What the boxes depend on beside the weights."""
+    """What the boxes depend on apart from the weights."""
     network = getattr(tracker, "network", None)
     names = ("name", "backend", "device", "precision")
     return {name: str(getattr(network, name)) for name in names if hasattr(network, name)}
 
 
 def _rate(bag: Bag, images: int) -> float:
-    """Mean rate of the images, for the video's clock."""
+    """Mean rate of the images, for the video."""
     seconds = bag.seconds(bag.end)
     return min(max((images - 1) / seconds, 1.0), 240.0) if seconds > 0 and images > 1 else 30.0
 
