@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compression-mode",
         choices=[mode for mode in COMPRESSION_MODES if mode != "none"],
         default="message",
-        help="what zstd compresses: each message, the file, or mcap's chunks (default: %(default)s)",
+        help="zstd by message, by file, or by mcap's chunks (default: %(default)s)",
     )
 
 
