@@ -140,7 +140,13 @@ class ReplayFrame:
 
 
 def replay(
-    bag: Bag, tracker: Tracker, topic: str, start: Start, truth: GroundTruth | None = None
+    bag: Bag,
+    tracker: Tracker,
+    topic: str,
+    start: Start,
+    truth: GroundTruth | None = None,
+    *,
+    depth: str = "auto",
 ) -> Iterator[tuple[ReplayFrame, Image | None]]:
     """Run a tracker over the images of a topic.
 
@@ -153,6 +159,7 @@ def replay(
         topic: of the images, as `Bag.image_topic` returns it.
         start: where to start.
         truth: the true boxes.
+        depth: how 16-bit images are scaled to 8 bits, as for ImageDecoder.
 
     Yields:
         Each frame from the topic's first on, with its BGR image (a view of the message) or None.
@@ -160,11 +167,12 @@ def replay(
     Raises:
         BagError: there is no box to start from, or no image at or after the start.
         TargetError: the tracker refuses the box.
+        ValueError: `depth` is not one that ImageDecoder knows.
     """
     if start.box is None and truth is None:
         raise BagError("nothing says where the target is: give a box (--init) or a ground truth")
     begin = _start_time(bag, start)
-    decoder = ImageDecoder(say=bag.notes.append)
+    decoder = ImageDecoder(depth, say=bag.notes.append)
     started, refusals, times = False, [], []
     for index, recorded in enumerate(bag.messages(topic)):
         times.append(recorded.time)

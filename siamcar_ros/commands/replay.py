@@ -38,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ground-truth-topic", help="topic of vision_msgs/Detection2D")
     parser.add_argument("--ground-truth", help="text file with a row x,y,w,h per image")
+    parser.add_argument(
+        "--image-depth",
+        default="auto",
+        help="how 16-bit images are scaled to 8 bits: auto, bits:N, percentile, percentile:LOW,HIGH"
+        " or range:LOW,HIGH (default: %(default)s)",
+    )
     parser.add_argument("--output", help="results folder (default: BAG_replay here)")
     parser.add_argument("--overwrite", action="store_true", help="replace the results in OUTPUT")
     parser.add_argument(
@@ -127,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
             sequence = None
             if args.keep_sequence or (truth is not None and not args.no_report):
                 sequence = SequenceExport(output.staging / SEQUENCE_FOLDER / name)
-            frames = replay(bag, tracker, topic, start, truth)
+            frames = replay(bag, tracker, topic, start, truth, depth=args.image_depth)
             for frame, image in tqdm(frames, total=images, unit=" frames", disable=None):
                 output.add(frame, image)
                 if sequence is not None:

@@ -183,6 +183,26 @@ def test_every_image_is_tracked_once_and_scored(tmp_path: Path, compressed: bool
     assert notes == []
 
 
+@pytest.mark.parametrize(("depth", "note"), [("auto", "12 significant bits"), ("bits:12", "")])
+def test_images_of_twelve_bits_are_tracked_and_their_scaling_is_noted(
+    tmp_path: Path, depth: str, note: str
+) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.add_topic(TOPIC, IMAGE)
+        for i in range(3):
+            message = image_message(picture(i), START + i, "cam")
+            message.encoding, message.step = "mono16", 2 * SIZE[1]
+            deep = picture(i)[..., 0].astype("<u2") * 16 + 15
+            message.data = deep.reshape(-1).view(np.uint8)
+            writer.write(TOPIC, message, START + i)
+    with Bag(tmp_path / "bag") as bag:
+        start = Start(true_box(0))
+        pairs = list(replay(bag, BrightestSquare(), TOPIC, start, depth=depth))
+        assert [frame.box for frame, _ in pairs] == [true_box(i) for i in range(3)]
+        assert len(bag.notes) == 1
+        assert note in bag.notes[0]
+
+
 def test_the_start_is_the_first_image_at_or_after_the_moment(tmp_path: Path) -> None:
     bag = make_bag(tmp_path / "bag")
     for seconds, expected in ((0.0, 0), (0.25, 5), (0.2500001, 6), (0.26, 6), (0.95, 19)):
@@ -552,6 +572,7 @@ def test_a_run_that_is_ended_leaves_nothing_for_long(
         (["--init", "1,2,3,4@99"], "lies outside"),
         (["--ground-truth-topic", "/nose"], "its Detection2D topics are: /truth"),
         (["--ground-truth", "a", "--ground-truth-topic", "b"], "not both"),
+        (["--ground-truth-topic", TRUTH, "--image-depth", "12"], "expected auto, bits:N"),
     ],
 )
 def test_mistakes_on_the_command_line_are_told_in_one_line(
