@@ -122,7 +122,6 @@ def run(args: argparse.Namespace) -> int:
     from siamcar_ros.evaluation.benchmarks import find_benchmark
     from siamcar_ros.evaluation.comparison import compare_on, format_table
     from siamcar_ros.evaluation.results import TrackerResults
-    from siamcar_ros.evaluation.submissions import write_submission
     from siamcar_ros.evaluation.workers import open_workers
 
     if args.workers is not None and args.workers < 1:
@@ -147,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
         if results.names():
             folders.append(results.folder)
         if withheld and not problems and args.sequences is None:
-            archive = write_submission(results, sequences)
+            archive = results.write_submission(sequences)
             print(f"{archive} is ready for {benchmark.server}")
     if folders and not withheld:
         print(format_table(compare_on(benchmark, collection, benchmark.title or data, folders)))

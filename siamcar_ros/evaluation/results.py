@@ -15,6 +15,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 
@@ -148,6 +149,31 @@ class TrackerResults:
         if len(boxes) < n:
             raise SequenceError(f"{path}: {len(boxes)} boxes for {n} frames")
         return Run(boxes[:n], _column(scores, trial, n), _column(times, trial, n))
+
+    def write_submission(self, sequences: list[Sequence]) -> Path:
+        """Zip the results as the benchmark's server wants them, beside the tracker's folder.
+
+        GOT-10k: `SEQUENCE/SEQUENCE_001.txt` and `SEQUENCE/SEQUENCE_time.txt`; TrackingNet:
+        `SEQUENCE.txt`. Both have a row x,y,w,h for every frame.
+
+        Raises:
+            ValueError: a sequence has no result yet; the server refuses an incomplete archive.
+        """
+        missing = [s.name for s in sequences if not self.is_done(s)]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of {len(sequences)} sequences have no result, e.g. {missing[0]}; "
+                "finish the evaluation before submitting"
+            )
+        archive = self.folder.with_name(f"{self.tracker}.zip")
+        with replacing(archive) as partial, ZipFile(partial, "w", ZIP_DEFLATED) as file:
+            for sequence in sequences:
+                paths = [self.boxes_path(sequence.name)]
+                if self.layout == "got10k":
+                    paths.append(self.times_path(sequence.name))
+                for path in paths:
+                    file.write(path, path.relative_to(self.folder))
+        return archive
 
     def write_run_file(self, facts: dict[str, Any]) -> None:
         """Note how the results were made in `run.json`."""
