@@ -11,17 +11,18 @@ the tracker's folder says how the results were made.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 
-from siamcar_ros.data.annotations import SequenceError, read_boxes, read_numbers
-from siamcar_ros.data.sequences import Sequence
+from siamcar_ros.data import Sequence, SequenceError
+from siamcar_ros.data.annotations import read_numbers, read_rows
 from siamcar_ros.evaluation.one_pass import Run
+from siamcar_ros.files import replacing
 
 RUN_FILE = "run.json"
 _ROUNDING = 0.5e-3  # of the boxes that are written
@@ -71,7 +72,7 @@ class TrackerResults:
         if not path.is_file():
             return False
         try:
-            boxes = read_boxes(path)
+            boxes = read_rows(path)
         except SequenceError:
             return False
         return len(boxes) == len(sequence) and np.allclose(
@@ -83,7 +84,7 @@ class TrackerResults:
         if self.layout == "got10k":
             places = {path.parent for path in self.folder.glob("*/*_[0-9]*.txt")}
             return sorted(p.name for p in places if any(p.glob(f"{p.name}_[0-9]*.txt")))
-        return sorted(path.stem for path in self.folder.glob("*.txt"))
+        return sorted(path.stem for path in self.folder.glob("[!.]*.txt"))
 
     def remove(self, name: str) -> None:
         """Remove what is here of a sequence, GOT-10k's repetitions too, the boxes first."""
@@ -93,11 +94,29 @@ class TrackerResults:
         for path in (*paths, self.times_path(name), self.scores_path(name)):
             path.unlink(missing_ok=True)
 
+    def staged(self) -> TrackerResults:
+        """A hidden folder beside this one, for results that shall take this one's place."""
+        return TrackerResults(self.folder.with_name(f".{self.tracker}.new"), self.layout)
+
+    def remove_all(self) -> None:
+        """Remove the folder and all in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def replace_by(self, staged: TrackerResults) -> None:
+        """Move all files of `staged` here, in place of the results that are here."""
+        for name in self.names():
+            self.remove(name)
+        for path in sorted(p for p in staged.folder.rglob("*") if p.is_file()):
+            target = self.folder / path.relative_to(staged.folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+        staged.remove_all()
+
     def write(self, name: str, run: Run) -> None:
         """Write a run; the boxes last and at once, so that a file of boxes is a finished one."""
-        _write(self.times_path(name), lambda p: np.savetxt(p, run.times, fmt="%.8f"))
-        _write(self.scores_path(name), lambda p: np.savetxt(p, run.scores, fmt="%.5f"))
-        _write(self.boxes_path(name), lambda p: np.savetxt(p, run.boxes, fmt="%.3f", delimiter=","))
+        _save(self.times_path(name), run.times, "%.8f")
+        _save(self.scores_path(name), run.scores, "%.5f")
+        _save(self.boxes_path(name), run.boxes, "%.3f")
 
     def read(self, sequence: Sequence) -> list[Run]:
         """Read the runs of a sequence: one, or GOT-10k's repetitions.
@@ -124,17 +143,44 @@ class TrackerResults:
     @staticmethod
     def _read(path: Path, trial: int, times: Path, scores: Path, sequence: Sequence) -> Run:
         n = len(sequence)
-        boxes = read_boxes(path)
+        boxes = read_rows(path)
         if sequence.lead_in and len(boxes) >= n + sequence.lead_in:
             boxes = boxes[sequence.lead_in :]
         if len(boxes) < n:
             raise SequenceError(f"{path}: {len(boxes)} boxes for {n} frames")
         return Run(boxes[:n], _column(scores, trial, n), _column(times, trial, n))
 
+    def write_submission(self, sequences: list[Sequence]) -> Path:
+        """Zip the results as the benchmark's server wants them, beside the tracker's folder.
+
+        GOT-10k: `SEQUENCE/SEQUENCE_001.txt` and `SEQUENCE/SEQUENCE_time.txt`; TrackingNet:
+        `SEQUENCE.txt`. Both have a row x,y,w,h for every frame.
+
+        Raises:
+            ValueError: a sequence has no result yet; the server refuses an incomplete archive.
+        """
+        missing = [s.name for s in sequences if not self.is_done(s)]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of {len(sequences)} sequences have no result, e.g. {missing[0]}; "
+                "finish the evaluation before submitting"
+            )
+        archive = self.folder.with_name(f"{self.tracker}.zip")
+        with replacing(archive) as partial, ZipFile(partial, "w", ZIP_DEFLATED) as file:
+            for sequence in sequences:
+                paths = [self.boxes_path(sequence.name)]
+                if self.layout == "got10k":
+                    paths.append(self.times_path(sequence.name))
+                for path in paths:
+                    file.write(path, path.relative_to(self.folder))
+        return archive
+
     def write_run_file(self, facts: dict[str, Any]) -> None:
         """Note how the results were made in `run.json`."""
         text = json.dumps(facts, indent=2, sort_keys=True) + "\n"
-        _write(self.folder / RUN_FILE, lambda p: p.write_text(text, encoding="utf-8"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self.folder / RUN_FILE) as partial:
+            partial.write_text(text, encoding="utf-8")
 
     def read_run_file(self) -> dict[str, Any]:
         """What `run.json` says; empty where there is none.
@@ -164,8 +210,7 @@ def _column(path: Path, trial: int, n: int) -> np.ndarray:
     return table[:, min(trial, table.shape[1] - 1)]
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
+def _save(path: Path, values: np.ndarray, form: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    write(temporary)
-    temporary.replace(path)
+    with replacing(path) as partial:
+        np.savetxt(partial, values, fmt=form, delimiter=",")
