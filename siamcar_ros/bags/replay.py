@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from siamcar_ros.bags.reader import Bag, BagError, Recorded
 from siamcar_ros.bags.start import Start
 from siamcar_ros.data.annotations import read_boxes
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.data.image_messages import ImageDecoder, ImageError
-from siamcar_ros.evaluation.metrics import iou
 from siamcar_ros.evaluation.one_pass import Tracker
+from siamcar_ros.evaluation.protocols import Score, score
 from siamcar_ros.geometry import Box, Image
 
 #: States of a frame beside those of the tracker.
@@ -239,13 +238,11 @@ def _no_start(bag: Bag, topic: str, start: Start, times: list[int], refusals: li
     return ": ".join([text, *refusals[:1]])
 
 
-def overlaps(frames: list[ReplayFrame]) -> NDArray[np.float64]:
-    """Overlap with the truth, (N,).
-
-    NaN where nothing is scored: before and at the start, on skipped images, without a true box.
-    """
+def replay_score(frames: list[ReplayFrame]) -> Score | None:
+    """Score the frames after the start that decode and have a true box; None if there are none."""
     nothing = (math.nan,) * 4
-    scored = [f.box is not None and f.state != STARTED for f in frames]
-    boxes = np.array([f.box or nothing for f in frames], np.float64).reshape(-1, 4)
-    truth = np.array([f.truth or nothing for f in frames], np.float64).reshape(-1, 4)
-    return np.where(scored, iou(boxes, truth), np.nan)
+    return score(
+        [f.box or nothing for f in frames],
+        [f.truth or nothing for f in frames],
+        counted=np.array([f.box is not None and f.state != STARTED for f in frames]),
+    )

@@ -36,10 +36,9 @@ from siamcar_ros.bags.messages import (
     jpeg_message,
 )
 from siamcar_ros.bags.reader import Bag
-from siamcar_ros.bags.replay import BEFORE, SKIPPED, STARTED, ReplayFrame, overlaps
+from siamcar_ros.bags.replay import BEFORE, SKIPPED, STARTED, ReplayFrame, replay_score
 from siamcar_ros.bags.writer import BagWriter
 from siamcar_ros.data.video import VideoWriter
-from siamcar_ros.evaluation.metrics import average_overlap, center_error, success_rate
 from siamcar_ros.files import scratch_folder
 from siamcar_ros.geometry import Image
 from siamcar_ros.tracking import TrackResult, TrackState
@@ -58,6 +57,12 @@ REPORT_FOLDER, SEQUENCE_FOLDER = "report", "sequence"
 
 _BAG, _VIDEO = "bag", "replay.mp4"
 _BOXES, _FRAMES, _REPORT, _TIMING = "boxes.txt", "frames.csv", "report.json", "timing.json"
+_MEASURES = {
+    "average_overlap": "ao",
+    "success_50": "sr50",
+    "success_75": "sr75",
+    "precision_20": "precision",
+}
 _RESULTS = (_BAG, _VIDEO, _BOXES, _FRAMES, _REPORT, _TIMING, REPORT_FOLDER, SEQUENCE_FOLDER)
 
 
@@ -227,13 +232,12 @@ def scores(frames: list[ReplayFrame], bag: Bag) -> dict[str, Any]:
     Scored are the decoded images after the start that have a true box; `precision_20` is the share
     of them in which the center is at most 20 pixels off.
     """
-    overlap = overlaps(frames)
-    scored = np.flatnonzero(~np.isnan(overlap))
+    scored = replay_score(frames)
     start = next(f for f in frames if f.state == STARTED)
     result: dict[str, Any] = {
         "images": len(frames),
         "tracked": sum(f.state not in (BEFORE, STARTED, SKIPPED) for f in frames),
-        "scored": len(scored),
+        "scored": 0 if scored is None else scored.frames,
         "states": dict(sorted(Counter(f.state for f in frames).items())),
         "start": {"image": start.index, "seconds": bag.seconds(start.time), "box": start.box},
         "skipped": [
@@ -243,13 +247,9 @@ def scores(frames: list[ReplayFrame], bag: Bag) -> dict[str, Any]:
         ],
         "score": None,
     }
-    if len(scored):
-        boxes, truth = ([getattr(frames[i], side) for i in scored] for side in ("box", "truth"))
+    if scored is not None:
         result["score"] = {
-            "average_overlap": round(average_overlap(overlap), 6),
-            "success_50": round(success_rate(overlap, 0.5), 6),
-            "success_75": round(success_rate(overlap, 0.75), 6),
-            "precision_20": round(float(np.mean(center_error(boxes, truth) <= 20)), 6),
+            name: round(scored.measures[measure], 6) for name, measure in _MEASURES.items()
         }
     return result
 
@@ -268,12 +268,14 @@ def speed(frames: list[ReplayFrame]) -> dict[str, float | None]:
 
 def write_frames(path: Path, frames: list[ReplayFrame], bag: Bag) -> None:
     """Everything that is known of each image but the tracker's time, as CSV with a header line."""
+    scored = replay_score(frames)
+    overlaps = [math.nan] * len(frames) if scored is None else scored.overlaps.tolist()
     columns = "image seconds stamp state x y w h score true_x true_y true_w true_h overlap error"
     nowhere = (math.nan,) * 4
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns.split())
-        for f, overlap in zip(frames, overlaps(frames).tolist(), strict=True):
+        for f, overlap in zip(frames, overlaps, strict=True):
             boxes = [f"{value:.4f}" for value in (*(f.box or nowhere), *(f.truth or nowhere))]
             row = [f.index, f"{bag.seconds(f.time):.9f}", f.stamp, f.state, *boxes[:4]]
             table.writerow([*row, f"{f.score:.6f}", *boxes[4:], f"{overlap:.6f}", f.error])

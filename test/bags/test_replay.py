@@ -28,8 +28,9 @@ from siamcar_ros.bags.messages import (
 from siamcar_ros.bags.reader import Bag, BagError
 from siamcar_ros.bags.replay import (
     GroundTruth,
-    overlaps,
+    ReplayFrame,
     replay,
+    replay_score,
 )
 from siamcar_ros.bags.start import Start, StartError, parse_start
 from siamcar_ros.bags.writer import BagWriter
@@ -134,6 +135,12 @@ def run(bag_path: Path, start: Start, truth: str | Path | None = TRUTH) -> tuple
             known = GroundTruth.from_topic(bag, truth, TOPIC)
         frames = [f for f, _ in replay(bag, BrightestSquare(), TOPIC, start, known)]
         return frames, bag.notes + ([] if known is None else known.notes)
+
+
+def overlaps(frames: list[ReplayFrame]) -> np.ndarray:
+    """Of each frame, NaN where it is not scored."""
+    scored = replay_score(frames)
+    return np.full(len(frames), np.nan) if scored is None else scored.overlaps
 
 
 @pytest.fixture
