@@ -17,8 +17,9 @@ from siamcar_ros.geometry import Image
 
 DEFAULT_RATE = 30.0
 
-# Attempts to go on after the last frame that decodes, where the file does not say its length.
-_ATTEMPTS = 50
+# Frames in a row that do not decode after which the rest is given up: where the header tells how
+# many there are (some headers claim billions), and where it does not.
+_ATTEMPTS_KNOWN, _ATTEMPTS_UNKNOWN = 10_000, 50
 _HEADER = 1 << 16
 # The encoders of FFmpeg that make H.264, best first; which ones there are depends on its build.
 _H264 = ("libx264", "libopenh264")
@@ -112,8 +113,9 @@ class VideoReader:
 
     def _attempts_left(self, failed: int) -> bool:
         if self.length is None:
-            return failed < _ATTEMPTS
-        return failed == 0 or self._decoded + len(self.skipped) + failed < self.length
+            return failed < _ATTEMPTS_UNKNOWN
+        left = self.length - self._decoded - len(self.skipped) - failed
+        return failed == 0 or (left > 0 and failed < _ATTEMPTS_KNOWN)
 
     def _open(self) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(str(self.path))
@@ -187,7 +189,7 @@ class VideoWriter:
             else:
                 try:
                     self._encoder.close()
-                except OSError:
+                except Exception:  # the first error is the one to tell
                     if error is None:
                         raise
             if error is None:

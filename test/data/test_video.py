@@ -191,3 +191,11 @@ def test_a_picture_that_claims_a_billion_pixels_is_no_video(tmp_path: Path) -> N
     (tmp_path / "frame1.png").write_bytes(header + bytes(1000))
     with pytest.raises(VideoError, match="32000x32000 pixels, more than the limit"):
         VideoReader(tmp_path / "frame1.png")
+
+
+def test_a_header_that_claims_billions_of_frames_is_not_believed_for_long(tmp_path: Path) -> None:
+    write(tmp_path / "a.mp4")
+    reader = VideoReader(tmp_path / "a.mp4")
+    reader.length = 10**12
+    assert len(list(reader)) == FRAMES
+    assert "60 of 1000000000000 frames were decoded; the file ends early" in reader.note()
