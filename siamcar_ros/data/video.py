@@ -207,7 +207,7 @@ class VideoWriter:
                 if codec in av.codecs_available:
                     return _Av(self._partial, codec, self._rate, self._size)
             why = "this build of PyAV has no H.264 encoder"
-        self.note = f"{self.path} is MPEG-4 Part 2, which browsers do not play: {why}"
+        self.note = f"{self.path.name} is MPEG-4 Part 2, which browsers do not play: {why}"
         return _OpenCV(self._partial, self._rate, self._size)
 
     def _check(self) -> None:
