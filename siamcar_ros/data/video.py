@@ -80,16 +80,19 @@ class VideoReader:
         """
         capture = self._open()
         self.skipped, self._decoded = [], 0
-        failed: list[int] = []  # since the last frame that decoded
+        index, failures, failed = -1, 0, 0  # failed: since the last frame that decoded
         try:
-            while self._attempts_left(len(failed)):
-                index = self._decoded + len(self.skipped) + len(failed)
+            while self._attempts_left(failures, failed):
                 read, image = capture.read()
                 if not read:
-                    failed.append(index)
+                    failed += 1
                     continue
-                self.skipped += failed
-                failed.clear()
+                failures, failed = failures + failed, 0
+                # Decoders report a failure some frames early; the time tells where it is.
+                time = capture.get(cv2.CAP_PROP_POS_MSEC) * self.rate / 1000
+                before, latest = index, self._decoded + failures
+                index = max(before + 1, min(round(time), latest))
+                self.skipped += range(before + 1, index)
                 self._decoded += 1
                 yield index, np.asarray(image, np.uint8)
         finally:
@@ -111,10 +114,10 @@ class VideoReader:
         more = ", ..." if len(self.skipped) > 5 else ""
         return f"{text}; skipped: frame {first}{more} (the first is frame 1)"
 
-    def _attempts_left(self, failed: int) -> bool:
+    def _attempts_left(self, failures: int, failed: int) -> bool:
         if self.length is None:
             return failed < _ATTEMPTS_UNKNOWN
-        left = self.length - self._decoded - len(self.skipped) - failed
+        left = self.length - self._decoded - failures - failed
         return failed == 0 or (left > 0 and failed < _ATTEMPTS_KNOWN)
 
     def _open(self) -> cv2.VideoCapture:

@@ -167,6 +167,23 @@ def test_a_bad_frame_in_the_middle_is_skipped_and_named(tmp_path: Path) -> None:
     )
 
 
+def test_the_skipped_frame_is_found_where_the_decoder_looks_ahead(tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="PyAV comes with the extra 'video'")
+    write(tmp_path / "a.mp4")
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        shown = sorted(packet.pts for packet in packets)
+        packet = packets[30]
+        index, start, size = shown.index(packet.pts), packet.pos, packet.size
+    data[start : start + size] = bytes(size)
+    (tmp_path / "bad.mp4").write_bytes(data)
+    reader = VideoReader(tmp_path / "bad.mp4")
+    frames = dict(reader)
+    assert reader.skipped == [index]
+    assert list(frames) == [i for i in range(FRAMES) if i != index]
+
+
 def test_a_video_that_ends_early_is_read_up_to_there_and_said(tmp_path: Path) -> None:
     write(tmp_path / "a.mp4")
     data = (tmp_path / "a.mp4").read_bytes()
