@@ -68,7 +68,7 @@ class RecordOptions:
 
 @dataclass(frozen=True)
 class Recording:
-    """What was written: numbers of frames and of boxes, the rate, and what was odd."""
+    """What was written: numbers of frames and of boxes, the rate, and anything unusual."""
 
     frames: int
     boxes: int

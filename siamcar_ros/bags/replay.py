@@ -28,7 +28,7 @@ class GroundTruth:
 
     Attributes:
         source: the topic or file that they come from.
-        notes: what was odd.
+        notes: anything unusual about them.
     """
 
     def __init__(self, source: str, rows: list[Box | None], stamps: list[int] | None) -> None:

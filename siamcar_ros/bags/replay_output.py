@@ -182,7 +182,7 @@ class ReplayOutput:
         Args:
             bag: the bag that was replayed.
             settings: what the run was made with, JSON values.
-            notes: what was odd.
+            notes: anything unusual about the run.
 
         Returns:
             The report, with its timing.

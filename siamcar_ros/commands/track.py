@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from siamcar_ros.data.video import VideoWriter
 from siamcar_ros.files import check_folder, replacing
+from siamcar_ros.processes import ended_in_order
 
 if TYPE_CHECKING:
     from siamcar_ros.demo.sources import Source
@@ -81,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
     boxes: list[Box] = []
     times: list[dict[str, float]] = []
     with (
+        ended_in_order(),
         sinks,
         tqdm(total=total, unit="frame", dynamic_ncols=True, disable=None) as progress,
     ):

@@ -306,8 +306,16 @@ def test_no_start_at_all_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("fixed_tracker")
-@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
-def test_the_same_bag_gives_the_same_bytes(tmp_path: Path, storage: str) -> None:
+@pytest.mark.parametrize(
+    ("storage", "has_av"), [("mcap", True), ("sqlite3", True), ("mcap", False)]
+)
+def test_the_same_bag_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str, has_av: bool
+) -> None:
+    if has_av:
+        pytest.importorskip("av", reason="PyAV comes with the extra 'video'")
+    else:
+        monkeypatch.setitem(sys.modules, "av", None)
     bag = make_bag(tmp_path / "bag", broken=(7,))
     made = []
     for name in ("a", "b"):
@@ -320,6 +328,7 @@ def test_the_same_bag_gives_the_same_bytes(tmp_path: Path, storage: str) -> None
         timed = [k for k in files if k == "timing.json" or k.startswith("report/")]
         made.append({k: p.read_bytes() for k, p in files.items() if k not in timed})
     assert made[0] == made[1]
+    assert (b"replay.mp4 is MPEG-4 Part 2" in made[0]["report.json"]) is not has_av
 
 
 @pytest.mark.usefixtures("fixed_tracker")
