@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _digest(spec: Any, root: Path, sequences: list[Any]) -> str:
-    """Of all that the trials of one study have in common: tracker, weights and sequences."""
+    """A digest of what the trials of a study have in common: tracker, weights and sequences."""
     common = [spec.facts(), str(root.resolve()), [sequence.name for sequence in sequences]]
     return hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()[:8]
 
