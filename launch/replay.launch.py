@@ -1,12 +1,12 @@
-"""A recorded bag played to the live tracker, in simulated time, and scored.
+"""Play a recorded bag to the live tracker, in simulated time, and score it.
 
 ros2 launch siamcar_ros replay.launch.py bag:=drive image:=/camera/image_raw report:=live.json
 
-The bag starts when the tracker is active. The tracker is started on the first true box, or on
-`init:=x,y,w,h` in the first image, and again each time that the bag begins anew (`loop:=true`).
-`siamcar replay` tracks through the same bag without dropping a frame; give its report.json as
-`replay_report` to see both. Takes the arguments of tracker.launch.py and evaluate.launch.py, except
-that the time is the bag's and the tracker that is scored is the one that is started, `name`.
+The bag starts when the tracker is active. Tracking starts on the first true box, or on
+`init:=x,y,w,h` in the first image, and again each time the bag starts over (`loop:=true`).
+`siamcar replay` tracks through the same bag without dropping a frame; pass its report.json as
+`replay_report` to compare. Takes the arguments of tracker.launch.py and evaluate.launch.py, except
+that the clock is the bag's and the tracker that is scored is the one that is started, `name`.
 """
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -38,29 +38,35 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "image", default_value="/camera/image_raw", description="Image topic of the bag"
     ),
-    DeclareLaunchArgument("rate", default_value="1.0", description="Speed of the bag's clock"),
     DeclareLaunchArgument(
-        "start", default_value="0.0", description="Seconds of the bag to leave out at its beginning"
+        "rate", default_value="1.0", description="Playback speed relative to real time"
     ),
-    DeclareLaunchArgument("loop", default_value="false", description="Begin anew at the end"),
+    DeclareLaunchArgument(
+        "start", default_value="0.0", description="Seconds to skip at the start of the bag"
+    ),
+    DeclareLaunchArgument(
+        "loop", default_value="false", description="Start over at the end of the bag"
+    ),
     DeclareLaunchArgument(
         "init",
         default_value="ground_truth",
         description="Box to start on: ground_truth, or x,y,w,h in the first image",
     ),
     DeclareLaunchArgument(
-        "patience", default_value="120.0", description="Seconds to wait for the tracker"
+        "patience",
+        default_value="120.0",
+        description="Seconds to wait for the tracker to become active",
     ),
     DeclareLaunchArgument(
         "image_transport",
         default_value="",
-        description="Of the bag's images: raw or compressed; empty: as params_file says",
+        description="Transport of the bag's images: raw or compressed; empty: as in params_file",
     ),
 ]
 
 
 def included(name: str, **arguments: object) -> IncludeLaunchDescription:
-    """Another launch file of this package."""
+    """Include another launch file of this package."""
     path = PathJoinSubstitution([FindPackageShare("siamcar_ros"), "launch", name])
     return IncludeLaunchDescription(
         PythonLaunchDescriptionSource(path), launch_arguments=arguments.items()
@@ -68,7 +74,7 @@ def included(name: str, **arguments: object) -> IncludeLaunchDescription:
 
 
 def play(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The player, once the tracker is active; without `loop` its end is the end of all."""
+    """Start the player when the tracker is active; without `loop`, end the launch with it."""
     if event.returncode != 0:
         return end_all("the tracker did not become active")(event, context)
     loop = LaunchConfiguration("loop").perform(context).lower() in ("true", "1")
@@ -85,7 +91,7 @@ def play(event: ProcessExited, context: LaunchContext) -> list[LaunchDescription
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` runs."""
+    """Return the launch description for `ros2 launch`."""
     waiting = Node(
         package="siamcar_ros",
         executable="wait_until_active",

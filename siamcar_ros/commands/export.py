@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from siamcar_ros.evaluation import Sequence
+    from siamcar_ros.data import Sequence
     from siamcar_ros.model import SiamCAR
     from siamcar_ros.runtime import Network
     from siamcar_ros.runtime.quantise import Pair
@@ -115,7 +115,7 @@ def _export_int8(args: argparse.Namespace, model: SiamCAR, weights: Path, params
 
 def _sequences(folder: Path) -> list[Sequence]:
     """The sequences in a folder, or the folder as one; none where there is no ground truth."""
-    from siamcar_ros.evaluation import read_sequence
+    from siamcar_ros.data import read_sequence
 
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
@@ -150,7 +150,7 @@ def _pairs_of_sequences(
     network: Network, params: Any, sequences: list[Sequence], count: int
 ) -> list[Pair]:
     """What the tracker sees at `count` frames spread over the sequences."""
-    from siamcar_ros.evaluation.one_pass import read_image
+    from siamcar_ros.data.images import read_image
     from siamcar_ros.tracking import SiamCarTracker, TargetError
 
     recorder = _Recorder(network)
@@ -175,7 +175,7 @@ def _pairs_of_sequences(
 
 def _pairs_of_images(network: Network, params: Any, folder: Path, count: int) -> list[Pair]:
     """Middles of still images as targets, each sought in its own image."""
-    from siamcar_ros.evaluation.one_pass import read_image
+    from siamcar_ros.data.images import read_image
     from siamcar_ros.tracking import SiamCarTracker
 
     recorder = _Recorder(network)
@@ -192,7 +192,7 @@ def _pairs_of_images(network: Network, params: Any, folder: Path, count: int) ->
 
 
 def _images(folder: Path) -> list[Path]:
-    from siamcar_ros.evaluation.sequences import IMAGE_SUFFIXES
+    from siamcar_ros.data.sequences import IMAGE_SUFFIXES
 
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
 

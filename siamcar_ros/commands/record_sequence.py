@@ -1,4 +1,4 @@
-"""`siamcar record-sequence`: a sequence folder or a video becomes a bag."""
+"""`siamcar record-sequence`: turn a sequence folder or a video into a bag."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import argparse
 
 from tqdm import tqdm
 
-from siamcar_ros.evaluation.bag_writer import COMPRESSION_MODES, STORAGES
-from siamcar_ros.evaluation.recording import FIRST_STAMP, RecordOptions, record_sequence
+from siamcar_ros.bags.recording import FIRST_STAMP, RecordOptions, record_sequence
+from siamcar_ros.bags.writer import COMPRESSION_MODES, STORAGES
+from siamcar_ros.processes import ended_in_order
 
 HELP = "turn a folder of images and boxes, or a video, into a bag"
 
@@ -16,8 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's arguments."""
     parser.add_argument("source", help="folder in the sequence layout, or a video file")
     parser.add_argument("bag", help="rosbag2 folder to create")
-    parser.add_argument("--rate", type=float, help="frames a second (default: 30; a video's own)")
-    parser.add_argument("--topic", default="/camera/image_raw", help="image topic (%(default)s)")
+    parser.add_argument(
+        "--rate", type=float, help="frames per second (default: 30; for a video its own)"
+    )
+    parser.add_argument(
+        "--topic", default="/camera/image_raw", help="image topic (default: %(default)s)"
+    )
     parser.add_argument(
         "--compressed",
         action="store_true",
@@ -26,16 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ground-truth-topic",
         default="/ground_truth",
-        help="topic of the boxes, vision_msgs/Detection2D (%(default)s)",
+        help="topic of the boxes, vision_msgs/Detection2D (default: %(default)s)",
     )
     parser.add_argument("--ground-truth", help="boxes of a video: a row x,y,w,h per frame")
     parser.add_argument("--camera-info", help="calibration YAML, as camera_calibration saves it")
-    parser.add_argument("--frame-id", default="camera", help="frame of the headers (%(default)s)")
+    parser.add_argument(
+        "--frame-id", default="camera", help="frame_id of the headers (default: %(default)s)"
+    )
     parser.add_argument(
         "--first-stamp",
         type=float,
         default=FIRST_STAMP,
-        help="stamp of the first frame in seconds (%(default).0f)",
+        help="stamp of the first frame in seconds (default: %(default).0f)",
     )
     parser.add_argument("--storage", choices=STORAGES, default="mcap")
     parser.add_argument("--compression", choices=("none", "zstd"), default="none")
@@ -43,12 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compression-mode",
         choices=[mode for mode in COMPRESSION_MODES if mode != "none"],
         default="message",
-        help="what zstd compresses: each message, the file, or mcap's chunks (%(default)s)",
+        help="zstd by message, by file, or by mcap's chunks (default: %(default)s)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the bag and say what is in it."""
+    """Write the bag and print a summary."""
     options = RecordOptions(
         rate=args.rate,
         first_stamp=args.first_stamp,
@@ -59,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         storage=args.storage,
         compression="none" if args.compression == "none" else args.compression_mode,
     )
-    with tqdm(unit=" frames", disable=None) as bar:
+    with ended_in_order(), tqdm(unit=" frames", disable=None) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total or None

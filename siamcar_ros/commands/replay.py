@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tqdm import tqdm
 
-from siamcar_ros.commands.evaluate import parse_settings
-from siamcar_ros.evaluation.bag_writer import COMPRESSION_MODES, STORAGES
-from siamcar_ros.evaluation.bags import Bag, BagError
-from siamcar_ros.evaluation.replay import GroundTruth, replay
-from siamcar_ros.evaluation.replay_output import (
+from siamcar_ros.bags.reader import Bag, BagError
+from siamcar_ros.bags.replay import GroundTruth, replay
+from siamcar_ros.bags.replay_output import (
     OVERLAYS,
     REPORT_FOLDER,
     SEQUENCE_FOLDER,
     ReplayOutput,
 )
-from siamcar_ros.evaluation.start import Start, parse_start
+from siamcar_ros.bags.start import Start, parse_start
+from siamcar_ros.bags.writer import COMPRESSION_MODES, STORAGES
+from siamcar_ros.commands.evaluate import parse_settings
 from siamcar_ros.evaluation.trackers import BASELINES, TrackerSpec
+from siamcar_ros.processes import ended_in_order
 
 HELP = "track through a recorded bag, frame by frame, and score it"
 
@@ -32,69 +33,89 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init",
         metavar="X,Y,W,H[@S]",
-        help="box in pixels (top-left corner, size) and seconds from the bag's start; @S takes the"
+        help="box in pixels (top-left corner, size) and seconds since the bag's start; @S takes the"
         " box from the ground truth; or a file that holds one of these",
     )
     parser.add_argument("--ground-truth-topic", help="topic of vision_msgs/Detection2D")
     parser.add_argument("--ground-truth", help="text file with a row x,y,w,h per image")
-    parser.add_argument("--out", help="results folder (default: BAG_replay here)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the results in OUT")
-    parser.add_argument("--network", default="compact", help="a name or a YAML file (%(default)s)")
-    parser.add_argument("--weights", help="weights file (default: the one that the network names)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
-    parser.add_argument("--backend", default="auto", help="auto, torch, onnxruntime ...")
-    parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 ...")
+    parser.add_argument(
+        "--image-depth",
+        default="auto",
+        help="how 16-bit images are scaled to 8 bits: auto, bits:N, percentile, percentile:LOW,HIGH"
+        " or range:LOW,HIGH (default: %(default)s)",
+    )
+    parser.add_argument("--output", help="results folder (default: BAG_replay here)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the results in OUTPUT")
+    parser.add_argument(
+        "--network", default="compact", help="name or YAML file (default: %(default)s)"
+    )
+    parser.add_argument("--weights", help="weights file (default: the network's own)")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--backend", default="auto", help="auto, torch, onnxruntime, ... (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--precision", default="auto", help="auto, fp32, bf16, ... (default: %(default)s)"
+    )
     parser.add_argument(
         "--set",
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
         dest="settings",
-        help="tracker parameters, e.g. penalty_k=0.1 window_influence=0.4 lr=0.3",
+        help="tracker parameters, for example penalty_k=0.1 window_influence=0.4 lr=0.3",
     )
     parser.add_argument(
-        "--baseline", choices=("csrt", "kcf", "mil"), help="run OpenCV's tracker instead"
+        "--baseline", choices=("csrt", "kcf", "mil"), help="run one of OpenCV's trackers instead"
     )
-    parser.add_argument("--track-id", default="target", help="id of the detections (%(default)s)")
+    parser.add_argument(
+        "--track-id", default="target", help="id of the detections (default: %(default)s)"
+    )
     parser.add_argument(
         "--overlay",
-        choices=OVERLAYS,
+        choices=tuple(OVERLAYS),
         default="compressed",
-        help="images with the boxes drawn, in the new bag (%(default)s)",
+        help="images with the boxes drawn on them, in the new bag (default: %(default)s)",
     )
     parser.add_argument(
-        "--no-report", action="store_true", help="leave the report's page and plots out"
+        "--no-report", action="store_true", help="do not write the report's page and plots"
     )
     parser.add_argument(
         "--keep-sequence",
         action="store_true",
-        help="keep the tracked images in OUT/sequence, for `siamcar evaluate folder`",
+        help="keep the tracked images in OUTPUT/sequence, for `siamcar evaluate folder`",
     )
-    parser.add_argument("--no-video", action="store_true", help="leave replay.mp4 out")
-    parser.add_argument("--storage", choices=STORAGES, default="mcap", help="of the new bag")
+    parser.add_argument("--no-video", action="store_true", help="do not write replay.mp4")
+    parser.add_argument(
+        "--storage",
+        choices=STORAGES,
+        default="mcap",
+        help="storage of the new bag (default: %(default)s)",
+    )
     parser.add_argument(
         "--compression-mode",
         choices=COMPRESSION_MODES,
         default="none",
-        help="zstd in the new bag: by message, file or chunk (%(default)s)",
+        help="zstd in the new bag, by message, file or chunk (default: %(default)s)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Replay, write the results, print them."""
-    # It brings matplotlib, for which --help need not wait.
-    from siamcar_ros.evaluation.replay_report import SequenceExport, write_replay_report
+    # matplotlib, for which --help need not wait
+    from siamcar_ros.bags.replay_report import SequenceExport, write_replay_report
 
     start = parse_start(args.init) if args.init else Start()
-    with Bag(args.bag) as bag, TemporaryDirectory(prefix="siamcar_replay_") as temporary:
+    with ended_in_order(), Bag(args.bag) as bag:
         topic = bag.image_topic(args.topic)
-        truth = _truth(args, bag)
+        truth = _truth(args, bag, topic)
         if start.box is None and truth is None:
             raise BagError(_no_start(bag))
         spec = _tracker_spec(args)
-        tracker = spec.build()
         name = bag.path.resolve().name.split(".")[0] or "bag"
-        out = Path(args.out or f"{name}_replay")
+        out = Path(args.output or f"{name}_replay")
         images = bag.count(topic)
         output = ReplayOutput(
             out,
@@ -107,43 +128,49 @@ def run(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
             sources=[bag.path, *([Path(args.ground_truth)] if args.ground_truth else [])],
         )
+        tracker = spec.build()
         with output:
             sequence = None
             if args.keep_sequence or (truth is not None and not args.no_report):
-                place = out / SEQUENCE_FOLDER if args.keep_sequence else Path(temporary)
-                sequence = SequenceExport(place / name)
-            frames = replay(bag, tracker, topic, start, truth)
+                sequence = SequenceExport(output.staging / SEQUENCE_FOLDER / name)
+            frames = replay(bag, tracker, topic, start, truth, depth=args.image_depth)
             for frame, image in tqdm(frames, total=images, unit=" frames", disable=None):
                 output.add(frame, image)
                 if sequence is not None:
                     sequence.add(frame, image)
-        settings = {
-            "topic": topic,
-            "ground_truth": None if truth is None else truth.source,
-            "tracker": spec.facts(),
-            "network": _network_facts(tracker),
-        }
-        notes = bag.notes + ([] if truth is None else truth.notes)
-        report = output.finish(bag, settings, notes)
-        print(_table(report))
-        print(f"results: {out}")
-        if sequence is not None:
-            sequence.finish()
-            if report["score"] is not None and not args.no_report:
-                page, *_ = write_replay_report(
-                    sequence, out / REPORT_FOLDER, tracker=spec.title, facts=settings
-                )
-                print(f"report: {page}")
+            settings = {
+                "topic": topic,
+                "ground_truth": None if truth is None else truth.source,
+                "tracker": spec.facts(),
+                "network": _network_facts(tracker),
+            }
+            notes = [*bag.notes, *([] if truth is None else truth.notes), *output.notes]
+            report = output.finish(bag, settings, notes)
+            has_page = report["score"] is not None and not args.no_report
+            if sequence is not None:
+                sequence.finish()
+            if sequence is not None and has_page:
+                root = str((out / SEQUENCE_FOLDER / name).resolve())
+                page = output.staging / REPORT_FOLDER
+                facts = {"root": root, **settings}
+                write_replay_report(sequence, page, tracker=spec.title, facts=facts)
+            if not args.keep_sequence:
+                shutil.rmtree(output.staging / SEQUENCE_FOLDER, ignore_errors=True)
+            output.publish()
+    print(_table(report))
+    print(f"results: {out}")
+    if has_page:
+        print(f"report: {out / REPORT_FOLDER / 'report.html'}")
     return 0
 
 
-def _truth(args: argparse.Namespace, bag: Bag) -> GroundTruth | None:
+def _truth(args: argparse.Namespace, bag: Bag, topic: str) -> GroundTruth | None:
     if args.ground_truth and args.ground_truth_topic:
         raise BagError("give --ground-truth or --ground-truth-topic, not both")
     if args.ground_truth:
         return GroundTruth.from_file(args.ground_truth)
     if args.ground_truth_topic:
-        return GroundTruth.from_topic(bag, args.ground_truth_topic)
+        return GroundTruth.from_topic(bag, args.ground_truth_topic, topic)
     return None
 
 
@@ -162,14 +189,14 @@ def _tracker_spec(args: argparse.Namespace) -> TrackerSpec:
 
 
 def _network_facts(tracker: Any) -> dict[str, str]:
-    """What the boxes depend on beside the weights."""
+    """What the boxes depend on apart from the weights."""
     network = getattr(tracker, "network", None)
     names = ("name", "backend", "device", "precision")
     return {name: str(getattr(network, name)) for name in names if hasattr(network, name)}
 
 
 def _rate(bag: Bag, images: int) -> float:
-    """Mean rate of the images, for the video's clock."""
+    """Mean rate of the images, for the video."""
     seconds = bag.seconds(bag.end)
     return min(max((images - 1) / seconds, 1.0), 240.0) if seconds > 0 and images > 1 else 30.0
 
@@ -202,7 +229,7 @@ def _table(report: dict[str, Any]) -> str:
             ("average overlap", f"{score['average_overlap']:.3f}"),
             ("overlap > 0.5", f"{score['success_50']:.3f}"),
             ("overlap > 0.75", f"{score['success_75']:.3f}"),
-            ("centre within 20 px", f"{score['precision_20']:.3f}"),
+            ("center within 20 px", f"{score['precision_20']:.3f}"),
         ]
     if timing["median_ms"] is not None:
         rows.append(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
+
+from siamcar_ros.data.video import VideoWriter
+from siamcar_ros.files import check_folder, replacing
+from siamcar_ros.processes import ended_in_order
 
 if TYPE_CHECKING:
     from siamcar_ros.demo.sources import Source
@@ -65,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if args.show:
         _window(cv2.namedWindow, _WINDOW)
     source = open_source(args.source)
+    sinks = _Sinks(args, source)
     tracker = SiamCarTracker.from_config(
         args.network, weights=args.weights, device=args.device, **_settings(args.set)
     )
@@ -77,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
     boxes: list[Box] = []
     times: list[dict[str, float]] = []
     with (
-        _Sinks(args, source.rate) as sinks,
+        ended_in_order(),
+        sinks,
         tqdm(total=total, unit="frame", dynamic_ncols=True, disable=None) as progress,
     ):
         try:
@@ -93,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             progress.write("interrupted: what was tracked is kept")
     _say(source, tracker, boxes, times)
+    for note in [*source.notes, *sinks.notes]:
+        print(f"note: {note}")
     for path in (args.output, args.boxes):
         if path is not None:
             print(f"wrote {path}")
@@ -166,62 +174,60 @@ def _window(show: Any, *arguments: Any) -> Any:
 
 
 class _Sinks:
-    """Where tracked frames go: a video, a file of boxes, a window, as asked for."""
+    """Where tracked frames go: a video, a file of boxes, a window, as the options say.
 
-    def __init__(self, args: argparse.Namespace, rate: float) -> None:
+    Both files are written beside their paths and moved into place at the end, so that a failure
+    keeps the old ones.
+    """
+
+    def __init__(self, args: argparse.Namespace, source: Source) -> None:
         for path in (args.output, args.boxes):
             if path is None:
                 continue
-            if not path.resolve().parent.is_dir():
-                raise FileNotFoundError(f"there is no folder {path.resolve().parent}")
+            check_folder(path)
             if path.resolve() == Path(args.source).resolve():
                 raise ValueError(f"{path} is the source: write to another file")
-        self._video_path: Path | None = args.output
-        self._rate = rate
         self._show: bool = args.show
-        self._video: cv2.VideoWriter | None = None
-        self._boxes = None if args.boxes is None else args.boxes.open("w", encoding="ascii")
+        self._boxes_path: Path | None = args.boxes
+        self._boxes: TextIO | None = None
+        self._video = None if args.output is None else VideoWriter(args.output, source.rate)
+        self._cleanup = ExitStack()
 
     def take(self, image: Image, result: TrackResult) -> bool:
-        """Hand on one frame; false where the person at the window has had enough."""
+        """Hand on one frame; false if the user closed the window."""
         if self._boxes is not None:
             self._boxes.write(",".join(f"{value:.4f}" for value in result.box) + "\n")
-        if self._video_path is None and not self._show:
+        if self._video is None and not self._show:
             return True
-        from siamcar_ros.overlay import draw_overlay
+        from siamcar_ros.tracking.overlay import draw_overlay
 
-        drawn = draw_overlay(image, {"target": result}, scale=1.0, caption="")
-        if self._video_path is not None:
-            self._writer(drawn).write(drawn)
+        drawn = draw_overlay(image, {"target": result})
+        if self._video is not None:
+            self._video.write(drawn)
         if self._show:
             _window(cv2.imshow, _WINDOW, drawn)
             return cv2.waitKey(1) & 0xFF not in _QUIT_KEYS
         return True
 
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about the files."""
+        return [self._video.note] if self._video is not None and self._video.note else []
+
     def __enter__(self) -> _Sinks:
+        with ExitStack() as cleanup:
+            if self._boxes_path is not None:
+                partial = cleanup.enter_context(replacing(self._boxes_path))
+                self._boxes = cleanup.enter_context(partial.open("w", encoding="ascii"))
+            if self._video is not None:
+                cleanup.enter_context(self._video)
+            self._cleanup = cleanup.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._video is not None:
-            self._video.release()
-        if self._boxes is not None:
-            self._boxes.close()
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._cleanup.__exit__(kind, error, trace)
         if self._show and error is None:
             cv2.destroyAllWindows()
-
-    def _writer(self, drawn: Image) -> cv2.VideoWriter:
-        if self._video is None:
-            size = (drawn.shape[1], drawn.shape[0])
-            code = cv2.VideoWriter.fourcc(*"mp4v")
-            self._video = cv2.VideoWriter(str(self._video_path), code, self._rate, size)
-            if not self._video.isOpened():
-                raise OSError(f"cannot write a video to {self._video_path}; does it end in .mp4?")
-        return self._video
 
 
 def _say(

@@ -9,7 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
+from siamcar_ros.data.video import VideoWriter
 from siamcar_ros.demo.scene import Image
 from siamcar_ros.demo.sources import Source
 from siamcar_ros.evaluation.metrics import iou
@@ -187,36 +189,29 @@ def write_pictures(source: Source, record: Record, folder: Path) -> tuple[Path, 
         The paths of the video and of the strip.
 
     Raises:
-        OSError: OpenCV cannot write one of them.
+        OSError: one of them cannot be written.
     """
     count = len(record.stamps)
     chosen = set(np.linspace(record.started, count - 1, _STRIP_FRAMES).round().astype(int).tolist())
     video_path, strip_path = folder / "tracked.mp4", folder / "strip.png"
-    writer: cv2.VideoWriter | None = None
     tiles: list[Image] = []
     truth = source.boxes if source.boxes is not None else np.full((count, 4), np.nan)
     held, detected = record.held_boxes(), record.detected
-    try:
-        for index, image in enumerate(source.images()):
+    with VideoWriter(video_path, source.rate) as writer:
+        frames = tqdm(source.images(), total=count, desc=video_path.name, disable=None)
+        for index, image in enumerate(frames):
             if index >= count:
                 break
             text = f"{index}  {record.scores[index]:.2f}" if detected[index] else str(index)
             box = (held[index], _FOUND if detected[index] else _HELD)
             drawn = annotate(image, text, (truth[index], _TRUE), box)
-            if writer is None:
-                height, width = drawn.shape[:2]
-                codec = cv2.VideoWriter.fourcc(*"mp4v")
-                writer = cv2.VideoWriter(str(video_path), codec, source.rate, (width, height))
-                if not writer.isOpened():
-                    raise OSError(f"OpenCV cannot write {video_path}")
             writer.write(drawn)
             if index in chosen:
                 size = (_STRIP_WIDTH, round(_STRIP_WIDTH * drawn.shape[0] / drawn.shape[1]))
                 small = cv2.resize(drawn, size, interpolation=cv2.INTER_AREA)
                 tiles.append(np.asarray(small, np.uint8))
-    finally:
-        if writer is not None:
-            writer.release()
+    if writer.note:
+        print(writer.note)
     half = (len(tiles) + 1) // 2
     tiles += [np.zeros_like(tiles[0])] * (2 * half - len(tiles))
     strip = np.vstack([np.hstack(tiles[:half]), np.hstack(tiles[half:])])

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from siamcar_ros.data.video import VideoError, VideoReader
 from siamcar_ros.demo.scene import Image
 
 DEFAULT_RATE = 30.0
@@ -35,6 +36,7 @@ class Source:
             nothing is known of it.
         focal: of the lens in pixels, where it is known.
         parts: names and frames of what happens, where that is known.
+        notes: what could not be read; complete after iterating over the images.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Source:
     boxes: NDArray[np.float64] | None = None
     focal: float | None = None
     parts: list[tuple[str, range]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def open_source(name: str) -> Source:
@@ -90,9 +93,9 @@ def _clip(seed: int) -> Source:
 
 
 def _sequence(folder: Path) -> Source:
-    from siamcar_ros.evaluation import SequenceError, read_sequence
-    from siamcar_ros.evaluation.one_pass import read_image
-    from siamcar_ros.evaluation.sequences import find_frames
+    from siamcar_ros.data import SequenceError, read_sequence
+    from siamcar_ros.data.images import read_image
+    from siamcar_ros.data.sequences import find_frames
 
     boxes = None
     try:
@@ -134,30 +137,25 @@ def _sequence_rate(folder: Path) -> float:
 
 
 def _video(path: Path) -> Source:
-    capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
-        raise SourceError(f"{path} is no video that OpenCV can read")
-    rate = capture.get(cv2.CAP_PROP_FPS)
-    length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    capture.release()
+    try:
+        reader = VideoReader(path)
+    except VideoError as error:
+        raise SourceError(str(error)) from error
+    notes: list[str] = []
 
     def images() -> Iterator[Image]:
-        film = cv2.VideoCapture(str(path))
-        try:
-            while True:
-                read, image = film.read()
-                if not read:
-                    return
-                yield np.asarray(image, np.uint8)
-        finally:
-            film.release()
+        notes.clear()
+        for _, image in reader:
+            yield image
+        notes.extend(filter(None, [reader.note()]))
 
     return Source(
         name=path.name,
         live=False,
-        rate=rate if 0 < rate <= 1000 else DEFAULT_RATE,
+        rate=reader.rate,
         images=images,
-        length=length if length > 0 else None,
+        length=reader.length,
+        notes=notes,
     )
 
 

@@ -1,14 +1,6 @@
-"""Benchmarks, their official measures, runs, reports and replay. Nothing here needs ROS."""
+"""Benchmarks, their official measures, runs and reports. Nothing here needs ROS."""
 
-from siamcar_ros.evaluation.annotations import SequenceError
 from siamcar_ros.evaluation.one_pass import Run, run_sequence
-from siamcar_ros.evaluation.sequences import Sequence, read_annotated, read_sequence
+from siamcar_ros.evaluation.protocols import Score, score
 
-__all__ = [
-    "Run",
-    "Sequence",
-    "SequenceError",
-    "read_annotated",
-    "read_sequence",
-    "run_sequence",
-]
+__all__ = ["Run", "Score", "run_sequence", "score"]

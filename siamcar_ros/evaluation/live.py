@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from siamcar_ros.evaluation.detections import Box
+from siamcar_ros.data.detections import Box
 from siamcar_ros.evaluation.metrics import iou
 
 # True boxes that still wait for their answer, and answers for their true box.

@@ -1,9 +1,9 @@
-"""Overlap, centre error and the curves drawn from them.
+"""Overlap, center error and the curves computed from them.
 
 Boxes are (N, 4) arrays of (x, y, w, h) in pixels and cover [x, x + w) x [y, y + h). A ground-truth
-row that is not finite says that the target is absent; its overlap and error are NaN, and how a
-benchmark counts such a frame is decided by `siamcar_ros.evaluation.protocols`. A prediction that is
-not finite overlaps nothing and lies infinitely far away.
+row that is not finite means that the target is absent; its overlap and error are NaN, and
+`siamcar_ros.evaluation.protocols` decides how such a frame counts. A prediction that is not finite
+overlaps nothing and is infinitely far away.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ Floats = NDArray[np.float64]
 
 #: Overlap thresholds of OTB, LaSOT, UAV123 and TrackingNet: 0, 0.05 ... 1.
 OVERLAP_THRESHOLDS: Floats = np.linspace(0, 1, 21)
-#: Centre-error thresholds in pixels: 0 ... 50; benchmarks quote the value at 20.
+#: Center-error thresholds in pixels: 0 ... 50; benchmarks quote the value at 20.
 PIXEL_THRESHOLDS: Floats = np.arange(51, dtype=np.float64)
-#: Thresholds of the centre error in units of the target's size: 0, 0.01 ... 0.5.
+#: Thresholds of the center error in units of the target's size: 0, 0.01 ... 0.5.
 NORMALIZED_THRESHOLDS: Floats = np.arange(51, dtype=np.float64) / 100
 
 
@@ -27,8 +27,8 @@ def iou(boxes: ArrayLike, truth: ArrayLike, *, bound: tuple[float, float] | None
     Args:
         boxes: predictions, (N, 4).
         truth: ground truth, (N, 4); rows that are not finite give NaN.
-        bound: image (width, height); both boxes are first cut to it, as GOT-10k does. Uncut by
-            default.
+        bound: image (width, height); both boxes are first clipped to it, as GOT-10k does. Not
+            clipped by default.
 
     Returns:
         (N,) overlaps in [0, 1]; 0 where both boxes are empty.
@@ -49,7 +49,7 @@ def iou(boxes: ArrayLike, truth: ArrayLike, *, bound: tuple[float, float] | None
 
 
 def center_error(boxes: ArrayLike, truth: ArrayLike, *, normalized: bool = False) -> Floats:
-    """Distance of the centres, row by row.
+    """Distance of the centers, row by row.
 
     Args:
         boxes: predictions, (N, 4).
@@ -74,7 +74,7 @@ def center_error(boxes: ArrayLike, truth: ArrayLike, *, normalized: bool = False
 
 
 def not_finite(boxes: Floats) -> NDArray[np.bool_]:
-    """Which rows, (N,) bool, have a value that is not finite."""
+    """Which rows, (N,) bool, hold a value that is not finite."""
     finite: NDArray[np.bool_] = np.isfinite(boxes)
     return ~np.all(finite, axis=1)
 
@@ -86,30 +86,25 @@ def success_curve(overlaps: ArrayLike, thresholds: ArrayLike = OVERLAP_THRESHOLD
 
 
 def precision_curve(errors: ArrayLike, thresholds: ArrayLike = PIXEL_THRESHOLDS) -> Floats:
-    """Share of frames whose centre error is at most each threshold, (len(thresholds),)."""
+    """Share of frames whose center error is at most each threshold, (len(thresholds),)."""
     values = _frames(errors)
     return np.mean(values[:, None] <= np.asarray(thresholds, np.float64), axis=0)
 
 
 def average_overlap(overlaps: ArrayLike) -> float:
-    """AO: the mean overlap of the frames that have a ground truth. The caller leaves out the first
-    frame.
-    """
+    """AO: the mean overlap of the frames with a ground truth; the caller omits the first frame."""
     return float(np.mean(_present(overlaps)))
 
 
 def success_rate(overlaps: ArrayLike, threshold: float) -> float:
-    """SR: the share of frames, of those that have a ground truth, with an overlap strictly above
-    `threshold`.
-    """
+    """SR: the share of frames with a ground truth whose overlap is strictly above `threshold`."""
     return float(np.mean(_present(overlaps) > threshold))
 
 
-def frames_per_second(times: ArrayLike) -> float:
-    """Mean of the frames' rates 1 / t, as in the GOT-10k toolkit; NaN when no frame was timed."""
-    seconds = np.asarray(times, np.float64)
-    seconds = seconds[np.isfinite(seconds) & (seconds > 0)]
-    return float(np.mean(1 / seconds)) if len(seconds) else float("nan")
+def frame_rates(times: ArrayLike) -> Floats:
+    """The rates 1 / t of the timed frames, (M,); the GOT-10k toolkit reports their mean."""
+    seconds = np.asarray(times, np.float64).ravel()
+    return np.asarray(1 / seconds[np.isfinite(seconds) & (seconds > 0)])
 
 
 def _pair(boxes: ArrayLike, truth: ArrayLike) -> tuple[Floats, Floats]:
@@ -122,7 +117,7 @@ def _pair(boxes: ArrayLike, truth: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def _corners(boxes: Floats, bound: tuple[float, float] | None) -> tuple[Floats, Floats]:
-    """Top-left and bottom-right corners, each (N, 2); a negative size counts as none."""
+    """Top-left and bottom-right corners, each (N, 2); a negative size counts as 0."""
     first = boxes[:, :2]
     last = first + np.clip(boxes[:, 2:], 0, None)
     if bound is None:

@@ -1,25 +1,20 @@
-"""One-pass evaluation: start on the first frame's box, follow to the end, never correct."""
+"""One-pass evaluation: start on the first frame's box, track to the end, never correct."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.evaluation.annotations import SequenceError
-from siamcar_ros.evaluation.sequences import Sequence
-
-Image = NDArray[np.uint8]
-Box = tuple[float, float, float, float]
+from siamcar_ros.data import Sequence, SequenceError, read_image
+from siamcar_ros.geometry import Box, Image
 
 
 class Tracked(Protocol):
-    """What an update gives. A `score` in [0, 1] is read, too, where there is one."""
+    """The result of an update. A `score` in [0, 1] is recorded, too, where there is one."""
 
     @property
     def box(self) -> Any:
@@ -27,7 +22,7 @@ class Tracked(Protocol):
 
 
 class Tracker(Protocol):
-    """The two methods that an evaluated tracker needs; images are BGR uint8 (H, W, 3)."""
+    """The two methods that a tracker needs; images are BGR uint8 (H, W, 3)."""
 
     def init(self, image: Image, box: Box) -> Any:
         """Start on the target in `box`."""
@@ -37,16 +32,15 @@ class Tracker(Protocol):
 
 
 class Run(NamedTuple):
-    """What one pass over a sequence of N frames gave.
+    """The result of one pass over a sequence of N frames.
 
     Attributes:
         boxes: (N, 4) float64 in the sequence's own coordinates (`Sequence.origin`); the first row
             is the given box.
         scores: (N,) float64, the tracker's score per frame; 1 on the first, NaN where the tracker
             has none.
-        times: (N,) float64, seconds that the tracker took, reading the image not included; NaN
-            where the image did not decode, so that the frame was skipped and its box repeats the
-            one before.
+        times: (N,) float64 seconds per frame, without reading the image; NaN where the image did
+            not decode, in which case the box repeats the previous one.
     """
 
     boxes: NDArray[np.float64]
@@ -61,12 +55,13 @@ def run_sequence(
 
     Args:
         tracker: any object with `init(image, box)` and `update(image).box`.
-        sequence: what to run on.
-        on_frame: called with the index of each frame when it is done.
+        sequence: the sequence.
+        on_frame: called with the index of each finished frame.
 
     Raises:
-        SequenceError: the first frame does not decode.
+        SequenceError: the first frame has no box or does not decode.
     """
+    sequence.check_start()
     n = len(sequence)
     boxes, scores, times = np.zeros((n, 4)), np.full(n, np.nan), np.full(n, np.nan)
     shift = np.array([sequence.origin, sequence.origin, 0, 0], np.float64)
@@ -91,18 +86,3 @@ def run_sequence(
         if on_frame is not None:
             on_frame(i)
     return Run(boxes, scores, times)
-
-
-def read_image(path: Path) -> Image | None:
-    """A BGR image (H, W, 3) uint8, or None where the file is missing or does not decode.
-
-    Its orientation tag is ignored, as in training: boxes are of the pixels as they are stored.
-    """
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError:
-        return None
-    if len(data) == 0:
-        return None
-    image: Any = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    return image

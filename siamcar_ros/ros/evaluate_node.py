@@ -36,9 +36,9 @@ from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D
 
-from siamcar_ros.evaluation.detections import detection_box
+from siamcar_ros.bags.start import StartError, parse_start
+from siamcar_ros.data.detections import detection_box
 from siamcar_ros.evaluation.live import LiveScore, spread
-from siamcar_ros.evaluation.start import StartError, parse_start
 from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros.command_line import initialise
 from siamcar_ros.ros.frame import stamp_ns

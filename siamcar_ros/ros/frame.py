@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from siamcar_ros.images import BgrImage, message_to_bgr
+from siamcar_ros.data.image_messages import message_to_bgr
+from siamcar_ros.geometry import Image as BgrImage
 
 
 def stamp_ns(stamp: Any) -> int:
@@ -50,6 +51,6 @@ class Frame:
     def image(self) -> BgrImage:
         """The pixels as (H, W, 3) BGR; a read-only view where the encoding allows it.
 
-        Raises `siamcar_ros.images.ImageError` where they cannot be had.
+        Raises `siamcar_ros.data.image_messages.ImageError` where they cannot be had.
         """
         return message_to_bgr(self.message)

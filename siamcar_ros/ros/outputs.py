@@ -12,13 +12,13 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2D, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
-from siamcar_ros.images import ImageError
+from siamcar_ros.data.image_messages import ImageError
 from siamcar_ros.msg import TrackStatus
-from siamcar_ros.overlay import draw_overlay
 from siamcar_ros.ros import messages
 from siamcar_ros.ros.markers import CameraModelError, corner_rays, frusta, frustum
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.worker import Tracked
+from siamcar_ros.tracking.overlay import draw_overlay
 
 _LOG_PERIOD = 10.0
 

@@ -1,6 +1,7 @@
 """Offline training: data, augmentation, targets, losses, the loop. Torch only."""
 
-from .frames import Frame, PairSource, frame_from_box, frame_from_mask
+from siamcar_ros.data.frames import Frame, PairSource, frame_from_box, frame_from_mask
+
 from .losses import siamcar_loss, teacher_loss
 from .recipe import Recipe, RecipeError, load_recipe
 from .targets import Targets, make_targets

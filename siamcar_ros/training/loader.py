@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from siamcar_ros.data import DataError, Mixture
+from siamcar_ros.data.pair_sources import Faults
+
 from .augment import PairMaker
-from .datasets import DataError, Mixture
-from .datasets.source import Faults
 from .distributed import Processes
 
 logger = logging.getLogger(__name__)

@@ -25,6 +25,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from siamcar_ros.data import DataError, build_mixture
+
 from .augment import PairMaker
 from .build import (
     BatchNormStatistics,
@@ -37,7 +39,6 @@ from .build import (
     wrap,
 )
 from .checkpoint import encode, save_checkpoint, write_atomically
-from .datasets import DataError, build_mixture
 from .distributed import Processes, choose_device, join, leave
 from .loader import Batch, Batches, FaultCount, loading
 from .losses import siamcar_loss, teacher_loss

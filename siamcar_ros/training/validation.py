@@ -7,13 +7,12 @@ from pathlib import Path
 
 import yaml
 
-from siamcar_ros.evaluation import Sequence, SequenceError, read_sequence, run_sequence
+from siamcar_ros.data import DataError, Sequence, SequenceError, read_sequence
+from siamcar_ros.evaluation import run_sequence
 from siamcar_ros.evaluation.metrics import average_overlap, iou
 from siamcar_ros.model import SiamCAR
 from siamcar_ros.resources import resource_path
 from siamcar_ros.tracking import SiamCarTracker, TrackerParams
-
-from .datasets import DataError
 
 logger = logging.getLogger(__name__)
 

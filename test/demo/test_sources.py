@@ -72,7 +72,7 @@ def test_what_is_not_there_or_no_video_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no source 'nowhere'"):
         open_source("nowhere")
     (tmp_path / "text.mp4").write_text("no film")
-    with pytest.raises(SourceError, match=r"text\.mp4 is no video"):
+    with pytest.raises(SourceError, match=r"text\.mp4 is not a video"):
         open_source(str(tmp_path / "text.mp4"))
     with pytest.raises(SourceError, match=r"no annotation|no images"):
         open_source(str(tmp_path))

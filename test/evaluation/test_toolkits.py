@@ -17,7 +17,7 @@ import pytest
 from moving_square import SIZE, Oracle, square_boxes, write_boxes, write_frames, write_sequences
 
 from siamcar_ros.cli import main
-from siamcar_ros.evaluation.annotations import SequenceError
+from siamcar_ros.data.annotations import SequenceError
 from siamcar_ros.evaluation.comparison import compare
 from siamcar_ros.evaluation.got10k_toolkit import ToolkitTracker
 from siamcar_ros.evaluation.trackers import TrackerSpec
@@ -55,6 +55,7 @@ def test_got10k_toolkit_reads_and_scores_our_results_alike(
     assert ours.measures["ao"] == pytest.approx(theirs["ao"])
     assert ours.measures["sr50"] == pytest.approx(theirs["sr"])
     assert ours.success == pytest.approx(theirs["succ_curve"])
+    assert ours.measures["fps"] == pytest.approx(theirs["speed_fps"])
     assert 0.2 < ours.measures["ao"] < 0.9
 
 
@@ -185,7 +186,9 @@ def test_vot_toolkit_starts_our_tracker(tmp_path: Path, monkeypatch: pytest.Monk
     from trax.client import Client
 
     root = write_sequences(tmp_path / "data")
-    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[2]}:{Path(__file__).parent}")
+    monkeypatch.setenv(
+        "PYTHONPATH", f"{Path(__file__).parents[2]}:{Path(__file__).parents[1] / 'shared'}"
+    )
     (tmp_path / "config.yaml").touch()
     path = write_trackers_ini(tmp_path, TrackerSpec("Square", "moving_square:Oracle"))
     config = configparser.ConfigParser()

@@ -22,7 +22,6 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import BoundingBox2D, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
-from siamcar_ros.overlay import draw_overlay
 from siamcar_ros.resources import resource_path
 from siamcar_ros.ros.diagnostics import Health
 from siamcar_ros.ros.frame import Frame
@@ -35,6 +34,7 @@ from siamcar_ros.ros.parameters import NodeSettings, descriptor, markdown
 from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.ros.worker import Tracked
 from siamcar_ros.tracking import TrackerParams, TrackResult, TrackState
+from siamcar_ros.tracking.overlay import draw_overlay
 
 
 def test_mailbox_keeps_the_newest_and_counts_the_others() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -93,6 +95,8 @@ def test_a_folder_without_ground_truth_needs_a_box(
         (["--set", "lrate=1"], "lrate is unknown"),
         (["--network", "nano"], "no network configuration"),
         (["--output", "/nowhere/out.mp4"], "/nowhere"),
+        (["--output", "out.avi"], "must end in .mp4"),
+        (["--boxes", "/"], "is a folder"),
         (["--frames", "0"], "--frames"),
     ],
 )
@@ -102,6 +106,51 @@ def test_mistakes_are_told_in_a_line(
     assert track(sequence, sequence, *arguments) == 2
     (line,) = [text for text in capsys.readouterr().err.splitlines() if "error" in text]
     assert why in line
+
+
+def test_a_full_disk_is_an_error_and_keeps_the_old_files(sequence: Path, tmp_path: Path) -> None:
+    """The limit on a file's size fails as a full disk does, in a process of its own."""
+    boxes, video = tmp_path / "boxes.txt", tmp_path / "out.mp4"
+    for path in (boxes, video):
+        path.write_text("old")
+    arguments = ["track", str(sequence), "--weights", str(sequence / "fresh.safetensors")]
+    arguments += ["--device", "cpu", "--boxes", str(boxes), "--output", str(video)]
+    code = (
+        "import resource, sys\n"
+        "from siamcar_ros.cli import main\n"
+        "import siamcar_ros.data.video as v\n"
+        "begin = v.VideoWriter._begin\n"
+        "def limited(self):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))\n"
+        "    return begin(self)\n"
+        f"v.VideoWriter._begin = limited; sys.exit(main({arguments!r}))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert "siamcar: error:" in ran.stderr
+    assert "wrote" not in ran.stdout
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "boxes.txt": "old",
+        "out.mp4": "old",
+    }
+
+
+def test_a_bad_frame_of_a_video_is_passed_over_and_said(
+    sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 25, (160, 120))
+    for image in sorted(sequence.glob("*.png")):
+        writer.write(cv2.imread(str(image)))
+    writer.release()
+    data = bytearray(video.read_bytes())
+    starts = [i for i in range(len(data)) if data[i : i + 3] == b"\xff\xd8\xff"]
+    data[starts[4] : starts[5] - 16] = bytes(starts[5] - 16 - starts[4])
+    video.write_bytes(data)
+    assert track(sequence, video, "--box", "50,40,25,20") == 0
+    said = capsys.readouterr().out
+    assert "film.avi: 7 frames" in said
+    assert "note: film.avi: 7 of 8 frames were decoded; skipped: frame 5" in said
 
 
 def test_a_source_is_not_written_over(

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from siamcar_ros.data.frames import Frame, frame_from_box, frame_from_mask
 from siamcar_ros.tracking.crop import crop_square, mean_colour, template_side
 from siamcar_ros.training.augment import (
     AugmentParams,
@@ -21,7 +22,6 @@ from siamcar_ros.training.augment import (
     place,
 )
 from siamcar_ros.training.distributed import Processes
-from siamcar_ros.training.frames import Frame, frame_from_box, frame_from_mask
 from siamcar_ros.training.photometric import DeviceAugment, without_photometric
 
 STILL = AugmentParams(**{field.name: 0.0 for field in dataclasses.fields(AugmentParams)})

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 from whole_runs import TORCHRUN, Start, finish
 
+from siamcar_ros.data import DataError
 from siamcar_ros.model import build_model, load_weights
 from siamcar_ros.training import RecipeError, load_recipe
-from siamcar_ros.training.datasets import DataError
 from siamcar_ros.training.loop import train
 
 pytestmark = pytest.mark.timeout(900)

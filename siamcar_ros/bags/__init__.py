@@ -1,0 +1,1 @@
+"""ROS bags without ROS: reading, writing and replaying them."""

@@ -1,0 +1,284 @@
+"""Reading bags without ROS: rosbag2 folders and single files, mcap and SQLite, raw or compressed
+with zstd (by message, file or chunk), and ROS 1 bags.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import yaml
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import Connection
+
+from siamcar_ros.bags.messages import COMPRESSED_IMAGE, DETECTION, IMAGE, typestore
+from siamcar_ros.bags.repair import (
+    ZSTD_MAGIC,
+    completed_copies,
+    decompress_file,
+    has_log,
+    zstd,
+)
+from siamcar_ros.files import scratch_folder
+
+IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
+
+_OURS = (*IMAGE_TYPES, DETECTION)
+_STORAGE = (".mcap", ".db3")
+_METADATA = "metadata.yaml"
+_RECOVERY = {
+    ".mcap": "if it is damaged, `mcap recover` saves what is readable",
+    ".db3": "if it is damaged, `sqlite3 FILE .recover` saves what is readable",
+    ".bag": "if it was cut off, `rosbag reindex` repairs it",
+}
+
+
+class BagError(ValueError):
+    """A bag cannot be read, or lacks what was asked for."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One message as recorded.
+
+    Attributes:
+        time: when it was recorded, in nanoseconds.
+        message: its contents; None if they cannot be deserialized.
+        error: why not.
+    """
+
+    time: int
+    message: Any | None
+    error: str = ""
+
+
+class Bag:
+    """An open bag, for a `with` statement.
+
+    The storage files are read, not the index in metadata.yaml, so that a missing or edited index
+    does no harm. A file that was cut off is read up to the cut; `notes` says so.
+
+    Attributes:
+        path: the bag's folder or file.
+        start: time of the earliest message of any topic, in nanoseconds.
+        end: time of the latest one.
+        topics: topic name -> message type.
+        notes: what is damaged or missing; complete once the messages have been read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open a bag.
+
+        Args:
+            path: a rosbag2 folder; a .mcap or .db3 file, also with .zstd behind it; a ROS 1 .bag.
+
+        Raises:
+            FileNotFoundError: there is nothing at `path`.
+            BagError: it is not a bag, or nothing in it is readable.
+        """
+        self.path = Path(path)
+        self.notes: list[str] = []
+        if not self.path.exists():
+            raise FileNotFoundError(f"no bag at {self.path}")
+        with ExitStack() as stack:
+            files, types = self._files(), self._metadata()
+            folder = stack.enter_context(
+                scratch_folder(Path(tempfile.gettempdir()), "siamcar_bag_")
+            )
+            readable = [usable for file in files if (usable := self._usable(file, folder))]
+            if not readable:
+                raise BagError(f"bag {self.path} cannot be read: " + "; ".join(self.notes))
+            self._reader = stack.enter_context(_Reader(readable, types))
+            if self._reader.message_count == 0:
+                raise BagError(f"bag {self.path} holds no readable message")
+            self._cleanup = stack.pop_all()
+        self.start = self._reader.start_time
+        self.end = self._reader.end_time - 1
+        self.topics = {c.topic: c.msgtype for c in self._reader.connections if c.msgcount}
+
+    def __enter__(self) -> Bag:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._cleanup.close()
+
+    def seconds(self, time: int) -> float:
+        """Convert a time in nanoseconds to seconds since the bag's start."""
+        return (time - self.start) / 1e9
+
+    def image_topic(self, name: str | None) -> str:
+        """Return the topic `name` if it holds images; without a name, the only one that does.
+
+        Raises:
+            BagError: there is no such topic, it holds no images, or there are several to choose
+                from. The message lists the image topics.
+        """
+        return self._topic(name, IMAGE_TYPES, "image", "--topic")
+
+    def detection_topic(self, name: str) -> str:
+        """Return the topic `name` if it holds vision_msgs/Detection2D.
+
+        Raises:
+            BagError: it does not. The message lists the topics of that type.
+        """
+        return self._topic(name, (DETECTION,), "Detection2D", "--ground-truth-topic")
+
+    def count(self, topic: str) -> int:
+        """Number of messages on the topic."""
+        return sum(c.msgcount for c in self._connections(topic))
+
+    def messages(self, topic: str) -> Iterator[Recorded]:
+        """Iterate over the messages of one topic in the order of their times.
+
+        A message that cannot be deserialized comes with its error. Where a file cannot be read any
+        further, the iteration ends and `notes` says so.
+        """
+        records = self._reader.messages(connections=self._connections(topic))
+        while True:
+            try:
+                connection, time, data = next(records)
+            except StopIteration:
+                return
+            except Exception as error:  # on corrupt bytes the parsers raise anything
+                self.notes.append(f"{self.path.name}: {topic} cannot be read further: {error}")
+                return
+            yield self._deserialize(connection, time, data)
+
+    def _deserialize(self, connection: Connection, time: int, data: bytes) -> Recorded:
+        try:
+            # Only metadata.yaml says that messages are compressed. CDR never begins like this.
+            raw = zstd.decompress(data) if data[:4] == ZSTD_MAGIC else data
+            return Recorded(time, self._reader.deserialize(raw, connection.msgtype))
+        except Exception as error:  # as above
+            reason = error or type(error).__name__
+            return Recorded(time, None, f"not a {connection.msgtype}: {reason}")
+
+    def _connections(self, topic: str) -> list[Connection]:
+        return [c for c in self._reader.connections if c.topic == topic]
+
+    def _topic(self, name: str | None, types: tuple[str, ...], kind: str, option: str) -> str:
+        fitting = {topic: msgtype for topic, msgtype in self.topics.items() if msgtype in types}
+        listing = ", ".join(f"{topic} ({msgtype})" for topic, msgtype in sorted(fitting.items()))
+        there_are = f"its {kind} topics are: {listing}" if fitting else f"it has no {kind} topic"
+        if name is None:
+            if len(fitting) == 1:
+                return next(iter(fitting))
+            raise BagError(f"name a topic of {self.path} with {option}; {there_are}")
+        # Recorders differ in the leading slash.
+        alike = [topic for topic in self.topics if topic.strip("/") == name.strip("/")]
+        name = name if name in alike or not alike else alike[0]
+        if name in fitting:
+            return name
+        if name in self.topics:
+            raise BagError(f"topic {name} of {self.path} holds {self.topics[name]}; {there_are}")
+        raise BagError(f"{self.path} has no topic {name}; {there_are}")
+
+    def _files(self) -> list[Path]:
+        """The bag's storage files."""
+        if self.path.is_file():
+            if self.path.suffix not in (*_STORAGE, ".bag", ".zstd"):
+                raise BagError(
+                    f"{self.path} is not a bag: expected a folder, or a .mcap, .db3 or .bag file"
+                )
+            return [self.path]
+        files = sorted(self.path.iterdir())
+        stored = [file for file in files if file.suffix in _STORAGE]
+        stored += [
+            file
+            for file in files
+            if file.suffix == ".zstd"
+            and Path(file.stem).suffix in _STORAGE
+            and file.with_suffix("") not in stored
+        ]
+        if not stored:
+            raise BagError(f"{self.path} is not a bag: it has no .mcap or .db3 file")
+        return stored
+
+    def _metadata(self) -> dict[str, str]:
+        """Topic -> type as in metadata.yaml; notes if it is missing or names missing files."""
+        if self.path.is_file():
+            return {}
+        try:
+            text = (self.path / _METADATA).read_text(encoding="utf-8")
+            information = yaml.safe_load(text)["rosbag2_bagfile_information"]
+            named = [PurePath(name).name for name in information["relative_file_paths"]]
+            topics = [entry["topic_metadata"] for entry in information["topics_with_message_count"]]
+            types = {topic["name"]: topic["type"] for topic in topics}
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            self.notes.append(
+                f"{self.path.name} has no readable {_METADATA}; its files are read without it"
+                " (`ros2 bag reindex` writes a new one)"
+            )
+            return {}
+        for name in named:
+            if not (self.path / name).exists():
+                self.notes.append(f"{self.path.name}: {name}, which {_METADATA} names, is missing")
+        return types
+
+    def _usable(self, file: Path, folder: Path) -> Path | None:
+        """The file itself if it can be opened, else a completed copy; None if neither can."""
+        name = file.name
+        if file.suffix == ".zstd":
+            unpacked = folder / file.stem
+            if not decompress_file(file, unpacked):
+                self.notes.append(f"{name} is cut off; it is read up to there")
+            file = unpacked
+        reason = "" if has_log(file) else _refusal(file)
+        if reason is None:
+            return file
+        copy = folder / f"completed_{file.name}"
+        try:
+            for note in completed_copies(file, copy):
+                failure = _refusal(copy)
+                if failure is None:
+                    self.notes += [f"{name} {note}"] if note else []
+                    return copy
+                reason = reason or failure
+        except ValueError as error:
+            reason = reason or str(error)
+        self.notes.append(f"{name}: {reason} ({_RECOVERY[file.suffix]})")
+        return None
+
+
+class _Reader(AnyReader):
+    """Reads our message types whatever is wrong with the definitions of others.
+
+    rosbags refuses a bag for one definition that is missing or does not parse.
+    """
+
+    def __init__(self, paths: list[Path], types: dict[str, str] | None = None) -> None:
+        super().__init__(paths, default_typestore=typestore())
+        self._types = types or {}
+
+    def _open(self) -> None:
+        try:
+            super()._open()
+            if self.is2:
+                known = typestore().fielddefs
+                missing = set(known) - set(self.typestore.fielddefs)
+                self.typestore.register({name: known[name] for name in missing})
+        except Exception:
+            if not self.is2 or not all(getattr(r, "is_open", False) for r in self.readers):
+                raise
+            self.connections = [c for reader in self.readers for c in reader.connections]
+            self.typestore = typestore()
+        self.connections = [self._typed(c) for c in self.connections]
+
+    def _typed(self, connection: Connection) -> Connection:
+        """The connection with its type from metadata.yaml, if the file does not give one."""
+        if not connection.msgtype.startswith("__"):
+            return connection
+        return connection._replace(msgtype=self._types.get(connection.topic, connection.msgtype))
+
+
+def _refusal(file: Path) -> str | None:
+    """Why a storage file cannot be opened; None if it can."""
+    try:
+        with _Reader([file]):
+            return None
+    except Exception as error:  # as in messages()
+        return str(error) or type(error).__name__

@@ -1,0 +1,232 @@
+"""Turning a sequence folder or a video file into a bag: images, camera_info, ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from siamcar_ros.bags.messages import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    DETECTION,
+    IMAGE,
+    compressed_message,
+    detection_message,
+    header,
+    image_message,
+    jpeg_message,
+    typestore,
+)
+from siamcar_ros.bags.reader import BagError
+from siamcar_ros.bags.writer import BagWriter
+from siamcar_ros.data.annotations import read_boxes
+from siamcar_ros.data.images import read_image
+from siamcar_ros.data.sequences import read_sequence
+from siamcar_ros.data.video import DEFAULT_RATE, VideoReader
+from siamcar_ros.geometry import Boxes, Image
+
+#: Stamp of the first frame unless another is given: an arbitrary, fixed moment, in seconds.
+FIRST_STAMP = 1_700_000_000.0
+_JPEG_SUFFIXES = (".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """How a bag is made of a sequence.
+
+    Attributes:
+        rate: frames per second; None takes the video's own, and 30 for a folder.
+        first_stamp: stamp of the first frame, seconds.
+        topic: of the images; compressed ones go to `topic`/compressed.
+        ground_truth_topic: of the boxes.
+        frame_id: of every header.
+        compressed: write CompressedImage instead of Image. JPEG files go in as they are.
+        storage: as for BagWriter.
+        compression: as for BagWriter.
+    """
+
+    rate: float | None = None
+    first_stamp: float = FIRST_STAMP
+    topic: str = "/camera/image_raw"
+    ground_truth_topic: str = "/ground_truth"
+    frame_id: str = "camera"
+    compressed: bool = False
+    storage: str = "mcap"
+    compression: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.rate is not None and not 0 < self.rate < 1e6:
+            raise BagError(f"rate must be positive, got {self.rate}")
+        if self.first_stamp < 0:
+            raise BagError(f"the first stamp must not be negative, got {self.first_stamp}")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was written: numbers of frames and of boxes, the rate, and anything unusual."""
+
+    frames: int
+    boxes: int
+    rate: float
+    notes: tuple[str, ...]
+
+
+def record_sequence(
+    source: str | Path,
+    bag: str | Path,
+    options: RecordOptions = RecordOptions(),
+    *,
+    ground_truth: str | Path | None = None,
+    camera_info: str | Path | None = None,
+    on_frame: Callable[[int, int], None] | None = None,
+) -> Recording:
+    """Write a sequence as a rosbag2 folder; the same input gives the same bytes.
+
+    An image and its ground truth have one stamp, the first stamp plus the frame's index over the
+    rate, which is also the time of recording. A frame whose target is absent has a Detection2D of
+    size zero without hypotheses. A frame that does not decode is left out, its ground truth stays.
+
+    Args:
+        source: a folder in the sequence layout, or a video file.
+        bag: the folder to create.
+        options: rate, topics, encoding and storage.
+        ground_truth: boxes of a video, a row x,y,w,h per frame (a folder brings its own).
+        camera_info: calibration as `camera_calibration` saves it (YAML).
+        on_frame: called with the number of frames done and the total (0 if unknown).
+
+    Raises:
+        FileNotFoundError: there is no such source.
+        FileExistsError: `bag` exists.
+        BagError: the source or the calibration cannot be read.
+        SequenceError: the folder or the annotation is malformed.
+        VideoError: the video cannot be read.
+    """
+    opened = _open_source(Path(source), ground_truth)
+    rate = options.rate or opened.rate
+    boxes = np.zeros((0, 4)) if opened.boxes is None else opened.boxes
+    info = _camera_info(Path(camera_info), options.frame_id) if camera_info else None
+    topic, truth_topic = (
+        "/" + name.strip("/") for name in (options.topic, options.ground_truth_topic)
+    )
+    info_topic = f"{topic.rsplit('/', 1)[0]}/camera_info"
+    topic += "/compressed" if options.compressed else ""
+    written = annotated = 0
+    with BagWriter(bag, storage=options.storage, compression=options.compression) as writer:
+        writer.add_topic(topic, COMPRESSED_IMAGE if options.compressed else IMAGE)
+        if info is not None:
+            writer.add_topic(info_topic, CAMERA_INFO)
+        if opened.boxes is not None:
+            writer.add_topic(truth_topic, DETECTION)
+        for index, frame in opened.frames:
+            stamp = round(options.first_stamp * 1e9) + round(index * 1e9 / rate)
+            for i in range(annotated, min(index + 1, len(boxes))):
+                at = round(options.first_stamp * 1e9) + round(i * 1e9 / rate)
+                truth = detection_message(
+                    boxes[i], at, options.frame_id, id="ground_truth", class_id="target"
+                )
+                writer.write(truth_topic, truth, at)
+                annotated += 1
+            if info is not None:
+                info.header = header(stamp, options.frame_id)
+                writer.write(info_topic, info, stamp)
+            message = _image(frame, options, stamp)
+            if message is None:
+                opened.notes.append(f"frame {index + 1} does not decode and is left out: {frame}")
+                continue
+            writer.write(topic, message, stamp)
+            written += 1
+            if on_frame is not None:
+                on_frame(written, opened.total)
+        if written == 0:
+            raise BagError(f"no frame of {source} decodes")
+    return Recording(written, annotated, rate, tuple(opened.notes))
+
+
+@dataclass
+class _Source:
+    """An opened source: its frames by index, their number (0: unknown), boxes, rate and notes."""
+
+    frames: Iterator[tuple[int, Path | Image]]
+    total: int
+    boxes: Boxes | None
+    rate: float
+    notes: list[str]
+
+
+def _open_source(source: Path, ground_truth: str | Path | None) -> _Source:
+    if source.is_dir():
+        if ground_truth is not None:
+            raise BagError(f"{source} is a folder and brings its own ground truth")
+        sequence = read_sequence(source)
+        return _Source(
+            enumerate(sequence.frames),
+            len(sequence),
+            sequence.boxes,
+            DEFAULT_RATE,
+            list(sequence.notes),
+        )
+    if not source.exists():
+        raise FileNotFoundError(f"no sequence folder or video at {source}")
+    video = VideoReader(source)
+    notes: list[str] = []
+
+    def frames() -> Iterator[tuple[int, Image]]:
+        yield from video
+        notes.extend(filter(None, [video.note()]))
+
+    boxes = None if ground_truth is None else read_boxes(ground_truth)
+    return _Source(frames(), video.length or 0, boxes, video.rate, notes)
+
+
+def _image(frame: Path | Image, options: RecordOptions, stamp: int) -> Any | None:
+    """The frame's message; None if it does not decode."""
+    if options.compressed and isinstance(frame, Path) and frame.suffix.lower() in _JPEG_SUFFIXES:
+        return compressed_message(frame.read_bytes(), "jpeg", stamp, options.frame_id)
+    image = read_image(frame) if isinstance(frame, Path) else frame
+    if image is None:
+        return None
+    return (jpeg_message if options.compressed else image_message)(image, stamp, options.frame_id)
+
+
+def _camera_info(path: Path, frame_id: str) -> Any:
+    """sensor_msgs/CameraInfo of a calibration file."""
+    types = typestore().types
+    sizes = {
+        "camera_matrix": 9,
+        "distortion_coefficients": None,
+        "rectification_matrix": 9,
+        "projection_matrix": 12,
+    }
+    try:
+        saved = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if missing := [key for key in (*sizes, "image_height", "image_width") if key not in saved]:
+            raise BagError(f"{path} is not a camera calibration: it lacks {', '.join(missing)}")
+        k, d, r, p = (np.array(saved[name]["data"], np.float64) for name in sizes)
+        for (name, size), matrix in zip(sizes.items(), (k, d, r, p), strict=True):
+            if matrix.size != (size or matrix.size):
+                raise BagError(f"{path}: {name} must have {size} values, it has {matrix.size}")
+        return types[CAMERA_INFO](
+            header=header(0, frame_id),
+            height=int(saved["image_height"]),
+            width=int(saved["image_width"]),
+            # Old calibrators do not name the model; they know only this one.
+            distortion_model=str(saved.get("distortion_model", "plumb_bob")),
+            d=d,
+            k=k,
+            r=r,
+            p=p,
+            binning_x=0,
+            binning_y=0,
+            roi=types["sensor_msgs/msg/RegionOfInterest"](
+                x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
+            ),
+        )
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise BagError(
+            f"{path} is not a calibration as camera_calibration saves it: {error}"
+        ) from error

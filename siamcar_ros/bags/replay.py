@@ -1,0 +1,248 @@
+"""Tracking through a bag image by image: each one once, in order, however slow the machine."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from siamcar_ros.bags.reader import Bag, BagError, Recorded
+from siamcar_ros.bags.start import Start
+from siamcar_ros.data.annotations import read_boxes
+from siamcar_ros.data.detections import detection_box, stamp_of
+from siamcar_ros.data.image_messages import ImageDecoder, ImageError
+from siamcar_ros.evaluation.one_pass import Tracker
+from siamcar_ros.evaluation.protocols import Score, score
+from siamcar_ros.geometry import Box, Image
+
+#: States of a frame beside those of the tracker.
+BEFORE, STARTED, SKIPPED = "before", "started", "skipped"
+
+
+class GroundTruth:
+    """True boxes, by the image's index on its topic or by its stamp.
+
+    Attributes:
+        source: the topic or file that they come from.
+        notes: anything unusual about them.
+    """
+
+    def __init__(self, source: str, rows: list[Box | None], stamps: list[int] | None) -> None:
+        """Take boxes in the order of the images, or with the stamp of each in nanoseconds."""
+        self.source = source
+        self.notes: list[str] = []
+        self._rows = rows
+        self._by_stamp = None if stamps is None else dict(zip(stamps, rows, strict=True))
+        self._matched = 0
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> GroundTruth:
+        """Read a text file with a row x,y,w,h per image of the topic, `nan` where it is absent.
+
+        Raises:
+            SequenceError: a line is not a box.
+        """
+        rows: list[Box | None] = [
+            (row[0], row[1], row[2], row[3]) if np.isfinite(row).all() else None
+            for row in read_boxes(path).tolist()
+        ]
+        return cls(str(path), rows, None)
+
+    @classmethod
+    def from_topic(cls, bag: Bag, topic: str, images: str) -> GroundTruth:
+        """Read a topic of vision_msgs/Detection2D.
+
+        A box belongs to the image of the same stamp. Where different boxes have the same stamp, as
+        with drivers that leave it at zero, they belong to the images in order.
+
+        Args:
+            bag: an open bag.
+            topic: of the boxes.
+            images: the image topic.
+
+        Raises:
+            BagError: the topic is missing or of another type, or stamps repeat and there are not
+                as many boxes as images.
+        """
+        topic = bag.detection_topic(topic)
+        messages = [recorded.message for recorded in bag.messages(topic)]
+        rows = [None if m is None else detection_box(m) for m in messages]
+        stamps = [-1 if m is None else stamp_of(m) for m in messages]
+        by_stamp = dict(zip(stamps, rows, strict=True))
+        if all(by_stamp[stamp] == row for stamp, row in zip(stamps, rows, strict=True)):
+            return cls(topic, rows, stamps)
+        if len(rows) != bag.count(images):
+            raise BagError(
+                f"{topic}: different boxes have the same stamp, and there are {len(rows)} of them"
+                f" for {bag.count(images)} images on {images}, so that it is unknown which belongs"
+                " to which; give a row per image with --ground-truth"
+            )
+        truth = cls(topic, rows, None)
+        truth.notes.append(f"{topic}: stamps repeat; the boxes are taken in the images' order")
+        return truth
+
+    def box(self, index: int, stamp: int) -> Box | None:
+        """The true box in image number `index` of the topic; None if there is none."""
+        if self._by_stamp is not None:
+            self._matched += stamp in self._by_stamp
+            return self._by_stamp.get(stamp)
+        return self._rows[index] if index < len(self._rows) else None
+
+    def check(self, images: int) -> None:
+        """Note what does not fit a topic with so many images, after asking for each one's box."""
+        rows, unmatched = len(self._rows), images - self._matched
+        if self._by_stamp is not None:
+            if unmatched:
+                self.notes.append(
+                    f"{self.source}: {unmatched} of {images} images have no ground truth of the"
+                    " same stamp and are not scored"
+                )
+        elif rows != images:
+            rest = (
+                f"no image from {rows + 1} on is scored" if rows < images else "the rest is unused"
+            )
+            self.notes.append(f"{self.source}: {rows} rows for {images} images; {rest}")
+
+
+@dataclass(frozen=True)
+class ReplayFrame:
+    """The result for one image.
+
+    Attributes:
+        index: place on the topic, from 0.
+        time: of recording, nanoseconds.
+        stamp: of the header, nanoseconds; 0 if the message could not be read.
+        frame_id: of the header.
+        state: "before" the start, "started" on it, "skipped" if it does not decode, else the
+            tracker's: "tracking", "uncertain", "lost".
+        box: the tracker's (x, y, w, h); on the frame of the start, the given one.
+        score: the tracker's in [0, 1]; NaN if it gave none.
+        truth: the true box; None if the target is absent or its box unknown.
+        seconds: that the tracker took.
+        error: why the image was skipped.
+    """
+
+    index: int
+    time: int
+    stamp: int
+    frame_id: str
+    state: str
+    box: Box | None = None
+    score: float = math.nan
+    truth: Box | None = None
+    seconds: float = math.nan
+    error: str = ""
+
+
+def replay(
+    bag: Bag,
+    tracker: Tracker,
+    topic: str,
+    start: Start,
+    truth: GroundTruth | None = None,
+    *,
+    depth: str = "auto",
+) -> Iterator[tuple[ReplayFrame, Image | None]]:
+    """Run a tracker over the images of a topic.
+
+    An image that does not decode is skipped; the tracker does not see it. If that is the one to
+    start on, the next is started on.
+
+    Args:
+        bag: an open bag.
+        tracker: any object with `init(image, box)` and `update(image).box`.
+        topic: of the images, as `Bag.image_topic` returns it.
+        start: where to start.
+        truth: the true boxes.
+        depth: how 16-bit images are scaled to 8 bits, as for ImageDecoder.
+
+    Yields:
+        Each frame from the topic's first on, with its BGR image (a view of the message) or None.
+
+    Raises:
+        BagError: there is no box to start from, or no image at or after the start.
+        TargetError: the tracker refuses the box.
+        ValueError: `depth` is not one that ImageDecoder knows.
+    """
+    if start.box is None and truth is None:
+        raise BagError("nothing says where the target is: give a box (--init) or a ground truth")
+    begin = _start_time(bag, start)
+    decoder = ImageDecoder(depth, say=bag.notes.append)
+    started, refusals, times = False, [], []
+    for index, recorded in enumerate(bag.messages(topic)):
+        times.append(recorded.time)
+        stamp, frame_id, image, error = _read(recorded, decoder)
+        refusals += [error] if error else []
+        true_box = None if truth is None else truth.box(index, stamp)
+        given = start.box or true_box
+        state, box, score, seconds = SKIPPED, None, math.nan, math.nan
+        clock = time.perf_counter()
+        if image is not None and started:
+            result = tracker.update(image)
+            seconds = time.perf_counter() - clock
+            x, y, width, height = map(float, result.box)
+            box, score = (x, y, width, height), float(getattr(result, "score", math.nan))
+            state = str(getattr(getattr(result, "state", None), "value", "tracking"))
+        elif image is not None and recorded.time >= begin and given is not None:
+            tracker.init(image, given)
+            seconds = time.perf_counter() - clock
+            state, box, score, started = STARTED, given, 1.0, True
+        elif image is not None:
+            state = BEFORE
+        head = (index, recorded.time, stamp, frame_id)
+        yield ReplayFrame(*head, state, box, score, true_box, seconds, error), image
+    if truth is not None:
+        truth.check(len(times))
+    if not started:
+        raise BagError(_no_start(bag, topic, start, times, refusals))
+
+
+def _read(recorded: Recorded, decoder: ImageDecoder) -> tuple[int, str, Image | None, str]:
+    """Stamp, frame_id and pixels of an image message; without pixels, why there are none."""
+    message = recorded.message
+    if message is None:
+        return 0, "", None, recorded.error
+    stamp, frame_id = stamp_of(message), str(message.header.frame_id)
+    try:
+        return stamp, frame_id, decoder.decode(message), ""
+    except ImageError as refusal:
+        return stamp, frame_id, None, str(refusal)
+
+
+def _start_time(bag: Bag, start: Start) -> int:
+    if start.seconds is None:
+        return bag.start
+    begin = bag.start + round(start.seconds * 1e9)
+    if not bag.start <= begin <= bag.end:
+        raise BagError(
+            f"the start at {start.seconds:g} s lies outside {bag.path}, which is"
+            f" {bag.seconds(bag.end):.3f} s long"
+        )
+    return begin
+
+
+def _no_start(bag: Bag, topic: str, start: Start, times: list[int], refusals: list[str]) -> str:
+    if not times:
+        return f"no image of {topic} in {bag.path} is readable"
+    moment = "" if start.seconds is None else f" at or after {start.seconds:g} s"
+    lacking = " and has a ground truth to start from" if start.box is None else ""
+    first, last = bag.seconds(times[0]), bag.seconds(times[-1])
+    text = (
+        f"no image{moment} decodes{lacking}; the {len(times)} images of {topic} in {bag.path} lie"
+        f" from {first:.3f} s to {last:.3f} s"
+    )
+    return ": ".join([text, *refusals[:1]])
+
+
+def replay_score(frames: list[ReplayFrame]) -> Score | None:
+    """Score the frames after the start that decode and have a true box; None if there are none."""
+    nothing = (math.nan,) * 4
+    return score(
+        [f.box or nothing for f in frames],
+        [f.truth or nothing for f in frames],
+        counted=np.array([f.box is not None and f.state != STARTED for f in frames]),
+    )

@@ -1,0 +1,91 @@
+"""Options given by name: unknown names are refused, values are converted and checked."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import types
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+
+class RecipeError(ValueError):
+    """A recipe is invalid; the message names the key."""
+
+
+class Range(NamedTuple):
+    """The limits of a number, as in ``Annotated[float, Range(0, 1)]``."""
+
+    low: float
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"{self.low:g} or more"
+        return f"from {self.low:g} to {self.high:g}"
+
+
+def refuse_unknown(names: Iterable[str], allowed: Iterable[str], what: str) -> None:
+    """Check that all names are known.
+
+    Args:
+        names: the names to check.
+        allowed: the known names.
+        what: what the message calls one of them, e.g. "option".
+
+    Raises:
+        ValueError: a name is unknown; the message gives the nearest known name and all others.
+    """
+    known = list(allowed)
+    for name in names:
+        if name in known:
+            continue
+        nearest = difflib.get_close_matches(name, known, 1, 0.5)
+        guess = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        raise ValueError(f"unknown {what} {name!r}{guess} There are: {', '.join(known)}")
+
+
+def converted(value: Any, hint: Any, key: str) -> Any:
+    """Convert a value to its annotated type: YAML gives 1e-3 as text, 5 for 5.0, lists for tuples.
+
+    In paths ``~`` and ``$VARIABLES`` are expanded.
+
+    Args:
+        value: as YAML gives it.
+        hint: the annotation.
+        key: what the message calls it.
+
+    Raises:
+        RecipeError: it cannot be converted, or exceeds its limits.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        kind, limits = arguments
+        number = converted(value, kind, key)
+        if not limits.low <= number <= limits.high:
+            raise RecipeError(f"{key} is {value}; it must be {limits}")
+        return number
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return converted(value, next(a for a in arguments if a is not type(None)), key)
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
+        if len(kinds) == len(value):
+            return tuple(converted(v, k, key) for v, k in zip(value, kinds, strict=True))
+    if origin is dict and isinstance(value, dict):
+        return value
+    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    elif hint is Path and isinstance(value, str | Path):
+        return Path(os.path.expandvars(value)).expanduser()
+    elif isinstance(hint, type) and type(value) is hint:
+        return value
+    expected = getattr(hint, "__name__", str(hint))
+    raise RecipeError(f"{key} is {value!r}; it must be of the kind {expected}")

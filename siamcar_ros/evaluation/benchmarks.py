@@ -1,0 +1,83 @@
+"""The benchmarks by name: which data, which rules, where results lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from siamcar_ros.data import Collection, SequenceSet, dataset_kinds
+from siamcar_ros.data.sequence_sets import benchmark_facts
+from siamcar_ros.evaluation import protocols
+from siamcar_ros.evaluation.protocols import Protocol
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A data set with its owner's rules.
+
+    Attributes:
+        name: on the command line.
+        title: in tables and plots; the data folder's name when empty.
+        kind: of the data set, as registered in `siamcar_ros.data`.
+        protocol: how it is scored.
+        folder: where its results lie under the result root; the data folder's name when empty.
+        options: of the data set, such as the split.
+        size: how many sequences the owner's has; None where that varies.
+        layout: "got10k", a folder per sequence, or "otb", a file per sequence.
+        server: where to submit when the ground truth is withheld.
+    """
+
+    name: str
+    title: str
+    kind: str
+    protocol: Protocol
+    folder: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    size: int | None = None
+    layout: str = "otb"
+    server: str = ""
+
+    def read(self, root: Path) -> Collection:
+        """Read its data from the root folder.
+
+        Raises:
+            SequenceError, FileNotFoundError: there is none.
+        """
+        if not root.is_dir():
+            raise FileNotFoundError(f"no folder {root}")
+        data: SequenceSet = dataset_kinds()[self.kind](root, **self.options)
+        return data.read_all()
+
+
+def benchmarks() -> dict[str, Benchmark]:
+    """All benchmarks by name: those of config/benchmarks/benchmarks.yaml, and every other
+    registered data set of sequences, scored by the rules of `folder`.
+    """
+    known = {
+        name: Benchmark(name, **{**facts, "protocol": getattr(protocols, facts["protocol"])})
+        for name, facts in benchmark_facts("benchmarks").items()
+    }
+    kinds = {benchmark.kind for benchmark in known.values()}
+    for name, kind in dataset_kinds().items():
+        if issubclass(kind, SequenceSet) and name not in kinds:
+            known[name] = Benchmark(name, name, name, protocols.FOLDER, name)
+    return known
+
+
+def find_benchmark(name: str) -> Benchmark:
+    """The benchmark of that name, case and punctuation aside ("OTB-100", "UAV123@10fps").
+
+    Raises:
+        ValueError: there is none; the message lists them.
+    """
+
+    def plain(text: str) -> str:
+        return "".join(c for c in text.lower() if c.isalnum())
+
+    known = benchmarks()
+    for benchmark in known.values():
+        if plain(benchmark.name) == plain(name):
+            return benchmark
+    raise ValueError(f"no benchmark {name!r}; there are: {', '.join(known)}, vot")
