@@ -138,7 +138,9 @@ def run(args: argparse.Namespace) -> int:
     folders = []
     for spec in specs:
         results = TrackerResults(place / spec.title, benchmark.layout)
-        with open_workers(spec, spec.build, args.workers, args.ray) as workers:
+        with open_workers(
+            spec, spec.build, items=len(sequences), count=args.workers, ray_address=args.ray
+        ) as workers:
             facts = _facts(workers.facts, benchmark.name, args.root)
             problems = _run(workers, sequences, results, facts, args.again)
         _complain(problems)

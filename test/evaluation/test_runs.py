@@ -33,7 +33,9 @@ def run_all(
     ray: str | None = None,
     again: bool = False,
 ) -> list[str]:
-    with open_workers(spec, spec.build, count, ray) as workers:
+    with open_workers(
+        spec, spec.build, items=len(sequences), count=count, ray_address=ray
+    ) as workers:
         return runs.run_all(workers, sequences, results, again=again, progress=False)
 
 
