@@ -168,6 +168,8 @@ def _run(
 
     before = results.read_run_file()
     differing = _differing(before, facts)
+    if not before and results.names():
+        differing = ["run.json, which is missing"]
     if not (differing and results.names()):
         # GOT-10k's two parts share a folder: of them, the one that can be reported on is noted.
         elsewhere = before.get("benchmark", facts["benchmark"]) != facts["benchmark"]

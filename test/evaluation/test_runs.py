@@ -320,6 +320,18 @@ def test_results_of_two_trackers_do_not_mix(
     assert evaluate(*arguments, "--tracker", "moving_square:Shaky", "--again") == 0
 
 
+def test_results_of_unknown_origin_are_not_continued(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("folder", root, "--results", tmp_path / "r", "--tracker", "moving_square:Oracle")
+    assert evaluate(*arguments) == 0
+    (tmp_path / "r" / "data" / "Oracle" / "run.json").unlink()
+    assert evaluate(*arguments) == 2
+    assert "differs in run.json, which is missing" in capsys.readouterr().err
+    assert evaluate(*arguments, "--again") == 0
+    assert (tmp_path / "r" / "data" / "Oracle" / "run.json").is_file()
+
+
 def overlaps(printed: str) -> dict[str, str]:
     """The second table that `siamcar evaluate` prints for one tracker: AO by sequence."""
     lines = printed[printed.index("\nAO ") :].splitlines()[3:]
