@@ -56,7 +56,7 @@ def test_a_tracker_is_built_from_a_configuration(tracker: Any, weights: Path) ->
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("network: compact\nweight: x\n", "weight is unknown; there are network, architecture, weights, tracker"),
+        ("network: compact\nweight: x\n", "weight is unknown; there are network, architecture, "),
         ("network: compact\ntracker: {lrate: 1}\n", "lrate is unknown; there are decoder"),
         ("network: compact\ntracker: {lr: 2}\n", "lr is in"),
         ("network: compact\ntracker: [1]\n", "by name"),
