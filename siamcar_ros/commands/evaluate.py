@@ -6,7 +6,7 @@ import argparse
 import importlib.util
 import platform
 import sys
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,12 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `siamcar evaluate`."""
-    from siamcar_ros.evaluation.benchmarks import BENCHMARKS
+    from siamcar_ros.evaluation.benchmarks import benchmarks
     from siamcar_ros.evaluation.trackers import BASELINES
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
-    parser.add_argument("dataset", help=f"{', '.join(BENCHMARKS)}, or vot")
+    parser.add_argument("dataset", help=f"{', '.join(benchmarks())}, or vot")
     parser.add_argument("root", type=Path, help="where the data is (vot: the workspace)")
     add_tracker_arguments(parser)
     parser.add_argument(
@@ -68,10 +68,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=int,
-        default=None,
         metavar="N",
         help="processes, GPUs given to them in turn (default: 1)",
     )
+    add_ray_argument(parser)
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="run finished sequences, too; results of another tracker are replaced when all "
+        "sequences have succeeded",
+    )
+
+
+def add_ray_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare the argument that names a Ray cluster."""
     parser.add_argument(
         "--ray",
         nargs="?",
@@ -79,11 +89,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="run on a Ray cluster (auto: the one that this machine belongs to; "
         "local: start one here), --workers at a time",
-    )
-    parser.add_argument(
-        "--again",
-        action="store_true",
-        help="remove earlier results of these sequences, all of another tracker's, and run them",
     )
 
 
@@ -117,57 +122,75 @@ def run(args: argparse.Namespace) -> int:
     from siamcar_ros.evaluation.benchmarks import find_benchmark
     from siamcar_ros.evaluation.comparison import compare_on, format_table
     from siamcar_ros.evaluation.results import TrackerResults
-    from siamcar_ros.evaluation.runs import run_all
     from siamcar_ros.evaluation.submissions import write_submission
+    from siamcar_ros.evaluation.workers import open_workers
 
     if args.workers is not None and args.workers < 1:
         raise ValueError("--workers must be at least 1")
     benchmark = find_benchmark(args.dataset)
+    specs = tracker_specs(args)
     collection = benchmark.read(args.root)
     _complain(collection.problems)
     sequences = choose_sequences(list(collection.sequences), args.sequences)
+    withheld = sequences[0].withheld
     data = args.root.resolve().name
     place = args.results / (benchmark.folder or data)
     failed = 0
     folders = []
-    for spec in tracker_specs(args):
+    for spec in specs:
         results = TrackerResults(place / spec.title, benchmark.layout)
-        folders.append(results.folder)
-        facts = _facts(spec, benchmark.name, args.root, here=not args.ray)
-        before = results.read_run_file()
-        differing = _differing(before.get("tracker", facts["tracker"]), facts["tracker"])
-        if args.again:
-            if not args.ray:
-                spec.build()  # a tracker that cannot be built takes no results with it
-            chosen = [name for s in sequences for name in (s.name, *s.aliases)]
-            for name in results.names() if differing else chosen:
-                results.remove(name)
-        elif differing and results.names():
-            raise ValueError(
-                f"{results.folder} holds results of another tracker (differs in "
-                f"{', '.join(differing)}): give another --name, or --again to remove them"
-            )
-        # GOT-10k's two parts share a folder: of them, the one that can be reported on is noted.
-        elsewhere = before.get("benchmark", benchmark.name) != benchmark.name
-        if differing or not (sequences[0].withheld and elsewhere):
-            results.write_run_file(facts)
-        problems = run_all(
-            spec,
-            sequences,
-            results,
-            workers=args.workers or (0 if args.ray else 1),
-            again=args.again,
-            ray_address=args.ray,
-        )
+        with open_workers(spec, spec.build, args.workers, args.ray) as workers:
+            facts = _facts(workers.facts, benchmark.name, args.root)
+            problems = _run(workers, sequences, results, facts, args.again)
         _complain(problems)
         failed += len(problems)
-        if sequences[0].withheld and not problems and args.sequences is None:
+        if results.names():
+            folders.append(results.folder)
+        if withheld and not problems and args.sequences is None:
             archive = write_submission(results, sequences)
             print(f"{archive} is ready for {benchmark.server}")
-    if not sequences[0].withheld:
+    if folders and not withheld:
         print(format_table(compare_on(benchmark, collection, benchmark.title or data, folders)))
         print(f"more: siamcar report {' '.join(map(str, folders))}")
     return 1 if failed else 0
+
+
+def _run(
+    workers: Any, sequences: list[Any], results: Any, facts: dict[str, Any], again: bool
+) -> list[str]:
+    """Run a tracker where the folder's earlier results allow it; a line for each failure.
+
+    Raises:
+        ValueError: the folder holds results of another tracker, and `again` is not given.
+    """
+    from siamcar_ros.evaluation.runs import run_all
+
+    before = results.read_run_file()
+    differing = _differing(before, facts)
+    if not (differing and results.names()):
+        # GOT-10k's two parts share a folder: of them, the one that can be reported on is noted.
+        elsewhere = before.get("benchmark", facts["benchmark"]) != facts["benchmark"]
+        if differing or not (sequences[0].withheld and elsewhere):
+            results.write_run_file(facts)
+        return run_all(workers, sequences, results, again=again)
+    if not again:
+        raise ValueError(
+            f"{results.folder} holds results of another tracker (differs in "
+            f"{', '.join(differing)}): give another --name, or --again to replace them"
+        )
+    staged = results.staged()
+    if _differing(staged.read_run_file(), facts) or not staged.read_run_file():
+        staged.remove_all()
+    staged.write_run_file(facts)
+    problems = run_all(workers, sequences, staged)
+    if problems:
+        problems.append(
+            f"{results.folder} keeps the other tracker's results, since not all sequences "
+            "succeeded; the same command again runs only those that failed"
+        )
+    else:
+        results.replace_by(staged)
+    return problems
 
 
 def tracker_specs(args: argparse.Namespace) -> list[Any]:
@@ -201,10 +224,16 @@ def tracker_specs(args: argparse.Namespace) -> list[Any]:
     for name in args.baseline:
         files = {"nano": tuple(args.nano_files), "vit": (args.vit_file,) if args.vit_file else ()}
         specs.append(TrackerSpec(BASELINES[name].title, name, files=files.get(name, ())))
-    if args.name:
+    if args.name is not None:
         if len(specs) > 1:
             raise ValueError("--name goes with one tracker")
-        specs = [TrackerSpec(**{**asdict(specs[0]), "title": args.name})]
+        specs = [replace(specs[0], title=args.name)]
+    for spec in specs:
+        if not spec.title or spec.title.startswith(".") or {"/", "\\", "\0"} & {*spec.title}:
+            raise ValueError(
+                f"{spec.title!r} cannot be the name of a result folder: give a --name without a "
+                "slash that does not begin with a dot"
+            )
     return specs
 
 
@@ -238,14 +267,14 @@ def choose_sequences(sequences: list[Any], names: list[str] | None) -> list[Any]
     return [known[name] for name in names]
 
 
-def _facts(spec: Any, benchmark: str, root: Path, *, here: bool) -> dict[str, Any]:
+def _facts(tracker: dict[str, Any], benchmark: str, root: Path) -> dict[str, Any]:
     import cv2
     import numpy
 
     return {
         "benchmark": benchmark,
         "root": str(root.resolve()),
-        "tracker": spec.facts(here),
+        "tracker": tracker,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": platform.platform(),
         "versions": {
@@ -257,9 +286,10 @@ def _facts(spec: Any, benchmark: str, root: Path, *, here: bool) -> dict[str, An
     }
 
 
-def _differing(before: dict[str, Any], tracker: dict[str, Any]) -> list[str]:
-    """In what the tracker whose results are there is another."""
-    return sorted(k for k in {*before, *tracker} if before.get(k) != tracker.get(k))
+def _differing(before: dict[str, Any], facts: dict[str, Any]) -> list[str]:
+    """In what the tracker of an earlier run is another; nothing where there was no run."""
+    old, new = before.get("tracker"), facts["tracker"]
+    return [] if old is None else sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
 
 
 def _integrate_vot(args: argparse.Namespace) -> int:

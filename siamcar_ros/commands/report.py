@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", help="the benchmark (default: as the results' run.json says)")
     parser.add_argument("--root", type=Path, help="where its data is (default: likewise)")
     parser.add_argument(
-        "--out",
+        "--output",
         type=Path,
         default=Path("results/report"),
         metavar="DIR",
@@ -57,6 +57,6 @@ def run(args: argparse.Namespace) -> int:
     if len(problems) > _NAMED:
         more = len(problems) - _NAMED
         print(f"siamcar: and {more} more, all of them in the report", file=sys.stderr)
-    for path in write_report(comparison, args.out, focus=args.focus, worst=args.worst):
+    for path in write_report(comparison, args.output, focus=args.focus, worst=args.worst):
         print(path)
     return 0

@@ -8,15 +8,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from siamcar_ros.commands.evaluate import add_tracker_arguments, choose_sequences, tracker_specs
+from siamcar_ros.commands.evaluate import (
+    add_ray_argument,
+    add_tracker_arguments,
+    choose_sequences,
+    tracker_specs,
+)
 
 HELP = "search the tracker's settings (penalty, window, learning rate) on a data set"
 
 EXAMPLES = """examples:
   siamcar sweep got10k-val /data/GOT-10k --trials 200 --workers 4
   siamcar sweep folder sequences --network compact --range lr=0.2:0.6
-The studies are in an SQLite file: the same command goes on with its own, another tracker, other
-weights, settings or sequences begin another, and optuna-dashboard shows them.
+The studies are kept in an SQLite file: the same command continues its own; another tracker, other
+weights, settings or sequences begin a new one. optuna-dashboard shows them.
 """
 
 
@@ -37,10 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=int,
-        default=1,
         metavar="N",
-        help="processes, GPUs given to them in turn (default: %(default)s)",
+        help="processes, GPUs given to them in turn (default: 1)",
     )
+    add_ray_argument(parser)
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
     parser.add_argument(
         "--range",
@@ -48,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KNOB=LOW:HIGH",
         dest="ranges",
-        help="search there, the other knobs where they are by default",
+        help="search in this range; the other knobs keep their default ranges",
     )
     parser.add_argument(
         "--study",
@@ -58,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the studies' file (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the search")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the best knobs there, too")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the best knobs to it")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from siamcar_ros.evaluation.benchmarks import find_benchmark
     from siamcar_ros.evaluation.sweep import RANGES, as_yaml, sweep
 
-    if args.trials < 1 or args.workers < 1:
+    if args.trials < 1 or (args.workers is not None and args.workers < 1):
         raise ValueError("--trials and --workers must be at least 1")
     args.baseline, args.tracker, args.name = [], None, None
     specs = tracker_specs(args)
@@ -85,13 +90,14 @@ def run(args: argparse.Namespace) -> int:
         study_name=f"{specs[0].title} {data} {_digest(specs[0], args.root, sequences)}",
         trials=args.trials,
         workers=args.workers,
+        ray_address=args.ray,
         ranges={**RANGES, **_ranges(args.ranges)},
         seed=args.seed,
     )
     text = as_yaml(found, data=data, sequences=len(sequences))
     print(text, end="")
-    if args.out:
-        args.out.write_text(text, encoding="utf-8")
+    if args.output:
+        args.output.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
     import torch
 
-    from siamcar_ros.data.pairs import build_mixture
+    from siamcar_ros.data import build_mixture
     from siamcar_ros.model import build_model
     from siamcar_ros.training.build import build_teacher
     from siamcar_ros.training.loop import describe, train

@@ -1,58 +1,74 @@
-"""Annotation and result files: boxes, polygons and flags as text, in the dialects of the
-benchmarks.
-"""
+"""Text files of boxes and flags, in the dialects of the benchmarks."""
 
 from __future__ import annotations
 
-import contextlib
 import re
+from collections.abc import Sequence as Rows
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from siamcar_ros.geometry import Boxes
+
 _SEPARATORS = re.compile(r"[,;\s]+")
-_TO_SPACES = str.maketrans(",;", "  ")
 
 
 class SequenceError(ValueError):
-    """A sequence whose files are missing, malformed or at odds with each other; it names them."""
+    """A sequence whose files are missing, malformed or inconsistent; the message names them."""
 
 
-def read_boxes(path: str | Path) -> NDArray[np.float64]:
-    """Read a box per line, its values separated by commas, tabs, semicolons or spaces.
+def read_boxes(path: str | Path) -> Boxes:
+    """Read the true boxes of a target, one frame a line, NaN where it is absent.
 
-    Four values are x, y, w, h. Eight or more (an even number) are the corners of a polygon and give
-    the box around it; a VOT mask (`m` x, y, w, h, ...) gives its box. A lone number, VOT's code for
-    a frame without a region, and `nan` give NaN.
+    A line holds x, y, w, h, separated by commas, semicolons, tabs or spaces; or the four corners of
+    a polygon, which give the box around it; or a VOT mask (``m`` x, y, w, h of a bitmap and its run
+    lengths), which gives the box around its pixels. A box without an area, an empty mask, values
+    that are not finite, and a lone number (VOT's code of a frame without a region) say that the
+    target is absent.
 
     Returns:
         (N, 4) float64.
 
     Raises:
-        SequenceError: a line that is none of these (file and line named), or an empty file.
+        SequenceError: a line that is none of these (file and line are named), or an empty file.
         OSError: the file cannot be read.
     """
+    boxes = read_rows(path)
+    boxes[is_absent(boxes)] = np.nan
+    return boxes
+
+
+def read_rows(path: str | Path) -> Boxes:
+    """Read boxes as :func:`read_boxes` does, but as they are: tracker results, where a box without
+    an area is not an absent target.
+    """
     path = Path(path)
-    lines = _lines(path)
-    if not lines:
-        raise SequenceError(f"{path}: empty annotation")
-    fields = [line.translate(_TO_SPACES).split() for line in lines]
-    if all(len(values) == 4 for values in fields):
-        with contextlib.suppress(ValueError):  # named below, with its line
-            return np.array(fields, np.float64)
-    return np.array([_row(line, path, i) for i, line in enumerate(lines, 1)], np.float64)
+    rows = []
+    for number, line in enumerate(read_lines(path), 1):
+        try:
+            rows.append(_parse_box(line.strip()))
+        except ValueError as error:
+            raise SequenceError(f"{path}, line {number}: {error}: {line[:60]!r}") from None
+    return np.array(rows, np.float64)
+
+
+def is_absent(boxes: Boxes) -> NDArray[np.bool_]:
+    """Which rows, (N,) bool, say that the target is absent: not finite, or without an area."""
+    with np.errstate(invalid="ignore"):
+        present = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
+    return np.asarray(~present)
 
 
 def read_numbers(path: str | Path) -> NDArray[np.float64]:
     """Read all numbers of a file, one per line or separated: flags, visible shares, times.
 
     Raises:
-        SequenceError: something in it is not a number.
+        SequenceError: it holds something that is not a number, or an empty line between others.
         OSError: the file cannot be read.
     """
     path = Path(path)
-    values = [value for line in _lines(path) for value in _SEPARATORS.split(line) if value]
+    values = [value for line in read_lines(path) for value in _SEPARATORS.split(line) if value]
     try:
         return np.array(values, np.float64)
     except ValueError:
@@ -60,40 +76,73 @@ def read_numbers(path: str | Path) -> NDArray[np.float64]:
 
 
 def fit_boxes(
-    boxes: NDArray[np.float64], frames: int, source: Path
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], tuple[str, ...]]:
-    """Bring an annotation to the number of frames: extra rows are dropped, missing ones NaN.
+    boxes: Boxes, frames: Rows[Path], source: Path
+) -> tuple[Boxes, NDArray[np.bool_], tuple[str, ...]]:
+    """Assign the rows of an annotation to the frames.
+
+    Where images are missing, the numbers in the names of the others tell their rows. Otherwise row
+    i is frame i: surplus rows are dropped, and frames beyond the last row are not annotated.
+
+    Args:
+        boxes: (rows, 4).
+        frames: the image files, N of them.
+        source: the annotation, for the notes.
 
     Returns:
-        (frames, 4) boxes; (frames,) whether there was a row; notes that say what was odd.
+        (N, 4) boxes, NaN without a row; (N,) whether there is a row; notes that say what was odd.
     """
-    rows = len(boxes)
-    fitted = np.full((frames, 4), np.nan)
-    fitted[: min(rows, frames)] = boxes[:frames]
-    annotated = np.arange(frames) < rows
-    if rows == frames:
-        return fitted, annotated, ()
-    what = f"from frame {rows + 1} on none is scored" if rows < frames else "extra rows left out"
-    return fitted, annotated, (f"{source}: {rows} rows for {frames} frames; {what}",)
+    rows, n = len(boxes), len(frames)
+    if rows == n:
+        return boxes, np.ones(n, bool), ()
+    told = f"{source}: {rows} rows for {n} frames; "
+    if rows > n:
+        known = _rows_by_number(frames, rows)
+        if known is not None:
+            what = f"{rows - n} images are missing, the others are matched by their numbers"
+            return boxes[known], np.ones(n, bool), (told + what,)
+        return boxes[:n], np.ones(n, bool), (told + "the surplus rows are ignored",)
+    fitted = np.full((n, 4), np.nan)
+    fitted[:rows] = boxes
+    return fitted, np.arange(n) < rows, (f"{told}frames from {rows + 1} on are not scored",)
+
+
+def _rows_by_number(frames: Rows[Path], rows: int) -> NDArray[np.int64] | None:
+    """The row of each frame where the numbers in their names account for all rows."""
+    numbers = np.array([frame_number(frame) for frame in frames])
+    if (np.diff(numbers) <= 0).any():
+        return None
+    for first in (numbers[0], 1):
+        if first <= numbers[0] and numbers[-1] - first + 1 == rows:
+            return np.asarray(numbers - first)
+    return None
+
+
+def frame_number(path: Path) -> int:
+    """The last number in a file's name; -1 where it has none."""
+    digits = re.findall(r"\d+", path.stem)
+    return int(digits[-1]) if digits else -1
 
 
 def read_flags(path: Path, frames: int) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    """Read one flag per frame, above zero being True; flags that are missing are False.
+    """Read one flag per frame, true above zero; missing flags are false.
 
     Returns:
-        (frames,) flags, and notes where their number differs. No file gives no flags.
+        (frames,) flags, and a note where their number differs. No file gives no flags.
+
+    Raises:
+        SequenceError: as :func:`read_numbers`.
     """
-    if not path.is_file():
-        return np.zeros(frames, bool), ()
-    values = read_numbers(path)
     flags = np.zeros(frames, bool)
+    if not path.is_file():
+        return flags, ()
+    values = read_numbers(path)
     flags[: min(len(values), frames)] = values[:frames] > 0
     if len(values) == frames:
         return flags, ()
     return flags, (f"{path}: {len(values)} flags for {frames} frames",)
 
 
-def polygon_boxes(polygons: ArrayLike) -> NDArray[np.float64]:
+def polygon_boxes(polygons: ArrayLike) -> Boxes:
     """The upright boxes, (N, 4), around polygons (N, 2K) of corners x1, y1, ... xK, yK."""
     values = np.asarray(polygons, np.float64)
     corners = values.reshape(len(values), -1, 2)
@@ -101,23 +150,62 @@ def polygon_boxes(polygons: ArrayLike) -> NDArray[np.float64]:
     return np.hstack([first, last - first])
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8-sig", errors="replace").strip().splitlines()
+def read_lines(path: Path) -> list[str]:
+    """The lines of an annotation, blank ones at its end left out.
+
+    Raises:
+        SequenceError: the file is empty, or a blank line precedes others, which it would shift.
+        OSError: the file cannot be read.
+    """
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").rstrip().splitlines()
+    if not lines:
+        raise SequenceError(f"{path} is empty")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise SequenceError(
+                f"{path}, line {number} is empty; write nan,nan,nan,nan where the target is absent"
+            )
+    return lines
 
 
-def _row(line: str, path: Path, number: int) -> list[float]:
-    line = line.strip()
-    mask = line.startswith("m")
+def _parse_box(line: str) -> list[float]:
+    is_mask = line.startswith("m")
+    text = re.sub(r"\s*,\s*", ",", line.removeprefix("m").strip())
+    if "," in text.strip(",") and re.search(r"[;\s]", text):
+        raise ValueError("commas beside other separators (decimal commas are not understood)")
     try:
-        values = [float(v) for v in _SEPARATORS.split(line.removeprefix("m")) if v]
+        values = [float(value) for value in _SEPARATORS.split(text) if value]
     except ValueError:
-        raise SequenceError(f"{path}, line {number}: not a box: {line[:60]!r}") from None
-    if len(values) == 4 or (mask and len(values) > 4):
-        return values[:4]
-    if len(values) >= 8 and len(values) % 2 == 0:
+        raise ValueError("not a box") from None
+    if is_mask:
+        return _mask_box(values)
+    if len(values) == 4:
+        return values
+    if len(values) == 8:
         return polygon_boxes([values])[0].tolist()
     if len(values) == 1:
         return [np.nan] * 4
-    raise SequenceError(
-        f"{path}, line {number}: {len(values)} values; expected x, y, w, h or a polygon's corners"
-    )
+    hint = ", as in MOT's files" if len(values) in (7, 9, 10) else ""
+    raise ValueError(f"{len(values)} values{hint}; expected x, y, w, h or a polygon's four corners")
+
+
+def _mask_box(values: list[float]) -> list[float]:
+    """The box around a VOT mask: x, y, width and height of a bitmap, then the lengths of runs of
+    zeros and ones, alternately and row by row, zeros first.
+
+    As in the VOT toolkit (vot/region/io.py); zeros at the end may be left out.
+    """
+    x, y, width, height = (int(value) for value in (*values, 0, 0, 0, 0)[:4])
+    runs = np.array(values[4:], np.int64)
+    if len(values) < 4 or (runs < 0).any() or runs.sum() > width * height:
+        raise ValueError("not a mask: its run lengths do not fit its size")
+    ends = np.cumsum(runs)[1::2]
+    starts = ends - runs[1::2]
+    starts, last = starts[ends > starts], ends[ends > starts] - 1
+    if not len(starts):
+        return [np.nan] * 4
+    one_row = starts // width == last // width
+    left = np.where(one_row, starts % width, 0).min()
+    right = np.where(one_row, last % width, width - 1).max()
+    top, bottom = starts.min() // width, last.max() // width
+    return [float(v) for v in (x + left, y + top, right - left + 1, bottom - top + 1)]

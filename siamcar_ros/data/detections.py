@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-Box = tuple[float, float, float, float]
+from siamcar_ros.geometry import Box, box_around
 
 
 def stamp_of(message: Any) -> int:
@@ -18,11 +18,11 @@ def stamp_of(message: Any) -> int:
 def detection_box(message: Any) -> Box | None:
     """Box of a Detection2D of any Python class; None where it shows no target.
 
-    vision_msgs before 4 has the centre's x and y directly in `bbox.center`; both are read.
+    vision_msgs before 4 has the center's x and y directly in `bbox.center`; both are read.
     """
     bbox = message.bbox
-    centre = getattr(bbox.center, "position", bbox.center)
-    x, y, width, height = float(centre.x), float(centre.y), float(bbox.size_x), float(bbox.size_y)
+    center = getattr(bbox.center, "position", bbox.center)
+    x, y, width, height = float(center.x), float(center.y), float(bbox.size_x), float(bbox.size_y)
     if not (np.isfinite((x, y, width, height)).all() and width > 0 and height > 0):
         return None
-    return (x - width / 2, y - height / 2, width, height)
+    return box_around((x, y), (width, height))

@@ -1,4 +1,4 @@
-"""What a data source gives: one annotated image."""
+"""An image with its target: what training pairs are made of."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
+from siamcar_ros.geometry import Image
 
 
 @dataclass(frozen=True)

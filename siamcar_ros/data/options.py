@@ -1,18 +1,31 @@
-"""What is given by name: unknown names are refused, values brought to their kind."""
+"""Options that are given by name: unknown names are refused, values converted and checked."""
 
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import types
 import typing
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 
 class RecipeError(ValueError):
     """A recipe that makes no sense; the message names the key."""
+
+
+class Range(NamedTuple):
+    """Annotates a number: ``Annotated[float, Range(0, 1)]`` is refused outside [0, 1]."""
+
+    low: float
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"{self.low:g} or more"
+        return f"from {self.low:g} to {self.high:g}"
 
 
 def refuse_unknown(names: Iterable[str], allowed: Iterable[str], what: str) -> None:
@@ -49,6 +62,12 @@ def converted(value: Any, hint: Any, key: str) -> Any:
         RecipeError: it is of another kind.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        kind, limits = arguments
+        number = converted(value, kind, key)
+        if not limits.low <= number <= limits.high:
+            raise RecipeError(f"{key} is {value}; it must be {limits}")
+        return number
     if origin in (typing.Union, types.UnionType):
         if value is None:
             return None

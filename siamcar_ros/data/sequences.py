@@ -1,23 +1,33 @@
-"""A sequence: frames and boxes of one target, and the reader of the plain folder layout."""
+"""A sequence: the frames and boxes of one target, and the reader of the plain folder layout."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.data.annotations import SequenceError, fit_boxes, read_boxes, read_flags
+from siamcar_ros.data.annotations import (
+    SequenceError,
+    fit_boxes,
+    is_absent,
+    read_boxes,
+    read_flags,
+)
+from siamcar_ros.geometry import Boxes
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 )
-_ANNOTATIONS = ("groundtruth.txt", "groundtruth_rect.txt", "groundtruth.csv")
+ANNOTATIONS = ("groundtruth.txt", "groundtruth_rect.txt", "groundtruth.csv")
 _FRAME_FOLDERS = ("img", "color", "imgs", "frames", "images", "jpg")
+# Seconds since 1970 with a fraction, or any number
+_NUMBER = re.compile(r"(\d{9,}\.\d+|\d+)")
 
 
 @dataclass(frozen=True)
@@ -26,26 +36,25 @@ class Sequence:
 
     Attributes:
         name: unique within its data set.
-        frames: the image files, in order.
+        frames: the image files in order, all in one folder.
         boxes: (N, 4) float64 x, y, w, h in pixels; NaN where the target is absent or not annotated.
         annotated: (N,) bool, False where the owner gives no row; such frames are never scored.
         attributes: short names of the difficulties that the benchmark lists for it.
         origin: the coordinate of the first pixel in `boxes` and in result files: 0, or 1 where the
             benchmark's owner counts as MATLAB does. Trackers always see 0.
-        size: image (width, height) where the benchmark cuts boxes to it.
+        size: image (width, height) where the benchmark clips boxes to it.
         withheld: only the first box is published; the owner scores on a server.
-        aliases: other names under which result files of this sequence go about.
-        lead_in: frames that the benchmark omits at the start; others' results may have rows of
-            them.
+        aliases: other names that result files of this sequence may have.
+        lead_in: frames that the benchmark omits at the start, which others' results may include.
         notes: what was odd in the files and how it was read, for the user.
 
     Raises:
-        SequenceError: no frames, array lengths that differ, or a first box that is none.
+        SequenceError: there are no frames, or the arrays differ in length.
     """
 
     name: str
     frames: tuple[Path, ...]
-    boxes: NDArray[np.float64]
+    boxes: Boxes
     annotated: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     attributes: frozenset[str] = frozenset()
     origin: int = 0
@@ -65,73 +74,68 @@ class Sequence:
             raise SequenceError(
                 f"{self.name}: {n} frames, boxes {self.boxes.shape}, flags {self.annotated.shape}"
             )
-        first = self.boxes[0].tolist()
-        if not (np.isfinite(first).all() and first[2] > 0 and first[3] > 0):
-            raise SequenceError(f"{self.name}: no box to start from on the first frame: {first}")
 
     def __len__(self) -> int:
         return len(self.frames)
 
+    def check_start(self) -> None:
+        """Check that the first frame has a box for a tracker to start from.
 
-class Annotated(NamedTuple):
-    """The images of a folder and what is annotated, as in `Sequence`, of which they are parts."""
+        Raises:
+            SequenceError: it has none.
+        """
+        if is_absent(self.boxes[:1])[0]:
+            raise SequenceError(
+                f"{self.name}: no box to start from on the first frame: {self.boxes[0].tolist()}"
+            )
 
-    frames: tuple[Path, ...]
-    boxes: NDArray[np.float64]
-    annotated: NDArray[np.bool_]
-    notes: tuple[str, ...]
 
+def read_sequence(
+    folder: str | Path, *, name: str | None = None, origin: int = 0, start: bool = True
+) -> Sequence:
+    """Read a folder of numbered images with its `groundtruth.txt`.
 
-def read_sequence(folder: str | Path, *, name: str | None = None, origin: int = 0) -> Sequence:
-    """Read a folder of numbered images with its `groundtruth.txt`, as `read_annotated` does.
+    The images are in the folder or in its `img`, `color`, `imgs`, `frames`, `images` or `jpg`
+    folder. `absence.label`, where there is one, marks the frames without the target, as in GOT-10k;
+    VOT's tags (`occlusion.tag` ...) become attributes.
 
     Args:
         folder: the sequence's folder.
         name: its name; the folder's by default.
         origin: coordinate of the first pixel in the annotation, 0 or 1.
+        start: require a box on the first frame.
 
     Raises:
-        SequenceError: as `read_annotated`, or the first frame has no box to start from.
+        SequenceError: no images, no annotation, an annotation that cannot be read, or no box to
+            start from.
         FileNotFoundError: there is no such folder.
     """
     folder = Path(folder)
-    found = read_annotated(folder)
-    return Sequence(
-        name=name or folder.name,
-        frames=found.frames,
-        boxes=found.boxes,
-        annotated=found.annotated,
-        attributes=frozenset(_tags(folder)),
-        origin=origin,
-        notes=found.notes,
-    )
-
-
-def read_annotated(folder: Path) -> Annotated:
-    """Read a folder of numbered images with its `groundtruth.txt`; any frame may lack the target.
-
-    Images lie in the folder or in its `img`, `color`, `imgs`, `frames`, `images` or `jpg` folder
-    and are taken in the order of their numbers. `absence.label`, where there is one, marks the
-    frames without the target, as in GOT-10k.
-
-    Raises:
-        SequenceError: no images, no annotation, or an annotation that cannot be read.
-        FileNotFoundError: there is no such folder.
-    """
     if not folder.is_dir():
         raise FileNotFoundError(f"no sequence folder {folder}")
-    annotation = next((folder / a for a in _ANNOTATIONS if (folder / a).is_file()), None)
+    annotation = next((folder / a for a in ANNOTATIONS if (folder / a).is_file()), None)
     if annotation is None:
-        raise SequenceError(f"{folder}: no annotation; expected {' or '.join(_ANNOTATIONS)}")
+        raise SequenceError(f"{folder}: no annotation; expected {' or '.join(ANNOTATIONS)}")
     frames = find_frames(folder)
-    boxes, annotated, notes = fit_boxes(read_boxes(annotation), len(frames), annotation)
+    boxes, annotated, notes = fit_boxes(read_boxes(annotation), frames, annotation)
     absent, more = read_flags(folder / "absence.label", len(frames))
     boxes[absent] = np.nan
-    return Annotated(frames, boxes, annotated, notes + more)
+    sequence = Sequence(
+        name=name or folder.resolve().name,
+        frames=frames,
+        boxes=boxes,
+        annotated=annotated,
+        attributes=frozenset(_tags(folder)),
+        origin=origin,
+        notes=notes + more,
+    )
+    if start:
+        sequence.check_start()
+    return sequence
 
 
 def find_frames(folder: Path) -> tuple[Path, ...]:
-    """The images of `folder`, or of the sub-folder that it keeps them in, by their numbers.
+    """The images of a folder, or of the sub-folder that it keeps them in, in natural order.
 
     Raises:
         SequenceError: there are none.
@@ -141,14 +145,18 @@ def find_frames(folder: Path) -> tuple[Path, ...]:
             images = [p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
             images = [p for p in images if not p.name.startswith(".")]
             if images:
-                return tuple(sorted(images, key=lambda p: (frame_number(p), p.name)))
+                return tuple(sorted(images, key=natural_order))
     raise SequenceError(f"{folder}: no images there nor in {', '.join(_FRAME_FOLDERS)}")
 
 
-def frame_number(path: Path) -> int:
-    """The last number in a file's name; -1 where it has none."""
-    digits = re.findall(r"\d+", path.stem)
-    return int(digits[-1]) if digits else -1
+def natural_order(path: Path) -> tuple[Any, ...]:
+    """A sort key that compares every number in a file's name by its value.
+
+    So `frame9_take2` precedes `frame10_take1`, with or without leading zeros. Time stamps in
+    seconds (`1311868164.36`) compare as decimal fractions.
+    """
+    parts = _NUMBER.split(path.stem.casefold())
+    return tuple(Decimal(p) if i % 2 else p for i, p in enumerate(parts)), path.name
 
 
 def _tags(folder: Path) -> Iterable[str]:

@@ -1,119 +1,136 @@
-"""The table of benchmarks: names on the command line, readers, rules, result folders."""
+"""The benchmarks by name: which data, which rules, where results lie."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from siamcar_ros.data.benchmarks.collection import Collection
-from siamcar_ros.data.benchmarks.folders import (
-    read_dtb70,
-    read_folder,
-    read_nfs,
-    read_trackingnet,
-)
-from siamcar_ros.data.benchmarks.got10k import read_got10k
-from siamcar_ros.data.benchmarks.lasot import read_lasot
-from siamcar_ros.data.benchmarks.otb import read_otb
-from siamcar_ros.data.benchmarks.uav123 import read_uav123
+from siamcar_ros.data import Collection, SequenceSet, dataset_kinds
 from siamcar_ros.evaluation import protocols
 from siamcar_ros.evaluation.protocols import Protocol
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set with the owner's rules.
+    """A data set with its owner's rules.
 
     Attributes:
         name: on the command line.
-        title: in tables and plots.
-        read: reads it from its root folder; raises SequenceError or FileNotFoundError.
+        title: in tables and plots; the data folder's name when empty.
+        kind: of the data set, as registered in `siamcar_ros.data`.
         protocol: how it is scored.
-        folder: where its results lie under the result root; the data's own name when empty.
+        folder: where its results lie under the result root; the data folder's name when empty.
+        options: of the data set, such as the split.
+        size: how many sequences the owner's has; None where that varies.
         layout: "got10k", a folder per sequence, or "otb", a file per sequence.
         server: where to submit when the ground truth is withheld.
     """
 
     name: str
     title: str
-    read: Callable[[Path], Collection]
+    kind: str
     protocol: Protocol
     folder: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    size: int | None = None
     layout: str = "otb"
     server: str = ""
+
+    def read(self, root: Path) -> Collection:
+        """Read its data from the root folder.
+
+        Raises:
+            SequenceError, FileNotFoundError: there is none.
+        """
+        return self.open(root).read_all()
+
+    def open(self, root: Path) -> SequenceSet:
+        """List the sequences of its data in the root folder; errors as those of `read`."""
+        if not root.is_dir():
+            raise FileNotFoundError(f"no folder {root}")
+        data: SequenceSet = dataset_kinds()[self.kind](root, **self.options)
+        return data
 
 
 _GOT10K_SERVER = "http://got-10k.aitestunion.com/submit_instructions"
 _TRACKINGNET_SERVER = "https://eval.ai/web/challenges/challenge-page/1805"
 
-_ALL = (
-    Benchmark(
-        "got10k-val",
-        "GOT-10k validation",
-        partial(read_got10k, subset="val"),
-        protocols.GOT10K,
-        "GOT-10k",
-        layout="got10k",
-    ),
-    Benchmark(
-        "got10k-test",
-        "GOT-10k test",
-        partial(read_got10k, subset="test"),
-        protocols.GOT10K,
-        "GOT-10k",
-        layout="got10k",
-        server=_GOT10K_SERVER,
-    ),
-    Benchmark(
-        "lasot",
-        "LaSOT test (protocol II)",
-        partial(read_lasot, protocol=2),
-        protocols.LASOT,
-        "LaSOT",
-    ),
-    Benchmark(
-        "lasot-all",
-        "LaSOT, all sequences (protocol I)",
-        partial(read_lasot, protocol=1),
-        protocols.LASOT,
-        "LaSOT",
-    ),
-    Benchmark("otb50", "OTB-50", partial(read_otb, version="50"), protocols.OTB, "OTBtb50"),
-    Benchmark("otb100", "OTB-100", partial(read_otb, version="100"), protocols.OTB, "OTB2015"),
-    Benchmark("otb2013", "OTB-2013", partial(read_otb, version="2013"), protocols.OTB, "OTB2013"),
-    Benchmark("uav123", "UAV123", partial(read_uav123, version="UAV123"), protocols.OTB, "UAV123"),
-    Benchmark(
-        "uav123-10fps",
-        "UAV123 at 10 frames/s",
-        partial(read_uav123, version="UAV123_10fps"),
-        protocols.OTB,
-        "UAV123_10fps",
-    ),
-    Benchmark("uav20l", "UAV20L", partial(read_uav123, version="UAV20L"), protocols.OTB, "UAV20L"),
-    Benchmark("dtb70", "DTB70", read_dtb70, protocols.OTB, "DTB70"),
-    Benchmark("nfs30", "NfS, 30 frames/s", partial(read_nfs, fps=30), protocols.OTB, "NfS/30"),
-    Benchmark("nfs240", "NfS, 240 frames/s", partial(read_nfs, fps=240), protocols.OTB, "NfS/240"),
-    Benchmark(
-        "trackingnet",
-        "TrackingNet test",
-        partial(read_trackingnet, subset="TEST"),
-        protocols.TRACKINGNET,
-        "TrackingNet",
-        server=_TRACKINGNET_SERVER,
-    ),
-    Benchmark(
-        "trackingnet-train",
-        "TrackingNet train",
-        partial(read_trackingnet, subset="TRAIN"),
-        protocols.TRACKINGNET,
-        "TrackingNet-train",
-    ),
-    Benchmark("folder", "", read_folder, protocols.FOLDER, ""),
-)
 
-BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}
+def _got10k(split: str, title: str, server: str = "") -> Benchmark:
+    return Benchmark(
+        f"got10k-{split}",
+        f"GOT-10k {title}",
+        "got10k",
+        protocols.GOT10K,
+        "GOT-10k",
+        {"split": split},
+        180,
+        layout="got10k",
+        server=server,
+    )
+
+
+def _lasot(name: str, title: str, split: str, size: int) -> Benchmark:
+    return Benchmark(name, title, "lasot", protocols.LASOT, "LaSOT", {"split": split}, size)
+
+
+def _otb_like(
+    name: str, title: str, kind: str, folder: str, size: int, **options: Any
+) -> Benchmark:
+    return Benchmark(name, title, kind, protocols.OTB, folder, options, size)
+
+
+def _trackingnet(name: str, split: str, size: int, folder: str, server: str = "") -> Benchmark:
+    return Benchmark(
+        name,
+        f"TrackingNet {split}",
+        "trackingnet",
+        protocols.TRACKINGNET,
+        folder,
+        {"split": split},
+        size,
+        server=server,
+    )
+
+
+_ALL = (
+    _got10k("val", "validation"),
+    _got10k("test", "test", _GOT10K_SERVER),
+    _lasot("lasot", "LaSOT test (protocol II)", "test", 280),
+    _lasot("lasot-all", "LaSOT, all sequences (protocol I)", "all", 1400),
+    _otb_like("otb50", "OTB-50", "otb", "OTBtb50", 50, version="50"),
+    _otb_like("otb100", "OTB-100", "otb", "OTB2015", 100, version="100"),
+    _otb_like("otb2013", "OTB-2013", "otb", "OTB2013", 51, version="2013"),
+    _otb_like("uav123", "UAV123", "uav123", "UAV123", 123, version="UAV123"),
+    _otb_like(
+        "uav123-10fps", "UAV123 at 10 fps", "uav123", "UAV123_10fps", 123, version="UAV123_10fps"
+    ),
+    _otb_like("uav20l", "UAV20L", "uav123", "UAV20L", 20, version="UAV20L"),
+    _otb_like("dtb70", "DTB70", "dtb70", "DTB70", 70),
+    _otb_like("nfs30", "NfS at 30 fps", "nfs", "NfS/30", 100, fps=30),
+    _otb_like("nfs240", "NfS at 240 fps", "nfs", "NfS/240", 100, fps=240),
+    _trackingnet("trackingnet", "test", 511, "TrackingNet", _TRACKINGNET_SERVER),
+    _trackingnet("trackingnet-train", "train", 30132, "TrackingNet-train"),
+    Benchmark("folder", "", "sequences", protocols.FOLDER, ""),
+)
+# Benchmarks with a reader and a table entry of their own
+_RULED = {benchmark.kind for benchmark in _ALL}
+
+
+def benchmarks() -> dict[str, Benchmark]:
+    """All benchmarks by name.
+
+    A registered data set of sequences that has no rules here is one, too: mean over sequences, the
+    first frame not counted.
+    """
+    others = {
+        name: Benchmark(name, name, name, protocols.FOLDER, name)
+        for name, kind in dataset_kinds().items()
+        if issubclass(kind, SequenceSet) and name not in _RULED
+    }
+    return {benchmark.name: benchmark for benchmark in _ALL} | others
 
 
 def find_benchmark(name: str) -> Benchmark:
@@ -126,7 +143,8 @@ def find_benchmark(name: str) -> Benchmark:
     def plain(text: str) -> str:
         return "".join(c for c in text.lower() if c.isalnum())
 
-    for benchmark in _ALL:
+    known = benchmarks()
+    for benchmark in known.values():
         if plain(benchmark.name) == plain(name):
             return benchmark
-    raise ValueError(f"no benchmark {name!r}; there are: {', '.join(BENCHMARKS)}")
+    raise ValueError(f"no benchmark {name!r}; there are: {', '.join(known)}, vot")

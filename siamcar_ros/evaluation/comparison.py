@@ -6,13 +6,12 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from siamcar_ros.data.annotations import SequenceError
-from siamcar_ros.data.sequences import Sequence
-from siamcar_ros.evaluation.benchmarks import Benchmark, Collection, find_benchmark
+from siamcar_ros.data import Collection, Sequence, SequenceError
+from siamcar_ros.evaluation.benchmarks import Benchmark, find_benchmark
 from siamcar_ros.evaluation.one_pass import Run
 from siamcar_ros.evaluation.protocols import (
     MEASURES,
-    SequenceScore,
+    Score,
     TrackerScore,
     score_sequence,
     summarize,
@@ -61,6 +60,8 @@ def compare(
 ) -> Comparison:
     """Score the result folders of trackers on one benchmark.
 
+    A tracker without any result is left out, and named in `problems`.
+
     Args:
         folders: results/BENCHMARK/TRACKER; a results/BENCHMARK stands for all trackers in it.
         benchmark: the benchmark's name; as the `run.json` of some folder says when None.
@@ -96,7 +97,7 @@ def compare_on(
     if collection.sequences[0].withheld:
         raise ValueError(f"the ground truth of {title} is withheld; submit to {rules.server}")
     problems = list(collection.problems)
-    scores: dict[str, dict[str, SequenceScore]] = {}
+    scores: dict[str, dict[str, Score]] = {}
     runs: dict[str, dict[str, Run]] = {}
     for folder in folders:
         results = TrackerResults(folder, rules.layout)
@@ -104,6 +105,7 @@ def compare_on(
         if name in scores:
             raise ValueError(f"two trackers are called {name}: rename a folder")
         scores[name], runs[name] = {}, {}
+        told = len(problems)
         for sequence in collection.sequences:
             try:
                 found = results.read(sequence)
@@ -115,6 +117,9 @@ def compare_on(
                 problems.append(f"{name}, {sequence.name} left out: no frame to score")
                 continue
             scores[name][sequence.name], runs[name][sequence.name] = score, found[0]
+        if not scores[name] and len(folders) > 1:
+            del scores[name], runs[name]
+            problems[told:] = [f"{name} left out: no result in {folder} that can be scored"]
     common = set.intersection(*(set(of) for of in scores.values())) if scores else set()
     if not common:
         raise ValueError("; ".join(["no sequence has results of every tracker", *problems[:3]]))
@@ -147,16 +152,22 @@ def format_table(comparison: Comparison, *, most_sequences: int = 20) -> str:
     rows = [["tracker", *(MEASURES[m] for m in columns)]]
     for tracker in comparison.trackers:
         rows.append([tracker.tracker, *(format_measure(m, tracker.measures[m]) for m in columns)])
-    number = len(comparison.sequences)
-    text = f"{comparison.title}: {number} {'sequence' if number == 1 else 'sequences'}\n"
-    text += _aligned(rows)
-    if number > most_sequences:
+    text = f"{comparison.title}: {count_sequences(comparison)}\n{_aligned(rows)}"
+    if len(comparison.sequences) > most_sequences:
         return text
     rows = [["AO", *(t.tracker for t in comparison.trackers)]]
     for i, name in enumerate(comparison.sequences):
         values = (t.sequences[i].measures["ao"] for t in comparison.trackers)
         rows.append([name, *(format_measure("ao", value) for value in values)])
     return f"{text}\n\n{_aligned(rows)}"
+
+
+def count_sequences(comparison: Comparison) -> str:
+    """How many sequences were compared, and of how many where the benchmark has more."""
+    number, whole = len(comparison.sequences), comparison.benchmark.size
+    if whole is not None and number < whole:
+        return f"{number} of {whole} sequences"
+    return f"{number:,} {'sequence' if number == 1 else 'sequences'}"
 
 
 def measure_order(comparison: Comparison) -> list[str]:

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from siamcar_ros.data.annotations import SequenceError
-from siamcar_ros.data.images import Image, read_image
+from siamcar_ros.data import SequenceError, read_image
 from siamcar_ros.evaluation.one_pass import Tracker
+from siamcar_ros.geometry import Image
 
 
 class ToolkitTracker:

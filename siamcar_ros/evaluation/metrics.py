@@ -1,4 +1,4 @@
-"""Overlap, centre error and the curves drawn from them.
+"""Overlap, center error and the curves drawn from them.
 
 Boxes are (N, 4) arrays of (x, y, w, h) in pixels and cover [x, x + w) x [y, y + h). A ground-truth
 row that is not finite says that the target is absent; its overlap and error are NaN, and how a
@@ -15,9 +15,9 @@ Floats = NDArray[np.float64]
 
 #: Overlap thresholds of OTB, LaSOT, UAV123 and TrackingNet: 0, 0.05 ... 1.
 OVERLAP_THRESHOLDS: Floats = np.linspace(0, 1, 21)
-#: Centre-error thresholds in pixels: 0 ... 50; benchmarks quote the value at 20.
+#: Center-error thresholds in pixels: 0 ... 50; benchmarks quote the value at 20.
 PIXEL_THRESHOLDS: Floats = np.arange(51, dtype=np.float64)
-#: Thresholds of the centre error in units of the target's size: 0, 0.01 ... 0.5.
+#: Thresholds of the center error in units of the target's size: 0, 0.01 ... 0.5.
 NORMALIZED_THRESHOLDS: Floats = np.arange(51, dtype=np.float64) / 100
 
 
@@ -27,8 +27,8 @@ def iou(boxes: ArrayLike, truth: ArrayLike, *, bound: tuple[float, float] | None
     Args:
         boxes: predictions, (N, 4).
         truth: ground truth, (N, 4); rows that are not finite give NaN.
-        bound: image (width, height); both boxes are first cut to it, as GOT-10k does. Uncut by
-            default.
+        bound: image (width, height); both boxes are first clipped to it, as GOT-10k does. Not
+            clipped by default.
 
     Returns:
         (N,) overlaps in [0, 1]; 0 where both boxes are empty.
@@ -49,7 +49,7 @@ def iou(boxes: ArrayLike, truth: ArrayLike, *, bound: tuple[float, float] | None
 
 
 def center_error(boxes: ArrayLike, truth: ArrayLike, *, normalized: bool = False) -> Floats:
-    """Distance of the centres, row by row.
+    """Distance of the centers, row by row.
 
     Args:
         boxes: predictions, (N, 4).
@@ -86,7 +86,7 @@ def success_curve(overlaps: ArrayLike, thresholds: ArrayLike = OVERLAP_THRESHOLD
 
 
 def precision_curve(errors: ArrayLike, thresholds: ArrayLike = PIXEL_THRESHOLDS) -> Floats:
-    """Share of frames whose centre error is at most each threshold, (len(thresholds),)."""
+    """Share of frames whose center error is at most each threshold, (len(thresholds),)."""
     values = _frames(errors)
     return np.mean(values[:, None] <= np.asarray(thresholds, np.float64), axis=0)
 
@@ -105,11 +105,10 @@ def success_rate(overlaps: ArrayLike, threshold: float) -> float:
     return float(np.mean(_present(overlaps) > threshold))
 
 
-def frames_per_second(times: ArrayLike) -> float:
-    """Mean of the frames' rates 1 / t, as in the GOT-10k toolkit; NaN when no frame was timed."""
-    seconds = np.asarray(times, np.float64)
-    seconds = seconds[np.isfinite(seconds) & (seconds > 0)]
-    return float(np.mean(1 / seconds)) if len(seconds) else float("nan")
+def frame_rates(times: ArrayLike) -> Floats:
+    """The rates 1 / t of the frames that were timed, (M,); the GOT-10k toolkit gives their mean."""
+    seconds = np.asarray(times, np.float64).ravel()
+    return np.asarray(1 / seconds[np.isfinite(seconds) & (seconds > 0)])
 
 
 def _pair(boxes: ArrayLike, truth: ArrayLike) -> tuple[Floats, Floats]:

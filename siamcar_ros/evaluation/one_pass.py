@@ -1,4 +1,4 @@
-"""One-pass evaluation: start on the first frame's box, follow to the end, never correct."""
+"""One-pass evaluation: start on the first frame's box, track to the end, never correct."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.data.annotations import SequenceError
-from siamcar_ros.data.images import Image, read_image
-from siamcar_ros.data.sequences import Sequence
-
-Box = tuple[float, float, float, float]
+from siamcar_ros.data import Sequence, SequenceError, read_image
+from siamcar_ros.geometry import Box, Image
 
 
 class Tracked(Protocol):
-    """What an update gives. A `score` in [0, 1] is read, too, where there is one."""
+    """The result of an update. A `score` in [0, 1] is recorded, too, where there is one."""
 
     @property
     def box(self) -> Any:
@@ -35,7 +32,7 @@ class Tracker(Protocol):
 
 
 class Run(NamedTuple):
-    """What one pass over a sequence of N frames gave.
+    """The result of one pass over a sequence of N frames.
 
     Attributes:
         boxes: (N, 4) float64 in the sequence's own coordinates (`Sequence.origin`); the first row
@@ -63,8 +60,9 @@ def run_sequence(
         on_frame: called with the index of each frame when it is done.
 
     Raises:
-        SequenceError: the first frame does not decode.
+        SequenceError: the first frame has no box or does not decode.
     """
+    sequence.check_start()
     n = len(sequence)
     boxes, scores, times = np.zeros((n, 4)), np.full(n, np.nan), np.full(n, np.nan)
     shift = np.array([sequence.origin, sequence.origin, 0, 0], np.float64)

@@ -6,11 +6,12 @@ and NfS) and LaSOT, the GOT-10k toolkit, and TrackingNet's description.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from siamcar_ros.data.sequences import Sequence
 from siamcar_ros.evaluation import metrics
@@ -23,9 +24,9 @@ class Absent(Enum):
 
     LEFT_OUT = "left out"
     MISSED = "missed"
-    #: The OTB code gives it an overlap and a centre error of -1: missed in the success plot, hit in
+    #: The OTB code gives it an overlap and a center error of -1: missed in the success plot, hit in
     #: the precision plot.
-    OTB = "overlap missed, centre hit"
+    OTB = "overlap missed, center hit"
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class Protocol:
         first_frame: score the first frame, where the box was given, as a perfect one.
         positive: a true box with a coordinate at or below 0 is treated as OTB does an absent one,
             and a prediction without a size repeats the one before (the MATLAB toolkits).
-        clipped: cut both boxes to the image.
-        pooled: average over all frames together rather than over sequences.
+        clipped: clip both boxes to the image.
+        pooled: average over all frames together, the rates too, rather than over sequences.
         steps: steps between the overlap thresholds 0 ... 1 of the success curve.
-        normalized_at: where the normalised precision is read; the mean of its curve when None.
+        normalized_at: where the normalized precision is read; the mean of its curve when None.
     """
 
     headline: tuple[str, ...]
@@ -84,50 +85,78 @@ TRACKINGNET = Protocol(("success", "normalized", "precision"), normalized_at=Non
 
 
 @dataclass(frozen=True)
-class SequenceScore:
-    """One tracker on one sequence of N frames.
+class Score:
+    """Boxes against the truth over N frames.
 
     Attributes:
-        name: the sequence's name.
         overlaps: (N,) overlap of each frame, NaN where none was scored. For pictures and tables.
         success: success curve over the protocol's overlap thresholds.
         precision: precision curve over 0 ... 50 pixels.
-        normalized: normalised precision curve over 0 ... 0.5.
+        normalized: normalized precision curve over 0 ... 0.5.
         measures: value of each measure in `MEASURES`.
         frames: how many frames the curves are means of.
+        timed: how many frames the mean rate, "fps", is taken over.
+        name: the sequence's name.
     """
 
-    name: str
     overlaps: Floats
     success: Floats
     precision: Floats
     normalized: Floats
     measures: dict[str, float]
     frames: int
+    timed: int
+    name: str = ""
 
 
-def score_sequence(sequence: Sequence, runs: list[Run], protocol: Protocol) -> SequenceScore | None:
-    """Score a tracker's runs over a sequence (one, or GOT-10k's repetitions) by a protocol.
+def score(
+    boxes: ArrayLike,
+    truth: ArrayLike,
+    protocol: Protocol = FOLDER,
+    *,
+    counted: NDArray[np.bool_] | None = None,
+    size: tuple[int, int] | None = None,
+    times: ArrayLike = (),
+) -> Score | None:
+    """Score a tracker's boxes by a protocol: the one way in which this package scores.
 
-    Frames without an annotation, and frames whose image did not decode (a time of NaN while others
-    have one), count nowhere.
+    Args:
+        boxes: (N, 4) predictions x, y, w, h; or (R, N, 4), R repetitions that are averaged.
+        truth: (N, 4) true boxes in the same coordinates, NaN where the target is absent.
+        protocol: the rules.
+        counted: (N,) or (R, N) frames that may count at all; every frame when None.
+        size: image (width, height), needed by protocols that clip boxes to it.
+        times: seconds per frame, of any shape; they only give the mean rate.
 
     Returns:
         The score; None where no frame can be scored.
+
+    Raises:
+        ValueError: the arrays do not fit each other, or the protocol clips and `size` is None.
     """
-    frames = [_score_frames(sequence, run, protocol) for run in runs]
-    overlap = np.concatenate([f.overlap[f.counted] for f in frames])
-    error = np.concatenate([f.error[f.counted] for f in frames])
-    normalized_error = np.concatenate([f.normalized[f.counted] for f in frames])
+    true = np.asarray(truth, np.float64)
+    runs = np.asarray(boxes, np.float64).reshape(-1, *true.shape)
+    if protocol.clipped and size is None:
+        raise ValueError("this protocol clips boxes to the image, whose size is not known")
+    may_count = np.ones(runs.shape[:2], bool)
+    if counted is not None:
+        may_count &= counted
+    frames = [
+        _score_frames(*run, true, protocol, size) for run in zip(runs, may_count, strict=True)
+    ]
+    overlap, error, normalized_error = (
+        np.concatenate([f[i][f.counted] for f in frames]) for i in (1, 2, 3)
+    )
     if len(overlap) == 0:
         return None
     success = metrics.success_curve(overlap, protocol.thresholds)
     precision = metrics.precision_curve(error)
     normalized = metrics.precision_curve(normalized_error, metrics.NORMALIZED_THRESHOLDS)
     present = overlap[overlap >= 0]
-    return SequenceScore(
-        name=sequence.name,
-        overlaps=np.where(frames[0].counted & (frames[0].overlap >= 0), frames[0].overlap, np.nan),
+    rates = metrics.frame_rates(times)
+    first = frames[0]
+    return Score(
+        overlaps=np.where(first.counted & (first.overlap >= 0), first.overlap, np.nan),
         success=success,
         precision=precision,
         normalized=normalized,
@@ -138,15 +167,35 @@ def score_sequence(sequence: Sequence, runs: list[Run], protocol: Protocol) -> S
             "success": float(success.mean()),
             "precision": float(precision[20]),
             "normalized": _read(normalized, protocol.normalized_at),
-            "fps": metrics.frames_per_second(np.concatenate([run.times for run in runs])),
+            "fps": float(rates.mean()) if len(rates) else float("nan"),
         },
         frames=len(overlap),
+        timed=len(rates),
     )
 
 
-@dataclass(frozen=True)
-class _Frames:
-    """Per frame, (N,): whether it counts, overlap, centre error in pixels and in target sizes."""
+def score_sequence(sequence: Sequence, runs: list[Run], protocol: Protocol) -> Score | None:
+    """Score a tracker's runs over a sequence (one, or GOT-10k's repetitions) by a protocol.
+
+    Frames without an annotation, and frames whose image did not decode (a time of NaN while others
+    have one), count nowhere. Returns and raises as :func:`score`.
+    """
+    times = np.array([run.times for run in runs])
+    timed = np.isfinite(times)
+    counted = sequence.annotated & (timed | ~timed.any(axis=1, keepdims=True))
+    found = score(
+        [run.boxes for run in runs],
+        sequence.boxes,
+        protocol,
+        counted=counted,
+        size=sequence.size,
+        times=times,
+    )
+    return None if found is None else replace(found, name=sequence.name)
+
+
+class _Frames(NamedTuple):
+    """Per frame, (N,): whether it counts, overlap, center error in pixels and in target sizes."""
 
     counted: NDArray[np.bool_]
     overlap: Floats
@@ -154,19 +203,21 @@ class _Frames:
     normalized: Floats
 
 
-def _score_frames(sequence: Sequence, run: Run, protocol: Protocol) -> _Frames:
-    truth, boxes = sequence.boxes, run.boxes.copy()
-    counted = sequence.annotated.copy()
-    timed = np.isfinite(run.times)
-    if timed.any():
-        counted &= timed
+def _score_frames(
+    boxes: Floats,
+    counted: NDArray[np.bool_],
+    truth: Floats,
+    protocol: Protocol,
+    size: tuple[int, int] | None,
+) -> _Frames:
+    boxes, counted = boxes.copy(), counted.copy()
     boxes[0] = truth[0]
     if not protocol.first_frame:
         counted[0] = False
     absent = metrics.not_finite(truth)
     if protocol.positive:
         boxes = _repeat_invalid(boxes, absent & (protocol.absent is Absent.OTB))
-    overlap = metrics.iou(boxes, truth, bound=sequence.size if protocol.clipped else None)
+    overlap = metrics.iou(boxes, truth, bound=size if protocol.clipped else None)
     error = metrics.center_error(boxes, truth)
     normalized = metrics.center_error(boxes, truth, normalized=True)
     if protocol.absent is Absent.LEFT_OUT:
@@ -199,7 +250,7 @@ class TrackerScore:
     """One tracker on a benchmark: its sequences' scores and their mean, curves and measures."""
 
     tracker: str
-    sequences: tuple[SequenceScore, ...]
+    sequences: tuple[Score, ...]
     success: Floats
     precision: Floats
     normalized: Floats
@@ -207,7 +258,7 @@ class TrackerScore:
 
 
 def summarize(
-    tracker: str, scores: list[SequenceScore], protocol: Protocol, *, names: set[str] | None = None
+    tracker: str, scores: list[Score], protocol: Protocol, *, names: set[str] | None = None
 ) -> TrackerScore:
     """Average sequences: each alike, or weighted by its frames where the protocol pools them.
 
@@ -223,14 +274,19 @@ def summarize(
     chosen = [s for s in scores if names is None or s.name in names]
     if not chosen:
         raise ValueError(f"{tracker}: no sequence was scored")
-    weights = np.array([s.frames if protocol.pooled else 1 for s in chosen], np.float64)
+    frames = np.array([s.frames if protocol.pooled else 1 for s in chosen], np.float64)
+    timed = np.array([s.timed if protocol.pooled else s.timed > 0 for s in chosen], np.float64)
 
-    def mean(values: list[Floats] | list[float]) -> Floats:
-        return np.asarray(np.average(np.array(values), axis=0, weights=weights))
+    def mean(values: list[Floats]) -> Floats:
+        return np.asarray(np.average(np.array(values), axis=0, weights=frames))
 
-    measures = {m: float(mean([s.measures[m] for s in chosen])) for m in MEASURES if m != "fps"}
-    timed = [s.measures["fps"] for s in chosen if np.isfinite(s.measures["fps"])]
-    measures["fps"] = float(np.mean(timed)) if timed else float("nan")
+    measures = {
+        m: float(np.average([s.measures[m] for s in chosen], weights=frames))
+        for m in MEASURES
+        if m != "fps"
+    }
+    rates = np.nan_to_num([s.measures["fps"] for s in chosen])
+    measures["fps"] = float(np.average(rates, weights=timed)) if timed.any() else float("nan")
     return TrackerScore(
         tracker,
         tuple(chosen),

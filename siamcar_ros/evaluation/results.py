@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from siamcar_ros.data.annotations import SequenceError, read_boxes, read_numbers
-from siamcar_ros.data.sequences import Sequence
+from siamcar_ros.data import Sequence, SequenceError
+from siamcar_ros.data.annotations import read_numbers, read_rows
 from siamcar_ros.evaluation.one_pass import Run
 
 RUN_FILE = "run.json"
@@ -71,7 +72,7 @@ class TrackerResults:
         if not path.is_file():
             return False
         try:
-            boxes = read_boxes(path)
+            boxes = read_rows(path)
         except SequenceError:
             return False
         return len(boxes) == len(sequence) and np.allclose(
@@ -92,6 +93,24 @@ class TrackerResults:
             paths = list((self.folder / name).glob(f"{name}_[0-9]*.txt"))
         for path in (*paths, self.times_path(name), self.scores_path(name)):
             path.unlink(missing_ok=True)
+
+    def staged(self) -> TrackerResults:
+        """A hidden folder beside this one, for results that shall take this one's place."""
+        return TrackerResults(self.folder.with_name(f".{self.tracker}.new"), self.layout)
+
+    def remove_all(self) -> None:
+        """Remove the folder and all in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def replace_by(self, staged: TrackerResults) -> None:
+        """Move all files of `staged` here, in place of the results that are here."""
+        for name in self.names():
+            self.remove(name)
+        for path in sorted(p for p in staged.folder.rglob("*") if p.is_file()):
+            target = self.folder / path.relative_to(staged.folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+        staged.remove_all()
 
     def write(self, name: str, run: Run) -> None:
         """Write a run; the boxes last and at once, so that a file of boxes is a finished one."""
@@ -124,7 +143,7 @@ class TrackerResults:
     @staticmethod
     def _read(path: Path, trial: int, times: Path, scores: Path, sequence: Sequence) -> Run:
         n = len(sequence)
-        boxes = read_boxes(path)
+        boxes = read_rows(path)
         if sequence.lead_in and len(boxes) >= n + sequence.lead_in:
             boxes = boxes[sequence.lead_in :]
         if len(boxes) < n:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import warnings
-from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 import yaml
+from optuna.trial import TrialState
 from tqdm import tqdm
 
-from siamcar_ros.data.sequences import Sequence
+from siamcar_ros.data import Sequence
 from siamcar_ros.evaluation.one_pass import run_sequence
 from siamcar_ros.evaluation.protocols import MEASURES, Protocol, score_sequence, summarize
-from siamcar_ros.evaluation.runs import share_processors, worker_devices
 from siamcar_ros.evaluation.trackers import TrackerSpec
+from siamcar_ros.evaluation.workers import open_workers
 
 #: The knobs and where they are searched.
 RANGES: dict[str, tuple[float, float]] = {
@@ -31,7 +31,7 @@ RANGES: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         settings: the best knobs.
@@ -57,7 +57,8 @@ def sweep(
     *,
     study_name: str,
     trials: int = 100,
-    workers: int = 1,
+    workers: int | None = None,
+    ray_address: str | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -65,24 +66,25 @@ def sweep(
     """Search for the knobs with the best headline measure.
 
     A trial tracks all sequences anew: what the network sees depends on where the tracker went. The
-    first one has the tracker's own knobs. The study is kept in an SQLite file, and a call with the
-    same file and name goes on with it.
+    first trial has the tracker's own knobs. The study is kept in an SQLite file, and a call with
+    the same file and name continues it.
 
     Args:
         spec: the tracker; its settings stay but for the knobs.
         sequences: the data.
-        protocol: its rules; the headline's first measure is raised.
+        protocol: its rules; the headline's first measure is maximized.
         study_path: the SQLite file.
         study_name: in the file.
         trials: how many more to run.
-        workers: processes, each with trials of its own.
+        workers: how many run at a time, as in `open_workers`.
+        ray_address: of a Ray cluster, likewise.
         ranges: knob -> lowest and highest value; `RANGES` when None.
         seed: of the search.
         progress: show a progress bar.
 
     Raises:
-        ValueError: a knob's range is not understood, the tracker cannot be built, it fails on a
-            sequence, or a worker process died.
+        ValueError: a knob's range is not understood, the tracker cannot be built or fails on a
+            sequence, or a worker died.
     """
     ranges = dict(ranges or RANGES)
     for knob, (low, high) in ranges.items():
@@ -97,20 +99,31 @@ def sweep(
         direction="maximize",
         load_if_exists=True,
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # Trials run side by side: those under way count as bad, so that the next differ from them.
-        # A sampler begins anew with each call: with the same seed it would ask the same again.
-        study.sampler = optuna.samplers.TPESampler(
-            seed=seed + len(study.trials), multivariate=True, constant_liar=workers > 1
-        )
     own = _own_knobs(spec)
     if _inside(own, ranges) and not any(_same(trial.params, own) for trial in _done(study)):
         study.enqueue_trial({k: v for k, v in own.items() if k in ranges})
-    with tqdm(total=trials, desc=f"sweep {study_name}", unit="trial", disable=not progress) as bar:
-        for value in _trials(study, spec, sequences, protocol, trials, workers, ranges):
-            bar.update()
-            bar.set_postfix({measure: f"{value:.4f}", "best": f"{study.best_value:.4f}"})
+    setup = partial(_setup, spec, sequences, protocol)
+    with (
+        open_workers(spec, setup, workers, ray_address) as pool,
+        tqdm(total=trials, desc=f"sweep {study_name}", unit="trial", disable=not progress) as bar,
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            # Trials under way count as bad, so that the next ones differ from them. With the same
+            # seed in each call a sampler would ask the same again.
+            study.sampler = optuna.samplers.TPESampler(
+                seed=seed + len(study.trials), multivariate=True, constant_liar=pool.count > 1
+            )
+        asked: dict[int, optuna.Trial] = {}
+        try:
+            with closing(pool.map(_evaluate, _ask(study, trials, ranges, asked))) as outcomes:
+                for (number, _), value in outcomes:
+                    study.tell(asked.pop(number), value)
+                    bar.update()
+                    bar.set_postfix({measure: f"{value:.4f}", "best": f"{study.best_value:.4f}"})
+        finally:
+            for trial in asked.values():
+                study.tell(trial, state=TrialState.FAIL)
     done = _done(study)
     before = next((t.value for t in done if _same(t.params, own)), None)
     best = max((t for t in done if _inside(t.params, ranges)), key=lambda trial: trial.value or 0.0)
@@ -128,85 +141,35 @@ def as_yaml(found: Found, *, data: str, sequences: int) -> str:
     )
 
 
-def _trials(
+def _ask(
     study: optuna.Study,
+    trials: int,
+    ranges: Mapping[str, tuple[float, float]],
+    asked: dict[int, optuna.Trial],
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """Ask for trials, one whenever a worker is free; each is noted in `asked` by its number."""
+    for _ in range(trials):
+        trial = study.ask()
+        asked[trial.number] = trial
+        yield trial.number, {k: trial.suggest_float(k, *ends) for k, ends in ranges.items()}
+
+
+def _setup(
     spec: TrackerSpec,
     sequences: list[Sequence],
     protocol: Protocol,
-    trials: int,
-    workers: int,
-    ranges: Mapping[str, tuple[float, float]],
-) -> Any:
-    """Run trials, `workers` at a time, and give each one's value as it ends."""
-    pool: Executor
-    if workers == 1:
-        pool = _InThisProcess()
-        _start_worker(spec, sequences, protocol, None, 1)
-    else:
-        context = multiprocessing.get_context("spawn")
-        # What cannot be built is refused here, rather than in each worker.
-        devices, given = worker_devices(spec, spec.load_network()[0]), context.SimpleQueue()
-        for i in range(workers):
-            given.put(devices[i % len(devices)])
-        arguments = (spec, sequences, protocol, given, workers)
-        pool = ProcessPoolExecutor(workers, context, _start_worker, arguments)
-    running: dict[Future[float], optuna.Trial] = {}
-    try:
-        for _ in range(trials):
-            if len(running) == workers:
-                yield from _finish(study, running)
-            trial = study.ask()
-            knobs = {knob: trial.suggest_float(knob, *ends) for knob, ends in ranges.items()}
-            try:
-                running[pool.submit(_evaluate, knobs)] = trial
-            except BaseException:  # of one worker, which evaluates at once
-                study.tell(trial, state=optuna.trial.TrialState.FAIL)
-                raise
-        while running:
-            yield from _finish(study, running)
-    finally:
-        for trial in running.values():
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        pool.shutdown(wait=True, cancel_futures=True)
+    device: str | None,
+    threads: int | None,
+) -> tuple[Any, ...]:
+    return (*spec.load_network(device, threads), sequences, protocol)
 
 
-def _finish(study: optuna.Study, running: dict[Future[float], optuna.Trial]) -> Any:
-    for future in wait(running, return_when=FIRST_COMPLETED).done:
-        try:
-            value = future.result()
-        except BrokenProcessPool as error:
-            raise ValueError("a worker process died; run again to go on with the study") from error
-        study.tell(running.pop(future), value)
-        yield value
-
-
-class _InThisProcess(Executor):
-    """Runs what is submitted at once; one worker is not worth a process."""
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
-
-
-_worker: tuple[Any, Any, list[Sequence], Protocol]
-
-
-def _start_worker(
-    spec: TrackerSpec, sequences: list[Sequence], protocol: Protocol, devices: Any, workers: int
-) -> None:
-    global _worker
-    device = None if devices is None else devices.get()
-    network, params = spec.load_network(device, share_processors(workers))
-    _worker = network, params, sequences, protocol
-
-
-def _evaluate(knobs: dict[str, float]) -> float:
-    """The headline measure with these knobs, in a worker."""
+def _evaluate(held: tuple[Any, ...], trial: tuple[int, dict[str, float]]) -> float:
+    """The headline measure with a trial's knobs."""
     from siamcar_ros.tracking import SiamCarTracker
 
-    network, params, sequences, protocol = _worker
-    tracker = SiamCarTracker(network, replace(params, **knobs))
+    network, params, sequences, protocol = held
+    tracker = SiamCarTracker(network, replace(params, **trial[1]))
     scores = [score_sequence(s, [run_sequence(tracker, s)], protocol) for s in sequences]
     kept = [score for score in scores if score is not None]
     return summarize("", kept, protocol).measures[protocol.headline[0]]
@@ -220,7 +183,7 @@ def _own_knobs(spec: TrackerSpec) -> dict[str, float]:
 
 
 def _done(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    return study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    return study.get_trials(states=(TrialState.COMPLETE,))
 
 
 def _inside(params: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]) -> bool:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 
-from siamcar_ros.data.images import Image
-from siamcar_ros.evaluation.one_pass import Box, Tracker
+from siamcar_ros.evaluation.one_pass import Tracker
+from siamcar_ros.geometry import Box, Image
 
 if TYPE_CHECKING:
     from siamcar_ros.runtime import Network
@@ -112,11 +112,9 @@ class TrackerSpec:
         network.warm_up()
         return network, config.params
 
-    def facts(self, here: bool = True) -> dict[str, Any]:
-        """What it is, as JSON has it, with the SHA-256 of the files that it reads.
-
-        Args:
-            here: it runs on this machine: where "auto" leads is told, in its place.
+    def facts(self) -> dict[str, Any]:
+        """Describe it for `run.json`: "auto" resolved for this machine, and the SHA-256 of its
+        files.
 
         Raises:
             ValueError: as `build`.
@@ -130,8 +128,7 @@ class TrackerSpec:
             facts["settings"] = asdict(config.params)
             if config.weights is not None:
                 facts["weights_sha256"] = _sha256(config.weights)
-                if here:
-                    facts |= self._placed(config.network, config.weights)
+                facts |= self._placed(config.network, config.weights)
         elif self.kind in BASELINES:
             _check_files(BASELINES[self.kind], self.files)
             facts["files_sha256"] = [_sha256(Path(file)) for file in self.files]

@@ -16,9 +16,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from siamcar_ros.data.images import Image, read_image
-from siamcar_ros.evaluation.one_pass import Box, Tracker
+from siamcar_ros.data import read_image
+from siamcar_ros.evaluation.one_pass import Tracker
 from siamcar_ros.evaluation.trackers import TrackerSpec
+from siamcar_ros.geometry import Box, Image
 
 
 def write_trackers_ini(workspace: Path, spec: TrackerSpec) -> Path:

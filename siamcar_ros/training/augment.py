@@ -19,7 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.data.frames import Frame, Image, PairSource
+from siamcar_ros.data.frames import Frame, PairSource
+from siamcar_ros.geometry import Image
 
 TEMPLATE_SIZE = 127
 SEARCH_SIZE = 255

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from siamcar_ros.data.pairs import DataError, Mixture
-from siamcar_ros.data.pairs.source import Faults
+from siamcar_ros.data import DataError, Mixture
+from siamcar_ros.data.pair_sources import Faults
 
 from .augment import PairMaker
 from .distributed import Processes

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from siamcar_ros.data.pairs import DataError, build_mixture
+from siamcar_ros.data import DataError, build_mixture
 
 from .augment import PairMaker
 from .build import (

@@ -34,7 +34,7 @@ class DataRecipe:
 
     Attributes:
         sets: options of each data set by name; see
-            :func:`~siamcar_ros.data.pairs.build_mixture`.
+            :func:`~siamcar_ros.data.build_mixture`.
         pairs_per_epoch: what an epoch is.
         max_fault_share: the run fails when more than this share of the draws met a file that was
             missing or broken (looked at from the 1,000th draw on).

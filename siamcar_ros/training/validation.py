@@ -7,8 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from siamcar_ros.data import Sequence, SequenceError, read_sequence
-from siamcar_ros.data.pairs import DataError
+from siamcar_ros.data import DataError, Sequence, SequenceError, read_sequence
 from siamcar_ros.evaluation import run_sequence
 from siamcar_ros.evaluation.metrics import average_overlap, iou
 from siamcar_ros.model import SiamCAR

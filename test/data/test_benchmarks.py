@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 from moving_square import square_boxes, write_boxes, write_frames
 
-from siamcar_ros.data import SequenceError
-from siamcar_ros.data.benchmarks.collection import table
-from siamcar_ros.evaluation.benchmarks import BENCHMARKS, find_benchmark
+from siamcar_ros.data import (
+    Sequence,
+    SequenceError,
+    SequenceSet,
+    dataset_kinds,
+    read_sequence,
+    register_dataset,
+)
+from siamcar_ros.data.sequence_sets import benchmark_facts
+from siamcar_ros.evaluation import Run
+from siamcar_ros.evaluation.benchmarks import benchmarks, find_benchmark
+from siamcar_ros.evaluation.protocols import GOT10K, score_sequence
 
 
 def by_name(benchmark: str, root: Path) -> dict:
@@ -20,12 +29,12 @@ def by_name(benchmark: str, root: Path) -> dict:
 def test_names_are_found_however_they_are_written() -> None:
     assert find_benchmark("OTB-100").name == "otb100"
     assert find_benchmark("UAV123@10fps").name == "uav123-10fps"
-    with pytest.raises(ValueError, match="there are: got10k-val"):
+    with pytest.raises(ValueError, match=r"there are: got10k-val.*, folder, vot"):
         find_benchmark("coco")
 
 
 def test_tables_hold_what_the_benchmarks_do() -> None:
-    otb, lasot, uav = table("otb"), table("lasot"), table("uav123")
+    otb, lasot, uav = (benchmark_facts(n) for n in ("otb", "lasot", "uav123"))
     assert len(otb["sequences"]) == 98  # 100 targets: Jogging and Skating2 have two each
     assert len(otb["versions"]["50"]) == 49
     assert len(otb["versions"]["2013"]) == 50  # 51 targets
@@ -87,6 +96,18 @@ def test_otb_frame_ranges(tmp_path: Path) -> None:
     assert found["Tiger1"].lead_in == 5
     assert found["BlurCar3"].frames[0].stem == "0003"
     assert all(s.annotated.all() for s in found.values())
+
+
+@pytest.mark.parametrize(("first", "rows"), [(1, 9), (1, 4), (6, 4)])
+def test_otb_tiger1_in_every_form(tmp_path: Path, first: int, rows: int) -> None:
+    """Rows of all frames or of those that count, and a copy that holds these alone."""
+    place, all_boxes = tmp_path / "Tiger1", square_boxes(9)
+    write_frames(place / "img", 9 - (first - 1), first=first, digits=4)
+    write_boxes(place / "groundtruth_rect.txt", all_boxes[-rows:])
+    tiger = by_name("otb100", tmp_path)["Tiger1"]
+    assert [frame.stem for frame in tiger.frames] == ["0006", "0007", "0008", "0009"]
+    assert tiger.boxes == pytest.approx(all_boxes[5:])
+    assert tiger.notes == ()
 
 
 def test_lasot_flags_split_and_attributes(tmp_path: Path) -> None:
@@ -163,6 +184,50 @@ def test_got10k_validation(tmp_path: Path) -> None:
     assert sequence.attributes == {"land animal"}
 
 
+@pytest.mark.parametrize("meta", [None, "[METAINFO]\nurl: x\n"])
+def test_got10k_clips_without_a_resolution(tmp_path: Path, meta: str | None) -> None:
+    """The size is the first image's: a box that reaches beyond it is scored by what is inside."""
+    folder = got10k(tmp_path, "val")
+    if meta is not None:
+        (folder / "meta_info.ini").write_text(meta)
+    boxes = square_boxes(4)
+    boxes[1:] = (86, 10, 20, 10)  # the images are 96 wide
+    write_boxes(folder / "groundtruth.txt", boxes)
+    (sequence,) = by_name("got10k-val", tmp_path).values()
+    assert sequence.size == (96, 64)
+    inside = np.array([boxes[0], *[(86, 10, 10, 10)] * 3], float)
+    run = Run(inside, np.ones(4), np.ones(4))
+    found = score_sequence(sequence, [run], GOT10K)
+    assert found is not None
+    assert found.measures["ao"] == 1
+
+
+def test_a_folder_that_is_not_got10k_is_refused(tmp_path: Path) -> None:
+    write_boxes(tmp_path / "mine" / "groundtruth.txt", write_frames(tmp_path / "mine", 3))
+    with pytest.raises(SequenceError, match=r"it is not GOT-10k .*`folder` to evaluate"):
+        find_benchmark("got10k-val").read(tmp_path)
+
+
+def test_a_registered_data_set_can_be_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("siamcar_ros.data.registry._KINDS", dict(dataset_kinds()))
+
+    @register_dataset("mirrored")
+    class Mirrored(SequenceSet):
+        def __init__(self, root: Path) -> None:
+            super().__init__("mirrored", root, ["only"])
+
+        def read(self, name: str) -> Sequence:
+            return read_sequence(self.root, name=name)
+
+    assert "mirrored" in dataset_kinds()
+    write_boxes(tmp_path / "groundtruth.txt", write_frames(tmp_path, 3))
+    assert set(by_name("mirrored", tmp_path)) == {"only"}
+    with pytest.raises(ValueError, match="two data set kinds are called 'mirrored'"):
+        register_dataset("mirrored")(Mirrored)
+
+
 def test_got10k_test_split_has_one_box(tmp_path: Path) -> None:
     got10k(tmp_path, "test")
     collection = find_benchmark("got10k-test").read(tmp_path)
@@ -225,7 +290,7 @@ def test_a_broken_sequence_is_left_out_and_the_rest_read(tmp_path: Path) -> None
     assert "2 rows for 3 frames" in collection.problems[1]
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", benchmarks())
 def test_an_empty_root_says_so(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SequenceError, match="nothing to evaluate in"):
+    with pytest.raises(SequenceError, match="nothing to read in"):
         find_benchmark(name).read(tmp_path)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from siamcar_ros.data import DataError, DataFault, Mixture, PairSet, build_mixture
 from siamcar_ros.data.frames import Frame, frame_from_box
-from siamcar_ros.data.pairs import DataError, DataFault, Mixture, Source, build_mixture
 
 Picture = Callable[..., Path]
 
 
-class Grey(Source):
+class Grey(PairSet):
     """Images of one grey level; every k-th draw meets a broken file."""
 
     def __init__(self, level: int, broken: float = 0.0) -> None:
@@ -116,6 +116,8 @@ def test_build_by_name(
         ({"kind": "stills", "root": ".", "limit": 0}, "limit is 0; .* 1 or more"),
         ({"kind": "stills", "root": ".", "rectangles": 7}, "rectangles is 7; .* from 0 to 1"),
         ({"kind": "stills", "root": ".", "limit": 2.5}, "data.sets.mine.limit is 2.5"),
+        ({"kind": "otb", "root": "."}, "a benchmark without a training split"),
+        ({"kind": "lasot", "root": ".", "split": "best"}, "no split 'best'; there are train"),
         ({"kind": "trackingnet", "root": ".", "chunks": [0, "x"]}, "data.sets.mine.chunks is 'x'"),
         (
             {"root": ".", "weight": "x"},

@@ -11,12 +11,11 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
+from siamcar_ros.data import DataError, DataFault, build_mixture
 from siamcar_ros.data.frames import Frame
-from siamcar_ros.data.pairs import DataError, build_mixture
-from siamcar_ros.data.pairs.stills import (
+from siamcar_ros.data.readers.stills import (
     MaskedVideos,
     StillImages,
-    UnreadableImage,
     read_segments,
 )
 
@@ -74,7 +73,7 @@ def test_numbers_of_16_bits_stay_apart(tmp_path: Path) -> None:
     assert np.array_equal(read_segments(tmp_path / "a.png", IMAGE), SEGMENTS)
     many = np.arange(400, dtype=np.uint16).reshape(20, 20)
     cv2.imwrite(str(tmp_path / "a.png"), many)
-    with pytest.raises(UnreadableImage, match="399 segments"):
+    with pytest.raises(DataFault, match="399 segments"):
         read_segments(tmp_path / "a.png", np.zeros((20, 20, 3), np.uint8))
 
 
@@ -143,7 +142,7 @@ def test_broken_images_are_named_and_fail_past_their_share(
     (tmp_path / "d.jpg").write_bytes(b"nothing")
     source = StillImages(tmp_path)
     assert [path.name for path in source.skipped] == ["d.jpg"]
-    assert "d.jpg is missing or no image" in caplog.text
+    assert "d.jpg: not an image" in caplog.text
     sets = {"mine": {"kind": "stills", "root": str(tmp_path)}}
     assert build_mixture(sets, 0.25).sizes() == {"mine": 3}
     with pytest.raises(DataError, match="'mine': 1 files are missing or broken"):

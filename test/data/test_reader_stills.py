@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from siamcar_ros.data import DataError
 from siamcar_ros.data.frames import Frame
-from siamcar_ros.data.pairs import Coco, DataError, ImageNetDet
+from siamcar_ros.data.readers.coco import Coco
+from siamcar_ros.data.readers.imagenet import ImageNetDet
 
 Picture = Callable[..., Path]
 Check = Callable[[Frame], None]

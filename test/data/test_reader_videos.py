@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from siamcar_ros.data import DataError, PairSet, build_source
 from siamcar_ros.data.frames import Frame
-from siamcar_ros.data.pairs import (
-    DataError,
-    Davis,
-    Got10k,
-    ImageNetVid,
-    LaSOT,
-    SequenceFolder,
-    Source,
-    TrackingNet,
-    YouTubeBB,
-    YouTubeVos,
-)
+from siamcar_ros.data.readers.imagenet import ImageNetVid
+from siamcar_ros.data.readers.masked import Davis, YouTubeVos
+from siamcar_ros.data.readers.youtube_bb import YouTubeBB
 
 Picture = Callable[..., Path]
 Check = Callable[[Frame], None]
@@ -36,7 +29,11 @@ def position(frame: Frame) -> int:
     return round((float(frame.box[0]) - 10) / 2)
 
 
-def check_pairs(source: Source, check: Check, gap: int, frames: set[int]) -> None:
+def pairs(kind: str, root: Path, **options: Any) -> PairSet:
+    return build_source("mine", {"kind": kind, "root": str(root), **options})
+
+
+def check_pairs(source: PairSet, check: Check, gap: int, frames: set[int]) -> None:
     """Pairs stay within the gap, show every frame that they may, and have the right boxes."""
     rng = np.random.default_rng(0)
     seen, widest = set(), 0
@@ -69,11 +66,15 @@ def test_got10k(tmp_path: Path, picture: Picture, check: Check, listed: bool) ->
     root = got_tree(tmp_path, picture)
     if not listed:
         (root / "train/list.txt").unlink()
-    check_pairs(Got10k(root, max_gap=3), check, 3, {0, 1, 3, 4, 5})
+    check_pairs(pairs("got10k", root, max_gap=3), check, 3, {0, 1, 3, 4, 5})
 
 
 def test_got10k_names_missing_and_broken_files(
-    tmp_path: Path, picture: Picture, check: Check, rng: np.random.Generator
+    tmp_path: Path,
+    picture: Picture,
+    check: Check,
+    rng: np.random.Generator,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     got_tree(tmp_path, picture)
     for name in ("GOT-10k_Train_000002", "GOT-10k_Train_000003", "GOT-10k_Train_000004"):
@@ -83,13 +84,14 @@ def test_got10k_names_missing_and_broken_files(
     (base / "GOT-10k_Train_000003/00000004.jpg").unlink()
     (base / "GOT-10k_Train_000004/absence.label").write_text("0\n")
     (base / "list.txt").write_text("".join(f"GOT-10k_Train_00000{i}\n" for i in range(1, 5)))
-    source = Got10k(tmp_path)
+    source = pairs("got10k", tmp_path)
     for _ in range(60):
         check(source.pair(rng)[1])
     messages = "\n".join(source.take_faults().messages)
-    assert "000002/groundtruth.txt: 3 numbers are not rows of 4" in messages
-    assert "000003/00000004.jpg: missing" in messages
-    assert "000004/absence.label: 1 flags for 6 boxes" in messages
+    assert "000002/groundtruth.txt, line 1: 3 values" in messages
+    assert "000003: 6 rows" not in messages
+    assert "000003/groundtruth.txt: 6 rows for 5 frames; 1 images are missing" in caplog.text
+    assert "000004/absence.label: 1 flags for 6 frames" in caplog.text
 
 
 def lasot_tree(root: Path, picture: Picture) -> Path:
@@ -112,10 +114,10 @@ def test_lasot_leaves_the_test_sequences_out(
     (root / "armadillo").mkdir()
     (root / "airplane/airplane-2").rename(root / "armadillo/armadillo-2")
     with pytest.raises(DataError, match="no training sequence"):
-        LaSOT(root)
+        pairs("lasot", root)
     (root / "armadillo/armadillo-2").rename(root / "airplane/airplane-2")
-    source = LaSOT(root, max_gap=3)
-    assert list(source.items()) == ["airplane/airplane-2"]
+    source = pairs("lasot", root, max_gap=3)
+    assert list(source.items()) == ["airplane-2"]
     check_pairs(source, check, 3, {1, 2, 3, 4})
 
 
@@ -125,9 +127,9 @@ def test_trackingnet(tmp_path: Path, picture: Picture, check: Check) -> None:
     (tmp_path / "TRAIN_0/anno").mkdir()
     rows = [f"{x}.0,{y}.0,{a - x}.0,{b - y}.0" for x, y, a, b in map(box, range(4))]
     (tmp_path / "TRAIN_0/anno/abc_1.txt").write_text("\n".join(rows))
-    check_pairs(TrackingNet(tmp_path, max_gap=2), check, 2, {0, 1, 2, 3})
+    check_pairs(pairs("trackingnet", tmp_path, max_gap=2), check, 2, {0, 1, 2, 3})
     with pytest.raises(DataError, match="TRAIN_5/anno"):
-        TrackingNet(tmp_path, chunks=(5,))
+        pairs("trackingnet", tmp_path, chunks=[5])
 
 
 def test_sequence_folder(tmp_path: Path, picture: Picture, check: Check) -> None:
@@ -136,7 +138,7 @@ def test_sequence_folder(tmp_path: Path, picture: Picture, check: Check) -> None
     rows = [f"{x} {y} {a - x} {b - y}" for x, y, a, b in map(box, range(4))]
     rows[2] = "nan nan nan nan"
     (tmp_path / "boat/groundtruth.txt").write_text("\n".join(rows))
-    check_pairs(SequenceFolder(tmp_path, max_gap=3), check, 3, {0, 1, 3})
+    check_pairs(pairs("sequences", tmp_path, max_gap=3), check, 3, {0, 1, 3})
 
 
 def test_sequences_may_begin_without_the_target(
@@ -147,7 +149,7 @@ def test_sequences_may_begin_without_the_target(
     rows = [f"{x} {y} {a - x} {b - y}" for x, y, a, b in map(box, range(4))]
     rows[0] = "nan nan nan nan"
     (tmp_path / "boat/groundtruth.txt").write_text("\n".join(rows))
-    source = SequenceFolder(tmp_path, max_gap=2)
+    source = pairs("sequences", tmp_path, max_gap=2)
     check_pairs(source, check, 2, {1, 2, 3})
     assert not source.take_faults().messages
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from moving_square import Oracle, square_boxes, write_boxes, write_frames
 
-from siamcar_ros.data import Sequence, SequenceError, read_sequence
+from siamcar_ros.data import Sequence, SequenceError, find_frames, read_sequence
 from siamcar_ros.evaluation import run_sequence
 
 
@@ -17,6 +18,28 @@ def test_folder_is_read_in_the_order_of_its_numbers(tmp_path: Path) -> None:
     assert [p.stem for p in sequence.frames] == [str(i) for i in range(1, 13)]
     assert sequence.boxes == pytest.approx(boxes)
     assert sequence.notes == ()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["1311868164.363181", "1311868164.4", "1311868165.02"],
+        ["1311868164_5", "1311868164_363181", "1311868165_0"],
+        ["frame9_take2", "frame10_take1", "frame10_take2"],
+        ["2024-01-09_23-59-59", "2024-01-10_00-00-01", "2024-02-01_00-00-00"],
+        ["2024-1-9", "2024-1-10", "2024-2-1"],
+        ["IMG_0001_crop2", "img_0002_crop1", "IMG_0003_crop3"],
+        ["7", "08", "9", "0010"],
+        ["a (2)", "a (10)"],
+    ],
+)
+def test_frames_are_in_natural_order(tmp_path: Path, names: list[str]) -> None:
+    write_frames(tmp_path, 1)
+    (image,) = tmp_path.iterdir()
+    for name in reversed(names):
+        shutil.copy(image, tmp_path / f"{name}.jpg")
+    image.unlink()
+    assert [path.stem for path in find_frames(tmp_path)] == names
 
 
 def test_absent_frames_become_nan(tmp_path: Path) -> None:
@@ -49,6 +72,8 @@ def test_a_sequence_must_start_with_a_box(tmp_path: Path) -> None:
     write_boxes(tmp_path / "groundtruth.txt", boxes)
     with pytest.raises(SequenceError, match="no box to start from"):
         read_sequence(tmp_path)
+    with pytest.raises(SequenceError, match="no box to start from"):
+        run_sequence(Oracle(), read_sequence(tmp_path, start=False))
 
 
 def test_one_pass(tmp_path: Path) -> None:

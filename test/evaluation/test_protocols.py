@@ -8,7 +8,7 @@ import pytest
 
 from siamcar_ros.data import Sequence
 from siamcar_ros.evaluation import Run, protocols
-from siamcar_ros.evaluation.protocols import score_sequence, summarize
+from siamcar_ros.evaluation.protocols import score, score_sequence, summarize
 
 NAN = float("nan")
 
@@ -25,80 +25,80 @@ def run(boxes: Any, times: list[float] | None = None) -> Run:
 
 def test_folder_leaves_out_the_first_frame() -> None:
     truth = sequence([[0, 0, 10, 10]] * 3)
-    score = score_sequence(truth, [run([[0, 0, 10, 10]] * 2 + [[5, 0, 10, 10]])], protocols.FOLDER)
-    assert score is not None
-    assert score.frames == 2
-    assert score.measures["ao"] == pytest.approx((1 + 1 / 3) / 2)
-    assert score.measures["sr50"] == 0.5
-    assert np.isnan(score.overlaps[0])
-    assert score.overlaps[1:] == pytest.approx([1, 1 / 3])
+    result = score_sequence(truth, [run([[0, 0, 10, 10]] * 2 + [[5, 0, 10, 10]])], protocols.FOLDER)
+    assert result is not None
+    assert result.frames == 2
+    assert result.measures["ao"] == pytest.approx((1 + 1 / 3) / 2)
+    assert result.measures["sr50"] == 0.5
+    assert np.isnan(result.overlaps[0])
+    assert result.overlaps[1:] == pytest.approx([1, 1 / 3])
 
 
 def test_otb_counts_an_absent_frame_as_missed_and_near() -> None:
     # Four frames: given, half overlap, absent, exact.
     truth = sequence([[1, 1, 10, 10], [1, 1, 10, 10], [NAN] * 4, [1, 1, 10, 10]])
     found = run([[9, 9, 1, 1], [1, 1, 5, 10], [80, 80, 10, 10], [1, 1, 10, 10]])
-    score = score_sequence(truth, [found], protocols.OTB)
-    assert score is not None
-    assert score.frames == 4
+    result = score_sequence(truth, [found], protocols.OTB)
+    assert result is not None
+    assert result.frames == 4
     # Overlaps 1 (the first box is the true one), 0.5, -1, 1.
-    assert score.success[0] == 0.75
-    assert score.success[10] == 0.5
-    assert score.measures["success"] == pytest.approx((10 * 0.75 + 10 * 0.5 + 0) / 21)
+    assert result.success[0] == 0.75
+    assert result.success[10] == 0.5
+    assert result.measures["success"] == pytest.approx((10 * 0.75 + 10 * 0.5 + 0) / 21)
     # Errors 0, 2.5, -1, 0.
-    assert score.precision[0] == 0.75
-    assert score.measures["precision"] == 1
+    assert result.precision[0] == 0.75
+    assert result.measures["precision"] == 1
 
 
 def test_otb_repeats_the_box_before_a_prediction_without_a_size() -> None:
     truth = sequence([[1, 1, 10, 10]] * 3)
     found = run([[1, 1, 10, 10], [1, 1, 5, 10], [NAN, 1, 0, 10]])
-    score = score_sequence(truth, [found], protocols.OTB)
-    assert score is not None
-    assert score.overlaps == pytest.approx([1, 0.5, 0.5])
+    result = score_sequence(truth, [found], protocols.OTB)
+    assert result is not None
+    assert result.overlaps == pytest.approx([1, 0.5, 0.5])
 
 
 def test_otb_treats_a_true_box_at_or_beyond_the_border_as_absent() -> None:
     truth = sequence([[1, 1, 10, 10], [0, 5, 10, 10], [1, 1, 10, 10]])
-    score = score_sequence(truth, [run(truth.boxes.tolist())], protocols.OTB)
-    assert score is not None
-    assert score.success[0] == pytest.approx(2 / 3)
-    assert score.precision[0] == 1
+    result = score_sequence(truth, [run(truth.boxes.tolist())], protocols.OTB)
+    assert result is not None
+    assert result.success[0] == pytest.approx(2 / 3)
+    assert result.precision[0] == 1
 
 
 def test_lasot_counts_an_absent_frame_as_missed_and_far() -> None:
     truth = sequence([[1, 1, 10, 10], [NAN] * 4, [1, 1, 10, 20]])
     found = run([[1, 1, 10, 10], [1, 1, 10, 10], [2, 5, 10, 20]])
-    score = score_sequence(truth, [found], protocols.LASOT)
-    assert score is not None
-    assert score.precision[-1] == pytest.approx(2 / 3)
-    assert score.success[0] == pytest.approx(2 / 3)
+    result = score_sequence(truth, [found], protocols.LASOT)
+    assert result is not None
+    assert result.precision[-1] == pytest.approx(2 / 3)
+    assert result.success[0] == pytest.approx(2 / 3)
     # The third is off by 0.1 widths and 0.2 heights, 0.2236 together: past 0.2, within 0.23.
-    assert score.measures["normalized"] == pytest.approx(1 / 3)
-    assert score.normalized[23] == pytest.approx(2 / 3)
+    assert result.measures["normalized"] == pytest.approx(1 / 3)
+    assert result.normalized[23] == pytest.approx(2 / 3)
 
 
 def test_lasot_repeats_through_frames_without_the_target() -> None:
     truth = sequence([[1, 1, 10, 10], [NAN] * 4, [1, 1, 10, 10]])
     found = run([[1, 1, 10, 10], [0, 0, 0, 0], [0, 0, 0, 0]])
-    score = score_sequence(truth, [found], protocols.LASOT)
-    assert score is not None
-    assert score.overlaps[2] == 1
+    result = score_sequence(truth, [found], protocols.LASOT)
+    assert result is not None
+    assert result.overlaps[2] == 1
 
 
 def test_got10k_cuts_boxes_and_skips_the_invisible() -> None:
     truth = sequence([[0, 0, 10, 10], [90, 0, 20, 10], [NAN] * 4, [0, 0, 10, 10]], size=(100, 50))
     found = run([[0, 0, 10, 10], [90, 0, 30, 10], [0, 0, 1, 1], [20, 20, 5, 5]])
-    score = score_sequence(truth, [found], protocols.GOT10K)
-    assert score is not None
-    assert score.frames == 2
-    assert score.measures["ao"] == pytest.approx(0.5)
-    assert len(score.success) == 101
+    result = score_sequence(truth, [found], protocols.GOT10K)
+    assert result is not None
+    assert result.frames == 2
+    assert result.measures["ao"] == pytest.approx(0.5)
+    assert len(result.success) == 101
 
 
 def test_got10k_pools_frames_and_others_average_sequences() -> None:
-    short = sequence([[1, 1, 10, 10]] * 2)
-    long = sequence([[1, 1, 10, 10]] * 4)
+    short = sequence([[1, 1, 10, 10]] * 2, size=(100, 80))
+    long = sequence([[1, 1, 10, 10]] * 4, size=(100, 80))
     hit = score_sequence(short, [run([[1, 1, 10, 10]] * 2)], protocols.GOT10K)
     miss = score_sequence(long, [run([[1, 1, 10, 10]] + [[50, 50, 5, 5]] * 3)], protocols.GOT10K)
     assert hit is not None
@@ -114,26 +114,59 @@ def test_skipped_and_unannotated_frames_count_nowhere() -> None:
         [[1, 1, 10, 10], [50, 50, 5, 5], [1, 1, 10, 10], [1, 1, 10, 10]], [0.1, NAN, 0.1, 0.1]
     )
     for protocol, frames in ((protocols.FOLDER, 1), (protocols.OTB, 2)):
-        score = score_sequence(truth, [found], protocol)
-        assert score is not None
-        assert score.frames == frames
-        assert score.measures["ao"] == 1
+        result = score_sequence(truth, [found], protocol)
+        assert result is not None
+        assert result.frames == frames
+        assert result.measures["ao"] == 1
+
+
+def test_rates_are_pooled_with_the_frames() -> None:
+    """As in the GOT-10k toolkit: mean of 1 / t over all frames; for others, of sequences."""
+    scores = []
+    for times in ([0.1] * 2, [0.01] * 8):
+        boxes = [[1, 1, 10, 10]] * len(times)
+        truth = sequence(boxes, size=(100, 80))
+        result = score_sequence(truth, [run(boxes, times)], protocols.GOT10K)
+        assert result is not None
+        scores.append(result)
+    pooled = summarize("t", scores, protocols.GOT10K).measures["fps"]
+    assert pooled == pytest.approx((2 * 10 + 8 * 100) / 10)
+    assert summarize("t", scores, protocols.OTB).measures["fps"] == pytest.approx(55)
+
+
+def test_a_protocol_that_clips_needs_the_size() -> None:
+    with pytest.raises(ValueError, match="whose size is not known"):
+        score([[1, 1, 2, 2]] * 2, [[1, 1, 2, 2]] * 2, protocols.GOT10K)
+
+
+def test_arrays_are_scored_without_a_sequence() -> None:
+    truth: Any = [[0, 0, 10, 10], [0, 0, 10, 10], [NAN] * 4, [0, 0, 10, 10]]
+    boxes = [[0, 0, 10, 10], [5, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10]]
+    found = score(boxes, truth)
+    assert found is not None
+    assert found.frames == 2
+    assert found.measures["ao"] == pytest.approx((1 / 3 + 1) / 2)
+    assert np.isnan(found.measures["fps"])
+    assert np.isnan(found.overlaps).tolist() == [True, False, True, False]
+    only = score(boxes, truth, counted=np.array([True, True, True, False]))
+    assert only is not None
+    assert only.measures["ao"] == pytest.approx(1 / 3)
 
 
 def test_repetitions_are_pooled() -> None:
-    truth = sequence([[1, 1, 10, 10]] * 2)
+    truth = sequence([[1, 1, 10, 10]] * 2, size=(100, 80))
     runs = [run([[1, 1, 10, 10]] * 2), run([[1, 1, 10, 10], [50, 50, 5, 5]])]
-    score = score_sequence(truth, runs, protocols.GOT10K)
-    assert score is not None
-    assert score.measures["ao"] == 0.5
+    result = score_sequence(truth, runs, protocols.GOT10K)
+    assert result is not None
+    assert result.measures["ao"] == 0.5
 
 
 def test_trackingnet_takes_the_area_under_the_normalised_curve() -> None:
     truth = sequence([[1, 1, 10, 10]] * 2)
-    score = score_sequence(truth, [run([[1, 1, 10, 10], [3.5, 1, 10, 10]])], protocols.TRACKINGNET)
-    assert score is not None
+    result = score_sequence(truth, [run([[1, 1, 10, 10], [3.5, 1, 10, 10]])], protocols.TRACKINGNET)
+    assert result is not None
     # An error of 0 at all 51 thresholds, one of 0.25 from the 26th on.
-    assert score.measures["normalized"] == pytest.approx((51 + 26) / 102)
+    assert result.measures["normalized"] == pytest.approx((51 + 26) / 102)
 
 
 def test_nothing_to_score() -> None:

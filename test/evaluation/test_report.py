@@ -28,7 +28,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that `siamcar report` wrote."""
     place = tmp_path_factory.mktemp("report")
     results = write_results(place)
-    arguments = ["--out", str(place / "out"), "--focus", "Lost", "--worst", "2"]
+    arguments = ["--output", str(place / "out"), "--focus", "Lost", "--worst", "2"]
     assert main(["report", str(results), *arguments]) == 0
     return place / "out"
 
@@ -97,7 +97,19 @@ def test_what_cannot_be_compared_is_told(results: Path, tmp_path: Path) -> None:
     for path in (results / "Exact").glob("*.txt"):
         path.unlink()
     with pytest.raises(ValueError, match="no sequence has results of every tracker"):
-        compare([results / "Exact", results / "Lost"])
+        compare([results / "Exact"])
+
+
+def test_a_tracker_without_results_does_not_hide_the_others(results: Path) -> None:
+    """A run.json alone, as an interrupted run leaves it, and results of other sequences."""
+    for path in (results / "Exact").glob("*.txt"):
+        path.unlink()
+    (results / "Off" / "a.txt").unlink()
+    comparison = compare([results])
+    assert [t.tracker for t in comparison.trackers] == ["Lost", "Off"]
+    assert list(comparison.sequences) == ["b", "c"]
+    (told,) = [p for p in comparison.problems if p.startswith("Exact")]
+    assert told.startswith("Exact left out: no result in ")
 
 
 def test_report_is_one_page_that_needs_no_other_file(report: Path) -> None:

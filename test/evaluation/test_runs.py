@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,13 +14,27 @@ import pytest
 from moving_square import write_sequences
 
 from siamcar_ros.cli import main
-from siamcar_ros.data import Sequence, read_sequence
-from siamcar_ros.data.pairs import stills
-from siamcar_ros.evaluation import one_pass
+from siamcar_ros.data import Sequence, read_image, read_sequence
+from siamcar_ros.data.readers.stills import read_reduced
+from siamcar_ros.evaluation import runs
 from siamcar_ros.evaluation.results import TrackerResults
-from siamcar_ros.evaluation.runs import run_all, worker_devices
 from siamcar_ros.evaluation.trackers import TrackerSpec
+from siamcar_ros.evaluation.workers import open_workers, worker_devices
 from siamcar_ros.resources import resource_path
+
+
+def run_all(
+    spec: TrackerSpec,
+    sequences: list[Sequence],
+    results: TrackerResults,
+    *,
+    count: int | None = None,
+    ray: str | None = None,
+    again: bool = False,
+) -> list[str]:
+    with open_workers(spec, spec.build, count, ray) as workers:
+        return runs.run_all(workers, sequences, results, again=again, progress=False)
+
 
 PERFECT = TrackerSpec("Perfect", "moving_square:Oracle")
 
@@ -37,7 +52,7 @@ def sequences(root: Path) -> list[Sequence]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_all_sequences_are_run(tmp_path: Path, sequences: list[Sequence], workers: int) -> None:
     results = TrackerResults(tmp_path / "Perfect", "otb")
-    assert run_all(PERFECT, sequences, results, workers=workers, progress=False) == []
+    assert run_all(PERFECT, sequences, results, count=workers) == []
     for sequence in sequences:
         (run,) = results.read(sequence)
         assert run.boxes == pytest.approx(sequence.boxes)
@@ -46,14 +61,14 @@ def test_all_sequences_are_run(tmp_path: Path, sequences: list[Sequence], worker
 
 def test_finished_sequences_are_not_run_again(tmp_path: Path, sequences: list[Sequence]) -> None:
     results = TrackerResults(tmp_path / "Perfect", "otb")
-    run_all(PERFECT, sequences[:2], results, progress=False)
+    run_all(PERFECT, sequences[:2], results)
     kept = results.boxes_path("a")
     first, *others = kept.read_text().splitlines()
     kept.write_text("\n".join([first, *(line.replace("16.000", "17.000") for line in others)]))
-    run_all(PERFECT, sequences, results, progress=False)
+    run_all(PERFECT, sequences, results)
     assert "17.000" in kept.read_text()
     assert results.is_done(sequences[2])
-    run_all(PERFECT, sequences, results, again=True, progress=False)
+    run_all(PERFECT, sequences, results, again=True)
     assert "17.000" not in kept.read_text()
 
 
@@ -61,7 +76,7 @@ def test_results_of_other_data_of_the_same_name_are_not_kept(
     tmp_path: Path, sequences: list[Sequence]
 ) -> None:
     results = TrackerResults(tmp_path / "Perfect", "otb")
-    run_all(PERFECT, sequences, results, progress=False)
+    run_all(PERFECT, sequences, results)
     moved = [replace(s, boxes=s.boxes + np.array([60, 0, 0, 0])) for s in sequences]
     assert not any(results.is_done(sequence) for sequence in moved)
     results.boxes_path("a").write_text("spoilt")
@@ -88,7 +103,6 @@ def test_workers_get_the_gpus_where_the_tracker_is_on_one(
 def test_facts_tell_where_auto_leads_and_what_is_read(tmp_path: Path) -> None:
     facts = TrackerSpec("t", backend="torch", precision="fp32").facts()
     assert (facts["device"], facts["backend"], facts["precision"]) == ("cpu", "torch", "fp32")
-    assert TrackerSpec("t").facts(here=False)["precision"] == "auto"
     assert "auto" not in {str(value) for value in TrackerSpec("t").facts().values()}
     spec = TrackerSpec("n", "nano", files=(str(tmp_path / "b"), str(tmp_path / "h")))
     with pytest.raises(ValueError, match="NanoTrack: no file"):
@@ -125,7 +139,7 @@ def test_orientation_tags_turn_no_frame(tmp_path: Path) -> None:
     turned = cv2.imread(str(tmp_path / "tagged.jpg"))
     assert turned is not None
     assert turned.shape[:2] == (60, 40), "the tag is one that OpenCV heeds"
-    for read in (one_pass.read_image, stills.read_image):
+    for read in (read_image, partial(read_reduced, short_side=100)):
         found = read(tmp_path / "tagged.jpg")
         assert found is not None
         assert found.shape[:2] == (40, 60)
@@ -136,29 +150,27 @@ def test_a_sequence_that_fails_is_named_and_the_rest_run(
 ) -> None:
     sequences[0].frames[0].write_bytes(b"")
     results = TrackerResults(tmp_path / "Perfect", "otb")
-    (problem,) = run_all(PERFECT, sequences, results, progress=False)
+    (problem,) = run_all(PERFECT, sequences, results)
     assert problem.startswith("a: SequenceError: a: the first frame does not decode")
     assert [results.is_done(s) for s in sequences] == [False, True, True]
 
 
 def test_whatever_a_tracker_raises_is_the_reason(tmp_path: Path, sequences: list[Sequence]) -> None:
     spec = TrackerSpec("Fussy", "moving_square:Fussy")
-    problems = run_all(
-        spec, sequences[:2], TrackerResults(tmp_path / "Fussy", "otb"), progress=False
-    )
+    problems = run_all(spec, sequences[:2], TrackerResults(tmp_path / "Fussy", "otb"))
     assert problems == ["b: RuntimeError: no ninth frame for me"]
 
 
 def test_a_worker_that_dies_is_told(tmp_path: Path, sequences: list[Sequence]) -> None:
     spec = TrackerSpec("Mortal", "moving_square:Mortal")
     with pytest.raises(ValueError, match="worker process died"):
-        run_all(spec, sequences, TrackerResults(tmp_path / "M", "otb"), workers=2, progress=False)
+        run_all(spec, sequences, TrackerResults(tmp_path / "M", "otb"), count=2)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 def test_ray_gives_the_same_results(tmp_path: Path, sequences: list[Sequence]) -> None:
     results = TrackerResults(tmp_path / "Perfect", "otb")
-    problems = run_all(PERFECT, sequences, results, workers=2, ray_address="local", progress=False)
+    problems = run_all(PERFECT, sequences, results, count=2, ray="local")
     assert problems == []
     assert all(results.is_done(s) for s in sequences)
 
@@ -220,14 +232,20 @@ def test_command_says_what_was_wrong(
     assert reason in capsys.readouterr().err
 
 
+def as_got10k(root: Path, data: Path, split: str) -> Path:
+    """Copy sequences to data/split under the names that GOT-10k gives."""
+    for i, folder in enumerate(sorted(root.iterdir()), 1):
+        name = f"GOT-10k_{split.capitalize()}_{i:06d}"
+        shutil.copytree(folder, data / split / name)
+    return data / split
+
+
 def test_got10k_test_split_ends_in_an_archive(
     tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    split = tmp_path / "GOT" / "test"
-    split.parent.mkdir()
-    root.rename(split)
-    for name in "abc":
-        annotation = split / name / "groundtruth.txt"
+    split = as_got10k(root, tmp_path / "GOT", "test")
+    for folder in split.iterdir():
+        annotation = folder / "groundtruth.txt"
         annotation.write_text(annotation.read_text().splitlines()[0])
     arguments = ("--tracker", "moving_square:Oracle", "--results", tmp_path / "r")
     assert evaluate("got10k-test", tmp_path / "GOT", *arguments) == 0
@@ -239,15 +257,14 @@ def test_got10k_test_split_keeps_what_the_other_is_reported_by(
     tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "GOT"
-    shutil.copytree(root, data / "val")
-    for name in "abc":
-        shutil.copytree(root / name, data / "test" / f"{name}_test")
+    for split in ("val", "test"):
+        as_got10k(root, data, split)
     arguments = (data, "--tracker", "moving_square:Oracle", "--results", tmp_path / "r")
     for part in ("got10k-test", "got10k-val", "got10k-test"):
         assert evaluate(part, *arguments) == 0
-    report = ("report", tmp_path / "r" / "GOT-10k", "--out", tmp_path / "out", "--worst", "0")
+    report = ("report", tmp_path / "r" / "GOT-10k", "--output", tmp_path / "out", "--worst", "0")
     assert main(list(map(str, report))) == 0
-    assert "GOT-10k validation: 3 sequences" in capsys.readouterr().out
+    assert "GOT-10k validation: 3 of 180 sequences" in capsys.readouterr().out
 
 
 def test_results_of_two_trackers_do_not_mix(
@@ -269,35 +286,64 @@ def overlaps(printed: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("layout", ["otb", "got10k"])
-def test_again_by_another_tracker_removes_all_that_is_there(
+def test_again_by_another_tracker_replaces_all_or_nothing(
     tmp_path: Path, root: Path, layout: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Though it runs but one of the sequences, or none with success."""
-    data, dataset = root, "folder"
+    """Results of two trackers never mix, and none are removed before the new run succeeded."""
+    data, dataset, names = root, "folder", list("abc")
     if layout == "got10k":
         data, dataset = tmp_path / "GOT", "got10k-val"
-        data.mkdir()
-        root.rename(data / "val")
+        as_got10k(root, data, "val")
+        names = sorted(path.name for path in (data / "val").iterdir())
     arguments = (dataset, data, "--results", tmp_path / "r", "--name", "Mine", "--tracker")
     assert evaluate(*arguments, "moving_square:Oracle") == 0
-    assert overlaps(capsys.readouterr().out) == dict.fromkeys("abc", "1.000")
-    assert evaluate(*arguments, "moving_square:Shaky", "--again", "--sequences", "a") == 0
-    told = overlaps(capsys.readouterr().out)
-    assert list(told) == ["a"]
-    assert told["a"] != "1.000"
-    assert evaluate(*arguments, "moving_square:Fussy", "--again") == 1
-    told = overlaps(capsys.readouterr().out)
-    assert told == {"a": "1.000"}
-    assert len([p for p in (tmp_path / "r").rglob("*.txt") if p.stem[0] in "bc"]) == 0
+    assert overlaps(capsys.readouterr().out) == dict.fromkeys(names, "1.000")
+    # Fussy raises on the ninth frame, which the first sequence does not have.
+    for _ in range(2):
+        assert evaluate(*arguments, "moving_square:Fussy", "--again") == 1
+        told = capsys.readouterr()
+        assert overlaps(told.out) == dict.fromkeys(names, "1.000")
+        assert "keeps the other tracker's results" in told.err
+    assert evaluate(*arguments, "moving_square:Oracle") == 0, "the results are still Oracle's"
+    capsys.readouterr()
+    assert evaluate(*arguments, "moving_square:Shaky", "--again", "--sequences", names[0]) == 0
+    told = capsys.readouterr()
+    assert list(overlaps(told.out)) == names[:1]
+    assert overlaps(told.out)[names[0]] != "1.000"
+    place = tmp_path / "r" / ("GOT-10k" if layout == "got10k" else "data")
+    assert [path.name for path in place.iterdir()] == ["Mine"]
 
 
-def test_again_keeps_what_the_same_tracker_found_elsewhere(tmp_path: Path, root: Path) -> None:
+def test_again_keeps_a_result_until_its_new_run_succeeds(tmp_path: Path, root: Path) -> None:
     arguments = ("folder", root, "--tracker", "moving_square:Oracle", "--results", tmp_path / "r")
     assert evaluate(*arguments) == 0
     place = tmp_path / "r" / "data" / "Oracle"
+    kept = (place / "a.txt").read_text()
+    (place / "b.txt").write_text(kept)
     (root / "a" / "00000001.jpg").write_bytes(b"")
-    assert evaluate(*arguments, "--again", "--sequences", "a") == 1
-    assert sorted(path.name for path in place.glob("*.txt")) == ["b.txt", "c.txt"]
+    assert evaluate(*arguments, "--again", "--sequences", "a", "b") == 1
+    assert (place / "a.txt").read_text() == kept
+    assert len((place / "b.txt").read_text().splitlines()) == 9
+
+
+def test_a_tracker_that_is_not_there_leaves_no_folder(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("folder", root, "--results", tmp_path / "r")
+    assert evaluate(*arguments, "--tracker", "moving_square:Oracle") == 0
+    assert evaluate(*arguments, "--tracker", "moving_square:Nobody") == 2
+    assert [path.name for path in (tmp_path / "r" / "data").iterdir()] == ["Oracle"]
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "..", ".x", "", "a\\b"])
+def test_names_that_lead_elsewhere_are_refused(
+    tmp_path: Path, root: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    arguments = ("folder", root, "--tracker", "moving_square:Oracle", "--name", name)
+    assert evaluate(*arguments, "--results", tmp_path / "r" / "r") == 2
+    assert "cannot be the name of a result folder" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_tracker_that_cannot_be_built_takes_no_results_with_it(

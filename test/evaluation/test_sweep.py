@@ -45,7 +45,7 @@ def test_study_is_kept_and_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFi
     best = tmp_path / "best.yaml"
     arguments = ["sweep", "folder", str(root), "--network", "resnet50", "--sequences", "a"]
     arguments += ["--study", str(study_file), "--range", "lr=0.2:0.6", "--set", "penalty_k=0.11"]
-    arguments += ["--out", str(best)]
+    arguments += ["--output", str(best)]
     assert main([*arguments, "--trials", "2"]) == 0
     assert main([*arguments, "--trials", "1"]) == 0
     printed = capsys.readouterr().out
@@ -74,9 +74,16 @@ def test_a_first_trial_that_was_broken_off_is_made_again(
 ) -> None:
     root, study_file = write_sequences(tmp_path / "data"), tmp_path / "sweep.db"
     arguments = ["sweep", "folder", str(root), "--network", "resnet50", "--sequences", "a"]
-    arguments += ["--study", str(study_file), "--trials", "1", "--out", str(tmp_path / "best.yaml")]
+    arguments += [
+        "--study",
+        str(study_file),
+        "--trials",
+        "1",
+        "--output",
+        str(tmp_path / "best.yaml"),
+    ]
 
-    def broken_off(_: dict[str, float]) -> float:
+    def broken_off(*_: object) -> float:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -12,8 +12,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from siamcar_ros.data import DataError, DataFault, Faults, Mixture, PairSet
 from siamcar_ros.data.frames import Frame, frame_from_box
-from siamcar_ros.data.pairs import DataError, DataFault, Faults, Mixture, Source
 from siamcar_ros.training.augment import AugmentParams, PairMaker
 from siamcar_ros.training.distributed import Processes, choose_device, join
 from siamcar_ros.training.loader import Batch, Batches, FaultCount, loading
@@ -21,7 +21,7 @@ from siamcar_ros.training.loader import Batch, Batches, FaultCount, loading
 ALONE = Processes()
 
 
-class Patches(Source):
+class Patches(PairSet):
     """Random patches; now and then a file that is broken."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from whole_runs import TORCHRUN, Start, finish
 
-from siamcar_ros.data.pairs import DataError
+from siamcar_ros.data import DataError
 from siamcar_ros.model import build_model, load_weights
 from siamcar_ros.training import RecipeError, load_recipe
 from siamcar_ros.training.loop import train

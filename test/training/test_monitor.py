@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from siamcar_ros.cli import main
-from siamcar_ros.data.pairs import DataError
+from siamcar_ros.data import DataError
 from siamcar_ros.model import build_model, load_weights, read_metadata, save_weights
 from siamcar_ros.training.monitor import Monitor
 from siamcar_ros.training.recipe import LogRecipe

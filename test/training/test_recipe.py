@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
+from siamcar_ros.data import dataset_kinds
 from siamcar_ros.data.frames import Frame, frame_from_box
-from siamcar_ros.data.pairs import DATASETS
 from siamcar_ros.model import MODEL_NAMES, build_model
 from siamcar_ros.training.augment import PairMaker
 from siamcar_ros.training.recipe import (
@@ -32,7 +32,7 @@ def test_every_shipped_recipe_and_variant_is_valid(path: Path) -> None:
         recipe = load_recipe(path, [f"variant={variant}"] if variant else [])
         assert recipe.network in MODEL_NAMES
         assert {options.get("kind", name) for name, options in recipe.data.sets.items()} <= set(
-            DATASETS
+            dataset_kinds()
         )
         freeze(build_model(recipe.network).backbone, recipe.backbone, 100)
         assert recipe_from_dict(yaml.safe_load(to_yaml(recipe))) == recipe

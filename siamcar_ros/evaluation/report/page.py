@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 
 from siamcar_ros import __version__
-from siamcar_ros.data.images import Image
 from siamcar_ros.evaluation.comparison import Comparison, format_measure, measure_order
 from siamcar_ros.evaluation.protocols import MEASURES, TrackerScore
 from siamcar_ros.evaluation.report import plots
 from siamcar_ros.evaluation.report.strips import worst_strips
+from siamcar_ros.geometry import Image
 
 _CSS = """
 :root { --ink: #202124; --soft: #5f6368; --line: #e3e6ea; --tint: #f6f8fa; }

@@ -8,11 +8,12 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from siamcar_ros.data.images import Image, read_image
+from siamcar_ros.data import read_image
 from siamcar_ros.evaluation.comparison import Comparison
 from siamcar_ros.evaluation.metrics import Floats
-from siamcar_ros.evaluation.protocols import SequenceScore, TrackerScore
+from siamcar_ros.evaluation.protocols import Score, TrackerScore
 from siamcar_ros.evaluation.report.plots import TRUTH_COLOR, tracker_color
+from siamcar_ros.geometry import Image
 
 #: Below this overlap the target counts as lost.
 LOST = 0.1
@@ -82,7 +83,7 @@ def choose_frames(overlaps: Floats, count: int) -> list[int]:
     return sorted(frames)[:count]
 
 
-def _strip(comparison: Comparison, focus: str, score: SequenceScore, tiles: int) -> Strip | None:
+def _strip(comparison: Comparison, focus: str, score: Score, tiles: int) -> Strip | None:
     sequence = comparison.sequences[score.name]
     overlaps = {
         t.tracker: next(s.overlaps for s in t.sequences if s.name == score.name)

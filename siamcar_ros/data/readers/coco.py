@@ -12,11 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamcar_ros.data.frames import Frame
+from siamcar_ros.data.pair_sources import (
+    DataError,
+    DataFault,
+    PairSet,
+    boxed_frame,
+    existing,
+    read_picture,
+)
+from siamcar_ros.data.registry import register_dataset
 
-from .source import DataError, DataFault, Source, boxed_frame, existing, read_picture
 
-
-class Coco(Source):
+@register_dataset("coco")
+class Coco(PairSet):
     """Photographs with a box and an outline for each object; one object is drawn, twice.
 
     The annotation is kept as flat arrays (about 0.3 GB for train2017 with its outlines), so that
@@ -74,10 +82,7 @@ class Coco(Source):
         index = int(rng.integers(self._starts[image], self._starts[image + 1]))
         path, box = self._folder / self._names[image], self._boxes[index]
         rings = self._outlines.rings(index)
-        if rings:
-            frame: Frame | None = _outlined(path, box, rings)
-        else:
-            frame = boxed_frame(path, box, path)
+        frame = _outlined(path, box, rings) if rings else boxed_frame(path, box, path)
         return None if frame is None else (frame, frame)
 
 
@@ -86,19 +91,16 @@ class _Outlines:
 
     def __init__(self, segmentations: list[Any]) -> None:
         points: list[NDArray[np.float32]] = []
-        self._ring_ends = [0]
-        self._object_ends = [0]
+        ends, objects = [0], [0]
         for segmentation in segmentations:
             for ring in segmentation if isinstance(segmentation, list) else []:
                 corners = np.asarray(ring, np.float32).reshape(-1, 2)
                 if len(corners) >= 3:
                     points.append(corners)
-                    self._ring_ends.append(self._ring_ends[-1] + len(corners))
-            self._object_ends.append(len(self._ring_ends) - 1)
+                    ends.append(ends[-1] + len(corners))
+            objects.append(len(ends) - 1)
         self._points = np.concatenate(points) if points else np.zeros((0, 2), np.float32)
-        self._ends = np.array(self._ring_ends)
-        self._objects = np.array(self._object_ends)
-        del self._ring_ends, self._object_ends
+        self._ends, self._objects = np.array(ends), np.array(objects)
 
     def rings(self, index: int) -> list[NDArray[np.float32]]:
         first, last = self._objects[index], self._objects[index + 1]

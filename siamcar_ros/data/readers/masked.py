@@ -1,7 +1,7 @@
 """Videos with masks: DAVIS 2016 and 2017, and YouTube-VOS, which is laid out alike.
 
-``JPEGImages/…/VIDEO/NAME.jpg`` and ``Annotations/…/VIDEO/NAME.png``. An annotation's colours are
-its objects, black is none of them; a palette is thus read as the colours that it shows.
+``JPEGImages/…/VIDEO/NAME.jpg`` and ``Annotations/…/VIDEO/NAME.png``. An annotation's colors are
+its objects, black is none of them; a palette is thus read as the colors that it shows.
 """
 
 from __future__ import annotations
@@ -13,15 +13,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.data.frames import Frame, Image, frame_from_mask
-
-from .source import DataError, DataFault, Source, existing, read_picture
+from siamcar_ros.data.frames import Frame, frame_from_mask
+from siamcar_ros.data.pair_sources import (
+    DataError,
+    DataFault,
+    MaxGap,
+    PairSet,
+    existing,
+    read_picture,
+)
+from siamcar_ros.data.registry import register_dataset
+from siamcar_ros.data.sequences import natural_order
+from siamcar_ros.geometry import Image
 
 _MIN_PIXELS = 64
 _TRIES = 4
 
 
-class MaskedVideoSet(Source):
+class MaskedVideoSet(PairSet):
     """Videos whose objects are known by their pixels; the two frames of a pair show one of them."""
 
     def __init__(
@@ -48,29 +57,30 @@ class MaskedVideoSet(Source):
         if not frames:
             raise DataFault(self._annotations / video, "no masks")
         first = int(rng.integers(len(frames)))
-        colours = self._colours(video, frames[first])
-        objects = _objects(colours)
+        colors = self._colors(video, frames[first])
+        objects = _objects(colors)
         if not len(objects):
             return None
         target = int(objects[int(rng.integers(len(objects)))])
-        one = self._frame(video, frames[first], colours == target)
+        one = self._frame(video, frames[first], colors == target)
         low, high = max(0, first - self.max_gap), min(len(frames), first + self.max_gap + 1)
         for _ in range(_TRIES):
             second = int(rng.integers(low, high))
             if second == first:
                 break
-            colours = self._colours(video, frames[second])
-            if target in _objects(colours):
-                return one, self._frame(video, frames[second], colours == target)
+            colors = self._colors(video, frames[second])
+            if target in _objects(colors):
+                return one, self._frame(video, frames[second], colors == target)
         return one, one
 
     def _frames(self, video: str) -> tuple[str, ...]:
         if video not in self._listed:
             folder = self._annotations / video
-            self._listed[video] = tuple(sorted(path.stem for path in folder.glob("*.png")))
+            paths = sorted(folder.glob("*.png"), key=natural_order)
+            self._listed[video] = tuple(path.stem for path in paths)
         return self._listed[video]
 
-    def _colours(self, video: str, frame: str) -> NDArray[np.int32]:
+    def _colors(self, video: str, frame: str) -> NDArray[np.int32]:
         path = self._annotations / video / f"{frame}.png"
         image = read_picture(path)[0].astype(np.int32)
         return np.asarray(image @ np.array([1, 256, 65536], np.int32), np.int32)
@@ -92,6 +102,7 @@ class MaskedVideoSet(Source):
         return frame_from_mask(image, mask, str(path.parent))
 
 
+@register_dataset("davis")
 class Davis(MaskedVideoSet):
     """DAVIS: ``ImageSets/{480p,2016,2017}/SPLIT.txt`` says which videos.
 
@@ -100,7 +111,7 @@ class Davis(MaskedVideoSet):
         split: "train" or "val".
         year: 2016 (one object a video) or 2017 (several).
         resolution: "480p", "1080p" or "Full-Resolution".
-        max_gap: the most annotated frames between the two of a pair.
+        max_gap: most annotated frames between the two of a pair.
 
     Raises:
         DataError: the files are not there.
@@ -113,7 +124,7 @@ class Davis(MaskedVideoSet):
         split: str = "train",
         year: int = 2017,
         resolution: str = "480p",
-        max_gap: int = 30,
+        max_gap: MaxGap = 30,
     ) -> None:
         lists = [f"ImageSets/{year}/{split}.txt"]
         if year == 2016:
@@ -129,19 +140,20 @@ class Davis(MaskedVideoSet):
         )
 
 
+@register_dataset("youtube_vos")
 class YouTubeVos(MaskedVideoSet):
     """YouTube-VOS: ``SPLIT/JPEGImages`` and ``SPLIT/Annotations``, every fifth frame with masks.
 
     Args:
         root: holds the split's folder.
         split: "train".
-        max_gap: the most annotated frames between the two of a pair.
+        max_gap: most annotated frames between the two of a pair.
 
     Raises:
         DataError: the files are not there.
     """
 
-    def __init__(self, root: Path, *, split: str = "train", max_gap: int = 6) -> None:
+    def __init__(self, root: Path, *, split: str = "train", max_gap: MaxGap = 6) -> None:
         annotations = existing(root, f"{split}/Annotations")
         images = existing(root, f"{split}/JPEGImages")
         videos = sorted(p.name for p in annotations.iterdir() if p.is_dir())
@@ -154,7 +166,7 @@ def _video(line: str) -> str:
     return Path(first).parent.name if first.endswith(".jpg") else first
 
 
-def _objects(colours: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The colours, but black, that enough pixels show."""
-    found, counts = np.unique(colours, return_counts=True)
+def _objects(colors: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The colors, but black, that enough pixels show."""
+    found, counts = np.unique(colors, return_counts=True)
     return found[(found != 0) & (counts >= _MIN_PIXELS)]

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamcar_ros.data.frames import Frame
-
-from .source import DataError, DataFault, Source, boxed_frame
+from siamcar_ros.data.pair_sources import DataError, DataFault, MaxGap, PairSet, boxed_frame
+from siamcar_ros.data.registry import register_dataset
 
 _TRIES = 4
 
 
-class ImageNetDet(Source):
+@register_dataset("imagenet_det")
+class ImageNetDet(PairSet):
     """Photographs with boxes; one object is drawn, twice.
 
     Args:
@@ -62,19 +63,20 @@ class ImageNetDet(Source):
         return None if frame is None else (frame, frame)
 
 
-class ImageNetVid(Source):
+@register_dataset("imagenet_vid")
+class ImageNetVid(PairSet):
     """Videos with a box for each object in each frame.
 
     Args:
         root: the folder ``ILSVRC`` or its parent.
         split: "train" or "val".
-        max_gap: the most frames between the two of a pair.
+        max_gap: most frames between the two of a pair.
 
     Raises:
         DataError: the files are not there.
     """
 
-    def __init__(self, root: Path, *, split: str = "train", max_gap: int = 100) -> None:
+    def __init__(self, root: Path, *, split: str = "train", max_gap: MaxGap = 100) -> None:
         super().__init__(f"imagenet_vid {split}")
         self.max_gap = max_gap
         base = _base(root, "VID")

@@ -13,14 +13,18 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from siamcar_ros.data.frames import Frame, Image, frame_from_box, frame_from_mask
-
-from .source import DataError, Source
+from siamcar_ros.data.frames import Frame, frame_from_box, frame_from_mask
+from siamcar_ros.data.options import Range
+from siamcar_ros.data.pair_sources import DataError, DataFault, MaxGap, PairSet, read_picture
+from siamcar_ros.data.registry import register_dataset
+from siamcar_ros.data.sequences import natural_order
+from siamcar_ros.geometry import Image
 
 logger = logging.getLogger(__name__)
 
@@ -28,29 +32,18 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
 _GRABCUT_SIDE = 144
 
 
-class UnreadableImage(ValueError):
-    """A file that is no image."""
-
-
-def read_image(path: Path, short_side: int | None = None) -> Image:
+def read_reduced(path: Path, short_side: int) -> Image:
     """Decode to (H, W, 3) uint8 BGR, reduced so that its short side is at most ``short_side``.
 
     Raises:
-        UnreadableImage: the file is missing or no image.
+        DataFault: the file is missing or no image.
     """
-    # Masks know nothing of orientation tags.
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise UnreadableImage(f"{path} is missing or no image")
-    return np.asarray(_reduced(image, short_side, cv2.INTER_AREA), np.uint8)
-
-
-def _reduced(image: Image, short_side: int | None, interpolation: int) -> Image:
-    ratio = 1.0 if short_side is None else short_side / min(image.shape[:2])
+    image, _ = read_picture(path)
+    ratio = short_side / min(image.shape[:2])
     if ratio >= 1:
         return image
     size = (round(image.shape[1] * ratio), round(image.shape[0] * ratio))
-    return np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,8 @@ class _Still:
     targets: tuple[Frame, ...]
 
 
-class StillImages(Source):
+@register_dataset("stills")
+class StillImages(PairSet):
     """A folder of still images, held decoded in memory (about 0.3 MB each at 288 pixels).
 
     Args:
@@ -79,14 +73,13 @@ class StillImages(Source):
         self,
         folder: Path,
         *,
-        rectangles: float = 0.15,
-        short_side: int = 288,
-        limit: int | None = None,
+        rectangles: Annotated[float, Range(0, 1)] = 0.15,
+        short_side: Annotated[int, Range(16)] = 288,
+        limit: Annotated[int, Range(1)] | None = None,
         cache: Path | None = None,
     ) -> None:
         super().__init__(f"stills {folder.name}")
         self.rectangles = rectangles
-        self.skipped: list[Path] = []
         paths = list(_images(folder))
         if limit is not None and len(paths) > limit:
             paths = [paths[i * len(paths) // limit] for i in range(limit)]
@@ -96,7 +89,7 @@ class StillImages(Source):
             try:
                 self._stills.append(_read_still(path, short_side, cache))
                 self._files.append(_described(path, folder))
-            except UnreadableImage as error:
+            except DataFault as error:
                 logger.warning("skipped: %s", error)
                 self.skipped.append(path)
         if not self._stills:
@@ -121,28 +114,34 @@ class StillImages(Source):
         return frame, frame
 
 
-class MaskedVideos(Source):
+@register_dataset("masked_videos")
+class MaskedVideos(PairSet):
     """A folder of videos, each a folder of frames ``NAME.jpg`` with masks ``NAME.png`` (DAVIS).
 
     Args:
         folder: holds the videos.
-        max_gap: the most frames between the two of a pair.
+        max_gap: most frames between the two of a pair.
         short_side: larger frames are reduced to it.
 
     Raises:
         DataError: no video below the folder.
     """
 
-    def __init__(self, folder: Path, *, max_gap: int = 25, short_side: int = 288) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_gap: MaxGap = 25,
+        short_side: Annotated[int, Range(16)] = 288,
+    ) -> None:
         super().__init__(f"masked_videos {folder.name}")
         self.max_gap = max_gap
-        self.skipped: list[Path] = []
         self._videos: list[list[Frame]] = []
         self._files: list[str] = []
         for video in tqdm(
             sorted(folder.iterdir()), desc=f"reading {folder.name}", leave=False, disable=None
         ):
-            paths = list(_images(video))
+            paths = sorted(_images(video), key=natural_order)
             frames = [f for path in paths if (f := self._frame(path, short_side))]
             if len(frames) > 1:
                 self._videos.append(frames)
@@ -155,9 +154,9 @@ class MaskedVideos(Source):
 
     def _frame(self, path: Path, short_side: int) -> Frame | None:
         try:
-            image = read_image(path, short_side)
+            image = read_reduced(path, short_side)
             mask = read_segments(path.with_suffix(".png"), image)
-        except UnreadableImage as error:
+        except DataFault as error:
             logger.warning("skipped: %s", error)
             self.skipped.append(path)
             return None
@@ -185,11 +184,11 @@ def read_segments(path: Path, image: Image) -> Image:
     in their order; black, or 0, stays 0.
 
     Raises:
-        UnreadableImage: the file is missing or no image, or has more than 255 segments.
+        DataFault: the file is missing or no image, or has more than 255 segments.
     """
     segments = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if segments is None:
-        raise UnreadableImage(f"{path} is missing or no image")
+        raise DataFault(path, "not an image" if path.is_file() else "missing")
     size = image.shape[1::-1]
     if segments.shape[1::-1] != size:
         segments = cv2.resize(segments, size, interpolation=cv2.INTER_NEAREST)
@@ -200,7 +199,7 @@ def read_segments(path: Path, image: Image) -> Image:
         numbers = numbers[..., :3] @ np.array([1, 1 << 16, 1 << 32])
     known = np.unique(np.append(numbers, 0))
     if len(known) > 256:
-        raise UnreadableImage(f"{path} has {len(known) - 1} segments; a map may have 255")
+        raise DataFault(path, f"{len(known) - 1} segments; a map may have 255")
     return np.searchsorted(known, numbers).astype(np.uint8)
 
 
@@ -222,8 +221,8 @@ def central_object(image: Image) -> Image | None:
         return None
     best = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
     area = stats[best, cv2.CC_STAT_AREA]
-    off_centre = np.abs(centroids[best] / (w, h) - 0.5).max()
-    if not 0.05 < area / (w * h) < 0.65 or area < 0.7 * mask.sum() or off_centre > 0.25:
+    off_center = np.abs(centroids[best] / (w, h) - 0.5).max()
+    if not 0.05 < area / (w * h) < 0.65 or area < 0.7 * mask.sum() or off_center > 0.25:
         return None
     part = (parts == best).astype(np.uint8) * 255
     whole = cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -243,7 +242,7 @@ def _images(folder: Path) -> Iterator[Path]:
 
 
 def _read_still(path: Path, short_side: int, cache: Path | None) -> _Still:
-    image = read_image(path, short_side)
+    image = read_reduced(path, short_side)
     beside = path.with_suffix(".png")
     if beside != path and beside.exists():
         targets = tuple(_segment_targets(image, read_segments(beside, image), str(path)))

@@ -12,8 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamcar_ros.data.frames import Frame, frame_from_box
-
-from .source import MIN_SIDE, DataError, Source, existing, near, read_picture
+from siamcar_ros.data.pair_sources import (
+    MIN_SIDE,
+    DataError,
+    MaxGap,
+    PairSet,
+    existing,
+    near,
+    read_picture,
+)
+from siamcar_ros.data.registry import register_dataset
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +31,8 @@ PATTERN = "{class_id}/{youtube_id}_{timestamp_ms}_{class_id}_{object_id}.jpg"
 _PRESENT, _COLUMNS = 5, 10
 
 
-class YouTubeBB(Source):
+@register_dataset("youtube_bb")
+class YouTubeBB(PairSet):
     """Segments of videos with one object each, annotated once a second.
 
     The owner gives addresses of videos, many of which are gone: frames that were not extracted are
@@ -32,7 +41,7 @@ class YouTubeBB(Source):
     Args:
         root: holds ``yt_bb_detection_SPLIT.csv`` and the folder of frames.
         split: "train" or "validation".
-        max_gap: the most seconds between the two frames of a pair.
+        max_gap: most seconds between the two frames of a pair.
         pattern: a frame's path below ``root/yt_bb_detection_SPLIT``, of the CSV's columns
             ``youtube_id``, ``timestamp_ms``, ``class_id`` and ``object_id``.
 
@@ -41,7 +50,12 @@ class YouTubeBB(Source):
     """
 
     def __init__(
-        self, root: Path, *, split: str = "train", max_gap: int = 3, pattern: str = PATTERN
+        self,
+        root: Path,
+        *,
+        split: str = "train",
+        max_gap: MaxGap = 3,
+        pattern: str = PATTERN,
     ) -> None:
         super().__init__(f"youtube_bb {split}")
         self.max_gap = max_gap

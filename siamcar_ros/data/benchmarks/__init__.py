@@ -1,1 +1,0 @@
-"""Readers of benchmarks as their owners ship them."""

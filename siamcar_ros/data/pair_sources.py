@@ -1,0 +1,266 @@
+"""What training pairs are drawn from: the base of all readers, and pairs of sequences' frames."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamcar_ros.data.annotations import SequenceError, is_absent
+from siamcar_ros.data.frames import Frame, frame_from_box
+from siamcar_ros.data.images import read_image
+from siamcar_ros.data.options import Range
+from siamcar_ros.data.sequence_sets import SequenceSet
+from siamcar_ros.geometry import TEMPLATE_SIZE, Image, context_side, xywh_to_corners
+
+logger = logging.getLogger(__name__)
+
+MaxGap: TypeAlias = Annotated[int, Range(0)]
+"""Most frames between the two of a pair: 0 or more."""
+
+MIN_SIDE = 2.0
+"""Targets of a smaller side, in pixels, are not drawn."""
+
+_ATTEMPTS = 200
+_CACHED = 4096
+
+
+class DataError(ValueError):
+    """A data set cannot be used: it is not where the recipe says, or too much of it is broken."""
+
+
+class DataFault(Exception):
+    """One file is missing or broken. It is named and counted, and another is drawn instead."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+
+
+class Faults(NamedTuple):
+    """The pairs drawn, and the files that could not be used, since the last look."""
+
+    draws: int
+    messages: tuple[str, ...]
+
+
+class PairSet(ABC):
+    """A data set that pairs are drawn from.
+
+    A reader implements :meth:`draw`; :meth:`pair` repeats it until it succeeds. Which files failed
+    earlier does not influence later draws, so that the same random numbers always give the same
+    pair.
+
+    Attributes:
+        name: what the set is called in messages.
+        faults: the files that could not be read since :meth:`take_faults`, as ``path: reason``.
+        skipped: the files that could not be read at the start.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.faults: list[str] = []
+        self.skipped: list[Path] = []
+        self._draws = 0
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of images or videos."""
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame] | None:
+        """A pair, or None where what was drawn holds no target.
+
+        Raises:
+            DataFault: a file is missing or broken.
+        """
+
+    @abstractmethod
+    def items(self) -> Iterable[str]:
+        """The images or videos of the set, a line each: the text behind its fingerprint."""
+
+    def pair(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
+        """A pair of frames that show one target.
+
+        Raises:
+            DataError: nothing usable was found in 200 attempts.
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                drawn = self.draw(rng)
+            except DataFault as fault:
+                self.faults.append(str(fault))
+                continue
+            if drawn is not None:
+                self._draws += 1
+                return drawn
+        last = f"; the last fault: {self.faults[-1]}" if self.faults else ""
+        raise DataError(f"{self.name}: {_ATTEMPTS} draws in a row gave no target{last}")
+
+    def take_faults(self) -> Faults:
+        """The faults since the last call, which are then forgotten."""
+        taken = Faults(self._draws, tuple(self.faults))
+        self._draws, self.faults = 0, []
+        return taken
+
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of :meth:`items`: equal where the set has the same content list."""
+        digest = hashlib.sha256(self.name.encode())
+        for item in self.items():
+            digest.update(item.encode() + b"\n")
+        return digest.hexdigest()[:16]
+
+
+class _Track(NamedTuple):
+    """The frames of a sequence that show the target: compact, since thousands are kept.
+
+    Attributes:
+        folder: of the images.
+        names: (N,) bytes, the file names.
+        numbers: (N,) int64, the frames' indices, ascending.
+        corners: (N, 4) float32 x1, y1, x2, y2 in pixels.
+    """
+
+    folder: Path
+    names: NDArray[np.bytes_]
+    numbers: NDArray[np.int64]
+    corners: NDArray[np.float32]
+
+
+class SequencePairs(PairSet):
+    """Pairs of frames of one sequence, in either order. A sequence is read when first drawn.
+
+    Args:
+        sequences: the data set.
+        max_gap: most frames between the two of a pair.
+
+    Raises:
+        DataError: the set has no training split.
+    """
+
+    def __init__(self, sequences: SequenceSet, max_gap: int | None = None) -> None:
+        super().__init__(sequences.title)
+        if not sequences.trainable:
+            raise DataError(f"{sequences.title} is a benchmark without a training split")
+        self.max_gap = sequences.max_gap if max_gap is None else max_gap
+        self._sequences = sequences
+        self._tracks: dict[int, _Track] = {}
+
+    def __len__(self) -> int:
+        return len(self._sequences)
+
+    def items(self) -> Iterable[str]:
+        """The names of the sequences."""
+        return self._sequences.names
+
+    def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame] | None:
+        """Two frames of a random sequence."""
+        index = int(rng.integers(len(self)))
+        if index not in self._tracks:
+            if len(self._tracks) >= _CACHED:
+                self._tracks.clear()
+            self._tracks[index] = self._read(self._sequences.names[index])
+        track = self._tracks[index]
+        if not len(track.numbers):
+            return None
+        first = int(rng.integers(len(track.numbers)))
+        second = near(track.numbers, first, self.max_gap, rng)
+        one = _frame(track, first)
+        other = one if first == second else _frame(track, second)
+        return None if one is None or other is None else (one, other)
+
+    def _read(self, name: str) -> _Track:
+        try:
+            sequence = self._sequences.read(name)
+        except (SequenceError, OSError) as error:
+            raise DataFault(f"{self.name}, {name}", str(error)) from None
+        for note in sequence.notes:
+            logger.warning("%s: %s", self.name, note)
+        shown = np.flatnonzero(~is_absent(sequence.boxes))
+        names = np.array([os.fsencode(sequence.frames[i].name) for i in shown], np.bytes_)
+        boxes = sequence.boxes[shown] - (sequence.origin, sequence.origin, 0, 0)
+        corners = xywh_to_corners(boxes).astype(np.float32)
+        return _Track(sequence.frames[0].parent, names, shown, corners)
+
+
+def _frame(track: _Track, index: int) -> Frame | None:
+    path = track.folder / os.fsdecode(bytes(track.names[index]))
+    return boxed_frame(path, track.corners[index], track.folder)
+
+
+def near(numbers: NDArray[np.int64], index: int, gap: int, rng: np.random.Generator) -> int:
+    """A random index of ascending numbers whose value is within ``gap`` of that at ``index``."""
+    low = np.searchsorted(numbers, numbers[index] - gap, "left")
+    high = np.searchsorted(numbers, numbers[index] + gap, "right")
+    return int(rng.integers(low, high))
+
+
+def read_picture(path: Path, box: NDArray[np.float32] | None = None) -> tuple[Image, int]:
+    """Decode an image, at half or a quarter of its size where the target's crop allows that.
+
+    A large target is shown to the network much reduced. Decoding a JPEG at a fraction of its size
+    costs a fraction of the time and filters the image, which the crop's interpolation does not.
+
+    Args:
+        path: the file.
+        box: the target, x1, y1, x2, y2 in pixels; without it the image is read at its full size.
+
+    Returns:
+        (H, W, 3) uint8 BGR; and the divisor, 1, 2 or 4: a point of the file at (x, y) is at
+        (x, y) / divisor.
+
+    Raises:
+        DataFault: the file is missing or no image.
+    """
+    divisor = 1
+    if box is not None:
+        width, height = np.maximum(box[2:] - box[:2], 1.0)
+        side = float(context_side(width, height))
+        divisor = 4 if side > 5 * TEMPLATE_SIZE else 2 if side > 2.5 * TEMPLATE_SIZE else 1
+    image = read_image(path, divisor)
+    if image is None:
+        raise DataFault(path, "not an image" if path.is_file() else "missing")
+    return image, divisor
+
+
+def boxed_frame(path: Path, box: NDArray[np.float32], scene: Path) -> Frame | None:
+    """The frame of an image whose target's box (x1, y1, x2, y2) is known.
+
+    Args:
+        path: the image.
+        box: the target.
+        scene: the image, or the folder of its video.
+
+    Returns:
+        None where the box lies outside the image or is too small.
+
+    Raises:
+        DataFault: the file is missing or no image.
+    """
+    if (box[2:] - box[:2] < MIN_SIDE).any():
+        return None
+    image, divisor = read_picture(path, box)
+    height, width = image.shape[:2]
+    box = (box / divisor).astype(np.float32)
+    if (box[2:] <= 1).any() or box[0] >= width - 1 or box[1] >= height - 1:
+        return None
+    return frame_from_box(image, box, str(scene))
+
+
+def existing(root: Path, *candidates: str) -> Path:
+    """The first of the candidate files or folders below root that is there.
+
+    Raises:
+        DataError: none is.
+    """
+    for candidate in candidates:
+        if (root / candidate).exists():
+            return root / candidate
+    places = " nor ".join(str(root / candidate) for candidate in candidates)
+    raise DataError(f"no {places}; the option 'root' names the folder that holds it")

@@ -1,0 +1,1 @@
+"""Data sets in their owners' layouts, a module each; see `siamcar_ros.data.registry`."""

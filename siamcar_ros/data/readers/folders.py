@@ -1,0 +1,93 @@
+"""A folder of sequences (one's own, VOT's, DTB70), and NfS."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from siamcar_ros.data.annotations import SequenceError, fit_boxes, is_absent, read_lines
+from siamcar_ros.data.registry import register_dataset
+from siamcar_ros.data.sequence_sets import SequenceSet, subfolders
+from siamcar_ros.data.sequences import ANNOTATIONS, Sequence, find_frames, read_sequence
+from siamcar_ros.geometry import Boxes, corners_to_xywh
+
+
+@register_dataset("sequences")
+class SequenceFolder(SequenceSet):
+    """A folder of sequences, each a folder of images with its `groundtruth.txt`.
+
+    Args:
+        root: holds the sequences, those of VOT's `list.txt` where there is one; or is one.
+        origin: coordinate of the first pixel in the annotations, 0 or 1.
+    """
+
+    def __init__(self, root: Path, *, origin: int = 0) -> None:
+        listing = root / "list.txt"
+        if any((root / name).is_file() for name in ANNOTATIONS):
+            names = ["."]
+        else:
+            names = listing.read_text().split() if listing.is_file() else subfolders(root)
+        super().__init__("sequences", root, names)
+        self._origin = origin
+
+    def read(self, name: str) -> Sequence:
+        """Read a sequence."""
+        return read_sequence(self.root / name, origin=self._origin, start=False)
+
+
+@register_dataset("dtb70")
+class DTB70(SequenceFolder):
+    """DTB70: `Animal1/img/00001.jpg` and `Animal1/groundtruth_rect.txt`, pixels counted from 1."""
+
+    trainable = False
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, origin=1)
+
+
+@register_dataset("nfs")
+class NfS(SequenceSet):
+    """NfS: `airplane_landing/30/airplane_landing/00001.jpg` and `.../30/airplane_landing.txt`.
+
+    Args:
+        root: the folder of the sequences' folders.
+        fps: 30 or 240. Both rates ship the annotation of 240 frames per second.
+    """
+
+    trainable = False
+
+    def __init__(self, root: Path, *, fps: int = 240) -> None:
+        names = []
+        for folder in subfolders(root):
+            found = sorted(path.stem for path in (root / folder / str(fps)).glob("*.txt"))
+            names += [f"{folder}/{fps}/{name}" for name in found or ["*"]]
+        super().__init__(f"nfs {fps}", root, names)
+
+    def read(self, name: str) -> Sequence:
+        """Read a sequence, FOLDER/FPS/NAME."""
+        annotation = self.root / f"{name}.txt"
+        if not annotation.is_file():
+            raise SequenceError(f"no annotation {annotation}")
+        frames, boxes = find_frames(self.root / name), _vatic_boxes(annotation)
+        if abs(len(boxes) / len(frames) - 8) < 1:
+            boxes = boxes[::8]
+        if len(frames) - len(boxes) == 1:
+            frames = frames[:-1]
+        boxes, annotated, notes = fit_boxes(boxes, frames, annotation)
+        return Sequence(annotation.stem, frames, boxes, annotated=annotated, notes=notes)
+
+
+def _vatic_boxes(path: Path) -> Boxes:
+    """Lines of VATIC: track, left, top, right, bottom, frame, lost, occluded, generated, label."""
+    rows = []
+    for number, line in enumerate(read_lines(path), 1):
+        try:
+            left, top, right, bottom = map(float, re.split(r"[,\s]+", line.strip())[1:5])
+        except ValueError:
+            raise SequenceError(f"{path}, line {number}: not a box: {line[:60]!r}") from None
+        rows.append([left, top, right, bottom])
+    boxes = corners_to_xywh(rows)
+    boxes[is_absent(boxes)] = np.nan
+    return boxes
