@@ -14,5 +14,8 @@ setup(
         *(f"siamcar_ros._data.{folder}" for folder in DATA),
     ],
     package_dir={f"siamcar_ros._data.{folder}": folder for folder in DATA},
-    package_data={f"siamcar_ros._data.{folder}": ["*", "**/*"] for folder in DATA},
+    package_data={
+        "siamcar_ros.evaluation.report": ["*.jinja"],
+        **{f"siamcar_ros._data.{folder}": ["*", "**/*"] for folder in DATA},
+    },
 )

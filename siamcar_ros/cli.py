@@ -12,7 +12,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import NoReturn, Protocol, cast
 
 from siamcar_ros import __version__
 
@@ -41,6 +41,13 @@ _EXTRAS = {
     "ray": "ray",
     "trax": "vot",
 }
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong argument in one line, as all errors are, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see `{self.prog} --help`")
 
 
 class Command(Protocol):
@@ -96,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         command = load_command(name)
-        parser = argparse.ArgumentParser(prog=f"siamcar {name}", description=command.HELP)
+        parser = _Parser(prog=f"siamcar {name}", description=command.HELP)
         command.add_arguments(parser)
         return command.run(parser.parse_intermixed_args(rest))
     except (ValueError, OSError) as error:

@@ -76,7 +76,7 @@ def read_numbers(path: str | Path) -> NDArray[np.float64]:
 
 
 def fit_boxes(
-    boxes: Boxes, frames: Rows[Path], source: Path
+    boxes: Boxes, frames: Rows[Path] | int, source: Path
 ) -> tuple[Boxes, NDArray[np.bool_], tuple[str, ...]]:
     """Assign the rows of an annotation to the frames.
 
@@ -85,25 +85,29 @@ def fit_boxes(
 
     Args:
         boxes: (rows, 4).
-        frames: the image files, N of them.
+        frames: the N image files, or N for a video.
         source: the annotation, for the notes.
 
     Returns:
         (N, 4) boxes, NaN without a row; (N,) whether there is a row; notes that say what was odd.
     """
-    rows, n = len(boxes), len(frames)
+    rows, n = len(boxes), frames if isinstance(frames, int) else len(frames)
     if rows == n:
         return boxes, np.ones(n, bool), ()
     told = f"{source}: {rows} rows for {n} frames; "
     if rows > n:
-        known = _rows_by_number(frames, rows)
+        known = None if isinstance(frames, int) else _rows_by_number(frames, rows)
         if known is not None:
-            what = f"{rows - n} images are missing, the others are matched by their numbers"
+            what = f"{_count(rows - n)} missing, the others are matched by their numbers"
             return boxes[known], np.ones(n, bool), (told + what,)
         return boxes[:n], np.ones(n, bool), (told + "the surplus rows are ignored",)
     fitted = np.full((n, 4), np.nan)
     fitted[:rows] = boxes
     return fitted, np.arange(n) < rows, (f"{told}frames from {rows + 1} on are not scored",)
+
+
+def _count(missing: int) -> str:
+    return "1 image is" if missing == 1 else f"{missing} images are"
 
 
 def _rows_by_number(frames: Rows[Path], rows: int) -> NDArray[np.int64] | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from siamcar_ros.data.annotations import SequenceError, is_absent
 from siamcar_ros.data.frames import Frame, frame_from_box
-from siamcar_ros.data.images import read_image
+from siamcar_ros.data.images import ImageError, read_image
 from siamcar_ros.data.options import Range
 from siamcar_ros.data.sequence_sets import SequenceSet
 from siamcar_ros.geometry import TEMPLATE_SIZE, Image, context_side, xywh_to_corners
@@ -216,14 +216,17 @@ def read_picture(path: Path, box: NDArray[np.float32] | None = None) -> tuple[Im
         (x, y) / divisor.
 
     Raises:
-        DataFault: the file is missing or no image.
+        DataFault: the file is missing, no image, or too large.
     """
     divisor = 1
     if box is not None:
         width, height = np.maximum(box[2:] - box[:2], 1.0)
         side = float(context_side(width, height))
         divisor = 4 if side > 5 * TEMPLATE_SIZE else 2 if side > 2.5 * TEMPLATE_SIZE else 1
-    image = read_image(path, divisor)
+    try:
+        image = read_image(path, divisor)
+    except ImageError as error:
+        raise DataFault(path, str(error)) from None
     if image is None:
         raise DataFault(path, "not an image" if path.is_file() else "missing")
     return image, divisor

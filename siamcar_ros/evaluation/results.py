@@ -11,9 +11,7 @@ the tracker's folder says how the results were made.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ import numpy as np
 from siamcar_ros.data import Sequence, SequenceError
 from siamcar_ros.data.annotations import read_numbers, read_rows
 from siamcar_ros.evaluation.one_pass import Run
+from siamcar_ros.files import replacing
 
 RUN_FILE = "run.json"
 _ROUNDING = 0.5e-3  # of the boxes that are written
@@ -84,7 +83,7 @@ class TrackerResults:
         if self.layout == "got10k":
             places = {path.parent for path in self.folder.glob("*/*_[0-9]*.txt")}
             return sorted(p.name for p in places if any(p.glob(f"{p.name}_[0-9]*.txt")))
-        return sorted(path.stem for path in self.folder.glob("*.txt"))
+        return sorted(path.stem for path in self.folder.glob("[!.]*.txt"))
 
     def remove(self, name: str) -> None:
         """Remove what is here of a sequence, GOT-10k's repetitions too, the boxes first."""
@@ -114,9 +113,9 @@ class TrackerResults:
 
     def write(self, name: str, run: Run) -> None:
         """Write a run; the boxes last and at once, so that a file of boxes is a finished one."""
-        _write(self.times_path(name), lambda p: np.savetxt(p, run.times, fmt="%.8f"))
-        _write(self.scores_path(name), lambda p: np.savetxt(p, run.scores, fmt="%.5f"))
-        _write(self.boxes_path(name), lambda p: np.savetxt(p, run.boxes, fmt="%.3f", delimiter=","))
+        _save(self.times_path(name), run.times, "%.8f")
+        _save(self.scores_path(name), run.scores, "%.5f")
+        _save(self.boxes_path(name), run.boxes, "%.3f")
 
     def read(self, sequence: Sequence) -> list[Run]:
         """Read the runs of a sequence: one, or GOT-10k's repetitions.
@@ -153,7 +152,9 @@ class TrackerResults:
     def write_run_file(self, facts: dict[str, Any]) -> None:
         """Note how the results were made in `run.json`."""
         text = json.dumps(facts, indent=2, sort_keys=True) + "\n"
-        _write(self.folder / RUN_FILE, lambda p: p.write_text(text, encoding="utf-8"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self.folder / RUN_FILE) as partial:
+            partial.write_text(text, encoding="utf-8")
 
     def read_run_file(self) -> dict[str, Any]:
         """What `run.json` says; empty where there is none.
@@ -183,8 +184,7 @@ def _column(path: Path, trial: int, n: int) -> np.ndarray:
     return table[:, min(trial, table.shape[1] - 1)]
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
+def _save(path: Path, values: np.ndarray, form: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    write(temporary)
-    temporary.replace(path)
+    with replacing(path) as partial:
+        np.savetxt(partial, values, fmt=form, delimiter=",")

@@ -185,16 +185,7 @@ def _ray_workers(
         idle = [actor.remote(spec, setup, device) for _ in range(min(count or slots, slots))]
         with _worker_deaths():
             facts: list[dict[str, Any]] = ray.get([one.facts.remote() for one in idle])
-        differing = sorted({k for other in facts for k in other if other[k] != facts[0].get(k)})
-        if differing:
-            told = "; ".join(
-                f"{k}: {', '.join(sorted({str(other.get(k)) for other in facts}))}"
-                for k in differing
-            )
-            raise ValueError(
-                f"the machines of the cluster would run the tracker in different ways ({told}): "
-                "give --device, --backend and --precision, and the same files on each"
-            )
+        agreed = agreed_facts(facts)
 
         def submit(work: Callable[..., Any], item: Any) -> Future[Any]:
             worker = idle.pop()
@@ -202,9 +193,29 @@ def _ray_workers(
             future.add_done_callback(lambda _: idle.append(worker))
             return future
 
-        yield Workers(len(idle), facts[0], submit)
+        yield Workers(len(idle), agreed, submit)
     finally:
         ray.shutdown()
+
+
+def agreed_facts(facts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The facts of a tracker in which all workers agree.
+
+    Raises:
+        ValueError: they differ; their results would be of different arithmetic.
+    """
+    differing = {
+        key: sorted({str(other.get(key)) for other in facts})
+        for key in sorted({key for other in facts for key in other})
+        if any(other.get(key) != facts[0].get(key) for other in facts)
+    }
+    if not differing:
+        return facts[0]
+    told = "; ".join(f"{key}: {', '.join(values)}" for key, values in differing.items())
+    raise ValueError(
+        f"the machines of the cluster would run the tracker in different ways ({told}): give "
+        "--device, --backend and --precision, and the same files on each"
+    )
 
 
 def _may_use_gpu(spec: TrackerSpec) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +143,7 @@ def test_missing_images_do_not_shift_the_boxes(numbers: tuple[int, ...], rows: i
     boxes, annotated, notes = fit_boxes(truth, images(*numbers), Path("g.txt"))
     assert boxes[:, 0].tolist() == list(numbers)
     assert annotated.all()
-    assert f"{rows - len(numbers)} images are missing" in notes[0]
+    assert re.search(rf"{rows - len(numbers)} images? (is|are) missing", notes[0])
 
 
 def test_flags_on_one_line_or_many(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_got10k_names_missing_and_broken_files(
     messages = "\n".join(source.take_faults().messages)
     assert "000002/groundtruth.txt, line 1: 3 values" in messages
     assert "000003: 6 rows" not in messages
-    assert "000003/groundtruth.txt: 6 rows for 5 frames; 1 images are missing" in caplog.text
+    assert "000003/groundtruth.txt: 6 rows for 5 frames; 1 image is missing" in caplog.text
     assert "000004/absence.label: 1 flags for 6 frames" in caplog.text
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,7 @@ from siamcar_ros.data.readers.stills import read_reduced
 from siamcar_ros.evaluation import runs
 from siamcar_ros.evaluation.results import TrackerResults
 from siamcar_ros.evaluation.trackers import TrackerSpec
-from siamcar_ros.evaluation.workers import open_workers, worker_devices
+from siamcar_ros.evaluation.workers import agreed_facts, open_workers, worker_devices
 from siamcar_ros.resources import resource_path
 
 
@@ -173,6 +174,39 @@ def test_ray_gives_the_same_results(tmp_path: Path, sequences: list[Sequence]) -
     problems = run_all(PERFECT, sequences, results, count=2, ray="local")
     assert problems == []
     assert all(results.is_done(s) for s in sequences)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+def test_a_run_on_ray_is_continued_without_it(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its run.json holds what its workers ran on, as any other."""
+    arguments = (
+        "folder",
+        root,
+        "--results",
+        tmp_path,
+        "--network",
+        "compact",
+        "--backend",
+        "torch",
+    )
+    assert evaluate(*arguments, "--sequences", "a", "--ray", "local", "--workers", "1") == 0
+    facts = json.loads((tmp_path / "data" / "SiamCAR-compact" / "run.json").read_text())["tracker"]
+    assert facts["device"] == "cpu"
+    assert facts["backend"] == "torch"
+    assert facts["precision"] in ("fp32", "bf16")
+    assert evaluate(*arguments) == 0
+    assert "(differs" not in capsys.readouterr().err
+    assert evaluate(*arguments, "--precision", "fp32" if facts["precision"] == "bf16" else "bf16")
+    assert "differs in precision" in capsys.readouterr().err
+
+
+def test_machines_of_different_arithmetic_are_refused() -> None:
+    facts = {"device": "cpu", "precision": "fp32"}
+    assert agreed_facts([facts, dict(facts)]) == facts
+    with pytest.raises(ValueError, match=r"different ways \(int8_sha256: 1, None; precision: "):
+        agreed_facts([facts, {"device": "cpu", "precision": "int8", "int8_sha256": "1"}])
 
 
 def evaluate(*arguments: str | Path) -> int:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from siamcar_ros.data.annotations import SequenceError, fit_boxes, read_boxes, read_flags
-from siamcar_ros.data.images import read_image
+from siamcar_ros.data.images import image_size
 from siamcar_ros.data.registry import register_dataset
 from siamcar_ros.data.sequence_sets import SequenceSet, first_folder, subfolders
 from siamcar_ros.data.sequences import Sequence, find_frames
@@ -89,5 +89,4 @@ def _size(meta: dict[str, str], first: Path) -> tuple[int, int] | None:
     size = re.findall(r"\d+", meta.get("resolution", ""))
     if len(size) == 2:
         return int(size[0]), int(size[1])
-    image = read_image(first)
-    return None if image is None else (image.shape[1], image.shape[0])
+    return image_size(first.read_bytes())

@@ -7,7 +7,6 @@ pixels, first and last included.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from siamcar_ros.data.frames import Frame
 from siamcar_ros.data.pair_sources import DataError, DataFault, MaxGap, PairSet, boxed_frame
 from siamcar_ros.data.registry import register_dataset
+from siamcar_ros.data.sequences import natural_order
 
 _TRIES = 4
 
@@ -82,9 +82,11 @@ class ImageNetVid(PairSet):
         base = _base(root, "VID")
         self._images = base / "Data/VID" / split
         self._annotations = base / "Annotations/VID" / split
-        self._names = _snippets(base / "ImageSets/VID", self._annotations, split)
+        # Training snippets lie one folder deeper than those for validation.
+        folders = self._annotations.glob("*/*" if split == "train" else "*")
+        self._names = sorted(f.relative_to(self._annotations).as_posix() for f in folders)
         if not self._names:
-            raise DataError(f"no list in {base / 'ImageSets/VID'} nor XML in {self._annotations}")
+            raise DataError(f"no snippet in {self._annotations}")
         self._counts: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -179,27 +181,10 @@ def _listed(folder: Path, split: str) -> list[str]:
 def _lists(folder: Path, split: str) -> list[Path]:
     whole = folder / f"{split}.txt"
     parts = [p for p in folder.glob(f"{split}_*.txt") if p.stem.removeprefix(f"{split}_").isdigit()]
-    return [whole] if whole.is_file() else sorted(parts, key=lambda p: int(p.stem.split("_")[1]))
+    return [whole] if whole.is_file() else sorted(parts, key=natural_order)
 
 
 def _found(annotations: Path) -> list[str]:
     """The annotations below a folder, for archives without lists."""
     paths = sorted(annotations.rglob("*.xml"))
     return [path.relative_to(annotations).with_suffix("").as_posix() for path in paths]
-
-
-def _snippets(lists: Path, annotations: Path, split: str) -> list[str]:
-    """The videos' folders; a list of a split without sub-lists names frames, not videos."""
-    parts = [p for p in _lists(lists, split) if p.name != f"{split}.txt"]
-    names: dict[str, None] = {}
-    for path in parts:
-        for line in filter(str.strip, path.read_text().splitlines()):
-            names[line.split()[0].removeprefix(f"{split}/")] = None
-    if names:
-        return list(names)
-    folders = {Path(folder) for folder, _, files in os.walk(annotations) if _has_xml(files)}
-    return sorted(folder.relative_to(annotations).as_posix() for folder in folders)
-
-
-def _has_xml(files: list[str]) -> bool:
-    return any(name.endswith(".xml") for name in files)
