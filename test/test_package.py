@@ -85,8 +85,10 @@ def test_every_shipped_file_is_installed(installed: Path) -> None:
 
 
 def test_every_module_is_installed(installed: Path) -> None:
-    here = {each.relative_to(ROOT) for each in PACKAGE.rglob("*.py")}
-    there = {each.relative_to(installed) for each in (installed / "siamcar_ros").rglob("*.py")}
+    kinds = ("*.py", "*.jinja")
+    here = {each.relative_to(ROOT) for kind in kinds for each in PACKAGE.rglob(kind)}
+    place = installed / "siamcar_ros"
+    there = {each.relative_to(installed) for kind in kinds for each in place.rglob(kind)}
     assert here - there == set(), "a folder of modules without __init__.py?"
 
 

@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tracker",
         metavar="MODULE:CALLABLE",
-        help="a tracker of yours: something that returns an object with "
-        "init(image, box) and update(image).box",
+        help="your own tracker: a callable that returns an object with init(image, box) and "
+        "update(image).box",
     )
     parser.add_argument("--name", help="the tracker's name in the results (one tracker only)")
     parser.add_argument(
@@ -101,7 +101,7 @@ def add_tracker_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="SiamCAR networks or their YAML files (compact, if no other tracker is given)",
     )
-    parser.add_argument("--weights", metavar="FILE", help="in place of the network's own")
+    parser.add_argument("--weights", metavar="FILE", help="replaces the network's own")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument("--backend", default="auto", help="auto, torch, onnxruntime ...")
     parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 ...")
@@ -122,7 +122,6 @@ def run(args: argparse.Namespace) -> int:
     from siamcar_ros.evaluation.benchmarks import find_benchmark
     from siamcar_ros.evaluation.comparison import compare_on, format_table
     from siamcar_ros.evaluation.results import TrackerResults
-    from siamcar_ros.evaluation.submissions import write_submission
     from siamcar_ros.evaluation.workers import open_workers
 
     if args.workers is not None and args.workers < 1:
@@ -147,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
         if results.names():
             folders.append(results.folder)
         if withheld and not problems and args.sequences is None:
-            archive = write_submission(results, sequences)
+            archive = results.write_submission(sequences)
             print(f"{archive} is ready for {benchmark.server}")
     if folders and not withheld:
         print(format_table(compare_on(benchmark, collection, benchmark.title or data, folders)))
@@ -158,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
 def _run(
     workers: Any, sequences: list[Any], results: Any, facts: dict[str, Any], again: bool
 ) -> list[str]:
-    """Run a tracker where the folder's earlier results allow it; a line for each failure.
+    """Run a tracker, unless the folder holds results of another one; return a line per failure.
 
     Raises:
         ValueError: the folder holds results of another tracker, and `again` is not given.
@@ -194,10 +193,10 @@ def _run(
 
 
 def tracker_specs(args: argparse.Namespace) -> list[Any]:
-    """The trackers that the arguments describe.
+    """Describe the trackers that the arguments name.
 
     Raises:
-        ValueError: they are contradictory, or not understood.
+        ValueError: the arguments contradict each other or are malformed.
     """
     from siamcar_ros.evaluation.trackers import BASELINES, TrackerSpec
 
@@ -238,10 +237,10 @@ def tracker_specs(args: argparse.Namespace) -> list[Any]:
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """Tracker parameters from KEY=VALUE, the values read as YAML.
+    """Parse tracker parameters KEY=VALUE, the values as YAML.
 
     Raises:
-        ValueError: one is not of that form.
+        ValueError: one is malformed.
     """
     settings: dict[str, Any] = {}
     for pair in pairs:
@@ -253,10 +252,10 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 
 
 def choose_sequences(sequences: list[Any], names: list[str] | None) -> list[Any]:
-    """The sequences of these names, or all when None.
+    """Select the sequences of these names, or all when None.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: a name is unknown.
     """
     if names is None:
         return sequences
@@ -287,7 +286,7 @@ def _facts(tracker: dict[str, Any], benchmark: str, root: Path) -> dict[str, Any
 
 
 def _differing(before: dict[str, Any], facts: dict[str, Any]) -> list[str]:
-    """In what the tracker of an earlier run is another; nothing where there was no run."""
+    """The facts in which the tracker of an earlier run differs; none without an earlier run."""
     old, new = before.get("tracker"), facts["tracker"]
     return [] if old is None else sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
 

@@ -14,6 +14,7 @@ from siamcar_ros.commands.evaluate import (
     choose_sequences,
     tracker_specs,
 )
+from siamcar_ros.files import check_folder, replacing
 
 HELP = "search the tracker's settings (penalty, window, learning rate) on a data set"
 
@@ -73,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.trials < 1 or (args.workers is not None and args.workers < 1):
         raise ValueError("--trials and --workers must be at least 1")
+    if args.output:
+        check_folder(args.output)
     args.baseline, args.tracker, args.name = [], None, None
     specs = tracker_specs(args)
     if len(specs) > 1:
@@ -97,12 +100,13 @@ def run(args: argparse.Namespace) -> int:
     text = as_yaml(found, data=data, sequences=len(sequences))
     print(text, end="")
     if args.output:
-        args.output.write_text(text, encoding="utf-8")
+        with replacing(args.output) as partial:
+            partial.write_text(text, encoding="utf-8")
     return 0
 
 
 def _digest(spec: Any, root: Path, sequences: list[Any]) -> str:
-    """Of all that the trials of one study have in common: tracker, weights and sequences."""
+    """A digest of what the trials of a study have in common: tracker, weights and sequences."""
     common = [spec.facts(), str(root.resolve()), [sequence.name for sequence in sequences]]
     return hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()[:8]
 

@@ -1,4 +1,4 @@
-"""An image with its target: what training pairs are made of."""
+"""An annotated image, of which training pairs are made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from siamcar_ros.geometry import Image
 
 @dataclass(frozen=True)
 class Frame:
-    """An image and where its target is.
+    """An image and the place of its target in it.
 
     Attributes:
         image: (H, W, 3) uint8 BGR.
@@ -22,8 +22,8 @@ class Frame:
         mask: (H, W) uint8, 0 or 255, the target's pixels; None where only the box is known.
         outline: (N, 2) float32 points x, y whose bounds are the box under any linear map: the
             mask's convex hull, or the box's corners.
-        scene: the picture or video that it is of, "" where that is not known. Frames of one scene
-            may show the same target.
+        scene: the picture or video that it belongs to, "" if unknown. Frames of one scene may show
+            the same target.
     """
 
     image: Image
@@ -34,7 +34,7 @@ class Frame:
 
 
 class PairSource(Protocol):
-    """Two views of one target, drawn at random; the template's frame first."""
+    """Draws two views of one target at random, the template's frame first."""
 
     def pair(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
         """Draw a pair."""
@@ -42,14 +42,14 @@ class PairSource(Protocol):
 
 
 def frame_from_box(image: Image, box: NDArray[np.float32], scene: str = "") -> Frame:
-    """A frame whose target is known by its box alone (x1, y1, x2, y2)."""
+    """Make a frame from a box alone (x1, y1, x2, y2)."""
     x1, y1, x2, y2 = box
     corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32)
     return Frame(image, np.asarray(box, np.float32), None, corners, scene)
 
 
 def frame_from_mask(image: Image, mask: Image, scene: str = "") -> Frame:
-    """A frame whose target is known by its pixels.
+    """Make a frame from the target's pixels.
 
     Raises:
         ValueError: the mask is empty, or its size is not the image's.

@@ -1,4 +1,4 @@
-"""The data sets of a recipe: opened by kind and options, drawn from by weight."""
+"""The data sets of a recipe: opened by kind, sampled by weight."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from siamcar_ros.data.sequence_sets import SequenceSet
 
 
 class Mixture:
-    """Several sources; each pair comes from one of them, drawn by weight.
+    """Several data sets; each pair comes from one of them, chosen at random by weight.
 
     Args:
         sources: by the names that the recipe gives them.
@@ -40,41 +40,41 @@ class Mixture:
         self._shares = np.cumsum(shares / shares.sum())
 
     def pair(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
-        """A pair of one of the sources."""
+        """Draw a pair from one of the sources."""
         index = int(np.searchsorted(self._shares, rng.random(), "right"))
         return list(self.sources.values())[min(index, len(self.sources) - 1)].pair(rng)
 
     def take_faults(self) -> Faults:
-        """What all sources met since the last call."""
+        """The faults of all sources since the last call."""
         taken = [source.take_faults() for source in self.sources.values()]
         messages = tuple(message for faults in taken for message in faults.messages)
         return Faults(sum(faults.draws for faults in taken), messages)
 
     def fingerprint(self) -> str:
-        """Hexadecimal digest of the sets' contents, in their order: pairs are drawn in it."""
+        """Hexadecimal digest of the sets' contents, in the order in which pairs are drawn."""
         digest = hashlib.sha256()
         for name, source in self.sources.items():
             digest.update(f"{name} {source.fingerprint()}\n".encode())
         return digest.hexdigest()[:16]
 
     def sizes(self) -> dict[str, int]:
-        """Images or videos of each set."""
+        """The number of images or videos in each set."""
         return {name: len(source) for name, source in self.sources.items()}
 
 
 def build_mixture(sets: Mapping[str, Mapping[str, Any]], max_fault_share: float = 0.01) -> Mixture:
-    """The sources that a recipe lists.
+    """Open the data sets that a recipe lists.
 
     Args:
         sets: options by name. ``kind`` (by default the name) is one of
             :func:`~siamcar_ros.data.registry.dataset_kinds`, ``root`` its folder, in which ``~``
             and ``$VARIABLES`` are expanded, ``weight`` its share of the pairs (by default 1); the
             others are the kind's own. Sets of weight 0 are not opened.
-        max_fault_share: how much of a set that is read at the start may be broken.
+        max_fault_share: largest share of broken files in a set that is read at the start.
 
     Raises:
         ValueError: an unknown kind or option, or a value of the wrong type.
-        DataError: files that are not there.
+        DataError: files are missing.
     """
     sources: dict[str, PairSet] = {}
     weights: dict[str, float] = {}

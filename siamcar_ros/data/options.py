@@ -1,4 +1,4 @@
-"""Options that are given by name: unknown names are refused, values converted and checked."""
+"""Options given by name: unknown names are refused, values are converted and checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 
 
 class RecipeError(ValueError):
-    """A recipe that makes no sense; the message names the key."""
+    """A recipe is invalid; the message names the key."""
 
 
 class Range(NamedTuple):
@@ -54,15 +54,15 @@ class Choice:
 
 
 def refuse_unknown(names: Iterable[str], allowed: Iterable[str], what: str) -> None:
-    """Let known names pass.
+    """Check that all names are known.
 
     Args:
-        names: what was given.
-        allowed: what there is.
-        what: how the message calls one of them, e.g. "option".
+        names: the names to check.
+        allowed: the known names.
+        what: what the message calls one of them, e.g. "option".
 
     Raises:
-        ValueError: a name is not allowed; the message gives the nearest one and all others.
+        ValueError: a name is unknown; the message gives the nearest known name and all others.
     """
     known = list(allowed)
     for name in names:
@@ -74,17 +74,17 @@ def refuse_unknown(names: Iterable[str], allowed: Iterable[str], what: str) -> N
 
 
 def converted(value: Any, hint: Any, key: str) -> Any:
-    """A value as its annotation says: YAML gives 1e-3 as text, 5 for 5.0, lists for tuples.
+    """Convert a value to its annotated type: YAML gives 1e-3 as text, 5 for 5.0, lists for tuples.
 
     In paths ``~`` and ``$VARIABLES`` are expanded.
 
     Args:
         value: as YAML gives it.
         hint: the annotation.
-        key: how the message calls it.
+        key: what the message calls it.
 
     Raises:
-        RecipeError: it is of another kind.
+        RecipeError: it cannot be converted, or exceeds its limits.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:

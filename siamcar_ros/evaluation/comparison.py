@@ -1,4 +1,4 @@
-"""Several trackers on one benchmark: read, scored and set side by side."""
+"""Several trackers on one benchmark: read, scored and compared."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from siamcar_ros.evaluation.results import TrackerResults
 
 @dataclass(frozen=True)
 class Comparison:
-    """Trackers on one benchmark, over the sequences that all of them have results for.
+    """Trackers on one benchmark, over the sequences for which all of them have results.
 
     Attributes:
         benchmark: the data set and its rules.
         title: of the data.
         sequences: those compared, by name.
-        trackers: scores, the best by the headline measure first.
+        trackers: their scores, ranked by the headline measure.
         runs: tracker -> sequence -> its (first) run.
-        attributes: attribute's short name -> its long name, those that some sequence has.
-        problems: what was left out or odd, a line each.
+        attributes: short name -> long name of the attributes that some sequence has.
+        problems: a line for everything that was left out or odd.
     """
 
     benchmark: Benchmark
@@ -64,13 +64,13 @@ def compare(
 
     Args:
         folders: results/BENCHMARK/TRACKER; a results/BENCHMARK stands for all trackers in it.
-        benchmark: the benchmark's name; as the `run.json` of some folder says when None.
+        benchmark: the benchmark's name; taken from `run.json` when None.
         root: where its data is; likewise.
 
     Raises:
-        ValueError: which benchmark or where its data is is not known, folders differ in it, there
-            is nothing to compare, or the ground truth is withheld.
-        OSError: the data or the results are not there.
+        ValueError: the benchmark or its root is unknown or differs between folders, there is
+            nothing to compare, or the ground truth is withheld.
+        OSError: the data or the results are missing.
     """
     folders = [tracker for folder in folders for tracker in _tracker_folders(folder)]
     facts = [TrackerResults(folder, "otb").read_run_file() for folder in folders]
@@ -83,7 +83,7 @@ def compare(
 def compare_on(
     rules: Benchmark, collection: Collection, title: str, folders: list[Path]
 ) -> Comparison:
-    """Score the result folders of trackers, each one tracker's, on data that has been read.
+    """Score the result folders of trackers, one each, on data that has been read.
 
     Args:
         rules: the benchmark.
@@ -142,11 +142,11 @@ def compare_on(
 
 
 def format_table(comparison: Comparison, *, most_sequences: int = 20) -> str:
-    """The measures of each tracker as tables of text: the headline's first, then AO by sequence.
+    """Format the measures of each tracker, and AO by sequence, as tables of text.
 
     Args:
         comparison: the trackers.
-        most_sequences: where there are more, the second table is left out.
+        most_sequences: the second table is omitted where there are more.
     """
     columns = measure_order(comparison)
     rows = [["tracker", *(MEASURES[m] for m in columns)]]
@@ -163,7 +163,7 @@ def format_table(comparison: Comparison, *, most_sequences: int = 20) -> str:
 
 
 def count_sequences(comparison: Comparison) -> str:
-    """How many sequences were compared, and of how many where the benchmark has more."""
+    """The number of sequences compared, and of the benchmark's where it has more."""
     number, whole = len(comparison.sequences), comparison.benchmark.size
     if whole is not None and number < whole:
         return f"{number} of {whole} sequences"
@@ -171,7 +171,7 @@ def count_sequences(comparison: Comparison) -> str:
 
 
 def measure_order(comparison: Comparison) -> list[str]:
-    """The measures, those that the benchmark quotes first."""
+    """The measures, those that the benchmark reports first."""
     headline = comparison.benchmark.protocol.headline
     return [*headline, *(m for m in MEASURES if m not in headline)]
 
@@ -184,7 +184,7 @@ def format_measure(measure: str, value: float) -> str:
 
 
 def _aligned(rows: list[list[str]]) -> str:
-    """A table of text, its first row the head, its first column to the left."""
+    """Format a table: the first row is the header, the first column is aligned left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
@@ -193,7 +193,7 @@ def _aligned(rows: list[list[str]]) -> str:
 
 
 def _tracker_folders(folder: Path) -> list[Path]:
-    """The folder itself where it holds a tracker's results, else the trackers' folders in it."""
+    """The folder itself if it holds a tracker's results, else the trackers' folders in it."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no result folder {folder}")
     inner = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -213,5 +213,5 @@ def _agreed(key: str, folders: list[Path], facts: list[dict[str, object]]) -> st
     given = ", ".join(map(str, folders))
     option = "--dataset" if key == "benchmark" else "--root"
     if not values:
-        raise ValueError(f"no run.json in {given} tells the {key}: give {option}")
+        raise ValueError(f"no run.json in {given} names the {key}: give {option}")
     raise ValueError(f"{given} differ in their {key} ({', '.join(sorted(values))}): give {option}")

@@ -1,8 +1,8 @@
-"""Trackers in the form that the GOT-10k toolkit asks for; the toolkit itself is not needed here.
+"""Trackers in the form that the GOT-10k toolkit expects; the toolkit itself is not needed here.
 
-from got10k.experiments import ExperimentGOT10k
-tracker = ToolkitTracker("SiamCAR", SiamCarTracker.from_config("compact"))
-ExperimentGOT10k("/data/GOT-10k", subset="val").run(tracker)
+>>> from got10k.experiments import ExperimentGOT10k
+>>> tracker = ToolkitTracker("SiamCAR", SiamCarTracker.from_config("compact"))
+>>> ExperimentGOT10k("/data/GOT-10k", subset="val").run(tracker)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from siamcar_ros.geometry import Image
 
 
 class ToolkitTracker:
-    """A tracker of this project by the toolkit's contract: RGB images, arrays as boxes.
+    """A tracker with the toolkit's interface: RGB images, arrays as boxes.
 
     Args:
         name: the name of its result folder.
@@ -36,7 +36,7 @@ class ToolkitTracker:
         self._tracker = tracker
 
     def init(self, image: Any, box: ArrayLike) -> None:
-        """Start on `box` (x, y, w, h), 0-based, of a PIL image or an RGB or grey array."""
+        """Start on `box` (x, y, w, h), 0-based, of a PIL image or an RGB or gray array."""
         x, y, w, h = np.asarray(box, np.float64).tolist()
         self._tracker.init(_bgr(image), (x, y, w, h))
 
@@ -47,7 +47,7 @@ class ToolkitTracker:
     def track(
         self, img_files: Sequence[str | Path], box: ArrayLike, visualize: bool = False
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Follow a target through image files.
+        """Track through image files.
 
         Args:
             img_files: the frames in order, N of them.
@@ -63,26 +63,25 @@ class ToolkitTracker:
         boxes, times = np.zeros((len(img_files), 4)), np.zeros(len(img_files))
         boxes[0] = np.asarray(box, np.float64)
         for i, file in enumerate(img_files):
-            image = read_image(Path(file))
-            if image is None:
+            bgr = read_image(Path(file))
+            if bgr is None:
                 raise SequenceError(f"{file} is missing or does not decode")
+            image = bgr[..., ::-1]
             begin = time.perf_counter()
             if i == 0:
-                x, y, w, h = boxes[0].tolist()
-                self._tracker.init(image, (x, y, w, h))
+                self.init(image, boxes[0])
             else:
-                boxes[i] = self._tracker.update(image).box
+                boxes[i] = self.update(image)
             times[i] = time.perf_counter() - begin
             if visualize:
                 x, y, w, h = np.rint(boxes[i]).astype(int).tolist()
-                shown = cv2.rectangle(image.copy(), (x, y), (x + w, y + h), (0, 255, 0), 2)
-                cv2.imshow(self.name, shown)
+                cv2.imshow(self.name, cv2.rectangle(bgr, (x, y), (x + w, y + h), (0, 255, 0), 2))
                 cv2.waitKey(1)
         return boxes, times
 
 
 def _bgr(image: Any) -> Image:
-    """A PIL image of any mode, or an RGB or grey array, as a tracker takes it."""
+    """A PIL image of any mode, or an RGB or gray array, as a tracker takes it."""
     if hasattr(image, "convert"):
         image = image.convert("RGB")
     array = np.asarray(image, np.uint8)

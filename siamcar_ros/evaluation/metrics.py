@@ -1,9 +1,9 @@
-"""Overlap, center error and the curves drawn from them.
+"""Overlap, center error and the curves computed from them.
 
 Boxes are (N, 4) arrays of (x, y, w, h) in pixels and cover [x, x + w) x [y, y + h). A ground-truth
-row that is not finite says that the target is absent; its overlap and error are NaN, and how a
-benchmark counts such a frame is decided by `siamcar_ros.evaluation.protocols`. A prediction that is
-not finite overlaps nothing and lies infinitely far away.
+row that is not finite means that the target is absent; its overlap and error are NaN, and
+`siamcar_ros.evaluation.protocols` decides how such a frame counts. A prediction that is not finite
+overlaps nothing and is infinitely far away.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def inflated(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.bool_]:
 
 
 def not_finite(boxes: Floats) -> NDArray[np.bool_]:
-    """Which rows, (N,) bool, have a value that is not finite."""
+    """Which rows, (N,) bool, hold a value that is not finite."""
     finite: NDArray[np.bool_] = np.isfinite(boxes)
     return ~np.all(finite, axis=1)
 
@@ -117,21 +117,17 @@ def precision_curve(errors: ArrayLike, thresholds: ArrayLike = PIXEL_THRESHOLDS)
 
 
 def average_overlap(overlaps: ArrayLike) -> float:
-    """AO: the mean overlap of the frames that have a ground truth. The caller leaves out the first
-    frame.
-    """
+    """AO: the mean overlap of the frames with a ground truth; the caller omits the first frame."""
     return float(np.mean(_present(overlaps)))
 
 
 def success_rate(overlaps: ArrayLike, threshold: float) -> float:
-    """SR: the share of frames, of those that have a ground truth, with an overlap strictly above
-    `threshold`.
-    """
+    """SR: the share of frames with a ground truth whose overlap is strictly above `threshold`."""
     return float(np.mean(_present(overlaps) > threshold))
 
 
 def frame_rates(times: ArrayLike) -> Floats:
-    """The rates 1 / t of the frames that were timed, (M,); the GOT-10k toolkit gives their mean."""
+    """The rates 1 / t of the timed frames, (M,); the GOT-10k toolkit reports their mean."""
     seconds = np.asarray(times, np.float64).ravel()
     return np.asarray(1 / seconds[np.isfinite(seconds) & (seconds > 0)])
 
@@ -146,7 +142,7 @@ def _pair(boxes: ArrayLike, truth: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def _corners(boxes: Floats, bound: tuple[float, float] | None) -> tuple[Floats, Floats]:
-    """Top-left and bottom-right corners, each (N, 2); a negative size counts as none."""
+    """Top-left and bottom-right corners, each (N, 2); a negative size counts as 0."""
     first = boxes[:, :2]
     last = first + np.clip(boxes[:, 2:], 0, None)
     if bound is None:

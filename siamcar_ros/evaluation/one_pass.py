@@ -22,7 +22,7 @@ class Tracked(Protocol):
 
 
 class Tracker(Protocol):
-    """The two methods that an evaluated tracker needs; images are BGR uint8 (H, W, 3)."""
+    """The two methods that a tracker needs; images are BGR uint8 (H, W, 3)."""
 
     def init(self, image: Image, box: Box) -> Any:
         """Start on the target in `box`."""
@@ -39,9 +39,8 @@ class Run(NamedTuple):
             is the given box.
         scores: (N,) float64, the tracker's score per frame; 1 on the first, NaN where the tracker
             has none.
-        times: (N,) float64, seconds that the tracker took, reading the image not included; NaN
-            where the image did not decode, so that the frame was skipped and its box repeats the
-            one before.
+        times: (N,) float64 seconds per frame, without reading the image; NaN where the image did
+            not decode, in which case the box repeats the previous one.
     """
 
     boxes: NDArray[np.float64]
@@ -56,8 +55,8 @@ def run_sequence(
 
     Args:
         tracker: any object with `init(image, box)` and `update(image).box`.
-        sequence: what to run on.
-        on_frame: called with the index of each frame when it is done.
+        sequence: the sequence.
+        on_frame: called with the index of each finished frame.
 
     Raises:
         SequenceError: the first frame has no box or does not decode.

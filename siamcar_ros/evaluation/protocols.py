@@ -1,4 +1,4 @@
-"""How each benchmark turns boxes into scores: which frames count, and what an absent target means.
+"""How each benchmark scores boxes: which frames count, and what an absent target means.
 
 The rules are those of the owners' own code: the MATLAB toolkits of OTB (also used by UAV123, DTB70
 and NfS) and LaSOT, the GOT-10k toolkit, and TrackingNet's description.
@@ -20,12 +20,12 @@ from siamcar_ros.evaluation.one_pass import Run
 
 
 class Absent(Enum):
-    """What a frame without the target counts as."""
+    """How a frame without the target counts."""
 
     LEFT_OUT = "left out"
     MISSED = "missed"
-    #: The OTB code gives it an overlap and a center error of -1: missed in the success plot, hit in
-    #: the precision plot.
+    #: The OTB code sets overlap and center error to -1: a miss in the success plot, a hit in the
+    #: precision plot.
     OTB = "overlap missed, center hit"
 
 
@@ -34,11 +34,11 @@ class Protocol:
     """A benchmark's rules.
 
     Attributes:
-        headline: the measures that it quotes, the one that ranks first.
-        absent: what a frame without the target counts as.
+        headline: the measures that it reports; the first one ranks.
+        absent: how a frame without the target counts.
         first_frame: score the first frame, where the box was given, as a perfect one.
-        positive: a true box with a coordinate at or below 0 is treated as OTB does an absent one,
-            and a prediction without a size repeats the one before (the MATLAB toolkits).
+        positive: as in the MATLAB toolkits, a true box with a coordinate at or below 0 counts like
+            an absent target in OTB, and a prediction without a size repeats the previous one.
         clipped: clip both boxes to the image.
         pooled: average over all frames together, the rates too, rather than over sequences.
         steps: steps between the overlap thresholds 0 ... 1 of the success curve.
@@ -68,6 +68,7 @@ MEASURES: dict[str, str] = {
     "success": "Success",
     "precision": "Precision 20 px",
     "normalized": "Norm. precision",
+    "inflated": "Inflated",
     "fps": "Frames/s",
 }
 
@@ -86,16 +87,16 @@ TRACKINGNET = Protocol(("success", "normalized", "precision"), normalized_at=Non
 
 @dataclass(frozen=True)
 class Score:
-    """Boxes against the truth over N frames.
+    """The score of N boxes against the truth.
 
     Attributes:
-        overlaps: (N,) overlap of each frame, NaN where none was scored. For pictures and tables.
+        overlaps: (N,) overlap of each frame, NaN where it was not scored.
         success: success curve over the protocol's overlap thresholds.
         precision: precision curve over 0 ... 50 pixels.
         normalized: normalized precision curve over 0 ... 0.5.
         measures: value of each measure in `MEASURES`.
         frames: how many frames the curves are means of.
-        timed: how many frames the mean rate, "fps", is taken over.
+        timed: how many frames "fps" is the mean of.
         name: the sequence's name.
     """
 
@@ -118,7 +119,10 @@ def score(
     size: tuple[int, int] | None = None,
     times: ArrayLike = (),
 ) -> Score | None:
-    """Score a tracker's boxes by a protocol: the one way in which this package scores.
+    """Score a tracker's boxes by a protocol.
+
+    Everything in this package that scores does it here. The first frame is the one that the tracker
+    was started on.
 
     Args:
         boxes: (N, 4) predictions x, y, w, h; or (R, N, 4), R repetitions that are averaged.
@@ -153,6 +157,7 @@ def score(
     precision = metrics.precision_curve(error)
     normalized = metrics.precision_curve(normalized_error, metrics.NORMALIZED_THRESHOLDS)
     present = overlap[overlap >= 0]
+    inflated = np.concatenate([f.inflated[f.counted & (f.overlap >= 0)] for f in frames])
     rates = metrics.frame_rates(times)
     first = frames[0]
     return Score(
@@ -167,6 +172,7 @@ def score(
             "success": float(success.mean()),
             "precision": float(precision[20]),
             "normalized": _read(normalized, protocol.normalized_at),
+            "inflated": float(inflated.mean()) if len(inflated) else 0.0,
             "fps": float(rates.mean()) if len(rates) else float("nan"),
         },
         frames=len(overlap),
@@ -195,12 +201,15 @@ def score_sequence(sequence: Sequence, runs: list[Run], protocol: Protocol) -> S
 
 
 class _Frames(NamedTuple):
-    """Per frame, (N,): whether it counts, overlap, center error in pixels and in target sizes."""
+    """Per frame, (N,): whether it counts, overlap, center error in pixels and in target sizes, and
+    whether the box is inflated.
+    """
 
     counted: NDArray[np.bool_]
     overlap: Floats
     error: Floats
     normalized: Floats
+    inflated: NDArray[np.bool_]
 
 
 def _score_frames(
@@ -220,6 +229,7 @@ def _score_frames(
     overlap = metrics.iou(boxes, truth, bound=size if protocol.clipped else None)
     error = metrics.center_error(boxes, truth)
     normalized = metrics.center_error(boxes, truth, normalized=True)
+    inflated = metrics.inflated(boxes, truth)
     if protocol.absent is Absent.LEFT_OUT:
         counted &= ~absent
     if protocol.absent is Absent.MISSED:
@@ -228,11 +238,11 @@ def _score_frames(
     if protocol.positive:
         half = half | (~absent & (truth <= 0).any(axis=1))
     overlap[half], error[half], normalized[half] = -1, -1, -1
-    return _Frames(counted, overlap, error, normalized)
+    return _Frames(counted, overlap, error, normalized, inflated)
 
 
 def _repeat_invalid(boxes: Floats, spared: NDArray[np.bool_]) -> Floats:
-    """Give a prediction without a size the box of the frame before, but for the frames spared."""
+    """Replace predictions without a size by the previous box, except on the frames spared."""
     invalid = metrics.not_finite(boxes) | (boxes[:, 2:] <= 0).any(axis=1)
     for i in np.flatnonzero(invalid & ~spared):
         boxes[i] = boxes[i - 1]
@@ -247,7 +257,7 @@ def _read(curve: Floats, threshold: float | None) -> float:
 
 @dataclass(frozen=True)
 class TrackerScore:
-    """One tracker on a benchmark: its sequences' scores and their mean, curves and measures."""
+    """A tracker on a benchmark: its sequences' scores, and their mean curves and measures."""
 
     tracker: str
     sequences: tuple[Score, ...]
@@ -260,7 +270,7 @@ class TrackerScore:
 def summarize(
     tracker: str, scores: list[Score], protocol: Protocol, *, names: set[str] | None = None
 ) -> TrackerScore:
-    """Average sequences: each alike, or weighted by its frames where the protocol pools them.
+    """Average over sequences, weighted by their frames where the protocol pools them.
 
     Args:
         tracker: the tracker's name.

@@ -1,11 +1,11 @@
-"""Result files in the layouts of the GOT-10k toolkit, which others' tools read and write as well.
+"""Result files in the layouts of the GOT-10k toolkit, which other tools read and write, too.
 
 GOT-10k:  ROOT/GOT-10k/TRACKER/SEQUENCE/SEQUENCE_001.txt, beside it SEQUENCE_time.txt
 others:   ROOT/OTB2015/TRACKER/SEQUENCE.txt, with times/SEQUENCE_time.txt
 
-A box per line, x,y,w,h in the benchmark's own coordinates; a time in seconds per line. A time of
-`nan` says that the frame's image did not decode. Scores lie in files of their own. `run.json` in
-the tracker's folder says how the results were made.
+One box x,y,w,h per line, in the benchmark's own coordinates, and one time in seconds per line;
+`nan` means that the image did not decode. The tracker's scores have files of their own. `run.json`
+in the tracker's folder records how the results were made.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 
@@ -63,9 +64,9 @@ class TrackerResults:
         return self.folder / "scores" / f"{name}_score.txt"
 
     def is_done(self, sequence: Sequence) -> bool:
-        """Whether there are boxes for all frames of the sequence, and the first is its own.
+        """Whether there is a box for every frame of the sequence.
 
-        Else they are of other data that go by the same name.
+        A first box other than its own means results of other data of the same name.
         """
         path = self.boxes_path(sequence.name)
         if not path.is_file():
@@ -79,14 +80,14 @@ class TrackerResults:
         )
 
     def names(self) -> list[str]:
-        """The sequences that boxes are here for, whole or not, by the names of their files."""
+        """The sequences that have a file of boxes, complete or not."""
         if self.layout == "got10k":
             places = {path.parent for path in self.folder.glob("*/*_[0-9]*.txt")}
             return sorted(p.name for p in places if any(p.glob(f"{p.name}_[0-9]*.txt")))
         return sorted(path.stem for path in self.folder.glob("[!.]*.txt"))
 
     def remove(self, name: str) -> None:
-        """Remove what is here of a sequence, GOT-10k's repetitions too, the boxes first."""
+        """Remove the files of a sequence, including GOT-10k's repetitions, the boxes first."""
         paths = [self.boxes_path(name)]
         if self.layout == "got10k":
             paths = list((self.folder / name).glob(f"{name}_[0-9]*.txt"))
@@ -94,15 +95,15 @@ class TrackerResults:
             path.unlink(missing_ok=True)
 
     def staged(self) -> TrackerResults:
-        """A hidden folder beside this one, for results that shall take this one's place."""
+        """A hidden folder beside this one, for results that may replace those here."""
         return TrackerResults(self.folder.with_name(f".{self.tracker}.new"), self.layout)
 
     def remove_all(self) -> None:
-        """Remove the folder and all in it."""
+        """Remove the folder and everything in it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def replace_by(self, staged: TrackerResults) -> None:
-        """Move all files of `staged` here, in place of the results that are here."""
+        """Replace the results here by those of `staged`, which is removed."""
         for name in self.names():
             self.remove(name)
         for path in sorted(p for p in staged.folder.rglob("*") if p.is_file()):
@@ -112,7 +113,7 @@ class TrackerResults:
         staged.remove_all()
 
     def write(self, name: str, run: Run) -> None:
-        """Write a run; the boxes last and at once, so that a file of boxes is a finished one."""
+        """Write a run; the boxes last and atomically, so that a file of boxes is complete."""
         _save(self.times_path(name), run.times, "%.8f")
         _save(self.scores_path(name), run.scores, "%.5f")
         _save(self.boxes_path(name), run.boxes, "%.3f")
@@ -120,12 +121,12 @@ class TrackerResults:
     def read(self, sequence: Sequence) -> list[Run]:
         """Read the runs of a sequence: one, or GOT-10k's repetitions.
 
-        Result files of other tools are found under the names that they give the sequence. Rows past
-        the last frame are dropped, and so are those of frames that the benchmark omits.
+        Result files of other tools may use other names for the sequence. Rows beyond the last frame
+        and rows of frames that the benchmark omits are ignored.
 
         Raises:
             FileNotFoundError: there is no result.
-            SequenceError: a file has fewer rows than the sequence frames, or does not read.
+            SequenceError: a file has fewer rows than the sequence has frames, or is malformed.
         """
         for name in (sequence.name, *sequence.aliases):
             paths = [self.boxes_path(name)]
@@ -149,15 +150,40 @@ class TrackerResults:
             raise SequenceError(f"{path}: {len(boxes)} boxes for {n} frames")
         return Run(boxes[:n], _column(scores, trial, n), _column(times, trial, n))
 
+    def write_submission(self, sequences: list[Sequence]) -> Path:
+        """Zip the results as the benchmark's server wants them, beside the tracker's folder.
+
+        GOT-10k: `SEQUENCE/SEQUENCE_001.txt` and `SEQUENCE/SEQUENCE_time.txt`; TrackingNet:
+        `SEQUENCE.txt`. Both have a row x,y,w,h for every frame.
+
+        Raises:
+            ValueError: a sequence has no result yet; the server refuses an incomplete archive.
+        """
+        missing = [s.name for s in sequences if not self.is_done(s)]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of {len(sequences)} sequences have no result, e.g. {missing[0]}; "
+                "finish the evaluation before submitting"
+            )
+        archive = self.folder.with_name(f"{self.tracker}.zip")
+        with replacing(archive) as partial, ZipFile(partial, "w", ZIP_DEFLATED) as file:
+            for sequence in sequences:
+                paths = [self.boxes_path(sequence.name)]
+                if self.layout == "got10k":
+                    paths.append(self.times_path(sequence.name))
+                for path in paths:
+                    file.write(path, path.relative_to(self.folder))
+        return archive
+
     def write_run_file(self, facts: dict[str, Any]) -> None:
-        """Note how the results were made in `run.json`."""
+        """Record in `run.json` how the results were made."""
         text = json.dumps(facts, indent=2, sort_keys=True) + "\n"
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / RUN_FILE) as partial:
             partial.write_text(text, encoding="utf-8")
 
     def read_run_file(self) -> dict[str, Any]:
-        """What `run.json` says; empty where there is none.
+        """The content of `run.json`; empty if there is none.
 
         Raises:
             ValueError: it is not JSON.
@@ -173,7 +199,7 @@ class TrackerResults:
 
 
 def _column(path: Path, trial: int, n: int) -> np.ndarray:
-    """Column `trial` of a file with a value per frame and trial; NaN where it lacks or differs."""
+    """Column `trial` of a file with a value per frame and trial; NaN if it does not fit."""
     missing = np.full(n, np.nan)
     if not path.is_file():
         return missing

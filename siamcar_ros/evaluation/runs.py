@@ -31,7 +31,7 @@ def run_all(
 
     Args:
         workers: they hold the tracker.
-        sequences: what to run on.
+        sequences: the sequences.
         results: where to write.
         again: run finished sequences, too; a result is replaced when its new run has succeeded.
         progress: show a progress bar.
@@ -73,7 +73,7 @@ def run_all(
 def attempt(
     tracker: Tracker, sequence: Sequence, on_frame: Callable[[int], Any] | None = None
 ) -> Run | str:
-    """Run one sequence; whatever the tracker raises is the reason why it has no result."""
+    """Run one sequence; if the tracker raises, return the reason."""
     try:
         return run_sequence(tracker, sequence, on_frame=on_frame)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Trackers to evaluate, as descriptions that travel to worker processes and are built there."""
+"""Descriptions of trackers, which are sent to workers and built there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Baseline(NamedTuple):
-    """One of OpenCV's trackers: its name in tables, its class, and the files that it needs."""
+    """One of OpenCV's trackers: its title, its class, and the files that it needs."""
 
     title: str
     opencv_class: str
@@ -39,7 +39,7 @@ BASELINES: dict[str, Baseline] = {
 
 @dataclass(frozen=True)
 class TrackerSpec:
-    """A tracker that is not built yet.
+    """The description of a tracker.
 
     Attributes:
         title: its name in result folders, tables and plots.
@@ -67,11 +67,11 @@ class TrackerSpec:
         """Build the tracker.
 
         Args:
-            device: in place of its own.
-            threads: of a CPU, at most so many.
+            device: replaces its own.
+            threads: most threads on a CPU.
 
         Raises:
-            ValueError: the tracker cannot be had: unknown, files missing, OpenCV without it.
+            ValueError: the tracker is unknown, lacks files, or is not in this OpenCV.
             OSError: a file cannot be read.
         """
         if self.kind == "siamcar":
@@ -96,7 +96,7 @@ class TrackerSpec:
     def load_network(
         self, device: str | None = None, threads: int | None = None
     ) -> tuple[Network, TrackerParams]:
-        """SiamCAR's network, warm, and parameters; arguments and errors as those of `build`."""
+        """Load SiamCAR's network and parameters; arguments and errors are those of `build`."""
         from siamcar_ros.runtime import load_network
         from siamcar_ros.tracking import read_config
 
@@ -135,7 +135,7 @@ class TrackerSpec:
         return facts
 
     def _placed(self, network: str, weights: Path) -> dict[str, str]:
-        """Backend, kind of device, precision, and the quantised graph: boxes depend on them."""
+        """What boxes depend on: backend, kind of device, precision, and the quantized graph."""
         from siamcar_ros.runtime import find_placement
 
         asked = {"device": self.device, "backend": self.backend, "precision": self.precision}
@@ -152,15 +152,15 @@ class TrackerSpec:
 
 @dataclass(frozen=True)
 class Found:
-    """An update of a tracker that has no score."""
+    """The result of a tracker without a score."""
 
     box: Box
 
 
 class OpenCVTracker:
-    """An OpenCV tracker behind the two-method contract.
+    """Adapts an OpenCV tracker to the two methods.
 
-    OpenCV's trackers take whole pixels, and on a miss keep no box: the last one is repeated.
+    OpenCV's trackers take whole pixels and return no box on a miss; the last one is repeated.
 
     Args:
         create: makes a new `cv2.Tracker`, one for each target.
@@ -203,7 +203,7 @@ def _check_files(baseline: Baseline, files: tuple[str, ...]) -> None:
 
 
 def _opencv(baseline: Baseline, files: tuple[str, ...]) -> Callable[[], Any]:
-    """A function that makes a new OpenCV tracker."""
+    """Return a function that makes a new OpenCV tracker."""
     _check_files(baseline, files)
     if not hasattr(cv2, f"{baseline.opencv_class}_create"):
         raise ValueError(

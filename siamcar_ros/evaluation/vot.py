@@ -1,4 +1,4 @@
-"""The VOT toolkit's integration: a tracker that it starts and speaks TraX with.
+"""The VOT toolkit's integration: the toolkit starts our tracker and talks TraX with it.
 
 `siamcar evaluate vot WORKSPACE` writes the tracker into the workspace's trackers.ini; the toolkit
 then starts `python -m siamcar_ros.evaluation.vot SPEC` itself, for each sequence anew. Needs the
@@ -19,13 +19,14 @@ from typing import Any
 from siamcar_ros.data import read_image
 from siamcar_ros.evaluation.one_pass import Tracker
 from siamcar_ros.evaluation.trackers import TrackerSpec
+from siamcar_ros.files import replacing
 from siamcar_ros.geometry import Box, Image
 
 
 def write_trackers_ini(workspace: Path, spec: TrackerSpec) -> Path:
-    """Add a tracker to a VOT workspace's trackers.ini, in place of one of the same name.
+    """Add a tracker to a VOT workspace's trackers.ini, replacing one of the same name.
 
-    The command that it writes holds absolute paths, so that it runs in any working folder.
+    The command in it holds absolute paths, so that it runs in any working folder.
 
     Args:
         workspace: the folder that `vot initialize` made.
@@ -50,18 +51,20 @@ def write_trackers_ini(workspace: Path, spec: TrackerSpec) -> Path:
         config.read(path)
     except configparser.Error as error:
         raise ValueError(f"{path}: {error}") from None
-    module = [
-        sys.executable,
-        "-m",
-        "siamcar_ros.evaluation.vot",
-        json.dumps(asdict(_absolute(spec))),
-    ]
+    network = Path(spec.network)
+    described = replace(
+        spec,
+        network=str(network.resolve()) if network.suffix else spec.network,
+        weights=None if spec.weights is None else str(Path(spec.weights).resolve()),
+        files=tuple(str(Path(file).resolve()) for file in spec.files),
+    )
+    command = [sys.executable, "-m", "siamcar_ros.evaluation.vot", json.dumps(asdict(described))]
     config[re.sub(r"[^A-Za-z0-9_-]", "_", spec.title)] = {
         "label": spec.title.replace("%", "%%"),
         "protocol": "trax",
-        "command": shlex.join(module).replace("%", "%%"),
+        "command": shlex.join(command).replace("%", "%%"),
     }
-    with path.open("w", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         config.write(file)
     return path
 
@@ -103,24 +106,7 @@ def _image(channels: Any) -> Image:
     return image
 
 
-def _absolute(spec: TrackerSpec) -> TrackerSpec:
-    """The description with the paths in it made absolute; a network's plain name stays."""
-    network = Path(spec.network)
-    return replace(
-        spec,
-        network=str(network.resolve()) if network.suffix else spec.network,
-        weights=None if spec.weights is None else str(Path(spec.weights).resolve()),
-        files=tuple(str(Path(file).resolve()) for file in spec.files),
-    )
-
-
-def main() -> None:
-    """Serve the tracker that the first argument, JSON, describes."""
-    facts = json.loads(sys.argv[1])
-    facts["files"] = tuple(facts["files"])
-    spec = TrackerSpec(**facts)
-    serve(spec.build(), spec.title)
-
-
 if __name__ == "__main__":
-    main()
+    facts = json.loads(sys.argv[1])
+    spec = TrackerSpec(**{**facts, "files": tuple(facts["files"])})
+    serve(spec.build(), spec.title)

@@ -468,11 +468,15 @@ def draw_changes(p: AugmentParams, rng: np.random.Generator, side: float, path: 
         noise = rng.uniform(2, 10) if rng.random() < p.noise else 0.0
         rows.append(
             Changes(
-                gray,
-                thermal,
-                tone[3],
-                *tone[:3],
-                *offset,
+                gray=gray,
+                invert=thermal,
+                gamma=tone[3],
+                blue=tone[0],
+                green=tone[1],
+                red=tone[2],
+                add_blue=offset[0],
+                add_green=offset[1],
+                add_red=offset[2],
                 resolution=resolution,
                 blur_x=moved[0],
                 blur_y=moved[1],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ from siamcar_ros.model import (
 
 from .distributed import Processes
 from .recipe import Recipe, RecipeError
+
+_Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
 class Siamese(nn.Module):
@@ -159,7 +162,7 @@ def build_average(model: SiamCAR, decay: float) -> AveragedModel:
             the start are soon forgotten.
     """
 
-    def update(averages: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:
+    def update(averages: _Tensors, values: _Tensors, count: Tensor | int) -> None:
         now = 1.0 + float(count)
         get_ema_multi_avg_fn(min(decay, (1 + now) / (20 + now)))(averages, values, count)
 

@@ -151,7 +151,7 @@ def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
         # PyTorch wraps the error of the file system in its own.
         cause = error if isinstance(error, OSError) else error.__context__
         reason = cause.strerror if isinstance(cause, OSError) else str(error).splitlines()[0]
-        raise OSError(f"{path} cannot be written: {reason}; what was there before is kept") from None
+        raise OSError(f"{path} cannot be written: {reason}; an earlier one is kept") from None
 
 
 def _check_same_run(

@@ -37,7 +37,7 @@ from .build import (
     layout,
     wrap,
 )
-from .checkpoint import load_checkpoint, run_metadata, save_checkpoint, write_weights
+from .checkpoint import Stateful, load_checkpoint, run_metadata, save_checkpoint, write_weights
 from .distributed import Processes, choose_device, join, leave
 from .loader import Batch, Batches, FaultCount, loading
 from .losses import siamcar_loss, teacher_loss
@@ -123,7 +123,11 @@ class Run:
         self.optimizer = build_optimizer(self.model, recipe)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.compute.precision == "fp16")
         self.metadata = run_metadata(recipe, mixture.fingerprint())
-        self.parts = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
+        self.parts: dict[str, Stateful] = {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "scaler": self.scaler,
+        }
         if self.average is not None:
             self.parts["average"] = self.average
         self.step = load_checkpoint(self.output / LAST, self.parts, recipe, self.metadata)

@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 _LUMA = (0.114, 0.587, 0.299)
@@ -24,10 +23,17 @@ _FROM_BGR = torch.tensor(  # to Y, Cb, Cr, as in JFIF
 )
 # The quantization tables of the JPEG standard, Annex K, as the IJG's library scales them.
 _BRIGHTNESS_STEPS = torch.tensor(
-    [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55]
-    + [14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62]
-    + [18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92]
-    + [49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99.0]
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ],
+    dtype=torch.float32,
 )
 _COLOR_STEPS = torch.full((8, 8), 99.0)
 _COLOR_STEPS[:4, :4] = torch.tensor(
@@ -36,7 +42,7 @@ _COLOR_STEPS[:4, :4] = torch.tensor(
 
 
 class Changes(NamedTuple):
-    """What is changed in an image: a row of numbers, or columns (B,) of them. Defaults change nothing.
+    """What is changed in an image: numbers, or columns (B,) of them. The defaults change nothing.
 
     Attributes:
         gray: 1 for an image of its brightness alone.
@@ -188,7 +194,7 @@ def _compressed(images: Tensor, qualities: Tensor) -> Tensor:
     decoded = []
     for image, quality in zip(images.permute(0, 2, 3, 1), qualities.tolist(), strict=True):
         coded = cv2.imencode(".jpg", image.numpy(), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
-        decoded.append(cv2.imdecode(coded, cv2.IMREAD_COLOR))
+        decoded.append(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8))
     return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2)
 
 

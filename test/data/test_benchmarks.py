@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from moving_square import square_boxes, write_boxes, write_frames
 
+from siamcar_ros.cli import main
 from siamcar_ros.data import (
     Sequence,
     SequenceError,
     SequenceSet,
+    build_source,
     dataset_kinds,
     read_sequence,
     register_dataset,
@@ -31,6 +34,39 @@ def test_names_are_found_however_they_are_written() -> None:
     assert find_benchmark("UAV123@10fps").name == "uav123-10fps"
     with pytest.raises(ValueError, match=r"there are: got10k-val.*, folder, vot"):
         find_benchmark("coco")
+
+
+def test_documents_list_what_is_registered() -> None:
+    """The tables of docs/evaluation.md and docs/training.md."""
+    docs = Path(__file__).parents[2] / "docs"
+
+    def first_column(text: str) -> set[str]:
+        rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("|")]
+        return {name for row in rows[2:] for name in re.findall(r"`([\w-]+)`", row)}
+
+    evaluation = (docs / "evaluation.md").read_text().partition("## Benchmarks")[2]
+    assert first_column(evaluation.partition("##")[0]) == {*benchmarks(), "vot"}
+    training = (docs / "training.md").read_text().partition("## Data")[2].partition("##")[0]
+    kinds = dataset_kinds().items()
+    assert first_column(training) == {n for n, kind in kinds if getattr(kind, "trainable", True)}
+
+
+def test_the_documented_data_set_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The example of docs/evaluation.md, evaluated and drawn from."""
+    monkeypatch.setattr("siamcar_ros.data.registry._KINDS", dict(dataset_kinds()))
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(example, "mine.py", "exec"), {"__name__": "mine"})
+    write_boxes(tmp_path / "one" / "boxes.txt", write_frames(tmp_path / "one", 4))
+    (tmp_path / "train.txt").write_text("one\n")
+    arguments = ["--tracker", "moving_square:Oracle", "--results", str(tmp_path / "results")]
+    assert main(["evaluate", "mine", str(tmp_path), *arguments]) == 0
+    assert "mine: 1 sequence" in capsys.readouterr().out
+    source = build_source("mine", {"root": str(tmp_path), "split": "train", "max_gap": 2})
+    frame, _ = source.pair(np.random.default_rng(0))
+    assert (frame.box[2:] - frame.box[:2]).tolist() == [16, 12]
 
 
 def test_tables_hold_what_the_benchmarks_do() -> None:

@@ -92,7 +92,7 @@ def test_what_cannot_be_compared_is_told(results: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"differ in their benchmark .*give --dataset"):
         compare([results])
     (results / "Off" / "run.json").unlink()
-    with pytest.raises(ValueError, match=r"no run\.json in .* tells the benchmark"):
+    with pytest.raises(ValueError, match=r"no run\.json in .* names the benchmark"):
         compare([results / "Off"])
     for path in (results / "Exact").glob("*.txt"):
         path.unlink()

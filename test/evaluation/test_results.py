@@ -11,7 +11,6 @@ from moving_square import square_boxes, write_sequences
 from siamcar_ros.data import Sequence, SequenceError, read_sequence
 from siamcar_ros.evaluation import Run
 from siamcar_ros.evaluation.results import TrackerResults
-from siamcar_ros.evaluation.submissions import write_submission
 
 
 @pytest.fixture
@@ -87,9 +86,9 @@ def test_submission_holds_what_the_server_wants(tmp_path: Path, sequence: Sequen
     results = TrackerResults(tmp_path / "GOT-10k" / "T", "got10k")
     results.write_run_file({"benchmark": "got10k-test"})
     with pytest.raises(ValueError, match="1 of 1 sequences have no result"):
-        write_submission(results, [sequence])
+        results.write_submission([sequence])
     results.write("a", a_run())
-    archive = write_submission(results, [sequence])
+    archive = results.write_submission([sequence])
     assert archive == tmp_path / "GOT-10k" / "T.zip"
     with zipfile.ZipFile(archive) as file:
         assert sorted(file.namelist()) == ["a/a_001.txt", "a/a_time.txt"]

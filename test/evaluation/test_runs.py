@@ -244,7 +244,11 @@ def test_command_tells_what_failed(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["coco", "."], "no benchmark 'coco'"),
+        (["coco", "."], "no benchmark 'coco'; there are: got10k-val"),
+        (["coco", "."], ", folder, vot"),
+        (["folder"], "the following arguments are required: root; see `siamcar evaluate --help`"),
+        (["folder", ".", "--workers", "many"], "argument --workers: invalid int value: 'many'"),
+        (["folder", ".", "--baseline", "mil", "x"], "argument --baseline: invalid choice: 'x'"),
         (["folder", "nowhere"], "no folder nowhere"),
         (["folder", ".", "--tracker", "moving_square"], "no tracker 'moving_square'"),
         (["folder", ".", "--tracker", "no_such_module:X"], "cannot import"),
@@ -263,7 +267,9 @@ def test_command_says_what_was_wrong(
 ) -> None:
     monkeypatch.chdir(root)
     assert main(["evaluate", *arguments]) == 2
-    assert reason in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert reason in told
+    assert len(told.splitlines()) == 1
 
 
 def as_got10k(root: Path, data: Path, split: str) -> Path:

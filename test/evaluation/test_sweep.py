@@ -127,6 +127,7 @@ def test_a_tracker_that_cannot_be_built_is_told_with_workers_too(
         (["--range", "speed=0:1"], "knobs: penalty_k, window_influence, lr"),
         (["--range", "lr=0.6:0.2"], "no range lr"),
         (["--trials", "0"], "--trials"),
+        (["--output", "nowhere/best.yaml"], "there is no folder"),
         (["--network", "compact", "resnet50"], "one --network"),
     ],
 )

@@ -55,6 +55,7 @@ def test_got10k_toolkit_reads_and_scores_our_results_alike(
     assert ours.measures["ao"] == pytest.approx(theirs["ao"])
     assert ours.measures["sr50"] == pytest.approx(theirs["sr"])
     assert ours.success == pytest.approx(theirs["succ_curve"])
+    assert ours.measures["fps"] == pytest.approx(theirs["speed_fps"])
     assert 0.2 < ours.measures["ao"] < 0.9
 
 

@@ -25,7 +25,9 @@ from siamcar_ros.data.registry import register_dataset
 
 @register_dataset("coco")
 class Coco(PairSet):
-    """Photographs with a box and an outline for each object; one object is drawn, twice.
+    """Photographs with a box and an outline for each object.
+
+    Both frames of a pair show one object of one image.
 
     The annotation is kept as flat arrays (about 0.3 GB for train2017 with its outlines), so that
     loader processes share it.
@@ -33,11 +35,11 @@ class Coco(PairSet):
     Args:
         root: holds ``annotations`` and the images.
         split: ``train2017``, ``val2017``, ...
-        masks: use the outlines as masks, so that targets may be set on other backgrounds.
-        min_area: objects of fewer pixels are left out.
+        masks: use the outlines as masks, so that targets can be pasted onto other backgrounds.
+        min_area: smallest area of an object in pixels.
 
     Raises:
-        DataError: the files are not there, or the JSON is not COCO's.
+        DataError: files are missing, or the JSON is not COCO's.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class Coco(PairSet):
         return len(self._names)
 
     def items(self) -> Iterable[str]:
-        """The image files, and the annotation's size."""
+        """The image files, and the size of the annotation."""
         yield f"{self._annotation.name} {self._annotation.stat().st_size}"
         yield from self._names
 

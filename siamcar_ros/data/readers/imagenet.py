@@ -1,8 +1,8 @@
 """ImageNet's detection (DET) and video (VID) sets as the ILSVRC archives unpack.
 
 ``Data/KIND/…/NAME.JPEG``, ``Annotations/KIND/…/NAME.xml`` and ``ImageSets/KIND/*.txt`` below the
-folder ``ILSVRC`` (or ``ILSVRC2015``), which is the root, or its parent. Boxes are counted in whole
-pixels, first and last included.
+folder ``ILSVRC`` (or ``ILSVRC2015``), which is the root or lies in it. Boxes are given as their
+first and last pixels.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _TRIES = 4
 
 @register_dataset("imagenet_det")
 class ImageNetDet(PairSet):
-    """Photographs with boxes; one object is drawn, twice.
+    """Photographs with boxes. Both frames of a pair show one object of one image.
 
     Args:
         root: the folder ``ILSVRC`` or its parent.
         split: "train" (2013 and the 2014 additions) or "val".
 
     Raises:
-        DataError: the files are not there.
+        DataError: files are missing.
     """
 
     def __init__(self, root: Path, *, split: str = "train") -> None:
@@ -73,7 +73,7 @@ class ImageNetVid(PairSet):
         max_gap: most frames between the two of a pair.
 
     Raises:
-        DataError: the files are not there.
+        DataError: files are missing.
     """
 
     def __init__(self, root: Path, *, split: str = "train", max_gap: MaxGap = 100) -> None:
@@ -168,7 +168,7 @@ def _base(root: Path, kind: str) -> Path:
 
 
 def _listed(folder: Path, split: str) -> list[str]:
-    """The images that a split's lists name, those marked -1 (no object of the class) left out."""
+    """The images in a split's lists, except those marked -1 (without an object of the class)."""
     names: dict[str, None] = {}
     for path in _lists(folder, split):
         for line in filter(str.strip, path.read_text().splitlines()):

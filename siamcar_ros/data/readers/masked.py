@@ -1,7 +1,7 @@
-"""Videos with masks: DAVIS 2016 and 2017, and YouTube-VOS, which is laid out alike.
+"""Videos with masks: DAVIS 2016 and 2017, and YouTube-VOS, which has the same layout.
 
-``JPEGImages/…/VIDEO/NAME.jpg`` and ``Annotations/…/VIDEO/NAME.png``. An annotation's colors are
-its objects, black is none of them; a palette is thus read as the colors that it shows.
+``JPEGImages/…/VIDEO/NAME.jpg`` and ``Annotations/…/VIDEO/NAME.png``. Each color of an annotation is
+an object, black is the background; palettes are read as colors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TRIES = 4
 
 
 class MaskedVideoSet(PairSet):
-    """Videos whose objects are known by their pixels; the two frames of a pair show one of them."""
+    """Videos with a mask for each object; the two frames of a pair show the same object."""
 
     def __init__(
         self, name: str, images: Path, annotations: Path, videos: list[str], max_gap: int
@@ -104,7 +104,7 @@ class MaskedVideoSet(PairSet):
 
 @register_dataset("davis")
 class Davis(MaskedVideoSet):
-    """DAVIS: ``ImageSets/{480p,2016,2017}/SPLIT.txt`` says which videos.
+    """DAVIS; ``ImageSets/{480p,2016,2017}/SPLIT.txt`` lists the videos of a split.
 
     Args:
         root: holds ``JPEGImages``, ``Annotations`` and ``ImageSets``.
@@ -114,7 +114,7 @@ class Davis(MaskedVideoSet):
         max_gap: most annotated frames between the two of a pair.
 
     Raises:
-        DataError: the files are not there.
+        DataError: files are missing.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class YouTubeVos(MaskedVideoSet):
         max_gap: most annotated frames between the two of a pair.
 
     Raises:
-        DataError: the files are not there.
+        DataError: files are missing.
     """
 
     def __init__(self, root: Path, *, split: str = "train", max_gap: MaxGap = 6) -> None:
@@ -167,6 +167,6 @@ def _video(line: str) -> str:
 
 
 def _objects(colors: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The colors, but black, that enough pixels show."""
+    """The colors of objects that are large enough; black is none."""
     found, counts = np.unique(colors, return_counts=True)
     return found[(found != 0) & (counts >= _MIN_PIXELS)]

@@ -1,9 +1,9 @@
-"""Self-made pairs: still images with or without masks, and videos with masks.
+"""Pairs from still images, with or without masks, and from videos with masks.
 
-A still image gives both views of a pair; the augmentation moves them apart. Targets are the
-segments of a map beside the image (``NAME.png``, numbers or colours, 0 and black being none), or,
-where there is no map, the object that GrabCut finds about the middle, or any rectangle. A folder
-of frames with a mask each is a video: its two views are two of its frames.
+Both views of a pair may be the same still image, which augmentation then tells apart. Targets are
+the segments of a map beside the image (``NAME.png``, numbers or colors; 0 and black are the
+background) or, without a map, the object that GrabCut finds in the middle, or a random rectangle.
+A folder of frames with masks is a video, from which two frames are drawn.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class StillImages(PairSet):
     """A folder of still images, held decoded in memory (about 0.3 MB each at 288 pixels).
 
     Args:
-        folder: searched for images with all its subfolders. ``NAME.png`` beside another image
-            ``NAME`` is its map of segments, not an image.
+        folder: searched for images, including subfolders. ``NAME.png`` beside an image of that
+            name is its map of segments.
         rectangles: probability of a random rectangle as the target instead of a segment.
         short_side: larger images are reduced to it.
-        limit: at most so many images, evenly taken from the sorted list.
-        cache: folder for the masks that GrabCut finds, so that the next start is quick.
+        limit: most images, taken evenly from the sorted list.
+        cache: folder that keeps the masks found by GrabCut for the next start.
 
     Raises:
         DataError: no image could be read below the folder.
@@ -116,7 +116,7 @@ class StillImages(PairSet):
 
 @register_dataset("masked_videos")
 class MaskedVideos(PairSet):
-    """A folder of videos, each a folder of frames ``NAME.jpg`` with masks ``NAME.png`` (DAVIS).
+    """A folder of videos, each a folder of frames ``NAME.jpg`` with masks ``NAME.png``.
 
     Args:
         folder: holds the videos.
@@ -147,7 +147,7 @@ class MaskedVideos(PairSet):
                 self._videos.append(frames)
                 self._files += [_described(path, folder) for path in paths]
         if not self._videos:
-            raise DataError(f"no video of frames with masks below {folder}")
+            raise DataError(f"no video with masks below {folder}")
 
     def __len__(self) -> int:
         return sum(map(len, self._videos))
@@ -178,10 +178,10 @@ class MaskedVideos(PairSet):
 
 
 def read_segments(path: Path, image: Image) -> Image:
-    """The map of segments (H, W) uint8 beside an image, at the image's size.
+    """Read the map of segments (H, W) uint8 beside an image, at the image's size.
 
-    A palette is read as the colours that it shows. Colours, and numbers of 16 bits, become 1 to K
-    in their order; black, or 0, stays 0.
+    Palettes are read as colors. Colors, and numbers of 16 bits, become 1 to K in their order; black
+    and 0 stay 0.
 
     Raises:
         DataFault: the file is missing or no image, or has more than 255 segments.
@@ -204,7 +204,7 @@ def read_segments(path: Path, image: Image) -> Image:
 
 
 def central_object(image: Image) -> Image | None:
-    """The mask (H, W) of the object about the middle by GrabCut, None where none stands out."""
+    """The mask (H, W) of the object that GrabCut finds in the middle, None if none stands out."""
     height, width = image.shape[:2]
     ratio = min(1.0, _GRABCUT_SIDE / max(height, width))
     small = cv2.resize(image, (round(width * ratio), round(height * ratio)))
@@ -267,7 +267,7 @@ def _cached_object(path: Path, image: Image, cache: Path | None) -> Image | None
 
 
 def _segment_targets(image: Image, segments: Image, scene: str) -> Iterator[Frame]:
-    """Segments that may pass for objects: compact, neither tiny nor most of the image."""
+    """The segments that look like objects: compact, neither tiny nor most of the image."""
     height, width = segments.shape
     for label in np.unique(segments):
         if label == 0:
@@ -284,7 +284,7 @@ def _segment_targets(image: Image, segments: Image, scene: str) -> Iterator[Fram
 
 
 def _rectangle(image: Image, rng: np.random.Generator) -> np.ndarray:
-    """A random box, 6 to 50 % of the image across, of aspect 1/3 to 3."""
+    """A random box of 6 to 50 % of the image's short side, with an aspect ratio of 1/3 to 3."""
     height, width = image.shape[:2]
     side = min(height, width) * np.exp(rng.uniform(np.log(0.06), np.log(0.5)))
     stretch = np.exp(rng.uniform(-0.55, 0.55))

@@ -1,4 +1,4 @@
-"""YouTube-BoundingBoxes: the owner's CSV, and the frames that were extracted for it."""
+"""YouTube-BoundingBoxes: the owner's CSV, and frames extracted from the videos."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from siamcar_ros.data.registry import register_dataset
 logger = logging.getLogger(__name__)
 
 PATTERN = "{class_id}/{youtube_id}_{timestamp_ms}_{class_id}_{object_id}.jpg"
-"""Where the usual extraction script puts a frame, below the folder of the split."""
+"""Where the common extraction scripts put a frame, below the folder of the split."""
 
 _PRESENT, _COLUMNS = 5, 10
 
@@ -35,18 +35,18 @@ _PRESENT, _COLUMNS = 5, 10
 class YouTubeBB(PairSet):
     """Segments of videos with one object each, annotated once a second.
 
-    The owner gives addresses of videos, many of which are gone: frames that were not extracted are
-    counted at the start and left out, which is not an error.
+    The owner publishes links, many of which are dead. Frames that were not extracted are counted at
+    the start and skipped; they are no error.
 
     Args:
         root: holds ``yt_bb_detection_SPLIT.csv`` and the folder of frames.
         split: "train" or "validation".
         max_gap: most seconds between the two frames of a pair.
-        pattern: a frame's path below ``root/yt_bb_detection_SPLIT``, of the CSV's columns
+        pattern: a frame's path below ``root/yt_bb_detection_SPLIT``, from the CSV's columns
             ``youtube_id``, ``timestamp_ms``, ``class_id`` and ``object_id``.
 
     Raises:
-        DataError: the CSV is not there or not readable, or no frame of it was extracted.
+        DataError: the CSV is missing or malformed, or none of its frames was extracted.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class YouTubeBB(PairSet):
         return len(self._segments)
 
     def items(self) -> Iterable[str]:
-        """The segments and their numbers of frames."""
+        """The segments, each with its number of frames."""
         for segment, count in zip(self._segments, np.diff(self._starts), strict=True):
             yield f"{'+'.join(segment)} {count}"
 
@@ -124,7 +124,7 @@ class YouTubeBB(PairSet):
 
 
 class _Available:
-    """Which files are below a folder, by one listing of each of its folders."""
+    """The files below a folder, listed once per subfolder."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -146,7 +146,7 @@ def _rows(path: Path) -> Iterable[tuple[tuple[str, str, str], int, tuple[float, 
             if number == 1 and row and row[0] == "youtube_id":
                 continue
             if len(row) != _COLUMNS:
-                raise DataError(f"{path}, line {number}: {len(row)} columns; it must have 10")
+                raise DataError(f"{path}, line {number}: {len(row)} columns, expected 10")
             if row[_PRESENT] != "present":
                 continue
             try:

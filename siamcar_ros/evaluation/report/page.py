@@ -33,9 +33,9 @@ def write_report(
 
     Args:
         comparison: the trackers.
-        folder: where; made if need be.
+        folder: created if it does not exist.
         focus: the tracker whose differences and worst sequences are shown; the best when None.
-        worst: how many of its worst sequences get a strip of pictures.
+        worst: how many of its worst sequences get a strip of frames.
 
     Returns:
         The files written.
@@ -62,7 +62,7 @@ def write_report(
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """Everything that the report shows as numbers; not-a-number becomes null."""
+    """All numbers of the report; NaN becomes null."""
     protocol = comparison.benchmark.protocol
     attributes = {m: comparison.by_attribute(m) for m in protocol.headline}
     return {

@@ -197,6 +197,7 @@ def _draw_differences(axes: Axes, comparison: Comparison, focus: TrackerScore, m
     axes.bar_label(bars, fmt="%+.2f", padding=3, fontsize=7.5, color=_TEXT)
     axes.set_yticks(np.arange(len(rows))[::-1], [name for _, name in rows])
     axes.axvline(0, color="#5f6368", linewidth=0.8)
+    axes.use_sticky_edges = False
     axes.margins(x=0.15)
     axes.grid(axis="y", visible=False)
     rival = others[0].tracker if len(others) == 1 else "the best other"

@@ -1,4 +1,4 @@
-"""Picture strips of where a tracker fared worst: true and predicted boxes on a few frames."""
+"""Strips of frames from a tracker's worst sequences, with true and predicted boxes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Strip:
         sequence: its name.
         ao: the tracker's average overlap on it.
         picture: BGR uint8.
-        told: what it shows, in words.
+        told: a caption.
     """
 
     sequence: str
@@ -44,7 +44,7 @@ def worst_strips(
 
     Args:
         comparison: all trackers' boxes are drawn.
-        focus: the tracker that fared badly.
+        focus: the tracker.
         count: how many sequences.
         tiles: frames per strip.
     """
@@ -54,9 +54,9 @@ def worst_strips(
 
 
 def choose_frames(overlaps: Floats, count: int) -> list[int]:
-    """Frames that tell how a target was lost: the first, the last good one, the loss, and after.
+    """Choose frames that show how a target was lost: the first, the last good one, later ones.
 
-    Where it never was lost, the frames of the lowest overlap in equal parts of the sequence.
+    If it was never lost, the frames of lowest overlap in equal parts of the sequence.
 
     Args:
         overlaps: (N,) overlap per frame, NaN where not scored.
@@ -123,7 +123,7 @@ def _strip(comparison: Comparison, focus: str, score: Score, tiles: int) -> Stri
 
 
 def _cut(image: Image, window: tuple[int, int, int, int]) -> Image:
-    """A part of the frame, black where it reaches beyond, at the size of a tile."""
+    """A part of the frame at the size of a tile, black outside the frame."""
     x, y, width, height = window
     view = np.zeros((height, width, 3), np.uint8)
     part = image[max(0, y) : y + height, max(0, x) : x + width]
@@ -133,7 +133,7 @@ def _cut(image: Image, window: tuple[int, int, int, int]) -> Image:
 
 
 def _window(boxes: list[Floats], width: int, height: int) -> tuple[int, int, int, int]:
-    """x, y, width, height of the part to show: around the boxes, in the shape of a tile."""
+    """The part to show (x, y, width, height): around the boxes, in the shape of a tile."""
     aspect = _TILE[0] / _TILE[1]
     shown = [box for box in boxes if np.isfinite(box).all()]
     first = np.min([box[:2] for box in shown], axis=0) if shown else np.zeros(2)
@@ -148,7 +148,7 @@ def _window(boxes: list[Floats], width: int, height: int) -> tuple[int, int, int
 
 
 def _inside(center: float, side: float, length: int) -> float:
-    """The start of a stretch around `center` that stays within 0 ... length where it can."""
+    """The start of an interval around `center` that stays within 0 ... length if it fits."""
     if side >= length:
         return (length - side) / 2
     return float(np.clip(center - side / 2, 0, length - side))
