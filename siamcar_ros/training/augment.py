@@ -187,7 +187,7 @@ class PairMaker:
         deformed = rng.random() < p.deform
         path = np.zeros(2)
         if rng.random() < p.motion_blur:
-            path = (center - size / 2) * rng.uniform(0.2, 0.8)
+            path = (center - size / 2) * rng.uniform(0.1, 0.5)  # of the time between frames
             path *= min(1.0, _LONGEST_BLUR / max(np.hypot(*path), 1.0))
         if frame.mask is not None and (deformed or rng.random() < self._compose(covered, 1.0)):
             canvas = self._background(size, rng)

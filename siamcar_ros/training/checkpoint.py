@@ -65,7 +65,7 @@ def run_metadata(recipe: Recipe, data: str) -> dict[str, str]:
         "revision": _revision(),
         "seed": str(recipe.seed),
         "data": data,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a plain text, which can be unpickled safely
     }
     if recipe.teacher.weights is not None:
         weights = Path(recipe.teacher.weights).read_bytes()

@@ -178,12 +178,12 @@ def _blurred(images: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
 def blur_along(images: Tensor, dx: float, dy: float) -> Tensor:
     """The mean of uint8 images (B, C, h, w) moved along a path of (dx, dy) pixels, centered."""
     taps = round(max(abs(dx), abs(dy))) + 1
-    shares = np.arange(taps) / max(taps - 1, 1) - 0.5
+    path = (np.arange(taps) - (taps - 1) / 2)[:, None] * (dx, dy) / max(taps - 1, 1)
     reach = taps // 2 + 1
     height, width = images.shape[-2:]
     padded = F.pad(images.contiguous().float(), (reach,) * 4, mode="replicate")
     total = torch.zeros(images.shape, device=images.device)
-    for x, y in np.rint(shares[:, None] * (dx, dy)).astype(int) + reach:
+    for x, y in np.floor(path + 0.5).astype(int) + reach:
         total += padded[..., y : y + height, x : x + width]
     return _bytes(total.div_(taps))
 
