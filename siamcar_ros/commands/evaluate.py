@@ -138,7 +138,9 @@ def run(args: argparse.Namespace) -> int:
     folders = []
     for spec in specs:
         results = TrackerResults(place / spec.title, benchmark.layout)
-        with open_workers(spec, spec.build, args.workers, args.ray) as workers:
+        with open_workers(
+            spec, spec.build, items=len(sequences), count=args.workers, ray_address=args.ray
+        ) as workers:
             facts = _facts(workers.facts, benchmark.name, args.root)
             problems = _run(workers, sequences, results, facts, args.again)
         _complain(problems)
@@ -166,6 +168,8 @@ def _run(
 
     before = results.read_run_file()
     differing = _differing(before, facts)
+    if not before and results.names():
+        differing = ["run.json, which is missing"]
     if not (differing and results.names()):
         # GOT-10k's two parts share a folder: of them, the one that can be reported on is noted.
         elsewhere = before.get("benchmark", facts["benchmark"]) != facts["benchmark"]

@@ -10,7 +10,7 @@ from siamcar_ros.data.mixture import Mixture, build_mixture, build_source
 from siamcar_ros.data.pair_sources import DataError, DataFault, Faults, PairSet
 from siamcar_ros.data.registry import dataset_kinds, register_dataset
 from siamcar_ros.data.sequence_sets import Collection, SequenceSet
-from siamcar_ros.data.sequences import Sequence, find_frames, read_sequence
+from siamcar_ros.data.sequences import Sequence, find_frames, load_sequence, read_sequence
 
 __all__ = [
     "Collection",
@@ -27,6 +27,7 @@ __all__ = [
     "build_source",
     "dataset_kinds",
     "find_frames",
+    "load_sequence",
     "read_boxes",
     "read_image",
     "read_sequence",

@@ -68,7 +68,8 @@ def read_numbers(path: str | Path) -> NDArray[np.float64]:
         OSError: the file cannot be read.
     """
     path = Path(path)
-    values = [value for line in read_lines(path) for value in _SEPARATORS.split(line) if value]
+    lines = read_lines(path, empty=True)
+    values = [value for line in lines for value in _SEPARATORS.split(line) if value]
     try:
         return np.array(values, np.float64)
     except ValueError:
@@ -154,15 +155,16 @@ def polygon_boxes(polygons: ArrayLike) -> Boxes:
     return np.hstack([first, last - first])
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of an annotation, blank ones at its end left out.
+def read_lines(path: Path, *, empty: bool = False) -> list[str]:
+    """Read the lines of an annotation, without blank ones at its end.
 
     Raises:
-        SequenceError: the file is empty, or a blank line precedes others, which it would shift.
+        SequenceError: a blank line precedes others, which it would shift; or the file is empty and
+            `empty` does not allow that.
         OSError: the file cannot be read.
     """
     lines = path.read_text(encoding="utf-8-sig", errors="replace").rstrip().splitlines()
-    if not lines:
+    if not lines and not empty:
         raise SequenceError(f"{path} is empty")
     for number, line in enumerate(lines, 1):
         if not line.strip():

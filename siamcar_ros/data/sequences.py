@@ -116,22 +116,50 @@ def read_sequence(
     annotation = next((folder / a for a in ANNOTATIONS if (folder / a).is_file()), None)
     if annotation is None:
         raise SequenceError(f"{folder}: no annotation; expected {' or '.join(ANNOTATIONS)}")
-    frames = find_frames(folder)
-    boxes, annotated, notes = fit_boxes(read_boxes(annotation), frames, annotation)
-    absent, more = read_flags(folder / "absence.label", len(frames))
-    boxes[absent] = np.nan
-    sequence = Sequence(
-        name=name or folder.resolve().name,
-        frames=frames,
-        boxes=boxes,
-        annotated=annotated,
+    sequence = load_sequence(
+        name or folder.resolve().name,
+        find_frames(folder),
+        annotation,
+        absent=(folder / "absence.label",),
         attributes=frozenset(_tags(folder)),
         origin=origin,
-        notes=notes + more,
     )
     if start:
         sequence.check_start()
     return sequence
+
+
+def load_sequence(
+    name: str,
+    frames: tuple[Path, ...],
+    annotation: Path,
+    *,
+    boxes: Boxes | None = None,
+    absent: Iterable[Path] = (),
+    **facts: Any,
+) -> Sequence:
+    """Make a sequence of its image files, a file of boxes and files of flags.
+
+    Args:
+        name: of the sequence.
+        frames: the image files in order.
+        annotation: the file of boxes, one row per frame.
+        boxes: its content, where :func:`read_boxes` does not understand the file.
+        absent: files of flags of the frames without the target; those that do not exist are
+            ignored.
+        facts: other attributes of :class:`Sequence`.
+
+    Raises:
+        SequenceError: a file is malformed, or there are no frames.
+        OSError: the annotation cannot be read.
+    """
+    rows = read_boxes(annotation) if boxes is None else boxes
+    fitted, annotated, notes = fit_boxes(rows, frames, annotation)
+    for path in absent:
+        flags, more = read_flags(path, len(frames))
+        fitted[flags] = np.nan
+        notes += more
+    return Sequence(name, frames, fitted, annotated=annotated, notes=notes, **facts)
 
 
 def find_frames(folder: Path) -> tuple[Path, ...]:

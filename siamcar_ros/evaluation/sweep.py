@@ -104,7 +104,7 @@ def sweep(
         study.enqueue_trial({k: v for k, v in own.items() if k in ranges})
     setup = partial(_setup, spec, sequences, protocol)
     with (
-        open_workers(spec, setup, workers, ray_address) as pool,
+        open_workers(spec, setup, items=trials, count=workers, ray_address=ray_address) as pool,
         tqdm(total=trials, desc=f"sweep {study_name}", unit="trial", disable=not progress) as bar,
     ):
         with warnings.catch_warnings():

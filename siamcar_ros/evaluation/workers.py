@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
 import cv2
@@ -71,13 +72,19 @@ class Workers:
 
 @contextmanager
 def open_workers(
-    spec: TrackerSpec, setup: Setup, count: int | None = None, ray_address: str | None = None
+    spec: TrackerSpec,
+    setup: Setup,
+    *,
+    items: int,
+    count: int | None = None,
+    ray_address: str | None = None,
 ) -> Iterator[Workers]:
     """Start workers, and end them with the context.
 
     Args:
         spec: the tracker.
         setup: makes what a worker holds; it must be picklable.
+        items: how many items there are to work on; no more workers are started.
         count: how many; by default 1, or with Ray as many as the cluster has GPUs or processors.
         ray_address: of a Ray cluster, "auto" or "local"; no Ray when None.
 
@@ -87,9 +94,11 @@ def open_workers(
         OSError: a file of the tracker's cannot be read.
     """
     if ray_address is not None:
-        with _ray_workers(spec, setup, count, ray_address) as workers:
+        with _ray_workers(spec, setup, min(count or items, items), ray_address) as workers:
             yield workers
-    elif count is None or count == 1:
+        return
+    count = min(count or 1, items)
+    if count == 1:
         held = setup(None, None)
         yield Workers(1, spec.facts(), partial(_at_once, held), here=True)
     else:
@@ -162,9 +171,7 @@ class _RayActor:
 
 
 @contextmanager
-def _ray_workers(
-    spec: TrackerSpec, setup: Setup, count: int | None, address: str
-) -> Iterator[Workers]:
+def _ray_workers(spec: TrackerSpec, setup: Setup, count: int, address: str) -> Iterator[Workers]:
     """Actors of a Ray cluster. The files of data and tracker must be at the same place on each
     machine.
     """
@@ -182,18 +189,22 @@ def _ray_workers(
         actor: Any = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(_RayActor)
         # Ray shows each worker one GPU, which "auto" takes if the backend can.
         device = "cuda" if spec.device.startswith("cuda") else None
-        idle = [actor.remote(spec, setup, device) for _ in range(min(count or slots, slots))]
+        actors = [actor.remote(spec, setup, device) for _ in range(min(count, slots))]
         with _worker_deaths():
-            facts: list[dict[str, Any]] = ray.get([one.facts.remote() for one in idle])
+            facts: list[dict[str, Any]] = ray.get([one.facts.remote() for one in actors])
         agreed = agreed_facts(facts)
 
+        idle: SimpleQueue[Any] = SimpleQueue()
+        for one in actors:
+            idle.put(one)
+
         def submit(work: Callable[..., Any], item: Any) -> Future[Any]:
-            worker = idle.pop()
+            worker = idle.get()  # may wait for a moment: a future is done before its callback ran
             future: Future[Any] = worker.run.remote(work, item).future()
-            future.add_done_callback(lambda _: idle.append(worker))
+            future.add_done_callback(lambda _: idle.put(worker))
             return future
 
-        yield Workers(len(idle), agreed, submit)
+        yield Workers(len(actors), agreed, submit)
     finally:
         ray.shutdown()
 

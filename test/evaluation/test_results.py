@@ -63,6 +63,9 @@ def test_results_of_other_tools(tmp_path: Path, sequence: Sequence) -> None:
     (run,) = TrackerResults(folder, "otb").read(renamed)
     assert run.boxes == pytest.approx(square_boxes(10)[2:])
     assert np.isnan(run.times).all()
+    (folder / "times").mkdir()
+    (folder / "times" / "a_1_time.txt").write_text("")
+    assert np.isnan(TrackerResults(folder, "otb").read(renamed)[0].times).all()
 
 
 def test_repetitions_of_the_got10k_toolkit(tmp_path: Path, sequence: Sequence) -> None:

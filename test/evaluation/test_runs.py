@@ -33,7 +33,9 @@ def run_all(
     ray: str | None = None,
     again: bool = False,
 ) -> list[str]:
-    with open_workers(spec, spec.build, count, ray) as workers:
+    with open_workers(
+        spec, spec.build, items=len(sequences), count=count, ray_address=ray
+    ) as workers:
         return runs.run_all(workers, sequences, results, again=again, progress=False)
 
 
@@ -316,6 +318,18 @@ def test_results_of_two_trackers_do_not_mix(
     assert "holds results of another tracker (differs in kind)" in capsys.readouterr().err
     assert evaluate(*arguments, "--tracker", "moving_square:Shaky", "--sequences", "a") == 2
     assert evaluate(*arguments, "--tracker", "moving_square:Shaky", "--again") == 0
+
+
+def test_results_of_unknown_origin_are_not_continued(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("folder", root, "--results", tmp_path / "r", "--tracker", "moving_square:Oracle")
+    assert evaluate(*arguments) == 0
+    (tmp_path / "r" / "data" / "Oracle" / "run.json").unlink()
+    assert evaluate(*arguments) == 2
+    assert "differs in run.json, which is missing" in capsys.readouterr().err
+    assert evaluate(*arguments, "--again") == 0
+    assert (tmp_path / "r" / "data" / "Oracle" / "run.json").is_file()
 
 
 def overlaps(printed: str) -> dict[str, str]:

@@ -7,10 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from siamcar_ros.data.annotations import SequenceError, fit_boxes, is_absent, read_lines
+from siamcar_ros.data.annotations import SequenceError, is_absent, read_lines
 from siamcar_ros.data.registry import register_dataset
 from siamcar_ros.data.sequence_sets import SequenceSet, subfolders
-from siamcar_ros.data.sequences import ANNOTATIONS, Sequence, find_frames, read_sequence
+from siamcar_ros.data.sequences import (
+    ANNOTATIONS,
+    Sequence,
+    find_frames,
+    load_sequence,
+    read_sequence,
+)
 from siamcar_ros.geometry import Boxes, corners_to_xywh
 
 
@@ -75,8 +81,7 @@ class NfS(SequenceSet):
             boxes = boxes[::8]
         if len(frames) - len(boxes) == 1:
             frames = frames[:-1]
-        boxes, annotated, notes = fit_boxes(boxes, frames, annotation)
-        return Sequence(annotation.stem, frames, boxes, annotated=annotated, notes=notes)
+        return load_sequence(annotation.stem, frames, annotation, boxes=boxes)
 
 
 def _vatic_boxes(path: Path) -> Boxes:

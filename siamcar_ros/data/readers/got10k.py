@@ -5,14 +5,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
-from siamcar_ros.data.annotations import SequenceError, fit_boxes, read_boxes, read_flags
+from siamcar_ros.data.annotations import SequenceError, read_flags
 from siamcar_ros.data.images import image_size
 from siamcar_ros.data.registry import register_dataset
 from siamcar_ros.data.sequence_sets import SequenceSet, first_folder, subfolders
-from siamcar_ros.data.sequences import Sequence, find_frames
-from siamcar_ros.geometry import Boxes
+from siamcar_ros.data.sequences import Sequence, find_frames, load_sequence
 
 _NAME = re.compile(r"GOT-10k_(Train|Val|Test)_\d{6}")
 
@@ -48,31 +48,23 @@ class Got10k(SequenceSet):
         """Read a sequence; a cover of 0, or without covers an absence flag, hides the target."""
         folder = self.root / name
         frames, annotation = find_frames(folder), folder / "groundtruth.txt"
-        boxes, annotated, notes = fit_boxes(read_boxes(annotation), frames, annotation)
         if self._withheld:
-            return Sequence(name, frames, boxes, annotated=annotated, withheld=True)
-        more = _hide_absent(boxes, folder)
-        meta = _meta(folder / "meta_info.ini")
-        return Sequence(
+            sequence = load_sequence(name, frames, annotation)
+            return replace(sequence, withheld=True, notes=())
+        cover, meta = folder / "cover.label", _meta(folder / "meta_info.ini")
+        sequence = load_sequence(
             name,
             frames,
-            boxes,
-            annotated=annotated,
+            annotation,
+            absent=() if cover.is_file() else (folder / "absence.label",),
             attributes=frozenset({meta["major_class"]} if "major_class" in meta else ()),
             size=_size(meta, frames[0]),
-            notes=notes + more,
         )
-
-
-def _hide_absent(boxes: Boxes, folder: Path) -> tuple[str, ...]:
-    cover = folder / "cover.label"
-    if cover.is_file():
-        visible, notes = read_flags(cover, len(boxes))
-        absent = ~visible
-    else:
-        absent, notes = read_flags(folder / "absence.label", len(boxes))
-    boxes[absent] = float("nan")
-    return notes
+        if not cover.is_file():
+            return sequence
+        visible, notes = read_flags(cover, len(frames))
+        sequence.boxes[~visible] = float("nan")
+        return replace(sequence, notes=sequence.notes + notes)
 
 
 def _meta(path: Path) -> dict[str, str]:

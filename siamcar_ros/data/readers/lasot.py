@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from siamcar_ros.data.annotations import SequenceError, fit_boxes, read_boxes, read_flags
+from siamcar_ros.data.annotations import SequenceError
 from siamcar_ros.data.registry import register_dataset
 from siamcar_ros.data.sequence_sets import SequenceSet, benchmark_facts, first_folder
-from siamcar_ros.data.sequences import Sequence, find_frames
+from siamcar_ros.data.sequences import Sequence, find_frames, load_sequence
 
 
 @register_dataset("lasot")
@@ -50,20 +50,13 @@ class LaSOT(SequenceSet):
     def read(self, name: str) -> Sequence:
         """Read a sequence; full occlusion and being out of view hide the target."""
         folder = first_folder(*_places(self.root, name))
-        frames, annotation = find_frames(folder), folder / "groundtruth.txt"
-        boxes, annotated, notes = fit_boxes(read_boxes(annotation), frames, annotation)
-        for file in ("full_occlusion.txt", "out_of_view.txt"):
-            absent, more = read_flags(folder / file, len(frames))
-            boxes[absent] = float("nan")
-            notes += more
-        return Sequence(
-            name=name,
-            frames=frames,
-            boxes=boxes,
-            annotated=annotated,
+        return load_sequence(
+            name,
+            find_frames(folder),
+            folder / "groundtruth.txt",
+            absent=(folder / "full_occlusion.txt", folder / "out_of_view.txt"),
             attributes=_attributes(name),
             origin=1,
-            notes=notes,
         )
 
 

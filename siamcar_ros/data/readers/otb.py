@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from siamcar_ros.data.annotations import SequenceError, fit_boxes, frame_number, read_boxes
+from siamcar_ros.data.annotations import SequenceError, frame_number, read_boxes
 from siamcar_ros.data.registry import register_dataset
 from siamcar_ros.data.sequence_sets import SequenceSet, benchmark_facts
-from siamcar_ros.data.sequences import Sequence, find_frames
+from siamcar_ros.data.sequences import Sequence, find_frames, load_sequence
 from siamcar_ros.geometry import Boxes
 
 
@@ -49,18 +49,16 @@ class OTB(SequenceSet):
         omitted = facts["omitted"].get(title, 0)
         valid = facts["ranges"].get(title) or (omitted + 1, None)
         frames, boxes = _valid_frames(find_frames(folder), read_boxes(folder / file), *valid)
-        boxes, annotated, notes = fit_boxes(boxes, frames, folder / file)
         number = file.removeprefix("groundtruth_rect").removesuffix(".txt").strip(".")
-        return Sequence(
-            name=f"{title}.{number}" if len(_annotations(folder)) > 1 else title,
-            frames=frames,
+        return load_sequence(
+            f"{title}.{number}" if len(_annotations(folder)) > 1 else title,
+            frames,
+            folder / file,
             boxes=boxes,
-            annotated=annotated,
             attributes=frozenset(facts["sequences"].get(title, ())),
             origin=1,
             aliases=tuple(f"{title}{mark}{number}" for mark in "._-") if number else (),
             lead_in=omitted,
-            notes=notes,
         )
 
 

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from siamcar_ros.data.annotations import SequenceError, fit_boxes, read_boxes
+from siamcar_ros.data.annotations import SequenceError
 from siamcar_ros.data.registry import register_dataset
 from siamcar_ros.data.sequence_sets import SequenceSet
-from siamcar_ros.data.sequences import Sequence, find_frames
+from siamcar_ros.data.sequences import Sequence, find_frames, load_sequence
 
 
 @register_dataset("trackingnet")
@@ -50,12 +51,5 @@ class TrackingNet(SequenceSet):
         """Read a sequence, `CHUNK/anno/NAME`."""
         annotation = self.root / f"{name}.txt"
         frames = find_frames(annotation.parent.parent / "frames" / annotation.stem)
-        boxes, annotated, notes = fit_boxes(read_boxes(annotation), frames, annotation)
-        return Sequence(
-            annotation.stem,
-            frames,
-            boxes,
-            annotated=annotated,
-            withheld=self._withheld,
-            notes=() if self._withheld else notes,
-        )
+        sequence = load_sequence(annotation.stem, frames, annotation)
+        return replace(sequence, withheld=True, notes=()) if self._withheld else sequence

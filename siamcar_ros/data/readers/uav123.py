@@ -9,16 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from siamcar_ros.data.annotations import (
-    SequenceError,
-    fit_boxes,
-    frame_number,
-    read_boxes,
-    read_numbers,
-)
+from siamcar_ros.data.annotations import SequenceError, frame_number, read_numbers
 from siamcar_ros.data.registry import register_dataset
 from siamcar_ros.data.sequence_sets import SequenceSet, benchmark_facts, first_folder
-from siamcar_ros.data.sequences import Sequence, find_frames
+from siamcar_ros.data.sequences import Sequence, find_frames, load_sequence
 
 
 @register_dataset("uav123")
@@ -51,16 +45,8 @@ class UAV123(SequenceSet):
         )
         annotation = self.root / "anno" / self._version / f"{name}.txt"
         frames = tuple(f for f in find_frames(folder) if first <= frame_number(f) <= last)
-        boxes, annotated, notes = fit_boxes(read_boxes(annotation), frames, annotation)
-        return Sequence(
-            name=name,
-            frames=frames,
-            boxes=boxes,
-            annotated=annotated,
-            attributes=_attributes(annotation.parent / "att" / annotation.name),
-            origin=1,
-            notes=notes,
-        )
+        attributes = _attributes(annotation.parent / "att" / annotation.name)
+        return load_sequence(name, frames, annotation, attributes=attributes, origin=1)
 
 
 def _attributes(path: Path) -> frozenset[str]:
