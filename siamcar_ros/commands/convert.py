@@ -75,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
     if args.sequences is not None:
         from siamcar_ros.training.validation import validate
 
-        for name, overlap in validate(again, args.sequences).items():
-            print(f"{overlap:.3f}  {name}")
+        for name, value in validate(again, args.sequences).items():
+            print(f"{value:.3f}  {name}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`siamcar train`: train a network from a recipe, or go on with a run that was interrupted."""
+"""`siamcar train`: train a network from a recipe, or resume an interrupted run."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],
         metavar="key=value",
-        help="settings other than the recipe's, e.g. batch=16 optimizer.lr=0.001 variant=paper",
+        help="values that replace the recipe's, e.g. batch=16 optimizer.lr=0.001 variant=paper",
     )
     parser.add_argument(
         "--check",
         action="store_true",
-        help="print the recipe, open the data sets and the teacher, draw a pair of each set, stop",
+        help="print the recipe, open data sets and teacher, draw a pair from each set, and stop",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; the same command goes on where it was interrupted."""
+    """Train; the same command resumes an interrupted run."""
     import numpy as np
     import torch
 
@@ -58,10 +58,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def recipe_path(config: str) -> Path:
-    """The recipe's file: a path, or the name of a shipped one."""
+    """The file of a recipe: a path, or the name of a shipped one.
+
+    Raises:
+        ValueError: no shipped recipe has that name; the message lists them.
+        FileNotFoundError: no such file.
+    """
+    from siamcar_ros.data.options import refuse_unknown
     from siamcar_ros.resources import resource_path
 
     if "/" in config or config.endswith((".yaml", ".yml")):
         path = Path(config)
         return path if path.is_file() else resource_path(config)
-    return resource_path(f"config/train/{config}.yaml")
+    shipped = {path.stem: path for path in sorted(resource_path("config/train").glob("*.yaml"))}
+    refuse_unknown([config], shipped, "recipe")
+    return shipped[config]

@@ -17,15 +17,40 @@ class RecipeError(ValueError):
 
 
 class Range(NamedTuple):
-    """The limits of a number, as in ``Annotated[float, Range(0, 1)]``."""
+    """Annotates a number: ``Annotated[float, Range(0, 1)]`` is refused outside [0, 1].
+
+    Attributes:
+        low: the least value.
+        high: the greatest.
+        above: whether `low` itself is refused, too.
+    """
 
     low: float
     high: float = math.inf
+    above: bool = False
+
+    def allows(self, value: float) -> bool:
+        """Whether a value lies in the range; NaN does not."""
+        return self.low <= value <= self.high and not (self.above and value == self.low)
 
     def __str__(self) -> str:
         if self.high == math.inf:
-            return f"{self.low:g} or more"
+            return f"above {self.low:g}" if self.above else f"{self.low:g} or more"
         return f"from {self.low:g} to {self.high:g}"
+
+
+class Choice:
+    """Annotates a word: ``Annotated[str, Choice("sgd", "adamw")]`` is refused unless it is one."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def allows(self, value: str) -> bool:
+        """Whether a word is one of them."""
+        return value in self.words
+
+    def __str__(self) -> str:
+        return " or ".join(self.words)
 
 
 def refuse_unknown(names: Iterable[str], allowed: Iterable[str], what: str) -> None:
@@ -64,10 +89,10 @@ def converted(value: Any, hint: Any, key: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         kind, limits = arguments
-        number = converted(value, kind, key)
-        if not limits.low <= number <= limits.high:
-            raise RecipeError(f"{key} is {value}; it must be {limits}")
-        return number
+        found = converted(value, kind, key)
+        if not limits.allows(found):
+            raise RecipeError(f"{key} is {value!r}; it must be {limits}")
+        return found
     if origin in (typing.Union, types.UnionType):
         if value is None:
             return None

@@ -73,6 +73,31 @@ def center_error(boxes: ArrayLike, truth: ArrayLike, *, normalized: bool = False
     return distance
 
 
+def inflated(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.bool_]:
+    """Whether a box has swollen over its surroundings, row by row.
+
+    That is an overlap below 0.5 though the true center lies inside the box, whose area is more than
+    1.7 times the true one.
+
+    Args:
+        boxes: predictions, (N, 4).
+        truth: ground truth, (N, 4); False for rows that are not finite.
+
+    Returns:
+        (N,) bool.
+
+    Raises:
+        ValueError: the arrays differ in shape or are not (N, 4).
+    """
+    predicted, true = _pair(boxes, truth)
+    usable = ~not_finite(predicted) & ~not_finite(true)
+    predicted, true = (np.where(usable[:, None], part, 0.0) for part in (predicted, true))
+    middle = true[:, :2] + true[:, 2:] / 2
+    inside = (middle >= predicted[:, :2]) & (middle < predicted[:, :2] + predicted[:, 2:])
+    larger = np.prod(predicted[:, 2:], axis=1) > 1.7 * np.prod(true[:, 2:], axis=1)
+    return usable & inside.all(axis=1) & larger & (iou(predicted, true) < 0.5)
+
+
 def not_finite(boxes: Floats) -> NDArray[np.bool_]:
     """Which rows, (N,) bool, hold a value that is not finite."""
     finite: NDArray[np.bool_] = np.isfinite(boxes)

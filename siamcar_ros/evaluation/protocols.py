@@ -68,6 +68,7 @@ MEASURES: dict[str, str] = {
     "success": "Success",
     "precision": "Precision 20 px",
     "normalized": "Norm. precision",
+    "inflated": "Inflated",
     "fps": "Frames/s",
 }
 
@@ -156,6 +157,7 @@ def score(
     precision = metrics.precision_curve(error)
     normalized = metrics.precision_curve(normalized_error, metrics.NORMALIZED_THRESHOLDS)
     present = overlap[overlap >= 0]
+    inflated = np.concatenate([f.inflated[f.counted & (f.overlap >= 0)] for f in frames])
     rates = metrics.frame_rates(times)
     first = frames[0]
     return Score(
@@ -170,6 +172,7 @@ def score(
             "success": float(success.mean()),
             "precision": float(precision[20]),
             "normalized": _read(normalized, protocol.normalized_at),
+            "inflated": float(inflated.mean()) if len(inflated) else 0.0,
             "fps": float(rates.mean()) if len(rates) else float("nan"),
         },
         frames=len(overlap),
@@ -198,12 +201,15 @@ def score_sequence(sequence: Sequence, runs: list[Run], protocol: Protocol) -> S
 
 
 class _Frames(NamedTuple):
-    """Per frame, (N,): whether it counts, overlap, center error in pixels and in target sizes."""
+    """Per frame, (N,): whether it counts, overlap, center error in pixels and in target sizes, and
+    whether the box is inflated.
+    """
 
     counted: NDArray[np.bool_]
     overlap: Floats
     error: Floats
     normalized: Floats
+    inflated: NDArray[np.bool_]
 
 
 def _score_frames(
@@ -223,6 +229,7 @@ def _score_frames(
     overlap = metrics.iou(boxes, truth, bound=size if protocol.clipped else None)
     error = metrics.center_error(boxes, truth)
     normalized = metrics.center_error(boxes, truth, normalized=True)
+    inflated = metrics.inflated(boxes, truth)
     if protocol.absent is Absent.LEFT_OUT:
         counted &= ~absent
     if protocol.absent is Absent.MISSED:
@@ -231,7 +238,7 @@ def _score_frames(
     if protocol.positive:
         half = half | (~absent & (truth <= 0).any(axis=1))
     overlap[half], error[half], normalized[half] = -1, -1, -1
-    return _Frames(counted, overlap, error, normalized)
+    return _Frames(counted, overlap, error, normalized, inflated)
 
 
 def _repeat_invalid(boxes: Floats, spared: NDArray[np.bool_]) -> Floats:

@@ -17,7 +17,7 @@ from typing import Any
 from siamcar_ros.resources import resource_path
 from siamcar_ros.tracking.interface import Network, TrackerParams
 
-_KEYS = ("network", "weights", "tracker")
+_KEYS = ("network", "architecture", "weights", "tracker")
 
 
 @dataclass(frozen=True)

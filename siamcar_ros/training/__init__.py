@@ -1,4 +1,4 @@
-"""Offline training: data, augmentation, targets, losses, the loop. Torch only."""
+"""Offline training: augmentation, targets, losses, recipes and the loop."""
 
 from siamcar_ros.data.frames import Frame, PairSource, frame_from_box, frame_from_mask
 

@@ -1,90 +1,130 @@
 """From two frames of a target to a template, a search region and the box in it.
 
 Frames are cropped as the tracker crops them (127 pixels across the target with its context, 255
-across twice that), with the jitter that tracking shows: shift, scale, aspect, small rotation.
-Where the target's mask is known it may be composed on another background, among distractors and
-behind an occluder. Light, blur, resolution, compression and noise follow.
+across twice that), around places as wrong as the tracker's: shift, scale, errors of the box. A
+target whose mask is known may be composed on another background, deformed, blurred by its motion,
+among distractors and behind an occluder. Light, sharpness, compression and noise are drawn here and
+applied by :mod:`siamcar_ros.training.photometric`.
 
-Coordinates: boxes are in pixels of the search region with pixel centres at whole numbers, so
-that a target in the middle of 255 pixels is centred on 127, as the tracker assumes.
+Boxes are in pixels of the search region, with pixel centers at whole numbers, so that a target in
+the middle of 255 pixels is centered on 127, as the tracker assumes.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from siamcar_ros.data.frames import Frame, PairSource
-from siamcar_ros.geometry import Image
+from siamcar_ros.data.options import Range
+from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE, Image, context_side
 
-TEMPLATE_SIZE = 127
-SEARCH_SIZE = 255
+from .photometric import Changes, blur_along
+
 _TRIES = 4
+_NODES = 33  # of the grid on which a deformation is computed, in each direction
+_LONGEST_BLUR = 32.0  # pixels of the search region
 LIGHTING = (8.24, 2.52, 1.20)
 """Standard deviations of the offsets of blue, green and red.
 
-They are what the authors' code comes to: the rows of its matrix, ImageNet's principal colours, are
+They are what the authors' code comes to: the rows of its matrix, ImageNet's principal colors, are
 orthogonal, and each is taken for a channel.
 """
 
 Float = NDArray[np.float64]
+Probability: TypeAlias = Annotated[float, Range(0, 1)]
+NotNegative: TypeAlias = Annotated[float, Range(0)]
 
 
 @dataclass(frozen=True)
 class AugmentParams:
     """Ranges (uniform, or log-uniform for ratios) and probabilities of the augmentation.
 
-    Shifts are in pixels of the crop, ``*_scale`` and ``aspect`` are bounds of the logarithm of a
-    ratio, ``rotation`` is in degrees; all others are probabilities. ``turn`` is that of a search
-    region turned by any angle, as targets turn that fly or are flown over; a target known by its
-    box alone is not turned so, its box would no longer fit. ``compose`` is that of a target with a
-    mask being composed on another background (half of it for the template), ``compose_sparse`` the
-    same where its own image would leave much of the crop empty.
-    ``foreign_border`` is that of another image, not the mean colour, lying beyond the border.
-    ``color`` is that of a change of light common to both views, ``lighting`` that of each view's
-    channels being offset by themselves, as in the authors' code. ``blur`` is the search region's.
+    Attributes:
+        template_shift, search_shift: largest shift of the target from the middle, in pixels.
+        template_scale, search_scale: largest logarithm of the scale's ratio.
+        template_box, search_box: mean error of each edge of the box that a view is cropped around,
+            as a share of the box's side: what a hand-drawn box and a tracker's last box show.
+        aspect: largest logarithm of the change of aspect ratio.
+        rotation: largest rotation of a search region, in degrees.
+        turn: probability that it is rotated by any angle instead. A target known by its box alone
+            is never rotated, since its box would no longer fit.
+        flip: probability that both views are mirrored.
+        negative: probability of a search region without the target.
+        compose: probability that a target with a mask is composed on another background (half of
+            it for the template).
+        compose_sparse: the same, where the target's own image would leave much of the crop empty.
+        foreign_border: probability that another image, not the mean color, lies beyond the border.
+        deform: probability that a target with a mask changes its shape in the search region: bent
+            at a joint or stretched smoothly. It is then composed.
+        motion_blur: probability of blur along the target's shift: of the target alone where it is
+            composed, otherwise of the whole search region.
+        distractor: probability of other targets beside this one.
+        occluder: probability of a strip, a corner or another target over part of it.
+        color: probability of a change of light common to both views.
+        lighting: probability that each view's channels are offset, as in the authors' code.
+        gray: probability that both views are gray.
+        thermal: probability that both views are gray with dark and bright exchanged.
+        glare: probability of a spot of light on the search region.
+        blur, template_blur: probability of blur in any direction, of search region and template.
+        low_resolution: probability of a target of 8 to 60 pixels, enlarged.
+        compression: probability of JPEG compression, for each view.
+        noise: probability of noise, for each view.
     """
 
-    template_shift: float = 4.0
-    template_scale: float = 0.05
-    search_shift: float = 64.0
-    search_scale: float = 0.22
-    aspect: float = 0.12
-    rotation: float = 8.0
-    turn: float = 0.0
-    flip: float = 0.5
-    negative: float = 0.05
-    compose: float = 0.4
-    compose_sparse: float = 0.85
-    foreign_border: float = 0.5
-    distractor: float = 0.35
-    occluder: float = 0.2
-    color: float = 0.8
-    lighting: float = 0.0
-    gray: float = 0.08
-    blur: float = 0.15
-    template_blur: float = 0.15
-    low_resolution: float = 0.35
-    compression: float = 0.12
-    noise: float = 0.1
+    template_shift: NotNegative = 4.0
+    template_scale: NotNegative = 0.05
+    template_box: NotNegative = 0.0
+    search_shift: NotNegative = 64.0
+    search_scale: NotNegative = 0.22
+    search_box: NotNegative = 0.0
+    aspect: NotNegative = 0.12
+    rotation: Annotated[float, Range(0, 180)] = 8.0
+    turn: Probability = 0.0
+    flip: Probability = 0.5
+    negative: Probability = 0.05
+    compose: Probability = 0.4
+    compose_sparse: Probability = 0.85
+    foreign_border: Probability = 0.5
+    deform: Probability = 0.0
+    motion_blur: Probability = 0.0
+    distractor: Probability = 0.35
+    occluder: Probability = 0.2
+    color: Probability = 0.8
+    lighting: Probability = 0.0
+    gray: Probability = 0.08
+    thermal: Probability = 0.0
+    glare: Probability = 0.0
+    blur: Probability = 0.15
+    template_blur: Probability = 0.15
+    low_resolution: Probability = 0.35
+    compression: Probability = 0.12
+    noise: Probability = 0.1
 
 
 class TrainingPair(NamedTuple):
     """One training example.
 
-    ``template`` (127, 127, 3) and ``search`` (255, 255, 3) uint8 BGR; ``box`` (4,) float32
-    x1, y1, x2, y2 in search pixels; ``positive`` is False where the target is not in the region.
+    Attributes:
+        template: (127, 127, 3) uint8 BGR.
+        search: (255, 255, 3) uint8 BGR.
+        box: (4,) float32 x1, y1, x2, y2 in search pixels.
+        positive: False where the target is not in the search region.
+        changes: (2, number of :class:`~.photometric.Changes`' fields) float64, what is still to be
+            applied to template and search region.
     """
 
     template: Image
     search: Image
     box: NDArray[np.float32]
     positive: bool
+    changes: Float
 
 
 class PairMaker:
@@ -109,59 +149,80 @@ class PairMaker:
         positive = other is None
         second = second if other is None else other
         mirror = np.diag((-1.0 if rng.random() < p.flip else 1.0, 1.0))
-        template, _ = self._view(
-            first, rng, TEMPLATE_SIZE, mirror, p.template_shift, p.template_scale, compose=0.5
-        )
-        rotation = 180.0 if rng.random() < p.turn else p.rotation
-        if second.mask is None:  # what bounds a turned box is larger than the target in it
-            rotation = 0.0
-        warp = _linear(rng, rotation, p.aspect) @ mirror
-        search, box = self._view(
-            second, rng, SEARCH_SIZE, warp, p.search_shift, p.search_scale, compose=1.0
-        )
-        template, search = _shared_light(template, search, p, rng)
-        if rng.random() < p.low_resolution:
-            across = float(np.exp(rng.uniform(math.log(8), math.log(60))))
-            side = max(box[2] - box[0], box[3] - box[1], 1.0)
-            template = _coarsen(template, across / side)
-            search = _coarsen(search, across / side)
-        template = _degrade(_offset(template, p, rng), p, p.template_blur, rng)
-        search = _degrade(_offset(search, p, rng), p, p.blur, rng)
-        return TrainingPair(template, search, box.astype(np.float32), positive)
 
-    def _view(
-        self,
-        frame: Frame,
-        rng: np.random.Generator,
-        size: int,
-        linear: Float,
-        shift: float,
-        scale: float,
-        compose: float,
-    ) -> tuple[Image, Float]:
-        """A crop of ``size`` pixels around the frame's target, and the target's box in it."""
-        p = self.params
-        centre = size / 2 + rng.uniform(-shift, shift, 2)
-        matrix, box = place(frame, linear, centre, rng.uniform(-scale, scale))
+        template = self._template(first, mirror, rng)
+        rotation = 180.0 if rng.random() < p.turn else p.rotation
+        if second.mask is None:  # the bounds of a rotated box are larger than the target in it
+            rotation = 0.0
+        search, box, path = self._search(second, _linear(rng, rotation, p.aspect) @ mirror, rng)
+        side = max(box[2] - box[0], box[3] - box[1], 1.0)
+        changes = draw_changes(p, rng, float(side), path)
+        return TrainingPair(template, search, box.astype(np.float32), positive, changes)
+
+    def _template(self, frame: Frame, linear: Float, rng: np.random.Generator) -> Image:
+        p, size = self.params, TEMPLATE_SIZE
+        matrix, _ = place(
+            frame,
+            linear,
+            size / 2 + rng.uniform(-p.template_shift, p.template_shift, 2),
+            rng.uniform(-p.template_scale, p.template_scale),
+            _edge_errors(rng, p.template_box),
+        )
         covered = _coverage(frame.image, matrix, size)
-        chance = p.compose * compose if covered > 0.7 else p.compose_sparse
-        if frame.mask is not None and rng.random() < chance:
+        if frame.mask is None or rng.random() >= self._compose(covered, 0.5):
+            return self._cropped(frame, matrix, size, covered, rng)
+        canvas = self._background(size, rng)
+        _paste(canvas, *_cut(frame.image, frame.mask, matrix, size))
+        return canvas
+
+    def _search(
+        self, frame: Frame, linear: Float, rng: np.random.Generator
+    ) -> tuple[Image, Float, Float]:
+        """The search region, the target's box in it, and the path by which all of it is blurred."""
+        p, size = self.params, SEARCH_SIZE
+        center = size / 2 + rng.uniform(-p.search_shift, p.search_shift, 2)
+        scale = rng.uniform(-p.search_scale, p.search_scale)
+        matrix, box = place(frame, linear, center, scale, _edge_errors(rng, p.search_box))
+        covered = _coverage(frame.image, matrix, size)
+        deformed = rng.random() < p.deform
+        path = np.zeros(2)
+        if rng.random() < p.motion_blur:
+            path = (center - size / 2) * rng.uniform(0.1, 0.5)  # of the time between frames
+            path *= min(1.0, _LONGEST_BLUR / max(np.hypot(*path), 1.0))
+        if frame.mask is not None and (deformed or rng.random() < self._compose(covered, 1.0)):
             canvas = self._background(size, rng)
-            _paste(canvas, frame.image, frame.mask, matrix)
-        elif covered < 0.999 and rng.random() < p.foreign_border:
-            canvas = self._background(size, rng)
-            _paste(canvas, frame.image, np.full(frame.image.shape[:2], 255, np.uint8), matrix)
+            layer, alpha = _cut(frame.image, frame.mask, matrix, size)
+            if deformed:
+                layer, alpha, box = deform(layer, alpha, box, rng)
+            if path.any():
+                layer, alpha = _blurred_layer(layer, alpha, path)
+                path = np.zeros(2)
+            _paste(canvas, layer, alpha)
         else:
-            mean = frame.image[::8, ::8].reshape(-1, 3).mean(0)
-            canvas = cv2.warpAffine(
-                frame.image, matrix, (size, size), borderValue=tuple(mean.tolist())
-            )
-        if size == SEARCH_SIZE:
-            if rng.random() < p.distractor:
-                self._add_distractors(canvas, frame, box, rng)
-            if rng.random() < p.occluder:
-                self._add_occluder(canvas, box, rng)
-        return canvas, box
+            canvas = self._cropped(frame, matrix, size, covered, rng)
+        if rng.random() < p.distractor:
+            self._add_distractors(canvas, frame, box, rng)
+        if rng.random() < p.occluder:
+            self._add_occluder(canvas, frame, box, rng)
+        return canvas, box, path
+
+    def _compose(self, covered: float, share: float) -> float:
+        """The probability that a target with a mask is composed on another background."""
+        return self.params.compose * share if covered > 0.7 else self.params.compose_sparse
+
+    def _cropped(
+        self, frame: Frame, matrix: Float, size: int, covered: float, rng: np.random.Generator
+    ) -> Image:
+        """The frame's own image, another or the mean color beyond its border."""
+        if covered < 0.999 and rng.random() < self.params.foreign_border:
+            canvas = self._background(size, rng)
+            whole = np.full(frame.image.shape[:2], 255, np.uint8)
+            _paste(canvas, *_cut(frame.image, whole, matrix, size))
+            return canvas
+        mean = tuple(frame.image[::8, ::8].reshape(-1, 3).mean(0).tolist())
+        return np.asarray(
+            cv2.warpAffine(frame.image, matrix, (size, size), borderValue=mean), np.uint8
+        )
 
     def _elsewhere(self, frame: Frame, rng: np.random.Generator) -> Frame | None:
         """A frame of another scene, so that its target is another; None where none was drawn."""
@@ -183,26 +244,37 @@ class PairMaker:
     def _add_distractors(
         self, canvas: Image, frame: Frame, box: Float, rng: np.random.Generator
     ) -> None:
-        """One to three other targets of about this one's size, beside it, half in its colours."""
+        """One to three other targets of about this one's size, beside it, half in its colors."""
         x1, y1, x2, y2 = box
         for _ in range(int(rng.integers(1, 4))):
             other = self._elsewhere(frame, rng)
             if other is None or other.mask is None:
                 continue
-            centre = rng.uniform(0, SEARCH_SIZE, 2)
+            center = rng.uniform(0, SEARCH_SIZE, 2)
             linear = _linear(rng, 20.0, 0.2)
-            matrix, place_box = place(other, linear, centre, rng.uniform(-0.3, 0.3))
-            overlap_x = min(x2, place_box[2]) - max(x1, place_box[0])
-            overlap_y = min(y2, place_box[3]) - max(y1, place_box[1])
-            if min(overlap_x, overlap_y) > 0.15 * min(x2 - x1, y2 - y1):
+            matrix, place_box = place(other, linear, center, rng.uniform(-0.3, 0.3))
+            overlap = _intersection(box, place_box)
+            if overlap.min() > 0.15 * min(x2 - x1, y2 - y1):
                 continue
             image = other.image
             if rng.random() < 0.5:
                 image = _recolored(image, other.box, canvas, box)
-            _paste(canvas, image, other.mask, matrix)
+            _paste(canvas, *_cut(image, other.mask, matrix, SEARCH_SIZE))
 
-    def _add_occluder(self, canvas: Image, box: Float, rng: np.random.Generator) -> None:
-        """A strip or a corner of another image over at most half of the target."""
+    def _add_occluder(
+        self, canvas: Image, frame: Frame, box: Float, rng: np.random.Generator
+    ) -> None:
+        """A strip, a corner or another target over at most about half of the target."""
+        other = self._elsewhere(frame, rng) if rng.random() < 0.5 else None
+        if other is not None and other.mask is not None:
+            size = box[2:] - box[:2]
+            around = (box[:2] + box[2:]) / 2 + _direction(rng) * size * rng.uniform(0.4, 0.9)
+            matrix, its_box = place(
+                other, _linear(rng, 30.0, 0.3), around + 0.5, rng.uniform(-0.5, 0.3)
+            )
+            if np.prod(_intersection(box, its_box)) <= 0.5 * np.prod(size):
+                _paste(canvas, *_cut(other.image, other.mask, matrix, SEARCH_SIZE))
+                return
         x1, y1, x2, y2 = box
         width, height = x2 - x1, y2 - y1
         texture = self._background(SEARCH_SIZE, rng)
@@ -225,30 +297,42 @@ class PairMaker:
 
 
 def place(
-    frame: Frame, linear: Float, centre: NDArray[np.float64], log_scale: float
+    frame: Frame,
+    linear: Float,
+    center: Float,
+    log_scale: float,
+    errors: Float | tuple[float, ...] = (0.0, 0.0, 0.0, 0.0),
 ) -> tuple[Float, Float]:
-    """The affine map that brings a frame's target to ``centre`` of a crop at the tracker's scale.
+    """The affine map that brings a frame's target to ``center`` of a crop at the tracker's scale.
 
     Args:
         frame: with its target's outline.
         linear: (2, 2) map applied before scaling.
-        centre: x, y in the crop, pixel edges.
+        center: x, y in the crop, pixel edges.
         log_scale: jitter of the scale.
+        errors: of the left, top, right and bottom edge of the box that the tracker would crop
+            around, as shares of the box's sides.
 
     Returns:
-        (2, 3) matrix for ``cv2.warpAffine``; (4,) box x1, y1, x2, y2, pixel centres.
+        (2, 3) matrix for ``cv2.warpAffine``; (4,) box x1, y1, x2, y2, pixel centers.
     """
     points = frame.outline.astype(np.float64) @ linear.T
     low, high = points.min(0), points.max(0)
-    width, height = np.maximum(high - low, 2.0)
-    context = (width + height) / 2
-    scale = TEMPLATE_SIZE / math.sqrt((width + context) * (height + context)) * math.exp(log_scale)
-    middle = (low + high) / 2
+    size = np.maximum(high - low, 2.0)
+    wrong_low, wrong_high = low + errors[:2] * size, high + errors[2:] * size
+    width, height = np.maximum(wrong_high - wrong_low, 2.0)
+    scale = TEMPLATE_SIZE / float(context_side(width, height)) * math.exp(log_scale)
+    middle = (wrong_low + wrong_high) / 2
     matrix = np.empty((2, 3))
     matrix[:, :2] = scale * linear
-    matrix[:, 2] = centre - scale * middle + matrix[:, :2].sum(1) / 2 - 0.5
-    box = np.concatenate((scale * (low - middle) + centre, scale * (high - middle) + centre)) - 0.5
+    matrix[:, 2] = center - scale * middle + matrix[:, :2].sum(1) / 2 - 0.5
+    box = np.concatenate((scale * (low - middle) + center, scale * (high - middle) + center)) - 0.5
     return matrix, box
+
+
+def _edge_errors(rng: np.random.Generator, mean: float) -> Float:
+    """Errors of four edges, Laplace-distributed: most are small, a few very large."""
+    return np.clip(rng.laplace(0.0, mean, 4), -0.4, 1.0) * (-1.0, -1.0, 1.0, 1.0)
 
 
 def _coverage(image: Image, matrix: Float, size: int) -> float:
@@ -260,31 +344,90 @@ def _coverage(image: Image, matrix: Float, size: int) -> float:
     return float(area) / (size * size)
 
 
+def _direction(rng: np.random.Generator) -> Float:
+    angle = rng.uniform(0, 2 * math.pi)
+    return np.array([math.cos(angle), math.sin(angle)])
+
+
 def _linear(rng: np.random.Generator, rotation: float, aspect: float) -> Float:
     angle = math.radians(rng.uniform(-rotation, rotation))
     stretch = math.exp(rng.uniform(-aspect, aspect) / 2)
-    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    return turn @ np.diag((stretch, 1 / stretch))
+    return _rotation(angle) @ np.diag((stretch, 1 / stretch))
 
 
-def _paste(canvas: Image, image: Image, mask: Image, matrix: Float) -> None:
-    """Blend the masked pixels of an image, mapped by ``matrix``, into the canvas."""
-    size = canvas.shape[1::-1]
-    moved = cv2.warpAffine(image, matrix, size, borderMode=cv2.BORDER_REPLICATE)
-    alpha = cv2.warpAffine(mask, matrix, size)
-    alpha = cv2.blur(alpha, (3, 3))
+def _rotation(angle: float) -> Float:
+    return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+
+
+def _intersection(box: Float, other: Float) -> Float:
+    """Width and height, (2,), of what two boxes x1, y1, x2, y2 share."""
+    return np.clip(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0, None)
+
+
+def _cut(image: Image, mask: Image, matrix: Float, size: int) -> tuple[Image, Image]:
+    """A layer: the image mapped by ``matrix`` and times its mask's opacity, and the opacity."""
+    moved = cv2.warpAffine(image, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
+    alpha = cv2.blur(cv2.warpAffine(mask, matrix, (size, size)), (3, 3))
+    layer = cv2.multiply(moved, cv2.merge((alpha, alpha, alpha)), scale=1 / 255)
+    return np.asarray(layer, np.uint8), np.asarray(alpha, np.uint8)
+
+
+def _paste(canvas: Image, layer: Image, alpha: Image) -> None:
+    """Lay a layer of :func:`_cut` over the canvas."""
     inverse = cv2.bitwise_not(alpha)
-    three = cv2.merge((alpha, alpha, alpha))
-    rest = cv2.merge((inverse, inverse, inverse))
-    cv2.add(
-        cv2.multiply(moved, three, scale=1 / 255),
-        cv2.multiply(canvas, rest, scale=1 / 255),
-        dst=canvas,
-    )
+    rest = cv2.multiply(canvas, cv2.merge((inverse, inverse, inverse)), scale=1 / 255)
+    cv2.add(rest, layer, dst=canvas)
+
+
+def deform(
+    layer: Image, alpha: Image, box: Float, rng: np.random.Generator
+) -> tuple[Image, Image, Float]:
+    """Bend a target at a joint, stretch it smoothly, or both.
+
+    Args:
+        layer: (S, S, 3), as :func:`_cut` gives it.
+        alpha: (S, S), likewise.
+        box: the target's, x1, y1, x2, y2.
+        rng: decides how.
+
+    Returns:
+        the three of the deformed target; those given where it would touch the border, so that its
+        box could not be told.
+    """
+    size = alpha.shape[0]
+    low, extent = box[:2], box[2:] - box[:2]
+    nodes = (np.arange(_NODES) + 0.5) * size / _NODES - 0.5  # where cv2.resize takes them to be
+    grid = np.stack(np.meshgrid(nodes, nodes), -1)
+    shift = np.zeros_like(grid)
+    bent = rng.random() < 0.6
+    if bent:  # what lies beyond a line turns about a point of it
+        joint = low + extent * rng.uniform(0.25, 0.75, 2)
+        arm = grid - joint
+        beyond = np.clip(arm @ _direction(rng) / (0.15 * extent.mean()) + 0.5, 0, 1)
+        turned = arm @ _rotation(math.radians(rng.uniform(-40, 40))).T
+        shift += (turned - arm) * (beyond**2 * (3 - 2 * beyond))[..., None]
+    if not bent or rng.random() < 0.5:  # a smooth random field, its grain half the target
+        count = max(4, min(12, round(2 * size / max(extent.mean(), 1.0))))
+        coarse = rng.normal(0.0, 0.06, (count, count, 2)) * extent
+        shift += cv2.resize(coarse, (_NODES, _NODES), interpolation=cv2.INTER_CUBIC)
+    source = np.indices((size, size), np.float32)[::-1].transpose(1, 2, 0)
+    source = source + cv2.resize(shift.astype(np.float32), (size, size))
+    moved = cv2.remap(np.dstack((layer, alpha)), source, None, cv2.INTER_LINEAR)
+    x, y, width, height = cv2.boundingRect(cv2.compare(moved[..., 3], 127, cv2.CMP_GT))
+    if width < 2 or height < 2 or min(x, y) <= 0 or x + width >= size or y + height >= size:
+        return layer, alpha, box
+    bounds = np.array([x, y, x + width, y + height], np.float64) - 0.5
+    return np.ascontiguousarray(moved[..., :3]), np.ascontiguousarray(moved[..., 3]), bounds
+
+
+def _blurred_layer(layer: Image, alpha: Image, path: Float) -> tuple[Image, Image]:
+    whole = torch.from_numpy(np.dstack((layer, alpha))).permute(2, 0, 1)[None]
+    moved = blur_along(whole, *path.tolist())[0].permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(moved[..., :3]), np.ascontiguousarray(moved[..., 3])
 
 
 def _recolored(image: Image, box: NDArray[np.float32], canvas: Image, target: Float) -> Image:
-    """The image with its object's mean colour moved to that of the canvas's target."""
+    """The image with its object's mean color moved to that of the canvas's target."""
 
     def mean(picture: Image, where: NDArray[np.float64] | NDArray[np.float32]) -> Float:
         x1, y1, x2, y2 = (max(0, int(v)) for v in where)
@@ -293,21 +436,65 @@ def _recolored(image: Image, box: NDArray[np.float32], canvas: Image, target: Fl
 
     difference = mean(canvas, target) - mean(image, box)
     steps = np.arange(256, dtype=np.float64)[:, None] + difference
-    return cv2.LUT(image, np.clip(steps, 0, 255).astype(np.uint8)[None])
+    return np.asarray(cv2.LUT(image, np.clip(steps, 0, 255).astype(np.uint8)[None]), np.uint8)
 
 
-def _shared_light(
-    template: Image, search: Image, p: AugmentParams, rng: np.random.Generator
-) -> tuple[Image, Image]:
-    """A strong change of light common to both views, a weak one of the search region alone."""
-    if rng.random() < p.gray:
-        template = cv2.merge([cv2.cvtColor(template, cv2.COLOR_BGR2GRAY)] * 3)
-        search = cv2.merge([cv2.cvtColor(search, cv2.COLOR_BGR2GRAY)] * 3)
-    if rng.random() < p.color:
-        common = _tone(rng, 0.35, 0.15)
-        template = cv2.LUT(template, _table(common))
-        search = cv2.LUT(search, _table(common * _tone(rng, 0.18, 0.05)))
-    return template, search
+def draw_changes(p: AugmentParams, rng: np.random.Generator, side: float, path: Float) -> Float:
+    """What is changed in the light, sharpness and noise of a pair.
+
+    Args:
+        p: the augmentation.
+        rng: of the pair.
+        side: the longer side of the target, in search pixels.
+        path: by which the whole search region is blurred, (dx, dy) pixels.
+
+    Returns:
+        (2, number of :class:`Changes`' fields), of template and search region.
+    """
+    thermal = rng.random() < p.thermal
+    gray = thermal or rng.random() < p.gray
+    colored = rng.random() < p.color
+    common = _tone(rng, 0.35, 0.15) if colored else np.ones(4)
+    own = common * _tone(rng, 0.18, 0.05) if colored else common
+    resolution = 1.0
+    if rng.random() < p.low_resolution:
+        resolution = float(np.exp(rng.uniform(math.log(8), math.log(60)))) / side
+    rows = []
+    for tone, blur, moved in ((common, p.template_blur, np.zeros(2)), (own, p.blur, path)):
+        offset = rng.normal(0.0, LIGHTING) if rng.random() < p.lighting else np.zeros(3)
+        if rng.random() < blur and not moved.any():
+            moved = _direction(rng) * rng.uniform(2, 12)
+        quality = int(rng.integers(15, 70)) if rng.random() < p.compression else 0
+        noise = rng.uniform(2, 10) if rng.random() < p.noise else 0.0
+        rows.append(
+            Changes(
+                gray=gray,
+                invert=thermal,
+                gamma=tone[3],
+                blue=tone[0],
+                green=tone[1],
+                red=tone[2],
+                add_blue=offset[0],
+                add_green=offset[1],
+                add_red=offset[2],
+                resolution=resolution,
+                blur_x=moved[0],
+                blur_y=moved[1],
+                quality=quality,
+                noise=noise,
+                seed=rng.integers(1 << 32),
+            )
+        )
+    if rng.random() < p.glare:
+        middle, spread = rng.uniform(0, 1, 2), np.exp(rng.uniform(math.log(0.02), math.log(0.3), 2))
+        rows[1] = rows[1]._replace(
+            glare=rng.uniform(0.4, 1.0),
+            glare_x=middle[0],
+            glare_y=middle[1],
+            glare_width=spread[0],
+            glare_height=spread[1],
+        )
+    return np.array(rows, np.float64)
 
 
 def _tone(rng: np.random.Generator, strength: float, tint: float) -> Float:
@@ -316,50 +503,3 @@ def _tone(rng: np.random.Generator, strength: float, tint: float) -> Float:
     ratios = rng.uniform(-spread, spread)
     ratios[:3] += rng.uniform(-strength, strength)
     return np.exp(ratios)
-
-
-def _table(tone: Float) -> Image:
-    """(1, 256, 3) look-up table of a tone."""
-    steps = (np.arange(256) / 255)[:, None] ** tone[3] * tone[:3]
-    return np.clip(steps * 255, 0, 255).astype(np.uint8)[None]
-
-
-def _coarsen(image: Image, ratio: float) -> Image:
-    """As if the sensor had had only ``ratio`` times as many pixels across."""
-    if ratio >= 1:
-        return image
-    size = image.shape[1]
-    small = max(16, round(size * ratio))
-    reduced = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
-    return cv2.resize(reduced, (size, size), interpolation=cv2.INTER_LINEAR)
-
-
-def _offset(image: Image, p: AugmentParams, rng: np.random.Generator) -> Image:
-    """Each channel moved by an amount of its own."""
-    if rng.random() >= p.lighting:
-        return image
-    offset = rng.normal(0.0, LIGHTING)
-    steps = np.arange(256, dtype=np.float64)[:, None] + offset
-    return cv2.LUT(image, np.clip(np.rint(steps), 0, 255).astype(np.uint8)[None])
-
-
-def _degrade(image: Image, p: AugmentParams, blur: float, rng: np.random.Generator) -> Image:
-    """Motion blur, compression and sensor noise."""
-    if rng.random() < blur:
-        length = int(rng.integers(3, 14))
-        kernel = np.zeros((length, length), np.float32)
-        angle = rng.uniform(0, math.pi)
-        reach = np.array([math.cos(angle), math.sin(angle)]) * (length - 1) / 2
-        middle = np.full(2, (length - 1) / 2)
-        ends = [tuple(round(v) for v in middle + s * reach) for s in (-1, 1)]
-        cv2.line(kernel, ends[0], ends[1], 1.0)
-        image = cv2.filter2D(image, -1, kernel / kernel.sum())
-    if rng.random() < p.compression:
-        quality = int(rng.integers(15, 70))
-        coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
-    if rng.random() < p.noise:
-        noise = np.empty(image.shape, np.int16)
-        cv2.randn(noise, 0, float(rng.uniform(2, 10)))
-        image = cv2.add(image, noise, dtype=cv2.CV_8U)
-    return image

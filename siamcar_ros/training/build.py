@@ -1,12 +1,14 @@
-"""The network, its optimizer and its wrappings, as a recipe asks for them."""
+"""What a recipe asks for: the network, its teacher, average, optimizer and precision."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from siamcar_ros.model import (
     SiamCAR,
@@ -21,6 +23,8 @@ from siamcar_ros.model import (
 
 from .distributed import Processes
 from .recipe import Recipe, RecipeError
+
+_Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
 class Siamese(nn.Module):
@@ -37,10 +41,10 @@ class Siamese(nn.Module):
 
 
 def build_network(recipe: Recipe, device: torch.device) -> SiamCAR:
-    """The network with the weights that it starts from, on the device.
+    """The network with its initial weights, on the device.
 
     Raises:
-        RecipeError: the device cannot do what is asked for.
+        RecipeError: the device does not support what the recipe asks for.
         WeightsError, OSError: ``backbone.initial`` cannot be read or does not fit.
     """
     torch.manual_seed(recipe.seed)
@@ -60,18 +64,18 @@ def build_network(recipe: Recipe, device: torch.device) -> SiamCAR:
 
 
 def build_teacher(recipe: Recipe, model: SiamCAR, device: torch.device) -> SiamCAR | None:
-    """The network that `model` learns from; None where there is none.
+    """The network that `model` learns from; None where the recipe names none.
 
     Args:
-        recipe: ``teacher`` names it.
-        model: whose maps it is to be like in size and place.
-        device: where it goes.
+        recipe: its section ``teacher``.
+        model: the network in training, whose cells the teacher's must match.
+        device: where the teacher is to run.
 
     Returns:
-        folded, in evaluation mode, without gradients.
+        the teacher with folded BatchNorms, in evaluation mode, without gradients.
 
     Raises:
-        RecipeError: its maps are not the model's in size or place, or its weights do not fit.
+        RecipeError: its cells do not match the model's, or its weights do not fit.
         OSError: its weights cannot be read.
     """
     if recipe.teacher.weights is None:
@@ -106,7 +110,7 @@ def layout(recipe: Recipe) -> torch.memory_format:
 
 
 def build_optimizer(model: SiamCAR, recipe: Recipe) -> torch.optim.Optimizer:
-    """The optimizer of all parameters; what is frozen has no gradient, and so is left alone."""
+    """The optimizer of all parameters; a frozen one has no gradient, and so is left alone."""
     groups = []
     for in_backbone in (True, False):
         for vectors in (True, False):
@@ -131,12 +135,14 @@ def build_optimizer(model: SiamCAR, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def wrap(model: SiamCAR, recipe: Recipe, device: torch.device, processes: Processes) -> nn.Module:
-    """The network as one module of both branches, shared between processes, compiled."""
+    """Both branches as one module, in step with other processes and compiled where asked for."""
     network: nn.Module = Siamese(model)
     if processes.world > 1:
         ids = [device.index] if device.type == "cuda" else None
         network = DistributedDataParallel(network, device_ids=ids)
-    return torch.compile(network) if recipe.compute.compile else network  # type: ignore[return-value]
+    if recipe.compute.compile:
+        network.compile()  # in place: the module stays what it is
+    return network
 
 
 def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[object]:
@@ -147,10 +153,27 @@ def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[obj
     return torch.autocast(device.type, kind)
 
 
-class BatchNormStatistics:
-    """A network's running statistics, which a forward pass moves, as they were before one.
+def build_average(model: SiamCAR, decay: float) -> AveragedModel:
+    """The exponential moving average of a network's parameters and buffers.
 
-    One that is not finite would stay so: it is a moving average.
+    Args:
+        model: the network in training.
+        decay: of the average; at update n it is at most (1 + n) / (20 + n), so that the weights at
+            the start are soon forgotten.
+    """
+
+    def update(averages: _Tensors, values: _Tensors, count: Tensor | int) -> None:
+        now = 1.0 + float(count)
+        get_ema_multi_avg_fn(min(decay, (1 + now) / (20 + now)))(averages, values, count)
+
+    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return average.eval()
+
+
+class BatchNormStatistics:
+    """A network's running statistics before a step, so that the step can be undone.
+
+    A forward pass moves them; once not finite, a moving average would stay so.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -159,7 +182,7 @@ class BatchNormStatistics:
         self._kept = [buffer.clone() for buffer in self._now]
 
     def keep(self) -> None:
-        """Take note of them."""
+        """Remember them."""
         self._copy(self._now, self._kept)
 
     def restore(self) -> None:
@@ -168,16 +191,6 @@ class BatchNormStatistics:
 
     @staticmethod
     @torch.no_grad()
-    def _copy(source: list[torch.Tensor], target: list[torch.Tensor]) -> None:
+    def _copy(source: list[Tensor], target: list[Tensor]) -> None:
         for old, new in zip(source, target, strict=True):
             new.copy_(old)
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move the averaged network towards the one in training."""
-    for old, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if old.dtype.is_floating_point:
-            old.lerp_(new, 1 - decay)
-        else:
-            old.copy_(new)

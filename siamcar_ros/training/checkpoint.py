@@ -1,116 +1,183 @@
-"""Checkpoints: everything a killed run needs to go on, in one safetensors file.
+"""Checkpoints: everything that a killed run needs to go on exactly where it was.
 
-There is no pickle in it. Random numbers need no state: each step's follow from the seed and the
-step's number. A file is written beside its place and moved there, so that a reader finds the old
-one or the new one, whole.
+Random numbers need no state: those of a step follow from the seed and the step's number.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
+import logging
 import os
+import pickle
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+import yaml
+from safetensors import SafetensorError
+from torch import nn
 
 from siamcar_ros import __version__
-from siamcar_ros.model import WeightsError, read_metadata
+from siamcar_ros.files import replacing
+from siamcar_ros.model import WeightsError, save_weights
+
+from .recipe import Recipe, RecipeError, flatten, recipe_from_dict, to_yaml
+
+logger = logging.getLogger(__name__)
+
+_MAY_DIFFER = (
+    "output",
+    "log.",
+    "validation.",
+    "compute.device",
+    "compute.workers",
+    "compute.threads",
+    "data.max_fault_share",
+    "optimizer.give_up_after",
+)
 
 
-def save_checkpoint(
-    path: Path,
-    *,
-    model: nn.Module,
-    average: nn.Module | None,
-    optimizer: torch.optim.Optimizer,
-    metadata: Mapping[str, str],
-) -> None:
-    """Write the state of a run, atomically and flushed to disk.
+class Stateful(Protocol):
+    """A part of a run that a checkpoint keeps: network, average, optimizer, gradient scaler."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its state: tensors, numbers, texts and containers of them."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> object:
+        """Bring it to a state."""
+
+
+def run_metadata(recipe: Recipe, data: str) -> dict[str, str]:
+    """What a run writes beside its weights.
 
     Args:
-        path: the file.
-        model: the network in training.
-        average: its averaged copy, if there is one.
-        optimizer: its state is kept by the parameters' numbers.
-        metadata: texts beside the tensors: step, recipe, revision, ...
-    """
-    tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
-    if average is not None:
-        tensors |= {f"average.{key}": value for key, value in average.state_dict().items()}
-    for index, parameter in enumerate(_parameters(optimizer)):
-        for name, value in optimizer.state.get(parameter, {}).items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer.{index}.{name}"] = value
-    write_atomically(path, tensors, metadata)
-
-
-def write_atomically(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
-) -> None:
-    """Write tensors and texts as safetensors; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    save_file(plain, str(part), {"format": "pt", **metadata})
-    part.chmod(0o644)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def load_checkpoint(
-    path: Path,
-    *,
-    model: nn.Module,
-    average: nn.Module | None,
-    optimizer: torch.optim.Optimizer,
-) -> dict[str, str]:
-    """Bring a run back to where its checkpoint was written.
-
-    Returns:
-        the texts that were stored.
+        recipe: of the run.
+        data: the fingerprint of its data sets.
 
     Raises:
-        WeightsError: the file is not readable, or of another network or optimizer.
+        OSError: the teacher's weights cannot be read.
     """
-    metadata = read_metadata(path)
-    tensors = load_file(str(path))
-    try:
-        model.load_state_dict(_part(tensors, "model."))
-        if average is not None:
-            average.load_state_dict(_part(tensors, "average."))
-        for index, parameter in enumerate(_parameters(optimizer)):
-            stored = _part(tensors, f"optimizer.{index}.")
-            if stored:
-                optimizer.state[parameter] = {
-                    name: _like(parameter, value) for name, value in stored.items()
-                }
-    except RuntimeError as error:
-        raise WeightsError(f"{path} is of another network: {error}") from error
+    metadata = {
+        "network": recipe.network,
+        "recipe": to_yaml(recipe),
+        "revision": _revision(),
+        "seed": str(recipe.seed),
+        "data": data,
+        "torch": str(torch.__version__),  # a plain text, which can be unpickled safely
+    }
+    if recipe.teacher.weights is not None:
+        weights = Path(recipe.teacher.weights).read_bytes()
+        metadata["teacher"] = hashlib.sha256(weights).hexdigest()
     return metadata
 
 
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+def save_checkpoint(
+    path: Path, step: int, parts: Mapping[str, Stateful], metadata: Mapping[str, str]
+) -> None:
+    """Write the state of a run; the file appears whole or not at all.
+
+    Args:
+        path: the file.
+        step: how many steps are done.
+        parts: the run's parts by name.
+        metadata: from :func:`run_metadata`.
+
+    Raises:
+        OSError: it cannot be written; the checkpoint before is kept.
+    """
+    content = {name: part.state_dict() for name, part in parts.items()}
+
+    def write(place: Path) -> None:
+        with place.open("wb") as file:
+            torch.save({**content, "step": step, "metadata": dict(metadata)}, file)
+
+    _write_whole(path, write)
 
 
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+def load_checkpoint(
+    path: Path, parts: Mapping[str, Stateful], recipe: Recipe, metadata: Mapping[str, str]
+) -> int:
+    """Bring a run to where its checkpoint was written.
+
+    Args:
+        path: the file. Nothing in it is executed.
+        parts: the run's parts by name.
+        recipe: of the run.
+        metadata: from :func:`run_metadata`.
+
+    Returns:
+        the number of steps done, 0 where there is no checkpoint.
+
+    Raises:
+        RecipeError: the checkpoint is of another recipe, other data or another teacher.
+        WeightsError: it cannot be read.
+    """
+    if not path.is_file():
+        return 0
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        stored = content["metadata"]
+        _check_same_run(path, recipe, stored, metadata)
+        for name, part in parts.items():
+            part.load_state_dict(content[name])
+        step = int(content["step"])
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{path} is damaged, or no checkpoint of a training run: remove it to start anew, or "
+            "give another output"
+        ) from error
+    logger.info("going on from step %d of %s", step, path)
+    return step
 
 
-def _like(parameter: Tensor, value: Tensor) -> Tensor:
-    """Optimizer state where and as its parameter lies; counters stay on the CPU."""
-    if value.shape != parameter.shape:
-        return value
-    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+def write_weights(path: Path, model: nn.Module, metadata: Mapping[str, str]) -> None:
+    """Write a network's weights as safetensors; the file appears whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    _write_whole(path, lambda place: save_weights(model, place, metadata))
 
 
-def revision() -> str:
+def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    try:
+        with replacing(path) as place:
+            write(place)
+            with place.open("rb") as file:
+                os.fsync(file.fileno())
+    except (OSError, RuntimeError, SafetensorError) as error:
+        # PyTorch wraps the error of the file system in its own.
+        cause = error if isinstance(error, OSError) else error.__context__
+        reason = cause.strerror if isinstance(cause, OSError) else str(error).splitlines()[0]
+        raise OSError(f"{path} cannot be written: {reason}; an earlier one is kept") from None
+
+
+def _check_same_run(
+    path: Path, recipe: Recipe, stored: Mapping[str, str], metadata: Mapping[str, str]
+) -> None:
+    before = flatten(recipe_from_dict(yaml.safe_load(stored["recipe"])))
+    now = flatten(recipe)
+    changed = [
+        key
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not key.startswith(_MAY_DIFFER)
+    ]
+    advice = "give another output, or remove it"
+    if changed:
+        raise RecipeError(
+            f"{path} was written by another recipe ({', '.join(changed)} differ); {advice}"
+        )
+    if stored["data"] != metadata["data"]:
+        raise RecipeError(f"{path} was trained on other data; {advice}")
+    if stored.get("teacher") != metadata.get("teacher"):
+        raise RecipeError(
+            f"{path} learned from other weights than {recipe.teacher.weights}; {advice}"
+        )
+
+
+def _revision() -> str:
     """The git revision of this code, marked where files were changed; else the version."""
     folder = Path(__file__).resolve().parent
     try:
@@ -127,8 +194,3 @@ def revision() -> str:
     except (OSError, subprocess.SubprocessError):
         return f"version {__version__}"
     return f"{head}{' with changes' if changes else ''}"
-
-
-def encode(value: Any) -> str:
-    """A value as a text for the metadata."""
-    return json.dumps(value)

@@ -17,9 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from siamcar_ros.data import DataError, Mixture
 from siamcar_ros.data.pair_sources import Faults
+from siamcar_ros.geometry import Image
 
 from .augment import PairMaker
 from .distributed import Processes
+from .photometric import apply_changes
 
 logger = logging.getLogger(__name__)
 
@@ -30,16 +32,23 @@ _NAMED = 20
 class Batch(NamedTuple):
     """B pairs.
 
-    ``templates`` (B, 127, 127, 3) and ``searches`` (B, 255, 255, 3) uint8 BGR; ``boxes`` (B, 4)
-    float32 x1, y1, x2, y2 in search pixels; ``negatives`` (B,) bool, pairs whose target is not in
-    the search region; ``faults``, what the worker met since its last batch; ``failure``, why there
-    are no pairs, in words: an exception would come out of a worker as its whole traceback.
+    Attributes:
+        templates: (B, 127, 127, 3) uint8 BGR.
+        searches: (B, 255, 255, 3) uint8 BGR.
+        boxes: (B, 4) float32 x1, y1, x2, y2 in search pixels.
+        negatives: (B,) bool, pairs whose target is not in the search region.
+        changes: (B, 2, number of :class:`~.photometric.Changes`' fields) float64, of templates and
+            search regions; already applied unless :class:`Batches` was told not to.
+        faults: what the worker met since its last batch.
+        failure: why there are no pairs. An exception raised in a worker would bring its whole
+            traceback along.
     """
 
     templates: Tensor
     searches: Tensor
     boxes: Tensor
     negatives: Tensor
+    changes: Tensor
     faults: Faults
     failure: str = ""
 
@@ -56,36 +65,54 @@ class Batches(Dataset[Batch]):
         batch: pairs of a step over all processes, a multiple of their number.
         seed: of the run.
         processes: this process's place among them.
+        photometric: apply the changes of light, sharpness and noise here.
 
     Raises:
         ValueError: the batch cannot be shared equally.
     """
 
     def __init__(
-        self, maker: PairMaker, mixture: Mixture, batch: int, seed: int, processes: Processes
+        self,
+        maker: PairMaker,
+        mixture: Mixture,
+        batch: int,
+        seed: int,
+        processes: Processes,
+        *,
+        photometric: bool = True,
     ) -> None:
         if batch % processes.world:
             raise ValueError(f"a batch of {batch} cannot be shared by {processes.world} processes")
         self._maker, self._mixture, self._batch, self._seed = maker, mixture, batch, seed
         self._ranks = range(processes.rank, batch, processes.world)
+        self._photometric = photometric
 
     def __getitem__(self, step: int) -> Batch:
         pairs = []
         for index in self._ranks:
-            number = step * self._batch + index
-            cv2.setRNGSeed((self._seed * 1_000_003 + number) % (1 << 31))  # cv2.randn's
+            draw = np.random.default_rng((self._seed, step * self._batch + index))
             try:
-                pairs.append(self._maker.make(np.random.default_rng((self._seed, number))))
+                pairs.append(self._maker.make(draw))
             except DataError as error:
                 nothing = torch.empty(0)
-                return Batch(*(nothing,) * 4, self._mixture.take_faults(), str(error))
+                return Batch(*(nothing,) * 5, self._mixture.take_faults(), str(error))
+        changes = torch.from_numpy(np.stack([pair.changes for pair in pairs]))
         return Batch(
-            torch.from_numpy(np.stack([pair.template for pair in pairs])),
-            torch.from_numpy(np.stack([pair.search for pair in pairs])),
+            self._images([pair.template for pair in pairs], changes[:, 0]),
+            self._images([pair.search for pair in pairs], changes[:, 1]),
             torch.from_numpy(np.stack([pair.box for pair in pairs])),
             torch.tensor([not pair.positive for pair in pairs]),
+            changes,
             self._mixture.take_faults(),
         )
+
+    def _images(self, images: list[Image], changes: Tensor) -> Tensor:
+        tensors = [torch.from_numpy(image)[None] for image in images]
+        if self._photometric:  # one by one, while each is in the processor's cache
+            tensors = [
+                apply_changes(image, row[None]) for image, row in zip(tensors, changes, strict=True)
+            ]
+        return torch.cat(tensors)
 
 
 @contextmanager

@@ -4,14 +4,12 @@
     siamcar train config/train/compact.yaml epochs=1 batch=16 output=runs/short
     torchrun --nproc-per-node 4 -m siamcar_ros.training config/train/siamcar_r50.yaml variant=code
 
-The same command goes on where a run was interrupted: it finds ``last.safetensors`` in the output
-folder. On one kind of machine the weights then are those of an uninterrupted run, on a CPU bit for
-bit.
+The same command resumes an interrupted run from ``last.pt`` in its output folder. On one kind of
+machine the weights then are those of an uninterrupted run, on a CPU bit for bit.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import signal
@@ -20,58 +18,64 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from siamcar_ros.data import DataError, build_mixture
+from siamcar_ros.data import build_mixture
+from siamcar_ros.model import SiamCAR
 
 from .augment import PairMaker
 from .build import (
     BatchNormStatistics,
     autocast,
+    build_average,
     build_network,
     build_optimizer,
     build_teacher,
     layout,
-    update_average,
     wrap,
 )
-from .checkpoint import encode, save_checkpoint, write_atomically
+from .checkpoint import Stateful, load_checkpoint, run_metadata, save_checkpoint, write_weights
 from .distributed import Processes, choose_device, join, leave
 from .loader import Batch, Batches, FaultCount, loading
 from .losses import siamcar_loss, teacher_loss
 from .monitor import LOSSES, Monitor
-from .photometric import DeviceAugment, without_photometric
+from .photometric import apply_changes
 from .recipe import Recipe, to_yaml
-from .resume import resume, run_metadata
 from .schedule import freeze, rate_factor, set_modes
 from .validation import find_sequences, validate
 
 logger = logging.getLogger(__name__)
 
-LAST, FINAL = "last.safetensors", "model.safetensors"
+LAST, FINAL = "last.pt", "model.safetensors"
+
+
+class DivergedError(ValueError):
+    """The gradient of many steps in a row was not finite."""
 
 
 def train(recipe: Recipe) -> Path:
-    """Train a network, or go on training it.
+    """Train a network, or resume its training.
 
     Args:
-        recipe: everything that is to be known.
+        recipe: everything that decides the run.
 
     Returns:
         the file of the trained weights (the averaged ones where there is an average).
 
     Raises:
-        ValueError, OSError: the recipe, the data or an earlier checkpoint cannot be used.
-        KeyboardInterrupt: interrupted by SIGINT or SIGTERM, after the last checkpoint was written.
+        DivergedError: the run has diverged; the last checkpoint is from before.
+        ValueError, OSError: the recipe, the data or an earlier checkpoint cannot be used, or a file
+            cannot be written.
+        KeyboardInterrupt: SIGINT or SIGTERM, after the last checkpoint was written.
     """
     device = choose_device(recipe.compute.device)
     processes = join(device)
     try:
         with _interruption() as interrupted:
-            run = _Run(recipe, device, processes)
+            run = Run(recipe, device, processes)
             workers = recipe.compute.workers
             with loading(run.batches, run.step, recipe.steps, workers, device) as pairs:
                 try:
@@ -87,7 +91,7 @@ def train(recipe: Recipe) -> Path:
         leave()
 
 
-class _Maps(NamedTuple):
+class _Seen(NamedTuple):
     """What a step saw and predicted, for the sample pictures."""
 
     templates: Tensor
@@ -97,75 +101,87 @@ class _Maps(NamedTuple):
     reg: Tensor
 
 
-class _Run:
+class Run:
     """The state of a run, and what is done to it in each step."""
 
     def __init__(self, recipe: Recipe, device: torch.device, processes: Processes) -> None:
         self.recipe, self.device, self.processes = recipe, device, processes
         self.output = Path(recipe.output)
         self.output.mkdir(parents=True, exist_ok=True)
+        if processes.first:
+            for leftover in self.output.glob(".*.partial.*"):  # of a killed run
+                leftover.unlink()
         if recipe.compute.threads is not None:
             torch.set_num_threads(recipe.compute.threads)
         if recipe.validation.sequences is not None:
-            find_sequences(Path(recipe.validation.sequences))  # refuses now what it would then
+            find_sequences(Path(recipe.validation.sequences))  # better refused now than hours later
         mixture = build_mixture(recipe.data.sets, recipe.data.max_fault_share)
 
         self.model = build_network(recipe, device)
         self.teacher = build_teacher(recipe, self.model, device)
-        self.metadata = run_metadata(recipe, mixture.fingerprint())
-        self.average = copy.deepcopy(self.model).eval() if recipe.average else None
+        self.average = build_average(self.model, recipe.average) if recipe.average else None
         self.optimizer = build_optimizer(self.model, recipe)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.compute.precision == "fp16")
-        self.step = resume(
-            self.output / LAST,
-            recipe,
-            self.metadata,
-            self.model,
-            self.average,
-            self.optimizer,
-            self.scaler,
-        )
+        self.metadata = run_metadata(recipe, mixture.fingerprint())
+        self.parts: dict[str, Stateful] = {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "scaler": self.scaler,
+        }
+        if self.average is not None:
+            self.parts["average"] = self.average
+        self.step = load_checkpoint(self.output / LAST, self.parts, recipe, self.metadata)
         self.statistics = BatchNormStatistics(self.model)
         freeze(self.model.backbone, recipe.backbone, self.step // recipe.steps_per_epoch)
         self.network = wrap(self.model, recipe, device, processes)
 
-        augment, self.change = recipe.augment, None
-        if recipe.compute.augment_on_device:
-            self.change = DeviceAugment(augment, recipe.seed, processes)
-            augment = without_photometric(augment)
-        maker = PairMaker(mixture, mixture, augment)
-        self.batches = Batches(maker, mixture, recipe.batch, recipe.seed, processes)
+        self.batches = Batches(
+            PairMaker(mixture, mixture, recipe.augment),
+            mixture,
+            recipe.batch,
+            recipe.seed,
+            processes,
+            photometric=not recipe.compute.augment_on_device,
+        )
         self.faults = FaultCount(recipe.data.max_fault_share)
-        self.meter = _Meter()
+        self.meter = Meter()
         self.monitor = Monitor(
             self.output, recipe.steps, self.step, recipe.log, quiet=not processes.first
         )
         if processes.first:
             (self.output / "recipe.yaml").write_text(to_yaml(recipe))
-        self._saved, self._between_steps = self.step, True
+        self._saved, self._whole_step, self._lost_in_a_row = self.step, True, 0
 
     def advance(self, pairs: Iterator[Batch]) -> None:
-        """One step."""
-        recipe = self.recipe
+        """One training step.
+
+        Args:
+            pairs: gives the batch of this step.
+
+        Raises:
+            DataError: too many files are missing or broken.
+            DivergedError: the last ``optimizer.give_up_after`` gradients were not finite.
+        """
+        recipe, device = self.recipe, self.device
         epoch = self.step // recipe.steps_per_epoch
         if freeze(self.model.backbone, recipe.backbone, epoch):
-            self.network = wrap(self.model, recipe, self.device, self.processes)
+            self.network = wrap(self.model, recipe, device, self.processes)
         set_modes(self.model, self.model.backbone, recipe, epoch)
         self.rate = rate_factor(recipe, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * group["full_lr"]
 
+        # The batch: images as (B, 3, h, w) float32 BGR 0 ... 255, boxes in search pixels.
         with self.meter.waiting():
             batch = next(pairs)
         self.faults.add(batch.faults)
-        templates, searches = _upload(batch, self.device, recipe)
-        boxes, negatives = batch.boxes.to(self.device), batch.negatives.to(self.device)
-        if self.change is not None:
-            templates, searches = self.change(templates, searches, boxes, self.step)
+        templates, searches = self._upload(batch)
+        boxes, negatives = batch.boxes.to(device), batch.negatives.to(device)
 
+        # Forward.
+        self._whole_step = False  # until its end: the forward pass moves BatchNorm's statistics
         self.statistics.keep()
-        self._between_steps = False  # from here on: a forward pass moves BatchNorm's statistics
-        with autocast(recipe, self.device):
+        with autocast(recipe, device):
             cls, reg, cen = self.network(templates, searches)
             taught = None
             if self.teacher is not None:
@@ -183,6 +199,9 @@ class _Run:
             balanced=recipe.loss.balanced,
             negative=negatives,
             centerness_weighted=recipe.loss.centerness_weighted,
+            box=recipe.loss.box,
+            oversize=recipe.loss.oversize,
+            quality=recipe.loss.quality,
             weights=weights,
             average=average,
         )
@@ -191,27 +210,52 @@ class _Run:
                 cls, reg, cen, taught, weights=weights, average=average
             )
             losses["total"] = losses["total"] + recipe.teacher.weight * losses["teacher"]
+
+        # Backward, and a step where the gradient is finite.
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(losses["total"]).backward()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip or math.inf)
         finite = bool(torch.isfinite(norm))
-        if self.scaler.is_enabled():
-            self.scaler.step(self.optimizer)  # which itself leaves out what is not finite
+        if finite or self.scaler.is_enabled():  # which leaves out what is not finite by itself
+            self.scaler.step(self.optimizer)
             self.scaler.update()
-        elif finite:
-            self.optimizer.step()
-        if not finite:
-            logger.warning("step %d left out: its gradient is not finite", self.step)
-            self.statistics.restore()
+        if finite:
+            self._lost_in_a_row = 0
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+        else:
+            self._leave_out()
         self.step += 1
-        if self.average is not None and finite:
-            decay = min(recipe.average, (1 + self.step) / (20 + self.step))
-            update_average(self.average, self.model, decay)
-        self._between_steps = True
+        self._whole_step = True
+
         self.meter.add(losses, norm)
         true = torch.where(negatives[:, None], math.nan, boxes)
-        self._seen = _Maps(templates, searches, true, cls.detach(), reg.detach())
+        self._seen = _Seen(templates, searches, true, cls.detach(), reg.detach())
+
+    def _upload(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Templates and search regions as (B, 3, h, w) float32 on the device."""
+        views = []
+        for view, images in enumerate((batch.templates, batch.searches)):
+            there = images.to(self.device, non_blocking=True)
+            if self.recipe.compute.augment_on_device:
+                there = apply_changes(there, batch.changes[:, view])
+            planes = there.permute(0, 3, 1, 2)
+            views.append(planes.to(dtype=torch.float32, memory_format=layout(self.recipe)))
+        return views[0], views[1]
+
+    def _leave_out(self) -> None:
+        """Undo a step whose gradient is not finite."""
+        logger.warning("step %d left out: its gradient is not finite", self.step)
+        self.statistics.restore()
+        self._lost_in_a_row += 1
+        if self._lost_in_a_row >= self.recipe.optimizer.give_up_after:
+            raise DivergedError(
+                f"the run has diverged: no finite gradient in {self._lost_in_a_row} steps in a "
+                f"row, up to step {self.step}; lower optimizer.lr ({self.recipe.optimizer.lr:g}) "
+                f"or optimizer.clip ({self.recipe.optimizer.clip:g}), or use compute.precision=bf16"
+                " in place of fp16, and start anew with another output"
+            )
 
     def report(self) -> None:
         """Whatever is due after a step: bar, logs, pictures, checkpoints, validation."""
@@ -229,35 +273,28 @@ class _Run:
             self.save()
         if self._due(log.keep_every_epochs):
             self._write_weights(self.output / f"model_{step:07d}.safetensors")
-        folder = self.recipe.validation.sequences
-        if folder is not None and self._due(self.recipe.validation.every_epochs):
+        if self.recipe.validation.sequences and self._due(self.recipe.validation.every_epochs):
             if self.processes.first:
-                self._validate(Path(folder))
+                self._validate(Path(self.recipe.validation.sequences))
             self.processes.wait()
 
     def _validate(self, folder: Path) -> None:
         try:
-            scores = validate(self.average or self.model, folder)
-        except DataError as error:  # not worth the run
-            logger.warning("%s", error)
+            scores = validate(self._trained(), folder, self.recipe.validation.frames)
+        except Exception as error:  # hours of training are worth more than one validation
+            logger.warning("no validation after step %d: %s", self.step, error)
         else:
-            self.monitor.log(self.step, {f"overlap/{k}": v for k, v in scores.items()})
+            self.monitor.log(self.step, scores)
 
     def save(self) -> None:
-        """Write the checkpoint that a killed run goes on from."""
+        """Write the checkpoint that a killed run resumes from."""
+        self._saved = self.step  # also where it fails: it is not tried twice
         if self.processes.first:
-            save_checkpoint(
-                self.output / LAST,
-                model=self.model,
-                average=self.average,
-                optimizer=self.optimizer,
-                metadata={**self._texts(), "scaler": encode(self.scaler.state_dict())},
-            )
-        self._saved = self.step
+            save_checkpoint(self.output / LAST, self.step, self.parts, self.metadata)
 
     def close(self) -> None:
         """Write the last checkpoint, unless a step was broken off half-way, and the summary."""
-        if self.step > self._saved and self._between_steps:
+        if self.step > self._saved and self._whole_step:
             self.save()
         self.monitor.close()
 
@@ -267,12 +304,13 @@ class _Run:
         self.processes.wait()
         return self.output / FINAL
 
+    def _trained(self) -> SiamCAR:
+        """The averaged network, or the network itself where there is no average."""
+        return self.model if self.average is None else cast(SiamCAR, self.average.module)
+
     def _write_weights(self, path: Path) -> None:
         if self.processes.first:
-            write_atomically(path, (self.average or self.model).state_dict(), self._texts())
-
-    def _texts(self) -> dict[str, str]:
-        return {**self.metadata, "step": str(self.step)}
+            write_weights(path, self._trained(), {**self.metadata, "step": str(self.step)})
 
     def _due(self, epochs: float) -> bool:
         interval = max(1, round(epochs * self.recipe.steps_per_epoch))
@@ -288,8 +326,8 @@ def best_boxes(cls: Tensor, reg: Tensor, locations: Tensor) -> Tensor:
     return torch.stack((x - left, y - top, x + right, y + bottom), 1)
 
 
-class _Meter:
-    """Mean losses and speed since the last look."""
+class Meter:
+    """Mean losses and speed since they were last taken."""
 
     def __init__(self) -> None:
         self._reset()
@@ -302,17 +340,19 @@ class _Meter:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Time spent in here counts as waiting for the loader."""
+        """Count the time spent in the block as waiting for the loader."""
         begin = time.perf_counter()
         yield
         self._waited += time.perf_counter() - begin
 
     def add(self, losses: dict[str, Tensor], norm: Tensor) -> None:
+        """Count a step."""
         for name, value in (*losses.items(), ("gradient", norm)):
             self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
         self._steps += 1
 
     def take(self, batch: int, processes: Processes) -> dict[str, float]:
+        """The means over all processes, pairs a second, and the share of time spent waiting."""
         names = sorted(self._sums, key=[*LOSSES, "gradient"].index)
         means = processes.average(torch.stack([self._sums[n] for n in names]) / self._steps)
         seconds = time.perf_counter() - self._since
@@ -322,20 +362,9 @@ class _Meter:
         return values
 
 
-def _upload(batch: Batch, device: torch.device, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """(B, h, w, 3) uint8 to (B, 3, h, w) float32 on the device."""
-    templates, searches = (
-        images.to(device, non_blocking=True)
-        .permute(0, 3, 1, 2)
-        .to(dtype=torch.float32, memory_format=layout(recipe))
-        for images in (batch.templates, batch.searches)
-    )
-    return templates, searches
-
-
 @contextmanager
 def _interruption() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM are noted in the list, for the loop to end after its step."""
+    """Collect SIGINT and SIGTERM in the list, so that the loop ends after its step."""
     noted: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
@@ -353,7 +382,7 @@ def _interruption() -> Iterator[list[int]]:
 
 
 def describe(recipe: Recipe) -> str:
-    """A line on what a recipe asks for."""
+    """One line about what a recipe asks for."""
     sets = ", ".join(name for name, o in recipe.data.sets.items() if o.get("weight", 1))
     return (
         f"{recipe.network}: {recipe.steps} steps of {recipe.batch} pairs from {sets}; "

@@ -1,4 +1,4 @@
-"""What a person sees of a run: progress bar, TensorBoard, a history in text and a picture of it."""
+"""What a run shows: a progress bar, TensorBoard, a history in text and a picture of it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
+
+from siamcar_ros.files import replacing
 
 from .recipe import LogRecipe
 
@@ -32,9 +34,9 @@ class Monitor:
     Args:
         folder: of the run.
         steps: its length.
-        first: the step that it starts or resumes from; history of later steps is dropped.
+        first: the number of steps already done; the history of later ones is dropped.
         recipe: what is written.
-        quiet: writes nothing at all: for all processes but the first.
+        quiet: write nothing at all, as all processes but the first do.
     """
 
     def __init__(
@@ -51,20 +53,19 @@ class Monitor:
             return
         self._path = folder / "history.jsonl"
         self.history = [entry for entry in _read_history(self._path) if entry["step"] <= first]
-        part = self._path.with_name(self._path.name + ".part")
-        part.write_text("".join(json.dumps(entry) + "\n" for entry in self.history))
-        part.replace(self._path)
+        with replacing(self._path) as part:
+            part.write_text("".join(json.dumps(entry) + "\n" for entry in self.history))
         if recipe.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first or None)
+            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1)
 
     def advance(self) -> None:
         """One step more."""
         self._bar.update()
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Losses, rate, speed or overlaps after a step."""
+        """Write losses, rate, speed or a validation's measures after a step."""
         if self._quiet:
             return
         entry = {"step": step, **{key: round(float(v), 6) for key, v in values.items()}}
@@ -85,7 +86,7 @@ class Monitor:
     def show(
         self, step: int, templates: Tensor, searches: Tensor, true: Tensor, predicted: Tensor
     ) -> None:
-        """Sample pairs: the template in a corner, the true box green, the predicted one red.
+        """Write sample pairs: the template in a corner, the true box green, the predicted red.
 
         Args:
             step: after which.
@@ -109,7 +110,7 @@ class Monitor:
             self._writer.add_image("samples", sheet[..., ::-1].copy(), step, dataformats="HWC")
 
     def close(self) -> None:
-        """End the bar, flush everything and draw the summary."""
+        """Close the bar and the event file, and draw the summary."""
         self._bar.close()
         if self._writer is not None:
             self._writer.close()
@@ -142,15 +143,15 @@ def _sample(
     picture = np.ascontiguousarray(search.transpose(1, 2, 0).clip(0, 255).astype(np.uint8))
     corner = cv2.resize(template.transpose(1, 2, 0).clip(0, 255).astype(np.uint8), (63, 63))
     picture[:63, :63] = corner
-    for box, colour in ((true, _TRUE), (predicted, _PREDICTED)):
+    for box, color in ((true, _TRUE), (predicted, _PREDICTED)):
         if np.isfinite(box).all():
             x1, y1, x2, y2 = (round(float(v)) for v in box.clip(-999, 999))
-            cv2.rectangle(picture, (x1, y1), (x2, y2), colour, 1)
+            cv2.rectangle(picture, (x1, y1), (x2, y2), color, 1)
     return picture
 
 
 def draw_summary(history: list[dict[str, Any]], path: Path, samples: Path | None = None) -> None:
-    """One picture of a run: losses, rate and speed, overlaps, sample pairs."""
+    """One picture of a run: losses, rate and speed, validation, sample pairs."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -164,12 +165,12 @@ def draw_summary(history: list[dict[str, Any]], path: Path, samples: Path | None
     _plot(axes[0, 1], history, "rate")
     axes[0, 1].set(title="learning rate; pairs a second (dotted)", xlabel="step")
     _plot(axes[0, 1].twinx(), history, "pairs/s", linestyle=":", color="gray")
-    overlaps = sorted({key for entry in history for key in entry if key.startswith("overlap/")})
-    for name in overlaps:
-        mean = name == "overlap/mean"
+    shown = {key for entry in history for key in entry if key.startswith(("overlap/", "tracking/"))}
+    for name in sorted(shown):
+        mean = name.startswith("tracking/")
         _plot(axes[1, 0], history, name, linewidth=2.5 if mean else 1, marker=".")
-    axes[1, 0].set(title="average overlap on sequences", xlabel="step", ylim=(0, 1))
-    if overlaps:
+    axes[1, 0].set(title="tracking: means, and overlap by sequence", xlabel="step", ylim=(0, 1))
+    if shown:
         axes[1, 0].legend(fontsize=7)
     axes[1, 1].axis("off")
     if samples is not None and samples.is_file():
@@ -181,4 +182,4 @@ def draw_summary(history: list[dict[str, Any]], path: Path, samples: Path | None
 def _plot(axis: Any, history: list[dict[str, Any]], name: str, **style: Any) -> None:
     points = [(entry["step"], entry[name]) for entry in history if name in entry]
     if points:
-        axis.plot(*zip(*points, strict=True), label=name.removeprefix("overlap/"), **style)
+        axis.plot(*zip(*points, strict=True), label=name.rpartition("/")[2], **style)

@@ -1,161 +1,251 @@
-"""Light, sharpness and noise changed in batches on the training device.
+"""Light, sharpness, compression and noise: drawn as numbers for each image, applied to tensors.
 
-The same changes as the loader's (:mod:`siamcar_ros.training.augment`), with the same probabilities
-and ranges, for machines whose GPU would wait for them; compression stays in the workers.
+A worker draws the numbers of a pair with the pair's own random generator. They are applied by the
+worker, or for a whole batch on the training device; the images then differ only in the pixels of
+the noise and by rounding.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .augment import LIGHTING, AugmentParams
-from .distributed import Processes
-
 _LUMA = (0.114, 0.587, 0.299)
-_KERNEL = 13
-_STRIDE = 1_000_003  # between seeds: more than a run has steps, or a step pairs
+_FROM_BGR = torch.tensor(  # to Y, Cb, Cr, as in JFIF
+    [_LUMA, (0.5, -0.331264, -0.168736), (-0.081312, -0.418688, 0.5)]
+)
+# The quantization tables of the JPEG standard, Annex K, as the IJG's library scales them.
+_BRIGHTNESS_STEPS = torch.tensor(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ],
+    dtype=torch.float32,
+)
+_COLOR_STEPS = torch.full((8, 8), 99.0)
+_COLOR_STEPS[:4, :4] = torch.tensor(
+    [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99.0]]
+)
 
-Uniform = Callable[[float, float], Tensor]
-"""Draws a number between two for each pair of the batch."""
 
+class Changes(NamedTuple):
+    """What is changed in an image: numbers, or columns (B,) of them. The defaults change nothing.
 
-def without_photometric(params: AugmentParams) -> AugmentParams:
-    """What is left for the workers."""
-    done = ("color", "lighting", "gray", "blur", "template_blur", "low_resolution", "noise")
-    return dataclasses.replace(params, **dict.fromkeys(done, 0.0))
-
-
-class DeviceAugment:
-    """Changes a batch; what is done to a pair follows from the seed, the step and its number.
-
-    Args:
-        params: probabilities.
-        seed: of the run.
-        processes: this process's place among those that share the batch.
+    Attributes:
+        gray: 1 for an image of its brightness alone.
+        invert: 1 for an image whose dark and bright are exchanged.
+        gamma: exponent of the values in [0, 1].
+        blue, green, red: gain of each channel.
+        add_blue, add_green, add_red: added to each channel, in levels of 255.
+        glare: share of the way to white at the middle of a spot of light.
+        glare_x, glare_y: its middle, in sides of the image.
+        glare_width, glare_height: its standard deviations, in sides of the image.
+        resolution: pixels that the sensor had, per pixel of the image and direction.
+        blur_x, blur_y: path of the motion during the exposure, in pixels.
+        quality: of JPEG compression, 1 to 100; 0 for none.
+        noise: standard deviation, in levels of 255.
+        seed: of the noise.
     """
 
-    def __init__(self, params: AugmentParams, seed: int, processes: Processes) -> None:
-        self._params = params
-        self._seed = seed
-        self._processes = processes
-
-    def __call__(
-        self, templates: Tensor, searches: Tensor, boxes: Tensor, step: int
-    ) -> tuple[Tensor, Tensor]:
-        """Change a batch of pairs.
-
-        Args:
-            templates: (B, 3, h, w) float32 BGR 0..255.
-            searches: likewise, on the same device.
-            boxes: (B, 4) targets in search pixels.
-            step: number of the step.
-
-        Returns:
-            both changed, in the same range.
-        """
-        p, device = self._params, templates.device
-        rank, world = self._processes.rank, self._processes.world
-        batch = len(boxes)
-        seed = self._seed * _STRIDE + step
-        draw = torch.Generator().manual_seed(seed)
-
-        # Every process draws for the whole batch and takes its pairs' part.
-        def uniform(low: float, high: float) -> Tensor:
-            return low + (high - low) * torch.rand(batch * world, generator=draw)[rank::world]
-
-        def chosen(probability: float) -> Tensor:
-            return uniform(0, 1) < probability
-
-        gray, toned = chosen(p.gray).to(device), chosen(p.color)
-        common = _tone(uniform, toned, 0.35, 0.15)
-        own = common * _tone(uniform, toned, 0.18, 0.05)
-        coarse = chosen(p.low_resolution)
-        across = torch.exp(uniform(math.log(8), math.log(60)))
-        sides = (boxes[:, 2:] - boxes[:, :2]).amax(1).clamp(min=1).cpu()
-        ratios = torch.where(coarse, (across / sides).clamp(max=1), torch.ones(batch))
-
-        changed = []
-        views = ((templates, common, p.template_blur), (searches, own, p.blur))
-        for view, (images, tone, blur) in enumerate(views):
-            images = _gray(images, gray)
-            images = _toned(images, tone.to(device))
-            images = _coarsened(images, ratios)
-            offsets = torch.randn(batch * world, 3, generator=draw)[rank::world]
-            offsets *= offsets.new_tensor(LIGHTING) * chosen(p.lighting)[:, None]
-            images = (images + offsets.to(device)[:, :, None, None]).clamp(0, 255)
-            images = _blurred(images, chosen(blur), uniform)
-            sigma = uniform(2, 10) * chosen(p.noise)
-            numbers = range(rank, batch * world, world)
-            images = _noisy(images, sigma, [(seed * _STRIDE + n) * 2 + view for n in numbers])
-            changed.append(images.clamp(0, 255))
-        return changed[0], changed[1]
+    gray: Any = 0.0
+    invert: Any = 0.0
+    gamma: Any = 1.0
+    blue: Any = 1.0
+    green: Any = 1.0
+    red: Any = 1.0
+    add_blue: Any = 0.0
+    add_green: Any = 0.0
+    add_red: Any = 0.0
+    glare: Any = 0.0
+    glare_x: Any = 0.0
+    glare_y: Any = 0.0
+    glare_width: Any = 1.0
+    glare_height: Any = 1.0
+    resolution: Any = 1.0
+    blur_x: Any = 0.0
+    blur_y: Any = 0.0
+    quality: Any = 0.0
+    noise: Any = 0.0
+    seed: Any = 0.0
 
 
-def _tone(uniform: Uniform, chosen: Tensor, strength: float, tint: float) -> Tensor:
-    """(B, 4) gain of each channel, and gamma; ones where not chosen."""
-    ratios = torch.stack([uniform(-tint, tint) for _ in range(3)], 1)
-    ratios = ratios + uniform(-strength, strength)[:, None]
-    gamma = uniform(-strength, strength)[:, None]
-    return torch.where(chosen[:, None], torch.exp(torch.cat((ratios, gamma), 1)), 1.0)
+def apply_changes(images: Tensor, changes: Tensor) -> Tensor:
+    """Change a batch of images.
+
+    Args:
+        images: (B, h, w, 3) uint8 BGR, on any device.
+        changes: (B, number of :class:`Changes`' fields), on the CPU.
+
+    Returns:
+        images of the same shape, type and device.
+    """
+    batch = images.permute(0, 3, 1, 2)
+    c = Changes(*changes.double().unbind(1))
+    tone = torch.stack((c.gamma, c.blue, c.green, c.red, c.add_blue, c.add_green, c.add_red), 1)
+    neutral = tone.new_tensor((1, 1, 1, 1, 0, 0, 0))
+    batch = _where(c.gray > 0, _gray, batch)
+    batch = _where((tone != neutral).any(1) | (c.invert > 0), _toned, batch, tone, c.invert)
+    batch = _where(c.glare > 0, _glaring, batch, torch.stack(c[9:14], 1))
+    batch = _where(c.resolution < 1, _coarsened, batch, c.resolution)
+    batch = _where((c.blur_x != 0) | (c.blur_y != 0), _blurred, batch, c.blur_x, c.blur_y)
+    batch = _where(c.quality > 0, _compressed, batch, c.quality)
+    batch = _where(c.noise > 0, _noisy, batch, c.noise, c.seed)
+    return batch.permute(0, 2, 3, 1)
 
 
-def _gray(images: Tensor, chosen: Tensor) -> Tensor:
-    luma = (images * images.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
-    return torch.where(chosen[:, None, None, None], luma.expand_as(images), images)
-
-
-def _toned(images: Tensor, tone: Tensor) -> Tensor:
-    gain, gamma = tone[:, :3, None, None], tone[:, 3:, None, None]
-    return ((images / 255).clamp(min=0) ** gamma * gain * 255).clamp(0, 255)
-
-
-def _coarsened(images: Tensor, ratios: Tensor) -> Tensor:
-    """As if the sensor had had only that share of the pixels across."""
-    size = images.shape[-1]
-    out = images.clone()
-    for index in torch.nonzero(ratios < 1).flatten().tolist():
-        small = max(16, round(size * float(ratios[index])))
-        reduced = F.interpolate(images[index : index + 1], size=small, mode="area")
-        out[index] = F.interpolate(reduced, size=size, mode="bilinear")[0]
-    return out
-
-
-def _blurred(images: Tensor, chosen: Tensor, uniform: Uniform) -> Tensor:
-    """Motion blur along a random direction, 3 to 13 pixels long."""
-    lengths = torch.floor(uniform(3, _KERNEL + 1)).clamp(max=_KERNEL)
-    angles = uniform(0, math.pi)
-    indices = torch.nonzero(chosen).flatten()
-    if not len(indices):
+def _where(
+    chosen: Tensor, operation: Callable[..., Tensor], images: Tensor, *columns: Tensor
+) -> Tensor:
+    """The images, those chosen replaced by ``operation(images, *columns)`` of them."""
+    rows = torch.nonzero(chosen).flatten()
+    if not len(rows):
         return images
-    reach = _KERNEL // 2
-    steps = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    y, x = torch.meshgrid(steps, steps, indexing="ij")
-    cosine, sine = torch.cos(angles)[indices, None, None], torch.sin(angles)[indices, None, None]
-    along, beside = (x * cosine + y * sine).abs(), (y * cosine - x * sine).abs()
-    half = (lengths[indices, None, None] - 1) / 2
-    kernels = (1 - beside).clamp(min=0) * (half + 0.5 - along).clamp(0, 1)
-    kernels = (kernels / kernels.sum((1, 2), keepdim=True)).to(images.device)
-    picked = indices.to(images.device)
-    part = images[picked]
-    padded = F.pad(part, (reach,) * 4, mode="reflect")
-    grouped = padded.reshape(1, -1, *padded.shape[-2:])
-    weight = kernels.repeat_interleave(part.shape[1], 0)[:, None]
-    blurred = F.conv2d(grouped, weight, groups=grouped.shape[1]).reshape(part.shape)
-    return images.index_copy(0, picked, blurred)
+    if len(rows) == len(images):
+        return operation(images, *columns)
+    there = rows.to(images.device)
+    changed = operation(images[there], *(column[rows] for column in columns))
+    return images.index_copy(0, there, changed)
 
 
-def _noisy(images: Tensor, sigma: Tensor, seeds: list[int]) -> Tensor:
-    """Noise of each image's own deviation and seed; none where the deviation is 0."""
-    out = images.clone()
+def _bytes(values: Tensor) -> Tensor:
+    return values.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _gray(images: Tensor) -> Tensor:
+    luma = torch.tensor(_LUMA, device=images.device)
+    return _bytes(images.permute(0, 2, 3, 1).float() @ luma)[:, None].expand_as(images)
+
+
+def _toned(images: Tensor, tone: Tensor, invert: Tensor) -> Tensor:
+    """By a table of 256 levels for each image and channel."""
+    count, channels = images.shape[:2]
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    levels = torch.where(invert[:, None] > 0, 1 - levels, levels)
+    gamma, gain, offset = tone[:, None, :1], tone[:, 1:4, None], tone[:, 4:, None]
+    tables = _bytes(levels[:, None] ** gamma * gain * 255 + offset)  # (B, 3, 256)
+    pixels = images.permute(0, 2, 3, 1)
+    if not images.is_cuda:  # OpenCV looks them up ten times as fast
+        pairs = zip(pixels, tables.transpose(1, 2), strict=True)
+        found = [cv2.LUT(one.numpy(), table.numpy()[None].copy()) for one, table in pairs]
+        return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
+    starts = 256 * torch.arange(count * channels, dtype=torch.int32, device=images.device)
+    indices = pixels.int() + starts.view(count, 1, 1, channels)
+    flat = tables.to(images.device).flatten().index_select(0, indices.flatten())
+    return flat.view(pixels.shape).permute(0, 3, 1, 2)
+
+
+def _glaring(images: Tensor, spots: Tensor) -> Tensor:
+    strength, x, y, width, height = spots.float().to(images.device)[:, :, None].unbind(1)
+    places = torch.linspace(0, 1, images.shape[-1], device=images.device)
+    row = torch.exp(-(((places - x) / width) ** 2) / 2)[:, None, None, :]
+    column = torch.exp(-(((places - y) / height) ** 2) / 2)[:, None, :, None]
+    values = images.contiguous().float()
+    return _bytes(values + (255 - values) * (row * (column * strength[:, None, None])))
+
+
+def _coarsened(images: Tensor, resolutions: Tensor) -> Tensor:
+    """Reduced and enlarged again."""
+    size = images.shape[-1]
+    # uint8 can be resampled with antialiasing on CPUs only, and much faster than float32 there.
+    source = images.float() if images.is_cuda else images
+    changed = []
+    for image, resolution in zip(source.split(1), resolutions.tolist(), strict=True):
+        small = max(16, round(size * resolution))
+        reduced = F.interpolate(image, size=small, mode="bilinear", antialias=True)
+        changed.append(F.interpolate(reduced, size=size, mode="bilinear"))
+    enlarged = torch.cat(changed)
+    return _bytes(enlarged) if images.is_cuda else enlarged
+
+
+def _blurred(images: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
+    paths = zip(images.split(1), dx.tolist(), dy.tolist(), strict=True)
+    return torch.cat([blur_along(image, x, y) for image, x, y in paths])
+
+
+def blur_along(images: Tensor, dx: float, dy: float) -> Tensor:
+    """The mean of uint8 images (B, C, h, w) moved along a path of (dx, dy) pixels, centered."""
+    taps = round(max(abs(dx), abs(dy))) + 1
+    path = (np.arange(taps) - (taps - 1) / 2)[:, None] * (dx, dy) / max(taps - 1, 1)
+    reach = taps // 2 + 1
+    height, width = images.shape[-2:]
+    padded = F.pad(images.contiguous().float(), (reach,) * 4, mode="replicate")
+    total = torch.zeros(images.shape, device=images.device)
+    for x, y in np.floor(path + 0.5).astype(int) + reach:
+        total += padded[..., y : y + height, x : x + width]
+    return _bytes(total.div_(taps))
+
+
+def _compressed(images: Tensor, qualities: Tensor) -> Tensor:
+    if images.is_cuda:
+        return jpeg(images, qualities)
+    decoded = []
+    for image, quality in zip(images.permute(0, 2, 3, 1), qualities.tolist(), strict=True):
+        coded = cv2.imencode(".jpg", image.numpy(), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
+        decoded.append(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8))
+    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2)
+
+
+def jpeg(images: Tensor, qualities: Tensor) -> Tensor:
+    """What JPEG leaves of images (ITU-T T.81), computed on their device.
+
+    Args:
+        images: (B, 3, h, w) uint8 BGR, square.
+        qualities: (B,), 1 to 100, as the IJG's library takes them.
+
+    Returns:
+        the decoded images, which had their colors stored at half the resolution.
+    """
+    size = images.shape[-1]
+    extra = -size % 16
+    padded = F.pad(images.contiguous().float(), (0, extra, 0, extra), mode="replicate")
+    matrix = _FROM_BGR.to(images.device)
+    luma, color = (matrix @ padded.flatten(2)).view_as(padded).split((1, 2), 1)
+    scale = torch.where(qualities < 50, 5000 / qualities, 200 - 2 * qualities).float()
+
+    def quantized(plane: Tensor, table: Tensor) -> Tensor:
+        steps = ((table.flatten() * scale[:, None] + 50) / 100).floor().clamp(1, 255)
+        steps = steps.repeat_interleave(plane.shape[1], 0).to(plane.device)[..., None]
+        blocks = F.pixel_unshuffle(plane.flatten(0, 1)[:, None], 8)
+        basis = _DCT.to(plane.device)
+        coded = torch.round(basis @ blocks.flatten(2) / steps) * steps
+        return F.pixel_shuffle((basis.T @ coded).view_as(blocks), 8).view_as(plane)
+
+    luma = quantized(luma - 128, _BRIGHTNESS_STEPS) + 128
+    color = quantized(F.avg_pool2d(color, 2), _COLOR_STEPS)
+    color = F.interpolate(color, scale_factor=2, mode="bilinear")
+    decoded = matrix.inverse() @ torch.cat((luma, color), 1).flatten(2)
+    return _bytes(decoded.view_as(padded)[..., :size, :size])
+
+
+def _dct() -> Tensor:
+    """(64, 64): the coefficients of an 8x8 block from its pixels, both row by row."""
+    k, n = torch.arange(8.0)[:, None], torch.arange(8.0)
+    basis = torch.cos((2 * n + 1) * k * math.pi / 16) / 2
+    basis[0] /= math.sqrt(2)
+    return torch.kron(basis, basis)
+
+
+_DCT = _dct()
+
+
+def _noisy(images: Tensor, sigmas: Tensor, seeds: Tensor) -> Tensor:
     draw = torch.Generator(images.device)
-    for index in torch.nonzero(sigma).flatten().tolist():
-        draw.manual_seed(seeds[index] % (1 << 63))
-        noise = torch.randn(out[index].shape, generator=draw, device=out.device)
-        out[index] += noise * float(sigma[index])
-    return out
+    changed = []
+    for image, sigma, seed in zip(images, sigmas.tolist(), seeds.tolist(), strict=True):
+        draw.manual_seed(int(seed))
+        noise = torch.randn(image.shape, generator=draw, device=image.device)
+        changed.append(noise.mul_(sigma).add_(image.contiguous()))
+    return _bytes(torch.stack(changed))

@@ -13,18 +13,23 @@ last. Unknown keys are refused.
 from __future__ import annotations
 
 import dataclasses
-import math
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import yaml
 
-from siamcar_ros.data.options import RecipeError, converted, refuse_unknown
+from siamcar_ros.data.options import Choice, Range, RecipeError, converted, refuse_unknown
+from siamcar_ros.resources import parse_yaml, read_yaml
 
-from .augment import AugmentParams
+from .augment import AugmentParams, NotNegative, Probability
+from .losses import BOX_LOSSES, QUALITIES
+from .targets import POSITIVE_RULES
+
+Count: TypeAlias = Annotated[int, Range(1)]
+Positive: TypeAlias = Annotated[float, Range(0, above=True)]
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,8 @@ class DataRecipe:
     """
 
     sets: dict[str, Any] = field(default_factory=dict)
-    pairs_per_epoch: int = 64_000
-    max_fault_share: float = 0.01
+    pairs_per_epoch: Count = 64_000
+    max_fault_share: Probability = 0.01
 
 
 @dataclass(frozen=True)
@@ -53,15 +58,22 @@ class LossRecipe:
         positives: "center" (authors' code: the middle 40 % of the box) or "box" (paper, Eq. 5).
         balanced: positive and negative cells count by half in the cross-entropy (authors' code), or
             each cell alike (paper, Section 3.2).
-        centerness_weighted: the IoU loss weighted by centerness (authors' code) or not (Eq. 4).
+        centerness_weighted: the box loss weighted by centerness (authors' code) or not (Eq. 4).
+        box: "iou" (published) or "giou".
+        oversize: the box loss of a box larger than the true one is multiplied by 1 + oversize.
+        quality: what the centerness branch learns, "centerness" (published) or "iou", the overlap
+            of the cell's own box with the true one.
     """
 
-    cls: float = 1.0
-    reg: float = 3.0
-    cen: float = 1.0
-    positives: str = "center"
+    cls: NotNegative = 1.0
+    reg: NotNegative = 3.0
+    cen: NotNegative = 1.0
+    positives: Annotated[str, Choice(*POSITIVE_RULES)] = "center"
     balanced: bool = True
     centerness_weighted: bool = True
+    box: Annotated[str, Choice(*BOX_LOSSES)] = "iou"
+    oversize: NotNegative = 0.0
+    quality: Annotated[str, Choice(*QUALITIES)] = "centerness"
 
 
 @dataclass(frozen=True)
@@ -76,7 +88,7 @@ class TeacherRecipe:
 
     network: str = "resnet50"
     weights: str | None = None
-    weight: float = 1.0
+    weight: NotNegative = 1.0
 
 
 @dataclass(frozen=True)
@@ -91,15 +103,17 @@ class OptimizerRecipe:
         weight_decay: of weights; of biases and norms, too, where ``decay_vectors``.
         clip: the largest gradient norm; 0 does not clip. A step whose gradient is not finite is
             left out.
+        give_up_after: the run fails after so many steps in a row without a finite gradient.
     """
 
-    kind: str = "sgd"
-    lr: float = 0.005
-    momentum: float = 0.9
+    kind: Annotated[str, Choice("sgd", "adamw")] = "sgd"
+    lr: Positive = 0.005
+    momentum: Probability = 0.9
     betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 1e-4
+    weight_decay: NotNegative = 1e-4
     decay_vectors: bool = True
-    clip: float = 10.0
+    clip: NotNegative = 10.0
+    give_up_after: Count = 20
 
 
 @dataclass(frozen=True)
@@ -115,11 +129,11 @@ class ScheduleRecipe:
         decay_epochs: length of the cosine's fall; None, and at most, all that follows the warm-up.
     """
 
-    kind: str = "log"
-    warmup_epochs: float = 5
-    warmup_from: float = 0.2
-    final: float = 0.1
-    decay_epochs: float | None = None
+    kind: Annotated[str, Choice("log", "cosine")] = "log"
+    warmup_epochs: NotNegative = 5
+    warmup_from: Probability = 0.2
+    final: NotNegative = 0.1
+    decay_epochs: NotNegative | None = None
 
 
 @dataclass(frozen=True)
@@ -134,9 +148,9 @@ class BackboneRecipe:
     """
 
     initial: str | None = None
-    frozen_epochs: int = 0
+    frozen_epochs: Annotated[int, Range(0)] = 0
     train: tuple[str, ...] = ()
-    lr_factor: float = 1.0
+    lr_factor: NotNegative = 1.0
 
 
 @dataclass(frozen=True)
@@ -151,21 +165,21 @@ class ComputeRecipe:
         correlation: "direct" (grouped convolution), "fft", or "auto": "fft" on a CPU, where its
             backward pass is faster, in bf16 by far.
         batchnorm: "train", "sync" (statistics over all GPUs) or "frozen".
-        augment_on_device: change light, sharpness and noise in batches on the training device
-            instead of image by image in the workers.
+        augment_on_device: change light, sharpness, compression and noise in batches on the training
+            device instead of image by image in the workers.
         workers: loader processes of each training process.
         threads: CPU threads of the training process; None leaves PyTorch's choice.
     """
 
     device: str = "auto"
-    precision: str = "fp32"
+    precision: Annotated[str, Choice("fp32", "bf16", "fp16")] = "fp32"
     channels_last: bool = True
     compile: bool = False
-    correlation: str = "auto"
-    batchnorm: str = "train"
+    correlation: Annotated[str, Choice("auto", "direct", "fft")] = "auto"
+    batchnorm: Annotated[str, Choice("train", "sync", "frozen")] = "train"
     augment_on_device: bool = False
-    workers: int = 2
-    threads: int | None = None
+    workers: Annotated[int, Range(0)] = 2
+    threads: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -180,10 +194,10 @@ class LogRecipe:
         tensorboard: write event files.
     """
 
-    every: int = 50
-    images_every: int = 2000
-    checkpoint_every: int = 500
-    keep_every_epochs: int = 5
+    every: Count = 50
+    images_every: Count = 2000
+    checkpoint_every: Count = 500
+    keep_every_epochs: Count = 5
     tensorboard: bool = True
 
 
@@ -193,11 +207,13 @@ class ValidationRecipe:
 
     Attributes:
         sequences: a folder of sequences; None does without.
+        frames: of each sequence at most so many; None for all.
         every_epochs: how often.
     """
 
     sequences: str | None = None
-    every_epochs: float = 1
+    frames: Annotated[int, Range(2)] | None = None
+    every_epochs: Positive = 1
 
 
 @dataclass(frozen=True)
@@ -215,10 +231,10 @@ class Recipe:
 
     network: str = "compact"
     output: str = "runs/train"
-    seed: int = 0
-    epochs: float = 20
-    batch: int = 32
-    average: float = 0.0
+    seed: Annotated[int, Range(0)] = 0
+    epochs: Positive = 20
+    batch: Count = 32
+    average: Annotated[float, Range(0, 0.99999)] = 0.0
     data: DataRecipe = field(default_factory=DataRecipe)
     augment: AugmentParams = field(default_factory=AugmentParams)
     loss: LossRecipe = field(default_factory=LossRecipe)
@@ -241,54 +257,6 @@ class Recipe:
         return max(1, round(self.epochs * self.steps_per_epoch))
 
 
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "loss.positives": ("center", "box"),
-    "optimizer.kind": ("sgd", "adamw"),
-    "schedule.kind": ("log", "cosine"),
-    "compute.precision": ("fp32", "bf16", "fp16"),
-    "compute.correlation": ("auto", "direct", "fft"),
-    "compute.batchnorm": ("train", "sync", "frozen"),
-}
-_SHARE = (0.0, 1.0)
-_FROM_ZERO = (0.0, math.inf)
-_FROM_ONE = (1.0, math.inf)
-_RANGES: dict[str, tuple[float, float]] = {
-    "seed": _FROM_ZERO,
-    "epochs": _FROM_ZERO,
-    "batch": _FROM_ONE,
-    "average": _SHARE,
-    "data.pairs_per_epoch": _FROM_ONE,
-    "data.max_fault_share": _SHARE,
-    **{f"augment.{field.name}": _SHARE for field in dataclasses.fields(AugmentParams)},
-    **{f"augment.{view}_shift": _FROM_ZERO for view in ("template", "search")},
-    **{f"augment.{view}_scale": _FROM_ZERO for view in ("template", "search")},
-    "augment.aspect": _FROM_ZERO,
-    "augment.rotation": (0.0, 180.0),
-    "loss.cls": _FROM_ZERO,
-    "loss.reg": _FROM_ZERO,
-    "loss.cen": _FROM_ZERO,
-    "teacher.weight": _FROM_ZERO,
-    "optimizer.lr": _FROM_ZERO,
-    "optimizer.momentum": _SHARE,
-    "optimizer.weight_decay": _FROM_ZERO,
-    "optimizer.clip": _FROM_ZERO,
-    "schedule.warmup_epochs": _FROM_ZERO,
-    "schedule.warmup_from": _SHARE,
-    "schedule.final": _FROM_ZERO,
-    "schedule.decay_epochs": _FROM_ZERO,
-    "backbone.frozen_epochs": _FROM_ZERO,
-    "backbone.lr_factor": _FROM_ZERO,
-    "compute.workers": _FROM_ZERO,
-    "compute.threads": _FROM_ONE,
-    "log.every": _FROM_ONE,
-    "log.images_every": _FROM_ONE,
-    "log.checkpoint_every": _FROM_ONE,
-    "log.keep_every_epochs": _FROM_ONE,
-    "validation.every_epochs": _FROM_ZERO,
-}
-_ABOVE_ZERO = ("epochs", "optimizer.lr", "validation.every_epochs")
-
-
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
@@ -298,14 +266,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             picks one of the file's variants.
 
     Raises:
-        RecipeError: a value of the wrong kind or out of range, or not YAML.
-        ValueError: an unknown key; the nearest is named.
+        RecipeError: a value of the wrong kind or out of range.
+        ValueError: not YAML, or an unknown key; the nearest is named.
         OSError: the file cannot be read.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text()) or {}
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not YAML: {error}") from error
+    content = read_yaml(path) or {}
     if not isinstance(content, dict):
         raise RecipeError(f"{path} holds no keys")
     given = dict(_assignment(text) for text in overrides)
@@ -328,25 +293,11 @@ def recipe_from_dict(content: Mapping[str, Any]) -> Recipe:
         RecipeError, ValueError: as :func:`load_recipe`.
     """
     recipe = typing.cast(Recipe, _build(Recipe, content, ""))
-    values = flatten(recipe)
-    for key, choices in _CHOICES.items():
-        if values[key] not in choices:
-            raise RecipeError(f"{key} is {values[key]!r}; it may be {', '.join(choices)}")
-    for key, (low, high) in _RANGES.items():
-        value = values[key]
-        if value is not None and not low <= value <= high:
-            bounds = f"{low:g} or more" if high == math.inf else f"from {low:g} to {high:g}"
-            raise RecipeError(f"{key} is {value}; it must be {bounds}")
-    for key in _ABOVE_ZERO:
-        if values[key] == 0:
-            raise RecipeError(f"{key} is 0; it must be above 0")
     if recipe.teacher.weights is None and recipe.teacher != TeacherRecipe():
         raise RecipeError(
             "teacher.network or teacher.weight is set, but no teacher is: give its weights, "
             "teacher.weights=FILE"
         )
-    if recipe.average == 1:
-        raise RecipeError("average is 1; it must be below 1")
     for name, options in recipe.data.sets.items():
         if not isinstance(options, dict):
             raise RecipeError(f"data.sets.{name} must hold keys, not {options!r}")
@@ -381,10 +332,7 @@ def _assignment(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise RecipeError(f"{text!r} is not of the form key=value")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"the value of {text!r} is not YAML: {error}") from error
+    return key.strip(), parse_yaml(value, f"the value of {key.strip()}")
 
 
 def _assign(content: dict[str, Any], key: str, value: Any) -> None:
@@ -402,7 +350,7 @@ def _build(kind: type, content: Any, prefix: str) -> Any:
     """A dataclass from a mapping, sections recursively."""
     if not isinstance(content, Mapping):
         raise RecipeError(f"{prefix.rstrip('.')} must hold keys, not {content!r}")
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     refuse_unknown([f"{prefix}{key}" for key in content], [prefix + name for name in hints], "key")
     values = {}
     for name, value in content.items():

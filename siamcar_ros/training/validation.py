@@ -1,24 +1,31 @@
-"""Tracking with the network in training: the average overlap on a folder of sequences."""
+"""Validation by tracking: a network's measures on a folder of sequences."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
-import yaml
+import numpy as np
 
 from siamcar_ros.data import DataError, Sequence, SequenceError, read_sequence
 from siamcar_ros.evaluation import run_sequence
-from siamcar_ros.evaluation.metrics import average_overlap, iou
+from siamcar_ros.evaluation.protocols import FOLDER, score_sequence
 from siamcar_ros.model import SiamCAR
-from siamcar_ros.resources import resource_path
-from siamcar_ros.tracking import SiamCarTracker, TrackerParams
+from siamcar_ros.tracking import SiamCarTracker
+from siamcar_ros.tracking.config import read_config
 
 logger = logging.getLogger(__name__)
 
+MEASURES = ("ao", "sr75", "inflated")
 
-def find_sequences(folder: Path) -> list[Sequence]:
+
+def find_sequences(folder: Path, frames: int | None = None) -> list[Sequence]:
     """The sequences in a folder; those that cannot be read are named in the log.
+
+    Args:
+        folder: holds a folder of images with ``groundtruth.txt`` for each sequence.
+        frames: of each sequence at most so many; None for all.
 
     Raises:
         DataError: there is none.
@@ -27,7 +34,15 @@ def find_sequences(folder: Path) -> list[Sequence]:
     for place in sorted(folder.iterdir()) if folder.is_dir() else ():
         try:
             if place.is_dir():
-                sequences.append(read_sequence(place))
+                sequence = read_sequence(place)
+                sequences.append(
+                    replace(
+                        sequence,
+                        frames=sequence.frames[:frames],
+                        boxes=sequence.boxes[:frames],
+                        annotated=sequence.annotated[:frames],
+                    )
+                )
         except (SequenceError, OSError) as error:
             logger.warning("validation leaves out %s", error)
     if not sequences:
@@ -35,35 +50,43 @@ def find_sequences(folder: Path) -> list[Sequence]:
     return sequences
 
 
-def validate(model: SiamCAR, folder: Path) -> dict[str, float]:
-    """One pass over each sequence with the network's own tracker settings.
+def validate(model: SiamCAR, folder: Path, frames: int | None = None) -> dict[str, float]:
+    """Track through each sequence once, with the tracker settings of the network's configuration.
 
     A sequence that cannot be tracked or scored is named in the log and left out.
 
     Args:
-        model: put into evaluation mode for the time.
-        folder: holds the sequences, each a folder of images with ``groundtruth.txt``.
+        model: put into evaluation mode meanwhile.
+        folder: as for :func:`find_sequences`.
+        frames: likewise.
 
     Returns:
-        average overlap (without the first frame) by sequence, and their mean as "mean".
+        the average overlap of each sequence as "overlap/NAME", without the first frame; and as
+        "tracking/MEASURE" the means over the sequences of :data:`MEASURES`, which
+        :data:`siamcar_ros.evaluation.protocols.MEASURES` explains.
 
     Raises:
         DataError: no sequence there can be scored.
     """
-    config = resource_path(f"config/networks/{model.name}.yaml")
-    params = TrackerParams(**(yaml.safe_load(config.read_text()).get("tracker") or {}))
+    params = read_config(model.name).params
     training = model.training
     model.eval()
-    scores: dict[str, float] = {}
+    scores = []
     try:
-        for sequence in find_sequences(folder):
+        for sequence in find_sequences(folder, frames):
             try:
                 run = run_sequence(SiamCarTracker(model, params), sequence)
-                scores[sequence.name] = average_overlap(iou(run.boxes, sequence.boxes)[1:])
+                scored = score_sequence(sequence, [run], FOLDER)
+                if scored is None:
+                    raise DataError("no frame can be scored")
+                scores.append(scored)
             except (ValueError, RuntimeError) as error:
                 logger.warning("validation leaves out %s: %s", sequence.name, error)
     finally:
         model.train(training)
     if not scores:
         raise DataError(f"validation.sequences: no sequence in {folder} can be scored")
-    return {**scores, "mean": sum(scores.values()) / len(scores)}
+    means = {
+        f"tracking/{name}": float(np.mean([s.measures[name] for s in scores])) for name in MEASURES
+    }
+    return {**{f"overlap/{s.name}": s.measures["ao"] for s in scores}, **means}

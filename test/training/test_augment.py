@@ -13,18 +13,41 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siamcar_ros.data.frames import Frame, frame_from_box, frame_from_mask
-from siamcar_ros.tracking.crop import crop_square, mean_colour, template_side
+from siamcar_ros.geometry import context_side
+from siamcar_ros.tracking.crop import crop_square, mean_colour
 from siamcar_ros.training.augment import (
     AugmentParams,
     PairMaker,
     TrainingPair,
     _coverage,
+    _edge_errors,
+    deform,
     place,
 )
-from siamcar_ros.training.distributed import Processes
-from siamcar_ros.training.photometric import DeviceAugment, without_photometric
+from siamcar_ros.training.photometric import Changes, apply_changes
 
 STILL = AugmentParams(**{field.name: 0.0 for field in dataclasses.fields(AugmentParams)})
+EVERYTHING = dataclasses.replace(
+    AugmentParams(),
+    template_box=0.05,
+    search_box=0.08,
+    deform=0.5,
+    motion_blur=0.5,
+    thermal=0.2,
+    glare=0.5,
+    lighting=0.5,
+    noise=1.0,
+)
+
+
+def finished(pair: TrainingPair) -> tuple[np.ndarray, np.ndarray]:
+    """Template and search region with their changes applied."""
+    views = torch.from_numpy(pair.template)[None], torch.from_numpy(pair.search)[None]
+    rows = torch.from_numpy(pair.changes).split(1)
+    template, search = (
+        apply_changes(view, row)[0].numpy() for view, row in zip(views, rows, strict=True)
+    )
+    return template, search
 
 
 class One:
@@ -48,15 +71,15 @@ def test_without_changes_the_crops_are_the_trackers() -> None:
     x, y, w, h = 101.0, 62.0, 61.0, 40.0
     frame = frame_from_box(image, np.array([x, y, x + w, y + h], np.float32))
     pair = PairMaker(One(frame), One(frame), STILL).make(np.random.default_rng(0))
-    step = template_side(w, h) / 127
+    step = float(context_side(w, h)) / 127
     for ours, size in ((pair.template, 127), (pair.search, 255)):
         theirs = np.zeros((size, size, 3), np.uint8)
         crop_square(image, (x + w / 2, y + h / 2), step, (size - 1) / 2, mean_colour(image), theirs)
         inner = slice(size // 4, -size // 4)
         difference = np.abs(ours[inner, inner].astype(int) - theirs[inner, inner])
         assert difference.max() <= 3
-    centre = (pair.box[:2] + pair.box[2:]) / 2
-    assert centre == pytest.approx([127, 127], abs=1e-3)
+    center = (pair.box[:2] + pair.box[2:]) / 2
+    assert center == pytest.approx([127, 127], abs=1e-3)
     assert pair.box[2:] - pair.box[:2] == pytest.approx([w / step, h / step], rel=1e-4)
 
 
@@ -72,7 +95,7 @@ class Either:
 
 
 def flat(level: int, scene: str) -> Frame:
-    """A frame of one grey level whose target is a square in the middle."""
+    """A frame of one gray level whose target is a square in the middle."""
     mask = np.zeros((240, 320), np.uint8)
     mask[100:140, 140:180] = 255
     return frame_from_mask(np.full((240, 320, 3), level, np.uint8), mask, scene)
@@ -118,9 +141,9 @@ def test_coverage_of_turned_crops(angle: float, mirrored: bool) -> None:
 def test_lighting_offsets_the_channels_of_each_view_as_the_authors_do() -> None:
     frame = flat(128, "a")
     maker = PairMaker(One(frame), One(frame), dataclasses.replace(STILL, lighting=1.0))
-    pairs = [maker.make(np.random.default_rng(seed)) for seed in range(300)]
-    templates = np.stack([pair.template[60, 60] for pair in pairs]).astype(float) - 128
-    searches = np.stack([pair.search[60, 60] for pair in pairs]).astype(float) - 128
+    pairs = [finished(maker.make(np.random.default_rng(seed))) for seed in range(300)]
+    templates = np.stack([template[60, 60] for template, _ in pairs]).astype(float) - 128
+    searches = np.stack([search[60, 60] for _, search in pairs]).astype(float) - 128
     for offsets in (templates, searches):
         assert np.abs(offsets).mean(0) == pytest.approx([6.6, 2.0, 1.0], rel=0.2)
     assert abs(np.corrcoef(templates[:, 0], searches[:, 0])[0, 1]) < 0.2
@@ -129,15 +152,15 @@ def test_lighting_offsets_the_channels_of_each_view_as_the_authors_do() -> None:
 def test_each_view_is_blurred_by_its_own_chance() -> None:
     frame = frame_from_box(noisy(), np.array([100, 60, 160, 100], np.float32))
 
-    def made(**chances: float) -> TrainingPair:
+    def made(**chances: float) -> tuple[np.ndarray, np.ndarray]:
         params = dataclasses.replace(STILL, **chances)
-        return PairMaker(One(frame), One(frame), params).make(np.random.default_rng(1))
+        return finished(PairMaker(One(frame), One(frame), params).make(np.random.default_rng(1)))
 
     still, search, template = made(), made(blur=1.0), made(template_blur=1.0)
-    assert np.array_equal(search.template, still.template)
-    assert not np.array_equal(search.search, still.search)
-    assert np.array_equal(template.search, still.search)
-    assert not np.array_equal(template.template, still.template)
+    assert np.array_equal(search[0], still[0])
+    assert not np.array_equal(search[1], still[1])
+    assert np.array_equal(template[1], still[1])
+    assert not np.array_equal(template[0], still[0])
 
 
 @settings(deadline=None, max_examples=60)
@@ -199,79 +222,138 @@ def test_a_number_decides_everything() -> None:
     mask = np.zeros((240, 320), np.uint8)
     mask[60:120, 90:200] = 255
     frame = frame_from_mask(noisy(), mask)
-    maker = PairMaker(One(frame), One(frame), dataclasses.replace(AugmentParams(), noise=1.0))
-    made = []
-    for seed in (3, 4, 3):
-        cv2.setRNGSeed(seed)
-        made.append(maker.make(np.random.default_rng(seed)))
-    assert np.array_equal(made[0].search, made[2].search)
-    assert np.array_equal(made[0].template, made[2].template)
-    assert not np.array_equal(made[0].search, made[1].search)
+    maker = PairMaker(One(frame), One(frame), EVERYTHING)
+    made = [finished(maker.make(np.random.default_rng(seed))) for seed in (3, 4, 3)]
+    for view in range(2):
+        assert np.array_equal(made[0][view], made[2][view])
+        assert not np.array_equal(made[0][view], made[1][view])
 
 
-def batch(count: int = 6) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    draw = torch.Generator().manual_seed(0)
-    templates = torch.rand(count, 3, 127, 127, generator=draw) * 255
-    searches = torch.rand(count, 3, 255, 255, generator=draw) * 255
-    boxes = torch.tensor([[90.0, 80, 160, 170]]).repeat(count, 1)
-    return templates, searches, boxes
+def ellipse(width: int = 320, height: int = 240) -> Frame:
+    """A white ellipse on black, whose pixels in a crop tell its box."""
+    mask = np.zeros((height, width), np.uint8)
+    cv2.ellipse(mask, (150, 110), (50, 24), 20, 0, 360, 255, -1)
+    return frame_from_mask(cv2.merge([mask] * 3), mask)
 
 
-def test_on_device_nothing_asked_for_is_nothing_done() -> None:
-    templates, searches, boxes = batch()
-    changed = DeviceAugment(STILL, 0, Processes())(templates, searches, boxes, 5)
-    assert torch.allclose(changed[0], templates, atol=1e-3)
-    assert torch.allclose(changed[1], searches, atol=1e-3)
+def bounds(lit: np.ndarray) -> np.ndarray:
+    rows, columns = np.flatnonzero(lit.any(1)), np.flatnonzero(lit.any(0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) - 0.5
 
 
-@pytest.mark.parametrize("what", ["color", "lighting", "gray", "blur", "low_resolution", "noise"])
-def test_on_device_each_change_is_done_and_repeatable(what: str) -> None:
-    templates, searches, boxes = batch()
-    params = dataclasses.replace(STILL, **{what: 1.0})
-    if what == "blur":
-        params = dataclasses.replace(params, template_blur=1.0)
-    change = DeviceAugment(params, 1, Processes())
-    first = change(templates, searches, boxes, 5)
-    again = change(templates, searches, boxes, 5)
-    later = change(templates, searches, boxes, 6)
-    for one, other, before in zip(first, again, (templates, searches), strict=True):
-        assert torch.equal(one, other)
-        assert one.shape == before.shape
-        assert ((one >= 0) & (one <= 255)).all()
-        assert (one - before).abs().mean(dim=(1, 2, 3)).min() > 0.5, "every image is changed"
-    if what != "gray":
-        assert not torch.equal(first[1], later[1])
-    if what == "gray":
-        assert torch.allclose(first[1][:, 0], first[1][:, 2])
-    if what in ("blur", "low_resolution"):
-        assert first[1].diff(dim=-1).abs().mean() < searches.diff(dim=-1).abs().mean()
+def test_a_deformed_target_keeps_its_box_and_not_its_shape() -> None:
+    maker = PairMaker(One(ellipse()), One(flat(0, "b")), dataclasses.replace(STILL, deform=1.0))
+    plain = PairMaker(One(ellipse()), One(flat(0, "b")), STILL).make(np.random.default_rng(0))
+    overlaps = []
+    for seed in range(20):
+        pair = maker.make(np.random.default_rng(seed))
+        lit = pair.search[..., 0] > 127
+        assert pair.box == pytest.approx(bounds(lit), abs=2)
+        still = plain.search[..., 0] > 127
+        overlaps.append((lit & still).sum() / (lit | still).sum())
+        assert 0.5 < lit.sum() / still.sum() < 2, "it is bent, not blown up"
+    assert np.median(overlaps) < 0.9
+    assert np.std(overlaps) > 0.01
 
 
-def test_on_device_processes_share_the_batch_of_one() -> None:
-    params = dataclasses.replace(AugmentParams(), lighting=0.5, blur=0.5, noise=0.5, color=0.5)
-    whole = batch(8)
-    expected = DeviceAugment(params, 1, Processes())(whole[0], whole[1], whole[2], 5)
-    for rank in (0, 1):
-        templates, searches, boxes = (tensor[rank::2] for tensor in whole)
-        changed = DeviceAugment(params, 1, Processes(rank, 2))(templates, searches, boxes, 5)
-        for one, other in zip(changed, expected, strict=True):
-            assert torch.allclose(one, other[rank::2], atol=1e-3)
+def test_a_target_that_would_be_deformed_over_the_border_is_left_alone() -> None:
+    layer, alpha = np.full((255, 255, 3), 90, np.uint8), np.full((255, 255), 255, np.uint8)
+    box = np.array([-0.5, -0.5, 254.5, 254.5])
+    same = deform(layer, alpha, box, np.random.default_rng(0))
+    assert np.array_equal(same[0], layer)
+    assert np.array_equal(same[1], alpha)
+    assert np.array_equal(same[2], box)
 
 
-def test_on_device_light_changes_in_both_views_or_in_neither() -> None:
-    params = dataclasses.replace(STILL, color=0.5)
-    plain = torch.full((200, 3, 4, 4), 100.0)
-    templates, searches = DeviceAugment(params, 1, Processes())(
-        plain, plain, torch.tensor([[1.0, 1, 3, 3]]).repeat(200, 1), 5
-    )
-    lit = [(view - plain).abs().amax((1, 2, 3)) > 0.01 for view in (templates, searches)]
-    assert torch.equal(*lit)
-    assert 0.4 < lit[0].float().mean() < 0.6
+def test_a_target_known_by_its_box_alone_is_not_deformed() -> None:
+    frame = frame_from_box(noisy(), np.array([100, 94, 200, 126], np.float32))
+    made = [
+        PairMaker(One(frame), One(frame), params).make(np.random.default_rng(0))
+        for params in (STILL, dataclasses.replace(STILL, deform=1.0))
+    ]
+    assert np.array_equal(made[0].search, made[1].search)
 
 
-def test_the_workers_leave_to_the_device_what_it_does() -> None:
-    rest = without_photometric(dataclasses.replace(AugmentParams(), lighting=1.0))
-    assert (rest.color, rest.gray, rest.low_resolution, rest.noise) == (0, 0, 0, 0)
-    assert (rest.lighting, rest.blur, rest.template_blur) == (0, 0, 0)
-    assert rest.compression == AugmentParams().compression
-    assert rest.compose == AugmentParams().compose
+def spread(image: np.ndarray, direction: np.ndarray) -> float:
+    """Standard deviation of an image's light along a direction."""
+    y, x = np.indices(image.shape)
+    along = x * direction[0] + y * direction[1]
+    weights = image / image.sum()
+    return float(np.sqrt((weights * (along - (weights * along).sum()) ** 2).sum()))
+
+
+def test_motion_blur_is_along_the_shift() -> None:
+    """Of the composed target alone, or of the whole search region."""
+    mask = np.zeros((240, 320), np.uint8)
+    cv2.circle(mask, (160, 120), 20, 255, -1)
+    image = cv2.merge([mask] * 3)
+    for frame in (
+        frame_from_mask(image, mask),
+        frame_from_box(image, (bounds(mask) + 0.5).astype(np.float32)),
+    ):
+        params = dataclasses.replace(
+            STILL, search_shift=64.0, motion_blur=1.0, compose=1.0, compose_sparse=1.0
+        )
+        ratios = []
+        for seed in range(12):
+            pair = PairMaker(One(frame), One(flat(0, "b")), params).make(
+                np.random.default_rng(seed)
+            )
+            shift = (pair.box[:2] + pair.box[2:]) / 2 - 127
+            direction = shift / np.hypot(*shift)
+            search = finished(pair)[1][..., 0].astype(float)
+            across = spread(search, direction[::-1] * (1, -1))
+            ratios.append(spread(search, direction) / across)
+        assert np.mean(ratios) > 1.015
+        assert np.min(ratios) > 0.995
+
+
+def test_an_occluder_leaves_half_of_the_target() -> None:
+    """Strips, corners and other targets in turn."""
+    target, other = flat(250, "a"), flat(5, "b")
+    params = dataclasses.replace(STILL, occluder=1.0)
+    maker = PairMaker(One(target), One(other), params)
+    hidden = []
+    for seed in range(40):
+        pair = maker.make(np.random.default_rng(seed))
+        x1, y1, x2, y2 = (round(float(v)) for v in pair.box)
+        hidden.append((pair.search[y1:y2, x1:x2, 0] < 128).mean())
+    assert max(hidden) < 0.62
+    assert np.mean(np.array(hidden) > 0.02) > 0.9
+
+
+def test_crops_are_taken_around_boxes_as_wrong_as_the_trackers() -> None:
+    """The crop is off center and off scale, the box that is learned is still the target's."""
+    frame = ellipse()
+    maker = PairMaker(One(frame), One(frame), dataclasses.replace(STILL, search_box=0.08))
+    centers, scales = [], []
+    for seed in range(200):
+        pair = maker.make(np.random.default_rng(seed))
+        assert pair.box == pytest.approx(bounds(pair.search[..., 0] > 127), abs=1.6)
+        centers.append((pair.box[:2] + pair.box[2:]) / 2 - 127)
+        scales.append(np.log(np.sqrt(np.prod(pair.box[2:] - pair.box[:2]))))
+    assert 2 < np.abs(centers).mean() < 8
+    assert 0.04 < np.std(scales) < 0.12
+    errors = np.stack([_edge_errors(np.random.default_rng(seed), 0.08) for seed in range(4000)])
+    assert np.abs(errors).mean() == pytest.approx(0.08, rel=0.05)
+    assert (errors[:, 2:] + errors[:, :2] * -1 > -0.81).all(), "no box vanishes"
+
+
+def test_thermal_pairs_are_gray_and_inverted() -> None:
+    frame = frame_from_box(noisy(), np.array([100, 60, 160, 100], np.float32))
+    plain = finished(PairMaker(One(frame), One(frame), STILL).make(np.random.default_rng(0)))
+    params = dataclasses.replace(STILL, thermal=1.0)
+    seen = finished(PairMaker(One(frame), One(frame), params).make(np.random.default_rng(0)))
+    for view, before in zip(seen, plain, strict=True):
+        assert (view[..., 0] == view[..., 2]).all()
+        gray = cv2.cvtColor(before, cv2.COLOR_BGR2GRAY).astype(int)
+        assert np.abs(view[..., 0] - (255 - gray)).max() <= 1
+
+
+def test_what_is_drawn_where_nothing_is_asked_for_changes_nothing() -> None:
+    frame = ellipse()
+    pair = PairMaker(One(frame), One(frame), STILL).make(np.random.default_rng(0))
+    neutral = np.array(Changes())
+    for row in pair.changes:
+        assert row[:-1] == pytest.approx(neutral[:-1])
+    assert np.array_equal(finished(pair)[1], pair.search)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from siamcar_ros.cli import main
 from siamcar_ros.data import DataError
 from siamcar_ros.model import build_model, load_weights, read_metadata, save_weights
+from siamcar_ros.tracking import SiamCarTracker
 from siamcar_ros.training.monitor import Monitor
 from siamcar_ros.training.recipe import LogRecipe
 from siamcar_ros.training.validation import validate
@@ -38,7 +40,7 @@ def fill(monitor: Monitor, steps: range) -> None:
     for step in steps:
         monitor.advance()
         monitor.log(step, {"total": 3.0 / step, "cls": 1.0, "reg": 0.5, "cen": 0.6, "rate": 0.01})
-    monitor.log(steps[-1], {"overlap/disc": 0.4, "overlap/mean": 0.4})
+    monitor.log(steps[-1], {"overlap/disc": 0.4, "tracking/ao": 0.4})
     crops = torch.full((3, 3, 255, 255), 128.0)
     true = torch.tensor([[50.0, 50, 120, 120], [60, 60, 90, 90], [float("nan")] * 4])
     monitor.show(steps[-1], crops[..., :127, :127], crops, true, true + 20)
@@ -61,7 +63,7 @@ def test_history_pictures_and_event_files(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     tags = events.Tags()
-    assert {"loss/total", "loss/cls", "run/rate", "overlap/mean"} <= set(tags["scalars"])
+    assert {"loss/total", "loss/cls", "run/rate", "tracking/ao"} <= set(tags["scalars"])
     assert tags["images"] == ["samples"]
     assert [e.value for e in events.Scalars("loss/total")] == pytest.approx(
         [3.0, 1.5, 1.0, 0.75, 0.6, 0.5]
@@ -76,6 +78,17 @@ def test_resuming_drops_the_history_of_steps_that_are_run_again(tmp_path: Path) 
     assert [entry["step"] for entry in history] == [1, 2, 3, 4, 5, 6, 7, 8, 8]
 
 
+def test_a_resumed_run_keeps_the_events_of_the_step_it_resumes_from(tmp_path: Path) -> None:
+    """TensorBoard forgets the steps that are run again, and no others."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    fill(Monitor(tmp_path, 10, 0, LogRecipe()), range(1, 7))
+    fill(Monitor(tmp_path, 10, 4, LogRecipe()), range(5, 9))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [e.step for e in events.Scalars("loss/total")] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
 def test_a_torn_history_is_gone_on_with(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     quiet = LogRecipe(tensorboard=False)
     path = tmp_path / "history.jsonl"
@@ -85,7 +98,7 @@ def test_a_torn_history_is_gone_on_with(tmp_path: Path, caplog: pytest.LogCaptur
     monitor.close()
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 5]
     assert f"{path} is read up to a torn line" in caplog.text
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*part*"))
 
 
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
@@ -96,10 +109,27 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
 def test_validation_tracks(sequences: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = build_model("compact").train()
     scores = validate(model, sequences)
-    assert set(scores) == {"disc", "mean"}
-    assert 0 <= scores["mean"] <= 1
+    measures = {"tracking/ao", "tracking/sr75", "tracking/inflated"}
+    assert set(scores) == {"overlap/disc", *measures}
+    assert scores["tracking/ao"] == scores["overlap/disc"]
+    assert all(0 <= scores[name] <= 1 for name in scores)
     assert model.training
     assert "empty" in caplog.text
+
+
+def test_validation_may_stop_early(sequences: Path) -> None:
+    """The first frame is given; of the others only those up to the limit are tracked."""
+    seen: list[str] = []
+
+    class Counting(SiamCarTracker):
+        def update(self, image: Any) -> Any:
+            seen.append("frame")
+            return super().update(image)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("siamcar_ros.training.validation.SiamCarTracker", Counting)
+        validate(build_model("compact"), sequences, 3)
+    assert len(seen) == 2
 
 
 def test_validation_without_sequences_is_refused(tmp_path: Path) -> None:
@@ -116,7 +146,8 @@ def test_validation_leaves_out_what_cannot_be_scored(
         shutil.copytree(sequences / "disc", sequences / name)
     (sequences / "black/00000001.png").write_bytes(b"")
     (sequences / "blind/groundtruth.txt").write_text("45,45,31,31\n")
-    assert set(validate(build_model("compact"), sequences)) == {"disc", "mean"}
+    scores = validate(build_model("compact"), sequences)
+    assert [name for name in scores if name.startswith("overlap/")] == ["overlap/disc"]
     assert "black: the first frame does not decode" in caplog.text
     assert "leaves out blind" in caplog.text
     shutil.rmtree(sequences / "disc")
@@ -139,7 +170,7 @@ def test_convert_an_authors_checkpoint(
     assert main([*command, "--sequences", str(sequences)]) == 0
     printed = capsys.readouterr().out
     assert "the same maps as the original" in printed
-    assert "mean" in printed
+    assert "tracking/ao" in printed
     again = build_model("compact")
     load_weights(again, target)
     for key, value in model.state_dict().items():
@@ -227,4 +258,6 @@ def test_train_check_opens_the_data_and_prints_the_recipe(
     assert main(["train", str(recipe), "data.sets.mine.root=/nowhere", "--check"]) == 2
     assert "set data.sets.mine.root" in capsys.readouterr().err
     assert main(["train", "nonesuch"]) == 2
-    assert "config/train/nonesuch.yaml" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "unknown recipe 'nonesuch'" in error
+    assert all(name in error for name in ("compact", "mobile", "siamcar_r50"))

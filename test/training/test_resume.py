@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import resource
 import shutil
 import signal
 import time
@@ -15,11 +16,20 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from whole_runs import TORCHRUN, Start, finish, same, wait_for_step
+from whole_runs import (
+    TORCHRUN,
+    Start,
+    finish,
+    read_checkpoint,
+    same,
+    same_checkpoint,
+    wait_for_step,
+)
 
-from siamcar_ros.model import build_model, read_metadata, save_weights
-from siamcar_ros.training import RecipeError, load_recipe, loop, siamcar_loss
-from siamcar_ros.training.loop import train
+from siamcar_ros.cli import main
+from siamcar_ros.model import WeightsError, build_model, save_weights
+from siamcar_ros.training import RecipeError, load_recipe, siamcar_loss
+from siamcar_ros.training.loop import Run, train
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -28,7 +38,7 @@ def test_killed_and_resumed_is_as_if_left_alone(recipe: Path, whole: Path, start
     """Killed with SIGKILL, workers and all, between checkpoints; started by the same command."""
     run = recipe.parent / "run"
     process = start(recipe, "compute.workers=1")
-    wait_for_step(run / "last.safetensors", 2, process)
+    wait_for_step(run / "last.pt", 2, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (run / "model.safetensors").exists()
@@ -36,7 +46,7 @@ def test_killed_and_resumed_is_as_if_left_alone(recipe: Path, whole: Path, start
         history.write('{"step": 3, "tot')
     finish(start(recipe))
     same(run / "model.safetensors", whole / "model.safetensors")
-    same(run / "last.safetensors", whole / "last.safetensors")
+    same_checkpoint(run / "last.pt", whole / "last.pt")
 
 
 def test_a_step_broken_off_is_made_again(
@@ -69,7 +79,7 @@ def test_a_step_that_is_not_finite_leaves_no_trace(
     if precision == "fp16" and not torch.cuda.is_available():
         pytest.skip("fp16 needs a CUDA device")
     steps = itertools.count()
-    upload = loop._upload
+    upload = Run._upload
 
     def spoilt(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
         templates, searches = upload(*arguments)
@@ -77,7 +87,7 @@ def test_a_step_that_is_not_finite_leaves_no_trace(
             searches[0, 0, 100, 100] = math.inf
         return templates, searches
 
-    monkeypatch.setattr(loop, "_upload", spoilt)
+    monkeypatch.setattr(Run, "_upload", spoilt)
     threads = torch.get_num_threads()
     try:
         options = ["compute.workers=0", f"compute.precision={precision}"]
@@ -85,9 +95,9 @@ def test_a_step_that_is_not_finite_leaves_no_trace(
     finally:
         torch.set_num_threads(threads)
     assert "step 2 left out: its gradient is not finite" in caplog.text
-    for name in ("model", "last"):
-        tensors = load_file(str(recipe.parent / f"run/{name}.safetensors"))
-        assert all(torch.isfinite(value).all() for value in tensors.values()), name
+    state = read_checkpoint(recipe.parent / "run/last.pt")
+    for tensors in (load_file(str(recipe.parent / "run/model.safetensors")), state["model"]):
+        assert all(torch.isfinite(value).all() for value in tensors.values())
 
 
 def test_a_taught_run_resumes_with_its_teacher_alone(
@@ -99,12 +109,14 @@ def test_a_taught_run_resumes_with_its_teacher_alone(
     finish(start(recipe, *options, f"output={tmp_path}/left"))
     run = tmp_path / "run"
     process = start(recipe, *options)
-    wait_for_step(run / "last.safetensors", 2, process)
+    wait_for_step(run / "last.pt", 2, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (run / "model.safetensors").exists()
     save_weights(build_model("compact"), teacher, {})
-    with pytest.raises(RecipeError, match=r"teacher.safetensors, are not those that .*last"):
+    with pytest.raises(
+        RecipeError, match=r"last.pt learned from other weights than .*teacher.safetensors"
+    ):
         train(load_recipe(recipe, options))
     shutil.copy(whole / "model.safetensors", teacher)
     finish(start(recipe, *options))
@@ -120,7 +132,7 @@ def test_sigterm_writes_the_last_checkpoint(recipe: Path, start: Start) -> None:
     os.killpg(process.pid, signal.SIGTERM)
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 130, output
-    step = int(read_metadata(run / "last.safetensors")["step"])
+    step = read_checkpoint(run / "last.pt")["step"]
     assert step == json.loads(history.read_text().splitlines()[-1])["step"]
 
 
@@ -134,7 +146,7 @@ def test_sigterm_ends_two_processes_after_their_step(recipe: Path, start: Start)
         "compute.workers=0",
         launcher=TORCHRUN,
     )
-    wait_for_step(recipe.parent / "run/last.safetensors", 1, process)
+    wait_for_step(recipe.parent / "run/last.pt", 1, process)
     process.terminate()
     output = process.communicate(timeout=120)[0]
     assert output.count("siamcar: interrupted") == 2, output
@@ -143,3 +155,107 @@ def test_sigterm_ends_two_processes_after_their_step(recipe: Path, start: Start)
 def test_another_recipe_does_not_resume(recipe: Path, whole: Path) -> None:
     with pytest.raises(RecipeError, match=r"\(optimizer.lr differ\)"):
         train(load_recipe(recipe, [f"output={whole}", "optimizer.lr=0.1"]))
+
+
+@pytest.mark.parametrize("fault", ["cut", "no checkpoint", "pickled code"])
+def test_a_checkpoint_that_cannot_be_read_is_refused(
+    recipe: Path, whole: Path, tmp_path: Path, fault: str
+) -> None:
+    last = recipe.parent / "run/last.pt"
+    last.parent.mkdir()
+    content = (whole / "last.pt").read_bytes()
+    if fault == "cut":
+        last.write_bytes(content[: len(content) // 2])
+    elif fault == "no checkpoint":
+        torch.save({"a": 1}, last)
+    else:
+        torch.save({"metadata": Path}, last)
+    with pytest.raises(WeightsError, match=r"last.pt is damaged.*remove it") as raised:
+        train(load_recipe(recipe, ["compute.workers=0"]))
+    assert "\n" not in str(raised.value)
+    assert "weights_only" not in str(raised.value)
+
+
+def spoil_from(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    upload = Run._upload
+
+    def spoilt(self: Run, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        templates, searches = upload(self, batch)
+        return templates, searches * math.inf if self.step >= step else searches
+
+    monkeypatch.setattr(Run, "_upload", spoilt)
+
+
+def test_a_diverged_run_ends_with_an_error(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the command: no weights, and the checkpoint is from before."""
+    spoil_from(monkeypatch, 3)
+    options = ["compute.workers=0", "epochs=9", "optimizer.give_up_after=4"]
+    threads = torch.get_num_threads()
+    try:
+        assert main(["train", str(recipe), *options, "log.checkpoint_every=3"]) == 2
+    finally:
+        torch.set_num_threads(threads)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "siamcar: error" in line]
+    assert len(lines) == 1
+    assert "the run has diverged: no finite gradient in 4 steps in a row, up to step 6" in lines[0]
+    assert not (recipe.parent / "run/model.safetensors").exists()
+    assert read_checkpoint(recipe.parent / "run/last.pt")["step"] == 6
+
+
+def test_steps_left_out_now_and_then_end_no_run(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    upload = Run._upload
+
+    def spoilt(self: Run, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        templates, searches = upload(self, batch)
+        return templates, searches * math.inf if self.step % 2 else searches
+
+    monkeypatch.setattr(Run, "_upload", spoilt)
+    threads = torch.get_num_threads()
+    try:
+        train(load_recipe(recipe, ["compute.workers=0", "optimizer.give_up_after=2"]))
+    finally:
+        torch.set_num_threads(threads)
+    assert caplog.text.count("left out") == 3
+
+
+def test_a_full_disk_is_one_sentence_and_costs_no_checkpoint(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files may not grow past 1 MB from the second checkpoint on: as on a full disk."""
+    save, hard = Run.save, resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+
+    def limited(self: Run) -> None:
+        if self.step > 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+        save(self)
+
+    monkeypatch.setattr(Run, "save", limited)
+    threads = torch.get_num_threads()
+    try:
+        status = main(["train", str(recipe), "compute.workers=0", "log.checkpoint_every=2"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        torch.set_num_threads(threads)
+    assert status == 2
+    error = capsys.readouterr().err
+    (line,) = [line for line in error.splitlines() if line.startswith("siamcar: error")]
+    assert "last.pt cannot be written: File too large" in line
+    assert "Traceback" not in error
+    assert read_checkpoint(recipe.parent / "run/last.pt")["step"] == 2
+    assert not list((recipe.parent / "run").glob("*partial*"))
+
+
+def test_leftovers_of_a_killed_run_are_cleared(recipe: Path) -> None:
+    leftover = recipe.parent / "run/.last.partial.pt"
+    leftover.parent.mkdir()
+    leftover.write_bytes(bytes(1000))
+    threads = torch.get_num_threads()
+    try:
+        train(load_recipe(recipe, ["compute.workers=0", "epochs=0.34", "log.checkpoint_every=99"]))
+    finally:
+        torch.set_num_threads(threads)
+    assert not leftover.exists()
