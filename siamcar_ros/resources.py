@@ -1,10 +1,12 @@
-"""Finds the files that ship with the package: config/, models/ and launch/."""
+"""The files that ship with the package (config/, models/, launch/), and YAML read within limits."""
 
 from __future__ import annotations
 
 import os
+import reprlib
 import shutil
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -12,6 +14,9 @@ _PACKAGE = Path(__file__).resolve().parent
 FASTDDS_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 # Bytes that must be free for the shared-memory profile: a few processes' segments.
 _SHARED_MEMORY = 1 << 29
+
+# What a configuration may hold. Twenty aliases can stand for some 1,500 copies of a value at most.
+_YAML_BYTES, _YAML_DEPTH, _YAML_ALIASES = 1 << 20, 20, 20
 
 
 def _roots() -> list[Path]:
@@ -40,8 +45,8 @@ def resource_path(name: str | os.PathLike[str]) -> Path:
     The same name works in a source checkout, in a colcon install and after `pip install`.
 
     Raises:
-        ValueError: `name` is absolute or climbs out of the package.
-        FileNotFoundError: no such file ships; the message names where it was looked for.
+        ValueError: `name` is absolute or points outside the package.
+        FileNotFoundError: no such file ships; the message lists the folders searched.
     """
     relative = PurePosixPath(os.fspath(name))
     if relative.is_absolute() or ".." in relative.parts:
@@ -56,12 +61,69 @@ def resource_path(name: str | os.PathLike[str]) -> Path:
 
 
 def fastdds_profile() -> Path | None:
-    """The shipped shared-memory profile for Fast DDS, where /dev/shm has room for it.
+    """The shipped shared-memory profile for Fast DDS; None where /dev/shm is too small for it.
 
-    Where it has not, as in a container by default, Fast DDS does better with its own settings.
+    A container's default /dev/shm is, and Fast DDS then works better with its own settings.
     """
     try:
         free = shutil.disk_usage("/dev/shm").free
     except OSError:
         return None
     return resource_path("config/fastdds/shared_memory.xml") if free >= _SHARED_MEMORY else None
+
+
+def read_yaml(path: str | os.PathLike[str]) -> Any:
+    """The content of a YAML file; see :func:`parse_yaml`.
+
+    Raises:
+        ValueError: as :func:`parse_yaml`.
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        return parse_yaml(file.read(_YAML_BYTES + 1), os.fspath(path))
+
+
+def parse_yaml(text: str | bytes, source: str) -> Any:
+    """Parse YAML of plain types, within limits of size, depth and aliases.
+
+    Args:
+        text: the document.
+        source: where it comes from, for error messages.
+
+    Raises:
+        ValueError: it is not YAML, or exceeds a limit.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        depth = aliases = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.aliases += self.check_event(yaml.AliasEvent)
+            self.depth += 1
+            if self.aliases > _YAML_ALIASES:
+                raise yaml.YAMLError(f"it has more than {_YAML_ALIASES} aliases")
+            if self.depth > _YAML_DEPTH:
+                raise yaml.YAMLError(f"it is nested more than {_YAML_DEPTH} levels deep")
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
+
+    if len(text) > _YAML_BYTES:
+        raise ValueError(f"{source} is too large for YAML: more than {_YAML_BYTES} bytes")
+    try:
+        return yaml.load(text, Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        # ValueError: a date such as 2024-99-99
+        raise ValueError(f"{source} is not valid YAML: {shortened(error, 300)}") from error
+
+
+def shortened(value: object, length: int = 80) -> str:
+    """A value as it is shown in a message: its `repr`, or the text of an exception, cut short."""
+    if isinstance(value, BaseException):
+        text = " ".join(str(value).split())
+    else:
+        brief = reprlib.Repr()
+        brief.maxstring = brief.maxother = length
+        text = brief.repr(value)
+    return text if len(text) <= length else f"{text[: length - 3]}..."
