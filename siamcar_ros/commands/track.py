@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
+
+from siamcar_ros.geometry import Box, Image
+from siamcar_ros.resources import parse_yaml
+from siamcar_ros.runtime.cache import new_folder, put_in_place
 
 if TYPE_CHECKING:
     from siamcar_ros.demo.sources import Source
@@ -20,15 +24,14 @@ if TYPE_CHECKING:
 
 HELP = "follow a target through a video file, a camera or a folder of images"
 
-Image = NDArray[np.uint8]
-Box = tuple[float, float, float, float]
-
 _WINDOW = "siamcar track (q or Esc ends)"
 _QUIT_KEYS = (ord("q"), 27)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's arguments."""
+    from siamcar_ros.runtime import BACKENDS, PRECISIONS
+
     parser.add_argument(
         "source",
         help="video file, folder of images, camera number or /dev/videoN; 'clip': a rendered one",
@@ -42,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network", default="compact", help="a name or a YAML file (%(default)s)")
     parser.add_argument("--weights", help="weights file (default: the one that the network names)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    parser.add_argument(
+        "--backend", default="auto", help=f"auto or one of {', '.join(BACKENDS)} (%(default)s)"
+    )
+    parser.add_argument(
+        "--precision", default="auto", help=f"auto or one of {', '.join(PRECISIONS)} (%(default)s)"
+    )
     parser.add_argument("--output", type=Path, metavar="MP4", help="write an annotated video")
     parser.add_argument("--boxes", type=Path, metavar="TXT", help="write x,y,w,h, a line a frame")
     parser.add_argument("--show", action="store_true", help="show the frames in a window")
@@ -51,28 +60,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="tracker parameters other than the network's, e.g. lr=0.4 decoder=paper",
+        help="tracker parameters that replace the network's, e.g. lr=0.4 decoder=paper",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Track to the end of the source, or until interrupted; then say how it went."""
+    """Track to the end of the source, or until interrupted; then print a summary."""
     from siamcar_ros.demo.sources import open_source
     from siamcar_ros.tracking import SiamCarTracker
 
     if args.frames is not None and args.frames < 1:
         raise ValueError(f"--frames is at least 1, not {args.frames}")
+    given = None if args.box is None else parse_box(args.box)
     if args.show:
         _window(cv2.namedWindow, _WINDOW)
     source = open_source(args.source)
     tracker = SiamCarTracker.from_config(
-        args.network, weights=args.weights, device=args.device, **_settings(args.set)
+        args.network,
+        weights=args.weights,
+        device=args.device,
+        backend=args.backend,
+        precision=args.precision,
+        **_settings(args.set),
     )
     images = source.images()
     first = next(images, None)
     if first is None:
         raise ValueError(f"{args.source} holds no frames")
-    box = _first_box(args, source, first)
+    box = given or _first_box(args, source, first)
     total = source.length if args.frames is None else args.frames
     boxes: list[Box] = []
     times: list[dict[str, float]] = []
@@ -91,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
                 if not sinks.take(image, result) or len(boxes) == args.frames:
                     break
         except KeyboardInterrupt:
-            progress.write("interrupted: what was tracked is kept")
+            progress.write("interrupted: the frames tracked so far are kept")
     _say(source, tracker, boxes, times)
     for path in (args.output, args.boxes):
         if path is not None:
@@ -109,9 +124,7 @@ def _follow(
 
 
 def _first_box(args: argparse.Namespace, source: Source, first: Image) -> Box:
-    """The box asked for, the known one, or the one that a person draws."""
-    if args.box is not None:
-        return parse_box(args.box)
+    """The box that the source knows, or one that a person draws."""
     if source.boxes is not None and np.isfinite(source.boxes[0]).all():
         x, y, w, h = source.boxes[0].tolist()
         return x, y, w, h
@@ -140,14 +153,12 @@ def parse_box(text: str) -> Box:
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:
-    import yaml
-
     settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"--set takes KEY=VALUE, not {pair!r}")
-        settings[key] = yaml.safe_load(value)
+        settings[key] = parse_yaml(value, f"--set {key}")
     return settings
 
 
@@ -166,26 +177,32 @@ def _window(show: Any, *arguments: Any) -> Any:
 
 
 class _Sinks:
-    """Where tracked frames go: a video, a file of boxes, a window, as asked for."""
+    """Where tracked frames go: a video, a file of boxes, a window, as asked for.
+
+    Files are written beside their place, checked, and then moved there.
+    """
 
     def __init__(self, args: argparse.Namespace, rate: float) -> None:
         for path in (args.output, args.boxes):
             if path is None:
                 continue
             if not path.resolve().parent.is_dir():
-                raise FileNotFoundError(f"there is no folder {path.resolve().parent}")
+                raise FileNotFoundError(f"the folder {path.resolve().parent} does not exist")
             if path.resolve() == Path(args.source).resolve():
                 raise ValueError(f"{path} is the source: write to another file")
         self._video_path: Path | None = args.output
         self._rate = rate
         self._show: bool = args.show
         self._video: cv2.VideoWriter | None = None
-        self._boxes = None if args.boxes is None else args.boxes.open("w", encoding="ascii")
+        self._boxes_path: Path | None = args.boxes
+        self._boxes: list[str] = []
+        self._frames = 0
+        self._stack = ExitStack()
+        self._scratch: Path | None = None
 
     def take(self, image: Image, result: TrackResult) -> bool:
-        """Hand on one frame; false where the person at the window has had enough."""
-        if self._boxes is not None:
-            self._boxes.write(",".join(f"{value:.4f}" for value in result.box) + "\n")
+        """Take one frame; false where the person at the window wants to end."""
+        self._boxes.append(",".join(f"{value:.4f}" for value in result.box) + "\n")
         if self._video_path is None and not self._show:
             return True
         from siamcar_ros.overlay import draw_overlay
@@ -193,6 +210,7 @@ class _Sinks:
         drawn = draw_overlay(image, {"target": result}, scale=1.0, caption="")
         if self._video_path is not None:
             self._writer(drawn).write(drawn)
+            self._frames += 1
         if self._show:
             _window(cv2.imshow, _WINDOW, drawn)
             return cv2.waitKey(1) & 0xFF not in _QUIT_KEYS
@@ -207,18 +225,42 @@ class _Sinks:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._video is not None:
-            self._video.release()
-        if self._boxes is not None:
-            self._boxes.close()
-        if self._show and error is None:
-            cv2.destroyAllWindows()
+        with self._stack:
+            if self._video is not None:
+                self._video.release()
+            if error is not None:
+                return
+            if self._show:
+                cv2.destroyAllWindows()
+            if self._scratch is not None and self._video_path is not None:
+                video = self._scratch / self._video_path.name
+                self._check(video)
+                put_in_place(video, self._video_path)
+        if self._boxes_path is not None:
+            with new_folder(self._boxes_path.parent) as scratch:
+                written = scratch / self._boxes_path.name
+                written.write_text("".join(self._boxes), encoding="ascii")
+                put_in_place(written, self._boxes_path)
+
+    def _check(self, video: Path) -> None:
+        """OpenCV says nothing of frames that it could not write."""
+        film = cv2.VideoCapture(str(video))
+        found = int(film.get(cv2.CAP_PROP_FRAME_COUNT)) if film.isOpened() else 0
+        film.release()
+        if found != self._frames:
+            raise OSError(
+                f"{self._video_path} could not be written: only {found} of {self._frames} frames "
+                "were; is the disk full?"
+            )
 
     def _writer(self, drawn: Image) -> cv2.VideoWriter:
+        assert self._video_path is not None
         if self._video is None:
             size = (drawn.shape[1], drawn.shape[0])
             code = cv2.VideoWriter.fourcc(*"mp4v")
-            self._video = cv2.VideoWriter(str(self._video_path), code, self._rate, size)
+            self._scratch = self._stack.enter_context(new_folder(self._video_path.parent))
+            path = str(self._scratch / self._video_path.name)
+            self._video = cv2.VideoWriter(path, code, self._rate, size)
             if not self._video.isOpened():
                 raise OSError(f"cannot write a video to {self._video_path}; does it end in .mp4?")
         return self._video
@@ -230,6 +272,7 @@ def _say(
     from siamcar_ros.evaluation.metrics import average_overlap, iou
 
     print(f"{source.name}: {len(boxes)} frames, target {tracker.result.state.value} at the end")
+    print(f"network: {getattr(tracker.network, 'reason', tracker.network)}")
     if times:
         stages = {stage: np.median([frame[stage] for frame in times]) for stage in times[0]}
         whole = np.median([sum(frame.values()) for frame in times])

@@ -15,7 +15,7 @@ import cv2
 from siamcar_ros.evaluation.one_pass import Box, Image, Tracker
 
 if TYPE_CHECKING:
-    from siamcar_ros.runtime import Network
+    from siamcar_ros.runtime import Network, NetworkConfig
     from siamcar_ros.tracking import TrackerParams
 
 
@@ -136,7 +136,7 @@ class TrackerSpec:
             facts["files_sha256"] = [_sha256(Path(file)) for file in self.files]
         return facts
 
-    def _placed(self, network: str, weights: Path) -> dict[str, str]:
+    def _placed(self, network: NetworkConfig, weights: Path) -> dict[str, str]:
         """Backend, kind of device, precision, and the quantised graph: boxes depend on them."""
         from siamcar_ros.runtime import find_placement
 

@@ -29,7 +29,7 @@ def write(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_every_network_has_a_configuration(name: str, weights: Path) -> None:
     config = read_config(name, weights)
-    assert config.network == name
+    assert config.network.name == name
     assert config.weights == weights
 
 
@@ -56,13 +56,13 @@ def test_a_tracker_is_built_from_a_configuration(tracker: Any, weights: Path) ->
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("network: compact\nweight: x\n", "weight is unknown; there are network, weights, tracker"),
+        ("network: compact\nweight: x\n", "weight is unknown; there are network, architecture, weights, tracker"),
         ("network: compact\ntracker: {lrate: 1}\n", "lrate is unknown; there are decoder"),
         ("network: compact\ntracker: {lr: 2}\n", "lr is in"),
         ("network: compact\ntracker: [1]\n", "by name"),
         ("weights: null\n", "'network' must name one"),
         ("- compact\n", "holds no keys"),
-        ("network: [\n", "not YAML"),
+        ("network: [\n", "not valid YAML"),
         ("network: compact\nweights: 3\n", "path of a file"),
     ],
 )
