@@ -35,7 +35,7 @@ def test_every_network_has_a_configuration(name: str, weights: Path) -> None:
 
 def test_overrides_count_more_than_the_file(tmp_path: Path, weights: Path) -> None:
     path = write(tmp_path, "network: compact\ntracker: {decoder: paper, lr: 0.5}\n")
-    config = read_config(path, overrides={"lr": 0.9})
+    config = read_config(path, knobs={"lr": 0.9})
     assert config.weights is None
     assert config.params == TrackerParams(decoder="paper", lr=0.9)
 

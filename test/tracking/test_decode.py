@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from siamcar_ros.tracking import DECODERS, Decoded, TrackerParams, register_decoder
 from siamcar_ros.runtime import Maps
+from siamcar_ros.tracking import DECODERS, Decoded, TrackerParams, register_decoder
 from siamcar_ros.tracking.decode import Grid, decode, foreground, normalized
 
 SIZE = np.array([[40.0, 80.0]])
@@ -117,7 +117,7 @@ def test_targets_decoded_together_are_as_alone(name: str, s: int) -> None:
     size, scale = np.linspace(8, 200, 10).reshape(5, 2), np.linspace(0.3, 6, 5)
     together = decode(grid, maps, size, scale, params)
     for i in range(5):
-        alone = decode(grid, 
+        alone = decode(grid,
             Maps(*(part[i : i + 1] for part in maps)), size[i : i + 1], scale[i : i + 1], params
         )
         for one, all_ in zip(alone, together, strict=True):

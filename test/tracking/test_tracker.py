@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from siamcar_ros.geometry import context_side
 from siamcar_ros.model import build_model
 from siamcar_ros.tracking import (
     DECODERS,
@@ -21,7 +22,6 @@ from siamcar_ros.tracking import (
     TrackerParams,
     TrackState,
 )
-from siamcar_ros.geometry import context_side
 
 BOX = (300.0, 200.0, 40.0, 80.0)
 
