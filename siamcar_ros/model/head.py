@@ -6,14 +6,17 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 TEMPLATE_CELLS = 7
-"""The template keeps the 7x7 centre of its 15x15 features: what lies beyond saw the border."""
+"""The template keeps the central 7x7 of its 15x15 features: what lies beyond saw the border."""
+NORMS = ("group", "batch")
+CONVOLUTIONS = ("dense", "separable")
 
 
 class AdjustLayer(nn.Module):
-    """One level's 1x1 reduction, with the template's features cropped to their centre."""
+    """One level's 1x1 reduction."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -21,9 +24,11 @@ class AdjustLayer(nn.Module):
             nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
         )
 
-    def forward(self, x: Tensor, crop: bool) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H, W), or (B, outputs, 7, 7) where ``crop``."""
+    def forward(self, x: Tensor, cells: torch.Size, crop: bool) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, *cells), or (B, outputs, 7, 7) where ``crop``."""
         x = self.downsample(x)
+        if x.shape[-2:] != cells:  # first and last cell of both lie at the same places
+            x = F.interpolate(x, size=cells, mode="bilinear", align_corners=True)
         if crop:
             first = (x.shape[-1] - TEMPLATE_CELLS) // 2
             last = first + TEMPLATE_CELLS
@@ -32,7 +37,7 @@ class AdjustLayer(nn.Module):
 
 
 class Neck(nn.Module):
-    """Each level reduced to the same number of channels; ``downsample2`` to ``downsample4``."""
+    """Each level reduced to the same channels and cells; ``downsample2`` to ``downsample4``."""
 
     def __init__(self, levels: Sequence[int], channels: int) -> None:
         super().__init__()
@@ -40,8 +45,11 @@ class Neck(nn.Module):
             self.add_module(f"downsample{index + 2}", AdjustLayer(inputs, channels))
 
     def forward(self, features: Sequence[Tensor], crop: bool) -> tuple[Tensor, ...]:
-        """All levels through their layers; ``crop`` for a template's."""
-        return tuple(layer(x, crop) for layer, x in zip(self.children(), features, strict=True))
+        """All levels through their layers, to the first one's cells; ``crop`` for a template's."""
+        cells = features[0].shape[-2:]
+        return tuple(
+            layer(x, cells, crop) for layer, x in zip(self.children(), features, strict=True)
+        )
 
 
 class CarHead(nn.Module):
@@ -49,15 +57,17 @@ class CarHead(nn.Module):
 
     Args:
         channels: of the response map and of the towers.
-        depth: 3x3 convolutions in each tower (4 in the published network).
+        depth: layers of each tower (4 in the published network).
         norm: "group" for GroupNorm of 32 groups (published), "batch" for BatchNorm, which folds
             into the convolutions.
+        convolution: a layer is a "dense" 3x3 convolution (published) or "separable", a depth-wise
+            3x3 and a 1x1.
     """
 
-    def __init__(self, channels: int, depth: int, norm: str) -> None:
+    def __init__(self, channels: int, depth: int, norm: str, convolution: str = "dense") -> None:
         super().__init__()
-        self.cls_tower = _tower(channels, depth, norm)
-        self.bbox_tower = _tower(channels, depth, norm)
+        self.cls_tower = _tower(channels, depth, norm, convolution)
+        self.bbox_tower = _tower(channels, depth, norm, convolution)
         self.cls_logits = nn.Conv2d(channels, 2, 3, padding=1)
         self.bbox_pred = nn.Conv2d(channels, 4, 3, padding=1)
         self.centerness = nn.Conv2d(channels, 1, 3, padding=1)
@@ -85,10 +95,15 @@ def _fill_bias(convolution: nn.Conv2d, value: float) -> None:
         nn.init.constant_(convolution.bias, value)
 
 
-def _tower(channels: int, depth: int, norm: str) -> nn.Sequential:
+def _tower(channels: int, depth: int, norm: str, convolution: str) -> nn.Sequential:
+    kinds = [(3, 1)] if convolution == "dense" else [(3, channels), (1, 1)]
     layers: list[nn.Module] = []
-    for _ in range(depth):
-        layers.append(nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "group"))
+    for kernel, groups in kinds * depth:
+        layers.append(
+            nn.Conv2d(
+                channels, channels, kernel, padding=kernel // 2, groups=groups, bias=norm == "group"
+            )
+        )
         layers.append(nn.GroupNorm(32, channels) if norm == "group" else nn.BatchNorm2d(channels))
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)

@@ -1,19 +1,23 @@
-"""SiamCAR (Guo et al., CVPR 2020): the network, its four forms and their builder."""
+"""SiamCAR (Guo et al., CVPR 2020): the network and its builder."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .alexnet import AlexNet
-from .compact import CompactBackbone
+from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE
+
+from siamcar_ros.resources import network_names
+
+from .architecture import Architecture, read_architecture
 from .correlation import depthwise_correlation
-from .head import CarHead, Neck
-from .resnet import resnet34, resnet50
+from .head import TEMPLATE_CELLS, CarHead, Neck
+from .registry import check_backbone, find_backbone
 
 Correlation = Callable[[Tensor, Tensor], Tensor]
 
@@ -21,46 +25,54 @@ Correlation = Callable[[Tensor, Tensor], Tensor]
 class SiamCAR(nn.Module):
     """A Siamese network without anchors: template features, then three maps for a search region.
 
+    Args:
+        name: what it is called.
+        architecture: what it is made of.
+
     Attributes:
-        name: one of :data:`MODEL_NAMES`.
+        name: as given.
         template_size, search_size: side of the two inputs in pixels (127, 255).
         score_size: S, the side of the output maps in cells.
         stride, offset: cell (i, j), row i and column j, lies at (offset + stride*j,
             offset + stride*i), x before y, in pixels of the search region.
         locations: (S*S, 2) float32 buffer of these points, row by row.
+        input_scale: pixels are multiplied by it; 1 once it is folded into the first convolution.
         correlation: how the features are correlated; training may set
             :func:`~siamcar_ros.model.depthwise_correlation_fft`.
+
+    Raises:
+        ValueError: an unknown backbone, or one that is not what it was registered as.
     """
 
-    template_size = 127
-    search_size = 255
+    template_size = TEMPLATE_SIZE
+    search_size = SEARCH_SIZE
     stride = 8
     locations: Tensor
 
-    def __init__(
-        self,
-        name: str,
-        backbone: nn.Module,
-        *,
-        levels: Sequence[int],
-        channels: int,
-        head_channels: int,
-        tower_depth: int,
-        norm: str,
-        neck: bool,
-        score_size: int,
-        offset: int,
-    ) -> None:
+    def __init__(self, name: str, architecture: Architecture) -> None:
         super().__init__()
+        entry = find_backbone(architecture.backbone)
+        backbone = entry.factory()
+        check_backbone(entry, backbone)
         self.name = name
-        self.score_size = score_size
-        self.offset = offset
+        self.stride = entry.stride
+        self.input_scale = architecture.input_scale
         self.correlation: Correlation = depthwise_correlation
         self.backbone = backbone
-        self.neck = Neck(levels, channels) if neck else None
-        self.down = nn.ConvTranspose2d(channels * len(levels), head_channels, 1)
-        self.car_head = CarHead(head_channels, tower_depth, norm)
-        steps = offset + self.stride * torch.arange(score_size, dtype=torch.float32)
+        channels = architecture.channels
+        self.neck = None if channels is None else Neck(backbone.levels, channels)
+        joined = sum(backbone.levels) if channels is None else channels * len(backbone.levels)
+        head_channels = architecture.head_channels
+        self.down = nn.ConvTranspose2d(joined, head_channels, 1)
+        self.car_head = CarHead(
+            head_channels, architecture.head_depth, architecture.norm, architecture.head_convolution
+        )
+        # A cell of the response sees as many cells of the search features as the template has.
+        kernel = entry.cells(TEMPLATE_SIZE) if self.neck is None else TEMPLATE_CELLS
+        self.score_size = entry.cells(SEARCH_SIZE) - kernel + 1
+        middle = entry.first_cell + entry.stride * (kernel - 1) // 2
+        self.offset = middle + architecture.location_shift
+        steps = self.offset + self.stride * torch.arange(self.score_size, dtype=torch.float32)
         y, x = torch.meshgrid(steps, steps, indexing="ij")
         self.register_buffer("locations", torch.stack((x, y), -1).reshape(-1, 2), persistent=False)
 
@@ -95,91 +107,39 @@ class SiamCAR(nn.Module):
         return cls, reg, cen
 
     def _features(self, image: Tensor, crop: bool) -> tuple[Tensor, ...]:
+        if self.input_scale != 1:
+            image = image * self.input_scale
         features: tuple[Tensor, ...] = self.backbone(image)
         return features if self.neck is None else self.neck(features, crop)
 
 
-def _resnet(name: str) -> SiamCAR:
-    backbone = resnet50() if name == "resnet50" else resnet34()
-    return SiamCAR(
-        name,
-        backbone,
-        levels=backbone.levels,
-        channels=256,
-        head_channels=256,
-        tower_depth=4,
-        norm="group",
-        neck=True,
-        score_size=25,
-        offset=32,
-    )
+MODEL_NAMES = network_names()
 
 
-def _alexnet(name: str) -> SiamCAR:
-    """One level of 22x22 against 6x6 gives 17x17; its middle cell lies on the region's centre."""
-    return SiamCAR(
-        name,
-        AlexNet(),
-        levels=AlexNet.levels,
-        channels=256,
-        head_channels=256,
-        tower_depth=4,
-        norm="group",
-        neck=False,
-        score_size=17,
-        offset=63,
-    )
-
-
-def _compact(name: str) -> SiamCAR:
-    return SiamCAR(
-        name,
-        CompactBackbone(),
-        levels=CompactBackbone.levels,
-        channels=64,
-        head_channels=64,
-        tower_depth=2,
-        norm="batch",
-        neck=True,
-        score_size=25,
-        offset=32,
-    )
-
-
-_BUILDERS: dict[str, Callable[[str], SiamCAR]] = {
-    "resnet50": _resnet,
-    "resnet34": _resnet,
-    "alexnet": _alexnet,
-    "compact": _compact,
-}
-MODEL_NAMES = tuple(_BUILDERS)
-
-
-def build_model(name: str) -> SiamCAR:
+def build_model(network: str | Path) -> SiamCAR:
     """A network with fresh weights.
 
     Args:
-        name: "resnet50" (the paper's), "resnet34", "alexnet" (paper Table 2) or "compact".
+        network: one of :data:`MODEL_NAMES`, which are the files in ``config/networks``, or the path
+            of such a YAML file.
 
     Raises:
-        ValueError: there is no network of that name.
+        ValueError: there is no network of that name, or the file does not describe one.
+        FileNotFoundError: no such file.
     """
-    if name not in _BUILDERS:
-        raise ValueError(f"no network is called {name!r}; there are {', '.join(MODEL_NAMES)}")
-    return _BUILDERS[name](name)
+    return SiamCAR(*read_architecture(network))
 
 
 def fold_batchnorm(model: SiamCAR) -> SiamCAR:
-    """A copy for inference, in evaluation mode, its batch normalisations and input scale folded.
+    """A copy for inference, in evaluation mode, its batch normalizations and input scale folded.
 
     The outputs equal those of ``model.eval()`` up to float32 rounding.
     """
     folded = copy.deepcopy(model).eval()
     folded.correlation = depthwise_correlation  # training's may be by FFT
-    if isinstance(folded.backbone, CompactBackbone):
-        first = next(m for m in folded.backbone.stem.modules() if isinstance(m, nn.Conv2d))
-        first.weight.data.mul_(folded.backbone.scale)
-        folded.backbone.scale = 1.0
+    first = next(m for m in folded.backbone.modules() if isinstance(m, nn.Conv2d))
+    first.weight.data.mul_(folded.input_scale)
+    folded.input_scale = 1.0
     for module in list(folded.modules()):
         previous: tuple[str, nn.Module] | None = None
         for name, child in list(module.named_children()):

@@ -26,7 +26,8 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, str]:
     """Fill a network from a file; all of it or none of it.
 
     Args:
-        model: a network from :func:`~siamcar_ros.model.build_model`.
+        model: a network from :func:`~siamcar_ros.model.build_model`, or its backbone, which may
+            also read pretrained weights in their original layout.
         path: a ``.safetensors`` file, or a PyTorch checkpoint (``.pth``, ``.pt``, ``.tar``) that
             is a state dict or holds one under ``state_dict``, its keys with or without a leading
             ``module.``.
@@ -40,6 +41,8 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, str]:
             build, or its tensors do not fit: every missing, unexpected and misshaped key is named.
     """
     state, metadata = read_weights(path)
+    adapt = getattr(model, "adapt_state", None)  # a backbone's
+    state = state if adapt is None else adapt(state)
     expected = model.state_dict()
     problems = _misfits(expected, state)
     if problems:

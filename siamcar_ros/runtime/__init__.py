@@ -8,7 +8,7 @@
 Importing this package, and running the shipped networks on a CPU, needs numpy and OpenCV alone.
 """
 
-from .config import NetworkConfig, network_names, read_network_config
+from .config import NetworkConfig, read_network_config
 from .load import build_backend, find_placement, find_source, load_network
 from .network import (
     BACKENDS,
@@ -42,7 +42,6 @@ __all__ = [
     "find_placement",
     "find_source",
     "load_network",
-    "network_names",
     "read_network_config",
     "register_backend",
     "select_backend",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siamcar_ros.resources import read_yaml, resource_path, shortened
+from siamcar_ros.resources import network_file, network_names, read_yaml, resource_path, shortened
 
 if TYPE_CHECKING:
     from siamcar_ros.model import SiamCAR
@@ -31,6 +31,7 @@ class NetworkConfig:
     Attributes:
         name: of the network.
         path: of the file.
+        described_in: the file that holds the architecture; the shipped one where this one does not.
         architecture: what the network is made of, not yet checked; None where nothing says so.
         weights: the file that holds them, which may not exist where none was asked for; None where
             the configuration names none.
@@ -39,6 +40,7 @@ class NetworkConfig:
 
     name: str
     path: Path
+    described_in: Path
     architecture: Mapping[str, Any] | None = field(default=None, hash=False)
     weights: Path | None = None
     knobs: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -59,7 +61,7 @@ class NetworkConfig:
 
         if self.weights is None:
             raise ValueError(f"no weights ship for {self.name}: give a weights file")
-        model = build_model(self.name).eval()
+        model = build_model(self.described_in).eval()
         load_weights(model, self.weights)
         return model
 
@@ -75,7 +77,7 @@ def read_network_config(config: str | Path, weights: str | Path | None = None) -
         ValueError: an unknown name or key, or a value that is refused.
         FileNotFoundError: no such file; those asked for as `weights` do not exist.
     """
-    path = _config_path(config)
+    path = network_file(config)
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no keys; it needs {', '.join(_KEYS)}")
@@ -86,15 +88,12 @@ def read_network_config(config: str | Path, weights: str | Path | None = None) -
     if not isinstance(knobs, dict):
         raise ValueError(f"{path}: 'tracker' holds parameters by name, not {shortened(knobs)}")
     name, architecture = content["network"], content.get("architecture")
-    if architecture is None and name in network_names() and path != _shipped(name):
-        architecture = read_network_config(name).architecture
+    described_in = path
+    if architecture is None and name in network_names():
+        described_in = network_file(name)
+        architecture = read_yaml(described_in).get("architecture")
     found = _weights_path(weights, content.get("weights"), path)
-    return NetworkConfig(name, path, architecture, found, knobs)
-
-
-def network_names() -> tuple[str, ...]:
-    """The names of the shipped configurations."""
-    return tuple(sorted(file.stem for file in resource_path("config/networks").glob("*.yaml")))
+    return NetworkConfig(name, path, described_in, architecture, found, knobs)
 
 
 def refuse_unknown(given: Iterable[Any], known: Iterable[str], what: str) -> None:
@@ -103,24 +102,6 @@ def refuse_unknown(given: Iterable[Any], known: Iterable[str], what: str) -> Non
     if unknown:
         names = shortened(", ".join(unknown)).strip("'\"")
         raise ValueError(f"{what} {names} is unknown; there are {', '.join(known)}")
-
-
-def _config_path(config: str | Path) -> Path:
-    path = Path(config)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise FileNotFoundError(f"the network configuration {path} does not exist")
-        return path
-    if config not in network_names():
-        raise ValueError(
-            f"no network configuration is called {str(config)!r}: there are "
-            f"{', '.join(network_names())}; or give the path of a YAML file"
-        )
-    return _shipped(config)
-
-
-def _shipped(name: str | Path) -> Path:
-    return resource_path(f"config/networks/{name}.yaml")
 
 
 def _weights_path(asked: str | Path | None, named: object, config: Path) -> Path | None:

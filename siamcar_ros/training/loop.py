@@ -182,6 +182,9 @@ class _Run:
             balanced=recipe.loss.balanced,
             negative=negatives,
             centerness_weighted=recipe.loss.centerness_weighted,
+            box=recipe.loss.box,
+            oversize=recipe.loss.oversize,
+            quality=recipe.loss.quality,
             weights=weights,
             average=average,
         )

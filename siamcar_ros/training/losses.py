@@ -10,6 +10,8 @@ from torch import Tensor
 
 from .targets import make_targets
 
+QUALITIES = ("centerness", "iou")
+
 
 def siamcar_loss(
     cls: Tensor,
@@ -22,6 +24,9 @@ def siamcar_loss(
     balanced: bool = True,
     negative: Tensor | None = None,
     centerness_weighted: bool = True,
+    box: str = "iou",
+    oversize: float = 0.0,
+    quality: str = "centerness",
     weights: tuple[float, float, float] = (1.0, 3.0, 1.0),
     average: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Tensor]:
@@ -39,39 +44,65 @@ def siamcar_loss(
             False is the paper's plain mean.
         negative: (B,) bool, pairs whose search region lacks the target: all their cells are
             background and they have no box.
-        centerness_weighted: weigh the IoU loss by the centerness target (published code);
+        centerness_weighted: weigh the box loss by the centerness target (published code);
             False is Eq. 4's plain mean.
+        box: "iou" (published), -log IoU with areas plus 1; or "giou", 1 - GIoU (Rezatofighi et
+            al., CVPR 2019).
+        oversize: the box loss of a cell whose box is larger than the true one is multiplied by
+            1 + `oversize`.
+        quality: what the centerness branch is taught: "centerness" of the positive cells
+            (published), or "iou", the overlap of the box that a cell predicts with the true one,
+            for each cell inside the true box (as IoU-Net and PAA do), so that a box that does not
+            fit scores low.
         weights: of classification, regression and centerness in the sum (paper: 1, 3, 1).
         average: where several processes share a batch, what averages a tensor over them. The sums
             are then divided by the whole batch's counts, so that the averaged gradients are those
             of one process.
 
     Returns:
-        scalars by name: ``cls`` (cross-entropy), ``reg`` (-log IoU, areas plus 1), ``cen`` (binary
-        cross-entropy) and ``total``.
+        scalars by name: ``cls`` (cross-entropy), ``reg`` (box loss), ``cen`` (binary cross-entropy)
+        and ``total``.
+
+    Raises:
+        ValueError: an unknown word.
     """
+    if box not in BOX_LOSSES:
+        raise ValueError(f"box is {box!r}; it may be {' or '.join(BOX_LOSSES)}")
+    if quality not in QUALITIES:
+        raise ValueError(f"quality is {quality!r}; it may be {' or '.join(QUALITIES)}")
     targets = make_targets(boxes, locations, positives)
     labels = targets.labels if negative is None else targets.labels & ~negative[:, None]
     wanted, centerness = targets.distances[labels], targets.centerness[labels]
     shares = centerness if centerness_weighted else torch.ones_like(centerness)
 
     cross_entropy = F.cross_entropy(cls.float().flatten(2), labels.long(), reduction="none")
-    distances = reg.float().flatten(2).transpose(1, 2)[labels]
-    iou_loss = _iou_loss(distances, wanted.clamp(min=0)) * shares
-    logits = cen.float().flatten(1)[labels]
-    cen_sum = F.binary_cross_entropy_with_logits(logits, centerness, reduction="sum")
+    distances = reg.float().flatten(2).transpose(1, 2)
+    box_loss = _BOX_LOSS[box](distances[labels], wanted.clamp(min=0)) * shares
+    if oversize:
+        larger = _area(distances[labels].detach()) > _area(wanted.clamp(min=0))
+        box_loss = box_loss * (1 + oversize * larger)
+    rated = labels  # the cells whose quality is taught
+    if quality == "iou":
+        rated = (targets.distances > 0).all(-1) & labels.any(1, keepdim=True)
+        ratings = _iou(distances[rated].detach(), targets.distances[rated])
+    else:
+        ratings = centerness
+    logits = cen.float().flatten(1)[rated]
+    cen_sum = F.binary_cross_entropy_with_logits(logits, ratings, reduction="sum")
 
     positive = labels.sum()
-    counts = torch.stack((positive, labels.numel() - positive, shares.sum())).float()
+    counts = torch.stack((positive, labels.numel() - positive, shares.sum(), rated.sum())).float()
     if average is not None:
         counts = average(counts)
-    n_positive, n_negative, n_shares = torch.where(counts > 0, counts, torch.ones_like(counts))
+    n_positive, n_negative, n_shares, n_rated = torch.where(
+        counts > 0, counts, torch.ones_like(counts)
+    )
     if balanced:
         halves = cross_entropy[labels].sum() / n_positive, cross_entropy[~labels].sum() / n_negative
         cls_loss = sum(halves) / 2
     else:
         cls_loss = cross_entropy.sum() / counts[:2].sum()
-    losses = {"cls": cls_loss, "reg": iou_loss.sum() / n_shares, "cen": cen_sum / n_positive}
+    losses = {"cls": cls_loss, "reg": box_loss.sum() / n_shares, "cen": cen_sum / n_rated}
     total = sum(weight * loss for weight, loss in zip(weights, losses.values(), strict=True))
     return {**losses, "total": torch.as_tensor(total)}
 
@@ -125,9 +156,29 @@ def _excess_entropy(logit: Tensor, wanted: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logit, wanted, reduction="none") - least
 
 
+def _area(distances: Tensor) -> Tensor:
+    """Of boxes given by (N, 4) distances l, t, r, b."""
+    return (distances[:, 0] + distances[:, 2]) * (distances[:, 1] + distances[:, 3])
+
+
 def _iou_loss(distances: Tensor, wanted: Tensor) -> Tensor:
-    """-log IoU of boxes given by (N, 4) distances l, t, r, b from a common point."""
-    areas = [(d[:, 0] + d[:, 2]) * (d[:, 1] + d[:, 3]) for d in (distances, wanted)]
-    least = torch.minimum(distances, wanted)
-    overlap = (least[:, 0] + least[:, 2]) * (least[:, 1] + least[:, 3])
-    return -torch.log((overlap + 1) / (areas[0] + areas[1] - overlap + 1))
+    """-log IoU, areas plus 1, of boxes given by (N, 4) distances l, t, r, b from a common point."""
+    overlap = _area(torch.minimum(distances, wanted))
+    return -torch.log((overlap + 1) / (_area(distances) + _area(wanted) - overlap + 1))
+
+
+def _iou(distances: Tensor, wanted: Tensor) -> Tensor:
+    """The overlap of boxes given as for :func:`_iou_loss`, in [0, 1]."""
+    overlap = _area(torch.minimum(distances, wanted))
+    return overlap / (_area(distances) + _area(wanted) - overlap).clamp(min=1e-6)
+
+
+def _giou_loss(distances: Tensor, wanted: Tensor) -> Tensor:
+    """1 - GIoU of boxes given as for :func:`_iou_loss`."""
+    union = _area(distances) + _area(wanted) - _area(torch.minimum(distances, wanted))
+    hull = _area(torch.maximum(distances, wanted)).clamp(min=1e-6)
+    return 1 - _iou(distances, wanted) + (hull - union) / hull
+
+
+_BOX_LOSS = {"iou": _iou_loss, "giou": _giou_loss}
+BOX_LOSSES = tuple(_BOX_LOSS)

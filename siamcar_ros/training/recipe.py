@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from .augment import AugmentParams
+from .losses import BOX_LOSSES, QUALITIES
 from .options import RecipeError, converted, refuse_unknown
 
 
@@ -52,7 +53,11 @@ class LossRecipe:
         positives: "center" (authors' code: the middle 40 % of the box) or "box" (paper, Eq. 5).
         balanced: positive and negative cells count by half in the cross-entropy (authors' code), or
             each cell alike (paper, Section 3.2).
-        centerness_weighted: the IoU loss weighted by centerness (authors' code) or not (Eq. 4).
+        centerness_weighted: the box loss weighted by centerness (authors' code) or not (Eq. 4).
+        box: "iou" (published) or "giou".
+        oversize: the box loss of a box larger than the true one is multiplied by 1 + oversize.
+        quality: what the centerness branch learns, "centerness" (published) or "iou", the overlap
+            of the cell's own box with the true one.
     """
 
     cls: float = 1.0
@@ -61,6 +66,9 @@ class LossRecipe:
     positives: str = "center"
     balanced: bool = True
     centerness_weighted: bool = True
+    box: str = "iou"
+    oversize: float = 0.0
+    quality: str = "centerness"
 
 
 @dataclass(frozen=True)
@@ -242,6 +250,8 @@ class Recipe:
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "loss.positives": ("center", "box"),
+    "loss.box": BOX_LOSSES,
+    "loss.quality": QUALITIES,
     "optimizer.kind": ("sgd", "adamw"),
     "schedule.kind": ("log", "cosine"),
     "compute.precision": ("fp32", "bf16", "fp16"),
@@ -266,6 +276,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "loss.cls": _FROM_ZERO,
     "loss.reg": _FROM_ZERO,
     "loss.cen": _FROM_ZERO,
+    "loss.oversize": _FROM_ZERO,
     "teacher.weight": _FROM_ZERO,
     "optimizer.lr": _FROM_ZERO,
     "optimizer.momentum": _SHARE,

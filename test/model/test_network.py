@@ -1,4 +1,4 @@
-"""All four networks: geometry, batches, sharing, and what folding and correlation promise."""
+"""All networks: geometry, batches, sharing, and what folding and correlation promise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from siamcar_ros.model import (
 )
 
 Images = tuple[torch.Tensor, torch.Tensor]
-GEOMETRY = {"resnet50": (25, 32), "resnet34": (25, 32), "alexnet": (17, 63), "compact": (25, 32)}
+GEOMETRY = {
+    "resnet50": (25, 32),
+    "resnet34": (25, 32),
+    "alexnet": (17, 63),
+    "compact": (25, 32),
+    "mobile": (25, 32),
+}
 
 
 @pytest.fixture(scope="module", params=MODEL_NAMES)
@@ -151,10 +157,11 @@ def test_both_correlations_have_equal_gradients() -> None:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="resnet50, resnet34, alexnet, compact"):
+    with pytest.raises(ValueError, match="alexnet, compact, mobile, resnet34, resnet50"):
         build_model("resnet18")
 
 
-def test_compact_is_small() -> None:
-    parameters = sum(p.numel() for p in build_model("compact").parameters())
-    assert parameters * 4 <= 8e6
+@pytest.mark.parametrize(("name", "limit"), [("compact", 8e6), ("mobile", 2e6)])
+def test_the_embedded_networks_are_small(name: str, limit: float) -> None:
+    parameters = sum(p.numel() for p in build_model(name).parameters())
+    assert parameters * 4 <= limit

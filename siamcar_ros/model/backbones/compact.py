@@ -1,7 +1,7 @@
 """The embedded backbone: plain 3x3 convolutions, three levels at stride 8.
 
 It keeps the geometry of the modified ResNet-50 (three unpadded strides, 31x31 and 15x15 maps
-whose cells sit on pixel centres) at less than a hundredth of its arithmetic. Only dense 3x3 and 1x1
+whose cells sit on pixel centers) at less than a hundredth of its arithmetic. Only dense 3x3 and 1x1
 convolutions are used: on CPUs they run near the matrix-multiply rate, in bfloat16 and int8 too,
 where depth-wise ones do not.
 """
@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-INPUT_SCALE = 1 / 64
-"""Pixels are brought to unit order, so that the first layer's weights are of the others' order."""
+from ..registry import Backbone, register_backbone
 
 
 def conv_bn(
@@ -45,7 +44,8 @@ class ResidualBlock(nn.Module):
         return self.relu(out + self.shortcut(x))
 
 
-class CompactBackbone(nn.Module):
+@register_backbone("compact", stride=8, first_cell=7)
+class CompactBackbone(Backbone):
     """Three levels of 64, 96 and 96 channels: 31x31 for 255 pixels, 15x15 for 127.
 
     It is narrow before the stride is 8 and inside the blocks, where most of the arithmetic is.
@@ -56,7 +56,6 @@ class CompactBackbone(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         low, middle, high = self.levels
-        self.scale = INPUT_SCALE
         self.stem = nn.Sequential(
             conv_bn(3, 16, stride=2),
             nn.ReLU(inplace=True),
@@ -73,9 +72,7 @@ class CompactBackbone(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) float32 BGR 0..255 to the three levels' features."""
-        if self.scale != 1:
-            x = x * self.scale
+        """(B, 3, H, W) float32 BGR, scaled, to the three levels' features."""
         first = self.stage1(self.stem(x))
         second = self.stage2(first)
         return first, second, self.stage3(second)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..registry import Backbone, register_backbone
 
-class AlexNet(nn.Module):
+
+@register_backbone("alexnet", stride=8, first_cell=43)
+class AlexNet(Backbone):
     """One feature level of 256 channels: 6x6 for a 127-pixel template, 22x22 for 255 pixels."""
 
     levels = (256,)

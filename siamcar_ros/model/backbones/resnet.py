@@ -1,7 +1,7 @@
 """ResNet-50 and ResNet-34 with stride 8, as modified for SiamRPN++ (Li et al., CVPR 2019).
 
 They differ from the classification networks in that conv1 and the stride of layer2 carry no
-padding (so that a feature's centre is a pixel's centre for odd inputs), layer3 and layer4 keep
+padding (so that a feature's center is a pixel's center for odd inputs), layer3 and layer4 keep
 stride 1 and are dilated by 2 and 4, and their shortcut is a 3x3 convolution. Module names are
 those of the published checkpoints.
 """
@@ -9,6 +9,8 @@ those of the published checkpoints.
 from __future__ import annotations
 
 from torch import Tensor, nn
+
+from ..registry import Backbone, register_backbone
 
 
 class BasicBlock(nn.Module):
@@ -62,7 +64,7 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(x)) + shortcut)
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """The backbone; its last three stages are the three feature levels of Eq. 2.
 
     ``levels`` gives their channels; all have the size 31x31 for a 255-pixel search region and
@@ -93,11 +95,13 @@ class ResNet(nn.Module):
         return second, third, self.layer4(third)
 
 
+@register_backbone("resnet50", stride=8, first_cell=7)
 def resnet50() -> ResNet:
     """Levels of 512, 1024 and 2048 channels."""
     return ResNet(Bottleneck, (3, 4, 6, 3))
 
 
+@register_backbone("resnet34", stride=8, first_cell=7)
 def resnet34() -> ResNet:
     """Levels of 128, 256 and 512 channels."""
     return ResNet(BasicBlock, (3, 4, 6, 3))
