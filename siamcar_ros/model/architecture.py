@@ -85,6 +85,7 @@ def _parse(section: Any, path: Path) -> Architecture:
     for key, known in (("norm", NORMS), ("head_convolution", CONVOLUTIONS)):
         if key in values and values[key] not in known:
             raise ValueError(
-                f"{path}: architecture.{key} is {shortened(values[key])}; it may be {', '.join(known)}"
+                f"{path}: architecture.{key} may be {', '.join(known)}, not "
+                f"{shortened(values[key])}"
             )
     return Architecture(**values)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE
-
 from siamcar_ros.resources import network_names
 
 from .architecture import Architecture, read_architecture

@@ -19,7 +19,7 @@ from siamcar_ros.runtime.cache import new_folder, put_in_place
 from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
 from siamcar_ros.runtime.network import Geometry, Placement, import_or_refuse
 from siamcar_ros.runtime.onnx_files import GraphFacts, OnnxFiles
-from siamcar_ros.runtime.onnx_network import BatchedOnnxNetwork, OnnxNetwork
+from siamcar_ros.runtime.onnx_network import onnx_network
 from siamcar_ros.runtime.source import GraphFiles, fingerprint_of
 
 OPSET = 18
@@ -83,10 +83,9 @@ def check_onnx(model: SiamCAR, files: OnnxFiles, tolerance: float = TOLERANCE) -
     Raises:
         ExportError: the difference is above the tolerance.
     """
-    source = GraphFiles(files.search)
-    banded = GraphFacts.read(files.search).form == "banded"
+    source = GraphFiles(files)
     placement = Placement("onnxruntime", "cpu", "fp32", "it is to be checked")
-    network = (BatchedOnnxNetwork if banded else OnnxNetwork)(source, placement)
+    network = onnx_network(source, placement)
     was_training = model.training
     model.eval()
     try:

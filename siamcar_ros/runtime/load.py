@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from siamcar_ros.runtime.config import NetworkConfig, read_network_config
 from siamcar_ros.runtime.network import BACKENDS, DeviceError, Network, Placement
+from siamcar_ros.runtime.onnx_files import OnnxFiles
 from siamcar_ros.runtime.select import select_backend
 from siamcar_ros.runtime.source import GraphFiles, ModelInMemory, Source, WeightsFile
 
@@ -114,7 +115,7 @@ def find_source(config: NetworkConfig) -> Source:
         )
     if weights.suffix != ".onnx":
         return WeightsFile(config, weights)
-    source = GraphFiles(weights)
+    source = GraphFiles(OnnxFiles.of_search(weights))
     if source.name != config.name:
         raise DeviceError(f"{weights} holds the network {source.name!r}, not {config.name!r}")
     return source
@@ -132,6 +133,8 @@ def _placement(source: Source, device: str, backend: str, precision: str) -> Pla
             if precision not in ("auto", "int8"):
                 raise DeviceError(f"{source.weights} is an int8 graph: it has no {precision}")
             precision = "int8"
+        if source.form == "banded" and backend == "auto":
+            backend = "onnxruntime"
         if device == "auto":
             device = "cpu"
     if source.int8 is None and source.stale_int8 is not None and precision == "int8":

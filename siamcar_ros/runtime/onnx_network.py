@@ -42,9 +42,9 @@ def onnx_network(source: Source, placement: Placement, threads: int | None = Non
     Raises:
         DeviceError: the installed package has no provider for the placement, or it does not start.
     """
-    if placement.device == "cpu":
+    if placement.device == "cpu" and source.form != "banded":
         return OnnxNetwork(source, placement, threads)
-    return BatchedOnnxNetwork(source, placement)
+    return BatchedOnnxNetwork(source, placement, threads)
 
 
 class OnnxNetwork(OneByOneNetwork):
@@ -79,15 +79,16 @@ class BatchedOnnxNetwork(Network):
     Args:
         source: of the network.
         placement: of backend "onnxruntime".
+        threads: of a CPU, at most so many; None for one per core.
     """
 
-    def __init__(self, source: Source, placement: Placement) -> None:
+    def __init__(self, source: Source, placement: Placement, threads: int | None = None) -> None:
         files = source.graphs("banded")
         super().__init__(source.geometry, placement)
         on_gpu = placement.device != "cpu"
         engines = _engine_folder(files.template, files.search) if on_gpu else None
         self._template_session, self._search_session = (
-            open_session(path, placement, engines=engines)
+            open_session(path, placement, threads, engines)
             for path in (files.template, files.search)
         )
         self._inputs = [entry.name for entry in self._search_session.get_inputs()]

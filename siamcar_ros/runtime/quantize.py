@@ -65,7 +65,7 @@ def quantize(files: OnnxFiles, pairs: Iterable[Pair], output: Path, weight_bits:
             "'grouped'"
         )
     placement = Placement("onnxruntime", "cpu", "fp32", "it calibrates")
-    network = OnnxNetwork(GraphFiles(files.search), placement)
+    network = OnnxNetwork(GraphFiles(files), placement)
     feeds = [_feed(network, z, x) for z, x in pairs]
     if not feeds:
         raise ValueError("int8 needs images to be calibrated on, and there are none")

@@ -47,6 +47,7 @@ class Source:
         large: whether it has so many weights that other backends are the faster ones.
         int8: its search graph in int8, None where there is none.
         stale_int8: the path of one that was made from other weights.
+        form: of its graphs, None where either can be had.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Source:
     large: bool
     int8: Int8Graph | None = None
     stale_int8: Path | None = None
+    form: str | None = None
 
     @property
     def geometry(self) -> Geometry:
@@ -223,19 +225,18 @@ class GraphFiles(Source):
     """Graphs alone, without the weights that they were made from.
 
     Args:
-        search: the search graph, in float32 or int8; its template graph lies beside it.
+        files: the template graph and the search graph, which may be in int8.
 
     Raises:
         DeviceError: they were not written by 'siamcar export', or do not belong together.
-        FileNotFoundError: one is missing.
     """
 
-    def __init__(self, search: Path) -> None:
-        self._files = OnnxFiles.of_search(search)
-        facts = [GraphFacts.read(path) for path in (self._files.template, search)]
+    def __init__(self, files: OnnxFiles) -> None:
+        self._files, search = files, files.search
+        facts = [GraphFacts.read(path) for path in (files.template, search)]
         if (facts[0].weights, facts[0].form) != (facts[1].weights, facts[1].form):
             raise DeviceError(f"{search} and {self._files.template} are not of the same export")
-        self._facts, self.weights = facts[1], search
+        self._facts, self.weights, self.form = facts[1], search, facts[1].form
         self.name, self.fingerprint = self._facts.geometry.name, self._facts.weights
         self.large = search.stat().st_size > _LARGE
         if self._facts.weight_bits < 32:
@@ -252,9 +253,9 @@ class GraphFiles(Source):
         return True
 
     def _graphs(self, form: str) -> OnnxFiles:
-        if form != self._facts.form:
+        if form != self.form:
             raise DeviceError(
-                f"{self._files.search} is of the form {self._facts.form!r}, which this backend "
+                f"{self._files.search} is of the form {self.form!r}, which this backend "
                 f"cannot run: export it with --form {form}"
             )
         return self._files
