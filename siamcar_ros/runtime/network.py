@@ -234,7 +234,8 @@ class Backend:
             backend's own choice) to a :class:`Network`.
         packages: Python packages that it needs.
         precisions: by kind of device, "cpu" or "cuda", the precisions that it has.
-        speed: its rank among those that could run a network on a CPU; the highest is taken.
+        speed: its rank among those that could run a network; the highest is taken.
+        speed_large: likewise for a network of millions of weights in float32 on a CPU.
     """
 
     name: str
@@ -242,6 +243,7 @@ class Backend:
     packages: tuple[str, ...]
     precisions: dict[str, tuple[str, ...]]
     speed: int
+    speed_large: int
 
     @property
     def installed(self) -> bool:
@@ -262,6 +264,7 @@ def register_backend(
     cpu: Sequence[str] = (),
     cuda: Sequence[str] = (),
     speed: int = 0,
+    speed_large: int | None = None,
 ) -> Callable[[_Build], _Build]:
     """Register a class or function as a backend; see :class:`Backend` for the arguments.
 
@@ -275,7 +278,8 @@ def register_backend(
     kinds = {kind: tuple(has) for kind, has in (("cpu", cpu), ("cuda", cuda)) if has}
 
     def register(build: _Build) -> _Build:
-        BACKENDS[name] = Backend(name, build, tuple(packages), kinds, speed)
+        large = speed if speed_large is None else speed_large
+        BACKENDS[name] = Backend(name, build, tuple(packages), kinds, speed, large)
         return build
 
     return register

@@ -32,6 +32,7 @@ from siamcar_ros.runtime.source import Source
     cpu=("fp32", "int8"),
     cuda=("fp32", "fp16"),
     speed=30,
+    speed_large=45,
 )
 def onnx_network(source: Source, placement: Placement, threads: int | None = None) -> Network:
     """ONNX Runtime's network for a placement.

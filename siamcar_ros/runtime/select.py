@@ -192,9 +192,15 @@ def _fastest(
     reasons: list[str],
 ) -> Backend:
     """The fastest backend that could run the network, as `siamcar bench network` finds them."""
+    narrow = any(flag in cpu_flags() for flag in _BF16_FLAGS) or _int8_flag(int8) is not None
+    wide = kind == "cpu" and (precision == "fp32" or not narrow)
+
+    def speed(backend: Backend) -> int:
+        return backend.speed_large if large and wide else backend.speed
+
     usable = [
         backend
-        for backend in sorted(BACKENDS.values(), key=lambda each: -each.speed)
+        for backend in sorted(BACKENDS.values(), key=speed, reverse=True)
         if backend.installed
         and precision in ("auto", *backend.precisions.get(kind, ()))
         and kind in backend.precisions
@@ -227,8 +233,8 @@ def _precision(backend: Backend, kind: str, int8: Int8Graph | None, reasons: lis
             return "fp32"
         reasons.append("fp16 uses the tensor cores")
         return "fp16"
-    flag = _int8_flag(int8) if "int8" in has and int8 is not None else None
-    if flag and int8 is not None:
+    flag = _int8_flag(int8) if "int8" in has else None
+    if int8 is not None and flag is not None:
         reasons.append(f"the CPU has {flag} for the int8 graph {int8.path.name}")
         return "int8"
     bf16 = [each for each in _BF16_FLAGS if each in cpu_flags()]
@@ -241,8 +247,10 @@ def _precision(backend: Backend, kind: str, int8: Int8Graph | None, reasons: lis
 
 def _int8_flag(int8: Int8Graph | None) -> str | None:
     """The feature by which this CPU multiplies a graph's bytes fast and right."""
-    narrow = ("avx2",) if int8 is not None and int8.weight_bits <= 7 else ()
-    return next((flag for flag in (*_INT8_FLAGS, *narrow) if flag in cpu_flags()), None)
+    if int8 is None:
+        return None
+    safe = ("avx2",) if int8.weight_bits <= 7 else ()
+    return next((flag for flag in (*_INT8_FLAGS, *safe) if flag in cpu_flags()), None)
 
 
 def _check_int8(int8: Int8Graph | None) -> None:

@@ -23,7 +23,13 @@ from siamcar_ros.runtime.torch_network import prepared
 # Largest differences of logits, and of distances relative to their size.
 TOLERANCE = {"fp32": 1e-3, "bf16": 0.25, "fp16": 0.03}
 EXPORT = ("onnx", "onnxruntime", "onnxscript")
-NEEDS = {"torch": (), "cudagraph": (), "opencv": EXPORT, "onnxruntime": EXPORT, "openvino": (*EXPORT, "openvino")}
+NEEDS = {
+    "torch": (),
+    "cudagraph": (),
+    "opencv": EXPORT,
+    "onnxruntime": EXPORT,
+    "openvino": (*EXPORT, "openvino"),
+}
 PLACES = [
     ("cpu", "torch", "fp32"),
     ("cpu", "torch", "bf16"),
@@ -101,9 +107,7 @@ def test_it_gives_what_the_model_gives(
     assert difference(expected, got) <= tolerance(network)
 
 
-def test_pixels_are_taken_as_planes_are(
-    network: Network, images: tuple[Array, Array]
-) -> None:
+def test_pixels_are_taken_as_planes_are(network: Network, images: tuple[Array, Array]) -> None:
     z, x = images
     pixels = [np.ascontiguousarray(v.transpose(0, 2, 3, 1), np.uint8) for v in (z, x)]
     planes = network(x, network.template(z))

@@ -18,7 +18,7 @@ from siamcar_ros.model import SiamCAR
 from siamcar_ros.runtime import DeviceError, build_backend, load_network
 from siamcar_ros.runtime.export import ExportError, check_onnx, difference, export_onnx
 from siamcar_ros.runtime.graphs import example_inputs
-from siamcar_ros.runtime.onnx_files import GraphFacts, OnnxFiles, read_properties
+from siamcar_ros.runtime.onnx_files import GraphFacts, OnnxFiles
 from siamcar_ros.runtime.quantize import equalize_cross_layer, quantize
 from siamcar_ros.runtime.source import ModelInMemory
 from siamcar_ros.runtime.tensors import TensorAdapter
