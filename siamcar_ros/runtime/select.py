@@ -83,6 +83,12 @@ def select_backend(
     chosen = BACKENDS.get(backend) or _fastest(kind, precision, large, int8, graphs, reasons)
     if backend != "auto":
         reasons.append(f"the backend {backend} was asked for")
+    if not chosen.installed:
+        extra = chosen.packages[0]
+        raise DeviceError(
+            f"the {chosen.name} backend needs the Python package {extra!r}: "
+            f"pip install 'siamcar_ros[{extra}]'"
+        )
     if kind not in chosen.precisions:
         raise DeviceError(
             f"the {chosen.name} backend runs on {' or '.join(chosen.precisions)}, not on {device}: "
