@@ -117,7 +117,7 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a malformed pickle fails in any way: IndexError, TypeError ...
         # PyTorch's own message recommends to load it unsafely: it is not repeated.
         raise WeightsError(
-            f"{path} is not a PyTorch checkpoint of tensors and plain containers; a file that holds "
+            f"{path} is not a PyTorch checkpoint of tensors and plain containers; one that holds "
             "other objects is not loaded, as that could execute code"
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):

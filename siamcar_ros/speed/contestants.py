@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from siamcar_ros.model import SiamCAR, build_model, load_weights
 from siamcar_ros.geometry import Box, Image, context_side
+from siamcar_ros.model import SiamCAR, build_model, load_weights
 from siamcar_ros.runtime import DeviceError, Network, build_backend
 from siamcar_ros.runtime.cache import cache_folder
 from siamcar_ros.runtime.graphs import example_inputs

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 from siamcar_ros.runtime import Network, build_backend
 from siamcar_ros.runtime.network import Images
 from siamcar_ros.runtime.tensors import TensorAdapter
@@ -254,9 +253,9 @@ def measure_batch(options: Options) -> Table:
     for name in options.networks:
         network, _ = _placed(name, options, film)
         table.notes.append(f"{name}: {network.backend} {network.precision} on {network.device}")
-        z, x = (v.to(network.device) for v in film.pairs(network.offset, network.score_size)[0])
+        z, x = film.pairs(network.offset, network.score_size)[0]
         for n in COUNTS:
-            calls[f"{name}, {n}"] = _search_call(network, z, x.repeat(n, 1, 1, 1))
+            calls[f"{name}, {n}"] = _search_call(network, z, x.repeat(n, 0))
     timings = interleave(calls, options.seconds)
     for label, timing in timings.items():
         name, _, count = label.partition(", ")

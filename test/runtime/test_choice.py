@@ -21,7 +21,7 @@ from siamcar_ros.runtime import (
     select,
     select_backend,
 )
-from siamcar_ros.runtime.onnx_network import open_session, providers_for
+from siamcar_ros.runtime.onnx_network import OnnxNetwork, open_session, providers_for
 from siamcar_ros.runtime.select import installed_abilities
 from siamcar_ros.runtime.source import Int8Graph, ModelInMemory
 
@@ -108,7 +108,7 @@ def test_backends_are_registered_by_name(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ValueError, match="knows no precision fp8"):
         register_backend("mine", cpu=("fp8",))
     monkeypatch.setattr(network, "BACKENDS", BACKENDS.copy())
-    register_backend("mine", cpu=("fp32",), speed=99)(lambda *_: None)
+    register_backend("mine", cpu=("fp32",), speed=99)(OnnxNetwork)
     assert network.BACKENDS["mine"].precisions == {"cpu": ("fp32",)}
     assert network.BACKENDS["mine"].installed
 

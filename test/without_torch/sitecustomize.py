@@ -1,4 +1,4 @@
-"""With this folder in PYTHONPATH, a Python process has numpy and OpenCV, but no inference library."""
+"""Put this folder in PYTHONPATH for a Python with numpy and OpenCV but no inference library."""
 
 import sys
 
