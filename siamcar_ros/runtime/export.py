@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from siamcar_ros.model import SiamCAR, fold_batchnorm
 from siamcar_ros.runtime.cache import new_folder, put_in_place
 from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
-from siamcar_ros.runtime.network import Geometry, Placement, import_or_refuse
+from siamcar_ros.runtime.network import Placement, import_or_refuse
 from siamcar_ros.runtime.onnx_files import GraphFacts, OnnxFiles
 from siamcar_ros.runtime.onnx_network import onnx_network
 from siamcar_ros.runtime.source import GraphFiles, fingerprint_of
@@ -61,7 +61,8 @@ def export_onnx(
         template = template_graph(z)
     levels = [f"template{i}" for i in range(len(template))]
     any_batch = {0: "batch"} if form == "banded" else {}
-    facts = GraphFacts(Geometry.of(model), fingerprint or fingerprint_of(model), form, 32)
+    made_from = fingerprint or fingerprint_of(model)
+    facts = GraphFacts(model.name, model.score_size, model.offset, model.stride, made_from, form)
     files = OnnxFiles.beside(weights)
     with new_folder(weights.parent) as scratch:
         written = OnnxFiles.beside(scratch / weights.name)

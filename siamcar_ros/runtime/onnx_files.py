@@ -8,16 +8,15 @@ they were made from by a fingerprint, and are used with those only.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from siamcar_ros.runtime.network import DeviceError, Geometry
 
 SEARCH_SUFFIX, INT8_SUFFIX, TEMPLATE_SUFFIX = ".search.onnx", ".search.int8.onnx", ".template.onnx"
+_MARK = "siamcar_ros graph "
+_TAIL = 1 << 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -64,99 +63,49 @@ class GraphFacts:
     """What a graph that :func:`siamcar_ros.runtime.export.export_onnx` wrote says of itself.
 
     Attributes:
-        geometry: of its network.
+        network, score_size, offset, stride: of its network.
         weights: fingerprint of the weights that it was made from.
         form: of the correlation, "grouped" or "banded".
         weight_bits: of an int8 graph's weights, else 32. With 7 no sum of two products overflows
             16 bits, which 8 do on x86 CPUs without VNNI.
     """
 
-    geometry: Geometry
+    network: str
+    score_size: int
+    offset: int
+    stride: int
     weights: str
     form: str
-    weight_bits: int
+    weight_bits: int = 32
+
+    @property
+    def geometry(self) -> Geometry:
+        """Where the network's cells lie."""
+        return Geometry(self.network, self.score_size, self.offset, self.stride)
+
+    def properties(self) -> dict[str, str]:
+        """As an ONNX file's metadata."""
+        return {"siamcar_ros": f"{_MARK}{json.dumps(asdict(self))}"}
 
     @classmethod
     def read(cls, path: Path) -> GraphFacts:
-        """Those of a file.
+        """Those of a file, read without the package onnx.
 
         Raises:
-            DeviceError: the file is not one that 'siamcar export' wrote.
+            DeviceError: the file is not one that this version of 'siamcar export' wrote.
             FileNotFoundError: it does not exist.
         """
-        properties = read_properties(path)
-        try:
-            geometry = Geometry(
-                properties["siamcar_network"],
-                *(int(properties[f"siamcar_{k}"]) for k in ("score_size", "offset", "stride")),
-            )
-            weights, form = properties["siamcar_weights"], properties["siamcar_form"]
-            return cls(geometry, weights, form, int(properties.get("siamcar_weight_bits", 32)))
-        except (KeyError, ValueError) as error:
-            raise DeviceError(
-                f"{path} was not written by this version of 'siamcar export': its property "
-                f"{error} is missing or wrong"
-            ) from error
-
-    def properties(self) -> dict[str, str]:
-        """As they are stored in a file."""
-        geometry = self.geometry
-        return {
-            "siamcar_network": geometry.name,
-            "siamcar_score_size": str(geometry.score_size),
-            "siamcar_offset": str(geometry.offset),
-            "siamcar_stride": str(geometry.stride),
-            "siamcar_weights": self.weights,
-            "siamcar_form": self.form,
-            "siamcar_weight_bits": str(self.weight_bits),
-        }
-
-
-def read_properties(path: Path) -> dict[str, str]:
-    """The metadata of an ONNX file, read without the package onnx and without its tensors.
-
-    Raises:
-        DeviceError: not an ONNX file.
-        FileNotFoundError: no such file.
-    """
-    # ModelProto keeps its metadata_props in field 14, each a key (field 1) and a value (field 2).
-    try:
         with path.open("rb") as file:
-            entries = [value for field, value in _fields(file, {14})]
-        pairs = [dict(_fields(io.BytesIO(entry), {1, 2})) for entry in entries]
-        return {pair[1].decode(): pair.get(2, b"").decode() for pair in pairs}
-    except (EOFError, KeyError, UnicodeDecodeError) as error:
-        raise DeviceError(f"{path} is not an ONNX file, or is damaged") from error
-
-
-def _fields(file: BinaryIO, wanted: set[int]) -> Iterator[tuple[int, bytes]]:
-    """The wanted fields of a protobuf message that hold bytes; the others are passed over."""
-    end = file.seek(0, io.SEEK_END)
-    file.seek(0)
-    while file.tell() < end:
-        field, kind = divmod(_varint(file), 8)
-        if kind == 0:
-            _varint(file)
-            continue
-        length = {1: 8, 5: 4}.get(kind) or (_varint(file) if kind == 2 else end)
-        if file.tell() + length > end:
-            raise EOFError
-        if kind == 2 and field in wanted:
-            yield field, file.read(length)
-        else:
-            file.seek(length, io.SEEK_CUR)
-
-
-def _varint(file: BinaryIO) -> int:
-    value = shift = 0
-    while True:
-        byte = file.read(1)
-        if not byte or shift > 63:
-            raise EOFError
-        value |= (byte[0] & 127) << shift
-        shift += 7
-        if byte[0] < 128:
-            return value
+            file.seek(max(0, path.stat().st_size - _TAIL))
+            tail = file.read()
+        # Metadata is the last thing in an ONNX file, in plain text.
+        _, _, facts = tail.rpartition(_MARK.encode())
+        try:
+            return cls(**json.loads(facts[: facts.index(b"}") + 1]))
+        except (ValueError, TypeError) as error:
+            raise DeviceError(
+                f"{path} is not an ONNX file that this version of 'siamcar export' has written"
+            ) from error
 
 
 def fingerprint(network: str, weights: bytes | memoryview) -> str:

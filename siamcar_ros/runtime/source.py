@@ -237,7 +237,7 @@ class GraphFiles(Source):
         if (facts[0].weights, facts[0].form) != (facts[1].weights, facts[1].form):
             raise DeviceError(f"{search} and {self._files.template} are not of the same export")
         self._facts, self.weights, self.form = facts[1], search, facts[1].form
-        self.name, self.fingerprint = self._facts.geometry.name, self._facts.weights
+        self.name, self.fingerprint = self._facts.network, self._facts.weights
         self.large = search.stat().st_size > _LARGE
         if self._facts.weight_bits < 32:
             self.int8 = Int8Graph(search, self._facts.weight_bits)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from siamcar_ros.runtime.network import Images, Maps, Network, Template
+from siamcar_ros.runtime.network import Images, Maps, Network, Template, join_arrays
 
 TensorMaps = tuple[Tensor, Tensor, Tensor]
 
@@ -80,9 +80,7 @@ class TensorAdapter:
 
     def join(self, templates: Sequence[Any]) -> Any:
         """See :meth:`Network.join`."""
-        if isinstance(templates[0][0], Tensor):
-            return join_tensors(templates)
-        return tuple(np.concatenate(levels) for levels in zip(*templates, strict=True))
+        return (join_tensors if isinstance(templates[0][0], Tensor) else join_arrays)(templates)
 
     def _planes(self, pixels: Images) -> Tensor:
         return as_planes(as_tensor(pixels).to(self._device)).contiguous().float()
