@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 GRAPH_VERSION = 4
 """Of what the graphs are for given weights: increase it when they change."""
 
-_LARGE = 8 << 20  # bytes of weights
+_LARGE = 24 << 20  # bytes of weights
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,20 @@ class Source:
         """Take the int8 graph of a path if it is of these weights."""
         if not path.is_file():
             return
-        facts = GraphFacts.read(path)
-        if (facts.weights, facts.form) == (self.fingerprint, "grouped"):
+        facts = self._facts_of(path)
+        if facts is not None and facts.form == "grouped":
             self.int8 = Int8Graph(path, facts.weight_bits)
         else:
             self.stale_int8 = path
+
+    def _facts_of(self, graph: Path) -> GraphFacts | None:
+        """Those of a graph of these weights; None if it is of others, or cannot be read."""
+        try:
+            facts = GraphFacts.read(graph)
+        except DeviceError as error:
+            logger.warning("%s", error)
+            return None
+        return facts if facts.weights == self.fingerprint else None
 
     def _graphs(self, form: str) -> OnnxFiles:
         """The float32 graphs: from the user's cache, exported there on first use."""
@@ -156,8 +165,8 @@ class WeightsFile(Source):
         files = self._beside
         if not files.exist():
             return None
-        facts = [GraphFacts.read(path) for path in (files.template, files.search)]
-        if facts[0] != facts[1] or facts[1].weights != self.fingerprint:
+        facts = [self._facts_of(path) for path in (files.template, files.search)]
+        if facts[1] is None or facts[0] != facts[1]:
             logger.warning(
                 "%s and its template graph were not made from the weights %s: they are ignored",
                 files.search,

@@ -15,6 +15,7 @@ from siamcar_ros.runtime import (
     DeviceError,
     Placement,
     build_backend,
+    find_placement,
     load_network,
     network,
     register_backend,
@@ -315,3 +316,5 @@ def test_graphs_of_other_weights_are_not_used(
     assert network.precision != "int8"
     assert "other.search.int8.onnx is ignored" in network.reason
     assert f"{files.search} and its template graph were not made from the weights" in caplog.text
+    (tmp_path / "other.search.int8.onnx").write_bytes(b"of an earlier version")
+    assert "is ignored" in find_placement("compact", other, device="cpu")[0].reason

@@ -17,6 +17,7 @@ from siamcar_ros.runtime import DeviceError, build_backend, load_network
 from siamcar_ros.runtime.export import ExportError, check_onnx, difference, export_onnx
 from siamcar_ros.runtime.graphs import example_inputs
 from siamcar_ros.runtime.onnx_files import GraphFacts, OnnxFiles
+from siamcar_ros.runtime.opencv_network import clips_as_attributes
 from siamcar_ros.runtime.quantize import equalize_cross_layer, quantize
 from siamcar_ros.runtime.source import ModelInMemory
 from siamcar_ros.runtime.tensors import TensorAdapter
@@ -321,3 +322,26 @@ def test_the_command_refuses(words: list[str], message: str, weights: Path, tmp_
     given = words if "--network" in words else [*words, "--weights", str(weights)]
     with pytest.raises((ValueError, OSError), match=message):
         command.run(_arguments(*given, "--output", str(tmp_path)))
+
+
+def test_opencv_4_reads_limits_of_clip_as_attributes() -> None:
+    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    limits = [numpy_helper.from_array(np.float32(v), n) for v, n in ((-1.5, "low"), (6, "high"))]
+    large = numpy_helper.from_array(np.arange(5000, dtype=np.float32), "large")
+    nodes = [
+        helper.make_node("Add", ["x", "large"], ["sum"]),
+        helper.make_node("Clip", ["sum", "low", "high"], ["y"], name="clip"),
+    ]
+    ports = [helper.make_tensor_value_info(name, 1, [5000]) for name in "xy"]
+    graph = helper.make_graph(nodes, "some", ports[:1], ports[1:], [*limits, large])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    written = onnx.load_from_string(clips_as_attributes(model.SerializeToString()))
+    (clip,) = (node for node in written.graph.node if node.op_type == "Clip")
+    assert list(clip.input) == ["sum"]
+    assert {each.name: helper.get_attribute_value(each) for each in clip.attribute} == {
+        "min": -1.5,
+        "max": 6.0,
+    }
+    for changed in (clip, model.graph.node[1]):
+        del changed.attribute[:], changed.input[:]
+    assert written == model, "nothing else is changed"
