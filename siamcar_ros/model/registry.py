@@ -98,12 +98,12 @@ def find_backbone(name: str) -> BackboneEntry:
     return _BACKBONES[name]
 
 
+@torch.inference_mode()
 def dry_run(backbone: Backbone, size: int) -> list[tuple[int, ...]]:
-    """The shape of each level for an image of `size` pixels, without computing its values."""
-    tensors = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
-    shadows = {key: tensor.detach().to("meta") for key, tensor in tensors.items()}
-    image = torch.empty(1, 3, size, size, device="meta")
-    levels = torch.func.functional_call(backbone, shadows, (image,))
+    """The shape of each level, (C, h, w), for images of `size` pixels: from a batch of none."""
+    training = backbone.training
+    levels = backbone.eval()(torch.empty(0, 3, size, size))
+    backbone.train(training)
     return [tuple(level.shape[1:]) for level in levels]
 
 

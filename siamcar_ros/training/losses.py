@@ -72,23 +72,21 @@ def siamcar_loss(
         raise ValueError(f"quality is {quality!r}; it may be {' or '.join(QUALITIES)}")
     targets = make_targets(boxes, locations, positives)
     labels = targets.labels if negative is None else targets.labels & ~negative[:, None]
-    wanted, centerness = targets.distances[labels], targets.centerness[labels]
-    shares = centerness if centerness_weighted else torch.ones_like(centerness)
-
+    # Masks rather than selections: shapes stay fixed, and a GPU need not wait for their counts.
+    shares = targets.centerness * labels if centerness_weighted else labels.float()
     cross_entropy = F.cross_entropy(cls.float().flatten(2), labels.long(), reduction="none")
-    distances = reg.float().flatten(2).transpose(1, 2)
-    box_loss = _BOX_LOSS[box](distances[labels], wanted.clamp(min=0)) * shares
+
+    distances, wanted = reg.float().flatten(2).transpose(1, 2), targets.distances.clamp(min=0)
+    box_loss = torch.where(labels, _BOX_LOSS[box](distances, wanted), 0) * shares
     if oversize:
-        larger = _area(distances[labels].detach()) > _area(wanted.clamp(min=0))
-        box_loss = box_loss * (1 + oversize * larger)
-    rated = labels  # the cells whose quality is taught
+        box_loss = box_loss * (1 + oversize * (_area(distances.detach()) > _area(wanted)))
     if quality == "iou":
         rated = (targets.distances > 0).all(-1) & labels.any(1, keepdim=True)
-        ratings = _iou(distances[rated].detach(), targets.distances[rated])
+        ratings = _iou(distances.detach(), wanted)
     else:
-        ratings = centerness
-    logits = cen.float().flatten(1)[rated]
-    cen_sum = F.binary_cross_entropy_with_logits(logits, ratings, reduction="sum")
+        rated, ratings = labels, targets.centerness
+    ratings = torch.where(rated, ratings, 0)
+    entropy = F.binary_cross_entropy_with_logits(cen.float().flatten(1), ratings, reduction="none")
 
     positive = labels.sum()
     counts = torch.stack((positive, labels.numel() - positive, shares.sum(), rated.sum())).float()
@@ -98,11 +96,11 @@ def siamcar_loss(
         counts > 0, counts, torch.ones_like(counts)
     )
     if balanced:
-        halves = cross_entropy[labels].sum() / n_positive, cross_entropy[~labels].sum() / n_negative
-        cls_loss = sum(halves) / 2
+        cls_loss = (cross_entropy * torch.where(labels, 1 / n_positive, 1 / n_negative)).sum() / 2
     else:
         cls_loss = cross_entropy.sum() / counts[:2].sum()
-    losses = {"cls": cls_loss, "reg": box_loss.sum() / n_shares, "cen": cen_sum / n_rated}
+    losses = {"cls": cls_loss, "reg": box_loss.sum() / n_shares}
+    losses["cen"] = (entropy * rated).sum() / n_rated
     total = sum(weight * loss for weight, loss in zip(weights, losses.values(), strict=True))
     return {**losses, "total": torch.as_tensor(total)}
 
@@ -157,12 +155,12 @@ def _excess_entropy(logit: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _area(distances: Tensor) -> Tensor:
-    """Of boxes given by (N, 4) distances l, t, r, b."""
-    return (distances[:, 0] + distances[:, 2]) * (distances[:, 1] + distances[:, 3])
+    """Of boxes given by (..., 4) distances l, t, r, b."""
+    return (distances[..., 0] + distances[..., 2]) * (distances[..., 1] + distances[..., 3])
 
 
 def _iou_loss(distances: Tensor, wanted: Tensor) -> Tensor:
-    """-log IoU, areas plus 1, of boxes given by (N, 4) distances l, t, r, b from a common point."""
+    """-log IoU, areas plus 1, of boxes given by (..., 4) distances from a common point."""
     overlap = _area(torch.minimum(distances, wanted))
     return -torch.log((overlap + 1) / (_area(distances) + _area(wanted) - overlap + 1))
 
