@@ -1,7 +1,7 @@
 # Every target does the set-up it lacks. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test build setup clean distclean
+.PHONY: help demo test build dev clean distclean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -18,11 +18,11 @@ demo: build  ## track a target through the real middleware; writes pictures and 
 test:  ## ruff, mypy and every test (ARGS: for pytest)
 	@tools/test $(ARGS)
 
-build:  ## the environment, the interfaces and the package
+build:  ## the environment of the tracker, the interfaces and the package
 	@tools/build
 
-setup:  ## the environment alone
-	@tools/setup
+dev:  ## the same with PyTorch and the tools for training and tests
+	@tools/build full
 
 clean:  ## remove the build
 	rm -rf build install log

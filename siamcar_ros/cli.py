@@ -33,12 +33,15 @@ COMMANDS: dict[str, str] = {
 
 # Packages that come with an extra, by the extra's name in pyproject.toml.
 _EXTRAS = {
-    "onnx": "onnx",
-    "onnxruntime": "onnx",
-    "onnxscript": "onnx",
+    "onnx": "torch",
+    "onnxruntime": "onnxruntime",
+    "onnxscript": "torch",
     "openvino": "openvino",
     "optuna": "sweep",
     "ray": "ray",
+    "safetensors": "torch",
+    "tensorboard": "torch",
+    "torch": "torch",
     "trax": "vot",
 }
 
@@ -121,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         package = error.name.partition(".")[0]
         extra = _EXTRAS.get(package)
-        how = f"pip install '.[{extra}]' in the checkout" if extra else f"pip install {package}"
+        how = f"pip install 'siamcar_ros[{extra}]'" if extra else f"pip install {package}"
         print(
             f"siamcar: error: '{name}' needs the Python package {package!r}, which is not "
             f"installed: {how}",

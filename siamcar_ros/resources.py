@@ -60,6 +60,32 @@ def resource_path(name: str | os.PathLike[str]) -> Path:
     raise FileNotFoundError(f"no shipped file {str(relative)!r}; looked in {looked}")
 
 
+def network_names() -> tuple[str, ...]:
+    """The networks that ship: the names of the files in config/networks, sorted."""
+    return tuple(sorted(file.stem for file in resource_path("config/networks").glob("*.yaml")))
+
+
+def network_file(network: str | os.PathLike[str]) -> Path:
+    """The configuration of a shipped network's name, or a YAML file's path as it is.
+
+    Raises:
+        ValueError: there is no network of that name; the message lists those there are.
+        FileNotFoundError: no such file.
+    """
+    path = Path(network)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise FileNotFoundError(f"the network configuration {path} does not exist")
+        return path
+    names = network_names()
+    if os.fspath(network) not in names:
+        raise ValueError(
+            f"no network configuration is called {shortened(os.fspath(network))}: there are "
+            f"{', '.join(names)}; or give the path of a YAML file"
+        )
+    return resource_path(f"config/networks/{network}.yaml")
+
+
 def fastdds_profile() -> Path | None:
     """The shipped shared-memory profile for Fast DDS; None where /dev/shm is too small for it.
 

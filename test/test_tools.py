@@ -151,7 +151,7 @@ def test_env_sets_the_profile_under_both_names_where_it_has_room(
 
 def test_requirements_are_those_of_pyproject() -> None:
     listed = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "requirements.py"), "sweep"],
+        [sys.executable, str(ROOT / "tools" / "requirements.py"), "torch", "sweep"],
         capture_output=True, text=True, check=True,
     ).stdout.splitlines()  # fmt: skip
     names = {line.split(">")[0].split("=")[0] for line in listed}

@@ -94,7 +94,7 @@ def _options(args: argparse.Namespace) -> Options:
     import os
 
     from siamcar_ros.model import MODEL_NAMES
-    from siamcar_ros.runtime import choose
+    from siamcar_ros.runtime import select_backend
     from siamcar_ros.speed.runs import Options
 
     unknown = [name for name in args.networks if name not in MODEL_NAMES]
@@ -110,7 +110,7 @@ def _options(args: argparse.Namespace) -> Options:
     return Options(
         networks=tuple(args.networks),
         weights=args.weights,
-        device=choose(args.device).device,
+        device=select_backend(args.device).device,
         threads=args.threads or len(os.sched_getaffinity(0)),
         seconds=args.seconds,
         nano=nano if all(nano) else None,

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=TEXT",
-        help="to be kept in the file (licence, card); may be repeated",
+        help="to be kept in the file (license, card); may be repeated",
     )
     parser.add_argument(
         "--sequences",
@@ -118,7 +118,7 @@ def _mean(network: str, files: Sequence[Path]) -> SiamCAR:
 
 
 def _common_metadata(files: Sequence[Path]) -> dict[str, str]:
-    """What is said alike of all files: licence, card, recipe."""
+    """What is said alike of all files: license, card, recipe."""
     from siamcar_ros.model.weights import read_metadata
 
     if any(file.suffix != ".safetensors" for file in files):

@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from siamcar_ros.data import Sequence
-    from siamcar_ros.model import SiamCAR
     from siamcar_ros.runtime import Network
-    from siamcar_ros.runtime.quantise import Pair
+    from siamcar_ros.runtime.onnx_files import OnnxFiles
+    from siamcar_ros.runtime.quantize import Pair
+    from siamcar_ros.tracking import TrackerConfig
 
 Item = TypeVar("Item")
 
 HELP = "write the network as ONNX, checked against PyTorch"
 
 EXAMPLES = """examples:
-  siamcar export --network compact --output exported
-  siamcar export --network compact --int8 --calibration sequences --output exported
-  siamcar track video.mp4 --box 412,230,60,80 --weights exported/compact_search.onnx
+  siamcar export --network compact --weights my.safetensors
+  siamcar export --network compact --weights my.safetensors --int8 --calibration sequences
+  siamcar track video.mp4 --box 412,230,60,80 --weights my.safetensors
 
-Two graphs are written. NAME_template.onnx: z (B, 3, 127, 127) to the template. NAME_search.onnx:
-x (B, 3, 255, 255) and the template to cls, reg and cen. Images are float32, BGR, 0..255; B is any.
-With --int8 a third, WEIGHTS.int8.onnx, is used by CPUs with VNNI when it lies beside the weights.
+Two graphs are written beside the weights STEM.safetensors (or into --output). STEM.template.onnx: z
+(1, 3, 127, 127) to the template. STEM.search.onnx: x (1, 3, 255, 255) and the template to cls, reg
+and cen. Images are float32, BGR, 0..255. Where they lie beside the weights, the tracker needs no
+PyTorch. With --int8 a third is written, STEM.search.int8.onnx, which CPUs with AVX2 or better use.
 """
 
 
@@ -37,10 +37,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `siamcar export`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
-    parser.add_argument("--format", choices=["onnx"], default="onnx", help="(default: onnx)")
     parser.add_argument("--network", default="compact", help="a name or a YAML file (%(default)s)")
     parser.add_argument("--weights", type=Path, help="default: those that the network names")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="default: the folder of the weights"
+    )
+    parser.add_argument(
+        "--form",
+        choices=["grouped", "banded"],
+        default="grouped",
+        help="of the correlation: grouped for one target at a time, as the tracker runs it on "
+        "CPUs, or banded for any batch and TensorRT (%(default)s)",
+    )
     parser.add_argument("--int8", action="store_true", help="write an int8 search graph, too")
     parser.add_argument(
         "--calibration",
@@ -52,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--score-on",
         type=Path,
         metavar="FOLDER",
-        help="sequences to measure int8's loss of AO on (default: those of --calibration)",
+        help="sequences on which to measure int8's loss of AO (default: those of --calibration)",
     )
     parser.add_argument(
         "--pairs", type=int, default=96, metavar="N", help="calibration inputs (%(default)s)"
@@ -60,57 +68,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, check, quantise, score."""
-    from siamcar_ros.model import build_model, load_weights
+    """Export, check, quantize, score."""
+    if args.int8 and args.calibration is None:
+        raise ValueError("--int8 needs --calibration FOLDER: images like those it will run on")
+    if args.int8 and args.form != "grouped":
+        raise ValueError("--int8 needs --form grouped")
+    if args.pairs < 1:
+        raise ValueError(f"--pairs is at least 1, not {args.pairs}")
+    from siamcar_ros.runtime import find_source
     from siamcar_ros.runtime.export import check_onnx, export_onnx
     from siamcar_ros.tracking import read_config
 
-    if args.int8 and args.calibration is None:
-        raise ValueError("--int8 needs --calibration FOLDER: images like those it will run on")
-    if args.pairs < 1:
-        raise ValueError(f"--pairs is at least 1, not {args.pairs}")
-    config = read_config(args.network)
-    weights = args.weights or config.weights
-    if weights is None:
-        raise ValueError(f"no weights ship for {config.network}: give --weights FILE")
-    model = build_model(config.network).eval()
-    load_weights(model, weights)
-    files = export_onnx(model, args.output)
-    worst = check_onnx(model, files)
+    config = read_config(args.network, args.weights)
+    source = find_source(config.network)
+    assert source.weights is not None
+    weights = (args.output or source.weights.parent) / source.weights.name
+    files = export_onnx(source.model(), weights, args.form, source.fingerprint)
+    worst = check_onnx(source.model(), files)
     for path in (files.template, files.search):
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
     print(f"largest difference from PyTorch: {worst:.1e} (distances: relative to their size)")
     if args.int8:
-        _export_int8(args, model, Path(weights), config.params)
+        _export_int8(args, config, files)
     return 0
 
 
-def _export_int8(args: argparse.Namespace, model: SiamCAR, weights: Path, params: Any) -> None:
-    from siamcar_ros.runtime import place
-    from siamcar_ros.runtime.export import cached_onnx
-    from siamcar_ros.runtime.load import INT8_SUFFIX
-    from siamcar_ros.runtime.quantise import quantise
+def _export_int8(args: argparse.Namespace, config: TrackerConfig, files: OnnxFiles) -> None:
+    from siamcar_ros.runtime import load_network
+    from siamcar_ros.runtime.onnx_files import INT8_SUFFIX, SEARCH_SUFFIX
+    from siamcar_ros.runtime.quantize import quantize
 
     sequences = _sequences(args.calibration)
-    reference = place(model, device="cpu", precision="fp32")
+    reference = load_network(config.network, files.search, precision="fp32")
     if sequences:
-        pairs = _pairs_of_sequences(reference, params, sequences, args.pairs)
+        pairs = _pairs_of_sequences(reference, config.params, sequences, args.pairs)
     else:
-        pairs = _pairs_of_images(reference, params, args.calibration, args.pairs)
-    output = args.output / (weights.stem + INT8_SUFFIX)
-    quantise(model, cached_onnx(model, "grouped"), pairs, output)
+        pairs = _pairs_of_images(reference, config.params, args.calibration, args.pairs)
+    output = files.search.with_name(files.search.name.removesuffix(SEARCH_SUFFIX) + INT8_SUFFIX)
+    quantize(files, pairs, output)
     print(f"{output}  {output.stat().st_size / 1e6:.1f} MB, calibrated on {len(pairs)} inputs")
     scored = _sequences(args.score_on) if args.score_on is not None else sequences
     if scored:
-        quantised = place(model, device="cpu", precision="int8", int8_graph=output)
-        before, after = (_mean_ao(network, params, scored) for network in (reference, quantised))
+        networks = (reference, load_network(config.network, output))
+        before, after = (_mean_ao(network, config.params, scored) for network in networks)
         print(
             f"AO over {len(scored)} sequences: fp32 {before:.4f}, int8 {after:.4f}, "
             f"change {after - before:+.4f}"
         )
     else:
         print("its loss of AO was not measured: give sequences with --score-on FOLDER")
-    print(f"used where it lies beside the weights: {weights.with_name(output.name)}")
+    if args.output is not None:
+        print("used where it lies beside the weights")
 
 
 def _sequences(folder: Path) -> list[Sequence]:
@@ -118,7 +126,7 @@ def _sequences(folder: Path) -> list[Sequence]:
     from siamcar_ros.data import read_sequence
 
     if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}")
+        raise FileNotFoundError(f"the folder {folder} does not exist")
     if (folder / "groundtruth.txt").is_file():
         return [read_sequence(folder)]
     found = sorted(path.parent for path in folder.glob("*/groundtruth.txt"))
@@ -128,21 +136,24 @@ def _sequences(folder: Path) -> list[Sequence]:
 class _Recorder:
     """A network that keeps what a tracker shows it."""
 
+    takes_pixels = True
+
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.score_size, self.offset, self.device = network.score_size, network.offset, "cpu"
+        self.score_size, self.offset = network.score_size, network.offset
+        self.stride = network.stride
         self.pairs: list[Pair] = []
-        self._z: Tensor | None = None
+        self._z: Any = None
 
-    def template(self, z: Tensor) -> Any:
+    def template(self, z: Any) -> Any:
         """As the network's."""
-        self._z = z.clone()
+        self._z = z.copy()
         return self.network.template(z)
 
-    def __call__(self, x: Tensor, template: Any) -> Any:
+    def __call__(self, x: Any, template: Any) -> Any:
         """As the network's."""
         if self._z is not None:
-            self.pairs.append((self._z, x.clone()))
+            self.pairs.append((self._z, x.copy()))
         return self.network(x, template)
 
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from siamcar_ros.data.video import VideoWriter
 from siamcar_ros.files import check_folder, replacing
+from siamcar_ros.geometry import Box, Image
 from siamcar_ros.processes import ended_in_order
+from siamcar_ros.resources import parse_yaml
 
 if TYPE_CHECKING:
     from siamcar_ros.demo.sources import Source
@@ -24,15 +25,14 @@ if TYPE_CHECKING:
 
 HELP = "follow a target through a video file, a camera or a folder of images"
 
-Image = NDArray[np.uint8]
-Box = tuple[float, float, float, float]
-
 _WINDOW = "siamcar track (q or Esc ends)"
 _QUIT_KEYS = (ord("q"), 27)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's arguments."""
+    from siamcar_ros.runtime import BACKENDS, PRECISIONS
+
     parser.add_argument(
         "source",
         help="video file, folder of images, camera number or /dev/videoN; 'clip': a rendered one",
@@ -46,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network", default="compact", help="a name or a YAML file (%(default)s)")
     parser.add_argument("--weights", help="weights file (default: the one that the network names)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    parser.add_argument(
+        "--backend", default="auto", help=f"auto or one of {', '.join(BACKENDS)} (%(default)s)"
+    )
+    parser.add_argument(
+        "--precision", default="auto", help=f"auto or one of {', '.join(PRECISIONS)} (%(default)s)"
+    )
     parser.add_argument("--output", type=Path, metavar="MP4", help="write an annotated video")
     parser.add_argument("--boxes", type=Path, metavar="TXT", help="write x,y,w,h, a line a frame")
     parser.add_argument("--show", action="store_true", help="show the frames in a window")
@@ -55,29 +61,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="tracker parameters other than the network's, e.g. lr=0.4 decoder=paper",
+        help="tracker parameters that replace the network's, e.g. lr=0.4 decoder=paper",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Track to the end of the source, or until interrupted; then say how it went."""
+    """Track to the end of the source, or until interrupted; then print a summary."""
     from siamcar_ros.demo.sources import open_source
     from siamcar_ros.tracking import SiamCarTracker
 
     if args.frames is not None and args.frames < 1:
         raise ValueError(f"--frames is at least 1, not {args.frames}")
+    given = None if args.box is None else parse_box(args.box)
     if args.show:
         _window(cv2.namedWindow, _WINDOW)
     source = open_source(args.source)
     sinks = _Sinks(args, source)
     tracker = SiamCarTracker.from_config(
-        args.network, weights=args.weights, device=args.device, **_settings(args.set)
+        args.network,
+        weights=args.weights,
+        device=args.device,
+        backend=args.backend,
+        precision=args.precision,
+        **_settings(args.set),
     )
     images = source.images()
     first = next(images, None)
     if first is None:
         raise ValueError(f"{args.source} holds no frames")
-    box = _first_box(args, source, first)
+    box = given or _first_box(args, source, first)
     total = source.length if args.frames is None else args.frames
     boxes: list[Box] = []
     times: list[dict[str, float]] = []
@@ -97,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
                 if not sinks.take(image, result) or len(boxes) == args.frames:
                     break
         except KeyboardInterrupt:
-            progress.write("interrupted: what was tracked is kept")
+            progress.write("interrupted: the frames tracked so far are kept")
     _say(source, tracker, boxes, times)
     for note in [*source.notes, *sinks.notes]:
         print(f"note: {note}")
@@ -117,9 +129,7 @@ def _follow(
 
 
 def _first_box(args: argparse.Namespace, source: Source, first: Image) -> Box:
-    """The box asked for, the known one, or the one that a person draws."""
-    if args.box is not None:
-        return parse_box(args.box)
+    """The box that the source knows, or one that a person draws."""
     if source.boxes is not None and np.isfinite(source.boxes[0]).all():
         x, y, w, h = source.boxes[0].tolist()
         return x, y, w, h
@@ -148,14 +158,12 @@ def parse_box(text: str) -> Box:
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:
-    import yaml
-
     settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"--set takes KEY=VALUE, not {pair!r}")
-        settings[key] = yaml.safe_load(value)
+        settings[key] = parse_yaml(value, f"--set {key}")
     return settings
 
 
@@ -236,6 +244,7 @@ def _say(
     from siamcar_ros.evaluation.metrics import average_overlap, iou
 
     print(f"{source.name}: {len(boxes)} frames, target {tracker.result.state.value} at the end")
+    print(f"network: {getattr(tracker.network, 'reason', tracker.network)}")
     if times:
         stages = {stage: np.median([frame[stage] for frame in times]) for stage in times[0]}
         whole = np.median([sum(frame.values()) for frame in times])

@@ -16,7 +16,7 @@ from siamcar_ros.evaluation.one_pass import Tracker
 from siamcar_ros.geometry import Box, Image
 
 if TYPE_CHECKING:
-    from siamcar_ros.runtime import Network
+    from siamcar_ros.runtime import Network, NetworkConfig
     from siamcar_ros.tracking import TrackerParams
 
 
@@ -134,7 +134,7 @@ class TrackerSpec:
             facts["files_sha256"] = [_sha256(Path(file)) for file in self.files]
         return facts
 
-    def _placed(self, network: str, weights: Path) -> dict[str, str]:
+    def _placed(self, network: NetworkConfig, weights: Path) -> dict[str, str]:
         """What boxes depend on: backend, kind of device, precision, and the quantized graph."""
         from siamcar_ros.runtime import find_placement
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from siamcar_ros.resources import resource_path
+from siamcar_ros.resources import network_file, read_yaml, shortened
 
 from .head import CONVOLUTIONS, NORMS
 
@@ -42,11 +40,6 @@ class Architecture:
     location_shift: int = 0
 
 
-def network_names() -> tuple[str, ...]:
-    """The networks that ship: the names of the files in ``config/networks``, sorted."""
-    return tuple(sorted(file.stem for file in resource_path("config/networks").glob("*.yaml")))
-
-
 def read_architecture(network: str | Path) -> tuple[str, Architecture]:
     """The name and architecture of a network.
 
@@ -58,16 +51,8 @@ def read_architecture(network: str | Path) -> tuple[str, Architecture]:
         ValueError: no network of that name, or a file that does not describe one.
         FileNotFoundError: no such file.
     """
-    path = Path(network)
-    if path.suffix not in (".yaml", ".yml"):
-        names = network_names()
-        if str(network) not in names:
-            raise ValueError(f"no network is called {str(network)!r}; there are {', '.join(names)}")
-        path = resource_path(f"config/networks/{network}.yaml")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
+    path = network_file(network)
+    content = read_yaml(path)
     if not isinstance(content, dict) or not isinstance(content.get("network"), str):
         raise ValueError(f"{path}: the key 'network' must give the network's name")
     return content["network"], _parse(content.get("architecture"), path)
@@ -96,10 +81,11 @@ def _parse(section: Any, path: Path) -> Architecture:
         else:
             valid = optional or (isinstance(value, int) and number and value >= 0)
         if not valid:
-            raise ValueError(f"{path}: architecture.{key} must be {kind}, not {value!r}")
+            raise ValueError(f"{path}: architecture.{key} must be {kind}, not {shortened(value)}")
     for key, known in (("norm", NORMS), ("head_convolution", CONVOLUTIONS)):
         if key in values and values[key] not in known:
             raise ValueError(
-                f"{path}: architecture.{key} is {values[key]!r}; it may be {', '.join(known)}"
+                f"{path}: architecture.{key} may be {', '.join(known)}, not "
+                f"{shortened(values[key])}"
             )
     return Architecture(**values)

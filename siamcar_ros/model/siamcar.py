@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE
+from siamcar_ros.resources import network_names
 
-from .architecture import Architecture, network_names, read_architecture
+from .architecture import Architecture, read_architecture
 from .correlation import depthwise_correlation
 from .head import TEMPLATE_CELLS, CarHead, Neck
 from .registry import check_backbone, find_backbone

@@ -115,8 +115,10 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     except OSError:
         raise
     except Exception as error:  # a malformed pickle fails in any way: IndexError, TypeError ...
+        # PyTorch's own message recommends to load it unsafely: it is not repeated.
         raise WeightsError(
-            f"{path} is not a checkpoint that can be read without executing it: {error}"
+            f"{path} is not a PyTorch checkpoint of tensors and plain containers; one that holds "
+            "other objects is not loaded, as that could execute code"
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
@@ -137,6 +139,8 @@ def _misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> lis
         elif state[key].shape != tensor.shape:
             found, wanted = tuple(state[key].shape), tuple(tensor.shape)
             problems.append(f"misshaped: {key} is {found}, the network's is {wanted}")
+        elif not torch.isfinite(state[key]).all():
+            problems.append(f"not finite: {key}")
     problems += [
         f"unexpected: {key} {tuple(t.shape)}" for key, t in state.items() if key not in expected
     ]

@@ -58,7 +58,7 @@ def load_tracker(settings: NodeSettings) -> LoadedTracker:
     _rehearse(tracker, settings.max_targets)
     return LoadedTracker(
         tracker=tracker,
-        network=config.network,
+        network=config.network.name,
         backend=network.backend,
         device=str(network.device),
         reason=network.reason,
@@ -72,7 +72,7 @@ def give_up(loaded: LoadedTracker) -> None:
             _networks.pop(key, None)
 
 
-def _shared_network(name: str, weights: Path, **options: Any) -> Any:
+def _shared_network(name: Any, weights: Path, **options: Any) -> Any:
     from siamcar_ros.runtime import load_network
 
     file = weights.stat()

@@ -74,7 +74,7 @@ class NodeSettings:
     )
     events_executor: bool = _fixed(False, "Spin with rclpy's experimental EventsExecutor.")
 
-    decoder: str = _knob("decoder", "How the network's maps become a box.", choices=DECODERS)
+    decoder: str = _knob("decoder", "How the network's maps become a box.", choices=tuple(DECODERS))
     penalty_k: float = _knob(
         "penalty_k", "Penalty on a change of the box's size or aspect ratio.", range=(0.0, 10.0)
     )

@@ -1,27 +1,49 @@
-"""Where a network runs: PyTorch, CUDA graphs, ONNX Runtime or OpenVINO behind one interface.
+"""Where a network runs: OpenVINO, ONNX Runtime, OpenCV or PyTorch behind one interface.
 
 >>> from siamcar_ros.runtime import load_network
 >>> network = load_network("compact")
 >>> print(network, network.reason)
 >>> network.warm_up()
+
+Importing this package, and running the shipped networks on a CPU, needs numpy and OpenCV alone.
 """
 
-from .export import ExportError, OnnxFiles, export_onnx
-from .load import find_placement, load_network, place
-from .network import BACKENDS, PRECISIONS, DeviceError, Network, Placement
-from .select import choose
+from .config import NetworkConfig, read_network_config
+from .load import build_backend, find_placement, find_source, load_network
+from .network import (
+    BACKENDS,
+    PRECISIONS,
+    Backend,
+    DeviceError,
+    Maps,
+    Network,
+    Placement,
+    register_backend,
+)
+from .onnx_network import OnnxNetwork  # each of these modules registers its backends
+from .opencv_network import OpenCvNetwork
+from .openvino_network import OpenVinoNetwork
+from .select import select_backend
+from .torch_backends import torch_network
 
 __all__ = [
     "BACKENDS",
     "PRECISIONS",
+    "Backend",
     "DeviceError",
-    "ExportError",
+    "Maps",
     "Network",
-    "OnnxFiles",
+    "NetworkConfig",
+    "OnnxNetwork",
+    "OpenCvNetwork",
+    "OpenVinoNetwork",
     "Placement",
-    "choose",
-    "export_onnx",
+    "build_backend",
     "find_placement",
+    "find_source",
     "load_network",
-    "place",
+    "read_network_config",
+    "register_backend",
+    "select_backend",
+    "torch_network",
 ]

@@ -11,14 +11,8 @@ from torch import Tensor
 
 from siamcar_ros.model import SiamCAR
 from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph
-from siamcar_ros.runtime.network import (
-    Geometry,
-    Maps,
-    Network,
-    Placement,
-    Template,
-    as_planes,
-)
+from siamcar_ros.runtime.network import Geometry, Placement, Template
+from siamcar_ros.runtime.tensors import TensorMaps, TensorNetwork, as_planes
 from siamcar_ros.runtime.torch_network import DTYPES, prepared
 
 _CALLS_BEFORE_CAPTURE = 3
@@ -26,7 +20,7 @@ _CALLS_BEFORE_CAPTURE = 3
 _recording = threading.Lock()
 
 
-class CudaGraphNetwork(Network):
+class CudaGraphNetwork(TensorNetwork):
     """The search branch, recorded once for each number of targets and replayed every frame.
 
     The correlation is the banded matrix product of :mod:`siamcar_ros.runtime.graphs`, which runs
@@ -52,12 +46,13 @@ class CudaGraphNetwork(Network):
             self._done = torch.cuda.Event()
 
     def _template(self, z: Tensor) -> Template:
-        z = as_planes(z).to(self.device, self._dtype, memory_format=torch.channels_last)
+        z = as_planes(z.to(self.device))
+        z = z.to(self._dtype, memory_format=torch.channels_last)
         levels: Template = self._template_graph(z)
         return levels
 
-    def _maps(self, x: Tensor, template: Sequence[Tensor]) -> Maps:
-        batch, x = x.shape[0], as_planes(x)
+    def _maps(self, x: Tensor, template: Sequence[Tensor]) -> TensorMaps:
+        batch, x = x.shape[0], as_planes(x.to(self.device, non_blocking=True))
         with torch.cuda.device(self.device):
             # Callers' work is only queued when the lock is given back, each on its own stream.
             current = torch.cuda.current_stream()

@@ -1,10 +1,10 @@
 """The network as two graphs without Python, for export: template once, search every frame.
 
 The correlation takes one of two forms. "grouped" is a convolution whose kernels are an input: what
-the model itself does, fastest in OpenVINO, for batches of 1 only (a graph's number of groups is
-fixed). "banded" is one matrix product a level: rows of the search features times banded matrices
-that the template graph makes of its features. Any batch, no kernel that changes, so that TensorRT
-takes it, and the faster one in ONNX Runtime.
+the model itself does, and the faster form on CPUs, for batches of 1 only (a graph's number of
+groups is fixed). "banded" is one matrix product a level: rows of the search features times banded
+matrices that the template graph makes of its features. It takes any batch, and TensorRT takes it,
+as none of its kernels changes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from siamcar_ros.model import SiamCAR
 from siamcar_ros.runtime.network import DeviceError
 
 FORMS = ("banded", "grouped")
-GRAPH_VERSION = 3
-"""Of what the graphs are for given weights: a change of it makes cached files be written anew."""
 
 
 class TemplateGraph(nn.Module):
@@ -54,7 +52,8 @@ class TemplateGraph(nn.Module):
 
     def _bands(self, kernel: Tensor) -> Tensor:
         flat = kernel.flatten(2)
-        return flat[:, :, self.index.flatten()].unflatten(2, self.index.shape) * self.mask
+        picked = flat.index_select(2, self.index.flatten())
+        return picked.unflatten(2, self.index.shape) * self.mask
 
 
 class SearchGraph(nn.Module):
@@ -91,7 +90,7 @@ class SearchGraph(nn.Module):
 
 
 def example_inputs(model: SiamCAR, batch: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """A template and a search image of coloured blocks, float32 BGR 0..255, the same every time."""
+    """A template and a search image of colored blocks, float32 BGR 0..255, the same every time."""
     random = np.random.default_rng(seed)
 
     def blocks(size: int, side: int) -> Tensor:

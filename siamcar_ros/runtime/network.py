@@ -1,41 +1,64 @@
-"""What every backend offers, and the errors of choosing one."""
+"""What every backend offers, the registry of backends, and the error of choosing one."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import torch
-from torch import Tensor
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
-from siamcar_ros.model import SiamCAR
+from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE
 
-BACKENDS = ("torch", "cudagraph", "onnxruntime", "openvino")
+if TYPE_CHECKING:
+    from siamcar_ros.runtime.source import Source
+
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
-Template = tuple[Tensor, ...]
-Maps = tuple[Tensor, Tensor, Tensor]
+Template = tuple[Any, ...]
+"""A target's features, one four-dimensional array a level, in the backend's own form."""
+
+Images = NDArray[Any]
+"""(B, n, n, 3) uint8 BGR, or (B, 3, n, n) float32 BGR 0..255."""
+
+
+class Maps(NamedTuple):
+    """A network's outputs for B targets: raw logits, and distances in search pixels.
+
+    Attributes:
+        cls: (B, 2, S, S) logits, foreground at index 1.
+        reg: (B, 4, S, S) distances l, t, r, b.
+        cen: (B, 1, S, S) centerness logits.
+    """
+
+    cls: NDArray[np.float32]
+    reg: NDArray[np.float32]
+    cen: NDArray[np.float32]
 
 
 class DeviceError(ValueError):
-    """A device, backend or precision that was asked for and is not to be had here."""
+    """A device, backend or precision that is not available on this machine."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a tracker must know of a network's maps; see :class:`siamcar_ros.model.SiamCAR`."""
+    """Where a network's cells lie; see :class:`siamcar_ros.model.SiamCAR`."""
 
     name: str
     score_size: int
     offset: int
+    stride: int = 8
 
     @classmethod
-    def of(cls, model: SiamCAR) -> Geometry:
-        """The geometry of a network."""
-        return cls(model.name, model.score_size, model.offset)
+    def of(cls, model: Any) -> Geometry:
+        """The geometry of a model."""
+        return cls(model.name, model.score_size, model.offset, model.stride)
 
 
 @dataclass(frozen=True)
@@ -43,10 +66,10 @@ class Placement:
     """Where and how a network runs.
 
     Attributes:
-        backend: one of :data:`BACKENDS`.
+        backend: a name of :data:`BACKENDS`.
         device: "cpu" or "cuda:N".
         precision: one of :data:`PRECISIONS`, of the arithmetic; inputs and maps are float32.
-        reason: why it runs there, in words for a person.
+        reason: why it runs there, one sentence for a person.
     """
 
     backend: str
@@ -58,112 +81,233 @@ class Placement:
 class Network(ABC):
     """A network with its weights on a device: the model's contract, whatever runs it.
 
-    Templates and maps are new tensors that no later call changes. Calls from several threads are
-    taken one after another, so that trackers of several cameras can share one network.
-
-    Images may be given in either of two forms: (B, 3, n, n) float32 BGR 0..255, as the model takes
-    them, or (B, n, n, 3) uint8 BGR, as they are cut from a frame, which spares the conversion.
+    Images are (B, n, n, 3) uint8 BGR, as cut from a frame, or (B, 3, n, n) float32 BGR 0..255.
+    Templates and maps are new arrays that no later call changes. Calls from several threads are
+    taken one after another, so trackers of several cameras can share one network.
 
     Attributes:
-        takes_pixels: True, that images may be uint8.
-        name, score_size, offset, stride, template_size, search_size: as the model's.
+        takes_pixels: True: images may be uint8.
+        name, score_size, offset, stride: as the model's; template_size, search_size: 127, 255.
         backend, device, precision, reason: as :class:`Placement`'s.
     """
 
     takes_pixels = True
-    stride = SiamCAR.stride
-    template_size = SiamCAR.template_size
-    search_size = SiamCAR.search_size
+    template_size = TEMPLATE_SIZE
+    search_size = SEARCH_SIZE
 
     def __init__(self, geometry: Geometry, placement: Placement) -> None:
         self.name = geometry.name
         self.score_size = geometry.score_size
         self.offset = geometry.offset
+        self.stride = geometry.stride
         self.backend = placement.backend
         self.device = placement.device
         self.precision = placement.precision
         self.reason = placement.reason
         self._lock = threading.Lock()
 
-    def template(self, z: Tensor) -> Template:
+    def template(self, z: Images) -> Template:
         """The target's features, to be kept by the track.
 
         Args:
-            z: (B, 3, 127, 127) float32 or (B, 127, 127, 3) uint8, on :attr:`device`.
-
-        Returns:
-            four-dimensional tensors, one a level, whose form is the backend's own; the templates
-            of several tracks are joined by ``torch.cat`` on dim 0, level by level.
+            z: images of 127 x 127 pixels.
         """
-        with self._lock, torch.inference_mode():
-            return self._template(z)
+        with self._lock:
+            return self._template(np.asarray(z))
 
-    def __call__(self, x: Tensor, template: Sequence[Tensor]) -> Maps:
+    def __call__(self, x: Images, template: Sequence[Any]) -> Maps:
         """Where in each search region its template's target is.
 
         Args:
-            x: (B, 3, 255, 255) float32 or (B, 255, 255, 3) uint8, on :attr:`device`.
-            template: from :meth:`template`, of batch 1 (for all) or B (one for each).
-
-        Returns:
-            cls (B, 2, S, S), reg (B, 4, S, S), cen (B, 1, S, S), float32, as the model's.
+            x: images of 255 x 255 pixels.
+            template: from :meth:`template` or :meth:`join`, of batch 1 (for all) or B (one each).
 
         Raises:
             ValueError: the template's batch is neither 1 nor B.
         """
-        batch, given = x.shape[0], template[0].shape[0]
-        if given not in (1, batch):
-            raise ValueError(
-                f"{given} templates cannot be matched with {batch} search regions: "
-                "give one template for all, or one for each"
-            )
-        with self._lock, torch.inference_mode():
-            return self._maps(x, template)
+        self._check_batch(x, template)
+        with self._lock:
+            return self._maps(np.asarray(x), template)
+
+    def join(self, templates: Sequence[Template]) -> Template:
+        """The templates of several tracks as one batch, in their order."""
+        return join_arrays(templates)
+
+    def pixel_buffer(self, shape: Sequence[int], dtype: Any = np.uint8) -> NDArray[np.uint8]:
+        """An array to write crops into that this network reads fastest, as `numpy.empty` gives."""
+        return np.empty(shape, dtype)
 
     def warm_up(self, batch: int = 1, calls: int = 3) -> None:
-        """Run a few times on grey images, so that the first frame is as fast as the others.
+        """Run a few times on gray images, so that the first frame is as fast as the others.
 
         Args:
             batch: the largest number of targets at once; smaller ones are warmed, too.
             calls: times each.
         """
         z, x = (
-            torch.full((batch, size, size, 3), 128, dtype=torch.uint8, device=self.device)
+            np.full((batch, size, size, 3), 128, np.uint8)
             for size in (self.template_size, self.search_size)
         )
         for targets in range(1, batch + 1):
             for _ in range(calls):
-                self(x[:targets], self.template(z[:targets]))[0].cpu()
+                self(x[:targets], self.template(z[:targets]))
 
     def __repr__(self) -> str:
         return f"<{self.name} on {self.device} by {self.backend}, {self.precision}>"
 
     @abstractmethod
-    def _template(self, z: Tensor) -> Template:
-        """:meth:`template`, one caller at a time, without gradients."""
+    def _template(self, z: Any) -> Template:
+        """:meth:`template`, one caller at a time."""
 
     @abstractmethod
-    def _maps(self, x: Tensor, template: Sequence[Tensor]) -> Maps:
-        """:meth:`__call__`, one caller at a time, without gradients, batches checked."""
+    def _maps(self, x: Any, template: Sequence[Any]) -> Any:
+        """:meth:`__call__`, one caller at a time, the batches checked."""
+
+    def _check_batch(self, x: Any, template: Sequence[Any]) -> None:
+        batch, given = x.shape[0], template[0].shape[0]
+        if given not in (1, batch):
+            raise ValueError(
+                f"{given} templates cannot be matched with {batch} search regions: "
+                "give one template for all, or one for each"
+            )
 
 
-def as_planes(images: Tensor) -> Tensor:
-    """Images of either form as (B, 3, n, n): pixels as a view of another shape, still uint8."""
-    return images.permute(0, 3, 1, 2) if images.dtype == torch.uint8 else images
+class OneByOneNetwork(Network):
+    """A network whose graphs take one target at a time; batches are run in turn.
+
+    On a CPU a batch is no faster than its parts, and a fixed shape is faster than any other.
+    """
+
+    def __init__(self, geometry: Geometry, placement: Placement) -> None:
+        super().__init__(geometry, placement)
+        self._shown: tuple[Any, ...] = ()
+        self._targets: list[Template] = []
+
+    @abstractmethod
+    def _template_of(self, z: Images) -> Template:
+        """The template of one image, of either form; new arrays."""
+
+    @abstractmethod
+    def _maps_of(self, x: Images, template: Template) -> Sequence[NDArray[np.float32]]:
+        """The maps of one image; the same `template` object is given while it does not change."""
+
+    def _template(self, z: Images) -> Template:
+        parts = [self._template_of(z[i : i + 1]) for i in range(len(z))]
+        return join_arrays(parts)
+
+    def _maps(self, x: Images, template: Sequence[Any]) -> Maps:
+        given = tuple(template)
+        if len(given) != len(self._shown) or any(
+            new is not old for new, old in zip(given, self._shown, strict=True)
+        ):
+            self._shown = given
+            self._targets = [
+                tuple(np.ascontiguousarray(level[i : i + 1]) for level in given)
+                for i in range(len(given[0]))
+            ]
+        one = len(self._targets) == 1
+        parts = [self._maps_of(x[i : i + 1], self._targets[0 if one else i]) for i in range(len(x))]
+        return Maps(*join_arrays(parts))
 
 
-def import_or_refuse(module: str, backend: str, extra: str) -> Any:
-    """A backend's library.
+def join_arrays(parts: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
+    """Templates or maps of single targets, array by array, as one batch."""
+    if len(parts) == 1:
+        return tuple(parts[0])
+    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+
+
+def as_planes(images: Images) -> NDArray[np.float32]:
+    """Images of either form as (B, 3, n, n) float32, contiguous."""
+    if images.dtype != np.uint8:
+        return np.ascontiguousarray(images, np.float32)
+    return np.asarray(cv2.dnn.blobFromImages(list(images)), np.float32)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A way to run a network.
+
+    Attributes:
+        name: by which it is asked for.
+        build: from a network's source, a placement and a number of CPU threads (None: the
+            backend's own choice) to a :class:`Network`.
+        packages: Python packages that it needs.
+        precisions: by kind of device, "cpu" or "cuda", the precisions that it has.
+        speed: its rank among those that could run a network; the highest is taken.
+        speed_large: likewise for a network of millions of weights in float32 on a CPU.
+    """
+
+    name: str
+    build: Callable[[Source, Placement, int | None], Network]
+    packages: tuple[str, ...]
+    precisions: dict[str, tuple[str, ...]]
+    speed: int
+    speed_large: int
+
+    @property
+    def installed(self) -> bool:
+        """Whether the packages that it needs are."""
+        return all(map(is_installed, self.packages))
+
+
+BACKENDS: dict[str, Backend] = {}
+"""The registered backends by name."""
+
+_Build = TypeVar("_Build", bound=Callable[..., Network])
+
+
+def register_backend(
+    name: str,
+    *,
+    packages: Sequence[str] = (),
+    cpu: Sequence[str] = (),
+    cuda: Sequence[str] = (),
+    speed: int = 0,
+    speed_large: int | None = None,
+) -> Callable[[_Build], _Build]:
+    """Register a class or function as a backend; see :class:`Backend` for the arguments.
+
+    Raises:
+        ValueError: the name is taken, or a precision is not one of :data:`PRECISIONS`.
+    """
+    unknown = {*cpu, *cuda} - {*PRECISIONS}
+    if name in BACKENDS or unknown:
+        why = f"knows no precision {', '.join(unknown)}" if unknown else "is registered already"
+        raise ValueError(f"the backend {name!r} {why}")
+    kinds = {kind: tuple(has) for kind, has in (("cpu", cpu), ("cuda", cuda)) if has}
+
+    def register(build: _Build) -> _Build:
+        large = speed if speed_large is None else speed_large
+        BACKENDS[name] = Backend(name, build, tuple(packages), kinds, speed, large)
+        return build
+
+    return register
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported, without importing it."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def import_or_refuse(module: str, purpose: str, extra: str) -> Any:
+    """Import a library that is optional.
+
+    Args:
+        module: its name.
+        purpose: what needs it, for the message.
+        extra: the extra of this package that installs it.
 
     Raises:
         DeviceError: it is not installed.
     """
-    import importlib
-
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise DeviceError(
-            f"the {backend} backend needs the Python package {module!r} ({error}): "
-            f"pip install '.[{extra}]' in the checkout, or choose backend 'torch'"
+            f"{purpose} needs the Python package {module!r} ({error}): "
+            f"pip install 'siamcar_ros[{extra}]' (in a checkout: pip install '.[{extra}]')"
         ) from error

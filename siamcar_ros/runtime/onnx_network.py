@@ -8,120 +8,119 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from siamcar_ros.runtime.cache import cache_folder
 from siamcar_ros.runtime.network import (
     DeviceError,
-    Geometry,
+    Images,
     Maps,
     Network,
+    OneByOneNetwork,
     Placement,
     Template,
     as_planes,
     import_or_refuse,
+    register_backend,
 )
+from siamcar_ros.runtime.source import Source
 
 
-class OnnxNetwork(Network):
-    """A template and a search graph, each in a session of its own.
+@register_backend(
+    "onnxruntime",
+    packages=("onnxruntime",),
+    cpu=("fp32", "int8"),
+    cuda=("fp32", "fp16"),
+    speed=30,
+    speed_large=45,
+)
+def onnx_network(source: Source, placement: Placement, threads: int | None = None) -> Network:
+    """ONNX Runtime's network for a placement.
 
-    Args:
-        geometry: of the network that was exported.
-        placement: of backend "onnxruntime"; on "cuda:N" the TensorRT provider is used where the
-            installed package has it, else the CUDA provider.
-        template_graph, search_graph: ONNX files from :func:`siamcar_ros.runtime.export_onnx`.
-        threads: at most so many on a CPU; None for one a core.
+    On "cuda:N" "fp16" is by the TensorRT provider, which takes no convolution whose kernel is an
+    input, and "fp32" by the CUDA provider; both take batches.
 
     Raises:
-        DeviceError: a GPU is asked for, and the installed package has no provider for one that
-            would run in this precision, or the provider does not start.
+        DeviceError: the installed package has no provider for the placement, or it does not start.
+    """
+    if placement.device == "cpu" and source.form != "banded":
+        return OnnxNetwork(source, placement, threads)
+    return BatchedOnnxNetwork(source, placement, threads)
+
+
+class OnnxNetwork(OneByOneNetwork):
+    """A template and a search graph, each in a session of its own, on the CPU.
+
+    Args:
+        source: of the network; its graphs of form "grouped" are read.
+        placement: of backend "onnxruntime" on "cpu"; precision "fp32" or "int8".
+        threads: at most so many; None for one per core.
     """
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        placement: Placement,
-        template_graph: Path,
-        search_graph: Path,
-        threads: int | None = None,
-    ) -> None:
-        super().__init__(geometry, placement)
-        runtime = import_or_refuse("onnxruntime", "onnxruntime", "onnx")
-        options = runtime.SessionOptions()
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        # Between frames the cores belong to the rest of the robot.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        graphs = (template_graph, search_graph)
-        folder = _engine_folder(*graphs) if placement.device != "cpu" else None
-        providers = providers_for(runtime.get_available_providers(), placement, folder)
+    def __init__(self, source: Source, placement: Placement, threads: int | None = None) -> None:
+        files = source.graphs(precision=placement.precision)
+        super().__init__(source.geometry, placement)
         self._template_session, self._search_session = (
-            _session(runtime, path, options, providers) for path in graphs
+            open_session(path, placement, threads) for path in (files.template, files.search)
         )
         self._inputs = [entry.name for entry in self._search_session.get_inputs()]
-        self._outputs = [entry.name for entry in self._search_session.get_outputs()]
-        # The grouped form, int8's, is for one target at a time.
-        self._one_by_one = self._search_session.get_inputs()[0].shape[0] == 1
+
+    def _template_of(self, z: Images) -> Template:
+        return tuple(self._template_session.run(None, {"z": as_planes(z)}))
+
+    def _maps_of(self, x: Images, template: Template) -> Sequence[NDArray[np.float32]]:
+        feed = dict(zip(self._inputs, (as_planes(x), *template), strict=True))
+        maps: list[NDArray[np.float32]] = self._search_session.run(None, feed)
+        return maps
+
+
+class BatchedOnnxNetwork(Network):
+    """The graphs of form "banded", for any batch: on GPUs.
+
+    Args:
+        source: of the network.
+        placement: of backend "onnxruntime".
+        threads: of a CPU, at most so many; None for one per core.
+    """
+
+    def __init__(self, source: Source, placement: Placement, threads: int | None = None) -> None:
+        files = source.graphs("banded")
+        super().__init__(source.geometry, placement)
+        on_gpu = placement.device != "cpu"
+        engines = _engine_folder(files.template, files.search) if on_gpu else None
+        self._template_session, self._search_session = (
+            open_session(path, placement, threads, engines)
+            for path in (files.template, files.search)
+        )
+        self._inputs = [entry.name for entry in self._search_session.get_inputs()]
         kind, _, number = placement.device.partition(":")
         self._memory = kind, int(number or 0)
-        self._value = runtime.OrtValue.ortvalue_from_numpy
-        self._binding = self._search_session.io_binding()
-        self._shown: tuple[tuple[Tensor, ...], int] = (), 0
-        self._shown_values: list[list[Any]] = []
+        self._shown: tuple[tuple[Any, ...], int] = (), 0
+        self._values: list[Any] = []
 
-    def _template(self, z: Tensor) -> Template:
-        z = as_planes(z)
-        samples = z.split(1) if self._one_by_one else (z,)
-        name = self._template_session.get_inputs()[0].name
-        parts = [self._template_session.run(None, {name: _array(sample)}) for sample in samples]
-        return tuple(torch.from_numpy(np.concatenate(level)) for level in zip(*parts, strict=True))
+    def _template(self, z: Images) -> Template:
+        return tuple(self._template_session.run(None, {"z": as_planes(z)}))
 
-    def _maps(self, x: Tensor, template: Sequence[Tensor]) -> Maps:
-        x = as_planes(x)
-        samples = x.split(1) if self._one_by_one else (x,)
-        values = self._template_values(template, x.shape[0])
-        parts = [self._run(*each) for each in zip(samples, values, strict=True)]
-        cls, reg, cen = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
-        return cls, reg, cen
+    def _maps(self, x: Images, template: Sequence[Any]) -> Maps:
+        given, binding = tuple(template), self._search_session.io_binding()
+        shown, batch = self._shown
+        if batch != len(x) or [*map(id, given)] != [*map(id, shown)]:
+            # A template is the same arrays in every frame: it stays on the device.
+            from onnxruntime import OrtValue
 
-    def _run(self, x: Tensor, template: Sequence[Any]) -> Maps:
-        binding, (kind, number) = self._binding, self._memory
-        if kind == "cpu":
-            array = _array(x)  # read in place: it has to last as long as the run
-            binding.bind_cpu_input(self._inputs[0], array)
-        else:
-            x = x.to(self.device).float().contiguous()
-            # Its stream is not torch's.
-            torch.cuda.current_stream(x.device).synchronize()
-            name, shape = self._inputs[0], tuple(x.shape)
-            binding.bind_input(name, kind, number, np.float32, shape, x.data_ptr())
-        for name, value in zip(self._inputs[1:], template, strict=True):
-            binding.bind_ortvalue_input(name, value)
-        for name in self._outputs:  # anew: the shape is that of this batch
-            binding.bind_output(name)
-        self._search_session.run_with_iobinding(binding)
-        cls, reg, cen = map(torch.from_numpy, binding.copy_outputs_to_cpu())
-        return cls, reg, cen
-
-    def _template_values(self, template: Sequence[Tensor], batch: int) -> list[list[Any]]:
-        """A template on the device, by run and level; in every frame it is the same."""
-        given = tuple(template)
-        shown, shown_batch = self._shown
-        if (
-            batch != shown_batch
-            or len(given) != len(shown)
-            or any(new is not old for new, old in zip(given, shown, strict=True))
-        ):
-            levels = [level.expand(batch, -1, -1, -1) for level in given]
-            count = 1 if self._one_by_one else batch
-            runs = zip(*(level.split(count) for level in levels), strict=True)
-            self._shown_values = [
-                [self._value(_array(level), *self._memory) for level in run] for run in runs
+            levels = (np.broadcast_to(level, (len(x), *level.shape[1:])) for level in given)
+            self._values = [
+                OrtValue.ortvalue_from_numpy(np.ascontiguousarray(level), *self._memory)
+                for level in levels
             ]
-            self._shown = given, batch
-        return self._shown_values
+            self._shown = given, len(x)
+        binding.bind_cpu_input(self._inputs[0], as_planes(x))
+        for name, value in zip(self._inputs[1:], self._values, strict=True):
+            binding.bind_ortvalue_input(name, value)
+        for output in self._search_session.get_outputs():
+            binding.bind_output(output.name)
+        self._search_session.run_with_iobinding(binding)
+        return Maps(*binding.copy_outputs_to_cpu())
 
 
 def providers_for(
@@ -161,21 +160,31 @@ def providers_for(
     return [(name, options), *others]
 
 
-def _session(runtime: Any, graph: Path, options: Any, providers: Sequence[Any]) -> Any:
-    """A session of the first provider, the others for what that one has no kernel for.
+def open_session(
+    graph: Path, placement: Placement, threads: int | None = None, engines: Path | None = None
+) -> Any:
+    """A session of a placement's first provider; the others run what that one has no kernel for.
 
     Raises:
-        DeviceError: ONNX Runtime could not start it, and would have run on another one unsaid.
+        DeviceError: ONNX Runtime cannot read the graph; or it could not start the provider, and
+            would have used another one in silence.
     """
+    runtime = import_or_refuse("onnxruntime", "the onnxruntime backend", "onnxruntime")
+    options = runtime.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    # Between frames the cores belong to the rest of the robot.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    providers = providers_for(runtime.get_available_providers(), placement, engines)
     wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]
     advice = "install the libraries that it needs, or choose backend 'cudagraph' or device 'cpu'"
     try:
         session = runtime.InferenceSession(
-            str(graph), options, providers=list(providers), enable_fallback=0
+            str(graph), options, providers=providers, enable_fallback=0
         )
     except Exception as error:  # its own exceptions have no common base
         if wanted == "CPUExecutionProvider":
-            raise
+            raise DeviceError(f"ONNX Runtime cannot read the graph {graph}: {error}") from error
         raise DeviceError(
             f"ONNX Runtime could not start its {wanted}: {error}; {advice}"
         ) from error
@@ -189,14 +198,7 @@ def _session(runtime: Any, graph: Path, options: Any, providers: Sequence[Any]) 
 
 
 def _engine_folder(*graphs: Path) -> Path:
-    from siamcar_ros.runtime.cache import cache_folder
-
     digest = hashlib.sha256()
     for graph in graphs:
         digest.update(graph.read_bytes())
     return cache_folder(f"tensorrt/{digest.hexdigest()[:16]}")
-
-
-def _array(value: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = value.cpu().float().contiguous().numpy()
-    return array

@@ -1,35 +1,26 @@
-"""Which backend, device and precision: what was asked for, or the fastest present, and why."""
+"""Which backend, device and precision: what was asked for, or the fastest available, and why."""
 
 from __future__ import annotations
 
-import importlib.util
+import ctypes
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-import torch
+from siamcar_ros.runtime.network import (
+    BACKENDS,
+    PRECISIONS,
+    Backend,
+    DeviceError,
+    Placement,
+    is_installed,
+)
+from siamcar_ros.runtime.source import Int8Graph
 
-from siamcar_ros.runtime.network import BACKENDS, PRECISIONS, DeviceError, Placement
-
-# By backend and kind of device, the precisions that it has.
-_ABILITIES = {
-    ("torch", "cpu"): ("fp32", "bf16"),
-    ("torch", "cuda"): ("fp32", "bf16", "fp16"),
-    ("cudagraph", "cuda"): ("fp32", "bf16", "fp16"),
-    ("onnxruntime", "cpu"): ("fp32", "int8"),
-    ("onnxruntime", "cuda"): ("fp32", "fp16"),
-    ("openvino", "cpu"): ("fp32", "bf16", "int8"),
-}
-# What each needs; ONNX Runtime's graphs are exported here, on first use.
-_PACKAGES = {
-    "openvino": ("openvino",),
-    "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
-    "torch": (),
-    "cudagraph": (),
-}
-_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
-# Arm's dot products are left out: int8 there is for who asks for it, having measured it.
-_INT8_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8"}
+_BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")
+# Arm's dot products are left out: int8 there is for those who ask for it, having measured it.
+_INT8_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni")
 
 
 @cache
@@ -43,197 +34,239 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(found.group(1).split()) if found else frozenset()
 
 
-def choose(
+def gpu_names() -> list[str]:
+    """The GPUs that PyTorch can use; it is imported only where a driver is present."""
+    if not is_installed("torch") or not _has_gpu_driver():
+        return []
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+def _has_gpu_driver() -> bool:
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Path("/dev/kfd").exists()  # AMD's
+    return True
+
+
+def select_backend(
     device: str = "auto",
     backend: str = "auto",
     precision: str = "auto",
     *,
     large: bool = False,
-    int8_graph: Path | None = None,
+    int8: Int8Graph | None = None,
+    graphs: bool = True,
 ) -> Placement:
     """Decide where a network runs.
 
     Args:
         device: "auto", "cpu", "cuda" or "cuda:N".
-        backend: "auto" or one of :data:`~siamcar_ros.runtime.BACKENDS`.
+        backend: "auto" or a name of :data:`~siamcar_ros.runtime.BACKENDS`.
         precision: "auto" or one of :data:`~siamcar_ros.runtime.PRECISIONS`.
-        large: the network is one of the ResNets or AlexNet, not compact.
-        int8_graph: the network's quantised search graph, None where there is none.
+        large: the network has millions of weights, as a ResNet has.
+        int8: the network's quantized search graph, None where there is none.
+        graphs: whether the network can be had as ONNX graphs.
 
     Raises:
-        DeviceError: what was asked for is not to be had; the message says what to do.
+        DeviceError: what was asked for is not available; the message says what to do.
     """
     _check_word("backend", backend, BACKENDS)
     _check_word("precision", precision, PRECISIONS)
     reasons: list[str] = []
     device = _device(device, backend, precision, reasons)
     kind = device.partition(":")[0]
-    if backend == "auto":
-        backend = (
-            _gpu_backend(reasons)
-            if kind == "cuda"
-            else _cpu_backend(precision, large, int8_graph is not None, reasons)
-        )
-    else:
-        reasons.append(f"{backend} as asked")
-    abilities = _ABILITIES.get((backend, kind))
-    if abilities is None:
-        kinds = " or ".join(k for b, k in _ABILITIES if b == backend)
+    chosen = BACKENDS.get(backend) or _fastest(kind, precision, large, int8, graphs, reasons)
+    if backend != "auto":
+        reasons.append(f"the backend {backend} was asked for")
+    if not chosen.installed:
+        extra = chosen.packages[0]
         raise DeviceError(
-            f"the {backend} backend runs on {kinds}, not on {device}: choose another backend or "
-            "leave it at 'auto'"
+            f"the {chosen.name} backend needs the Python package {extra!r}: "
+            f"pip install 'siamcar_ros[{extra}]'"
         )
-    if precision == "auto":
-        precision = _precision(backend, kind, int8_graph, reasons)
+    if kind not in chosen.precisions:
+        raise DeviceError(
+            f"the {chosen.name} backend runs on {' or '.join(chosen.precisions)}, not on {device}: "
+            "choose another backend or leave it at 'auto'"
+        )
+    if precision != "auto":
+        reasons.append(f"{precision} was asked for")
     else:
-        reasons.append(f"{precision} as asked")
+        precision = _precision(chosen, kind, int8, reasons)
+    if precision not in chosen.precisions[kind]:
+        has = ", ".join(chosen.precisions[kind])
+        raise DeviceError(f"the {chosen.name} backend on {kind} has {has}, not {precision}")
+    if precision == "int8":
+        _check_int8(int8)
     if kind == "cuda" and precision == "fp32":
-        reasons.append("convolutions in TF32 where the GPU has it")
-    if precision not in abilities:
-        raise DeviceError(
-            f"the {backend} backend on {kind} has {', '.join(abilities)}, not {precision}"
-        )
-    if precision == "int8" and int8_graph is None:
-        raise DeviceError(
-            "int8 needs a search graph quantised for these weights, and there is none beside them: "
-            "make one with 'siamcar export --format onnx --int8 --calibration FOLDER'"
-        )
-    return Placement(backend, device, precision, "; ".join(reasons))
+        reasons.append("convolutions are in TF32 where the GPU has it")
+    *most, last = reasons
+    why = f"{', '.join(most)} and {last}" if most else last
+    return Placement(
+        chosen.name, device, precision, f"{chosen.name} on {device} in {precision}, because {why}"
+    )
 
 
 def installed_abilities(kind: str) -> list[tuple[str, str]]:
-    """Each backend and precision that could run here on a "cpu" or on "cuda", the reference first.
+    """Each backend and precision that could run here on "cpu" or on "cuda", the reference first.
 
-    Whether the libraries behind ONNX Runtime's providers for GPUs are there shows when they start.
+    Whether the libraries behind ONNX Runtime's providers for GPUs work shows when they start.
     """
-    found = []
-    for (backend, on), precisions in _ABILITIES.items():
-        if on != kind or not all(map(_installed, _PACKAGES[backend])):
-            continue
-        if (backend, on) == ("onnxruntime", "cuda") and not _onnxruntime_has_cuda():
-            continue
-        found += [(backend, precision) for precision in precisions]
-    return found
+    return [
+        (backend.name, precision)
+        for backend in sorted(BACKENDS.values(), key=lambda each: each.name != "torch")
+        if backend.installed
+        if (backend.name, kind) != ("onnxruntime", "cuda") or _onnxruntime_has_cuda()
+        for precision in backend.precisions.get(kind, ())
+    ]
 
 
-def _check_word(what: str, word: str, known: tuple[str, ...]) -> None:
+def _check_word(what: str, word: str, known: Iterable[str]) -> None:
     if word != "auto" and word not in known:
         raise DeviceError(f"{what} is auto or one of {', '.join(known)}, not {word!r}")
 
 
 def _device(asked: str, backend: str, precision: str, reasons: list[str]) -> str:
     """The device as "cpu" or "cuda:N"."""
-    if asked == "auto":
-        if backend == "openvino":
-            return "cpu"
-        if backend == "onnxruntime" and not _onnxruntime_has_cuda():
-            reasons.append("the installed ONNX Runtime is for CPUs")
-            return "cpu"
-        if torch.cuda.is_available():
-            gpu = f"the GPU {torch.cuda.get_device_name(0)}"
-            if _only_on_cpu(backend, precision):
-                reasons.append(f"{gpu} is left aside, as {precision} is for CPUs here")
-                return "cpu"
-            reasons.append(f"{gpu} is present")
-            return "cuda:0"
-        reasons.append("no CUDA device is present")
-        return "cpu"
-    found = re.fullmatch(r"cpu|cuda(?::(\d+))?", asked)
+    found = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", asked)
     if not found:
         raise DeviceError(f"device is auto, cpu, cuda or cuda:N, not {asked!r}")
     if asked == "cpu":
-        reasons.append("the CPU as asked")
+        reasons.append("the CPU was asked for")
         return "cpu"
-    number, count = int(found.group(1) or 0), torch.cuda.device_count()
-    if not torch.cuda.is_available() or number >= count:
+    if asked == "auto":
+        return _best_device(backend, precision, reasons)
+    number, names = int(found.group(1) or 0), gpu_names()
+    if number < len(names):
+        reasons.append(f"the GPU {names[number]} was asked for")
+    elif not (backend == "onnxruntime" and _onnxruntime_has_cuda() and not is_installed("torch")):
         why = (
-            f"PyTorch {torch.__version__} is built without CUDA"
-            if torch.version.cuda is None
-            else f"PyTorch {torch.__version__} sees {count} CUDA devices"
+            f"PyTorch finds {len(names) or 'no'} CUDA device{'s' * (len(names) > 1)}"
+            if is_installed("torch")
+            else "PyTorch, which would run on it, is not installed"
         )
         raise DeviceError(
             f"{asked} was asked for, but {why}: install a CUDA build of PyTorch and the NVIDIA "
             "driver, or choose device 'auto' or 'cpu'"
         )
-    reasons.append(f"the GPU {torch.cuda.get_device_name(number)} as asked")
     return f"cuda:{number}"
 
 
-def _only_on_cpu(backend: str, precision: str) -> bool:
-    """Whether a precision that was asked for is had on CPUs, and not on GPUs."""
+def _best_device(backend: str, precision: str, reasons: list[str]) -> str:
+    if backend in BACKENDS and "cuda" not in BACKENDS[backend].precisions:
+        return "cpu"
+    if backend == "onnxruntime" and not _onnxruntime_has_cuda():
+        reasons.append("the installed ONNX Runtime is for CPUs")
+        return "cpu"
+    names = gpu_names()
+    if not names:
+        reasons.append("no GPU is available")
+        return "cpu"
     kinds = {
         kind
-        for (name, kind), precisions in _ABILITIES.items()
-        if backend in ("auto", name) and precision in precisions
+        for each in BACKENDS.values()
+        if backend in ("auto", each.name)
+        for kind, precisions in each.precisions.items()
+        if precision in precisions
     }
-    return kinds == {"cpu"}
-
-
-def _installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
+    if kinds == {"cpu"}:
+        reasons.append(f"{precision} runs on CPUs only, not on the GPU {names[0]}")
+        return "cpu"
+    reasons.append(f"the GPU {names[0]} is available")
+    return "cuda:0"
 
 
 def _onnxruntime_has_cuda() -> bool:
-    if not _installed("onnxruntime"):
+    if not is_installed("onnxruntime"):
         return False
     import onnxruntime
 
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
-def _gpu_backend(reasons: list[str]) -> str:
-    reasons.append("CUDA graphs spare the launches")
-    return "cudagraph"
+def _fastest(
+    kind: str,
+    precision: str,
+    large: bool,
+    int8: Int8Graph | None,
+    graphs: bool,
+    reasons: list[str],
+) -> Backend:
+    """The fastest backend that could run the network, as `siamcar bench network` finds them."""
+    narrow = any(flag in cpu_flags() for flag in _BF16_FLAGS) or _int8_flag(int8) is not None
+    wide = kind == "cpu" and (precision == "fp32" or not narrow)
 
+    def speed(backend: Backend) -> int:
+        return backend.speed_large if large and wide else backend.speed
 
-def _cpu_backend(precision: str, large: bool, quantised: bool, reasons: list[str]) -> str:
-    """The best of those installed, as `siamcar bench network` finds them.
-
-    OpenVINO is the fastest or near it, and loses the least when other programs share the cores;
-    only a large network in fp32 is quicker in ONNX Runtime.
-    """
-    flags = cpu_flags()
-    narrow = flags & _BF16_FLAGS or (quantised and flags & _INT8_FLAGS)
-    order = ["openvino", "onnxruntime", "torch"]
-    if large and (precision == "fp32" or not narrow):
-        order = ["onnxruntime", "openvino", "torch"]
     usable = [
         backend
-        for backend in order
-        if all(map(_installed, _PACKAGES[backend]))
-        and precision in ("auto", *_ABILITIES[backend, "cpu"])
+        for backend in sorted(BACKENDS.values(), key=speed, reverse=True)
+        if backend.installed
+        and precision in ("auto", *backend.precisions.get(kind, ()))
+        and kind in backend.precisions
+        and (graphs or "torch" in backend.packages)
     ]
     if not usable:
-        able = any(precision in kinds for (_, kind), kinds in _ABILITIES.items() if kind == "cpu")
-        what = "pip install '.[openvino,onnx]' in the checkout, or leave" if able else "leave"
-        raise DeviceError(f"nothing installed runs {precision} on the CPU: {what} it at 'auto'")
-    reasons.append(
-        f"{usable[0]}, the best of {', '.join(usable)} for a network of this size"
-        if len(usable) > 1
-        else f"{usable[0]}, as nothing else that could is installed"
-    )
-    return usable[0]
+        if not graphs and not is_installed("torch"):
+            raise DeviceError(
+                "weights without ONNX graphs beside them need PyTorch: install it (pip install "
+                "'siamcar_ros[torch]'), or run 'siamcar export' where it is installed and copy the "
+                "files beside the weights"
+            )
+        able = any(precision in each.precisions.get(kind, ()) for each in BACKENDS.values())
+        what = "pip install 'siamcar_ros[openvino]', or leave" if able else "leave"
+        raise DeviceError(f"nothing installed runs {precision} on {kind}: {what} it at 'auto'")
+    best = usable[0]
+    if len(usable) > 1:
+        reasons.append(f"{best.name} is the fastest of {', '.join(b.name for b in usable)}")
+    else:
+        reasons.append(f"{best.name} is all that is installed to run it")
+    return best
 
 
-def _int8_flags() -> list[str]:
-    return sorted(cpu_flags() & _INT8_FLAGS)
-
-
-def _precision(backend: str, kind: str, int8_graph: Path | None, reasons: list[str]) -> str:
+def _precision(backend: Backend, kind: str, int8: Int8Graph | None, reasons: list[str]) -> str:
+    has = backend.precisions[kind]
     if kind == "cuda":
-        if backend == "onnxruntime":
+        if backend.name == "onnxruntime":
             # Which TensorRT's libraries do is known when it starts; fp16 is for who has them.
-            reasons.append("fp32 by its CUDA provider; fp16, if asked for, is by TensorRT")
+            reasons.append("fp32 is what its CUDA provider has")
             return "fp32"
-        reasons.append("fp16 by the tensor cores")
+        reasons.append("fp16 uses the tensor cores")
         return "fp16"
-    abilities, int8_flags = _ABILITIES[backend, kind], _int8_flags()
-    if "int8" in abilities and int8_graph is not None and int8_flags:
-        reasons.append(f"int8 by {int8_flags[0]}, with the quantised graph {int8_graph.name}")
+    flag = _int8_flag(int8) if "int8" in has else None
+    if int8 is not None and flag is not None:
+        reasons.append(f"the CPU has {flag} for the int8 graph {int8.path.name}")
         return "int8"
-    bf16_flags = sorted(cpu_flags() & _BF16_FLAGS)
-    if "bf16" in abilities and bf16_flags:
-        reasons.append(f"bf16 by {bf16_flags[0]}")
+    bf16 = [each for each in _BF16_FLAGS if each in cpu_flags()]
+    if "bf16" in has and bf16:
+        reasons.append(f"the CPU has {bf16[0]}")
         return "bf16"
-    reasons.append("fp32, as nothing narrower is quicker here")
+    reasons.append("nothing narrower is faster on this CPU")
     return "fp32"
+
+
+def _int8_flag(int8: Int8Graph | None) -> str | None:
+    """The feature by which this CPU multiplies a graph's bytes fast and right."""
+    if int8 is None:
+        return None
+    safe = ("avx2",) if int8.weight_bits <= 7 else ()
+    return next((flag for flag in (*_INT8_FLAGS, *safe) if flag in cpu_flags()), None)
+
+
+def _check_int8(int8: Int8Graph | None) -> None:
+    if int8 is None:
+        raise DeviceError(
+            "int8 needs a search graph quantized from these weights, and none lies beside them: "
+            "make one with 'siamcar export --int8 --calibration FOLDER'"
+        )
+    if int8.weight_bits > 7 and "avx2" in cpu_flags() and _int8_flag(int8) is None:
+        raise DeviceError(
+            f"{int8.path} has 8-bit weights, whose products overflow on this CPU (x86 without "
+            "VNNI): make it anew with 'siamcar export --int8', or choose precision fp32"
+        )

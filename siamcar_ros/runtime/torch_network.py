@@ -9,14 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from siamcar_ros.model import SiamCAR, fold_batchnorm
-from siamcar_ros.runtime.network import (
-    Geometry,
-    Maps,
-    Network,
-    Placement,
-    Template,
-    as_planes,
-)
+from siamcar_ros.runtime.network import Geometry, Placement, Template
+from siamcar_ros.runtime.tensors import TensorMaps, TensorNetwork, as_planes
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -41,7 +35,7 @@ def _to_float32(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, 
     return tuple(value.float() for value in inputs)
 
 
-class TorchNetwork(Network):
+class TorchNetwork(TensorNetwork):
     """The model, folded, called as it is.
 
     Args:
@@ -57,9 +51,11 @@ class TorchNetwork(Network):
     def _template(self, z: Tensor) -> Template:
         return self._model.template(self._input(z))
 
-    def _maps(self, x: Tensor, template: Sequence[Tensor]) -> Maps:
+    def _maps(self, x: Tensor, template: Sequence[Tensor]) -> TensorMaps:
         cls, reg, cen = self._model(self._input(x), template)
         return cls, reg, cen
 
     def _input(self, image: Tensor) -> Tensor:
-        return as_planes(image).to(self.device, self._dtype, memory_format=torch.channels_last)
+        # The bytes travel as they are, a quarter of the floats.
+        image = as_planes(image.to(self.device, non_blocking=True))
+        return image.to(self._dtype, memory_format=torch.channels_last)

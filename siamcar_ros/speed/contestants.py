@@ -12,19 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from siamcar_ros.geometry import Box, Image, context_side
 from siamcar_ros.model import SiamCAR, build_model, load_weights
-from siamcar_ros.runtime import DeviceError, Network, place
-from siamcar_ros.runtime.cache import cache_folder, fingerprint
-from siamcar_ros.runtime.export import cached_onnx
-from siamcar_ros.runtime.graphs import GRAPH_VERSION, example_inputs
-from siamcar_ros.runtime.load import INT8_SUFFIX
-from siamcar_ros.runtime.quantise import Pair, quantise
+from siamcar_ros.runtime import DeviceError, Network, build_backend
+from siamcar_ros.runtime.cache import cache_folder
+from siamcar_ros.runtime.graphs import example_inputs
+from siamcar_ros.runtime.quantize import Pair, quantize
 from siamcar_ros.runtime.select import installed_abilities
+from siamcar_ros.runtime.source import GRAPH_VERSION, ModelInMemory
+from siamcar_ros.runtime.tensors import TensorAdapter
 from siamcar_ros.tracking import TrackerParams, read_config
-from siamcar_ros.tracking.crop import crop_square, mean_colour, template_side
-
-Image = NDArray[np.uint8]
-Box = tuple[float, float, float, float]
+from siamcar_ros.tracking.crop import crop_square, mean_color
 
 _CALIBRATION_PAIRS = 24
 
@@ -59,12 +57,12 @@ class Film:
         """What a tracker shows a network: the first frame's target, sought in the others."""
         anchor = offset + 8 * (score_size - 1) / 2
         x, y, w, h = self.boxes[0]
-        z = _planes(self.images[0], (x + w / 2, y + h / 2), template_side(w, h), 63.0, 127)
+        z = _planes(self.images[0], (x + w / 2, y + h / 2), context_side(w, h), 63.0, 127)
         pairs = []
         for i in range(1, len(self.images)):
             x, y, w, h = self.boxes[i - 1]
             centre = (x + w / 2, y + h / 2)
-            pairs.append((z, _planes(self.images[i], centre, template_side(w, h), anchor, 255)))
+            pairs.append((z, _planes(self.images[i], centre, context_side(w, h), anchor, 255)))
         return pairs
 
 
@@ -81,10 +79,10 @@ def _enlarged(image: Image, box: Box, size: tuple[int, int]) -> tuple[Image, Box
 
 def _planes(
     image: Image, centre: tuple[float, float], side: float, anchor: float, size: int
-) -> torch.Tensor:
+) -> NDArray[np.float32]:
     crop = np.empty((size, size, 3), np.uint8)
-    crop_square(image, centre, side / SiamCAR.template_size, anchor, mean_colour(image), crop)
-    return torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)[None], np.float32))
+    crop_square(image, centre, side / SiamCAR.template_size, anchor, mean_color(image), crop)
+    return np.ascontiguousarray(crop.transpose(2, 0, 1)[None], np.float32)
 
 
 def model_of(name: str, weights: Path | None = None) -> tuple[SiamCAR, TrackerParams, str]:
@@ -127,11 +125,11 @@ def variants(
     networks, left_out = {}, []
     for backend, precision in able if kind == "cpu" else installed_abilities(kind):
         if precision == "int8" and ("onnxruntime", "int8") not in able:
-            continue  # it quantises
+            continue  # it quantizes
         graph = int8_graph(model, film) if precision == "int8" else None
         label = f"{backend} {precision}"
         try:
-            networks[label] = place(
+            networks[label] = build_backend(
                 model,
                 device=device,
                 backend=backend,
@@ -150,10 +148,11 @@ def int8_graph(model: SiamCAR, film: Film) -> Path:
     Raises:
         DeviceError: ``onnx``, ``onnxruntime`` or ``onnxscript`` is not installed.
     """
-    path = cache_folder("int8") / f"{fingerprint(model)}-{GRAPH_VERSION}{INT8_SUFFIX}"
+    source = ModelInMemory(model)
+    path = cache_folder("int8") / f"{source.fingerprint}-{GRAPH_VERSION}.search.int8.onnx"
     if not path.is_file():
         pairs = film.pairs(model.offset, model.score_size)[:_CALIBRATION_PAIRS]
-        quantise(model, cached_onnx(model, "grouped"), pairs, path)
+        quantize(source.graphs(), pairs, path)
     return path
 
 
@@ -171,15 +170,15 @@ class Seen(NamedTuple):
 
 def seen_by(network: Any, pairs: list[Pair]) -> Seen:
     """Run a network, or a model, over pairs of one template."""
-    device = torch.device(getattr(network, "device", "cpu"))
+    if isinstance(network, SiamCAR):
+        network = TensorAdapter(network)
     best, corners = [], []
-    with torch.inference_mode():
-        template = network.template(pairs[0][0].to(device))
-        for _, x in pairs:
-            cls, reg, _ = (part.double().cpu() for part in network(x.to(device), template))
-            best.append(int((cls[0, 1] - cls[0, 0]).argmax()))
-            sides = reg[0].flatten(1).T.numpy()
-            corners.append(np.concatenate((-sides[:, :2], sides[:, 2:]), 1))
+    template = network.template(pairs[0][0])
+    for _, x in pairs:
+        cls, reg, _ = (part.astype(np.float64) for part in network(x, template))
+        best.append(int((cls[0, 1] - cls[0, 0]).argmax()))
+        sides = reg[0].reshape(4, -1).T
+        corners.append(np.concatenate((-sides[:, :2], sides[:, 2:]), 1))
     return Seen(np.array(best), np.array(corners))
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from siamcar_ros.runtime import Network, place
+from siamcar_ros.runtime import Network, build_backend
+from siamcar_ros.runtime.network import Images
+from siamcar_ros.runtime.tensors import TensorAdapter
 from siamcar_ros.speed.contestants import (
     Film,
     StillNetwork,
@@ -58,9 +58,8 @@ def measure_network(options: Options, name: str) -> Table:
     model, _, weights = model_of(name, options.weights)
     film = Film()
     networks, left_out = variants(model, options.device, film, options.threads)
-    z, x = (value.to(options.device) for value in film.pairs(model.offset, model.score_size)[0])
-    published = model.to(options.device)
-    calls = {"as published": _search_call(published, z, x)}
+    z, x = film.pairs(model.offset, model.score_size)[0]
+    calls = {"as published": _search_call(TensorAdapter(model.to(options.device)), z, x)}
     calls |= {label: _search_call(network, z, x) for label, network in networks.items()}
     operations = {}
     for precision in sorted({network.precision for network in networks.values()}):
@@ -109,15 +108,9 @@ def measure_network(options: Options, name: str) -> Table:
     return table
 
 
-def _search_call(network: Any, z: torch.Tensor, x: torch.Tensor) -> Callable[[], Any]:
-    with torch.inference_mode():
-        template = network.template(z)
-
-    def call() -> None:
-        with torch.inference_mode():
-            network(x, template)[0].cpu()
-
-    return call
+def _search_call(network: Any, z: Images, x: Images) -> Callable[[], Any]:
+    template = network.template(z)
+    return lambda: network(x, template)
 
 
 def measure_tracker(options: Options) -> Table:
@@ -260,9 +253,9 @@ def measure_batch(options: Options) -> Table:
     for name in options.networks:
         network, _ = _placed(name, options, film)
         table.notes.append(f"{name}: {network.backend} {network.precision} on {network.device}")
-        z, x = (v.to(network.device) for v in film.pairs(network.offset, network.score_size)[0])
+        z, x = film.pairs(network.offset, network.score_size)[0]
         for n in COUNTS:
-            calls[f"{name}, {n}"] = _search_call(network, z, x.repeat(n, 1, 1, 1))
+            calls[f"{name}, {n}"] = _search_call(network, z, x.repeat(n, 0))
     timings = interleave(calls, options.seconds)
     for label, timing in timings.items():
         name, _, count = label.partition(", ")
@@ -280,7 +273,7 @@ def _placed(name: str, options: Options, film: Film) -> tuple[Network, Any]:
         graph = int8_graph(model, film) if options.device == "cpu" else None
     except ValueError:
         graph = None
-    network = place(model, device=options.device, threads=options.threads, int8_graph=graph)
+    network = build_backend(model, device=options.device, threads=options.threads, int8_graph=graph)
     network.warm_up(max(COUNTS), calls=1)
     return network, params
 

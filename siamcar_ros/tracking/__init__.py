@@ -1,6 +1,7 @@
-"""Following targets from frame to frame: crop, decode, tracks. A network is given; no ROS."""
+"""Following targets from frame to frame: crop, decode, tracks. Needs numpy and OpenCV; no ROS."""
 
-from .config import NetworkConfig, load_config, read_config
+from .config import TrackerConfig, read_config
+from .decode import Decoded, Grid, decode, register_decoder
 from .interface import (
     DECODERS,
     TargetError,
@@ -12,13 +13,16 @@ from .tracker import MultiTracker, SiamCarTracker
 
 __all__ = [
     "DECODERS",
+    "Decoded",
+    "Grid",
     "MultiTracker",
-    "NetworkConfig",
     "SiamCarTracker",
     "TargetError",
     "TrackResult",
     "TrackState",
+    "TrackerConfig",
     "TrackerParams",
-    "load_config",
+    "decode",
     "read_config",
+    "register_decoder",
 ]

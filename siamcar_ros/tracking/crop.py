@@ -1,9 +1,8 @@
 """Cutting a padded square out of a frame, at a cost that does not depend on the frame's size.
 
-Coordinates: a frame's pixel (i, j) covers [j, j + 1) x [i, i + 1), so its middle is (j + 0.5,
-i + 0.5). A crop is centred exactly on the target's centre and scaled exactly, by bilinear
-interpolation, as the authors cut their training pairs; their tracker rounds the square to whole
-pixels instead, which for a target of ten pixels is an error of several search pixels.
+A crop is centered exactly on the target's center and scaled exactly, by bilinear interpolation, as
+the authors cut their training pairs. Their tracker rounds the square to whole pixels instead, which
+for a target of ten pixels is an error of several search pixels.
 """
 
 from __future__ import annotations
@@ -14,49 +13,39 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.tracking.interface import Image
+from siamcar_ros.geometry import Image
 
-TEMPLATE_SIZE = 127
-SEARCH_SIZE = 255
-CONTEXT = 0.5
 _TO_BGR = {
-    "grey": cv2.COLOR_GRAY2BGR,
+    "gray": cv2.COLOR_GRAY2BGR,
     "rgb": cv2.COLOR_RGB2BGR,
     "bgra": cv2.COLOR_BGRA2BGR,
 }
-# OpenCV 5 warps four channels nearly twice as fast as three, which pays for adding one to a part
-# of up to so many pixels.
+# OpenCV 5 warps four channels nearly twice as fast as three, which makes up for adding the fourth
+# to a part of at most _SMALL pixels.
 _TO_BGRA = {"bgr": cv2.COLOR_BGR2BGRA, "rgb": cv2.COLOR_RGB2BGRA}
 _SMALL = 100_000
 _LONGEST = 32_766
 _MEAN_PIXELS = 1 << 21
 
 
-def template_side(w: float, h: float) -> float:
-    """Side in image pixels of the square that becomes the template (SiamFC's rule)."""
-    padding = CONTEXT * (w + h)
-    return math.sqrt((w + padding) * (h + padding))
+def mean_color(image: Image) -> tuple[float, float, float]:
+    """Mean blue, green and red of an image, which stand for what lies beyond its border.
 
-
-def mean_colour(image: Image) -> tuple[float, float, float]:
-    """Mean blue, green and red of an image: what lies beyond its border.
-
-    For the first frame of a track: it reads every pixel up to a size of 1920x1080, and of larger
-    images as many, in rows spread evenly.
+    Used once a track. Of images larger than 1920x1080 only evenly spread rows are read.
     """
     rows = max(1, image.shape[0] * image.shape[1] // _MEAN_PIXELS)
     pixels, kind = _readable(image[::rows])
     mean = cv2.mean(pixels)
-    if kind == "grey":
+    if kind == "gray":
         return mean[0], mean[0], mean[0]
     return (mean[2], mean[1], mean[0]) if kind == "rgb" else (mean[0], mean[1], mean[2])
 
 
 def crop_square(
     image: Image,
-    centre: tuple[float, float],
-    step: float,
-    anchor: float,
+    center: tuple[float, float],
+    pixels_per_sample: float,
+    reference_index: float,
     padding: tuple[float, float, float],
     out: NDArray[np.uint8],
 ) -> None:
@@ -64,27 +53,28 @@ def crop_square(
 
     Args:
         image: the frame; only the part under the square is read.
-        centre: (x, y), image pixels: what the sample of index `anchor` in both directions shows.
-        step: image pixels from one sample to the next, above 0.
-        anchor: index, whole or not, in `out`.
+        center: (x, y), image pixels: what the sample at `reference_index` shows, in both
+            directions.
+        pixels_per_sample: image pixels from one sample to the next, above 0.
+        reference_index: index in `out`, may be fractional.
         padding: BGR of what lies beyond the frame.
         out: (n, n, 3) uint8, contiguous, BGR.
     """
-    n = out.shape[0]
-    # In OpenCV's coordinates a pixel's middle is a whole number.
-    left = centre[0] - 0.5 - step * anchor
-    top = centre[1] - 0.5 - step * anchor
+    n, step = out.shape[0], pixels_per_sample
+    # In OpenCV's coordinates the center of a pixel is a whole number.
+    left = center[0] - 0.5 - step * reference_index
+    top = center[1] - 0.5 - step * reference_index
     height, width = image.shape[:2]
     x0, x1 = _samples(left, step, n, width)
     y0, y1 = _samples(top, step, n, height)
     if x0 >= x1 or y0 >= y1:
         out[:] = np.rint(padding)
         return
-    # OpenCV 4 reads no longer side; beyond it, pixels are passed over.
+    # OpenCV 4 warps no image with a longer side; of those, only every k-th pixel is read.
     k = -(-max(y1 - y0, x1 - x0) // _LONGEST)
     part, kind = _readable(image[y0:y1:k, x0:x1:k])
     blue, green, red = padding
-    if kind == "grey":
+    if kind == "gray":
         border = (0.114 * blue + 0.587 * green + 0.299 * red,) * 4
     else:
         border = (red, green, blue, 255.0) if kind == "rgb" else (blue, green, red, 255.0)
@@ -114,28 +104,20 @@ def _samples(first: float, step: float, n: int, size: int) -> tuple[int, int]:
 
 
 def _readable(image: Image) -> tuple[Image, str]:
-    """The pixels in a layout that OpenCV reads in place, and which it is; copied only if none is.
+    """The pixels in a layout that OpenCV reads in place, and its name; copied only if need be.
 
-    Views of RGB as BGR (``rgb[..., ::-1]``) and of grey as BGR (three times the same channel) are
-    undone. OpenCV wants pixels and their channels packed, and rows forwards.
+    Views of RGB as BGR (``rgb[..., ::-1]``) and of gray as BGR (the same channel three times) are
+    undone. OpenCV needs pixels and channels packed, and rows in ascending order.
     """
     kind = "bgr"
     if image.ndim == 2 or image.shape[2] == 1 or image.strides[2] == 0:
-        image, kind = image if image.ndim == 2 else image[..., 0], "grey"
+        image, kind = image if image.ndim == 2 else image[..., 0], "gray"
     elif image.shape[2] == 4:
         kind = "bgra"
     elif image.strides[2] == -1:
         image, kind = image[..., ::-1], "rgb"
-    channels = 1 if kind == "grey" else image.shape[2]
-    packed = image.strides[1] == channels and (kind == "grey" or image.strides[2] == 1)
+    channels = 1 if kind == "gray" else image.shape[2]
+    packed = image.strides[1] == channels and (kind == "gray" or image.strides[2] == 1)
     if not packed or image.strides[0] < image.shape[1] * channels:
         image = np.ascontiguousarray(image)
     return image, kind
-
-
-def to_planes(crops: NDArray[np.uint8], planes: NDArray[np.float32]) -> None:
-    """Copy (B, n, n, 3) uint8 into (B, 3, n, n) float32, both contiguous."""
-    scratch = [np.empty(crops.shape[1:3], np.uint8) for _ in range(3)]
-    for crop, plane in zip(crops, planes, strict=True):
-        for channel, target in zip(cv2.split(crop, scratch), plane, strict=True):
-            np.copyto(target, channel)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
@@ -11,26 +11,24 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Box = tuple[float, float, float, float]
-"""(x, y, w, h) in image pixels, 0-based: covers [x, x + w) and [y, y + h)."""
+from siamcar_ros.geometry import Box, Image
+from siamcar_ros.resources import shortened
 
-Image = NDArray[np.uint8]
-"""(H, W, 3) BGR, (H, W, 4) BGRA, (H, W) or (H, W, 1) grey; any strides."""
-
-DECODERS = ("upsampled", "paper", "regressed")
+DECODERS: dict[str, Callable[..., Any]] = {}
+"""The registered decoders by name; see :func:`siamcar_ros.tracking.decode.register_decoder`."""
 
 
 class TargetError(ValueError):
-    """A box or an image cannot be tracked; the message says why. The track stays as it was."""
+    """A box or an image that cannot be tracked; the message says why. The track is unchanged."""
 
 
 class Network(Protocol):
-    """The part of :class:`siamcar_ros.model.SiamCAR` that a tracker uses.
+    """What a tracker uses of :class:`siamcar_ros.runtime.Network` or :class:`~.model.SiamCAR`.
 
-    A network that does not live on the CPU says so in a ``device`` attribute or by its parameters.
-    Inputs are float32 tensors on that device, valid during the call only; where the network has an
-    attribute ``takes_pixels`` that is true, they are the uint8 crops instead, (B, n, n, 3). The
-    three maps may be tensors or numpy arrays.
+    A network whose attribute ``takes_pixels`` is true is given numpy arrays, the uint8 crops
+    (B, n, n, 3), and returns numpy arrays. Any other one is given PyTorch tensors, float32
+    (B, 3, n, n) on the device that its attribute ``device`` or its parameters name. Inputs are
+    valid during the call only. ``stride`` is 8 where it has no such attribute.
     """
 
     score_size: int
@@ -44,7 +42,7 @@ class Network(Protocol):
 
 
 class TrackState(Enum):
-    """How sure a track is of its target."""
+    """How certain a track is of its target."""
 
     TRACKING = "tracking"
     UNCERTAIN = "uncertain"
@@ -56,8 +54,8 @@ class TrackResult(NamedTuple):
 
     Attributes:
         box: (x, y, w, h) in image pixels, 0-based, top-left, floats; may reach past the border.
-        score: in [0, 1], the network's foreground probability at the box's place; while a LOST
-            target is looked for, that of the best place that was not taken for it.
+        score: in [0, 1], the network's foreground probability at the box; while a LOST target is
+            searched for, that of the best place found, which was not accepted.
         state: what the scores up to this frame say of the track.
     """
 
@@ -71,9 +69,9 @@ class TrackerParams:
     """The knobs of a tracker.
 
     Attributes:
-        decoder: "upsampled" is the authors' code, "paper" is their Equation 9, "regressed" the
-            code's place with the box regressed there;
-            :mod:`siamcar_ros.tracking.decode` tells how.
+        decoder: one of :data:`DECODERS`: "upsampled" is the authors' code, "paper" is their
+            Equation 9, "regressed" the code's place with the box regressed there; see
+            :mod:`siamcar_ros.tracking.decode`.
         penalty_k: how strongly a change of size or aspect ratio lowers a cell's score, >= 0.
         window_influence: weight in [0, 1] of the cosine window, which favours small motion.
         lr: share in [0, 1] of a new size that a sure frame takes over. "paper" does not smooth.
@@ -95,18 +93,21 @@ class TrackerParams:
 
     def __post_init__(self) -> None:
         if self.decoder not in DECODERS:
-            raise ValueError(f"decoder is one of {', '.join(DECODERS)}, not {self.decoder!r}")
+            known = ", ".join(DECODERS)
+            raise ValueError(f"decoder is one of {known}, not {shortened(self.decoder)}")
         _require_number("penalty_k", self.penalty_k, 0.0, math.inf)
         _require_number("window_influence", self.window_influence, 0.0, 1.0)
         _require_number("lr", self.lr, 0.0, 1.0)
         _require_number("uncertain_below", self.uncertain_below, 0.0, 1.0)
         _require_number("lost_below", self.lost_below, 0.0, self.uncertain_below)
         if isinstance(self.lost_after, bool) or not isinstance(self.lost_after, int):
-            raise ValueError(f"lost_after is a whole number of frames, not {self.lost_after!r}")
+            raise ValueError(
+                f"lost_after is a whole number of frames, not {shortened(self.lost_after)}"
+            )
         if self.lost_after < 1:
             raise ValueError(f"lost_after is at least 1, not {self.lost_after}")
         if not isinstance(self.redetect, bool):
-            raise ValueError(f"redetect is true or false, not {self.redetect!r}")
+            raise ValueError(f"redetect is true or false, not {shortened(self.redetect)}")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -116,7 +117,7 @@ class TrackerParams:
 
 def _require_number(name: str, value: object, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise ValueError(f"{name} is a number, not {value!r}")
+        raise ValueError(f"{name} is a number, not {shortened(value)}")
     if not (low <= value <= high and math.isfinite(value)):
         limits = f"at least {low}" if high == math.inf else f"in [{low}, {high}]"
         raise ValueError(f"{name} is {limits}, not {value}")
@@ -126,7 +127,8 @@ def checked_image(image: object) -> Image:
     """`image` if a tracker can use it.
 
     Raises:
-        TargetError: it is no uint8 array of one of the shapes of :data:`Image`, or is empty.
+        TargetError: it is not a uint8 array of one of the shapes of
+            :data:`~siamcar_ros.geometry.Image`, or is empty.
     """
     if not isinstance(image, np.ndarray):
         hint = "; did reading it fail?" if image is None else ""
@@ -155,7 +157,7 @@ def checked_box(box: Sequence[float] | NDArray[Any], image: Image) -> Box:
     try:
         values = np.asarray(box, np.float64)
     except (TypeError, ValueError) as error:
-        raise TargetError(f"a box is four numbers x, y, w, h, not {box!r}") from error
+        raise TargetError(f"a box is four numbers x, y, w, h, not {shortened(box)}") from error
     if values.shape != (4,):
         raise TargetError(f"a box is four numbers x, y, w, h, not of shape {values.shape}")
     x, y, w, h = values.tolist()

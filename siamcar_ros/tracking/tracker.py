@@ -6,19 +6,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from siamcar_ros.tracking.config import load_config
+from siamcar_ros.geometry import Image
+from siamcar_ros.runtime import load_network
+from siamcar_ros.tracking.config import read_config
 from siamcar_ros.tracking.interface import (
-    Image,
     Network,
     TargetError,
     TrackerParams,
     TrackResult,
 )
-from siamcar_ros.tracking.track import Follower, Track
+from siamcar_ros.tracking.track import Track, TrackingEngine
 
 _Self = TypeVar("_Self", bound="_Tracker")
 
@@ -30,7 +29,7 @@ class _Tracker:
         self, network: Network, params: TrackerParams | None = None, *, max_targets: int = 1
     ) -> None:
         self.params = params or TrackerParams()
-        self._follower = Follower(network, max_targets)
+        self._engine = TrackingEngine(network, max_targets)
 
     @classmethod
     def from_config(
@@ -38,35 +37,42 @@ class _Tracker:
         config: str | Path,
         weights: str | Path | None = None,
         device: str = "auto",
-        **overrides: Any,
+        backend: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        **knobs: Any,
     ) -> _Self:
         """Build the network and the tracker that a configuration names.
 
         Args:
             config: a shipped one ("compact", "resnet50", ...) or the path of a YAML file.
             weights: a file to use in place of the configuration's.
-            device: "auto", "cpu", "cuda" or "cuda:N".
-            overrides: fields of :class:`TrackerParams` to set otherwise.
+            device: as for :func:`siamcar_ros.runtime.load_network`.
+            backend: likewise.
+            precision: likewise.
+            threads: likewise.
+            knobs: fields of :class:`TrackerParams` that replace the configuration's.
 
         Raises:
-            ValueError: an unknown configuration, key or parameter; the message lists the known.
-            FileNotFoundError: a file that is not there.
+            ValueError: an unknown configuration, key or parameter (the message lists the known
+                ones), or a device, backend or precision that is not available.
+            FileNotFoundError: a file does not exist.
         """
-        network, params = load_config(config, weights, device, overrides)
-        return cls(network, params)
+        read = read_config(config, weights, knobs)
+        network = load_network(
+            read.network, device=device, backend=backend, precision=precision, threads=threads
+        )
+        return cls(network, read.params)
 
     @property
     def network(self) -> Network:
-        """The network; other trackers may use it, too."""
-        return self._follower.network
+        """The network, which other trackers may share."""
+        return self._engine.network
 
     @property
     def timings(self) -> dict[str, float]:
-        """Seconds that the last update spent in "crop", "network" and "decode".
-
-        "crop" ends with the input uploaded or on its way, "network" with the maps on the host.
-        """
-        return dict(self._follower.timings)
+        """Seconds that the last update spent in "crop", "network" (with transfers) and "decode"."""
+        return dict(self._engine.timings)
 
 
 class SiamCarTracker(_Tracker):
@@ -90,25 +96,25 @@ class SiamCarTracker(_Tracker):
         """Start on a target; the one followed before is forgotten.
 
         Args:
-            image: uint8, (H, W, 3) BGR, (H, W, 4) BGRA, (H, W) or (H, W, 1) grey; any strides.
+            image: uint8, (H, W, 3) BGR, (H, W, 4) BGRA, (H, W) or (H, W, 1) gray; any strides.
             box: (x, y, w, h), image pixels, 0-based, top-left; may reach past the border.
 
         Raises:
-            TargetError: the image or the box is not one to track; what was tracked still is.
+            TargetError: the image or the box cannot be tracked; a former target still is.
         """
-        self._track = self._follower.start(image, box)
+        self._track = self._engine.start(image, box)
 
     def update(self, image: Image) -> TrackResult:
         """Find the target in the next frame, given as in :meth:`init`.
 
         Raises:
-            TargetError: no target was given, or the image is not one to track.
+            TargetError: there is no target, or the image cannot be tracked.
             RuntimeError: the network gave maps that are not finite or have the wrong shape.
                 After either, the track is as it was before the call.
         """
         if self._track is None:
             raise TargetError("there is no target to follow: call init(image, box) first")
-        (self._track,) = self._follower.advance(
+        (self._track,) = self._engine.advance(
             image, (self._track,), self._track.template, self.params
         )
         return self._track.result
@@ -160,14 +166,14 @@ class MultiTracker(_Tracker):
             id: a name for the target.
 
         Raises:
-            TargetError: the image or the box is not one to track, or there are `max_targets`
-                targets already. The other targets are untouched.
+            TargetError: the image or the box cannot be tracked, or there are `max_targets` targets
+                already. The other targets are unaffected.
         """
         if id not in self._tracks and len(self._tracks) >= self.max_targets:
             raise TargetError(
                 f"{self.max_targets} targets are followed already: remove one, or raise max_targets"
             )
-        self._tracks[id] = self._follower.start(image, box)
+        self._tracks[id] = self._engine.start(image, box)
         self._batch = (), None
 
     def remove(self, id: str) -> None:
@@ -199,8 +205,8 @@ class MultiTracker(_Tracker):
         if not tracks:
             return {}
         if wanted != self._batch[0]:
-            self._batch = wanted, _joined([track.template for track in tracks])
-        advanced = self._follower.advance(image, tracks, self._batch[1], self.params)
+            self._batch = wanted, self._engine.join([track.template for track in tracks])
+        advanced = self._engine.advance(image, tracks, self._batch[1], self.params)
         self._tracks.update(zip(wanted, advanced, strict=True))
         return {id: track.result for id, track in zip(wanted, advanced, strict=True)}
 
@@ -227,13 +233,3 @@ class MultiTracker(_Tracker):
             known = ", ".join(map(repr, self._tracks)) or "none"
             raise TargetError(f"no target has the id {id!r}; there are: {known}")
         return self._tracks[id]
-
-
-def _joined(templates: Sequence[Any]) -> Any:
-    """Templates of single targets, level by level, as one batch."""
-    if len(templates) == 1:
-        return templates[0]
-    return tuple(
-        torch.cat(levels) if isinstance(levels[0], torch.Tensor) else np.concatenate(levels)
-        for levels in zip(*templates, strict=True)
-    )

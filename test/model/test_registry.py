@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from siamcar_ros.model import MODEL_NAMES, Backbone, build_model, fold_batchnorm, register_backbone
 from siamcar_ros.model import registry as room
-from siamcar_ros.model.architecture import network_names
 from siamcar_ros.model.backbones.mobile import MobileBackbone
 from siamcar_ros.model.registry import backbone_names, check_backbone, find_backbone
+from siamcar_ros.resources import network_names
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +111,7 @@ def test_unknown_words_are_refused_with_the_known_ones(tmp_path: Path) -> None:
         build_model(_config(tmp_path, "{backbone: vgg}"))
     with pytest.raises(ValueError, match=r"architecture\.depth is unknown; there are backbone"):
         build_model(_config(tmp_path, "{backbone: compact, depth: 3}"))
-    with pytest.raises(ValueError, match=r"norm is 'layer'; it may be group, batch"):
+    with pytest.raises(ValueError, match=r"norm may be group, batch, not 'layer'"):
         build_model(_config(tmp_path, "{backbone: compact, norm: layer}"))
     with pytest.raises(ValueError, match=r"head_depth must be int, not 'two'"):
         build_model(_config(tmp_path, "{backbone: compact, head_depth: two}"))

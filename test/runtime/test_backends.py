@@ -9,22 +9,32 @@ from importlib.util import find_spec
 from typing import Any
 from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from siamcar_ros.model import SiamCAR
-from siamcar_ros.runtime import Network, Placement, cuda_graph_network, place
+from siamcar_ros.runtime import BACKENDS, Network, Placement, build_backend, cuda_graph_network
 from siamcar_ros.runtime.export import difference
 from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
 from siamcar_ros.runtime.torch_network import prepared
 
 # Largest differences of logits, and of distances relative to their size.
 TOLERANCE = {"fp32": 1e-3, "bf16": 0.25, "fp16": 0.03}
-NEEDS = {"onnxruntime": ("onnx", "onnxruntime", "onnxscript"), "openvino": ("openvino",)}
+EXPORT = ("onnx", "onnxruntime", "onnxscript")
+NEEDS = {
+    "torch": (),
+    "cudagraph": (),
+    "opencv": EXPORT,
+    "onnxruntime": EXPORT,
+    "openvino": (*EXPORT, "openvino"),
+}
 PLACES = [
     ("cpu", "torch", "fp32"),
     ("cpu", "torch", "bf16"),
     ("cpu", "onnxruntime", "fp32"),
+    ("cpu", "opencv", "fp32"),
     ("cpu", "openvino", "fp32"),
     ("cpu", "openvino", "bf16"),
     ("cuda", "torch", "fp32"),
@@ -48,7 +58,7 @@ def network(request: pytest.FixtureRequest, compact: SiamCAR) -> Network:
     device, backend, precision = request.param
     if device == "cuda" and not gpus:
         pytest.skip("needs a CUDA device")
-    for module in NEEDS.get(backend, ()):
+    for module in NEEDS[backend]:
         if find_spec(module) is None:
             pytest.skip(f"the package {module} is not installed")
     if (device, backend) == ("cuda", "onnxruntime"):
@@ -58,49 +68,48 @@ def network(request: pytest.FixtureRequest, compact: SiamCAR) -> Network:
             pytest.skip("the installed ONNX Runtime has no CUDA provider")
         if precision == "fp16" and find_spec("tensorrt") is None:
             pytest.skip("TensorRT is not installed")
-    return place(compact, device=device, backend=backend, precision=precision)
+    return build_backend(compact, device=device, backend=backend, precision=precision)
 
 
-@pytest.fixture(scope="module")
-def examples(compact: SiamCAR) -> tuple[torch.Tensor, torch.Tensor]:
-    return example_inputs(compact, 3, seed=2)
+Array = NDArray[np.float32]
 
 
-@pytest.fixture(scope="module")
-def images(
-    network: Network, examples: tuple[torch.Tensor, torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    z, x = examples
-    return z.to(network.device), x.to(network.device)
+def arrays(model: SiamCAR, batch: int, seed: int = 0) -> tuple[Array, Array]:
+    z, x = example_inputs(model, batch, seed)
+    return z.numpy(), x.numpy()
 
 
-@pytest.fixture(scope="module")
-def expected(
-    compact: SiamCAR, examples: tuple[torch.Tensor, torch.Tensor]
-) -> tuple[torch.Tensor, ...]:
-    z, x = examples
+def maps_of(model: SiamCAR, z: Array, x: Array) -> tuple[Array, Array, Array]:
     with torch.inference_mode():
-        maps: tuple[torch.Tensor, ...] = compact(x, compact.template(z))
-    return maps
+        cls, reg, cen = model(torch.from_numpy(x), model.template(torch.from_numpy(z)))
+    return cls.numpy(), reg.numpy(), cen.numpy()
+
+
+@pytest.fixture(scope="module")
+def images(compact: SiamCAR) -> tuple[Array, Array]:
+    return arrays(compact, 3, seed=2)
+
+
+@pytest.fixture(scope="module")
+def expected(compact: SiamCAR, images: tuple[Array, Array]) -> tuple[Array, ...]:
+    return maps_of(compact, *images)
 
 
 def test_it_gives_what_the_model_gives(
     network: Network,
-    images: tuple[torch.Tensor, torch.Tensor],
-    expected: tuple[torch.Tensor, ...],
+    images: tuple[Array, Array],
+    expected: tuple[Array, ...],
 ) -> None:
     z, x = images
     got = network(x, network.template(z))
     assert [part.shape for part in got] == [part.shape for part in expected]
-    assert all(part.dtype == torch.float32 for part in got)
+    assert all(part.dtype == np.float32 for part in got)
     assert difference(expected, got) <= tolerance(network)
 
 
-def test_pixels_are_taken_as_planes_are(
-    network: Network, images: tuple[torch.Tensor, torch.Tensor]
-) -> None:
+def test_pixels_are_taken_as_planes_are(network: Network, images: tuple[Array, Array]) -> None:
     z, x = images
-    pixels = [v.to(torch.uint8).permute(0, 2, 3, 1).contiguous() for v in (z, x)]
+    pixels = [np.ascontiguousarray(v.transpose(0, 2, 3, 1), np.uint8) for v in (z, x)]
     planes = network(x, network.template(z))
     got = network(pixels[1], network.template(pixels[0]))
     assert difference(planes, got) <= tolerance(network)
@@ -108,27 +117,25 @@ def test_pixels_are_taken_as_planes_are(
 
 def test_templates_of_tracks_are_joined(
     network: Network,
-    images: tuple[torch.Tensor, torch.Tensor],
-    expected: tuple[torch.Tensor, ...],
+    images: tuple[Array, Array],
+    expected: tuple[Array, ...],
 ) -> None:
     z, x = images
     tracks = [network.template(z[i : i + 1]) for i in range(3)]
-    joined = tuple(torch.cat(level) for level in zip(*tracks, strict=True))
-    assert difference(expected, network(x, joined)) <= tolerance(network)
+    assert difference(expected, network(x, network.join(tracks))) <= tolerance(network)
 
 
 def test_one_template_for_all_regions(
-    network: Network, compact: SiamCAR, images: tuple[torch.Tensor, torch.Tensor]
+    network: Network, compact: SiamCAR, images: tuple[Array, Array]
 ) -> None:
     z, x = images
-    with torch.inference_mode():
-        expected = compact(x.cpu(), compact.template(z[:1].cpu()))
+    expected = maps_of(compact, z[:1], x)
     got = network(x, network.template(z[:1]))
     assert difference(expected, got) <= tolerance(network)
 
 
 def test_a_wrong_number_of_templates_is_refused(
-    network: Network, images: tuple[torch.Tensor, torch.Tensor]
+    network: Network, images: tuple[Array, Array]
 ) -> None:
     z, x = images
     template = network.template(z[:2])
@@ -137,21 +144,21 @@ def test_a_wrong_number_of_templates_is_refused(
 
 
 def test_maps_and_templates_outlive_later_calls(
-    network: Network, images: tuple[torch.Tensor, torch.Tensor]
+    network: Network, images: tuple[Array, Array]
 ) -> None:
     z, x = images
     first = network.template(z[:1])
     maps = network(x[:1], first)
-    kept = [part.clone() for part in (*first, *maps)]
+    kept = [copy.deepcopy(part) for part in (*first, *maps)]
     second = network.template(z[1:2])
     network(x[1:2], second)
     for before, now in zip(kept, (*first, *maps), strict=True):
-        assert torch.equal(before, now)
+        assert bool((before == now).all())
     # The first template again, after another was shown.
     assert difference(maps, network(x[:1], first)) <= 1e-4
 
 
-def test_threads_may_share_it(network: Network, images: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_threads_may_share_it(network: Network, images: tuple[Array, Array]) -> None:
     z, x = images
     templates = [network.template(z[i : i + 1]) for i in range(3)]
     alone = [network(x[i : i + 1], templates[i]) for i in range(3)]
@@ -174,20 +181,20 @@ def test_it_says_what_it_is(network: Network, compact: SiamCAR) -> None:
     assert network.name == "compact"
     assert (network.score_size, network.offset) == (compact.score_size, compact.offset)
     assert network.device in ("cpu", "cuda:0")
-    assert f"{network.backend} as asked" in network.reason
+    assert f"{network.backend} was asked for" in network.reason
+    assert BACKENDS[network.backend].installed
     assert network.backend in repr(network)
     assert network.precision in repr(network)
     network.warm_up(batch=2, calls=1)
 
 
-@pytest.mark.parametrize("backend", ["torch", "onnxruntime", "openvino"])
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime", "openvino", "opencv"])
 def test_a_network_of_another_geometry(alexnet: SiamCAR, backend: str) -> None:
-    for module in NEEDS.get(backend, ()):
+    for module in NEEDS[backend]:
         pytest.importorskip(module)
-    network = place(alexnet, device="cpu", backend=backend, precision="fp32")
-    z, x = example_inputs(alexnet, 2)
-    with torch.inference_mode():
-        expected = alexnet(x, alexnet.template(z))
+    network = build_backend(alexnet, device="cpu", backend=backend, precision="fp32")
+    z, x = arrays(alexnet, 2)
+    expected = maps_of(alexnet, z, x)
     assert network.score_size == 17
     assert difference(expected, network(x, network.template(z))) <= TOLERANCE["fp32"]
 
@@ -211,14 +218,11 @@ def test_recordings_read_what_is_shown_to_them(
     monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
     place_of = Placement("cudagraph", "cpu", "fp32", "")
     network = cuda_graph_network.CudaGraphNetwork(compact, place_of)
-    z, x = example_inputs(compact, 5, seed=4)
+    z, x = arrays(compact, 5, seed=4)
     tracks = [network.template(z[i : i + 1]) for i in range(5)]
-    with torch.inference_mode():
-        expected = compact(x, compact.template(z))
+    expected = maps_of(compact, z, x)
     for shown in ([0], [1], [0, 1, 2], [3, 4], [0], [0, 1, 2, 3, 4], [4, 3], [2, 1, 0], [2]):
-        template = tuple(
-            torch.cat(level) for level in zip(*(tracks[i] for i in shown), strict=True)
-        )
+        template = network.join([tracks[i] for i in shown])
         for _ in range(2):
             got = network(x[shown], template)
             assert difference(tuple(part[shown] for part in expected), got) <= 1e-3
@@ -280,18 +284,16 @@ def test_an_unknown_form_is_refused(compact: SiamCAR) -> None:
 
 @pytest.mark.skipif(not gpus, reason="needs a CUDA device")
 def test_networks_of_several_nodes_record_side_by_side(
-    compact: SiamCAR, alexnet: SiamCAR, examples: tuple[torch.Tensor, torch.Tensor]
+    compact: SiamCAR, alexnet: SiamCAR, images: tuple[Array, Array]
 ) -> None:
     """Each on its own GPU where there are two."""
     wrong: list[str] = []
 
     def node(model: SiamCAR, device: str) -> None:
-        network = place(model, device=device, backend="cudagraph", precision="fp32")
+        network = build_backend(model, device=device, backend="cudagraph", precision="fp32")
         for count in (1, 2, 3):
-            z, x = (value[:count] for value in examples)
-            with torch.inference_mode():
-                expected = model(x, model.template(z))
-            got = network(x.to(device), network.template(z.to(device)))
+            z, x = (value[:count] for value in images)
+            got, expected = network(x, network.template(z)), maps_of(model, z, x)
             if not difference(expected, got) <= 0.03:
                 wrong.append(f"{network}, {count} targets")
 

@@ -10,11 +10,21 @@ import pytest
 import torch
 
 from siamcar_ros.model import SiamCAR, build_model, save_weights
-from siamcar_ros.runtime import DeviceError, Placement, choose, load_network, place, select
-from siamcar_ros.runtime.export import cached_onnx
-from siamcar_ros.runtime.network import Geometry
-from siamcar_ros.runtime.onnx_network import OnnxNetwork, providers_for
+from siamcar_ros.runtime import (
+    BACKENDS,
+    DeviceError,
+    Placement,
+    build_backend,
+    find_placement,
+    load_network,
+    network,
+    register_backend,
+    select,
+    select_backend,
+)
+from siamcar_ros.runtime.onnx_network import OnnxNetwork, open_session, providers_for
 from siamcar_ros.runtime.select import installed_abilities
+from siamcar_ros.runtime.source import Int8Graph, ModelInMemory
 
 Present = Callable[..., None]
 
@@ -24,86 +34,117 @@ def present(monkeypatch: pytest.MonkeyPatch) -> Present:
     """Says what the machine has: packages, processor features, GPUs."""
 
     def set_up(packages: tuple[str, ...] = (), flags: tuple[str, ...] = (), gpus: int = 0) -> None:
-        monkeypatch.setattr(select, "_installed", lambda module: module in packages)
+        for module in (network, select):
+            monkeypatch.setattr(module, "is_installed", lambda name: name in packages)
         monkeypatch.setattr(select, "cpu_flags", lambda: frozenset(flags))
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=0: "Test GPU")
+        monkeypatch.setattr(select, "gpu_names", lambda: ["Test GPU"] * gpus)
 
     return set_up
 
 
-ONNX = ("onnx", "onnxruntime", "onnxscript")
-OPENVINO = ["openvino fp32", "openvino bf16", "openvino int8"]
+TORCH, ONNX, OPENVINO = ("torch",), ("onnxruntime",), ("openvino",)
+EVERY = (*TORCH, *ONNX, *OPENVINO)
+OPENVINO_CPU = ["openvino fp32", "openvino bf16", "openvino int8"]
 TORCH_CUDA = ["torch fp32", "torch bf16", "torch fp16"]
+SEVEN, EIGHT = (Int8Graph(Path("some.search.int8.onnx"), bits) for bits in (7, 8))
 
 
 @pytest.mark.parametrize(
     ("packages", "flags", "int8", "large", "backend", "precision"),
     [
-        ((), (), False, False, "torch", "fp32"),
-        ((), ("avx512_bf16",), False, False, "torch", "bf16"),
-        (ONNX, ("avx512_bf16",), False, False, "onnxruntime", "fp32"),
-        (ONNX, ("avx_vnni",), True, False, "onnxruntime", "int8"),
-        (("onnxruntime",), (), False, False, "torch", "fp32"),
-        (("openvino", *ONNX), ("avx2",), True, False, "openvino", "fp32"),
-        (("openvino", *ONNX), ("amx_bf16",), False, False, "openvino", "bf16"),
-        (("openvino", *ONNX), ("amx_bf16", "avx512_vnni"), True, False, "openvino", "int8"),
-        (("openvino", *ONNX), ("avx2",), False, True, "onnxruntime", "fp32"),
-        (("openvino", *ONNX), ("amx_bf16",), False, True, "openvino", "bf16"),
-        (("openvino", *ONNX), ("avx512_vnni",), True, True, "openvino", "int8"),
-        (ONNX, ("amx_bf16",), False, True, "onnxruntime", "fp32"),
-        (("openvino",), (), False, True, "openvino", "fp32"),
+        ((), (), None, False, "opencv", "fp32"),
+        ((), ("avx512_bf16", "avx512_vnni"), SEVEN, False, "opencv", "fp32"),
+        (TORCH, (), None, False, "torch", "fp32"),
+        (TORCH, ("avx512_bf16",), None, False, "torch", "bf16"),
+        (ONNX, ("avx512_bf16",), None, False, "onnxruntime", "fp32"),
+        (ONNX, ("avx_vnni",), EIGHT, False, "onnxruntime", "int8"),
+        (EVERY, ("avx2",), SEVEN, False, "openvino", "int8"),
+        (EVERY, ("avx2",), EIGHT, False, "openvino", "fp32"),
+        (EVERY, ("asimd",), SEVEN, False, "openvino", "fp32"),
+        (EVERY, ("amx_bf16",), None, False, "openvino", "bf16"),
+        (EVERY, ("amx_bf16", "avx512_vnni"), SEVEN, False, "openvino", "int8"),
+        (EVERY, ("avx2",), None, True, "onnxruntime", "fp32"),
+        (EVERY, ("amx_bf16",), None, True, "openvino", "bf16"),
+        (EVERY, ("avx512_vnni",), EIGHT, True, "openvino", "int8"),
+        (ONNX, ("amx_bf16",), None, True, "onnxruntime", "fp32"),
+        (OPENVINO, (), None, True, "openvino", "fp32"),
     ],
 )
 def test_the_fastest_on_a_cpu(
     present: Present,
     packages: tuple[str, ...],
     flags: tuple[str, ...],
-    int8: bool,
+    int8: Int8Graph | None,
     large: bool,
     backend: str,
     precision: str,
 ) -> None:
     present(packages, flags)
-    graph = Path("some.int8.onnx") if int8 else None
-    placement = choose(large=large, int8_graph=graph)
+    placement = select_backend(large=large, int8=int8)
     assert (placement.backend, placement.device, placement.precision) == (backend, "cpu", precision)
-    assert "no CUDA device" in placement.reason
-    assert precision in placement.reason
+    assert placement.reason.startswith(f"{backend} on cpu in {precision}, because no GPU is avail")
+
+
+def test_weights_of_eight_bits_are_refused_where_they_overflow(present: Present) -> None:
+    """x86 with AVX2 and without VNNI adds pairs of products in 16 bits."""
+    present(OPENVINO, ("avx2",))
+    with pytest.raises(DeviceError, match="8-bit weights, whose products overflow on this CPU"):
+        select_backend(precision="int8", int8=EIGHT)
+    assert select_backend(precision="int8", int8=SEVEN).precision == "int8"
+    present(OPENVINO, ("avx2", "avx_vnni"))
+    assert select_backend(precision="int8", int8=EIGHT).precision == "int8"
+
+
+def test_without_graphs_pytorch_is_needed(present: Present) -> None:
+    present((*OPENVINO, *TORCH))
+    assert select_backend(graphs=False).backend == "torch"
+    present(OPENVINO)
+    with pytest.raises(DeviceError, match=r"pip install 'siamcar_ros\[torch\]'.*siamcar export"):
+        select_backend(graphs=False)
+
+
+def test_backends_are_registered_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="'torch' is registered already"):
+        register_backend("torch")
+    with pytest.raises(ValueError, match="knows no precision fp8"):
+        register_backend("mine", cpu=("fp8",))
+    monkeypatch.setattr(network, "BACKENDS", BACKENDS.copy())
+    register_backend("mine", cpu=("fp32",), speed=99)(OnnxNetwork)
+    assert network.BACKENDS["mine"].precisions == {"cpu": ("fp32",)}
+    assert network.BACKENDS["mine"].installed
 
 
 def test_a_gpu_where_there_is_one(present: Present) -> None:
-    present(("openvino",), gpus=2)
-    placement = choose()
+    present((*OPENVINO, *TORCH), gpus=2)
+    placement = select_backend()
     assert (placement.backend, placement.device) == ("cudagraph", "cuda:0")
     assert placement.precision == "fp16"
     assert "Test GPU" in placement.reason
-    assert choose("cuda:1").device == "cuda:1"
-    assert choose("cpu").backend == "openvino"
-    assert "TF32" in choose(precision="fp32").reason
+    assert select_backend("cuda:1").device == "cuda:1"
+    assert select_backend("cpu").backend == "openvino"
+    assert "TF32" in select_backend(precision="fp32").reason
 
 
 def test_int8_stays_on_the_cpu_beside_a_gpu(present: Present) -> None:
-    present(("openvino",), ("avx512_vnni",), gpus=1)
-    graph = Path("some.int8.onnx")
-    placement = choose(precision="int8", int8_graph=graph)
+    present((*OPENVINO, *TORCH), ("avx512_vnni",), gpus=1)
+    placement = select_backend(precision="int8", int8=SEVEN)
     assert (placement.backend, placement.device) == ("openvino", "cpu")
-    assert "Test GPU is left aside" in placement.reason
-    with pytest.raises(DeviceError, match=r"cudagraph backend on cuda has .*, not int8"):
-        choose(device="cuda", precision="int8", int8_graph=graph)
+    assert "int8 runs on CPUs only, not on the GPU Test GPU" in placement.reason
+    with pytest.raises(DeviceError, match="nothing installed runs int8 on cuda"):
+        select_backend(device="cuda", precision="int8", int8=SEVEN)
     with pytest.raises(DeviceError, match=r"torch backend on cuda has .*, not int8"):
-        choose(backend="torch", precision="int8", int8_graph=graph)
+        select_backend(backend="torch", precision="int8", int8=SEVEN)
 
 
 @pytest.mark.parametrize(
     ("kind", "packages", "able"),
     [
-        ("cpu", (), ["torch fp32", "torch bf16"]),
-        ("cpu", ("openvino",), ["torch fp32", "torch bf16", *OPENVINO]),
+        ("cpu", (), ["opencv fp32"]),
+        ("cpu", TORCH, ["torch fp32", "torch bf16", "opencv fp32"]),
+        ("cpu", OPENVINO, ["opencv fp32", *OPENVINO_CPU]),
         (
             "cuda",
-            ("openvino",),
+            (*OPENVINO, *TORCH),
             [*TORCH_CUDA, "cudagraph fp32", "cudagraph bf16", "cudagraph fp16"],
         ),
     ],
@@ -149,10 +190,10 @@ def test_a_provider_that_does_not_start_is_not_passed_over(
     pytest.importorskip("onnxscript")
     if "CUDAExecutionProvider" in runtime.get_available_providers():
         pytest.skip("the installed ONNX Runtime has a CUDA provider")
-    files = cached_onnx(compact)
+    files = ModelInMemory(compact).graphs()
     monkeypatch.setattr(runtime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     with pytest.raises(DeviceError, match="could not start its CUDAExecutionProvider"):
-        OnnxNetwork(Geometry.of(compact), placed("cuda:0", "fp32"), files.template, files.search)
+        open_session(files.search, placed("cuda:0", "fp32"))
 
 
 def test_a_provider_whose_libraries_are_missing_is_named(
@@ -161,7 +202,7 @@ def test_a_provider_whose_libraries_are_missing_is_named(
     """As ONNX Runtime's TensorRT provider fails: it is listed, and refuses to start."""
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    files = cached_onnx(compact)
+    files = ModelInMemory(compact).graphs()
 
     def session(*_: Any, **__: Any) -> None:
         raise RuntimeError("Please install TensorRT libraries")
@@ -169,45 +210,52 @@ def test_a_provider_whose_libraries_are_missing_is_named(
     monkeypatch.setattr(runtime, "InferenceSession", session)
     monkeypatch.setattr(runtime, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
     with pytest.raises(DeviceError, match="TensorrtExecutionProvider: Please install TensorRT"):
-        OnnxNetwork(Geometry.of(compact), placed("cuda:0", "fp16"), files.template, files.search)
+        open_session(files.search, placed("cuda:0", "fp16"))
 
 
 def test_an_onnx_runtime_for_cpus_stays_on_the_cpu(present: Present) -> None:
     runtime = pytest.importorskip("onnxruntime")
     if "CUDAExecutionProvider" in runtime.get_available_providers():
         pytest.skip("the installed ONNX Runtime has a CUDA provider")
-    present(ONNX, gpus=1)
-    placement = choose(backend="onnxruntime")
+    present((*ONNX, *TORCH), gpus=1)
+    placement = select_backend(backend="onnxruntime")
     assert placement.device == "cpu"
     assert "ONNX Runtime is for CPUs" in placement.reason
 
 
 def test_cuda_is_refused_where_there_is_none(present: Present) -> None:
     present()
+    with pytest.raises(DeviceError, match=r"cuda was asked for.*PyTorch.*is not installed"):
+        select_backend("cuda")
+    present(TORCH)
     with pytest.raises(DeviceError, match=r"cuda was asked for.*choose device 'auto' or 'cpu'"):
-        choose("cuda")
-    present(gpus=1)
+        select_backend("cuda")
+    present(TORCH, gpus=1)
     with pytest.raises(DeviceError, match="cuda:3 was asked for"):
-        choose("cuda:3")
+        select_backend("cuda:3")
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
         ({"device": "gpu"}, "device is auto, cpu, cuda or cuda:N, not 'gpu'"),
-        ({"backend": "tensorflow"}, "backend is auto or one of torch"),
+        (
+            {"backend": "tensorflow"},
+            "backend is auto or one of onnxruntime, opencv",
+        ),
         ({"precision": "fp8"}, "precision is auto or one of fp32"),
         ({"backend": "cudagraph", "device": "cpu"}, "cudagraph backend runs on cuda, not on cpu"),
         ({"backend": "torch", "precision": "int8"}, "has fp32, bf16, not int8"),
         ({"backend": "openvino", "precision": "fp16"}, "has fp32, bf16, int8, not fp16"),
         ({"backend": "openvino", "precision": "int8"}, "siamcar export"),
-        ({"precision": "fp16"}, "nothing installed runs fp16 on the CPU: leave it at 'auto'"),
+        ({"precision": "fp16"}, "nothing installed runs fp16 on cpu: leave it at 'auto'"),
+        ({"precision": "bf16"}, r"runs bf16 on cpu: pip install 'siamcar_ros\[openvino\]'"),
     ],
 )
 def test_refusals_say_what_to_do(present: Present, asked: dict[str, Any], message: str) -> None:
-    present()
+    present(() if asked.keys() == {"precision"} else EVERY)
     with pytest.raises(DeviceError, match=message):
-        choose(**asked)
+        select_backend(**asked)
 
 
 def test_a_missing_package_is_named(compact: SiamCAR, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +270,7 @@ def test_a_missing_package_is_named(compact: SiamCAR, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(importlib, "import_module", import_module)
     with pytest.raises(DeviceError, match=r"needs the Python package 'openvino'.*pip install"):
-        place(compact, device="cpu", backend="openvino", precision="fp32")
+        build_backend(compact, device="cpu", backend="openvino", precision="fp32")
 
 
 def test_load_network(weights: Path) -> None:
@@ -251,17 +299,22 @@ def test_the_shipped_int8_graph_is_of_the_shipped_weights() -> None:
     assert network.precision == "int8"
 
 
-def test_an_int8_graph_of_other_weights_is_not_used(tmp_path: Path, compact: SiamCAR) -> None:
+def test_graphs_of_other_weights_are_not_used(
+    tmp_path: Path, compact: SiamCAR, caplog: pytest.LogCaptureFixture
+) -> None:
     pytest.importorskip("onnxscript")
     from siamcar_ros.runtime.export import export_onnx
 
-    files = export_onnx(compact, tmp_path, "grouped")
     torch.manual_seed(11)
     other = tmp_path / "other.safetensors"
     save_weights(build_model("compact"), other, {})
-    files.search.rename(tmp_path / "other.int8.onnx")
-    with pytest.raises(DeviceError, match="quantised from other weights"):
+    files = export_onnx(compact, other)
+    files.search.with_name("other.search.int8.onnx").write_bytes(files.search.read_bytes())
+    with pytest.raises(DeviceError, match="quantized from other weights"):
         load_network("compact", other, device="cpu", precision="int8")
     network = load_network("compact", other, device="cpu")
     assert network.precision != "int8"
-    assert "other.int8.onnx left aside" in network.reason
+    assert "other.search.int8.onnx is ignored" in network.reason
+    assert f"{files.search} and its template graph were not made from the weights" in caplog.text
+    (tmp_path / "other.search.int8.onnx").write_bytes(b"of an earlier version")
+    assert "is ignored" in find_placement("compact", other, device="cpu")[0].reason

@@ -22,11 +22,11 @@ class GivenMaps:
         self.templates: list[NDArray[np.float32]] = []
 
     def template(self, z: Any) -> tuple[NDArray[np.float32]]:
-        self.templates.append(z.numpy().copy())
+        self.templates.append(np.asarray(z).copy())
         return (self.templates[-1].mean((2, 3), keepdims=True),)
 
     def __call__(self, x: Any, template: Any) -> Any:
-        self.inputs.append(x.numpy().copy())
+        self.inputs.append(np.asarray(x).copy())
         return self.maps
 
     def show(

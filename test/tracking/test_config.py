@@ -29,13 +29,13 @@ def write(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_every_network_has_a_configuration(name: str, weights: Path) -> None:
     config = read_config(name, weights)
-    assert config.network == name
+    assert config.network.name == name
     assert config.weights == weights
 
 
 def test_overrides_count_more_than_the_file(tmp_path: Path, weights: Path) -> None:
     path = write(tmp_path, "network: compact\ntracker: {decoder: paper, lr: 0.5}\n")
-    config = read_config(path, overrides={"lr": 0.9})
+    config = read_config(path, knobs={"lr": 0.9})
     assert config.weights is None
     assert config.params == TrackerParams(decoder="paper", lr=0.9)
 
@@ -62,7 +62,7 @@ def test_a_tracker_is_built_from_a_configuration(tracker: Any, weights: Path) ->
         ("network: compact\ntracker: [1]\n", "by name"),
         ("weights: null\n", "'network' must name one"),
         ("- compact\n", "holds no keys"),
-        ("network: [\n", "not YAML"),
+        ("network: [\n", "not valid YAML"),
         ("network: compact\nweights: 3\n", "path of a file"),
     ],
 )

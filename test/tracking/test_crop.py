@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from siamcar_ros.tracking.crop import crop_square, mean_colour, template_side, to_planes
+from siamcar_ros.geometry import context_side
+from siamcar_ros.runtime.network import as_planes
+from siamcar_ros.tracking.crop import crop_square, mean_color
 
 PADDING = (10.0, 120.0, 230.0)
 Image = NDArray[np.uint8]
@@ -104,7 +106,7 @@ def test_grey_seen_as_three_channels(frame: Image) -> None:
             crop(view, (320.3, 240.2), step)[10:20, 10:20],
             crop(np.dstack((grey, grey, grey)), (320.3, 240.2), step)[10:20, 10:20],
         )
-    assert mean_colour(view) == mean_colour(grey)
+    assert mean_color(view) == mean_color(grey)
 
 
 def test_grey_and_bgra_are_read_as_bgr(frame: Image) -> None:
@@ -142,7 +144,7 @@ def test_only_the_part_under_the_square_is_touched() -> None:
     try:
         assert (crop(frame, (70_000, 99_990), 0.5) == (5, 6, 7)).all()
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
-        assert mean_colour(frame) == (5, 6, 7)
+        assert mean_color(frame) == (5, 6, 7)
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
         tracemalloc.stop()
@@ -150,22 +152,23 @@ def test_only_the_part_under_the_square_is_touched() -> None:
 
 @given(w=st.floats(1e-3, 1e5), h=st.floats(1e-3, 1e5), factor=st.floats(1.001, 100))
 def test_the_template_grows_with_the_target_and_holds_it(w: float, h: float, factor: float) -> None:
-    side = template_side(w, h)
-    assert template_side(w * factor, h * factor) == pytest.approx(side * factor)
-    assert template_side(w, h * factor) > side
-    assert side == pytest.approx(template_side(h, w))
+    side = context_side(w, h)
+    assert context_side(w * factor, h * factor) == pytest.approx(side * factor)
+    assert context_side(w, h * factor) > side
+    assert side == pytest.approx(context_side(h, w))
     assert side * side >= 2 * w * h
 
 
-def test_mean_colour_reads_every_layout() -> None:
+def test_mean_color_reads_every_layout() -> None:
     image = np.zeros((10, 20, 4), np.uint8)
     image[:, :10] = (2, 4, 6, 200)
-    assert mean_colour(image) == mean_colour(image[..., :3]) == (1, 2, 3)
-    assert mean_colour(image[..., 2]) == mean_colour(image[..., 2:3]) == (3, 3, 3)
+    assert mean_color(image) == mean_color(image[..., :3]) == (1, 2, 3)
+    assert mean_color(image[..., 2]) == mean_color(image[..., 2:3]) == (3, 3, 3)
 
 
 def test_planes_are_the_crops_channels_first(frame: Image) -> None:
     crops = np.stack((frame[:31, :31], frame[100:131, 200:231]))
-    planes = np.full((2, 3, 31, 31), np.nan, np.float32)
-    to_planes(crops, planes)
+    planes = as_planes(crops)
+    assert planes.dtype == np.float32
     np.testing.assert_array_equal(planes, crops.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(as_planes(planes), planes)

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from siamcar_ros.tracking import DECODERS, TrackerParams
-from siamcar_ros.tracking.decode import Decoder, Maps, foreground, normalised
+from siamcar_ros.runtime import Maps
+from siamcar_ros.tracking import DECODERS, Decoded, TrackerParams, register_decoder
+from siamcar_ros.tracking.decode import Grid, decode, foreground, normalized
 
 SIZE = np.array([[40.0, 80.0]])
 SCALE = np.array([1.25])
@@ -47,7 +48,7 @@ def test_any_finite_maps_give_a_score_in_0_1_and_a_positive_size(
 ) -> None:
     maps = random_maps(seed)
     maps = Maps(maps.cls * extreme, maps.reg * extreme, maps.cen * extreme)
-    decoded = Decoder(25)(maps, SIZE, SCALE, TrackerParams(decoder=name))
+    decoded = decode(Grid(25), maps, SIZE, SCALE, TrackerParams(decoder=name))
     assert 0 <= decoded.score[0] <= 1
     assert (decoded.size > 0).all()
     assert np.isfinite(decoded.shift).all()
@@ -58,7 +59,7 @@ def test_an_infinite_distance_elsewhere_changes_nothing(name: str) -> None:
     maps = peak(12, 12, (25, 50, 25, 50))
     wild = Maps(maps.cls, maps.reg.copy(), maps.cen)
     wild.reg[..., 20:, 20:] = np.inf
-    results = [Decoder(25)(m, SIZE, SCALE, TrackerParams(decoder=name)) for m in (maps, wild)]
+    results = [decode(Grid(25), m, SIZE, SCALE, TrackerParams(decoder=name)) for m in (maps, wild)]
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -70,7 +71,7 @@ def test_a_target_some_cells_away_moves_the_box_by_so_many_strides(
     name: str, row: int, column: int
 ) -> None:
     params = TrackerParams(decoder=name, window_influence=0.0)
-    decoded = Decoder(25)(peak(row, column, (25, 50, 25, 50)), SIZE, SCALE, params)
+    decoded = decode(Grid(25), peak(row, column, (25, 50, 25, 50)), SIZE, SCALE, params)
     moved = decoded.shift[0] * SCALE[0]
     # Enlarging stretches the map a little; the paper's three neighbours stand to one side.
     assert moved == pytest.approx([8 * (column - 12), 8 * (row - 12)], abs=9)
@@ -84,7 +85,7 @@ def test_longer_distances_give_a_larger_box(
 ) -> None:
     params = TrackerParams(decoder=name, penalty_k=0.0)
     small, large = (
-        Decoder(25)(peak(probability_row, 12, (d, 2 * d, d, 2 * d)), SIZE, SCALE, params)
+        decode(Grid(25), peak(probability_row, 12, (d, 2 * d, d, 2 * d)), SIZE, SCALE, params)
         for d in (lower, lower * factor)
     )
     assert (large.size > small.size).all()
@@ -100,8 +101,8 @@ def test_mirrored_maps_give_the_mirrored_box(name: str, seed: int) -> None:
     )
     # Enlarging reckons with float32 weights, so an exact tie of two samples may fall either way.
     params = TrackerParams(decoder=name, window_influence=0.0)
-    one = Decoder(25)(maps, SIZE, SCALE, params)
-    other = Decoder(25)(mirrored, SIZE, SCALE, params)
+    one = decode(Grid(25), maps, SIZE, SCALE, params)
+    other = decode(Grid(25), mirrored, SIZE, SCALE, params)
     if name != "paper":
         assert other.shift[0] == pytest.approx(one.shift[0] * [-1, 1], abs=8.1 / SCALE[0])
     else:
@@ -112,12 +113,16 @@ def test_mirrored_maps_give_the_mirrored_box(name: str, seed: int) -> None:
 @decoders
 @pytest.mark.parametrize("s", [17, 25])
 def test_targets_decoded_together_are_as_alone(name: str, s: int) -> None:
-    maps, decoder, params = random_maps(3, 5, s), Decoder(s), TrackerParams(decoder=name)
+    maps, grid, params = random_maps(3, 5, s), Grid(s), TrackerParams(decoder=name)
     size, scale = np.linspace(8, 200, 10).reshape(5, 2), np.linspace(0.3, 6, 5)
-    together = decoder(maps, size, scale, params)
+    together = decode(grid, maps, size, scale, params)
     for i in range(5):
-        alone = decoder(
-            Maps(*(part[i : i + 1] for part in maps)), size[i : i + 1], scale[i : i + 1], params
+        alone = decode(
+            grid,
+            Maps(*(part[i : i + 1] for part in maps)),
+            size[i : i + 1],
+            scale[i : i + 1],
+            params,
         )
         for one, all_ in zip(alone, together, strict=True):
             np.testing.assert_allclose(one[0], all_[i], rtol=1e-12)
@@ -131,7 +136,7 @@ def test_paper_is_equation_9_and_three_of_eight_neighbours(
 ) -> None:
     maps = random_maps(seed, 1, s)
     params = TrackerParams(decoder="paper", penalty_k=0.1, window_influence=influence)
-    decoded = Decoder(s)(maps, SIZE, SCALE, params)
+    decoded = decode(Grid(s), maps, SIZE, SCALE, params)
     shift, size, score = equation_9(maps, params, s)
     np.testing.assert_allclose(decoded.shift[0], shift, atol=1e-6)
     np.testing.assert_allclose(decoded.size[0], size, rtol=1e-6)
@@ -181,13 +186,13 @@ def test_a_constant_centerness_map_says_nothing(name: str) -> None:
     maps = peak(14, 10, (25, 50, 25, 50))
     flat = Maps(maps.cls, maps.reg, np.full_like(maps.cen, 3.0))
     params = TrackerParams(decoder=name, window_influence=0.0)
-    decoded = Decoder(25)(flat, SIZE, SCALE, params)
+    decoded = decode(Grid(25), flat, SIZE, SCALE, params)
     assert decoded.shift[0] * SCALE[0] == pytest.approx([-16, 16], abs=9)
 
 
 def test_centerness_is_stretched_to_0_1_over_each_map() -> None:
     cen = np.stack((np.linspace(-5, 3, 25), np.linspace(2, 90, 25))).reshape(2, 5, 5)
-    stretched = normalised(cen.astype(np.float32))
+    stretched = normalized(cen.astype(np.float32))
     expected = np.linspace(0, 1, 25).reshape(5, 5)
     np.testing.assert_allclose(stretched, np.stack((expected, expected)), atol=1e-6)
 
@@ -205,7 +210,9 @@ def test_the_window_draws_towards_the_middle(boost: float) -> None:
     both: NDArray[np.float32] = np.maximum(near.cls * (0.6 + 0.2 * boost), far.cls)
     maps = Maps(both, near.reg, np.zeros_like(near.cen))
     shifts = [
-        Decoder(25)(maps, SIZE, SCALE, TrackerParams(decoder="paper", window_influence=w)).shift
+        decode(
+            Grid(25), maps, SIZE, SCALE, TrackerParams(decoder="paper", window_influence=w)
+        ).shift
         for w in (0.0, 0.5)
     ]
     assert shifts[0][0, 0] * SCALE[0] > 60
@@ -214,4 +221,22 @@ def test_the_window_draws_towards_the_middle(boost: float) -> None:
 
 def test_a_map_of_a_few_cells_is_refused() -> None:
     with pytest.raises(ValueError, match="3x3"):
-        Decoder(2)
+        Grid(2)
+
+
+def test_a_decoder_is_a_function_by_name() -> None:
+    maps = random_maps(4, 1, 25)
+    with pytest.raises(ValueError, match="decoder is one of upsampled, paper, regressed, not 'm"):
+        TrackerParams(decoder="mine")
+    with pytest.raises(ValueError, match="'paper' is registered already"):
+        register_decoder("paper")
+
+    @register_decoder("mine")
+    def mine(grid: Grid, maps: Maps, size: Any, scale: Any, params: TrackerParams) -> Decoded:
+        return Decoded(np.ones((len(size), 2)), size * 2, np.full(len(size), 0.5))
+
+    try:
+        decoded = decode(Grid(25), maps, SIZE, SCALE, TrackerParams(decoder="mine"))
+    finally:
+        del DECODERS["mine"]
+    np.testing.assert_array_equal(decoded.size, SIZE * 2)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from siamcar_ros.geometry import context_side
 from siamcar_ros.model import build_model
 from siamcar_ros.tracking import (
     DECODERS,
@@ -21,14 +22,13 @@ from siamcar_ros.tracking import (
     TrackerParams,
     TrackState,
 )
-from siamcar_ros.tracking.crop import template_side
 
 BOX = (300.0, 200.0, 40.0, 80.0)
 
 
 def show(network: Any, w: float, h: float, **more: Any) -> None:
     """Let the network see a target of this size in image pixels, by default where it was."""
-    scale = 127 / template_side(w, h)
+    scale = 127 / context_side(w, h)
     network.show((w * scale, h * scale), **more)
 
 
@@ -80,7 +80,7 @@ def test_it_follows_what_the_maps_show(network: Any, decoder: str) -> None:
     )
     frame = np.zeros((480, 640, 3), np.uint8)
     tracker.init(frame, BOX)
-    scale = 127 / template_side(40, 80)
+    scale = 127 / context_side(40, 80)
     network.show((44 * scale, 84 * scale), column=14, row=11)
     x, y, w, h = tracker.update(frame).box
     assert (x + w / 2, y + h / 2) == pytest.approx((320 + 16 / scale, 240 - 8 / scale), abs=1.5)

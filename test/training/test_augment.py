@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from siamcar_ros.data.frames import Frame, frame_from_box, frame_from_mask
 from siamcar_ros.geometry import context_side
-from siamcar_ros.tracking.crop import crop_square, mean_colour
+from siamcar_ros.tracking.crop import crop_square, mean_color
 from siamcar_ros.training.augment import (
     AugmentParams,
     PairMaker,
@@ -71,10 +71,10 @@ def test_without_changes_the_crops_are_the_trackers() -> None:
     x, y, w, h = 101.0, 62.0, 61.0, 40.0
     frame = frame_from_box(image, np.array([x, y, x + w, y + h], np.float32))
     pair = PairMaker(One(frame), One(frame), STILL).make(np.random.default_rng(0))
-    step = float(context_side(w, h)) / 127
+    step = context_side(w, h) / 127
     for ours, size in ((pair.template, 127), (pair.search, 255)):
         theirs = np.zeros((size, size, 3), np.uint8)
-        crop_square(image, (x + w / 2, y + h / 2), step, (size - 1) / 2, mean_colour(image), theirs)
+        crop_square(image, (x + w / 2, y + h / 2), step, (size - 1) / 2, mean_color(image), theirs)
         inner = slice(size // 4, -size // 4)
         difference = np.abs(ours[inner, inner].astype(int) - theirs[inner, inner])
         assert difference.max() <= 3

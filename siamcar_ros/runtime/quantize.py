@@ -1,11 +1,14 @@
-"""Int8 for CPUs with VNNI: calibrated on images, and judged by the tracking that it costs.
+"""Int8 for CPUs: calibrated on images, and judged by the tracking that it costs.
 
-What the search graph's convolutions read is quantised, with 8-bit unsigned activations and 8-bit
+What the search graph's convolutions read is quantized, with 8-bit unsigned activations and 7-bit
 signed weights that have a scale for each output channel; what they write is not, so that sums and
 rectifiers see the exact value, and a runtime makes one kernel of a convolution, its rectifier and
-the next one's quantisation. In floating point stay the template graph (once a target) and the
+the next one's quantization. In floating point stay the template graph (once a target) and the
 correlation, whose kernel is data. The channels of its response differ in range by tens of times and
-share one scale, so they are brought nearer to each other first, as those of other layers are.
+share one scale, so they are equalized first, as those of other layers are.
+
+x86 CPUs without VNNI add products of bytes in pairs, in 16 bits: 2 * 255 * 64 fits, 2 * 255 * 128
+does not. Weights of 7 bits, -64 to 64, are therefore right on every CPU.
 """
 
 from __future__ import annotations
@@ -13,40 +16,40 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from siamcar_ros.model import SiamCAR
 from siamcar_ros.runtime.cache import new_folder, put_in_place
-from siamcar_ros.runtime.export import OnnxFiles
-from siamcar_ros.runtime.network import Geometry, Placement, import_or_refuse
+from siamcar_ros.runtime.network import Images, Placement, as_planes, import_or_refuse
+from siamcar_ros.runtime.onnx_files import GraphFacts, OnnxFiles
 from siamcar_ros.runtime.onnx_network import OnnxNetwork
+from siamcar_ros.runtime.source import GraphFiles
 
 _ONE, _ZERO = np.array(1, np.float32), np.array(0, np.uint8)
 
-Pair = tuple[Tensor, Tensor]
-"""A template (1, 3, 127, 127) and a search region (1, 3, 255, 255), float32 BGR 0..255."""
+Pair = tuple[Images, Images]
+"""A template (127 x 127) and a search region (255 x 255), each of batch 1."""
 
 
-def quantise(model: SiamCAR, files: OnnxFiles, pairs: Iterable[Pair], output: Path) -> None:
+def quantize(files: OnnxFiles, pairs: Iterable[Pair], output: Path, weight_bits: int = 7) -> None:
     """Write an int8 copy of a search graph.
 
     Args:
-        model: the network that the files were exported from.
-        files: its graphs, of form "grouped".
+        files: the graphs of a network, of form "grouped".
         pairs: what the network will see; a few dozen are enough.
         output: the int8 search graph.
+        weight_bits: 7, or 8 for CPUs with VNNI only.
 
     Raises:
         DeviceError: the packages ``onnx`` and ``onnxruntime`` are not installed.
         ValueError: there are no pairs, or the graph is of form "banded".
     """
-    onnx = import_or_refuse("onnx", "int8 quantisation", "onnx")
-    import_or_refuse("onnxruntime", "int8 quantisation", "onnx")
+    onnx = import_or_refuse("onnx", "int8 quantization", "torch")
+    import_or_refuse("onnxruntime", "int8 quantization", "torch")
     from onnxruntime.quantization import (
         CalibrationMethod,
         QuantFormat,
@@ -55,8 +58,14 @@ def quantise(model: SiamCAR, files: OnnxFiles, pairs: Iterable[Pair], output: Pa
     )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    placement = Placement("onnxruntime", "cpu", "fp32", "for calibration")
-    network = OnnxNetwork(Geometry.of(model), placement, files.template, files.search)
+    facts = GraphFacts.read(files.search)
+    if facts.form != "grouped":
+        raise ValueError(
+            "int8 needs a search graph whose correlation is a convolution: export it with form "
+            "'grouped'"
+        )
+    placement = Placement("onnxruntime", "cpu", "fp32", "it calibrates")
+    network = OnnxNetwork(GraphFiles(files), placement)
     feeds = [_feed(network, z, x) for z, x in pairs]
     if not feeds:
         raise ValueError("int8 needs images to be calibrated on, and there are none")
@@ -69,7 +78,7 @@ def quantise(model: SiamCAR, files: OnnxFiles, pairs: Iterable[Pair], output: Pa
             quant_pre_process(str(files.search), str(prepared), skip_symbolic_shape=True)
             prepared_graph = onnx.load(str(prepared))
             correlations = _correlations(prepared_graph.graph)
-            even_out(prepared_graph, feeds)
+            equalize_cross_layer(prepared_graph, feeds)
             onnx.save(prepared_graph, str(prepared))
             quantize_static(
                 str(prepared),
@@ -81,6 +90,7 @@ def quantise(model: SiamCAR, files: OnnxFiles, pairs: Iterable[Pair], output: Pa
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
+                reduce_range=weight_bits == 7,
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options={
                     "OpTypesToExcludeOutputQuantization": ["Conv"],
@@ -88,12 +98,12 @@ def quantise(model: SiamCAR, files: OnnxFiles, pairs: Iterable[Pair], output: Pa
                     "TensorQuantOverrides": {"x": [{"scale": _ONE, "zero_point": _ZERO}]},
                 },
             )
-            source, quantised = onnx.load(str(files.search)), onnx.load(str(written))
-            _round_kernels(quantised, prepared_graph)
-            # The quantiser drops the properties that tell what the graph is of.
-            del quantised.metadata_props[:]
-            quantised.metadata_props.extend(source.metadata_props)
-            onnx.save(quantised, str(written))
+            quantized = onnx.load(str(written))
+            _round_kernels(quantized, prepared_graph, 64 if weight_bits == 7 else 127)
+            # The quantizer drops the properties that say what the graph was made from.
+            facts = replace(facts, weight_bits=weight_bits)
+            onnx.helper.set_model_props(quantized, facts.properties())
+            onnx.save(quantized, str(written))
             put_in_place(written, output)
     finally:
         logger.setLevel(level)
@@ -110,36 +120,24 @@ class _Feeds:
         return next(self._iterator, None)
 
 
-def _feed(network: OnnxNetwork, z: Tensor, x: Tensor) -> dict[str, NDArray[np.float32]]:
-    feed = {"x": x.numpy()}
-    for i, level in enumerate(network.template(z)):
-        feed[f"template{i}"] = level.numpy()
-    return feed
+def _feed(network: OnnxNetwork, z: Images, x: Images) -> dict[str, NDArray[np.float32]]:
+    levels = enumerate(network.template(z))
+    return {"x": as_planes(np.asarray(x)), **{f"template{i}": level for i, level in levels}}
 
 
 def _correlations(graph: Any) -> list[str]:
-    """The convolutions whose kernel is no constant.
-
-    Raises:
-        ValueError: there are none: the correlation is not a convolution here.
-    """
+    """The convolutions whose kernel is not a constant."""
     constants = {entry.name for entry in graph.initializer}
-    found = [n.name for n in graph.node if n.op_type == "Conv" and n.input[1] not in constants]
-    if not found:
-        raise ValueError(
-            "int8 needs a search graph whose correlation is a convolution: export it with form "
-            "'grouped'"
-        )
-    return found
+    return [n.name for n in graph.node if n.op_type == "Conv" and n.input[1] not in constants]
 
 
-def even_out(model: Any, feeds: Sequence[dict[str, NDArray[np.float32]]]) -> None:
+def equalize_cross_layer(model: Any, feeds: Sequence[dict[str, NDArray[np.float32]]]) -> None:
     """Make the channels of a layer's output more alike in range; the graph computes what it did.
 
     Where one layer alone reads another's, the other's output is divided, channel by channel, by the
     root of the largest value there, and the reader's kernel is multiplied by it. A rectifier
     between them scales along, and so does the correlation. The root leaves the kernel its share of
-    the difference (cross-layer equalisation, Nagel et al. 2019; SmoothQuant, Xiao et al. 2023).
+    the difference (cross-layer equalization, Nagel et al. 2019; SmoothQuant, Xiao et al. 2023).
 
     Args:
         model: an ONNX search graph whose weights are constants; changed in place.
@@ -187,19 +185,22 @@ def even_out(model: Any, feeds: Sequence[dict[str, NDArray[np.float32]]]) -> Non
             for name in layer.input[1:]:
                 scale(name, 1 / divisor)
         kernel = constants[reader.input[1]]
-        array = numpy_helper.to_array(kernel) * np.concatenate(divisors).reshape(1, -1, 1, 1)
+        array, factor = numpy_helper.to_array(kernel), np.concatenate(divisors)
+        # A depth-wise kernel has its channels in the first place.
+        depthwise = len(array) > array.shape[1] == 1
+        array = array * factor.reshape(*((-1, 1) if depthwise else (1, -1)), 1, 1)
         kernel.CopyFrom(numpy_helper.from_array(array.astype(np.float32), kernel.name))
 
 
-def _round_kernels(quantised: Any, original: Any) -> None:
+def _round_kernels(quantized: Any, original: Any, largest: int) -> None:
     """Round weights so that every kernel, by output and input channel, keeps its sum within 1/2.
 
-    Neighbours on a map are much alike, so that it is a kernel's sum that an error shows in most
+    Neighbors on a map are much alike, so an error shows most in a kernel's sum
     (SQuant, Guo et al. 2022, its kernel-wise step). The weights nearest to the other side change.
     """
     from onnx import numpy_helper
 
-    stored = {entry.name: entry for entry in quantised.graph.initializer}
+    stored = {entry.name: entry for entry in quantized.graph.initializer}
     for entry in original.graph.initializer:
         weights = stored.get(f"{entry.name}_quantized")
         if weights is None or len(entry.dims) != 4:
@@ -212,7 +213,7 @@ def _round_kernels(quantised: Any, original: Any) -> None:
         missing = np.rint(error.sum(2, keepdims=True))
         rank = np.argsort(np.argsort(-error * np.sign(missing), axis=2), axis=2)
         rounded += np.where(rank < abs(missing), np.sign(missing), 0)
-        array = rounded.clip(-127, 127).astype(np.int8).reshape(entry.dims)
+        array = rounded.clip(-largest, largest).astype(np.int8).reshape(entry.dims)
         weights.CopyFrom(numpy_helper.from_array(array, weights.name))
 
 

@@ -1,0 +1,123 @@
+"""A network's configuration: a YAML file such as ``config/networks/compact.yaml``.
+
+::
+
+    network: compact                                # its name
+    architecture: {backbone: compact, ...}          # where it is left out, the shipped network's
+    weights: models/siamcar_compact.safetensors     # shipped, or a path beside the file; or null
+    tracker: {decoder: upsampled, penalty_k: 0.04, window_influence: 0.44, lr: 0.33}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from siamcar_ros.resources import network_file, network_names, read_yaml, resource_path, shortened
+
+if TYPE_CHECKING:
+    from siamcar_ros.model import SiamCAR
+
+_KEYS = ("network", "architecture", "weights", "tracker")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """A configuration, read and checked.
+
+    Attributes:
+        name: of the network.
+        path: of the file.
+        described_in: the file that holds the architecture; the shipped one where this one does not.
+        architecture: what the network is made of, not yet checked; None where nothing says so.
+        weights: the file that holds them, which may not exist where none was asked for; None where
+            the configuration names none.
+        knobs: the tracker's parameters that it sets, not yet checked.
+    """
+
+    name: str
+    path: Path
+    described_in: Path
+    architecture: Mapping[str, Any] | None = field(default=None, hash=False)
+    weights: Path | None = None
+    knobs: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def identity(self) -> str:
+        """What is built from the weights, as text."""
+        return json.dumps([self.name, self.architecture], sort_keys=True, default=str)
+
+    def build(self) -> SiamCAR:
+        """The model, in evaluation mode, with its weights.
+
+        Raises:
+            ValueError: there is no such network; the weights do not fit.
+            FileNotFoundError: there are no weights.
+        """
+        from siamcar_ros.model import build_model, load_weights
+
+        if self.weights is None:
+            raise ValueError(f"no weights ship for {self.name}: give a weights file")
+        model = build_model(self.described_in).eval()
+        load_weights(model, self.weights)
+        return model
+
+
+def read_network_config(config: str | Path, weights: str | Path | None = None) -> NetworkConfig:
+    """Read a configuration.
+
+    Args:
+        config: the name of a shipped one ("compact") or the path of a YAML file.
+        weights: a file to use in place of the configuration's.
+
+    Raises:
+        ValueError: an unknown name or key, or a value that is refused.
+        FileNotFoundError: no such file; those asked for as `weights` do not exist.
+    """
+    path = network_file(config)
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no keys; it needs {', '.join(_KEYS)}")
+    refuse_unknown(content, _KEYS, f"{path}: key")
+    if not isinstance(content.get("network"), str):
+        raise ValueError(f"{path}: 'network' must name one, such as compact")
+    knobs = content.get("tracker") or {}
+    if not isinstance(knobs, dict):
+        raise ValueError(f"{path}: 'tracker' holds parameters by name, not {shortened(knobs)}")
+    name, architecture = content["network"], content.get("architecture")
+    described_in = path
+    if architecture is None and name in network_names():
+        described_in = network_file(name)
+        architecture = read_yaml(described_in).get("architecture")
+    found = _weights_path(weights, content.get("weights"), path)
+    return NetworkConfig(name, path, described_in, architecture, found, knobs)
+
+
+def refuse_unknown(given: Iterable[Any], known: Iterable[str], what: str) -> None:
+    """Raise ValueError, listing the known names, where a given one is not among them."""
+    unknown = [str(key) for key in given if key not in known]
+    if unknown:
+        names = shortened(", ".join(unknown)).strip("'\"")
+        raise ValueError(f"{what} {names} is unknown; there are {', '.join(known)}")
+
+
+def _weights_path(asked: str | Path | None, named: object, config: Path) -> Path | None:
+    """The file asked for or, without one, the file that a configuration names."""
+    if asked is not None:
+        if not Path(asked).is_file():
+            raise FileNotFoundError(f"the weights file {asked} does not exist")
+        return Path(asked)
+    if named is None:
+        return None
+    if not isinstance(named, str):
+        raise ValueError(
+            f"{config}: 'weights' is the path of a file or null, not {shortened(named)}"
+        )
+    beside = config.parent / named  # an absolute path replaces the parent
+    try:
+        return beside if beside.is_file() else resource_path(named)
+    except (FileNotFoundError, ValueError):
+        return Path(named)

@@ -1,0 +1,299 @@
+"""A network's weights, and the graphs made of them: found, or exported with PyTorch."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from siamcar_ros.runtime.cache import cache_folder, cached_files
+from siamcar_ros.runtime.config import NetworkConfig
+from siamcar_ros.runtime.network import DeviceError, Geometry, is_installed
+from siamcar_ros.runtime.onnx_files import INT8_SUFFIX, GraphFacts, OnnxFiles, fingerprint
+
+if TYPE_CHECKING:
+    from siamcar_ros.model import SiamCAR
+
+logger = logging.getLogger(__name__)
+
+GRAPH_VERSION = 4
+"""Of what the graphs are for given weights: increase it when they change."""
+
+_LARGE = 24 << 20  # bytes of weights
+
+
+@dataclass(frozen=True)
+class Int8Graph:
+    """A search graph in int8.
+
+    Attributes:
+        path: its file.
+        weight_bits: 7 or 8, see :class:`GraphFacts`.
+    """
+
+    path: Path
+    weight_bits: int
+
+
+class Source:
+    """What backends are built from; PyTorch is imported only by what needs it.
+
+    Attributes:
+        weights: their file, or the graphs' where there are only graphs; None for a model in memory.
+        name: of the network.
+        fingerprint: of the network and its weights.
+        large: whether it has so many weights that other backends are the faster ones.
+        int8: its search graph in int8, None where there is none.
+        stale_int8: the path of one that was made from other weights.
+        form: of its graphs, None where either can be had.
+    """
+
+    name: str
+    weights: Path | None = None
+    fingerprint: str
+    large: bool
+    int8: Int8Graph | None = None
+    stale_int8: Path | None = None
+    form: str | None = None
+
+    @property
+    def geometry(self) -> Geometry:
+        """Where the network's cells lie."""
+        raise NotImplementedError
+
+    def graphs(self, form: str = "grouped", precision: str = "fp32") -> OnnxFiles:
+        """The network's graphs.
+
+        Args:
+            form: of the correlation: "grouped" (one target at a time) or "banded" (any batch).
+            precision: "int8" for the quantized search graph, else that in float32.
+
+        Raises:
+            DeviceError: there are none, and they cannot be exported without PyTorch.
+        """
+        files = self._graphs(form)
+        if precision == "int8" and self.int8 is not None:
+            return OnnxFiles(files.template, self.int8.path)
+        return files
+
+    def model(self) -> SiamCAR:
+        """The model with its weights, on the CPU; not to be changed.
+
+        Raises:
+            DeviceError: PyTorch is not installed, or there are no weights but only graphs.
+        """
+        raise NotImplementedError
+
+    @property
+    def has_graphs(self) -> bool:
+        """Whether :meth:`graphs` succeeds, as far as can be said without calling it."""
+        return can_export()
+
+    def _find_int8(self, path: Path) -> None:
+        """Take the int8 graph of a path if it is of these weights."""
+        if not path.is_file():
+            return
+        facts = self._facts_of(path)
+        if facts is not None and facts.form == "grouped":
+            self.int8 = Int8Graph(path, facts.weight_bits)
+        else:
+            self.stale_int8 = path
+
+    def _facts_of(self, graph: Path) -> GraphFacts | None:
+        """Those of a graph of these weights; None if it is of others, or cannot be read."""
+        try:
+            facts = GraphFacts.read(graph)
+        except DeviceError as error:
+            logger.warning("%s", error)
+            return None
+        return facts if facts.weights == self.fingerprint else None
+
+    def _graphs(self, form: str) -> OnnxFiles:
+        """The float32 graphs: from the user's cache, exported there on first use."""
+        weights = Path(f"{self.name}.safetensors")
+        files = OnnxFiles.beside(weights)
+
+        def make(folder: Path) -> None:
+            logger.warning(
+                "exporting %s to ONNX, once for these weights: up to a minute", self.name
+            )
+            export_onnx(self.model(), folder / weights, form, self.fingerprint)
+
+        if not can_export():
+            raise DeviceError(
+                f"no ONNX graphs lie beside the weights of {self.name}, and without PyTorch none "
+                "can be made: install it (pip install 'siamcar_ros[torch]'), or run "
+                "'siamcar export' where it is installed and copy the files beside the weights"
+            )
+        from siamcar_ros.runtime.export import export_onnx
+
+        folder = cache_folder("onnx") / f"{self.fingerprint}-{form}-{GRAPH_VERSION}"
+        names = [file.name for file in (files.template, files.search)]
+        return OnnxFiles(*cached_files(folder, names, make))
+
+
+class WeightsFile(Source):
+    """Weights in a file, with the graphs that lie beside it.
+
+    Args:
+        config: of the network.
+        weights: safetensors, or a PyTorch checkpoint.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+
+    def __init__(self, config: NetworkConfig, weights: Path) -> None:
+        self.name, self._config, self.weights = config.name, config, weights
+        self._beside = OnnxFiles.beside(weights)
+        self.large = weights.stat().st_size > _LARGE
+        if weights.suffix == ".safetensors":
+            try:
+                self.fingerprint = fingerprint(config.identity, weights.read_bytes())
+            except ValueError as error:
+                raise ValueError(
+                    f"{weights} is not a readable safetensors file: {error}"
+                ) from error
+        else:
+            self.fingerprint = fingerprint_of(self.model(), config.identity)
+        self._find_int8(weights.with_suffix(INT8_SUFFIX))
+
+    @cached_property
+    def _shipped(self) -> tuple[OnnxFiles, GraphFacts] | None:
+        files = self._beside
+        if not files.exist():
+            return None
+        facts = [self._facts_of(path) for path in (files.template, files.search)]
+        if facts[1] is None or facts[0] != facts[1]:
+            logger.warning(
+                "%s and its template graph were not made from the weights %s: they are ignored",
+                files.search,
+                self.weights,
+            )
+            return None
+        return files, facts[1]
+
+    @property
+    def geometry(self) -> Geometry:
+        """Of the graphs beside the weights, or of the model."""
+        return self._shipped[1].geometry if self._shipped else Geometry.of(self.model())
+
+    @property
+    def has_graphs(self) -> bool:
+        """Whether they lie beside the weights, or can be exported."""
+        return self._shipped is not None or can_export()
+
+    def _graphs(self, form: str) -> OnnxFiles:
+        if self._shipped and self._shipped[1].form == form:
+            return self._shipped[0]
+        return super()._graphs(form)
+
+    def model(self) -> SiamCAR:
+        """See :meth:`Source.model`."""
+        return self._model
+
+    @cached_property
+    def _model(self) -> SiamCAR:
+        if not is_installed("torch"):
+            raise DeviceError(
+                f"{self.weights} can be run without PyTorch only with the ONNX graphs beside it "
+                "that 'siamcar export' makes from it; or install PyTorch: "
+                "pip install 'siamcar_ros[torch]'"
+            )
+        return self._config.build()
+
+
+class ModelInMemory(Source):
+    """A model and its weights as they are now.
+
+    Args:
+        model: on the CPU.
+        int8_search: its quantized search graph.
+    """
+
+    def __init__(self, model: SiamCAR, int8_search: Path | None = None) -> None:
+        self.name, self._model = model.name, model
+        self.fingerprint = fingerprint_of(model)
+        self.large = 4 * sum(p.numel() for p in model.parameters()) > _LARGE
+        if int8_search is not None:
+            self._find_int8(int8_search)
+
+    @property
+    def geometry(self) -> Geometry:
+        """The model's."""
+        return Geometry.of(self._model)
+
+    def model(self) -> SiamCAR:
+        """The model."""
+        return self._model
+
+
+class GraphFiles(Source):
+    """Graphs alone, without the weights that they were made from.
+
+    Args:
+        files: the template graph and the search graph, which may be in int8.
+
+    Raises:
+        DeviceError: they were not written by 'siamcar export', or do not belong together.
+    """
+
+    def __init__(self, files: OnnxFiles) -> None:
+        self._files, search = files, files.search
+        facts = [GraphFacts.read(path) for path in (files.template, search)]
+        if (facts[0].weights, facts[0].form) != (facts[1].weights, facts[1].form):
+            raise DeviceError(f"{search} and {self._files.template} are not of the same export")
+        self._facts, self.weights, self.form = facts[1], search, facts[1].form
+        self.name, self.fingerprint = self._facts.network, self._facts.weights
+        self.large = search.stat().st_size > _LARGE
+        if self._facts.weight_bits < 32:
+            self.int8 = Int8Graph(search, self._facts.weight_bits)
+
+    @property
+    def geometry(self) -> Geometry:
+        """As the graph says."""
+        return self._facts.geometry
+
+    @property
+    def has_graphs(self) -> bool:
+        """It has."""
+        return True
+
+    def _graphs(self, form: str) -> OnnxFiles:
+        if form != self.form:
+            raise DeviceError(
+                f"{self._files.search} is of the form {self.form!r}, which this backend "
+                f"cannot run: export it with --form {form}"
+            )
+        return self._files
+
+    def model(self) -> SiamCAR:
+        """There is none.
+
+        Raises:
+            DeviceError: always.
+        """
+        raise DeviceError(
+            f"{self._files.search} is a graph, which PyTorch does not run: give the weights that "
+            "it was made from, or leave the backend at 'auto'"
+        )
+
+
+def can_export() -> bool:
+    """Whether the packages that an export needs are installed."""
+    return all(map(is_installed, ("torch", "onnx", "onnxscript", "onnxruntime")))
+
+
+def fingerprint_of(model: SiamCAR, identity: str | None = None) -> str:
+    """The fingerprint of a model with its present weights, as of a file of them.
+
+    Args:
+        model: on any device.
+        identity: of its configuration; without one, it equals that of no file.
+    """
+    from safetensors.torch import save
+
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    return fingerprint(identity or model.name, save(state))

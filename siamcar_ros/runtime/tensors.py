@@ -1,0 +1,118 @@
+"""Networks of PyTorch tensors behind the interface of numpy arrays. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from siamcar_ros.runtime.network import Images, Maps, Network, Template, join_arrays
+
+TensorMaps = tuple[Tensor, Tensor, Tensor]
+
+
+class TensorNetwork(Network):
+    """A network whose `_template` and `_maps` take and return tensors on :attr:`device`.
+
+    They are given images as in :class:`Network`, as tensors on the CPU that they upload themselves:
+    without waiting, as the memory is pinned and is not written to before the maps have come. Their
+    maps may be on the CPU or on the device. Levels of templates are tensors.
+    """
+
+    def template(self, z: Any) -> Template:
+        """See :meth:`Network.template`."""
+        with self._lock, torch.inference_mode():
+            return self._template(as_tensor(z))
+
+    def __call__(self, x: Any, template: Sequence[Tensor]) -> Maps:
+        """See :meth:`Network.__call__`."""
+        self._check_batch(x, template)
+        with self._lock, torch.inference_mode():
+            maps = self._maps(as_tensor(x), template)
+        return on_host(maps)  # which waits for them, and need not keep others waiting
+
+    def join(self, templates: Sequence[Template]) -> Template:
+        """See :meth:`Network.join`."""
+        return join_tensors(templates)
+
+    def pixel_buffer(self, shape: Sequence[int], dtype: Any = np.uint8) -> NDArray[np.uint8]:
+        """Pinned memory where the network is on a GPU."""
+        buffer = super().pixel_buffer(shape, dtype)
+        if torch.device(self.device).type == "cuda":
+            buffer = torch.from_numpy(buffer).pin_memory().numpy()
+        return buffer
+
+
+class TensorAdapter:
+    """Any object that keeps the model's contract, on the arrays that the tracker gives.
+
+    It gets float32 tensors (B, 3, n, n) on its own device, that of its attribute ``device`` or of
+    its parameters.
+
+    Args:
+        network: has ``template``, ``__call__``, ``score_size`` and ``offset``.
+    """
+
+    takes_pixels = True
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+        self.score_size: int = network.score_size
+        self.offset: int = network.offset
+        device = getattr(network, "device", None)
+        if device is None and isinstance(network, torch.nn.Module):
+            device = next(network.parameters(), torch.empty(0)).device
+        self._device = torch.device(device or "cpu")
+
+    def template(self, z: Images) -> Any:
+        """The network's template."""
+        with torch.inference_mode():
+            return self._network.template(self._planes(z))
+
+    def __call__(self, x: Images, template: Any) -> Maps:
+        """The network's maps."""
+        with torch.inference_mode():
+            return on_host(self._network(self._planes(x), template))
+
+    def join(self, templates: Sequence[Any]) -> Any:
+        """See :meth:`Network.join`."""
+        return (join_tensors if isinstance(templates[0][0], Tensor) else join_arrays)(templates)
+
+    def _planes(self, pixels: Images) -> Tensor:
+        return as_planes(as_tensor(pixels).to(self._device)).contiguous().float()
+
+
+def as_tensor(images: Any) -> Tensor:
+    """Images as a tensor, in the same memory."""
+    return images if isinstance(images, Tensor) else torch.from_numpy(np.asarray(images))
+
+
+def as_planes(images: Tensor) -> Tensor:
+    """Images of either form as (B, 3, n, n): pixels as a view of another shape, still uint8."""
+    return images.permute(0, 3, 1, 2) if images.dtype == torch.uint8 else images
+
+
+def on_host(maps: Sequence[Any]) -> Maps:
+    """Maps as arrays; those of a GPU come in one copy."""
+    cls, reg, cen = maps
+    if isinstance(cls, Tensor) and cls.device.type != "cpu":
+        joined = torch.cat((cls, reg, cen), 1).float().cpu().numpy()
+        return Maps(joined[:, :2], joined[:, 2:6], joined[:, 6:])
+    return Maps(*(_array(part) for part in maps))
+
+
+def join_tensors(templates: Sequence[Template]) -> Template:
+    """Templates of single targets, level by level, as one batch."""
+    if len(templates) == 1:
+        return templates[0]
+    return tuple(torch.cat(levels) for levels in zip(*templates, strict=True))
+
+
+def _array(part: Any) -> NDArray[np.float32]:
+    if isinstance(part, Tensor):
+        part = part.detach().float().numpy()
+    return np.asarray(part, np.float32)

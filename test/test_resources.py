@@ -1,0 +1,58 @@
+"""YAML within limits, and short messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from siamcar_ros.resources import network_file, network_names, parse_yaml, read_yaml, shortened
+
+
+def bomb(levels: int) -> str:
+    lines = ["a0: &a0 [x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a: [", "is not valid YAML"),
+        ("a: " + "[" * 5000, "more than 20 levels deep"),
+        (bomb(12), "more than 20 aliases"),
+        ("a: 2024-99-99", "month must be in"),
+        ("a: " + "x" * (1 << 20), "is too large"),
+        ("a: !!python/object/apply:os.system [true]", "could not determine a constructor"),
+    ],
+    ids=["open", "deep", "aliases", "date", "large", "object"],
+)
+def test_bad_yaml_is_refused_in_a_short_line(tmp_path: Path, text: str, why: str) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=why) as refused:
+        read_yaml(path)
+    told = str(refused.value)
+    assert told.startswith(str(path))
+    assert len(told) < 500
+    assert "\n" not in told
+
+
+def test_a_few_aliases_are_fine() -> None:
+    assert parse_yaml("a: &x [1, 2]\nb: *x\n", "here") == {"a": [1, 2], "b": [1, 2]}
+
+
+def test_values_in_messages_are_cut_short() -> None:
+    assert shortened("compact") == "'compact'"
+    assert len(shortened({i: list(range(100)) for i in range(1000)})) <= 80
+    assert len(shortened("x" * 10_000)) <= 80
+    assert shortened(ValueError("two\nlines")) == "two lines"
+
+
+def test_networks_are_found_by_name_or_path(tmp_path: Path) -> None:
+    assert "compact" in network_names()
+    assert network_file("compact").name == "compact.yaml"
+    with pytest.raises(ValueError, match="called 'nano': there are alexnet, compact"):
+        network_file("nano")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        network_file(tmp_path / "mine.yaml")
