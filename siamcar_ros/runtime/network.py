@@ -62,7 +62,9 @@ class Network(ABC):
     taken one after another, so that trackers of several cameras can share one network.
 
     Images may be given in either of two forms: (B, 3, n, n) float32 BGR 0..255, as the model takes
-    them, or (B, n, n, 3) uint8 BGR, as they are cut from a frame, which spares the conversion.
+    them, or (B, n, n, 3) uint8 BGR, as they are cut from a frame, which spares the conversion. They
+    may be on the CPU: the network uploads them, without waiting where the memory is pinned, and has
+    read them when its maps are there. Maps may be on the CPU or on :attr:`device`.
 
     Attributes:
         takes_pixels: True, that images may be uint8.
@@ -89,7 +91,7 @@ class Network(ABC):
         """The target's features, to be kept by the track.
 
         Args:
-            z: (B, 3, 127, 127) float32 or (B, 127, 127, 3) uint8, on :attr:`device`.
+            z: (B, 3, 127, 127) float32 or (B, 127, 127, 3) uint8.
 
         Returns:
             four-dimensional tensors, one a level, whose form is the backend's own; the templates
@@ -102,7 +104,7 @@ class Network(ABC):
         """Where in each search region its template's target is.
 
         Args:
-            x: (B, 3, 255, 255) float32 or (B, 255, 255, 3) uint8, on :attr:`device`.
+            x: (B, 3, 255, 255) float32 or (B, 255, 255, 3) uint8.
             template: from :meth:`template`, of batch 1 (for all) or B (one for each).
 
         Returns:

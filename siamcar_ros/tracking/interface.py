@@ -29,8 +29,8 @@ class Network(Protocol):
 
     A network that does not live on the CPU says so in a ``device`` attribute or by its parameters.
     Inputs are float32 tensors on that device, valid during the call only; where the network has an
-    attribute ``takes_pixels`` that is true, they are the uint8 crops instead, (B, n, n, 3). The
-    three maps may be tensors or numpy arrays.
+    attribute ``takes_pixels`` that is true, they are the uint8 crops instead, (B, n, n, 3), on the
+    CPU. The three maps may be tensors or numpy arrays.
     """
 
     score_size: int

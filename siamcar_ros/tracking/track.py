@@ -207,18 +207,18 @@ class Follower:
         return advanced
 
     def _uploaded(self, crops: NDArray[np.uint8], planes: NDArray[np.float32]) -> torch.Tensor:
-        """(B, n, n, 3) uint8 on the device, as (B, 3, n, n) float32 unless the network takes it so.
+        """The crops as the network takes them: uint8, or float32 (B, 3, n, n) on its device.
 
         To a device the bytes travel as they are, a quarter of the floats; `planes` is the CPU's
         buffer. The copy need not be waited for: a search region's buffer is written again after
         its maps have come, and a template's, which is not pinned, is read before the call returns.
         """
-        if self._device.type == "cpu" and not self._takes_pixels:
+        if self._takes_pixels:
+            return torch.from_numpy(crops)
+        if self._device.type == "cpu":
             to_planes(crops, planes)
             return torch.from_numpy(planes)
         pixels = torch.from_numpy(crops).to(self._device, non_blocking=True)
-        if self._takes_pixels:
-            return pixels
         return pixels.permute(0, 3, 1, 2).float()
 
 

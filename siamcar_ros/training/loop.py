@@ -70,7 +70,7 @@ def train(recipe: Recipe) -> Path:
     processes = join(device)
     try:
         with _interruption() as interrupted:
-            run = _Run(recipe, device, processes)
+            run = Run(recipe, device, processes)
             workers = recipe.compute.workers
             with loading(run.batches, run.step, recipe.steps, workers, device) as pairs:
                 try:
@@ -96,7 +96,7 @@ class _Maps(NamedTuple):
     reg: Tensor
 
 
-class _Run:
+class Run:
     """The state of a run, and what is done to it in each step."""
 
     def __init__(self, recipe: Recipe, device: torch.device, processes: Processes) -> None:

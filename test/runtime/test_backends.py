@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import threading
 from importlib.util import find_spec
-from typing import Any
-from unittest.mock import MagicMock
 
 import pytest
 import torch
 
 from siamcar_ros.model import SiamCAR
-from siamcar_ros.runtime import Network, Placement, cuda_graph_network, place
+from siamcar_ros.runtime import Network, place
 from siamcar_ros.runtime.export import difference
 from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
 from siamcar_ros.runtime.torch_network import prepared
@@ -21,19 +18,20 @@ from siamcar_ros.runtime.torch_network import prepared
 # Largest differences of logits, and of distances relative to their size.
 TOLERANCE = {"fp32": 1e-3, "bf16": 0.25, "fp16": 0.03}
 NEEDS = {"onnxruntime": ("onnx", "onnxruntime", "onnxscript"), "openvino": ("openvino",)}
+CUDA = pytest.mark.gpu
 PLACES = [
     ("cpu", "torch", "fp32"),
     ("cpu", "torch", "bf16"),
     ("cpu", "onnxruntime", "fp32"),
     ("cpu", "openvino", "fp32"),
     ("cpu", "openvino", "bf16"),
-    ("cuda", "torch", "fp32"),
-    ("cuda", "torch", "fp16"),
-    ("cuda", "cudagraph", "fp32"),
-    ("cuda", "cudagraph", "bf16"),
-    ("cuda", "cudagraph", "fp16"),
-    ("cuda", "onnxruntime", "fp32"),
-    ("cuda", "onnxruntime", "fp16"),
+    pytest.param(("cuda", "torch", "fp32"), marks=CUDA),
+    pytest.param(("cuda", "torch", "fp16"), marks=CUDA),
+    pytest.param(("cuda", "cudagraph", "fp32"), marks=CUDA),
+    pytest.param(("cuda", "cudagraph", "bf16"), marks=CUDA),
+    pytest.param(("cuda", "cudagraph", "fp16"), marks=CUDA),
+    pytest.param(("cuda", "onnxruntime", "fp32"), marks=CUDA),
+    pytest.param(("cuda", "onnxruntime", "fp16"), marks=CUDA),
 ]
 gpus = torch.cuda.device_count()
 
@@ -43,7 +41,7 @@ def tolerance(network: Network) -> float:
     return max(TOLERANCE[network.precision], 0.03 if network.device != "cpu" else 0)
 
 
-@pytest.fixture(scope="module", params=PLACES, ids=" ".join)
+@pytest.fixture(scope="module", params=PLACES, ids=lambda place: " ".join(place))
 def network(request: pytest.FixtureRequest, compact: SiamCAR) -> Network:
     device, backend, precision = request.param
     if device == "cuda" and not gpus:
@@ -192,40 +190,6 @@ def test_a_network_of_another_geometry(alexnet: SiamCAR, backend: str) -> None:
     assert difference(expected, network(x, network.template(z))) <= TOLERANCE["fp32"]
 
 
-def test_recordings_read_what_is_shown_to_them(
-    compact: SiamCAR, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The bookkeeping of CUDA graphs, on a CPU: a recording is played by running its graph."""
-
-    class Recording:
-        def __init__(self, graph: Any, inputs: Any, batch: int, *_: Any) -> None:
-            self.inputs, self.graph, self.batch = inputs, graph, batch
-
-        def replay(self) -> torch.Tensor:
-            levels = (level[: self.batch] for level in self.inputs.template)
-            return torch.cat(self.graph(self.inputs.x[: self.batch], *levels), 1)
-
-    monkeypatch.setattr(cuda_graph_network, "_Recording", Recording)
-    for name in ("Stream", "Event", "graph_pool_handle", "current_stream"):
-        monkeypatch.setattr(torch.cuda, name, MagicMock())
-    monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
-    place_of = Placement("cudagraph", "cpu", "fp32", "")
-    network = cuda_graph_network.CudaGraphNetwork(compact, place_of)
-    z, x = example_inputs(compact, 5, seed=4)
-    tracks = [network.template(z[i : i + 1]) for i in range(5)]
-    with torch.inference_mode():
-        expected = compact(x, compact.template(z))
-    for shown in ([0], [1], [0, 1, 2], [3, 4], [0], [0, 1, 2, 3, 4], [4, 3], [2, 1, 0], [2]):
-        template = tuple(
-            torch.cat(level) for level in zip(*(tracks[i] for i in shown), strict=True)
-        )
-        for _ in range(2):
-            got = network(x[shown], template)
-            assert difference(tuple(part[shown] for part in expected), got) <= 1e-3
-    first = network(x[[0, 0]], tracks[0])
-    assert difference(tuple(part[[0, 0]] for part in expected), first) <= 1e-3
-
-
 @pytest.mark.parametrize("form", ["banded", "grouped"])
 def test_both_forms_of_the_correlation(compact: SiamCAR, form: str) -> None:
     batch = 1 if form == "grouped" else 2
@@ -278,6 +242,7 @@ def test_an_unknown_form_is_refused(compact: SiamCAR) -> None:
         SearchGraph(compact, "sliced")
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not gpus, reason="needs a CUDA device")
 def test_networks_of_several_nodes_record_side_by_side(
     compact: SiamCAR, alexnet: SiamCAR, examples: tuple[torch.Tensor, torch.Tensor]
