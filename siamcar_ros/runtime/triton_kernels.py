@@ -1,12 +1,10 @@
 """Triton kernels for what PyTorch runs as many small ones between the convolutions of a batch of 1.
 
 All take channels-last maps and compute in float32 whatever the maps' precision. Triton comes with
-PyTorch's CUDA builds on Linux.
+PyTorch's CUDA builds on Linux. It reads its functions' annotations: only its own may be there.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import triton
@@ -20,15 +18,15 @@ _CHANNELS = 64  # of one program of the correlation
 
 @triton.jit
 def _epilogue(
-    maps: Any,
-    bias: Any,
-    residual: Any,
-    count: Any,
-    channels: Any,
+    maps,
+    bias,
+    residual,
+    count,
+    channels,
     has_residual: tl.constexpr,
     activation: tl.constexpr,
     block: tl.constexpr,
-) -> None:
+):
     at = tl.program_id(0) * block + tl.arange(0, block)
     inside = at < count
     value = tl.load(maps + at, inside, other=0.0).to(tl.float32)
@@ -44,17 +42,17 @@ def _epilogue(
 
 @triton.jit
 def _group_norm_relu(
-    maps: Any,
-    bias: Any,
-    scale: Any,
-    shift: Any,
-    out: Any,
-    cells: Any,
-    channels: Any,
-    epsilon: Any,
+    maps,
+    bias,
+    scale,
+    shift,
+    out,
+    cells,
+    channels,
+    epsilon,
     width: tl.constexpr,
     block: tl.constexpr,
-) -> None:
+):
     first = tl.program_id(0) * width
     rows = tl.arange(0, block)
     columns = first + tl.arange(0, width)
@@ -76,21 +74,21 @@ def _group_norm_relu(
 
 @triton.jit
 def _correlation(
-    maps: Any,
-    kernels: Any,
-    out: Any,
-    columns: Any,
-    channels: Any,
-    maps_sample: Any,
-    maps_row: Any,
-    kernels_sample: Any,
-    out_sample: Any,
-    out_row: Any,
+    maps,
+    kernels,
+    out,
+    columns,
+    channels,
+    maps_sample,
+    maps_row,
+    kernels_sample,
+    out_sample,
+    out_row,
     height: tl.constexpr,
     width: tl.constexpr,
     block_columns: tl.constexpr,
     block_channels: tl.constexpr,
-) -> None:
+):
     row, sample = tl.program_id(0), tl.program_id(2)
     column = tl.arange(0, block_columns)
     channel = tl.program_id(1) * block_channels + tl.arange(0, block_channels)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ class _Subject:
 
 def measure_inference(part: Part, options: GpuOptions, clock: Clock) -> None:
     """See the module; the first network is measured the most closely."""
-    device, film = options.device, Film(4 if options.quick else 16)
+    device, film = options.device, Film(2 if options.quick else 16)
     precision = "fp32" if device == "cpu" else "fp16"
     peak = part.attempt("the matrix rate", lambda: _peak(part, options, precision))
     closely: _Subject | None = None
@@ -154,15 +155,13 @@ def _measure_frames(
         table.rows.append(row)
 
 
-def _stages(
-    tracker: SiamCarTracker | MultiTracker, film: Film, frames: int = 40
-) -> dict[str, float]:
+def _stages(tracker: SiamCarTracker | MultiTracker, film: Film) -> dict[str, float]:
     """Median seconds of each stage."""
     images, seen = film.endless(), []
-    for _ in range(frames):
+    for _ in range(3 * len(film.images)):
         tracker.update(next(images))
         seen.append(tracker.timings)
-    return {stage: sorted(t[stage] for t in seen)[frames // 2] for stage in seen[0]}
+    return {stage: median(timings[stage] for timings in seen) for stage in seen[0]}
 
 
 def _update_call(tracker: Any, film: Film) -> Callable[[], Any]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from siamcar_ros.model import MODEL_NAMES, SiamCAR
-from siamcar_ros.runtime import DeviceError, Network, choose, place
+from siamcar_ros.runtime import DeviceError, Network, choose, load_network, place
 from siamcar_ros.runtime.cuda_graph_network import CudaGraphNetwork
 from siamcar_ros.runtime.fusion import KERNELS
 from siamcar_ros.runtime.graphs import example_inputs
@@ -52,6 +52,10 @@ def distance(expected: tuple[Tensor, ...], got: tuple[Tensor, ...]) -> float:
             one, other = one.log(), other.log()
         found.append(float((one - other).norm() / (one - one.mean()).norm()))
     return float(np.max(found))
+
+
+def alike(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one, other, rtol=1e-2, atol=1e-2)
 
 
 def started(model: SiamCAR, kernels: str | None, precision: str) -> CudaGraphNetwork:
@@ -135,7 +139,7 @@ def test_two_threads_share_a_network() -> None:
         template = network.template(z[i : i + 1])
         for _ in range(200):
             got = network(x[i : i + 1], template)
-            if not all(torch.allclose(a, b, atol=1e-3) for a, b in zip(alone[i], got, strict=True)):
+            if not all(map(alike, alone[i], got)):
                 wrong.append(i)
 
     threads = [threading.Thread(target=camera, args=(i,)) for i in range(2)]
@@ -147,34 +151,31 @@ def test_two_threads_share_a_network() -> None:
 
 
 def test_a_tracker_follows_as_on_the_cpu() -> None:
-    film, model = Film(8), reference("compact")[0]
-    boxes = []
+    film, boxes = Film(8), []
     networks: list[Network] = [
-        place(model, device="cpu", backend="torch", precision="fp32"),
-        place(model, device="cuda"),
+        load_network("compact", device="cpu", backend="torch", precision="fp32"),
+        load_network("compact", device="cuda"),
     ]
     for network in networks:
         tracker = SiamCarTracker(network)
         tracker.init(film.images[0], film.boxes[0])
         boxes.append(np.array([tracker.update(image).box for image in film.images[1:]]))
-    np.testing.assert_allclose(boxes[0][:2], boxes[1][:2], atol=8)
-    assert np.isfinite(boxes[1]).all()
+    np.testing.assert_allclose(boxes[0], boxes[1], atol=4)
 
 
 def test_targets_in_one_call_are_followed_as_alone() -> None:
-    film, model = Film(4), reference("compact")[0]
-    network = place(model, device="cuda", precision="fp32")
+    film, network = Film(2), load_network("compact", device="cuda", precision="fp32")
     several = MultiTracker(network, max_targets=8)
     alone = {}
     for i in range(8):
-        box = (60.0 + 50 * i, 80.0 + 20 * i, 60.0, 40.0)
+        x, y, w, h = film.boxes[0]
+        box = (x + 4 * i, y, w, h)
         several.add(film.images[0], box, str(i))
         alone[str(i)] = SiamCarTracker(network)
         alone[str(i)].init(film.images[0], box)
-    for image in film.images[1:2]:
-        together = several.update(image)
-        for id, tracker in alone.items():
-            np.testing.assert_allclose(together[id].box, tracker.update(image).box, atol=8)
+    together = several.update(film.images[1])
+    for id, tracker in alone.items():
+        np.testing.assert_allclose(together[id].box, tracker.update(film.images[1]).box, atol=2)
 
 
 def test_a_gpu_that_is_not_there_is_refused_in_a_sentence() -> None:
@@ -209,4 +210,4 @@ def test_half_precision_is_steady() -> None:
     del garbage
     for _ in range(20):
         for one, other in zip(first, network(x[:1], template), strict=True):
-            assert torch.equal(one, other)
+            assert alike(one, other)
