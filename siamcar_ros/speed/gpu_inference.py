@@ -140,7 +140,10 @@ def _measure_frames(
                 "share": "of the matrix rate, network",
                 "load": "start s",
             },
-            notes=["network: upload, network, download, as the CPU sees it"],
+            notes=[
+                "network: upload, network, download, as the CPU sees it; as published: eager, "
+                "fp32 (TF32 in a GPU's convolutions), unfolded"
+            ],
         )
     )
     for label, timing in timings.items():

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -129,7 +130,46 @@ def test_recordings_read_what_is_shown_to_them(
     assert difference(tuple(part[[0, 0]] for part in expected), first) <= 1e-3
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="the package triton is not installed")
+triton_only = pytest.mark.skipif(
+    find_spec("triton") is None, reason="the package triton is not installed"
+)
+
+
+@triton_only
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
+@pytest.mark.parametrize("capability", [75, 87, 90])
+def test_triton_kernels_compile_for_gpus_that_are_not_here(
+    precision: str, capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if (precision, capability) == ("bf16", 75):
+        pytest.skip("these GPUs have no bfloat16")
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from siamcar_ros.runtime import triton_kernels
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    for kernel, constants in (
+        (triton_kernels._epilogue, {"has_residual": True, "activation": 2, "block": 1024}),
+        (triton_kernels._group_norm_relu, {"width": 8, "block": 1024}),
+        (
+            triton_kernels._correlation,
+            {"height": 7, "width": 7, "block_columns": 32, "block_channels": 64},
+        ),
+    ):
+        pointers = {"maps", "bias", "residual", "scale", "shift", "out", "kernels"}
+        names = [parameter.name for parameter in kernel.params]
+        types = {name: f"*{precision}" if name in pointers else "i32" for name in names}
+        types |= {name: "fp32" for name in names if name == "epsilon"}
+        types |= dict.fromkeys(constants, "constexpr")
+        values = {(names.index(name),): value for name, value in constants.items()}
+        source = ASTSource(kernel, types, constexprs=values)
+        built = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+        assert built.asm["cubin"]
+
+
+@triton_only
 def test_triton_kernels_in_its_interpreter() -> None:
     """Their arithmetic and their indices, without a GPU; half precision as floats."""
     script = """
