@@ -28,6 +28,7 @@ from siamcar_ros.runtime.torch_network import DTYPES, prepared
 
 _CALLS_BEFORE_CAPTURE = 3
 _COMPARED_CALLS = 15
+_ALGORITHMS = 4  # of a convolution that tuning tries
 # Largest relative distance of maps that count as the same: bfloat16's rounding alone may come to
 # half of it, maps that have nothing to do with each other to 1.
 _SAME = 0.3
@@ -323,9 +324,10 @@ def _blank(
 
 @contextmanager
 def _tuning(wanted: bool) -> Iterator[None]:
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = wanted
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.benchmark_limit
+    cudnn.benchmark, cudnn.benchmark_limit = wanted, _ALGORITHMS
     try:
         yield
     finally:
-        torch.backends.cudnn.benchmark = before
+        cudnn.benchmark, cudnn.benchmark_limit = before
