@@ -27,8 +27,8 @@ pytestmark = [
 ]
 
 # Relative distance of maps, logarithms for distances, spread about their mean: some twice of what
-# the CPU's own half precision gives for the worst network with random weights; maps that have nothing to
-# do with each other come to 1.4. fp32 convolves in TF32.
+# the CPU's own half precision gives for the worst network with random weights. Maps that have
+# nothing to do with each other come to 1.4. fp32 convolves in TF32.
 BOUNDS = {"fp32": 0.08, "fp16": 0.08, "bf16": 0.5}
 PRECISIONS = tuple(BOUNDS)
 BATCHES = range(1, 9)
