@@ -1,7 +1,7 @@
 # Every target does the set-up it lacks. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test build dev clean distclean
+.PHONY: help demo test gpu build dev clean distclean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -17,6 +17,9 @@ demo: build  ## track a target through the real middleware; writes pictures and 
 
 test:  ## ruff, mypy and every test (ARGS: for pytest)
 	@tools/test $(ARGS)
+
+gpu:  ## tests, tracking and training on a GPU: gpu-bench/gpu.md (ARGS: for siamcar bench gpu)
+	@PYTHONPATH="$(CURDIR):$$PYTHONPATH" python3 -m siamcar_ros.cli bench gpu $(ARGS)
 
 build:  ## the environment of the tracker, the interfaces and the package
 	@tools/build

@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from siamcar_ros.speed.runs import Options
     from siamcar_ros.speed.tables import Table
 
-HELP = "measure speed: network, tracker, node"
+HELP = "measure speed: network, tracker, node, GPU"
 
-WHATS = ("network", "tracker", "node", "targets", "sizes", "batch")
+WHATS = ("network", "tracker", "node", "targets", "sizes", "batch", "gpu")
 
 EXAMPLES = """examples:
   siamcar bench network --networks compact resnet50
   siamcar bench tracker --nanotrack-backbone nano_backbone.onnx --nanotrack-head nano_head.onnx
   siamcar bench node                      (in a shell with ROS 2 sourced)
-  siamcar bench --plots docs              (all but the node, with pictures)
+  siamcar bench --plots docs              (all but the node and the GPU, with pictures)
+  siamcar bench gpu --output gpu-bench    (tests, tracking, training on a GPU: one JSON, one table)
+  siamcar bench gpu --device cpu --quick  (the same lines on a CPU: whether it would run)
 
 Contestants run in turn, so that other programs slow all of them alike; the ratios are to be
 trusted on a busy machine, the milliseconds only on an idle one.
@@ -35,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "what",
         nargs="?",
         choices=WHATS,
-        help="default: network and tracker; with --plots all but node",
+        help="default: network and tracker; with --plots all but node and gpu",
     )
     parser.add_argument(
         "--networks",
@@ -48,8 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     parser.add_argument("--threads", type=int, help="of the CPU (default: one a core)")
     parser.add_argument(
-        "--seconds", type=float, default=20.0, help="for each table, about (%(default)s)"
+        "--seconds", type=float, help="for each table, about (20); of gpu, for all of it (300)"
     )
+    parser.add_argument(
+        "--output", type=Path, default=Path("gpu-bench"), metavar="DIR", help="of gpu (%(default)s)"
+    )
+    parser.add_argument("--quick", action="store_true", help="of gpu: the smallest sizes")
     parser.add_argument("--nanotrack-backbone", type=Path, metavar="ONNX")
     parser.add_argument("--nanotrack-head", type=Path, metavar="ONNX")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures; - for stdout")
@@ -63,6 +69,10 @@ def run(args: argparse.Namespace) -> int:
 
     from siamcar_ros.speed.measure import describe_machine
 
+    if args.seconds is not None and not args.seconds > 0:
+        raise ValueError(f"--seconds is above 0, not {args.seconds:g}")
+    if args.what == "gpu":
+        return _run_gpu(args)
     options = _options(args)
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(options.threads)
@@ -90,6 +100,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _run_gpu(args: argparse.Namespace) -> int:
+    from siamcar_ros.runtime import choose
+    from siamcar_ros.speed.gpu import GpuOptions, failed, measure_gpu
+
+    device = choose("cuda" if args.device == "auto" else args.device).device
+    seconds = args.seconds or (20.0 if args.quick else 300.0)
+    content = measure_gpu(GpuOptions(device, seconds, args.quick), args.output)
+    print(f"figures in {args.output}/gpu.json and gpu.md")
+    wrong = failed(content)
+    if wrong:
+        print(f"siamcar: failed: {', '.join(wrong)}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
 def _options(args: argparse.Namespace) -> Options:
     import os
 
@@ -112,7 +136,7 @@ def _options(args: argparse.Namespace) -> Options:
         weights=args.weights,
         device=select_backend(args.device).device,
         threads=args.threads or len(os.sched_getaffinity(0)),
-        seconds=args.seconds,
+        seconds=args.seconds or 20.0,
         nano=nano if all(nano) else None,
     )
 
@@ -120,7 +144,9 @@ def _options(args: argparse.Namespace) -> Options:
 def _wanted(args: argparse.Namespace) -> tuple[str, ...]:
     if args.what is not None:
         return (args.what,)
-    return ("network", "tracker") if args.plots is None else tuple(w for w in WHATS if w != "node")
+    if args.plots is None:
+        return ("network", "tracker")
+    return tuple(what for what in WHATS if what not in ("node", "gpu"))
 
 
 def _measure(what: str, options: Options) -> list[Table]:

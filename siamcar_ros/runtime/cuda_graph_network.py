@@ -3,73 +3,149 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import median
+from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from siamcar_ros.model import SiamCAR
-from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph
-from siamcar_ros.runtime.network import Geometry, Placement, Template
+from siamcar_ros.runtime.fusion import INPUT_CHANNELS, KERNELS, correlation, fuse_
+from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
+from siamcar_ros.runtime.network import DeviceError, Geometry, Placement, Template
 from siamcar_ros.runtime.tensors import TensorMaps, TensorNetwork, as_planes
 from siamcar_ros.runtime.torch_network import DTYPES, prepared
 
 _CALLS_BEFORE_CAPTURE = 3
-# CUDA lets a process record one graph at a time.
+_COMPARED_CALLS = 15
+_ALGORITHMS = 4  # of a convolution that tuning tries
+# Largest relative distance of maps that count as the same: bfloat16's rounding alone may come to
+# half of it, maps that have nothing to do with each other to 1.4.
+_SAME = 0.5
+# CUDA lets a process record one graph at a time; cuDNN's switch for tuning is the process's, too.
 _recording = threading.Lock()
 
 
 class CudaGraphNetwork(TensorNetwork):
     """The search branch, recorded once for each number of targets and replayed every frame.
 
-    The correlation is the banded matrix product of :mod:`siamcar_ros.runtime.graphs`, which runs
-    on the tensor cores; a convolution with one group a channel does not.
+    Maps are given on the CPU, in memory of their own.
 
     Args:
         model: with its weights; it is copied.
         placement: of backend "cudagraph" on "cuda:N"; precision "fp16", "bf16" or "fp32".
+        kernels: one of :data:`~siamcar_ros.runtime.fusion.KERNELS`; None measures all that run
+            here and takes the fastest.
+        tuned: cuDNN tries its algorithms on each convolution, which takes longer to start.
+
+    Raises:
+        DeviceError: the kernels that were asked for do not run here.
     """
 
-    def __init__(self, model: SiamCAR, placement: Placement) -> None:
+    def __init__(
+        self,
+        model: SiamCAR,
+        placement: Placement,
+        kernels: str | None = None,
+        tuned: bool = False,
+    ) -> None:
         super().__init__(Geometry.of(model), placement)
+        if kernels is None:
+            self._branches, note = _fastest(model, placement, tuned)
+            self.reason += f"; {note}"
+        else:
+            self._branches = _started(model, placement, kernels, tuned)
+
+    @property
+    def kernels(self) -> str:
+        """Which of :data:`~siamcar_ros.runtime.fusion.KERNELS` it runs."""
+        return self._branches.kernels
+
+    def _template(self, z: Tensor) -> Template:
+        return self._branches.template(z)
+
+    def _maps(self, x: Tensor, template: Sequence[Tensor]) -> TensorMaps:
+        joined = self._branches.maps(x, template)
+        return joined[:, :2], joined[:, 2:6], joined[:, 6:]
+
+
+class _Branches:
+    """Both branches with one kind of kernels, and the recordings of the search branch."""
+
+    def __init__(self, model: SiamCAR, placement: Placement, kernels: str, tuned: bool) -> None:
+        self.kernels, self.tuned, self.device = kernels, tuned, torch.device(placement.device)
         self._dtype = DTYPES[placement.precision]
         ready = prepared(model, placement.device, placement.precision)
-        self._template_graph = TemplateGraph(ready, "banded").eval()
-        self._search_graph = SearchGraph(ready, "banded").eval()
-        self._recordings: dict[int, _Recording] = {}
-        self._inputs: _Inputs | None = None
+        plain = kernels == "plain"
+        # The banded product runs on the tensor cores; a convolution with one group a channel
+        # does not.
+        form = "banded" if plain else "grouped"
+        self._template_graph = TemplateGraph(ready, form).eval()
+        self._channels = 3 if plain else INPUT_CHANNELS
         with torch.cuda.device(self.device):
+            if plain:
+                self._search_graph = SearchGraph(ready, form).eval()
+            else:
+                self._search_graph = _Forked(ready, form).eval()
+                self._search_graph.correlate = correlation
+                fuse_(ready, kernels)
             # One stream and one pool, so that recordings lie in the same memory: no two of them
             # are ever under way at once.
             self._stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
             self._done = torch.cuda.Event()
+        self._recordings: dict[int, _Recording] = {}
+        self._inputs: _Inputs | None = None
 
-    def _template(self, z: Tensor) -> Template:
-        z = as_planes(z.to(self.device))
-        z = z.to(self._dtype, memory_format=torch.channels_last)
-        levels: Template = self._template_graph(z)
-        return levels
-
-    def _maps(self, x: Tensor, template: Sequence[Tensor]) -> TensorMaps:
-        batch, x = x.shape[0], as_planes(x.to(self.device, non_blocking=True))
+    def template(self, z: Tensor) -> Template:
+        """See :meth:`Network.template`."""
         with torch.cuda.device(self.device):
-            # Callers' work is only queued when the lock is given back, each on its own stream.
-            current = torch.cuda.current_stream()
-            current.wait_event(self._done)
+            z = as_planes(z.to(self.device, non_blocking=True))
+            planes = _blank(z.shape[0], self._channels, z.shape[-1], self._dtype, self.device)
+            planes[:, :3].copy_(z)
+            levels: Template = self._template_graph(planes)
+            return levels
+
+    def maps(self, x: Tensor, template: Sequence[Tensor]) -> Tensor:
+        """(B, 7, S, S) float32 on the CPU: cls, reg and cen side by side."""
+        batch = x.shape[0]
+        with torch.cuda.device(self.device):
+            x = as_planes(x.to(self.device, non_blocking=True))
             if self._inputs is None or self._inputs.room < batch:
-                self._inputs = _Inputs(batch, x, template, self._dtype)
+                self._inputs = _Inputs(batch, x, template, self._channels, self._dtype)
             recording = self._recordings.get(batch)
             if recording is None:
-                with _recording:
+                with _recording, _tuning(self.tuned):
                     recording = _Recording(
                         self._search_graph, self._inputs, batch, self._stream, self._pool
                     )
                 self._recordings[batch] = recording
             recording.inputs.show(x, template)
-            joined = recording.replay()
-            self._done.record(current)
-        return joined[:, :2], joined[:, 2:6], joined[:, 6:]
+            maps = recording.replay()
+            self._done.record()
+            self._done.synchronize()
+        return maps.clone()
+
+
+class _Forked(SearchGraph):
+    """The search branch, its head's towers side by side: neither fills a GPU."""
+
+    def __init__(self, model: SiamCAR, form: str) -> None:
+        super().__init__(model, form)
+        self._side = torch.cuda.Stream()
+
+    def forward(self, x: Tensor, *template: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See :class:`SearchGraph`."""
+        reduced = self.reduced(x, *template)
+        current = torch.cuda.current_stream()
+        self._side.wait_stream(current)
+        with torch.cuda.stream(self._side):
+            distances = self.distances(reduced)
+        scores = self.scores(reduced)
+        current.wait_stream(self._side)
+        return scores[:, :2], distances, scores[:, 2:]
 
 
 class _Inputs:
@@ -79,23 +155,25 @@ class _Inputs:
     """
 
     def __init__(
-        self, batch: int, x: Tensor, template: Sequence[Tensor], dtype: torch.dtype
+        self, batch: int, x: Tensor, template: Sequence[Tensor], channels: int, dtype: torch.dtype
     ) -> None:
         self.room = 1 << (batch - 1).bit_length()
-        self.x = torch.empty(
-            (self.room, *x.shape[1:]),
-            dtype=dtype,
-            device=x.device,
-            memory_format=torch.channels_last,
-        )
-        self.template = [level.new_empty((self.room, *level.shape[1:])) for level in template]
+        self.x = _blank(self.room, channels, x.shape[-1], dtype, x.device)
+        self.template = []
+        for level in template:
+            wide = level.shape[2] != level.shape[3]  # a stack of banded matrices
+            layout = torch.contiguous_format if wide else torch.channels_last
+            shape = (self.room, *level.shape[1:])
+            self.template.append(
+                torch.empty(shape, dtype=dtype, device=x.device, memory_format=layout)
+            )
         self._shown: tuple[Tensor, ...] = ()
         self._shown_batch = 0
 
     def show(self, x: Tensor, template: Sequence[Tensor]) -> None:
         """Put in what is to be read next."""
         batch, given = x.shape[0], tuple(template)
-        self.x[:batch].copy_(x)
+        self.x[:batch, :3].copy_(x)
         # A track's template is the same tensors in every frame: copied when they change.
         if (
             batch != self._shown_batch
@@ -133,8 +211,118 @@ class _Recording:
             self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
         ):
             self._joined = torch.cat(graph(x, *template), 1)
+        self._host = torch.empty(self._joined.shape, pin_memory=True)
 
     def replay(self) -> Tensor:
-        """(B, 7, S, S) float32: cls, reg and cen side by side."""
+        """(B, 7, S, S) float32 on the CPU, there once the stream has come so far."""
         self._graph.replay()
-        return self._joined.clone()
+        return self._host.copy_(self._joined, non_blocking=True)
+
+
+def _started(model: SiamCAR, placement: Placement, kernels: str, tuned: bool) -> _Branches:
+    """Both branches, run once.
+
+    Raises:
+        DeviceError: they do not run here; the message says why.
+    """
+    if kernels not in KERNELS:
+        raise DeviceError(f"kernels are one of {', '.join(KERNELS)}, not {kernels!r}")
+    try:
+        branches = _Branches(model, placement, kernels, tuned)
+        with torch.inference_mode():
+            z, x = example_inputs(model, 1)
+            branches.maps(x, branches.template(z))
+    except torch.cuda.OutOfMemoryError as error:
+        raise DeviceError(
+            f"{placement.device} has too little free memory for {model.name}: end other programs "
+            "on it, or choose another device"
+        ) from error
+    except Exception as error:  # a missing compiler's, Triton's, cuDNN's: they have no common base
+        if kernels == "plain":
+            raise
+        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        why = f"the {kernels} kernels do not run on {placement.device}: {first}"
+        raise DeviceError(why) from error
+    return branches
+
+
+def _fastest(model: SiamCAR, placement: Placement, tuned: bool) -> tuple[_Branches, str]:
+    """The fastest kernels that run here and give the plain ones' maps; why, in words."""
+    chosen: _Branches | None = None
+    best, seconds = 0.0, dict[str, float]()
+    notes: list[str] = []
+    reference = torch.empty(0)
+    z, x = example_inputs(model, 1)
+    for kernels in KERNELS:
+        try:
+            branches = _started(model, placement, kernels, tuned)
+        except DeviceError as error:
+            if kernels == "plain":
+                raise
+            notes.append(str(error))
+            continue
+        with torch.inference_mode():
+            template = branches.template(z)
+            maps = branches.maps(x, template)
+            if chosen is None:
+                reference = maps
+            elif not _same(reference, maps):
+                notes.append(f"the {kernels} kernels give other maps")
+                continue
+            seconds[kernels] = _seconds(branches, x, template)
+        if chosen is None or seconds[kernels] < best:
+            chosen, best = branches, seconds[kernels]
+    assert chosen is not None
+    told = ", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in seconds.items())
+    return chosen, "; ".join([f"{chosen.kernels} kernels, of {told}", *notes])
+
+
+def _seconds(branches: _Branches, x: Tensor, template: Sequence[Tensor]) -> float:
+    durations = []
+    for _ in range(_COMPARED_CALLS):
+        begin = perf_counter()
+        branches.maps(x, template)
+        durations.append(perf_counter() - begin)
+    return median(durations)
+
+
+def _same(expected: Tensor, got: Tensor) -> bool:
+    """Whether (B, 7, S, S) maps are the same but for rounding; whatever is where weights overflow.
+
+    Distances are compared by their logarithms.
+    """
+    if not expected.isfinite().all():
+        return True
+    for low, high in ((0, 2), (2, 6), (6, 7)):
+        one, other = expected[:, low:high], got[:, low:high]
+        if low == 2:
+            one, other = one.clamp_min(1e-6).log(), other.clamp_min(1e-6).log()
+        spread = float((one - one.mean()).norm())
+        rounding = 0.01 * one.numel() ** 0.5  # that of maps nearly the same everywhere
+        if not float((one - other).norm()) <= _SAME * spread + rounding:
+            return False
+    return True
+
+
+def _blank(
+    batch: int, channels: int, size: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """(B, channels, size, size) zeros, channels last."""
+    images = torch.empty(
+        (batch, channels, size, size),
+        dtype=dtype,
+        device=device,
+        memory_format=torch.channels_last,
+    )
+    return images.zero_()
+
+
+@contextmanager
+def _tuning(wanted: bool) -> Iterator[None]:
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.benchmark_limit
+    cudnn.benchmark, cudnn.benchmark_limit = wanted, _ALGORITHMS
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.benchmark_limit = before

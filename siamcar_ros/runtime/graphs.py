@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from siamcar_ros.model import SiamCAR
+from siamcar_ros.model.siamcar import Correlation
 from siamcar_ros.runtime.network import DeviceError
 
 FORMS = ("banded", "grouped")
@@ -74,19 +75,30 @@ class SearchGraph(nn.Module):
         self.unit: Tensor
         unit = head.bbox_pred.bias.detach().exp().reshape(1, -1, 1, 1)
         self.register_buffer("unit", unit, persistent=False)
-        self.correlate = _banded if checked_form(form) == "banded" else _grouped
+        self.correlate: Correlation = _banded if checked_form(form) == "banded" else _grouped
 
     def forward(self, x: Tensor, *template: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See the class."""
+        reduced = self.reduced(x, *template)
+        scores = self.scores(reduced)
+        return scores[:, :2], self.distances(reduced), scores[:, 2:]
+
+    def reduced(self, x: Tensor, *template: Tensor) -> Tensor:
+        """The levels' responses, reduced to the head's channels."""
         features = self.model.backbone(x)
         if self.model.neck is not None:
             features = self.model.neck(features, crop=False)
         response = [self.correlate(f, t) for f, t in zip(features, template, strict=True)]
-        reduced = self.reduce(torch.cat(response, 1))
-        head = self.model.car_head
-        distances = torch.exp(self.log_distances(head.bbox_tower(reduced))) * self.unit
-        scores = self.cls_cen(head.cls_tower(reduced))
-        return scores[:, :2], distances, scores[:, 2:]
+        return self.reduce(torch.cat(response, 1))
+
+    def distances(self, reduced: Tensor) -> Tensor:
+        """(B, 4, S, S) pixels."""
+        tower = self.model.car_head.bbox_tower(reduced)
+        return torch.exp(self.log_distances(tower)) * self.unit
+
+    def scores(self, reduced: Tensor) -> Tensor:
+        """(B, 3, S, S) logits: background, foreground, centerness."""
+        return self.cls_cen(self.model.car_head.cls_tower(reduced))
 
 
 def example_inputs(model: SiamCAR, batch: int, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -102,15 +102,27 @@ def model_of(name: str, weights: Path | None = None) -> tuple[SiamCAR, TrackerPa
     if found is not None:
         load_weights(model, found)
         return model, params, f"weights {Path(found).name}"
+    return random_model(name), params, "random weights (the time does not depend on them)"
+
+
+def random_model(name: str) -> SiamCAR:
+    """A network with the same random weights every time, in evaluation mode.
+
+    Activations are of unit order, and a residual is smaller than what it is added to, as in a
+    trained network: else rounding would grow from block to block.
+    """
     torch.manual_seed(0)
     model = build_model(name).train()
     for part in model.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.momentum = None  # the plain mean of what it sees
+        last = getattr(part, "bn3", None) or getattr(part, "bn2", None)
+        if last is not None:
+            last.weight.data.fill_(0.3)
     with torch.no_grad():
         z, x = example_inputs(model, 2)
         model(x, model.template(z))
-    return model.eval(), params, "random weights (the time does not depend on them)"
+    return model.eval()
 
 
 def variants(

@@ -29,6 +29,13 @@ class Table:
         cells += [[_shown(row.get(key)) for key in self.columns] for row in self.rows]
         return "\n".join([self.title, *_aligned(cells), *(f"  {note}" for note in self.notes)])
 
+    def markdown(self) -> str:
+        """The same in Markdown."""
+        cells = [list(self.columns.values()), ["---"] * len(self.columns)]
+        cells += [[_shown(row.get(key)) for key in self.columns] for row in self.rows]
+        rows = ["| " + " | ".join(row) + " |" for row in cells]
+        return "\n".join([f"**{self.title}**", "", *rows, "", *(f"- {n}" for n in self.notes)])
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)

@@ -1,9 +1,10 @@
-"""The reference outputs in ../shared/golden, and the weights that they were made with."""
+"""The reference outputs in ../shared/golden or $SIAMCAR_GOLDEN, and the weights behind them."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,13 +15,17 @@ import torch
 
 from siamcar_ros.model import SiamCAR, build_model
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
+_BESIDE = Path(__file__).resolve().parents[3] / "shared" / "golden"
+GOLDEN = Path(os.environ.get("SIAMCAR_GOLDEN", _BESIDE))
 
 
 def _golden(name: str) -> Path:
     path = GOLDEN / name
     if not path.is_file():
-        pytest.skip(f"the reference file ../shared/golden/{name} is absent")
+        pytest.skip(
+            f"the reference file ../shared/golden/{name} is absent, and SIAMCAR_GOLDEN names no "
+            "folder that holds it"
+        )
     return path
 
 

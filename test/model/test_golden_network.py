@@ -46,6 +46,27 @@ def test_folded_outputs_equal_the_published_codes(
     _assert_equal_maps(maps, network_arrays, "blocks_")
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 0.02), ("fp16", 0.02), ("bf16", 0.1)])
+def test_a_gpus_outputs_are_near_the_published_codes(
+    golden_model: SiamCAR, network_arrays: dict[str, np.ndarray], precision: str, bound: float
+) -> None:
+    """By the relative distance of each map, the distances' by their logarithms."""
+    from siamcar_ros.runtime import place
+
+    network = place(golden_model, device="cuda", precision=precision)
+    for prefix in ("", "blocks_"):
+        z = torch.from_numpy(network_arrays[prefix + "template"])
+        x = torch.from_numpy(network_arrays[prefix + "search"])
+        for got, name in zip(network(x, network.template(z)), ("cls", "loc", "cen"), strict=True):
+            expected, found = network_arrays[prefix + name], got.cpu().numpy()
+            if name == "loc":
+                expected, found = np.log(expected), np.log(found)
+            spread = np.linalg.norm(expected - expected.mean())
+            assert np.linalg.norm(found - expected) <= bound * spread, (prefix, name)
+
+
 def test_response_after_the_reduction(
     golden_model: SiamCAR, network_arrays: dict[str, np.ndarray]
 ) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import threading
 from importlib.util import find_spec
-from typing import Any
-from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -15,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from siamcar_ros.model import SiamCAR
-from siamcar_ros.runtime import BACKENDS, Network, Placement, build_backend, cuda_graph_network
+from siamcar_ros.runtime import Network, Placement, build_backend, cuda_graph_network
 from siamcar_ros.runtime.export import difference
 from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
 from siamcar_ros.runtime.torch_network import prepared
@@ -30,6 +27,7 @@ NEEDS = {
     "onnxruntime": EXPORT,
     "openvino": (*EXPORT, "openvino"),
 }
+CUDA = pytest.mark.gpu
 PLACES = [
     ("cpu", "torch", "fp32"),
     ("cpu", "torch", "bf16"),
@@ -37,13 +35,13 @@ PLACES = [
     ("cpu", "opencv", "fp32"),
     ("cpu", "openvino", "fp32"),
     ("cpu", "openvino", "bf16"),
-    ("cuda", "torch", "fp32"),
-    ("cuda", "torch", "fp16"),
-    ("cuda", "cudagraph", "fp32"),
-    ("cuda", "cudagraph", "bf16"),
-    ("cuda", "cudagraph", "fp16"),
-    ("cuda", "onnxruntime", "fp32"),
-    ("cuda", "onnxruntime", "fp16"),
+    pytest.param(("cuda", "torch", "fp32"), marks=CUDA),
+    pytest.param(("cuda", "torch", "fp16"), marks=CUDA),
+    pytest.param(("cuda", "cudagraph", "fp32"), marks=CUDA),
+    pytest.param(("cuda", "cudagraph", "bf16"), marks=CUDA),
+    pytest.param(("cuda", "cudagraph", "fp16"), marks=CUDA),
+    pytest.param(("cuda", "onnxruntime", "fp32"), marks=CUDA),
+    pytest.param(("cuda", "onnxruntime", "fp16"), marks=CUDA),
 ]
 gpus = torch.cuda.device_count()
 
@@ -53,7 +51,7 @@ def tolerance(network: Network) -> float:
     return max(TOLERANCE[network.precision], 0.03 if network.device != "cpu" else 0)
 
 
-@pytest.fixture(scope="module", params=PLACES, ids=" ".join)
+@pytest.fixture(scope="module", params=PLACES, ids=lambda place: " ".join(place))
 def network(request: pytest.FixtureRequest, compact: SiamCAR) -> Network:
     device, backend, precision = request.param
     if device == "cuda" and not gpus:
@@ -199,37 +197,6 @@ def test_a_network_of_another_geometry(alexnet: SiamCAR, backend: str) -> None:
     assert difference(expected, network(x, network.template(z))) <= TOLERANCE["fp32"]
 
 
-def test_recordings_read_what_is_shown_to_them(
-    compact: SiamCAR, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The bookkeeping of CUDA graphs, on a CPU: a recording is played by running its graph."""
-
-    class Recording:
-        def __init__(self, graph: Any, inputs: Any, batch: int, *_: Any) -> None:
-            self.inputs, self.graph, self.batch = inputs, graph, batch
-
-        def replay(self) -> torch.Tensor:
-            levels = (level[: self.batch] for level in self.inputs.template)
-            return torch.cat(self.graph(self.inputs.x[: self.batch], *levels), 1)
-
-    monkeypatch.setattr(cuda_graph_network, "_Recording", Recording)
-    for name in ("Stream", "Event", "graph_pool_handle", "current_stream"):
-        monkeypatch.setattr(torch.cuda, name, MagicMock())
-    monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
-    place_of = Placement("cudagraph", "cpu", "fp32", "")
-    network = cuda_graph_network.CudaGraphNetwork(compact, place_of)
-    z, x = arrays(compact, 5, seed=4)
-    tracks = [network.template(z[i : i + 1]) for i in range(5)]
-    expected = maps_of(compact, z, x)
-    for shown in ([0], [1], [0, 1, 2], [3, 4], [0], [0, 1, 2, 3, 4], [4, 3], [2, 1, 0], [2]):
-        template = network.join([tracks[i] for i in shown])
-        for _ in range(2):
-            got = network(x[shown], template)
-            assert difference(tuple(part[shown] for part in expected), got) <= 1e-3
-    first = network(x[[0, 0]], tracks[0])
-    assert difference(tuple(part[[0, 0]] for part in expected), first) <= 1e-3
-
-
 @pytest.mark.parametrize("form", ["banded", "grouped"])
 def test_both_forms_of_the_correlation(compact: SiamCAR, form: str) -> None:
     batch = 1 if form == "grouped" else 2
@@ -282,6 +249,7 @@ def test_an_unknown_form_is_refused(compact: SiamCAR) -> None:
         SearchGraph(compact, "sliced")
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not gpus, reason="needs a CUDA device")
 def test_networks_of_several_nodes_record_side_by_side(
     compact: SiamCAR, alexnet: SiamCAR, images: tuple[Array, Array]

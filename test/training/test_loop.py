@@ -205,3 +205,23 @@ def test_too_many_broken_files_end_the_run(
     arguments = [f"data.sets.videos.root={broken}", "compute.workers=0", "epochs=9"]
     with pytest.raises(ValueError, match=r"draws met a file.*b/00000003.jpg: not an image"):
         train(load_recipe(recipe, [*arguments, "data.max_fault_share=0.001"]))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpus_first_losses_are_the_cpus(recipe: Path, tmp_path: Path) -> None:
+    """From the same pairs, in TF32; and in bfloat16 with pairs changed on the device."""
+    totals = {}
+    for name, options in {
+        "cpu": ["compute.device=cpu"],
+        "cuda": ["compute.device=cuda"],
+        "bf16": ["compute.device=cuda", "compute.precision=bf16", "compute.augment_on_device=true"],
+    }.items():
+        output = tmp_path / name
+        settings = [*options, f"output={output}", "log.every=1", "compute.workers=0"]
+        train(load_recipe(recipe, settings))
+        lines = (output / "history.jsonl").read_text().splitlines()
+        totals[name] = [json.loads(line)["total"] for line in lines]
+    assert totals["cuda"][0] == pytest.approx(totals["cpu"][0], rel=0.01)
+    assert len(totals["bf16"]) == len(totals["cpu"])
+    assert np.isfinite(totals["bf16"]).all()

@@ -1,0 +1,370 @@
+"""`siamcar bench gpu`: all that a GPU does here, in a few minutes, as one table and one JSON file.
+
+Each part runs in a process of its own, so that a kernel that takes its process down, or one that
+never ends, leaves the other parts their figures. On "cpu" the same lines run with the networks of a
+CPU: a rehearsal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import siamcar_ros
+from siamcar_ros.speed.tables import Table
+
+_ROOT = Path(siamcar_ros.__file__).resolve().parent.parent
+TEST_FOLDERS = ("test/runtime", "test/model", "test/training")
+# Shares of the time, in the order in which they run.
+SHARES = {"inference": 0.38, "tests": 0.22, "training": 0.36, "providers": 0.04}
+_GRACE = 1.6  # a part that takes so many times its share is ended
+
+
+@dataclass(frozen=True)
+class GpuOptions:
+    """What to measure, and for how long.
+
+    Attributes:
+        device: "cuda:N" or "cpu".
+        seconds: in all, about.
+        quick: the smallest sizes and two networks: whether it runs, not how fast.
+        parts: keys of :data:`SHARES`.
+    """
+
+    device: str
+    seconds: float = 300.0
+    quick: bool = False
+    parts: tuple[str, ...] = tuple(SHARES)
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The networks to be measured: the paper's, and the small ones there are."""
+        from siamcar_ros.model import MODEL_NAMES
+
+        if self.quick:
+            return ("alexnet", "compact")
+        return ("resnet50", *(name for name in ("mobile", "compact") if name in MODEL_NAMES))
+
+
+class Clock:
+    """How much of a part's time is left; without an `end`, always enough."""
+
+    def __init__(self, seconds: float, end: bool = True) -> None:
+        self.seconds, self._end, self._begin = seconds, end, time.perf_counter()
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._begin
+
+    def has(self, share: float) -> bool:
+        """Whether less than this share of the time is spent."""
+        return not self._end or self.spent < share * self.seconds
+
+
+def measure_gpu(options: GpuOptions, output: Path) -> dict[str, Any]:
+    """Run all parts; write ``gpu.json`` and ``gpu.md`` after each.
+
+    Args:
+        options: what, and for how long.
+        output: the folder to write into; it is made.
+
+    Returns:
+        what is in ``gpu.json``: "machine", and for each part its "tables", "notes" and "seconds".
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    content: dict[str, Any] = {"machine": describe_gpu(options.device), "parts": {}}
+    print("\n".join(f"{key}: {value}" for key, value in content["machine"].items()), flush=True)
+    for name in options.parts:
+        begin = time.perf_counter()
+        part = _run_apart(name, options)
+        part["seconds"] = round(time.perf_counter() - begin, 1)
+        content["parts"][name] = part
+        print(_part_text(name, part), flush=True)
+        (output / "gpu.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (output / "gpu.md").write_text(markdown(content), encoding="utf-8")
+    return content
+
+
+def failed(content: Mapping[str, Any]) -> list[str]:
+    """The parts that did not come to their end, and the tests if any failed."""
+    return [name for name, part in content["parts"].items() if part.get("failed")]
+
+
+def describe_gpu(device: str) -> dict[str, str]:
+    """Card, driver, versions, processor: what a figure must be read with."""
+    import torch
+
+    from siamcar_ros.speed.measure import describe_machine
+
+    facts: dict[str, str] = {}
+    if device != "cpu":
+        properties = torch.cuda.get_device_properties(device)
+        facts["GPU"] = (
+            f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, "
+            f"{properties.multi_processor_count} multiprocessors"
+        )
+        facts["driver"] = _driver()
+        facts["CUDA"] = f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+    facts |= describe_machine(len(os.sched_getaffinity(0)))
+    facts["system"] = f"{platform.system()}, Python {platform.python_version()}"
+    for package in ("triton", "onnxruntime-gpu", "tensorrt"):
+        try:
+            facts["versions"] += f", {package} {importlib.metadata.version(package)}"
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return facts
+
+
+def _driver() -> str:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "not known (nvidia-smi does not run)"
+    return shown.stdout.split("\n")[0].strip()
+
+
+def _run_apart(name: str, options: GpuOptions) -> dict[str, Any]:
+    """A part's content, from a process of its own."""
+    seconds = options.seconds * SHARES[name] / sum(SHARES[part] for part in options.parts)
+    patience = _GRACE * seconds + (600 if options.quick else 60)
+    with tempfile.TemporaryDirectory(prefix="siamcar_gpu_") as folder:
+        result = Path(folder) / "part.json"
+        task = {"part": name, "options": asdict(options), "seconds": seconds, "result": str(result)}
+        command = [sys.executable, "-m", "siamcar_ros.speed.gpu", json.dumps(task)]
+        process = subprocess.Popen(command, env=_environment(), start_new_session=True, stdout=2)
+        ended = ""
+        try:
+            status = process.wait(timeout=patience)
+            if status:
+                ended = f"ended with status {status}"
+        except subprocess.TimeoutExpired:
+            ended = f"was ended after {patience:.0f} seconds"
+        finally:
+            _end(process)
+        part: dict[str, Any] = {"tables": [], "notes": []}
+        if result.is_file():
+            part |= json.loads(result.read_text(encoding="utf-8"))
+    if ended:
+        part["failed"] = True
+        part["notes"].append(f"the process of this part {ended}")
+    return part
+
+
+def _environment() -> dict[str, str]:
+    paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def _end(process: subprocess.Popen[Any]) -> None:
+    """End a process and those that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+class Part:
+    """What one part has found so far, written to a file as it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.tables: list[Table] = []
+        self.notes: list[str] = []
+        self.extra: dict[str, Any] = {}
+        self.failed = False
+
+    def table(self, table: Table) -> Table:
+        """Add a table."""
+        self.tables.append(table)
+        return table
+
+    def attempt(self, what: str, step: Callable[[], Any]) -> Any:
+        """Do a step; one that fails is noted, and the others follow."""
+        try:
+            return step()
+        except Exception as error:  # of PyTorch, cuDNN, Triton, the driver: no common base
+            import traceback
+
+            traceback.print_exc()
+            self.failed = True
+            first = str(error).strip().partition("\n")[0]
+            self.notes.append(f"{what} failed: {type(error).__name__}: {first}")
+            return None
+        finally:
+            self.write()
+
+    def write(self) -> None:
+        """Write what there is."""
+        content = {
+            "tables": [table.as_dict() for table in self.tables],
+            "notes": self.notes,
+            "failed": self.failed,
+            **self.extra,
+        }
+        self._path.write_text(json.dumps(content, default=str), encoding="utf-8")
+
+
+def run_tests(part: Part, options: GpuOptions, clock: Clock) -> None:
+    """The tests marked ``gpu``, where the sources lie beside their tests."""
+    folders = [folder for folder in TEST_FOLDERS if (_ROOT / folder).is_dir()]
+    if len(folders) < len(TEST_FOLDERS) or not _installed("pytest"):
+        part.notes.append(
+            "tests left out: they are not beside the package, or pytest is not installed; run "
+            "this in a clone of the repository"
+        )
+        return
+    if options.quick:
+        folders = folders[:1]
+    with tempfile.TemporaryDirectory(prefix="siamcar_tests_") as folder:
+        report = Path(folder) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"]
+        command += [f"--junitxml={report}", "--durations=8", *folders]
+        tested = subprocess.Popen(command, cwd=_ROOT, env=_environment())
+        try:
+            tested.wait(None if options.quick else 1.3 * clock.seconds)
+        except subprocess.TimeoutExpired:
+            tested.send_signal(signal.SIGINT)  # it reports on those that it has run
+            part.notes.append(f"stopped after {clock.spent:.0f} seconds: the others were not run")
+            tested.wait(30)
+        if not report.is_file():
+            part.failed = True
+            part.notes.append(f"pytest ended with status {tested.returncode} and no report")
+            return
+        table = part.table(Table("tests marked gpu", {"name": "", "count": "tests"}))
+        rows, messages = _outcomes(report)
+    table.rows += [{"name": name, "count": count} for name, count in rows.items()]
+    table.notes += messages
+    part.failed = bool(rows["failed"]) or tested.returncode not in (0, 2, 5)  # 2: stopped, 5: none
+
+
+def _outcomes(report: Path) -> tuple[dict[str, int], list[str]]:
+    """Counts from pytest's report, and a line on each failure and each reason for skipping."""
+    counts = {"passed": 0, "skipped": 0, "failed": 0}
+    failures, reasons = [], set()
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        bad = case.find("failure") if case.find("failure") is not None else case.find("error")
+        skipped = case.find("skipped")
+        if bad is not None:
+            counts["failed"] += 1
+            told = (bad.get("message") or "").partition("\n")[0][:200]
+            failures.append(f"{case.get('classname')}::{case.get('name')}: {told}")
+        elif skipped is not None:
+            counts["skipped"] += 1
+            reasons.add(f"skipped: {skipped.get('message')}")
+        else:
+            counts["passed"] += 1
+    return counts, failures + sorted(reasons)
+
+
+def measure_providers(part: Part, options: GpuOptions, clock: Clock) -> None:
+    """ONNX Runtime's CUDA provider and TensorRT's, where their packages are."""
+    from siamcar_ros.runtime import DeviceError, place
+    from siamcar_ros.speed.contestants import Film, model_of
+    from siamcar_ros.speed.measure import interleave
+    from siamcar_ros.tracking import SiamCarTracker
+
+    if options.device == "cpu":
+        wanted = {"fp32": ("ONNX Runtime on the CPU", "onnxruntime", _onnxruntime_has("CPU"))}
+    else:
+        tensorrt = _installed("tensorrt") and _onnxruntime_has("Tensorrt")
+        wanted = {
+            "fp32": ("ONNX Runtime's CUDA provider", "onnxruntime-gpu", _onnxruntime_has("CUDA")),
+            "fp16": ("ONNX Runtime's TensorRT provider", "onnxruntime-gpu or tensorrt", tensorrt),
+        }
+    part.notes += [
+        f"{what} left out: the package {package} is not installed"
+        for what, package, there in wanted.values()
+        if not there
+    ]
+    film = Film(4)
+    table = part.table(
+        Table("ONNX Runtime, image to box", {"name": "", "ms": "ms", "fps": "frames/s"})
+    )
+    for precision in (precision for precision, (*_, there) in wanted.items() if there):
+        for name in options.networks:
+            if not clock.has(0.8):
+                part.notes.append(f"{name}, {precision}: no time left")
+                continue
+
+            def one(name: str = name, precision: str = precision) -> None:
+                model, params, _ = model_of(name)
+                try:
+                    network = place(
+                        model, device=options.device, backend="onnxruntime", precision=precision
+                    )
+                except DeviceError as error:
+                    part.notes.append(f"{name}, {precision} left out: {error}")
+                    return
+                tracker = SiamCarTracker(network, params)
+                tracker.init(film.images[0], film.boxes[0])
+                images = film.endless()
+                timing = interleave({"": lambda: tracker.update(next(images))}, 0.5)[""]
+                row = {"name": f"{name}, {precision}", "ms": 1e3 * timing.median}
+                table.rows.append(row | {"fps": 1 / timing.median})
+
+            part.attempt(f"{name}, {precision}", one)
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _onnxruntime_has(provider: str) -> bool:
+    if not _installed("onnxruntime"):
+        return False
+    import onnxruntime
+
+    return f"{provider}ExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def _part_text(name: str, part: Mapping[str, Any]) -> str:
+    tables = [Table(**table).text() for table in part["tables"]]
+    head = f"\n== {name}, {part['seconds']} s" + (", FAILED" if part.get("failed") else "")
+    return "\n\n".join([head, *tables, *("\n".join(part["notes"]),) * bool(part["notes"])])
+
+
+def markdown(content: Mapping[str, Any]) -> str:
+    """The same as a page: the machine, then each part's tables and notes."""
+    lines = ["# GPU", ""]
+    lines += [f"- {key}: {value}" for key, value in content["machine"].items()]
+    for name, part in content["parts"].items():
+        lines += ["", f"## {name}{' (failed)' if part.get('failed') else ''}"]
+        for table in part["tables"]:
+            lines += ["", Table(**table).markdown()]
+        lines += ["", *(f"- {note}" for note in part["notes"])] if part["notes"] else []
+    return "\n".join(lines) + "\n"
+
+
+def main(task: Mapping[str, Any]) -> None:
+    """Do one part, in the process that was started for it."""
+    from siamcar_ros.speed.gpu_inference import measure_inference
+    from siamcar_ros.speed.gpu_training import measure_training
+
+    options = GpuOptions(**{**task["options"], "parts": tuple(task["options"]["parts"])})
+    part, clock = Part(Path(task["result"])), Clock(task["seconds"], end=not options.quick)
+    step = {
+        "inference": measure_inference,
+        "tests": run_tests,
+        "training": measure_training,
+        "providers": measure_providers,
+    }[task["part"]]
+    part.attempt(task["part"], lambda: step(part, options, clock))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,344 @@
+"""Image to box on a GPU: beside the network as published, by kernels, by stage, by target."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from statistics import median
+from typing import Any
+
+import torch
+
+from siamcar_ros.model import SiamCAR
+from siamcar_ros.runtime import Network, choose, place
+from siamcar_ros.runtime.fusion import KERNELS
+from siamcar_ros.speed.contestants import Film, model_of
+from siamcar_ros.speed.gpu import Clock, GpuOptions, Part
+from siamcar_ros.speed.measure import interleave
+from siamcar_ros.speed.peaks import matrix_multiply, search_operations
+from siamcar_ros.speed.published import PublishedTracker
+from siamcar_ros.speed.tables import Table
+from siamcar_ros.tracking import MultiTracker, SiamCarTracker, TrackerParams
+
+_PROFILED_FRAMES = 20
+_SHOWN_KERNELS = 14
+_TARGETS = (1, 2, 4, 8)
+
+
+@dataclass
+class _Subject:
+    """A network in the process, and what runs it."""
+
+    name: str
+    model: SiamCAR
+    params: TrackerParams
+    flops: float
+    networks: dict[str, Network] = field(default_factory=dict)
+    load_seconds: dict[str, float] = field(default_factory=dict)
+    fastest: str = ""
+
+
+def measure_inference(part: Part, options: GpuOptions, clock: Clock) -> None:
+    """See the module; the first network is measured the most closely."""
+    device, film = options.device, Film(2 if options.quick else 16)
+    precision = "fp32" if device == "cpu" else "fp16"
+    peak = part.attempt("the matrix rate", lambda: _peak(part, options, precision))
+    closely: _Subject | None = None
+    for index, name in enumerate(options.networks):
+        if not clock.has(0.85):
+            part.notes.append(f"{name}: no time left")
+            continue
+        subject = part.attempt(name, partial(_load, name, options, index == 0, part))
+        if subject is None or not subject.networks:
+            continue
+        closely = closely or subject
+        steps: dict[str, Callable[..., Any]] = {"frames": _measure_frames, "targets": _targets}
+        if device != "cpu":
+            steps["kernels"] = _profile
+        for what, step in steps.items():
+            part.attempt(f"{name}, {what}", partial(step, part, options, subject, film, peak))
+    if closely is not None:
+        _others(part, options, closely, film, clock)
+
+
+def _peak(part: Part, options: GpuOptions, precision: str) -> float:
+    """Operations a second of a large matrix product."""
+    call, operations = matrix_multiply(precision, options.device)
+    rate = operations / interleave({"": call}, 0.1)[""].median
+    part.notes.append(f"matrix product in {precision}: {rate / 1e12:.3g} TFLOP/s")
+    part.extra["matrix_flops"] = rate
+    return rate
+
+
+def _load(name: str, options: GpuOptions, closely: bool, part: Part) -> _Subject:
+    model, params, weights = model_of(name)
+    subject = _Subject(name, model, params, search_operations(model))
+    part.notes.append(f"{name}: {weights}, {subject.flops / 1e9:.3g} GFLOP a frame")
+    if options.device == "cpu":
+        starts: dict[str, Callable[[], Network]] = {
+            "torch fp32": lambda: place(model, device="cpu", backend="torch", precision="fp32")
+        }
+    else:
+        starts = {"as chosen": lambda: place(model, device=options.device)}
+        if closely:
+            starts = {
+                f"{kernels} kernels": partial(_with_kernels, model, options.device, kernels)
+                for kernels in KERNELS
+            }
+    for label, start in starts.items():
+
+        def one(label: str = label, start: Callable[[], Network] = start) -> None:
+            begin = time.perf_counter()
+            network = start()
+            network.warm_up()
+            subject.networks[label] = network
+            subject.load_seconds[label] = time.perf_counter() - begin
+
+        part.attempt(f"{name}, {label}", one)
+    part.notes += [f"{name}, {label}: {n.reason}" for label, n in subject.networks.items()]
+    return subject
+
+
+def _with_kernels(
+    model: SiamCAR, device: str, kernels: str, precision: str = "fp16", tuned: bool = False
+) -> Network:
+    from siamcar_ros.runtime.cuda_graph_network import CudaGraphNetwork
+
+    return CudaGraphNetwork(model, choose(device, "cudagraph", precision), kernels, tuned)
+
+
+def _measure_frames(
+    part: Part, options: GpuOptions, subject: _Subject, film: Film, peak: float | None
+) -> None:
+    """One target, image to box, against the published way in turns."""
+    trackers: dict[str, Any] = {}
+    for label, network in subject.networks.items():
+        trackers[label] = SiamCarTracker(network, subject.params)
+    published = subject.model if options.device == "cpu" else _copy(subject.model, options.device)
+    trackers["as published"] = PublishedTracker(published)
+    calls = {}
+    for label, tracker in trackers.items():
+        tracker.init(film.images[0], film.boxes[0])
+        calls[label] = _update_call(tracker, film)
+    timings = interleave(calls, 0.1 if options.quick else 5.0)
+    subject.fastest = min(subject.networks, key=lambda label: timings[label].median)
+    height, width = film.images[0].shape[:2]
+    table = part.table(
+        Table(
+            f"{subject.name}: one target, {width}x{height}, image to box",
+            {
+                "name": "",
+                "ms": "ms",
+                "fps": "frames/s",
+                "ratio": "x published",
+                "crop": "crop ms",
+                "network": "network ms",
+                "decode": "decode ms",
+                "share": "of the matrix rate, network",
+                "load": "start s",
+            },
+            notes=[
+                "network: upload, network, download, as the CPU sees it; as published: eager, "
+                "fp32 (TF32 in a GPU's convolutions), unfolded"
+            ],
+        )
+    )
+    for label, timing in timings.items():
+        row: dict[str, Any] = {"name": label, "ms": 1e3 * timing.median, "fps": 1 / timing.median}
+        row["ratio"] = timing.faster_than(timings["as published"])
+        if label in subject.networks:
+            stages = _stages(trackers[label], film)
+            row |= {stage: 1e3 * seconds for stage, seconds in stages.items()}
+            row["load"] = subject.load_seconds[label]
+            if peak:
+                row["share"] = f"{100 * subject.flops / stages['network'] / peak:.0f} %"
+        table.rows.append(row)
+
+
+def _stages(tracker: SiamCarTracker | MultiTracker, film: Film) -> dict[str, float]:
+    """Median seconds of each stage."""
+    images, seen = film.endless(), []
+    for _ in range(3 * len(film.images)):
+        tracker.update(next(images))
+        seen.append(tracker.timings)
+    return {stage: median(timings[stage] for timings in seen) for stage in seen[0]}
+
+
+def _update_call(tracker: Any, film: Film) -> Callable[[], Any]:
+    images = film.endless()
+    return lambda: tracker.update(next(images))
+
+
+def _copy(model: SiamCAR, device: str) -> SiamCAR:
+    import copy
+
+    return copy.deepcopy(model).to(device)
+
+
+def _profile(
+    part: Part, options: GpuOptions, subject: _Subject, film: Film, peak: float | None
+) -> None:
+    """What the GPU does in a frame: launches, its time by kind, the longest kernels."""
+    from torch.profiler import ProfilerActivity, profile
+
+    table = part.table(
+        Table(
+            f"{subject.name}: the GPU in one frame",
+            {
+                "name": "",
+                "launches": "kernels and copies",
+                "busy": "busy ms",
+                "span": "first to last ms",
+                "upload": "upload ms",
+                "download": "download ms",
+            },
+        )
+    )
+    longest: dict[str, Any] = {}
+    for label, network in subject.networks.items():
+        tracker = SiamCarTracker(network, subject.params)
+        tracker.init(film.images[0], film.boxes[0])
+        images = film.endless()
+        tracker.update(next(images))
+        with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+            for _ in range(_PROFILED_FRAMES):
+                tracker.update(next(images))
+            torch.cuda.synchronize()
+        events = sorted(device_events(profiler), key=lambda event: event[1])
+        if not events:
+            part.notes.append(f"{subject.name}, {label}: the profiler saw no kernel")
+            continue
+        totals: dict[str, list[float]] = defaultdict(list)
+        for kind, begin, end in events:
+            totals[kind].append((end - begin) / 1e3 / _PROFILED_FRAMES)
+        table.rows.append(
+            {
+                "name": label,
+                "launches": round(len(events) / _PROFILED_FRAMES),
+                "busy": union(events) / 1e3 / _PROFILED_FRAMES,
+                "span": _span(events) / 1e3,
+                "upload": sum(sum(v) for kind, v in totals.items() if "HtoD" in kind),
+                "download": sum(sum(v) for kind, v in totals.items() if "DtoH" in kind),
+            }
+        )
+        ranked = sorted(totals.items(), key=lambda item: -sum(item[1]))
+        longest[label] = [
+            {
+                "kernel": kind[:120],
+                "ms": round(sum(times), 4),
+                "count": round(len(times) / _PROFILED_FRAMES, 1),
+            }
+            for kind, times in ranked[:_SHOWN_KERNELS]
+        ]
+    part.extra.setdefault("kernels", {})[subject.name] = longest
+    for label, rows in longest.items():
+        lines = "; ".join(f"{r['count']:g}x {r['ms']:.3f} ms {r['kernel'][:60]}" for r in rows)
+        part.notes.append(f"{subject.name}, {label}, longest kernels in a frame: {lines}")
+
+
+def device_events(profiler: Any) -> list[tuple[str, float, float]]:
+    """(name, begin, end) in microseconds of what a profiler saw the GPU do."""
+    from torch.autograd import DeviceType
+
+    return [
+        (event.name, event.time_range.start, event.time_range.end)
+        for event in profiler.events()
+        if event.device_type == DeviceType.CUDA
+    ]
+
+
+def union(events: list[tuple[str, float, float]]) -> float:
+    """The length of the union of events that are sorted by their beginning."""
+    total, reached = 0.0, float("-inf")
+    for _, begin, end in events:
+        total += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total
+
+
+def _span(events: list[tuple[str, float, float]]) -> float:
+    """Median microseconds from a frame's first event, an upload, to its last."""
+    spans, first, last = [], None, 0.0
+    for name, begin, end in events:
+        if "HtoD" in name:
+            if first is not None:
+                spans.append(last - first)
+            first = begin
+        last = max(last, end)
+    spans += [] if first is None else [last - first]
+    return sorted(spans)[len(spans) // 2] if spans else 0.0
+
+
+def _targets(
+    part: Part, options: GpuOptions, subject: _Subject, film: Film, peak: float | None
+) -> None:
+    """Several targets in one frame, in one call of the network."""
+    label = subject.fastest or next(iter(subject.networks))
+    calls: dict[str, Callable[[], Any]] = {}
+    trackers: dict[str, MultiTracker] = {}
+    for n in _TARGETS[:2] if options.quick else _TARGETS:
+        tracker = MultiTracker(subject.networks[label], subject.params, max_targets=n)
+        x, y, w, h = film.boxes[0]
+        for i in range(n):
+            tracker.add(film.images[0], (x + 4 * i, y, w, h), str(i))
+        trackers[str(n)], calls[str(n)] = tracker, _update_call(tracker, film)
+    timings = interleave(calls, 0.1)
+    table = part.table(
+        Table(
+            f"{subject.name}: several targets, {label}",
+            {
+                "name": "targets",
+                "ms": "ms",
+                "times": "x one target",
+                "crop": "crop ms",
+                "network": "network ms",
+                "decode": "decode ms",
+            },
+        )
+    )
+    for count, timing in timings.items():
+        stages = {k: 1e3 * seconds for k, seconds in _stages(trackers[count], film).items()}
+        times = 1 / timing.faster_than(timings["1"])
+        table.rows.append({"name": count, "ms": 1e3 * timing.median, "times": times, **stages})
+
+
+def _others(part: Part, options: GpuOptions, subject: _Subject, film: Film, clock: Clock) -> None:
+    """What tuning by cuDNN brings, and what it costs at the start; the other precisions."""
+    kernels = getattr(subject.networks.get(subject.fastest), "kernels", "plain")
+    on_gpu = partial(_with_kernels, subject.model, options.device)
+    if options.device == "cpu":
+        model = subject.model
+        wanted: dict[str, Callable[[], Network]] = {
+            "torch bf16": lambda: place(model, device="cpu", backend="torch", precision="bf16")
+        }
+    else:
+        tuned = {f"{k} kernels, tuned": partial(on_gpu, k, tuned=True) for k in KERNELS}
+        slow = tuned.popitem()  # cuDNN builds a kernel for every algorithm that it tries
+        wanted = {f"{kernels} kernels, {p}": partial(on_gpu, kernels, p) for p in ("bf16", "fp32")}
+        wanted = tuned | wanted | dict([slow])
+    table = part.table(
+        Table(
+            f"{subject.name}: tuned by cuDNN, and in other precisions",
+            {"name": "", "ms": "ms", "network": "network ms", "load": "start s"},
+        )
+    )
+    for label, start in wanted.items():
+        if not clock.has(0.9):
+            part.notes.append(f"{subject.name}, {label}: no time left")
+            continue
+
+        def one(label: str = label, start: Callable[[], Network] = start) -> None:
+            begin = time.perf_counter()
+            network = start()
+            network.warm_up()
+            load = time.perf_counter() - begin
+            tracker = SiamCarTracker(network, subject.params)
+            tracker.init(film.images[0], film.boxes[0])
+            timing = interleave({"": _update_call(tracker, film)}, 0.1)[""]
+            row = {"name": label, "ms": 1e3 * timing.median, "load": load}
+            table.rows.append(row | {"network": 1e3 * _stages(tracker, film)["network"]})
+
+        part.attempt(f"{subject.name}, {label}", one)

@@ -1,0 +1,123 @@
+"""`siamcar bench gpu` rehearsed on the CPU: its parts, tables and JSON, and what goes wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from siamcar_ros.commands.bench import add_arguments, run
+from siamcar_ros.runtime import DeviceError
+from siamcar_ros.speed import gpu
+from siamcar_ros.speed.gpu import Clock, GpuOptions, Part, failed, measure_gpu, run_tests
+from siamcar_ros.speed.gpu_inference import union
+from siamcar_ros.speed.gpu_training import draw_clips
+from siamcar_ros.training.datasets import build_mixture
+
+
+@pytest.mark.timeout(1200)
+def test_the_rehearsal_runs_every_part(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "siamcar_ros.cli", "bench", "gpu", "--device", "cpu"]
+    done = subprocess.run(
+        [*command, "--quick", "--output", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")},
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    content = json.loads((tmp_path / "gpu.json").read_text())
+    assert set(content["parts"]) == {"inference", "tests", "training", "providers"}
+    titles = [t["title"] for part in content["parts"].values() for t in part["tables"]]
+    assert "compact: one target, 640x480, image to box" in titles
+    assert "alexnet: several targets, torch fp32" in titles
+    rows = {t["title"]: t["rows"] for part in content["parts"].values() for t in part["tables"]}
+    published = rows["compact: one target, 640x480, image to box"][-1]
+    assert published["name"] == "as published"
+    assert published["ratio"] == 1
+    (trained,) = rows["training, from clips on disk"]
+    assert trained["pairs"] > 0
+    assert trained["fed"] > 0
+    assert {row["name"] for row in rows["tests marked gpu"]} == {"passed", "skipped", "failed"}
+    page = (tmp_path / "gpu.md").read_text()
+    assert "| as published |" in page
+    assert content["machine"]["processor"] in page
+    assert content["machine"]["processor"] in done.stdout
+
+
+def test_a_part_that_dies_leaves_the_others_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif '\"part\": \"training\"' in ' '.join(sys.orig_argv): os._exit(9)\n"
+    )
+    monkeypatch.setattr(gpu, "_ROOT", tmp_path / "nowhere")
+    options = GpuOptions("cpu", quick=True, parts=("training", "tests"))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, map(str, sys.path))])
+    )
+    content = measure_gpu(options, tmp_path / "out")
+    assert failed(content) == ["training"]
+    assert "ended with status 9" in content["parts"]["training"]["notes"][0]
+    assert not content["parts"]["tests"].get("failed")
+
+
+def test_without_tests_beside_the_package_they_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "_ROOT", tmp_path)
+    part = Part(tmp_path / "part.json")
+    run_tests(part, GpuOptions("cpu"), Clock(1.0))
+    assert part.notes[0].startswith("tests left out: they are not beside the package")
+    assert not part.failed
+
+
+def test_a_step_that_fails_is_noted(tmp_path: Path) -> None:
+    part = Part(tmp_path / "part.json")
+
+    def step() -> None:
+        raise RuntimeError("no such kernel\nand a long trace")
+
+    part.attempt("resnet50, frames", step)
+    written = json.loads((tmp_path / "part.json").read_text())
+    assert written["failed"]
+    assert written["notes"] == ["resnet50, frames failed: RuntimeError: no such kernel"]
+
+
+def test_without_a_gpu_it_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(DeviceError, match="cuda was asked for, but"):
+        run(parser.parse_args(["gpu", "--output", str(tmp_path / "out")]))
+    assert not (tmp_path / "out").exists()
+
+
+def test_overlapping_kernels_count_once() -> None:
+    events = [("a", 0.0, 4.0), ("b", 1.0, 2.0), ("c", 3.0, 5.0), ("d", 7.0, 8.0)]
+    assert union(events) == 6.0
+
+
+def test_drawn_clips_are_a_training_set(tmp_path: Path) -> None:
+    draw_clips(tmp_path / "train", 2, 3)
+    mixture = build_mixture({"clips": {"kind": "got10k", "root": str(tmp_path)}})
+    assert mixture.sizes() == {"clips": 2}
+    first, second = mixture.pair(np.random.default_rng(0))
+    for frame in (first, second):
+        x1, y1, x2, y2 = frame.box.astype(int)
+        assert x1 >= 0
+        assert y1 >= 0
+        assert x2 <= 640
+        assert y2 <= 480
+    coded = cv2.imread(str(tmp_path / "train" / "clip000" / "00000001.jpg"))
+    assert coded is not None
+    assert coded.shape == (480, 640, 3)
