@@ -65,13 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where result files go (default: %(default)s)",
     )
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="processes, GPUs given to them in turn (default: 1)",
-    )
-    add_ray_argument(parser)
+    add_worker_arguments(parser)
     parser.add_argument(
         "--again",
         action="store_true",
@@ -80,8 +74,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_ray_argument(parser: argparse.ArgumentParser) -> None:
-    """Declare the argument that names a Ray cluster."""
+def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that say how many workers there are, and where."""
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes, GPUs given to them in turn (default: 1)",
+    )
     parser.add_argument(
         "--ray",
         nargs="?",

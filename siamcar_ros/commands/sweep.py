@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from siamcar_ros.commands.evaluate import (
-    add_ray_argument,
     add_tracker_arguments,
+    add_worker_arguments,
     choose_sequences,
     tracker_specs,
 )
@@ -40,13 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how many to run now (default: %(default)s)",
     )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="processes, GPUs given to them in turn (default: 1)",
-    )
-    add_ray_argument(parser)
+    add_worker_arguments(parser)
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
     parser.add_argument(
         "--range",

@@ -23,8 +23,26 @@ from siamcar_ros.data.sequences import natural_order
 _TRIES = 4
 
 
+class _ImageNet(PairSet):
+    """The images and annotations of one kind, by the names of images or videos."""
+
+    def __init__(self, root: Path, kind: str, split: str) -> None:
+        super().__init__(f"imagenet_{kind.lower()} {split}")
+        self._base = _base(root, kind)
+        self._images = self._base / "Data" / kind / split
+        self._annotations = self._base / "Annotations" / kind / split
+        self._names: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def items(self) -> Iterable[str]:
+        """The names of the images or videos."""
+        return self._names
+
+
 @register_dataset("imagenet_det")
-class ImageNetDet(PairSet):
+class ImageNetDet(_ImageNet):
     """Photographs with boxes. Both frames of a pair show one object of one image.
 
     Args:
@@ -36,20 +54,11 @@ class ImageNetDet(PairSet):
     """
 
     def __init__(self, root: Path, *, split: str = "train") -> None:
-        super().__init__(f"imagenet_det {split}")
-        base = _base(root, "DET")
-        self._images = base / "Data/DET" / split
-        self._annotations = base / "Annotations/DET" / split
-        self._names = _listed(base / "ImageSets/DET", split) or _found(self._annotations)
+        super().__init__(root, "DET", split)
+        lists = self._base / "ImageSets/DET"
+        self._names = _listed(lists, split) or _found(self._annotations)
         if not self._names:
-            raise DataError(f"no list in {base / 'ImageSets/DET'} nor XML in {self._annotations}")
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def items(self) -> Iterable[str]:
-        """The names of the images."""
-        return self._names
+            raise DataError(f"no list in {lists} nor XML in {self._annotations}")
 
     def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame] | None:
         """One object of a random image."""
@@ -64,7 +73,7 @@ class ImageNetDet(PairSet):
 
 
 @register_dataset("imagenet_vid")
-class ImageNetVid(PairSet):
+class ImageNetVid(_ImageNet):
     """Videos with a box for each object in each frame.
 
     Args:
@@ -77,24 +86,14 @@ class ImageNetVid(PairSet):
     """
 
     def __init__(self, root: Path, *, split: str = "train", max_gap: MaxGap = 100) -> None:
-        super().__init__(f"imagenet_vid {split}")
+        super().__init__(root, "VID", split)
         self.max_gap = max_gap
-        base = _base(root, "VID")
-        self._images = base / "Data/VID" / split
-        self._annotations = base / "Annotations/VID" / split
         # Training snippets lie one folder deeper than those for validation.
         folders = self._annotations.glob("*/*" if split == "train" else "*")
         self._names = sorted(f.relative_to(self._annotations).as_posix() for f in folders)
         if not self._names:
             raise DataError(f"no snippet in {self._annotations}")
         self._counts: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def items(self) -> Iterable[str]:
-        """The names of the videos."""
-        return self._names
 
     def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame] | None:
         """Two frames of a random video that show one of its objects."""
