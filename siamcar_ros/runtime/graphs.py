@@ -78,6 +78,8 @@ class SearchGraph(nn.Module):
 
     def forward(self, x: Tensor, *template: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See the class."""
+        if self.model.input_scale != 1:  # not folded
+            x = x * self.model.input_scale
         features = self.model.backbone(x)
         if self.model.neck is not None:
             features = self.model.neck(features, crop=False)
