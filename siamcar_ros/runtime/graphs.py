@@ -85,6 +85,8 @@ class SearchGraph(nn.Module):
 
     def reduced(self, x: Tensor, *template: Tensor) -> Tensor:
         """The levels' responses, reduced to the head's channels."""
+        if self.model.input_scale != 1:  # not folded
+            x = x * self.model.input_scale
         features = self.model.backbone(x)
         if self.model.neck is not None:
             features = self.model.neck(features, crop=False)

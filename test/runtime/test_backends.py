@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from siamcar_ros.model import SiamCAR
-from siamcar_ros.runtime import Network, Placement, build_backend, cuda_graph_network
+from siamcar_ros.runtime import BACKENDS, Network, build_backend
 from siamcar_ros.runtime.export import difference
 from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
 from siamcar_ros.runtime.torch_network import prepared
