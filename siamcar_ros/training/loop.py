@@ -239,7 +239,7 @@ class Run:
         for view, images in enumerate((batch.templates, batch.searches)):
             there = images.to(self.device, non_blocking=True)
             if self.recipe.compute.augment_on_device:
-                there = apply_changes(there, batch.changes[:, view])
+                there = apply_changes(there, batch.changes[:, view].numpy())
             planes = there.permute(0, 3, 1, 2)
             views.append(planes.to(dtype=torch.float32, memory_format=layout(self.recipe)))
         return views[0], views[1]
