@@ -122,6 +122,19 @@ def test_noise_has_its_deviation_and_follows_its_seed() -> None:
     assert (first - 128).mean() == pytest.approx(0, abs=0.1)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_the_operations_of_a_gpu_give_the_same_on_a_cpu(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.array([Changes(**ALL[name]), Changes(), Changes(**ALL[name])])
+    images = torch.stack([picture(seed) for seed in range(3)])
+    expected = apply_changes(images, rows).float()
+    monkeypatch.setattr("siamcar_ros.training.photometric._on_gpu", lambda _: True)
+    difference = (apply_changes(images, rows) - expected).abs()
+    assert difference.mean() < (1.5 if name == "quality" else 0.3)
+    assert difference[1].max() == 0
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", [name for name in ALL if name != "noise"])
