@@ -168,29 +168,3 @@ def build_average(model: SiamCAR, decay: float) -> AveragedModel:
 
     average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
     return average.eval()
-
-
-class BatchNormStatistics:
-    """A network's running statistics before a step, so that the step can be undone.
-
-    A forward pass moves them; once not finite, a moving average would stay so.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        self._now = [buffer for norm in norms for buffer in norm.buffers()]
-        self._kept = [buffer.clone() for buffer in self._now]
-
-    def keep(self) -> None:
-        """Remember them."""
-        self._copy(self._now, self._kept)
-
-    def restore(self) -> None:
-        """Bring them back."""
-        self._copy(self._kept, self._now)
-
-    @staticmethod
-    @torch.no_grad()
-    def _copy(source: list[Tensor], target: list[Tensor]) -> None:
-        for old, new in zip(source, target, strict=True):
-            new.copy_(old)

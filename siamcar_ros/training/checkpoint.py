@@ -12,7 +12,7 @@ import pickle
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import yaml
@@ -37,16 +37,6 @@ _MAY_DIFFER = (
     "data.max_fault_share",
     "optimizer.give_up_after",
 )
-
-
-class Stateful(Protocol):
-    """A part of a run that a checkpoint keeps: network, average, optimizer, gradient scaler."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Its state: tensors, numbers, texts and containers of them."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> object:
-        """Bring it to a state."""
 
 
 def run_metadata(recipe: Recipe, data: str) -> dict[str, str]:
@@ -74,14 +64,14 @@ def run_metadata(recipe: Recipe, data: str) -> dict[str, str]:
 
 
 def save_checkpoint(
-    path: Path, step: int, parts: Mapping[str, Stateful], metadata: Mapping[str, str]
+    path: Path, step: int, parts: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> None:
     """Write the state of a run; the file appears whole or not at all.
 
     Args:
         path: the file.
         step: how many steps are done.
-        parts: the run's parts by name.
+        parts: what the run consists of by name, each with `state_dict` and `load_state_dict`.
         metadata: from :func:`run_metadata`.
 
     Raises:
@@ -97,13 +87,13 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, parts: Mapping[str, Stateful], recipe: Recipe, metadata: Mapping[str, str]
+    path: Path, parts: Mapping[str, Any], recipe: Recipe, metadata: Mapping[str, str]
 ) -> int:
     """Bring a run to where its checkpoint was written.
 
     Args:
         path: the file. Nothing in it is executed.
-        parts: the run's parts by name.
+        parts: as for :func:`save_checkpoint`.
         recipe: of the run.
         metadata: from :func:`run_metadata`.
 

@@ -1,4 +1,4 @@
-"""Several training processes, as torchrun starts them; one where it did not."""
+"""The processes of a training run, started by torchrun, or the only one."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch.distributed as dist
 from torch import Tensor
 
 _PATIENCE = timedelta(hours=12)
-"""How long the others wait while the first validates; NCCL's own limit is ten minutes."""
+"""How long the others wait while the first one validates; NCCL itself waits ten minutes."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's number among all, and how many there are.
+    """This process among all.
 
     Attributes:
-        rank: from 0.
-        world: how many.
-        patient: the group in which they wait for each other and agree, on the CPU, so that no GPU
-            need end its work for it; the default one where there is none.
+        rank: its number, from 0.
+        world: how many there are.
+        patient: the group in which they wait for each other and agree. It is on the CPU, so that no
+            GPU has to finish its work for that. None for a single process.
     """
 
     rank: int = 0
@@ -31,7 +31,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether it is this process that writes files and talks."""
+        """Whether this is the process that writes files and logs."""
         return self.rank == 0
 
     def average(self, values: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class Processes:
         return total / self.world
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in one of the processes."""
+        """Whether the flag is set in any process."""
         if self.world == 1:
             return flag
         count = torch.tensor(int(flag))
@@ -51,12 +51,12 @@ class Processes:
         return bool(count > 0)
 
     def wait(self) -> None:
-        """Wait until all have come here, for hours if need be."""
+        """Wait until all processes get here, for hours if necessary."""
         self.any(False)
 
 
 def join(device: torch.device) -> Processes:
-    """Join the group that torchrun describes in the environment: NCCL on GPUs, gloo on CPUs."""
+    """Join the group that torchrun describes in the environment: NCCL on GPUs, Gloo on CPUs."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         return Processes()
@@ -76,7 +76,7 @@ def choose_device(name: str) -> torch.device:
     """The device of this process: "auto" is a GPU where there is one.
 
     Raises:
-        ValueError: CUDA is asked for where there is none, or the name is not a device's.
+        ValueError: there is no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -86,8 +86,11 @@ def choose_device(name: str) -> torch.device:
         raise ValueError(f"compute.device is {name!r}: {error}") from None
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise ValueError("compute.device asks for CUDA, and there is no CUDA device here")
+            raise ValueError(f"compute.device is {name!r}, but this machine has no CUDA device")
         if ":" not in name:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        count = torch.cuda.device_count()
+        if device.index >= count:
+            raise ValueError(f"compute.device is {device}, but this machine has {count} of them")
         torch.cuda.set_device(device)
     return device

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -96,17 +97,17 @@ class Batches(Dataset[Batch]):
             except DataError as error:
                 nothing = torch.empty(0)
                 return Batch(*(nothing,) * 5, self._mixture.take_faults(), str(error))
-        changes = torch.from_numpy(np.stack([pair.changes for pair in pairs]))
+        changes = np.stack([pair.changes for pair in pairs])
         return Batch(
             self._images([pair.template for pair in pairs], changes[:, 0]),
             self._images([pair.search for pair in pairs], changes[:, 1]),
             torch.from_numpy(np.stack([pair.box for pair in pairs])),
             torch.tensor([not pair.positive for pair in pairs]),
-            changes,
+            torch.from_numpy(changes),
             self._mixture.take_faults(),
         )
 
-    def _images(self, images: list[Image], changes: Tensor) -> Tensor:
+    def _images(self, images: list[Image], changes: NDArray[np.float64]) -> Tensor:
         tensors = [torch.from_numpy(image)[None] for image in images]
         if self._photometric:  # one by one, while each is in the processor's cache
             tensors = [

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,6 @@ from siamcar_ros.model import SiamCAR
 
 from .augment import PairMaker
 from .build import (
-    BatchNormStatistics,
     autocast,
     build_average,
     build_network,
@@ -37,7 +36,7 @@ from .build import (
     layout,
     wrap,
 )
-from .checkpoint import Stateful, load_checkpoint, run_metadata, save_checkpoint, write_weights
+from .checkpoint import load_checkpoint, run_metadata, save_checkpoint, write_weights
 from .distributed import Processes, choose_device, join, leave
 from .loader import Batch, Batches, FaultCount, loading
 from .losses import siamcar_loss, teacher_loss
@@ -123,7 +122,7 @@ class Run:
         self.optimizer = build_optimizer(self.model, recipe)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.compute.precision == "fp16")
         self.metadata = run_metadata(recipe, mixture.fingerprint())
-        self.parts: dict[str, Stateful] = {
+        self.parts: dict[str, Any] = {
             "model": self.model,
             "optimizer": self.optimizer,
             "scaler": self.scaler,
@@ -131,7 +130,8 @@ class Run:
         if self.average is not None:
             self.parts["average"] = self.average
         self.step = load_checkpoint(self.output / LAST, self.parts, recipe, self.metadata)
-        self.statistics = BatchNormStatistics(self.model)
+        self.buffers = list(self.model.buffers())  # BatchNorm's statistics, and as they were:
+        self.kept = [buffer.clone() for buffer in self.buffers]
         freeze(self.model.backbone, recipe.backbone, self.step // recipe.steps_per_epoch)
         self.network = wrap(self.model, recipe, device, processes)
 
@@ -180,7 +180,7 @@ class Run:
 
         # Forward.
         self._whole_step = False  # until its end: the forward pass moves BatchNorm's statistics
-        self.statistics.keep()
+        torch._foreach_copy_(self.kept, self.buffers)
         with autocast(recipe, device):
             cls, reg, cen = self.network(templates, searches)
             taught = None
@@ -239,7 +239,7 @@ class Run:
         for view, images in enumerate((batch.templates, batch.searches)):
             there = images.to(self.device, non_blocking=True)
             if self.recipe.compute.augment_on_device:
-                there = apply_changes(there, batch.changes[:, view])
+                there = apply_changes(there, batch.changes[:, view].numpy())
             planes = there.permute(0, 3, 1, 2)
             views.append(planes.to(dtype=torch.float32, memory_format=layout(self.recipe)))
         return views[0], views[1]
@@ -247,7 +247,7 @@ class Run:
     def _leave_out(self) -> None:
         """Undo a step whose gradient is not finite."""
         logger.warning("step %d left out: its gradient is not finite", self.step)
-        self.statistics.restore()
+        torch._foreach_copy_(self.buffers, self.kept)  # a moving average would stay not finite
         self._lost_in_a_row += 1
         if self._lost_in_a_row >= self.recipe.optimizer.give_up_after:
             raise DivergedError(

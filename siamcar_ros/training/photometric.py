@@ -15,7 +15,10 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
+
+Floats = NDArray[np.float64]
 
 _LUMA = (0.114, 0.587, 0.299)
 _FROM_BGR = torch.tensor(  # to Y, Cb, Cr, as in JFIF
@@ -82,23 +85,25 @@ class Changes(NamedTuple):
     seed: Any = 0.0
 
 
-def apply_changes(images: Tensor, changes: Tensor) -> Tensor:
+_NO_TONE = np.array(Changes()[1:9])
+
+
+def apply_changes(images: Tensor, changes: Floats) -> Tensor:
     """Change a batch of images.
 
     Args:
         images: (B, h, w, 3) uint8 BGR, on any device.
-        changes: (B, number of :class:`Changes`' fields), on the CPU.
+        changes: (B, number of :class:`Changes`' fields).
 
     Returns:
         images of the same shape, type and device.
     """
     batch = images.permute(0, 3, 1, 2)
-    c = Changes(*changes.double().unbind(1))
-    tone = torch.stack((c.gamma, c.blue, c.green, c.red, c.add_blue, c.add_green, c.add_red), 1)
-    neutral = tone.new_tensor((1, 1, 1, 1, 0, 0, 0))
+    c = Changes(*changes.T)
+    tone = changes[:, 1:9]  # from invert to add_red
     batch = _where(c.gray > 0, _gray, batch)
-    batch = _where((tone != neutral).any(1) | (c.invert > 0), _toned, batch, tone, c.invert)
-    batch = _where(c.glare > 0, _glaring, batch, torch.stack(c[9:14], 1))
+    batch = _where((tone != _NO_TONE).any(1), _toned, batch, tone)
+    batch = _where(c.glare > 0, _glaring, batch, changes[:, 9:14])
     batch = _where(c.resolution < 1, _coarsened, batch, c.resolution)
     batch = _where((c.blur_x != 0) | (c.blur_y != 0), _blurred, batch, c.blur_x, c.blur_y)
     batch = _where(c.quality > 0, _compressed, batch, c.quality)
@@ -107,17 +112,23 @@ def apply_changes(images: Tensor, changes: Tensor) -> Tensor:
 
 
 def _where(
-    chosen: Tensor, operation: Callable[..., Tensor], images: Tensor, *columns: Tensor
+    chosen: NDArray[np.bool_],
+    operation: Callable[..., Tensor],
+    images: Tensor,
+    *columns: Floats,
 ) -> Tensor:
     """The images, those chosen replaced by ``operation(images, *columns)`` of them."""
-    rows = torch.nonzero(chosen).flatten()
-    if not len(rows):
+    if not chosen.any():
         return images
-    if len(rows) == len(images):
+    if chosen.all():
         return operation(images, *columns)
-    there = rows.to(images.device)
-    changed = operation(images[there], *(column[rows] for column in columns))
-    return images.index_copy(0, there, changed)
+    rows = torch.from_numpy(np.flatnonzero(chosen)).to(images.device)
+    changed = operation(images[rows], *(column[chosen] for column in columns))
+    return images.index_copy(0, rows, changed)
+
+
+def _on_gpu(images: Tensor) -> bool:
+    return images.is_cuda
 
 
 def _bytes(values: Tensor) -> Tensor:
@@ -129,26 +140,27 @@ def _gray(images: Tensor) -> Tensor:
     return _bytes(images.permute(0, 2, 3, 1).float() @ luma)[:, None].expand_as(images)
 
 
-def _toned(images: Tensor, tone: Tensor, invert: Tensor) -> Tensor:
+def _toned(images: Tensor, tone: Floats) -> Tensor:
     """By a table of 256 levels for each image and channel."""
-    count, channels = images.shape[:2]
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    levels = torch.where(invert[:, None] > 0, 1 - levels, levels)
-    gamma, gain, offset = tone[:, None, :1], tone[:, 1:4, None], tone[:, 4:, None]
-    tables = _bytes(levels[:, None] ** gamma * gain * 255 + offset)  # (B, 3, 256)
+    invert, gamma, gain, offset = np.split(tone[:, :, None], (1, 2, 5), 1)
+    levels = np.abs(invert - np.arange(256) / 255)
+    values = np.rint(levels**gamma * gain * 255 + offset)
+    tables = np.clip(values, 0, 255).astype(np.uint8)  # (B, 3, 256)
     pixels = images.permute(0, 2, 3, 1)
-    if not images.is_cuda:  # OpenCV looks them up ten times as fast
-        pairs = zip(pixels, tables.transpose(1, 2), strict=True)
-        found = [cv2.LUT(one.numpy(), table.numpy()[None].copy()) for one, table in pairs]
+    if not _on_gpu(images):  # OpenCV looks them up ten times as fast
+        pairs = zip(pixels, tables, strict=True)
+        found = [cv2.LUT(one.numpy(), np.ascontiguousarray(table.T)[None]) for one, table in pairs]
         return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
+    count, channels = images.shape[:2]
     starts = 256 * torch.arange(count * channels, dtype=torch.int32, device=images.device)
     indices = pixels.int() + starts.view(count, 1, 1, channels)
-    flat = tables.to(images.device).flatten().index_select(0, indices.flatten())
-    return flat.view(pixels.shape).permute(0, 3, 1, 2)
+    flat = torch.from_numpy(tables).to(images.device).flatten()
+    return flat.index_select(0, indices.flatten()).view(pixels.shape).permute(0, 3, 1, 2)
 
 
-def _glaring(images: Tensor, spots: Tensor) -> Tensor:
-    strength, x, y, width, height = spots.float().to(images.device)[:, :, None].unbind(1)
+def _glaring(images: Tensor, spots: Floats) -> Tensor:
+    columns = torch.from_numpy(spots).float().to(images.device)[:, :, None]
+    strength, x, y, width, height = columns.unbind(1)
     places = torch.linspace(0, 1, images.shape[-1], device=images.device)
     row = torch.exp(-(((places - x) / width) ** 2) / 2)[:, None, None, :]
     column = torch.exp(-(((places - y) / height) ** 2) / 2)[:, None, :, None]
@@ -156,21 +168,21 @@ def _glaring(images: Tensor, spots: Tensor) -> Tensor:
     return _bytes(values + (255 - values) * (row * (column * strength[:, None, None])))
 
 
-def _coarsened(images: Tensor, resolutions: Tensor) -> Tensor:
+def _coarsened(images: Tensor, resolutions: Floats) -> Tensor:
     """Reduced and enlarged again."""
     size = images.shape[-1]
     # uint8 can be resampled with antialiasing on CPUs only, and much faster than float32 there.
-    source = images.float() if images.is_cuda else images
+    source = images.float() if _on_gpu(images) else images
     changed = []
     for image, resolution in zip(source.split(1), resolutions.tolist(), strict=True):
         small = max(16, round(size * resolution))
         reduced = F.interpolate(image, size=small, mode="bilinear", antialias=True)
         changed.append(F.interpolate(reduced, size=size, mode="bilinear"))
     enlarged = torch.cat(changed)
-    return _bytes(enlarged) if images.is_cuda else enlarged
+    return _bytes(enlarged) if _on_gpu(images) else enlarged
 
 
-def _blurred(images: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
+def _blurred(images: Tensor, dx: Floats, dy: Floats) -> Tensor:
     paths = zip(images.split(1), dx.tolist(), dy.tolist(), strict=True)
     return torch.cat([blur_along(image, x, y) for image, x, y in paths])
 
@@ -188,9 +200,9 @@ def blur_along(images: Tensor, dx: float, dy: float) -> Tensor:
     return _bytes(total.div_(taps))
 
 
-def _compressed(images: Tensor, qualities: Tensor) -> Tensor:
-    if images.is_cuda:
-        return jpeg(images, qualities)
+def _compressed(images: Tensor, qualities: Floats) -> Tensor:
+    if _on_gpu(images):
+        return jpeg(images, torch.from_numpy(qualities))
     decoded = []
     for image, quality in zip(images.permute(0, 2, 3, 1), qualities.tolist(), strict=True):
         coded = cv2.imencode(".jpg", image.numpy(), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
@@ -241,7 +253,7 @@ def _dct() -> Tensor:
 _DCT = _dct()
 
 
-def _noisy(images: Tensor, sigmas: Tensor, seeds: Tensor) -> Tensor:
+def _noisy(images: Tensor, sigmas: Floats, seeds: Floats) -> Tensor:
     draw = torch.Generator(images.device)
     changed = []
     for image, sigma, seed in zip(images, sigmas.tolist(), seeds.tolist(), strict=True):

@@ -123,3 +123,17 @@ def test_overlap_is_that_of_the_got10k_toolkit(
     # The toolkit cuts the arrays that it is given.
     expected = toolkit.rect_iou(a.copy(), b.copy(), bound=bound)
     assert metrics.iou(a, b, bound=bound) == pytest.approx(expected, abs=1e-9)
+
+
+def test_inflated_boxes() -> None:
+    truth = [(100.0, 100, 40, 20)] * 6 + [(np.nan,) * 4]
+    boxes = [
+        (100.0, 100, 40, 20),  # exact
+        (90, 90, 60, 40),  # 3 times the area around the target, overlap 1/3
+        (100, 100, 40, 34),  # 1.7 times the area exactly
+        (122, 90, 80, 60),  # large, but beside the center
+        (99, 95, 42, 33),  # 1.73 times the area, overlap 0.577
+        (np.nan,) * 4,
+        (90, 90, 60, 40),  # no target
+    ]
+    assert metrics.inflated(boxes, truth).tolist() == [False, True, *[False] * 5]

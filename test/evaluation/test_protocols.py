@@ -169,6 +169,14 @@ def test_trackingnet_takes_the_area_under_the_normalised_curve() -> None:
     assert result.measures["normalized"] == pytest.approx((51 + 26) / 102)
 
 
+def test_the_inflated_share_is_of_the_frames_with_the_target() -> None:
+    truth = np.array([[100.0, 100, 40, 20]] * 4 + [[np.nan] * 4])
+    swollen = [90.0, 90, 60, 40]
+    found = score([truth[0], swollen, truth[0], swollen, swollen], truth)
+    assert found is not None
+    assert found.measures["inflated"] == pytest.approx(2 / 3)
+
+
 def test_nothing_to_score() -> None:
     truth = sequence([[1, 1, 10, 10]])
     assert score_sequence(truth, [run([[1, 1, 10, 10]])], protocols.FOLDER) is None

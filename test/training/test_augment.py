@@ -43,9 +43,9 @@ EVERYTHING = dataclasses.replace(
 def finished(pair: TrainingPair) -> tuple[np.ndarray, np.ndarray]:
     """Template and search region with their changes applied."""
     views = torch.from_numpy(pair.template)[None], torch.from_numpy(pair.search)[None]
-    rows = torch.from_numpy(pair.changes).split(1)
     template, search = (
-        apply_changes(view, row)[0].numpy() for view, row in zip(views, rows, strict=True)
+        apply_changes(view, row[None])[0].numpy()
+        for view, row in zip(views, pair.changes, strict=True)
     )
     return template, search
 

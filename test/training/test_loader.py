@@ -112,5 +112,10 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
     assert choose_device("auto").type == "cpu"
     with pytest.raises(ValueError, match="no CUDA device"):
         choose_device("cuda")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        patch.setattr(torch.cuda, "device_count", lambda: 1)
+        with pytest.raises(ValueError, match="cuda:3, but this machine has 1"):
+            choose_device("cuda:3")
     with pytest.raises(ValueError, match="'tpu9'"):
         choose_device("tpu9")

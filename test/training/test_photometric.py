@@ -31,7 +31,7 @@ def picture(seed: int = 0, size: int = 255) -> torch.Tensor:
 
 
 def changed(image: torch.Tensor, **changes: Any) -> torch.Tensor:
-    return apply_changes(image[None], torch.tensor([Changes(**changes)]))[0]
+    return apply_changes(image[None], np.array([Changes(**changes)]))[0]
 
 
 def test_nothing_asked_for_is_nothing_done() -> None:
@@ -42,7 +42,7 @@ def test_nothing_asked_for_is_nothing_done() -> None:
 def test_each_change_is_done_to_the_images_it_is_drawn_for(name: str) -> None:
     """In a batch as one by one, and the images given stay as they were."""
     images = torch.stack([picture(seed) for seed in range(3)])
-    rows = torch.tensor([Changes(**ALL[name]), Changes(), Changes(**ALL[name])])
+    rows = np.array([Changes(**ALL[name]), Changes(), Changes(**ALL[name])])
     before = images.clone()
     batch = apply_changes(images, rows)
     assert torch.equal(images, before)
@@ -122,11 +122,24 @@ def test_noise_has_its_deviation_and_follows_its_seed() -> None:
     assert (first - 128).mean() == pytest.approx(0, abs=0.1)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_the_operations_of_a_gpu_give_the_same_on_a_cpu(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.array([Changes(**ALL[name]), Changes(), Changes(**ALL[name])])
+    images = torch.stack([picture(seed) for seed in range(3)])
+    expected = apply_changes(images, rows).float()
+    monkeypatch.setattr("siamcar_ros.training.photometric._on_gpu", lambda _: True)
+    difference = (apply_changes(images, rows) - expected).abs()
+    assert difference.mean() < (1.5 if name == "quality" else 0.3)
+    assert difference[1].max() == 0
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", [name for name in ALL if name != "noise"])
 def test_a_gpu_changes_images_as_a_cpu_does(name: str) -> None:
-    rows = torch.tensor([Changes(**ALL[name]), Changes()])
+    rows = np.array([Changes(**ALL[name]), Changes()])
     images = torch.stack([picture(0), picture(1)])
     there = apply_changes(images.cuda(), rows).cpu()
     difference = (there.float() - apply_changes(images, rows)).abs()
