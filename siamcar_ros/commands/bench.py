@@ -101,10 +101,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_gpu(args: argparse.Namespace) -> int:
-    from siamcar_ros.runtime import choose
+    from siamcar_ros.runtime import select_backend
     from siamcar_ros.speed.gpu import GpuOptions, failed, measure_gpu
 
-    device = choose("cuda" if args.device == "auto" else args.device).device
+    device = select_backend("cuda" if args.device == "auto" else args.device).device
     seconds = args.seconds or (20.0 if args.quick else 300.0)
     content = measure_gpu(GpuOptions(device, seconds, args.quick), args.output)
     print(f"figures in {args.output}/gpu.json and gpu.md")

@@ -273,7 +273,7 @@ def _outcomes(report: Path) -> tuple[dict[str, int], list[str]]:
 
 def measure_providers(part: Part, options: GpuOptions, clock: Clock) -> None:
     """ONNX Runtime's CUDA provider and TensorRT's, where their packages are."""
-    from siamcar_ros.runtime import DeviceError, place
+    from siamcar_ros.runtime import DeviceError, build_backend
     from siamcar_ros.speed.contestants import Film, model_of
     from siamcar_ros.speed.measure import interleave
     from siamcar_ros.tracking import SiamCarTracker
@@ -304,7 +304,7 @@ def measure_providers(part: Part, options: GpuOptions, clock: Clock) -> None:
             def one(name: str = name, precision: str = precision) -> None:
                 model, params, _ = model_of(name)
                 try:
-                    network = place(
+                    network = build_backend(
                         model, device=options.device, backend="onnxruntime", precision=precision
                     )
                 except DeviceError as error:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from siamcar_ros.model import SiamCAR
-from siamcar_ros.runtime import Network, choose, place
+from siamcar_ros.runtime import Network, build_backend, select_backend
 from siamcar_ros.runtime.fusion import KERNELS
 from siamcar_ros.speed.contestants import Film, model_of
 from siamcar_ros.speed.gpu import Clock, GpuOptions, Part
@@ -79,10 +79,10 @@ def _load(name: str, options: GpuOptions, closely: bool, part: Part) -> _Subject
     part.notes.append(f"{name}: {weights}, {subject.flops / 1e9:.3g} GFLOP a frame")
     if options.device == "cpu":
         starts: dict[str, Callable[[], Network]] = {
-            "torch fp32": lambda: place(model, device="cpu", backend="torch", precision="fp32")
+            "torch fp32": lambda: build_backend(model, device="cpu", backend="torch", precision="fp32")
         }
     else:
-        starts = {"as chosen": lambda: place(model, device=options.device)}
+        starts = {"as chosen": lambda: build_backend(model, device=options.device)}
         if closely:
             starts = {
                 f"{kernels} kernels": partial(_with_kernels, model, options.device, kernels)
@@ -107,7 +107,7 @@ def _with_kernels(
 ) -> Network:
     from siamcar_ros.runtime.cuda_graph_network import CudaGraphNetwork
 
-    return CudaGraphNetwork(model, choose(device, "cudagraph", precision), kernels, tuned)
+    return CudaGraphNetwork(model, select_backend(device, "cudagraph", precision), kernels, tuned)
 
 
 def _measure_frames(
@@ -312,7 +312,7 @@ def _others(part: Part, options: GpuOptions, subject: _Subject, film: Film, cloc
     if options.device == "cpu":
         model = subject.model
         wanted: dict[str, Callable[[], Network]] = {
-            "torch bf16": lambda: place(model, device="cpu", backend="torch", precision="bf16")
+            "torch bf16": lambda: build_backend(model, device="cpu", backend="torch", precision="bf16")
         }
     else:
         tuned = {f"{k} kernels, tuned": partial(on_gpu, k, tuned=True) for k in KERNELS}

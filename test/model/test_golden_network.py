@@ -53,9 +53,9 @@ def test_a_gpus_outputs_are_near_the_published_codes(
     golden_model: SiamCAR, network_arrays: dict[str, np.ndarray], precision: str, bound: float
 ) -> None:
     """By the relative distance of each map, the distances' by their logarithms."""
-    from siamcar_ros.runtime import place
+    from siamcar_ros.runtime import build_backend
 
-    network = place(golden_model, device="cuda", precision=precision)
+    network = build_backend(golden_model, device="cuda", precision=precision)
     for prefix in ("", "blocks_"):
         z = torch.from_numpy(network_arrays[prefix + "template"])
         x = torch.from_numpy(network_arrays[prefix + "search"])

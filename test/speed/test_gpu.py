@@ -20,7 +20,7 @@ from siamcar_ros.speed import gpu
 from siamcar_ros.speed.gpu import Clock, GpuOptions, Part, failed, measure_gpu, run_tests
 from siamcar_ros.speed.gpu_inference import union
 from siamcar_ros.speed.gpu_training import draw_clips
-from siamcar_ros.training.datasets import build_mixture
+from siamcar_ros.data import build_mixture
 
 
 @pytest.mark.timeout(1200)
