@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from siamcar_ros.demo.render import Clip, write_sequence
-from siamcar_ros.demo.scene import blur_kernel, draw_thing
+from clip.render import Clip, write_sequence
+from clip.scene import blur_kernel, draw_thing
 
 
 @pytest.fixture(scope="module")
