@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from siamcar_ros.demo.sources import Source
+    from siamcar_ros.data.film import Source
     from siamcar_ros.tracking import SiamCarTracker, TrackResult
 
 HELP = "follow a target through a video file, a camera or a folder of images"
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's arguments."""
     parser.add_argument(
         "source",
-        help="video file, folder of images, camera number or /dev/videoN; 'clip': a rendered one",
+        help="video file, folder of images, camera number or /dev/videoN; 'clip': the film that ships",
     )
     parser.add_argument(
         "--box",
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Track to the end of the source, or until interrupted; then say how it went."""
-    from siamcar_ros.demo.sources import open_source
+    from siamcar_ros.data.film import open_source
     from siamcar_ros.tracking import SiamCarTracker
 
     if args.frames is not None and args.frames < 1:

@@ -7,11 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from siamcar_ros.bags.images import BgrImage, message_to_bgr
-
-
-def stamp_ns(stamp: Any) -> int:
-    """A builtin_interfaces/Time as whole nanoseconds."""
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+from siamcar_ros.data.detections import stamp_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +30,7 @@ class Frame:
     @property
     def stamp(self) -> int:
         """Nanoseconds of the header's stamp."""
-        return stamp_ns(self.message.header.stamp)
+        return stamp_of(self.message)
 
     @property
     def size(self) -> int:

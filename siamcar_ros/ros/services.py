@@ -15,10 +15,10 @@ from rclpy.task import Future as RosFuture
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from siamcar_ros.ros.frame import Frame, stamp_ns
+from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.intake import ImageIntake
 from siamcar_ros.ros.mailbox import MailboxClosed
-from siamcar_ros.ros.messages import box_of
+from siamcar_ros.ros.messages import bbox_to_box
 from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.ros.worker import TrackWorker
 from siamcar_ros.srv import InitTarget
@@ -70,7 +70,7 @@ class TargetServices:
     ) -> InitTarget.Response:
         try:
             worker, intake = self._ready()
-            box = box_of(request.bbox)
+            box = bbox_to_box(request.bbox)
             frame = self._frame_named(request.header, intake)
             target = request.id or self._new_name(worker)
             response.message = await self._outcome(worker.init(frame, box, target))

@@ -13,6 +13,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -363,10 +364,11 @@ def write_film(clip: Clip, film: Path, *, crf: int = 23) -> Path:
     film.parent.mkdir(parents=True, exist_ok=True)
     with subprocess.Popen(command, stdin=subprocess.PIPE) as encoder:
         assert encoder.stdin is not None
-        for frame in tqdm(clip, desc="rendering", unit="frame", disable=None):
-            encoder.stdin.write(frame.image.tobytes())
-            boxes.append(",".join(f"{value:.2f}" for value in frame.box))
-        encoder.stdin.close()
+        with suppress(BrokenPipeError):  # ffmpeg gave up and has said why
+            for frame in tqdm(clip, desc="rendering", unit="frame", disable=None):
+                encoder.stdin.write(frame.image.tobytes())
+                boxes.append(",".join(f"{value:.2f}" for value in frame.box))
+            encoder.stdin.close()
         if encoder.wait():
             raise OSError(f"ffmpeg could not write {film}")
     truth = film.with_suffix(".groundtruth.txt")
