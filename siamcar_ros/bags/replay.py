@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.bags.images import BgrImage, ImageError, message_to_bgr
+from siamcar_ros.data.image_messages import ImageError, message_to_bgr
+from siamcar_ros.geometry import Image
 from siamcar_ros.bags.reader import Bag, BagError, Recorded
 from siamcar_ros.bags.start import Start
 from siamcar_ros.data.annotations import read_boxes
@@ -120,7 +121,7 @@ class ReplayFrame:
 
 def replay(
     bag: Bag, tracker: Tracker, topic: str, start: Start, truth: GroundTruth | None = None
-) -> Iterator[tuple[ReplayFrame, BgrImage | None]]:
+) -> Iterator[tuple[ReplayFrame, Image | None]]:
     """Run a tracker over the images of a topic.
 
     An image that does not decode is given as skipped, the tracker does not see it. If that happens
@@ -185,7 +186,7 @@ def replay(
         raise BagError(_no_start(bag, topic, start, images, first, last) + why)
 
 
-def _read(recorded: Recorded) -> tuple[int, str, BgrImage | None, str]:
+def _read(recorded: Recorded) -> tuple[int, str, Image | None, str]:
     """Stamp, frame_id and pixels of an image message; in place of pixels, why there are none."""
     message = recorded.message
     if message is None:

@@ -28,7 +28,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from siamcar_ros.bags.images import BgrImage
+from siamcar_ros.geometry import Image
 from siamcar_ros.bags.messages import (
     COMPRESSED_IMAGE,
     DETECTION,
@@ -142,7 +142,7 @@ class ReplayOutput:
         if error is not None:
             self._remove_results()
 
-    def add(self, frame: ReplayFrame, image: BgrImage | None) -> None:
+    def add(self, frame: ReplayFrame, image: Image | None) -> None:
         """Take the next frame, with its image where it has one."""
         self._frames.append(frame)
         if frame.state in (BEFORE, SKIPPED) or image is None:
@@ -198,7 +198,7 @@ class ReplayOutput:
             with suppress(OSError):  # not there yet, or not empty: others keep things in it
                 self.folder.rmdir()
 
-    def _add_to_video(self, drawn: BgrImage) -> None:
+    def _add_to_video(self, drawn: Image) -> None:
         height, width = drawn.shape[:2]
         if self._writer is None or self._size is None:
             self._size = (width, height)
@@ -212,7 +212,7 @@ class ReplayOutput:
         self._writer.write(drawn)
 
 
-def draw(image: BgrImage, frame: ReplayFrame, track_id: str) -> BgrImage:
+def draw(image: Image, frame: ReplayFrame, track_id: str) -> Image:
     """A copy of the image as the node's overlay has it, with the true box in white."""
     from siamcar_ros.tracking import TrackResult, TrackState
     from siamcar_ros.tracking.overlay import draw_overlay

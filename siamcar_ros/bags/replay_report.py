@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from siamcar_ros.bags.images import BgrImage
+from siamcar_ros.geometry import Image
 from siamcar_ros.bags.replay import BEFORE, SKIPPED, ReplayFrame
 from siamcar_ros.evaluation.comparison import compare
 from siamcar_ros.evaluation.one_pass import Run
@@ -38,7 +38,7 @@ class SequenceExport:
         self.folder = folder
         self.frames: list[ReplayFrame] = []
 
-    def add(self, frame: ReplayFrame, image: BgrImage | None) -> None:
+    def add(self, frame: ReplayFrame, image: Image | None) -> None:
         """Take the next frame, with its image where it has one."""
         if image is None or frame.state in (BEFORE, SKIPPED):
             return

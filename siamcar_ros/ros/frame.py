@@ -6,8 +6,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from siamcar_ros.bags.images import BgrImage, message_to_bgr
 from siamcar_ros.data.detections import stamp_of
+from siamcar_ros.data.image_messages import message_to_bgr
+from siamcar_ros.geometry import Image as BgrImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,6 @@ class Frame:
     def image(self) -> BgrImage:
         """The pixels as (H, W, 3) BGR; a read-only view where the encoding allows it.
 
-        Raises `siamcar_ros.bags.images.ImageError` where they cannot be had.
+        Raises `siamcar_ros.data.image_messages.ImageError` where they cannot be had.
         """
         return message_to_bgr(self.message)

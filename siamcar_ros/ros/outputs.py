@@ -12,7 +12,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2D, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
-from siamcar_ros.bags.images import ImageError
+from siamcar_ros.data.image_messages import ImageError
 from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros import messages
 from siamcar_ros.ros.markers import CameraModelError, corner_rays, frusta, frustum

@@ -11,7 +11,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from siamcar_ros.bags.images import BgrImage, ImageError
+from siamcar_ros.data.image_messages import ImageError
+from siamcar_ros.geometry import Image as BgrImage
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.mailbox import Mailbox, MailboxClosed

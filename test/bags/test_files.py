@@ -18,7 +18,7 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
-from siamcar_ros.bags.images import message_to_bgr
+from siamcar_ros.data.image_messages import message_to_bgr
 from siamcar_ros.bags.messages import (
     COMPRESSED_IMAGE,
     DETECTION,
