@@ -1,0 +1,277 @@
+"""Reading and writing video files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+
+from siamcar_ros.data.images import MAX_PIXELS, image_size
+from siamcar_ros.files import replacing
+from siamcar_ros.geometry import Image
+
+DEFAULT_RATE = 30.0
+
+# Attempts to go on after the last frame that decodes, where the file does not say its length.
+_ATTEMPTS = 50
+_HEADER = 1 << 16
+# The encoders of FFmpeg that make H.264, best first; which ones there are depends on its build.
+_H264 = ("libx264", "libopenh264")
+# Fixed, because the number of threads is part of what the encoder does.
+_OPTIONS = {"preset": "veryfast", "crf": "20", "threads": "4"}
+_CRF_LESS_BIT_RATE = 8_000_000
+_BT601 = 6  # the matrix with which OpenCV turns BGR into YUV
+
+
+class VideoError(ValueError):
+    """A video that cannot be read or written; the message says why."""
+
+
+class VideoReader:
+    """The frames of a video file.
+
+    Iterating gives pairs of the frame's index and its (H, W, 3) uint8 BGR image. A frame that does
+    not decode is skipped and reading goes on after it; `note()` says so afterwards.
+
+    Attributes:
+        path: the file.
+        rate: frames per second.
+        length: number of frames according to the header; None if it does not say.
+        size: (width, height) in pixels.
+        skipped: indices of the frames that did not decode, once they have been read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Read the header.
+
+        Raises:
+            VideoError: it is not a video that OpenCV reads, or its frames are too large.
+        """
+        self.path = Path(path)
+        with self.path.open("rb") as file:
+            header = image_size(file.read(_HEADER))
+        if header is not None:
+            self._check_size(*header)  # a stream of JPEGs begins as a picture does
+        capture = self._open()
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        width, height = (
+            int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        )
+        capture.release()
+        self._check_size(width, height)
+        self.rate = rate if 0 < rate <= 1000 else DEFAULT_RATE
+        self.length = length if length > 0 else None
+        self.size = (width, height)
+        self.skipped: list[int] = []
+        self._decoded = 0
+
+    def __iter__(self) -> Iterator[tuple[int, Image]]:
+        """Read from the beginning.
+
+        Raises:
+            VideoError: no frame decodes.
+        """
+        capture = self._open()
+        self.skipped, self._decoded = [], 0
+        failed: list[int] = []  # since the last frame that decoded
+        try:
+            while self._attempts_left(len(failed)):
+                index = self._decoded + len(self.skipped) + len(failed)
+                read, image = capture.read()
+                if not read:
+                    failed.append(index)
+                    continue
+                self.skipped += failed
+                failed.clear()
+                self._decoded += 1
+                yield index, np.asarray(image, np.uint8)
+        finally:
+            capture.release()
+        if self._decoded == 0:
+            raise VideoError(f"no frame of {self.path} decodes")
+
+    def note(self) -> str:
+        """One sentence on what was not read, after iterating to the end; empty if all was."""
+        missing = 0 if self.length is None else self.length - self._decoded
+        # The header of some formats gives a duration only, from which the length is rounded.
+        if not self.skipped and missing <= 1:
+            return ""
+        total = self._decoded + len(self.skipped) if self.length is None else self.length
+        text = f"{self.path.name}: {self._decoded} of {total} frames were decoded"
+        if not self.skipped:
+            return f"{text}; the file ends early or is damaged"
+        first = ", ".join(str(index + 1) for index in self.skipped[:5])
+        more = ", ..." if len(self.skipped) > 5 else ""
+        return f"{text}; skipped: frame {first}{more} (the first is frame 1)"
+
+    def _attempts_left(self, failed: int) -> bool:
+        if self.length is None:
+            return failed < _ATTEMPTS
+        return failed == 0 or self._decoded + len(self.skipped) + failed < self.length
+
+    def _open(self) -> cv2.VideoCapture:
+        capture = cv2.VideoCapture(str(self.path))
+        if not capture.isOpened():
+            raise VideoError(f"{self.path} is not a video that OpenCV can read")
+        return capture
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > MAX_PIXELS:
+            raise VideoError(
+                f"{self.path} has frames of {width}x{height} pixels, more than the limit of"
+                f" {MAX_PIXELS / 1e6:g} million"
+            )
+
+
+class VideoWriter:
+    """Writes an MP4 file that browsers and phones play.
+
+    The video is H.264, encoded through PyAV. Without PyAV OpenCV writes MPEG-4 Part 2, and `note`
+    says so. The file is written beside `path`, checked, and moved into place when the `with` block
+    ends; if the block raises, `path` stays as it was.
+
+    Attributes:
+        path: the file.
+        note: why the video is not H.264; empty if it is.
+    """
+
+    def __init__(self, path: str | Path, rate: float) -> None:
+        """Check the path; the file is begun with the first frame.
+
+        Args:
+            path: ends in .mp4.
+            rate: frames per second.
+
+        Raises:
+            VideoError: the path does not end in .mp4.
+        """
+        self.path = Path(path)
+        if self.path.suffix.lower() != ".mp4":
+            raise VideoError(f"videos are written as MP4: {self.path} must end in .mp4")
+        self.note = ""
+        self._rate = rate
+        self._written = 0
+        self._size = (0, 0)
+        self._encoder: _Av | _OpenCV | None = None
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> VideoWriter:
+        self._partial = self._cleanup.enter_context(replacing(self.path))
+        return self
+
+    def write(self, image: Image) -> None:
+        """Append a (H, W, 3) uint8 BGR image; its size is made that of the first one.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        if self._encoder is None:
+            self._size = (image.shape[1], image.shape[0])
+            self._encoder = self._begin()
+        if (image.shape[1], image.shape[0]) != self._size:
+            image = np.asarray(cv2.resize(image, self._size), np.uint8)
+        self._encoder.write(np.ascontiguousarray(image))
+        self._written += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._cleanup as cleanup:
+            if self._encoder is None:
+                if error is None:
+                    raise VideoError(f"{self.path} would hold no frame")
+            else:
+                try:
+                    self._encoder.close()
+                except OSError:
+                    if error is None:
+                        raise
+            if error is None:
+                self._check()
+            else:
+                cleanup.__exit__(kind, error, trace)
+
+    def _begin(self) -> _Av | _OpenCV:
+        try:
+            import av
+        except ImportError:
+            why = "PyAV is not installed (pip install av)"
+        else:
+            for codec in _H264:
+                if codec in av.codecs_available:
+                    return _Av(self._partial, codec, self._rate, self._size)
+            why = "this build of PyAV has no H.264 encoder"
+        self.note = f"{self.path} is MPEG-4 Part 2, which browsers do not play: {why}"
+        return _OpenCV(self._partial, self._rate, self._size)
+
+    def _check(self) -> None:
+        """Raise OSError if the file does not hold what was written: OpenCV does not tell."""
+        try:
+            length = VideoReader(self._partial).length
+        except (ValueError, OSError):
+            length = 0
+        if length != self._written:
+            raise OSError(
+                f"{self.path} could not be written: {length or 0} of {self._written} frames are in"
+                " the file; is the disk full?"
+            )
+
+
+class _Av:
+    """H.264 through PyAV."""
+
+    def __init__(self, path: Path, codec: str, rate: float, size: tuple[int, int]) -> None:
+        import av
+
+        self._av: Any = av
+        self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
+        stream: Any = self._container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
+        stream.width, stream.height = (side + side % 2 for side in size)
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.colorspace = _BT601
+        if codec == _H264[0]:
+            stream.options = _OPTIONS
+        else:
+            stream.bit_rate = _CRF_LESS_BIT_RATE
+        self._stream = stream
+
+    def write(self, image: Image) -> None:
+        height, width = image.shape[:2]
+        if height % 2 or width % 2:  # chroma has half the resolution
+            image = np.asarray(
+                cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+            )
+        planes = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)
+        frame = self._av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        try:
+            self._container.mux(self._stream.encode())
+        finally:
+            self._container.close()
+
+
+class _OpenCV:
+    """MPEG-4 Part 2 through OpenCV."""
+
+    def __init__(self, path: Path, rate: float, size: tuple[int, int]) -> None:
+        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+        if not self._writer.isOpened():
+            raise OSError(f"OpenCV cannot write {path}: it has no encoder, or the folder is closed")
+
+    def write(self, image: Image) -> None:
+        self._writer.write(image)
+
+    def close(self) -> None:
+        self._writer.release()
