@@ -5,7 +5,7 @@ from __future__ import annotations
 import configparser
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -14,10 +14,10 @@ import numpy as np
 from siamcar_ros.data.annotations import SequenceError, fit_boxes, read_boxes
 from siamcar_ros.data.images import read_image
 from siamcar_ros.data.sequences import find_frames, read_sequence
+from siamcar_ros.data.video import DEFAULT_RATE, VideoError, VideoReader
 from siamcar_ros.geometry import Boxes, Image
 from siamcar_ros.resources import resource_path
 
-DEFAULT_RATE = 30.0
 CLIP = "clip"
 """The name of the film that ships with the package."""
 
@@ -43,6 +43,7 @@ class Source:
         boxes: (length, 4) float64, x, y, w, h of the target in pixels, NaN where it is absent; None
             if there is no annotation.
         focal: focal length in pixels; None if unknown.
+        notes: what could not be read; complete after iterating over the images.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Source:
     length: int | None = None
     boxes: Boxes | None = None
     focal: float | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def open_source(name: str) -> Source:
@@ -121,41 +123,40 @@ def _sequence_rate(folder: Path) -> float:
 
 
 def _video(path: Path, *, focal: float | None = None) -> Source:
-    capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
-        raise SourceError(f"{path} is not a video that OpenCV can read")
-    rate = capture.get(cv2.CAP_PROP_FPS)
-    length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    capture.release()
-    boxes, annotation = None, path.with_suffix(_TRUTH_SUFFIX)
-    if annotation.is_file() and length > 0:
-        try:
-            boxes, _, notes = fit_boxes(read_boxes(annotation), length, annotation)
-        except SequenceError as error:
-            raise SourceError(str(error)) from error
-        if notes:
-            raise SourceError(notes[0])
+    try:
+        reader = VideoReader(path)
+        boxes = _video_boxes(path, reader.length)
+    except (SequenceError, VideoError) as error:
+        raise SourceError(str(error)) from error
+    notes: list[str] = []
 
     def images() -> Iterator[Image]:
-        film = cv2.VideoCapture(str(path))
-        try:
-            while True:
-                read, image = film.read()
-                if not read:
-                    return
-                yield np.asarray(image, np.uint8)
-        finally:
-            film.release()
+        notes.clear()
+        for _, image in reader:
+            yield image
+        notes.extend(filter(None, [reader.note()]))
 
     return Source(
         name=path.name,
         live=False,
-        rate=rate if 0 < rate <= 1000 else DEFAULT_RATE,
+        rate=reader.rate,
         images=images,
-        length=length if length > 0 else None,
+        length=reader.length,
         boxes=boxes,
         focal=focal,
+        notes=notes,
     )
+
+
+def _video_boxes(path: Path, length: int | None) -> Boxes | None:
+    """Read the annotation beside a video."""
+    annotation = path.with_suffix(_TRUTH_SUFFIX)
+    if length is None or not annotation.is_file():
+        return None
+    boxes, _, notes = fit_boxes(read_boxes(annotation), length, annotation)
+    if notes:
+        raise SequenceError(notes[0])
+    return boxes
 
 
 def _camera(name: str) -> Source:

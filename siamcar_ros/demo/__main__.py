@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from siamcar_ros.data.film import CLIP, Source, SourceError, open_source
+from siamcar_ros.data.video import VideoWriter
 from siamcar_ros.evaluation.live import describe
 from siamcar_ros.files import replacing
 from siamcar_ros.geometry import Box, Image
@@ -95,8 +96,6 @@ def run(given: argparse.Namespace) -> None:
             annotated = source.boxes is not None
             heard = live.play(played, box=given.box, annotated=annotated, progress=progress)
         status = live.client.status
-    if source.length is not None and len(heard.headers) != source.length:
-        raise SourceError(f"{len(heard.headers)} of {source.length} frames arrived")
     score = heard.score.summary()[-1]
     counts = {}
     if status is not None:
@@ -115,6 +114,8 @@ def run(given: argparse.Namespace) -> None:
     with replacing(given.output / "summary.json") as file:
         file.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     strip = _write_pictures(source, heard, film)
+    for note in source.notes:
+        print(f"note: {note}")
     print(f"wrote {film} and {strip}")
 
 
@@ -155,7 +156,7 @@ def _write_pictures(source: Source, heard: Recording, film: Path) -> Path:
         The path of the strip.
 
     Raises:
-        OSError: OpenCV cannot write one of them.
+        OSError: one of them cannot be written.
     """
     count = len(heard.headers)
     stamps = [each.stamp.sec * 10**9 + each.stamp.nanosec for each in heard.headers]
@@ -163,8 +164,7 @@ def _write_pictures(source: Source, heard: Recording, film: Path) -> Path:
     chosen = set(np.linspace(first, count - 1, _STRIP_FRAMES).round().astype(int).tolist())
     tiles: list[Image] = []
     held: dict[str, TrackResult] = {}
-    with replacing(film) as partial:
-        writer: cv2.VideoWriter | None = None
+    with VideoWriter(film, source.rate) as writer:
         for index, (image, stamp) in enumerate(zip(source.images(), stamps, strict=False)):
             found = heard.detections.get(stamp)
             if found is not None:
@@ -176,24 +176,16 @@ def _write_pictures(source: Source, heard: Recording, film: Path) -> Path:
                 x, y, w, h = source.boxes[index].tolist()
                 truth = (x, y, w, h)
             drawn = draw_overlay(image, held, caption=str(index), truth=truth)
-            if writer is None:
-                codec, size = cv2.VideoWriter.fourcc(*"mp4v"), (drawn.shape[1], drawn.shape[0])
-                writer = cv2.VideoWriter(str(partial), codec, source.rate, size)
             writer.write(drawn)
             if index in chosen:
                 size = (_STRIP_WIDTH, round(_STRIP_WIDTH * drawn.shape[0] / drawn.shape[1]))
                 tiles.append(np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_AREA)))
-        if writer is not None:
-            writer.release()
-        written = cv2.VideoCapture(str(partial))
-        if int(written.get(cv2.CAP_PROP_FRAME_COUNT)) != count:
-            raise OSError(f"{film} could not be written: is the disk full?")
-        written.release()
     half = (len(tiles) + 1) // 2
     tiles += [np.zeros_like(tiles[0])] * (2 * half - len(tiles))
     strip = film.with_name("strip.png")
+    picture = np.vstack([np.hstack(tiles[:half]), np.hstack(tiles[half:])])
     with replacing(strip) as partial:
-        if not cv2.imwrite(str(partial), cv2.vconcat([cv2.hconcat(tiles[:half]), cv2.hconcat(tiles[half:])])):
+        if not cv2.imwrite(str(partial), picture):
             raise OSError(f"{strip} could not be written: is the disk full?")
     return strip
 

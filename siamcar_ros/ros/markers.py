@@ -13,7 +13,7 @@ from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
 from siamcar_ros.tracking import TrackResult
-from siamcar_ros.tracking.overlay import COLOURS
+from siamcar_ros.tracking.overlay import COLORS
 
 Box = tuple[float, float, float, float]
 
@@ -117,7 +117,7 @@ def frustum(
     marker.lifetime.sec = _LIFETIME
     marker.pose.orientation.w = 1.0
     marker.scale.x = 0.004 * depth
-    blue, green, red = (channel / 255 for channel in COLOURS[result.state])
+    blue, green, red = (channel / 255 for channel in COLORS[result.state])
     marker.color = ColorRGBA(r=red, g=green, b=blue, a=1.0)
     apex = Point()
     corners = [Point(x=depth * x, y=depth * y, z=depth) for x, y in rays.tolist()]

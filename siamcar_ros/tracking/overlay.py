@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from siamcar_ros.geometry import Box, Image
 from siamcar_ros.tracking.interface import TrackResult, TrackState
 
-# Blue, green, red.
-COLORS: dict[TrackState, tuple[int, int, int]] = {
+Color = tuple[int, int, int]
+Rectangle = tuple[int, int, int, int]
+
+COLORS: dict[TrackState, Color] = {
     TrackState.TRACKING: (80, 220, 60),
     TrackState.UNCERTAIN: (0, 190, 255),
     TrackState.LOST: (60, 60, 235),
 }
+"""Blue, green and red of a target's box and label, by its state."""
+
 _SHADOW, _WHITE = (20, 20, 20), (255, 255, 255)
-_LONGEST_ID = 32
+_LONGEST_ID = 24
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+# A frame around a target that is smaller than this, in pixels of the overlay, keeps this distance.
+_SMALL, _DISTANCE = 32, 4
 
 
 def draw_overlay(
@@ -26,15 +32,18 @@ def draw_overlay(
     scale: float = 1.0,
     caption: str = "",
     truth: Box | None = None,
-) -> NDArray[np.uint8]:
-    """Return a scaled copy of `image` with each target's box, id, score and state.
+) -> Image:
+    """Draw each target's box, id, score and state on a scaled copy of an image.
+
+    The color of the box tells the state (`COLORS`). Boxes and labels are drawn around the targets,
+    not over them, so that small ones stay visible.
 
     Args:
-        image: (H, W, 3) uint8 BGR, any strides; it is not changed.
-        results: by track; ids are cut after 32 characters.
-        scale: of the result, at most 1.
+        image: (H, W, 3) uint8 BGR, any strides; not changed.
+        results: by target id. Long ids are cut.
+        scale: of the overlay relative to the image, at most 1.
         caption: one line for the lower left corner.
-        truth: the true box, drawn in white.
+        truth: the true box (x, y, w, h) in image pixels, drawn as a thin white line.
 
     Returns:
         (round(scale H), round(scale W), 3) uint8 BGR, contiguous.
@@ -44,44 +53,88 @@ def draw_overlay(
     if size == (width, height):
         canvas = np.array(image, order="C")
     else:
-        canvas = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA)
+        resized = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA)
+        canvas = np.asarray(resized, np.uint8)
     thickness = max(1, round(min(size) / 240))
     if truth is not None:
-        cv2.rectangle(canvas, *_corners(truth, scale, size), _WHITE, 1, cv2.LINE_AA)
+        _draw_frame(canvas, _frame(truth, scale, size, 1), _WHITE, 1)
+    frames = {
+        target: _frame(result.box, scale, size, thickness) for target, result in results.items()
+    }
     for target, result in results.items():
-        corner, opposite = _corners(result.box, scale, size)
-        color = COLORS[result.state]
-        cv2.rectangle(canvas, corner, opposite, _SHADOW, thickness + 2, cv2.LINE_AA)
-        cv2.rectangle(canvas, corner, opposite, color, thickness, cv2.LINE_AA)
-        name = target if len(target) <= _LONGEST_ID else f"{target[: _LONGEST_ID - 3]}..."
-        label = f"{name} {result.score:.2f}"
+        _draw_frame(canvas, frames[target], COLORS[result.state], thickness)
+    taken = list(frames.values())
+    for target, result in results.items():
+        label = f"{_shortened(target)} {result.score:.2f}"
         if result.state is not TrackState.TRACKING:
             label += f" {result.state.value}"
-        _write(canvas, label, (corner[0], corner[1] - 3 * thickness), color)
-    _write(canvas, caption, (4 * thickness, size[1] - 4 * thickness), _WHITE)
-    return np.asarray(canvas, np.uint8)
+        taken.append(_draw_label(canvas, label, frames[target], COLORS[result.state], taken))
+    text_width, text_height = _text_size(canvas, caption)
+    corner = (0, size[1] - text_height - 4 * thickness, text_width, text_height)
+    _write(canvas, caption, corner, _WHITE)
+    return canvas
 
 
-def _corners(
-    box: Box, scale: float, size: tuple[int, int]
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return whole pixels of the top left and bottom right corner, within OpenCV's limits."""
-    x, y, w, h = box
-    far = 4 * max(size)
-    x0, y0, x1, y1 = np.clip(scale * np.array((x, y, x + w, y + h)), -far, far).round().astype(int)
-    return (int(x0), int(y0)), (int(x1), int(y1))
+def _frame(box: Box, scale: float, size: tuple[int, int], thickness: int) -> Rectangle:
+    """Center lines of a frame around a box: x, y, w, h in pixels of the overlay."""
+    limit = 4 * max(size)  # OpenCV counts in fixed point
+    x, y, w, h = (float(np.clip(scale * value, -limit, limit)) for value in box)
+    gap = thickness // 2 + 3 + (_DISTANCE if min(w, h) < _SMALL else 0)
+    return round(x) - gap, round(y) - gap, round(w) + 2 * gap - 1, round(h) + 2 * gap - 1
 
 
-def _write(
-    canvas: NDArray[np.uint8], text: str, at: tuple[int, int], color: tuple[int, int, int]
-) -> None:
-    """Write text with its lower left corner at `at`, moved so that it lies inside the canvas."""
-    size = max(0.4, min(canvas.shape[:2]) / 900)
-    weight = max(1, round(2 * size))
-    (w, h), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, weight)
-    x = max(0, min(at[0], canvas.shape[1] - w))
-    y = max(h, min(at[1], canvas.shape[0] - 1))
+def _draw_frame(canvas: Image, frame: Rectangle, color: Color, thickness: int) -> None:
+    x, y, w, h = frame
+    for tint, width in ((_SHADOW, thickness + 2), (color, thickness)):
+        cv2.rectangle(canvas, (x, y), (x + w, y + h), tint, width)
+
+
+def _draw_label(
+    canvas: Image, text: str, frame: Rectangle, color: Color, taken: list[Rectangle]
+) -> Rectangle:
+    """Write beside a frame, where it covers nothing that is taken; returns the place."""
+    x, y, w, h = frame
+    width, height = _text_size(canvas, text)
+    rows, columns = canvas.shape[:2]
+    left = max(0, min(x, columns - width))
+    top = max(0, min(y, rows - height))
+    places = [
+        (left, y - height, width, height),
+        (left, y + h, width, height),
+        (x + w, top, width, height),
+        (x - width, top, width, height),
+    ]
+    inside = [p for p in places if 0 <= p[0] <= columns - width and 0 <= p[1] <= rows - height]
+    free = [p for p in inside if not any(_overlap(p, other) for other in taken)]
+    place = (free or inside or [(left, top, width, height)])[0]
+    _write(canvas, text, place, color)
+    return place
+
+
+def _overlap(a: Rectangle, b: Rectangle) -> bool:
+    return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]
+
+
+def _font(canvas: Image) -> tuple[float, int]:
+    """Scale and weight of the text."""
+    scale = max(0.4, min(canvas.shape[:2]) / 900)
+    return scale, max(1, round(2 * scale))
+
+
+def _text_size(canvas: Image, text: str) -> tuple[int, int]:
+    """Width and height of a line of text with some room around it."""
+    scale, weight = _font(canvas)
+    (width, height), baseline = cv2.getTextSize(text, _FONT, scale, weight)
+    return width + 2 * weight, height + baseline + 2 * weight
+
+
+def _write(canvas: Image, text: str, place: Rectangle, color: Color) -> None:
+    scale, weight = _font(canvas)
+    (_, height), _ = cv2.getTextSize(text, _FONT, scale, weight)
+    start = (place[0] + weight, place[1] + weight + height)
     for tint, extra in ((_SHADOW, 2), (color, 0)):
-        cv2.putText(
-            canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, tint, weight + extra, cv2.LINE_AA
-        )
+        cv2.putText(canvas, text, start, _FONT, scale, tint, weight + extra, cv2.LINE_AA)
+
+
+def _shortened(target: str) -> str:
+    return target if len(target) <= _LONGEST_ID else f"{target[: _LONGEST_ID - 2]}.."
