@@ -31,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's arguments."""
     parser.add_argument(
         "source",
-        help="video file, folder of images, camera number or /dev/videoN; 'clip': the film that ships",
+        help="video file, folder of images, camera number or /dev/videoN, or clip, the film that "
+        "ships",
     )
     parser.add_argument(
         "--box",

@@ -166,8 +166,8 @@ def _camera(name: str) -> Source:
         capture = cv2.VideoCapture(device)
         if not capture.isOpened():
             raise SourceError(
-                f"camera {name} cannot be opened: check that it is connected, not in use by another "
-                "program, and readable by you"
+                f"camera {name} cannot be opened: check that it is connected, readable, and not "
+                "in use by another program"
             )
         # Drivers that fill their buffers deliver old images; not every backend has this setting.
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)

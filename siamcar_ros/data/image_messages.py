@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.data.images import MAX_PIXELS, ImageError, decode_image
+from siamcar_ros.data.images import MAX_PIXELS, ImageError, decode_image, image_size
 from siamcar_ros.geometry import Image
 
 # encoding -> bytes per pixel, and the channels to take so that they come out as blue, green, red.
@@ -73,6 +73,7 @@ PACKED_ENCODINGS = tuple(_PACKED)
 CONVERTED_ENCODINGS = (*_CONVERTED, *_SUBSAMPLED)
 
 _SIGNIFICANT_BITS = (10, 12, 14, 16)
+_HEADER = 1 << 16  # bytes of a compressed image in which its size is looked for by `check`
 _DEPTHS = "auto, bits:N, percentile, percentile:LOW,HIGH or range:LOW,HIGH"
 
 
@@ -137,6 +138,28 @@ class ImageDecoder:
                 is_bigendian=bool(message.is_bigendian),
             )
         return self.decode_compressed(message.data, message.format)
+
+    def check(self, message: Any) -> None:
+        """Refuse an image message by its header, encoding and amount of data; decodes nothing.
+
+        Raises:
+            ImageError: it cannot be decoded. Data that turns out to be corrupt is not noticed here.
+        """
+        data = message.data
+        if not hasattr(message, "encoding"):
+            head = bytes(memoryview(data)[:_HEADER])
+            if image_size(head) is None and (len(data) <= _HEADER or len(set(head)) < 2):
+                self.decode_compressed(head, message.format)  # raises with the reason
+            return
+        size = {"height": message.height, "width": message.width, "step": message.step}
+        layout = _CONVERTED.get(message.encoding)
+        if layout is not None:
+            row = message.width * layout.channels * np.dtype(layout.dtype).itemsize
+            _view(data, (message.height, row, 1), message.step, message.encoding)
+        elif message.encoding in _SUBSAMPLED:
+            _view(data, (message.height, message.width, 1), message.step, message.encoding)
+        else:  # a view, or refused
+            self.decode_raw(data, encoding=message.encoding, **size)
 
     def decode_raw(
         self,

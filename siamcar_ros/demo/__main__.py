@@ -35,7 +35,7 @@ _UNTOUCHED = 5
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run from the command line; return 1, with the reason printed, if the target is not tracked."""
+    """Run from the command line; print the reason and return 1 if the run fails."""
     parser = argparse.ArgumentParser(prog="python -m siamcar_ros.demo", description=__doc__)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--video", default="", help="video file; needs --box")

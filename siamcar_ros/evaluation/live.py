@@ -1,9 +1,9 @@
 """Scores a live tracker: what it answered, how late, and what a robot had in hand.
 
 There are two overlaps. `overlap_answered` compares each box with the true one of the same image:
-the tracker's quality on the images that it processed. `overlap_in_hand` compares each true box, when
-it arrives, with the newest box received by then: what a robot acts on, dropped frames and latency
-included (the streaming accuracy of Li et al., "Towards Streaming Perception", 2020).
+the tracker's quality on the images that it processed. `overlap_in_hand` compares each true box,
+when it arrives, with the newest box received by then: what a robot acts on, dropped frames and
+latency included (the streaming accuracy of Li et al., "Towards Streaming Perception", 2020).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from siamcar_ros.evaluation.metrics import iou
 from siamcar_ros.geometry import Box
 
-# Limits of the true boxes that wait for a detection, and of the detections that wait for a true box.
+# Largest numbers of true boxes that wait for a detection, and of detections for a true box.
 _WAITING = 1000
 
 

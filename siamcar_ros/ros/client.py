@@ -187,7 +187,9 @@ class TrackerClient:
         """Like `init_target`, for an image that may reach the node later than this client.
 
         Args:
-            box, header, target: as for `init_target`.
+            box: as for `init_target`.
+            header: of the image on which the box was drawn.
+            target: as for `init_target`.
             patience: seconds during which a refused request is repeated.
             wanted: whether to go on; called before each request.
 

@@ -3,12 +3,12 @@
     ros2 run siamcar_ros evaluate_node --ros-args -p tracker:=/tracker -p report:=live.json
 
 Subscribes to the tracker's `detection` and `status` and to `ground_truth` (vision_msgs/Detection2D
-with the image's header). Logs latency, drops and overlap periodically and writes them as JSON at the
-end, beside the report of `siamcar replay` on the same bag if one is given: the difference is what is
-lost to real time. With `init` it also starts the tracker, and starts it again when stamps go back by
-more than `time_jump`, as they do when a bag starts over. With `init:=ground_truth` an idle tracker
-is started again on the next true box. A typed box belongs to one image: if someone stops the
-tracker, it stays stopped.
+with the image's header). Logs latency, drops and overlap periodically and writes them as JSON at
+the end, beside the report of `siamcar replay` on the same bag if one is given: the difference is
+what is lost to real time. With `init` it also starts the tracker, and starts it again when stamps
+go back by more than `time_jump`, as they do when a bag starts over. With `init:=ground_truth` an
+idle tracker is started again on the next true box. A typed box belongs to one image: if someone
+stops the tracker, it stays stopped.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from siamcar_ros.geometry import Box
 from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros.client import Detection, TargetRefused, TrackerClient, TrackerUnavailable
 from siamcar_ros.ros.command_line import declare_read_only, start_rclpy
-from siamcar_ros.ros.intake import ImageIntake
+from siamcar_ros.ros.image_subscription import ImageSubscription
 
 _FROM_TRUTH = "ground_truth"
 # An idle status that arrives within so many seconds of a start may have been sent before it.
@@ -102,7 +102,7 @@ class EvaluateNode(Node):
         self._first_header: Header | None = None  # of the image that a typed box is for
         self._newest_detection = 0  # its stamp; 0 for none since the start
         self._passes = 0
-        self._intake: ImageIntake | None = None
+        self._images: ImageSubscription | None = None
         self.create_subscription(Detection2D, "ground_truth", self._on_truth, 200)
         self._await_image()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -141,8 +141,10 @@ class EvaluateNode(Node):
         status = self._status
         tracker = None
         if status is not None:
-            names = ("network", "backend", "device")
-            names += tuple(f"frames_{each}" for each in ("received", "tracked", "dropped", "failed"))
+            names: tuple[str, ...] = ("network", "backend", "device")
+            names += tuple(
+                f"frames_{each}" for each in ("received", "tracked", "dropped", "failed")
+            )
             tracker = {name: getattr(status, name) for name in names}
             tracker["latency_ms"] = spread(self._latencies)
         return {"passes": self._score.summary(), "tracker": tracker, "replay": self._replayed}
@@ -187,7 +189,7 @@ class EvaluateNode(Node):
             self._latencies.append(1e3 * message.total_latency)
         elif self._started_at is not None and time.monotonic() - self._started_at > _CROSSING:
             self._on_idle(stamp)
-        if before is not None and not self._has_truth and 0 < stamp:
+        if before is not None and not self._has_truth and stamp > 0:
             if stamp_of(before) - stamp > self._time_jump:
                 self._begin_pass()
 
@@ -205,7 +207,7 @@ class EvaluateNode(Node):
             if 0 < self._newest_detection <= stamp + self._time_jump:
                 self._started_at = math.inf
                 self.get_logger().warning(
-                    "the tracker was stopped; the typed box belongs to an image that has passed, so "
+                    "the tracker was stopped; the typed box belongs to an image that has passed: "
                     "it is not started again before time goes back"
                 )
             else:
@@ -219,15 +221,15 @@ class EvaluateNode(Node):
 
     def _await_image(self) -> None:
         """Subscribe to the images until the first one, for whose stamp a typed box is meant."""
-        if self._box is not None and self._intake is None:
-            self._intake = ImageIntake(
+        if self._box is not None and self._images is None:
+            self._images = ImageSubscription(
                 self, transport=self._transport, reliability="auto", on_message=self._on_image
             )
 
     def _on_image(self, message: Any) -> None:
-        if self._started_at is not None and self._intake is not None:
-            self._intake.destroy()
-            self._intake = None
+        if self._started_at is not None and self._images is not None:
+            self._images.destroy()
+            self._images = None
         elif self._box is not None and self._offered is None:
             self._first_header = self._first_header or message.header
             self._offered = message.header, self._box

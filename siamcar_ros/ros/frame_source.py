@@ -185,7 +185,9 @@ class FrameSource(Node):
             x, y, w, h = boxes[index].tolist()
             box = (x, y, w, h)
         if self._size is not None:
-            across, down = (new / old for new, old in zip(self._size, image.shape[1::-1], strict=True))
+            across, down = (
+                new / old for new, old in zip(self._size, image.shape[1::-1], strict=True)
+            )
             image = np.asarray(cv2.resize(image, self._size), np.uint8)
             if box is not None:
                 box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo
@@ -115,8 +114,8 @@ class LiveRun:
             raise LiveRunError(f"{error}; its last words:\n{self._tracker.tail()}") from error
         if self.client.twins > 1:
             raise LiveRunError(
-                f"{self.client.twins} nodes are called {self.client.tracker}: another run is active "
-                "in this ROS domain; end it or set another ROS_DOMAIN_ID"
+                f"{self.client.twins} nodes are called {self.client.tracker}: another run is "
+                "active in this ROS domain; end it or set another ROS_DOMAIN_ID"
             )
 
     def play(
@@ -202,9 +201,7 @@ class LiveRun:
         arguments += ["-r", f"__node:={name}"] if name else []
         for key, value in parameters.items():
             arguments += ["-p", f"{key}:={json.dumps(value)}"]
-        return Child(
-            title, f"siamcar_ros.ros.{module}", arguments, self._folder / f"{module}.log"
-        )
+        return Child(title, f"siamcar_ros.ros.{module}", arguments, self._folder / f"{module}.log")
 
     def _require(self, *children: Child) -> Callable[[], None]:
         """A check that the processes run."""

@@ -18,7 +18,6 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
-from siamcar_ros.data.image_messages import message_to_bgr
 from siamcar_ros.bags.messages import (
     COMPRESSED_IMAGE,
     DETECTION,
@@ -31,6 +30,7 @@ from siamcar_ros.bags.recording import FIRST_STAMP, RecordOptions, record_sequen
 from siamcar_ros.bags.salvage import ZSTD_MAGIC
 from siamcar_ros.bags.writer import BagWriter
 from siamcar_ros.data.detections import detection_box, stamp_of
+from siamcar_ros.data.image_messages import message_to_bgr
 
 # vision_msgs 4.1.1 as released
 VISION_HASHES = {

@@ -32,12 +32,12 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray
 from visualization_msgs.msg import Marker, MarkerArray
 
-from siamcar_ros.demo.render import Clip
+from siamcar_ros.data.film import open_source
 from siamcar_ros.evaluation.metrics import iou
 from siamcar_ros.msg import TrackStatus
 from siamcar_ros.resources import resource_path
 from siamcar_ros.ros.client import TargetRefused
-from siamcar_ros.ros.messages import box_of
+from siamcar_ros.ros.messages import bbox_to_box
 
 pytestmark = pytest.mark.ros
 Start = Callable[..., Robot]
@@ -99,7 +99,7 @@ BAD_BOXES = {
 
 
 def test_bad_requests_are_refused_with_the_reason_while_tracking_goes_on(robot: Robot) -> None:
-    with pytest.raises(TargetRefused, match=r"no image has come on /\w+/image \(0 publishers\)"):
+    with pytest.raises(TargetRefused, match=r"no image has arrived on /\w+/image \(0 publishers\)"):
         robot.client.init_target(BOX)
     robot.process.wait_for_log("no image on")
     detections = robot.collect(Detection2D, "detection")
@@ -115,7 +115,9 @@ def test_bad_requests_are_refused_with_the_reason_while_tracking_goes_on(robot: 
         robot.client.init_target(BOX, Header(frame_id="other_camera"))
     old = Header()
     old.stamp.sec = 5
-    with pytest.raises(TargetRefused, match=r"stamp 5\.000000000 is held; held are \d+ from"):
+    with pytest.raises(
+        TargetRefused, match=r"no image with the stamp 5\.000000000; kept are \d+ from"
+    ):
         robot.client.init_target(BOX, old)
     count = len(detections)
     wait_for("further detections", lambda: len(detections) > count + 1)
@@ -156,7 +158,7 @@ def test_image_that_is_no_longer_kept_is_refused(robot: Robot) -> None:
     wait_for_header(newest, detections)
     assert robot.client.init_target(BOX, first, target="first") == "first"
     assert robot.set_parameters(ring_length=2) == ""
-    with pytest.raises(TargetRefused, match=r"held are 2 from \d+\.\d+ to \d+\.\d+.*ring_length"):
+    with pytest.raises(TargetRefused, match=r"kept are 2 from \d+\.\d+ to \d+\.\d+.*ring_length"):
         robot.client.init_target(BOX, first)
     assert robot.client.init_target(BOX, newest, target="newest") == "newest"
     assert robot.set_parameters(ring_length=90) == ""
@@ -182,7 +184,7 @@ def test_stalled_and_returning_camera(robot: Robot) -> None:
     wait_for("detections of the same track", lambda: len(detections) > count + 3)
     assert len({each.id for each in detections}) == 1
     wait_for("recovery", lambda: reported(DiagnosticStatus.OK, "running"))
-    assert robot.set_parameters(image_timeout=2.0, status_rate=1.0) == ""
+    assert robot.set_parameters(image_timeout=30.0, status_rate=1.0) == ""
 
 
 def test_stamps_that_go_back_start_over(robot: Robot) -> None:
@@ -193,11 +195,13 @@ def test_stamps_that_go_back_start_over(robot: Robot) -> None:
     robot.show(raw_image(scene(1)), stamp=now + 40_000_000)
     wait_for("detection", lambda: len(detections) == 1)
     robot.show(raw_image(scene(2)), stamp=now + 20_000_000)  # late by little: left out
-    robot.show(raw_image(scene(0)), stamp=now - 60_000_000_000)
+    for index in range(3):  # one alone may be a wrong stamp
+        robot.show(raw_image(scene(0)), stamp=now - 60_000_000_000 + index)
+        time.sleep(0.05)
     robot.process.wait_for_log("image stamps went back by 60.0")
     then = Header()
     then.stamp.sec, then.stamp.nanosec = divmod(now, 10**9)
-    with pytest.raises(TargetRefused, match="is held"):
+    with pytest.raises(TargetRefused, match="no image with the stamp"):
         robot.client.init_target(BOX, then)
     assert robot.client.stop_tracking() == "nothing was tracked"
     assert len(detections) == 1
@@ -297,7 +301,7 @@ def test_auto_reliability_hears_both(robot: Robot, offered: str) -> None:
 
     wait_for("an image to arrive", heard)
     if offered == "best_effort":
-        robot.process.wait_for_log("asking for that")
+        robot.process.wait_for_log("changing to that")
 
 
 def test_several_targets_and_a_mismatch_that_is_said(start: Start) -> None:
@@ -317,7 +321,7 @@ def test_several_targets_and_a_mismatch_that_is_said(start: Start) -> None:
         return bool(arrays) and [each.id for each in arrays[-1].detections] == ["a", "b", "c"]
 
     wait_for("all three in one message", all_there)
-    with pytest.raises(TargetRefused, match=r"3 targets are followed already \('a', 'b', 'c'\)"):
+    with pytest.raises(TargetRefused, match=r"3 targets are tracked already \('a', 'b', 'c'\)"):
         robot.client.init_target(BOX, target="d")
     with pytest.raises(TargetRefused, match="has no area"):
         robot.client.init_target((1.0, 1.0, 0.0, 0.0), target="b")
@@ -339,7 +343,7 @@ def test_compressed_images_and_a_corrupt_one(start: Start) -> None:
     corrupt = jpeg_image(scene(1))
     corrupt.data = corrupt.data[: len(corrupt.data) // 2]
     robot.show(corrupt, topic)
-    robot.process.wait_for_log("image not used")
+    robot.process.wait_for_log("an image cannot be used")
     header = robot.show(jpeg_image(scene(2)), topic)
     wait_for_header(header, detections)
 
@@ -361,17 +365,17 @@ def test_shipped_network_follows_the_rendered_car(start: Start) -> None:
         resource_path("models/siamcar_compact.safetensors")
     except FileNotFoundError as error:
         pytest.skip(str(error))
-    clip = Clip(seed=0, frames=240)
+    clip = open_source("clip")
+    assert clip.boxes is not None
     robot = start(config="compact")
     robot.client.wait_until_active(PATIENCE)
     detections = robot.collect(Detection2D, "detection")
-    first = clip.frame(0)
-    header = robot.show(raw_image(first.image))
-    robot.track("car", first.box, header)
+    images, boxes = clip.images(), clip.boxes.tolist()
+    header = robot.show(raw_image(next(images)))
+    robot.track("car", tuple(boxes[0]), header)
     overlaps = []
-    for index in range(1, 40):
-        frame = clip.frame(index)
-        wait_for_header(robot.show(raw_image(frame.image)), detections)
-        overlaps.append(iou([box_of(detections[-1].bbox)], [frame.box]).item())
+    for image, box in zip(images, boxes[1:40], strict=False):
+        wait_for_header(robot.show(raw_image(image)), detections)
+        overlaps.append(iou([bbox_to_box(detections[-1].bbox)], [box]).item())
     assert len(detections) == 39
     assert np.mean(overlaps) > 0.5

@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-
 from clip.render import Clip, write_film
 from clip.scene import blur_kernel, draw_thing
 

@@ -355,7 +355,16 @@ def write_film(clip: Clip, film: Path, *, crf: int = 23) -> Path:
         The ground-truth file: x,y,w,h in pixels, one frame a line.
     """
     width, height = clip.size
-    source = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", f"{width}x{height}", "-r", f"{clip.rate:g}"]
+    source = [
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "bgr24",
+        "-s",
+        f"{width}x{height}",
+        "-r",
+        f"{clip.rate:g}",
+    ]
     codec = ["-c:v", "libx264", "-preset", "veryslow", "-crf", str(crf), "-pix_fmt", "yuv420p"]
     command = ["ffmpeg", "-v", "error", "-y", *source, "-i", "-", *codec]
     # without the encoder's settings and version: the same clip gives the same file anywhere
