@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; print the reason and return 1 if the run fails."""
     parser = argparse.ArgumentParser(prog="python -m siamcar_ros.demo", description=__doc__)
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--video", default="", help="video file; needs --box")
+    what.add_argument("--video", default="", help="video file; needs --box unless it is annotated")
     what.add_argument("--sequence", default="", help="folder of frames with groundtruth.txt")
     parser.add_argument("--box", type=_box, help="the target on the first frame: x,y,w,h in pixels")
     parser.add_argument("--rate", type=float, default=0.0, help="frames/s; 0: the source's")

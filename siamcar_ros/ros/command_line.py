@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -18,6 +20,10 @@ from rclpy.utilities import remove_ros_args
 
 from siamcar_ros.resources import FASTDDS_VARIABLES
 
+PARENT_VARIABLE = "SIAMCAR_PARENT_PID"
+"""Environment variable: id of the process with which a node is to end, as the launch files set it."""
+
+_PR_SET_PDEATHSIG = 1
 # Bytes of /dev/shm that Fast DDS takes by default, and with a profile such as the shipped one.
 # Where there are fewer, its first write to the segment kills the process with SIGBUS.
 _SHARED_MEMORY, _PROFILE_MEMORY = 2 << 20, 64 << 20
@@ -43,8 +49,20 @@ def start_rclpy(usage: str, arguments: Sequence[str] | None, **options: Any) -> 
         if not started:  # else rclpy's handler, which calls this one, has ended the context
             os._exit(0)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        status = _start_rclpy(usage, arguments, options)
+        started = status is None
+    finally:
+        if not started:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    return status
+
+
+def _start_rclpy(
+    usage: str, arguments: Sequence[str] | None, options: dict[str, Any]
+) -> int | None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         others = remove_ros_args(words)
@@ -56,6 +74,7 @@ def start_rclpy(usage: str, arguments: Sequence[str] | None, **options: Any) -> 
                 f"unknown arguments {' '.join(others)!r}: parameters are given as --ros-args -p "
                 "NAME:=VALUE (--help shows more)"
             )
+        _end_with_parent()
         _avoid_full_shared_memory()
         rclpy.init(args=words, **options)
     except rclpy_implementation.UnknownROSArgsError as error:
@@ -64,8 +83,18 @@ def start_rclpy(usage: str, arguments: Sequence[str] | None, **options: Any) -> 
     except (rclpy_implementation.RCLError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    started = True
     return None
+
+
+def _end_with_parent() -> None:
+    """Have the kernel send SIGINT when the parent dies: a launch that is killed ends its nodes."""
+    parent = os.environ.pop(PARENT_VARIABLE, "")
+    if not parent or sys.platform != "linux":
+        return
+    if parent == str(os.getppid()):  # else it was started by a debugger, say
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+    if not Path("/proc", parent).exists():  # it has died since
+        os._exit(0)
 
 
 def _avoid_full_shared_memory() -> None:

@@ -189,9 +189,9 @@ class EvaluateNode(Node):
             self._latencies.append(1e3 * message.total_latency)
         elif self._started_at is not None and time.monotonic() - self._started_at > _CROSSING:
             self._on_idle(stamp)
-        if before is not None and not self._has_truth and stamp > 0:
-            if stamp_of(before) - stamp > self._time_jump:
-                self._begin_pass()
+        back = 0 if before is None else stamp_of(before) - stamp
+        if stamp and back > self._time_jump and not self._has_truth:
+            self._begin_pass()
 
     def _on_idle(self, stamp: int) -> None:
         """The tracker, once started, tracks nothing any more.

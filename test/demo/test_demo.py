@@ -94,11 +94,11 @@ def test_a_sequence_is_tracked_and_reported(config: Path, folder: Path, tmp_path
     output = tmp_path / "out"
     done = _run("--sequence", folder, "--config", config, "--output", output, "--rate", 10)
     assert done.returncode == 0, done.stdout + done.stderr
-    for words in ("20 frames, ", "in hand", "latency", "received 20", "tracked to the end"):
+    for words in ("19 frames, ", "in hand", "latency", "received 20", "tracked to the end"):
         assert words in done.stdout
     assert "frame/s" not in done.stderr, "a progress bar, and no terminal"
     summary = json.loads((output / "summary.json").read_text())
-    assert (summary["source"], summary["frames"]) == ("twenty", 20)
+    assert (summary["source"], summary["frames"]) == ("twenty", 19)
     assert 0 <= summary["overlap_answered"] <= 1
     assert summary["latency_ms"]["median"] > 0
     for name in ("tracked.mp4", "strip.png"):
@@ -132,6 +132,14 @@ def test_a_refused_box_is_reported(config: Path, folder: Path, tmp_path: Path) -
     )
     assert done.returncode == 1
     assert "lies wholly outside the 640x480 image" in done.stderr
+
+
+def test_a_film_without_annotation_needs_a_box(config: Path, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(resources.resource_path("films/car.mp4").read_bytes())
+    done = _run("--video", film, "--config", config, "--output", tmp_path / "out")
+    assert done.returncode == 1
+    assert "film.mp4 has no true boxes: give the target's box" in done.stderr
 
 
 def test_a_box_without_area_is_refused(config: Path, folder: Path, tmp_path: Path) -> None:
@@ -184,9 +192,8 @@ def test_a_source_is_not_its_own_output(config: Path, tmp_path: Path) -> None:
     ("arguments", "reason"),
     [
         (["--sequence", "nowhere"], "no source 'nowhere'"),
-        (["--video", "film.mp4"], "--video needs --box"),
+        (["--video", "film.mp4"], "no source 'film.mp4'"),
         (["--video", "film.mp4", "--box", "1,2,3"], "not x,y,w,h"),
-        (["--video", "nofilm.mp4", "--box", "1,2,3,4"], "no source 'nofilm.mp4'"),
     ],
 )
 def test_what_cannot_be_run_is_said_at_once(

@@ -222,7 +222,7 @@ def test_a_camera_that_breaks_off_is_told(start: Start) -> None:
 @pytest.mark.parametrize(
     ("parameters", "reason"),
     [
-        ({"source": 99}, "camera 99 does not open"),
+        ({"source": 99}, "camera 99 cannot be opened"),
         ({"source": "nowhere.mp4"}, "no source 'nowhere.mp4'"),
         ({"image_transport": "smoke"}, "image_transport is one of"),
         ({"qos_reliability": "maybe"}, "qos_reliability is one of"),
