@@ -21,7 +21,7 @@ from rclpy.utilities import remove_ros_args
 from siamcar_ros.resources import FASTDDS_VARIABLES
 
 PARENT_VARIABLE = "SIAMCAR_PARENT_PID"
-"""Environment variable: id of the process with which a node is to end, as the launch files set it."""
+"""Environment variable with the id of the process with which a node is to end."""
 
 _PR_SET_PDEATHSIG = 1
 # Bytes of /dev/shm that Fast DDS takes by default, and with a profile such as the shipped one.

@@ -22,6 +22,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import BoundingBox2D, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
+from siamcar_ros.msg import TrackStatus
 from siamcar_ros.resources import resource_path
 from siamcar_ros.ros.diagnostics import Counters, Health
 from siamcar_ros.ros.frame import Frame
@@ -30,7 +31,7 @@ from siamcar_ros.ros.mailbox import Mailbox, MailboxClosed
 from siamcar_ros.ros.markers import CameraModelError, corner_rays
 from siamcar_ros.ros.messages import bbox_to_box, detection
 from siamcar_ros.ros.outputs import Outputs
-from siamcar_ros.ros.parameters import NodeSettings, descriptor, markdown
+from siamcar_ros.ros.parameters import NodeSettings, checked_name, descriptor, markdown
 from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.ros.worker import Tracked
 from siamcar_ros.tracking import TrackerParams, TrackResult, TrackState
@@ -132,6 +133,17 @@ def test_settings_are_checked_together() -> None:
         NodeSettings(lost_below=0.8, uncertain_below=0.2)
     settings = NodeSettings().changed({"lr": 0.5, "use_sim_time": True})
     assert settings.tracker == TrackerParams(lr=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("x" * 257, "257 bytes, more than the limit of 256"), ("a\nb", "cannot be printed")],
+)
+def test_names_are_short_and_printable(name: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as error:
+        NodeSettings(class_id=name)
+    assert len(str(error.value)) < 400
+    assert checked_name("id", "é" * 128) == "é" * 128
 
 
 def test_every_tracker_knob_is_a_parameter_and_every_parameter_is_documented() -> None:
@@ -291,6 +303,17 @@ def test_markers_go_by_themselves_and_need_the_cameras_own_info(
     assert len(overlays) == 3
     assert "has frame_id 'other', the images have 'camera'" in node.log.lines[0]
     assert "3 coefficients" in node.log.lines[1]
+
+
+def test_every_status_carries_the_counters(outputs: tuple[Outputs, Publishers]) -> None:
+    out, node = outputs
+    out.publish(tracked_scene(a=TrackResult(BOX, 0.9, TrackState.TRACKING)))
+    out.publish_idle(camera_info().header)
+    for status in node.sent["~/status"]:
+        assert (status.frames_received, status.network, status.device) == (3, "compact", "cpu")
+    counts = Counters(received=9, refused=1, out_of_order=2, dropped=3, tracked=2, failed=4)
+    status = counts.fill(TrackStatus())
+    assert (status.frames_dropped, status.frames_failed, status.frames_tracked) == (5, 5, 2)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.3])

@@ -148,6 +148,77 @@ def test_box_on_a_past_image_is_run_through_to_the_newest(robot: Robot) -> None:
     wait_for("the last image", lambda: detections[-1].header == newest)
 
 
+def unusable_images() -> list[Any]:
+    """Messages of every kind that cannot be tracked."""
+    good = raw_image(scene(0))
+    empty = Image(height=0, width=0, encoding="bgr8")
+    short, narrow, strange, nameless = (raw_image(scene(0)) for _ in range(4))
+    short.data = short.data[:1000]
+    narrow.step = good.width
+    strange.encoding = "x" * 100_000
+    nameless.encoding = ""
+    deep = raw_image(np.zeros((HEIGHT, WIDTH), np.uint16), "mono16")
+    deep.step = WIDTH
+    huge = Image(height=2**31, width=2**31, encoding="bgr8", step=2**32 - 1)
+    return [empty, short, narrow, strange, nameless, deep, huge]
+
+
+@pytest.mark.parametrize("ahead", [-(10**18), 86_400 * 10**9])
+def test_an_unusable_image_ends_no_track_whatever_its_stamp(robot: Robot, ahead: int) -> None:
+    detections = robot.collect(Detection2D, "detection")
+    statuses = robot.collect(TrackStatus, "status")
+    robot.show(raw_image(scene(0)))
+    robot.track("good")
+    for index, bad in enumerate(unusable_images()):
+        stamp = max(0, time.time_ns() + ahead)
+        robot.show(bad, stamp=stamp)
+        robot.show(raw_image(scene(0)), stamp=stamp)  # alone, a good one is not believed, either
+        header = robot.show(raw_image(scene(index)))
+        wait_for_header(header, detections)
+    assert {each.id for each in detections} == {"good"}
+    wait_for("counts", lambda: statuses[-1].frames_failed >= 7)
+    assert statuses[-1].frames_dropped >= 7
+    assert "went back" not in robot.process.log.split("'good' started")[-1]
+    assert max(map(len, robot.process.log.splitlines())) < 2000
+
+
+def test_a_start_on_a_silent_camera_is_refused_with_the_age_of_its_image(robot: Robot) -> None:
+    robot.show(raw_image(scene(0)))
+    assert robot.track("first") == "first"
+    assert robot.set_parameters(image_timeout=0.3) == ""
+    time.sleep(0.5)
+    with pytest.raises(TargetRefused, match=r"newest image on \S+ is \d+\.\d s old \(1 publ"):
+        robot.client.init_target(BOX, target="second")
+    assert robot.set_parameters(image_timeout=30.0) == ""
+    assert robot.client.stop_tracking() == "stopped 'first'"
+
+
+@pytest.mark.parametrize("name", ["n" * 1_000_000, "a\x1b[31mred", "two\nlines"])
+def test_a_name_that_is_no_name_is_refused(robot: Robot, name: str) -> None:
+    robot.show(raw_image(scene(0)))
+    robot.track("good")
+    with pytest.raises(TargetRefused, match=r"id .*(256|cannot be printed)") as refusal:
+        robot.client.init_target(BOX, target=name)
+    assert len(str(refusal.value)) < 400
+    assert robot.client.stop_tracking() == "stopped 'good'"
+
+
+def test_a_second_node_of_the_same_name_is_reported_once(robot: Robot, start: Start) -> None:
+    heard: list[DiagnosticArray] = []
+    robot.node.create_subscription(DiagnosticArray, "/diagnostics", heard.append, 50)
+    second = start("-r", f"__ns:={robot.process.namespace}", autostart=False)
+    robot.process.wait_for_log(f"2 nodes are called {robot.name}: all of them act on every call")
+
+    def warned() -> bool:
+        return any("2 nodes have this name" in each.status[0].message for each in heard)
+
+    wait_for("the warning in the diagnostics", warned)
+    time.sleep(2.5)
+    assert robot.process.log.count("2 nodes are called") == 1
+    assert second.process.end() == 0
+    wait_for("its end", lambda: robot.client.twins == 1)
+
+
 def test_image_that_is_no_longer_kept_is_refused(robot: Robot) -> None:
     detections = robot.collect(Detection2D, "detection")
     robot.start_camera()
