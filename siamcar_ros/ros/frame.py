@@ -8,7 +8,7 @@ from typing import Any
 
 from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.data.image_messages import ImageDecoder
-from siamcar_ros.geometry import Image
+from siamcar_ros.geometry import StoredImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +54,10 @@ class Frame:
         """
         self.decoder.check(self.message)
 
-    def image(self) -> Image:
-        """Return the pixels, (H, W, 3) BGR; a read-only view if the encoding allows it.
+    def image(self) -> StoredImage:
+        """Return the pixels; a read-only view of the message's if the encoding is packed.
 
         Raises:
             ImageError: they cannot be decoded.
         """
-        return self.decoder.decode(self.message)
+        return self.decoder.read(self.message)

@@ -132,7 +132,9 @@ class Outputs:
         except ImageError:
             return  # it was logged when the encoding was first seen
         caption = f"{1000 * total:.1f} ms" if tracked.results else "no target"
-        drawn = draw_overlay(image, tracked.results, scale=settings.debug_scale, caption=caption)
+        drawn = draw_overlay(
+            image.bgr(), tracked.results, scale=settings.debug_scale, caption=caption
+        )
         height, width = drawn.shape[:2]
         message = Image(
             header=tracked.frame.header, height=height, width=width, encoding="bgr8", step=3 * width

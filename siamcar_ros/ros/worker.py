@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from siamcar_ros.data.image_messages import ImageError
-from siamcar_ros.geometry import Box, Image
+from siamcar_ros.geometry import Box, StoredImage
 from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.loading import LoadedTracker
@@ -38,7 +38,7 @@ class Tracked:
     """
 
     frame: Frame
-    image: Image | None = None
+    image: StoredImage | None = None
     results: dict[str, TrackResult] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
 
@@ -314,7 +314,7 @@ class TrackWorker:
             self._logger.error(f"publishing failed: {where}", throttle_duration_sec=_LOG_PERIOD)
 
 
-def _size(image: Image) -> str:
+def _size(image: StoredImage) -> str:
     return f"{image.shape[1]}x{image.shape[0]}"
 
 

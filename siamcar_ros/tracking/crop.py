@@ -14,19 +14,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.tracking.interface import Image
+from siamcar_ros.geometry import Image, StoredImage
 
 TEMPLATE_SIZE = 127
 SEARCH_SIZE = 255
 CONTEXT = 0.5
 _TO_BGR = {
-    "grey": cv2.COLOR_GRAY2BGR,
+    "gray": cv2.COLOR_GRAY2BGR,
     "rgb": cv2.COLOR_RGB2BGR,
     "bgra": cv2.COLOR_BGRA2BGR,
+    "rgba": cv2.COLOR_RGBA2BGR,
 }
 # OpenCV 5 warps four channels nearly twice as fast as three, which pays for adding one to a part
 # of up to so many pixels.
 _TO_BGRA = {"bgr": cv2.COLOR_BGR2BGRA, "rgb": cv2.COLOR_RGB2BGRA}
+_RED_FIRST = ("rgb", "rgba")
 _SMALL = 100_000
 _LONGEST = 32_766
 _MEAN_PIXELS = 1 << 21
@@ -38,7 +40,7 @@ def template_side(w: float, h: float) -> float:
     return math.sqrt((w + padding) * (h + padding))
 
 
-def mean_colour(image: Image) -> tuple[float, float, float]:
+def mean_colour(image: Image | StoredImage) -> tuple[float, float, float]:
     """Mean blue, green and red of an image: what lies beyond its border.
 
     For the first frame of a track: it reads every pixel up to a size of 1920x1080, and of larger
@@ -47,13 +49,13 @@ def mean_colour(image: Image) -> tuple[float, float, float]:
     rows = max(1, image.shape[0] * image.shape[1] // _MEAN_PIXELS)
     pixels, kind = _readable(image[::rows])
     mean = cv2.mean(pixels)
-    if kind == "grey":
+    if kind == "gray":
         return mean[0], mean[0], mean[0]
-    return (mean[2], mean[1], mean[0]) if kind == "rgb" else (mean[0], mean[1], mean[2])
+    return (mean[2], mean[1], mean[0]) if kind in _RED_FIRST else (mean[0], mean[1], mean[2])
 
 
 def crop_square(
-    image: Image,
+    image: Image | StoredImage,
     centre: tuple[float, float],
     step: float,
     anchor: float,
@@ -84,10 +86,10 @@ def crop_square(
     k = -(-max(y1 - y0, x1 - x0) // _LONGEST)
     part, kind = _readable(image[y0:y1:k, x0:x1:k])
     blue, green, red = padding
-    if kind == "grey":
+    if kind == "gray":
         border = (0.114 * blue + 0.587 * green + 0.299 * red,) * 4
     else:
-        border = (red, green, blue, 255.0) if kind == "rgb" else (blue, green, red, 255.0)
+        border = (red, green, blue, 255.0) if kind in _RED_FIRST else (blue, green, red, 255.0)
     if kind in _TO_BGRA and part.shape[0] * part.shape[1] <= _SMALL:
         part, kind = cv2.cvtColor(part, _TO_BGRA[kind]), "bgra"
         border = (blue, green, red, 255.0)
@@ -113,24 +115,24 @@ def _samples(first: float, step: float, n: int, size: int) -> tuple[int, int]:
     )
 
 
-def _readable(image: Image) -> tuple[Image, str]:
-    """The pixels in a layout that OpenCV reads in place, and which it is; copied only if none is.
+def _readable(image: Image | StoredImage) -> tuple[Image, str]:
+    """The pixels as OpenCV reads them, and the order of their channels; copied only if need be.
 
-    Views of RGB as BGR (``rgb[..., ::-1]``) and of grey as BGR (three times the same channel) are
-    undone. OpenCV wants pixels and their channels packed, and rows forwards.
+    OpenCV needs pixels and channels packed, and rows in ascending order.
     """
-    kind = "bgr"
-    if image.ndim == 2 or image.shape[2] == 1 or image.strides[2] == 0:
-        image, kind = image if image.ndim == 2 else image[..., 0], "grey"
-    elif image.shape[2] == 4:
-        kind = "bgra"
-    elif image.strides[2] == -1:
-        image, kind = image[..., ::-1], "rgb"
-    channels = 1 if kind == "grey" else image.shape[2]
-    packed = image.strides[1] == channels and (kind == "grey" or image.strides[2] == 1)
-    if not packed or image.strides[0] < image.shape[1] * channels:
-        image = np.ascontiguousarray(image)
-    return image, kind
+    if isinstance(image, StoredImage):
+        pixels, kind = image.array, image.order
+    else:
+        pixels, kind = image, "bgr"
+        if pixels.ndim == 2 or pixels.shape[2] == 1:
+            pixels, kind = pixels if pixels.ndim == 2 else pixels[..., 0], "gray"
+        elif pixels.shape[2] == 4:
+            kind = "bgra"
+    channels = 1 if kind == "gray" else pixels.shape[2]
+    packed = pixels.strides[1] == channels and (kind == "gray" or pixels.strides[2] == 1)
+    if not packed or pixels.strides[0] < pixels.shape[1] * channels:
+        pixels = np.ascontiguousarray(pixels)
+    return pixels, kind
 
 
 def to_planes(crops: NDArray[np.uint8], planes: NDArray[np.float32]) -> None:

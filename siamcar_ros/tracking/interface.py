@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from siamcar_ros.geometry import StoredImage
+
 Box = tuple[float, float, float, float]
 """(x, y, w, h) in image pixels, 0-based: covers [x, x + w) and [y, y + h)."""
 
@@ -122,12 +124,15 @@ def _require_number(name: str, value: object, low: float, high: float) -> None:
         raise ValueError(f"{name} is {limits}, not {value}")
 
 
-def checked_image(image: object) -> Image:
+def checked_image(image: object) -> Image | StoredImage:
     """`image` if a tracker can use it.
 
     Raises:
         TargetError: it is no uint8 array of one of the shapes of :data:`Image`, or is empty.
     """
+    if isinstance(image, StoredImage):
+        checked_image(image.array)
+        return image
     if not isinstance(image, np.ndarray):
         hint = "; did reading it fail?" if image is None else ""
         raise TargetError(f"an image is a numpy array, not {type(image).__name__}{hint}")
@@ -145,7 +150,7 @@ def checked_image(image: object) -> Image:
 MIN_BOX_SIDE, MAX_BOX_SIDE = 1e-3, 1e6
 
 
-def checked_box(box: Sequence[float] | NDArray[Any], image: Image) -> Box:
+def checked_box(box: Sequence[float] | NDArray[Any], image: Image | StoredImage) -> Box:
     """`box` as four floats if it is a target in `image`.
 
     Raises:

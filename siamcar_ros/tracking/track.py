@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from siamcar_ros.geometry import Image, StoredImage
 from siamcar_ros.tracking.crop import (
     SEARCH_SIZE,
     TEMPLATE_SIZE,
@@ -29,7 +30,6 @@ from siamcar_ros.tracking.crop import (
 )
 from siamcar_ros.tracking.decode import STRIDE, Decoded, Decoder, Maps
 from siamcar_ros.tracking.interface import (
-    Image,
     Network,
     TrackerParams,
     TrackResult,
@@ -142,7 +142,7 @@ class Follower:
         self._planes = np.empty((max_targets, 3, SEARCH_SIZE, SEARCH_SIZE), np.float32)
         self._pool = ThreadPoolExecutor(min(max_targets, os.cpu_count() or 1), "crop")
 
-    def start(self, image: Image, box: Sequence[float] | NDArray[Any]) -> Track:
+    def start(self, image: Image | StoredImage, box: Sequence[float] | NDArray[Any]) -> Track:
         """A track of the target in `box`.
 
         Raises:
@@ -161,7 +161,11 @@ class Follower:
         return Track(template, padding, centre, (w, h))
 
     def advance(
-        self, image: Image, tracks: Sequence[Track], template: Any, params: TrackerParams
+        self,
+        image: Image | StoredImage,
+        tracks: Sequence[Track],
+        template: Any,
+        params: TrackerParams,
     ) -> list[Track]:
         """The tracks after `image`, found with one call of the network.
 

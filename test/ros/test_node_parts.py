@@ -22,6 +22,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import BoundingBox2D, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
+from siamcar_ros.geometry import StoredImage
 from siamcar_ros.msg import TrackStatus
 from siamcar_ros.resources import resource_path
 from siamcar_ros.ros.diagnostics import Counters, Health
@@ -264,7 +265,7 @@ class Publishers:
 def tracked_scene(**results: TrackResult) -> Tracked:
     message = raw_image(scene(0))
     message.header.frame_id = "camera"
-    return Tracked(Frame(message), scene(0), results)
+    return Tracked(Frame(message), StoredImage(scene(0), "bgr"), results)
 
 
 @pytest.fixture

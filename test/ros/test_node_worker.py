@@ -47,7 +47,7 @@ class Tracker:
         self.gate.wait(10)
         if self.failing:
             raise RuntimeError("maps are not finite")
-        self.seen += [(target, int(image[0, 0, 0])) for target in ids]
+        self.seen += [(target, int(image.array[0, 0, 0])) for target in ids]
         return {target: TrackResult(BOX, 0.9, TrackState.TRACKING) for target in ids}
 
 
