@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+
+def check_folder(path: Path) -> None:
+    """Check that a file can be made at `path`.
+
+    Raises:
+        FileNotFoundError: its folder does not exist.
+        IsADirectoryError: it is a folder itself.
+    """
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.absolute().parent}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file in it")
 
 
 @contextmanager
@@ -19,8 +36,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         FileNotFoundError: the folder of `path` does not exist.
     """
     path = Path(path)
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.absolute().parent}")
+    check_folder(path)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
         yield partial
@@ -28,3 +44,31 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Make a folder `PREFIX...` in `parent` that is removed when the block ends.
+
+    What a killed process left behind goes with the next call: the owner of a folder holds a lock on
+    it, which ends with the process.
+    """
+    for old in parent.glob(f"{prefix}*"):
+        with suppress(OSError), _locked(old):
+            shutil.rmtree(old, ignore_errors=True)
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        with suppress(OSError):  # some network file systems have no locks
+            stack.enter_context(_locked(folder))
+        yield folder
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)

@@ -159,7 +159,9 @@ class ImageDecoder:
         data = message.data
         if not hasattr(message, "encoding"):
             head = bytes(memoryview(data)[:_HEADER])
-            if image_size(head) is None and (len(data) <= _HEADER or len(set(head)) < 2):
+            width, height = image_size(head) or (0, 0)
+            unknown = not width and (len(data) <= _HEADER or len(set(head)) < 2)
+            if unknown or width * height > self._max_pixels or "compressedDepth" in message.format:
                 self.decode_compressed(head, message.format)  # raises with the reason
             return
         size = {"height": message.height, "width": message.width, "step": message.step}
@@ -258,9 +260,11 @@ class ImageDecoder:
 
     def _to_8_bits(self, values: NDArray[np.uint16], name: str) -> Image:
         low, high = self._range(values, name)
-        counts = np.arange(1 << 16, dtype=np.float64)
-        table = np.clip(255 * (counts - low) / (high - low), 0, 255).round().astype(np.uint8)
-        return np.asarray(table[values], np.uint8)
+        scale = 255 / (high - low)
+        floored = np.maximum(values, np.uint16(low)) if low > 0 else values
+        # takes the magnitude, so that nothing may lie below zero
+        scaled = cv2.convertScaleAbs(floored, alpha=scale, beta=-int(low) * scale)
+        return np.asarray(scaled, np.uint8).reshape(values.shape)
 
     def _range(self, values: NDArray[np.uint16], name: str) -> tuple[float, float]:
         """The counts that become 0 and 255; says once how they were chosen."""
@@ -281,7 +285,9 @@ class ImageDecoder:
                 self._say(
                     f"{name} images: percentiles {low:g} to {high:g} of each are scaled to 8 bits"
                 )
-            low, high = np.percentile(values[::4, ::4], (low, high)).tolist()
+            counts = np.bincount(values[::4, ::4].ravel()).cumsum()
+            low = int(np.searchsorted(counts, low / 100 * counts[-1], side="right"))
+            high = int(np.searchsorted(counts, high / 100 * counts[-1]))
             return low, max(high, low + 1)
         if first:
             self._say(f"{name} images: values {low:g} to {high:g} are scaled to 8 bits")

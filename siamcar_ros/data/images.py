@@ -24,7 +24,12 @@ MAX_PIXELS = 100_000_000
 _MAX_SCANS = 50
 _MAX_SCANNED = 4  # scans times pixels, in units of the pixel limit
 
-_COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+_COLOR = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+}
+_AS_STORED = cv2.IMREAD_IGNORE_ORIENTATION
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _NOT_FRAME_HEADERS = (0xC4, 0xC8, 0xCC)  # of 0xC0 to 0xCF
@@ -35,10 +40,15 @@ class ImageError(ValueError):
     """The pixels of an image cannot be decoded: unknown format, corrupt data, or too large."""
 
 
-def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image | None:
+def read_image(path: Path, divisor: int = 1, *, max_pixels: int = MAX_PIXELS) -> Image | None:
     """Read an image file as (H, W, 3) uint8 BGR; None if it is missing or does not decode.
 
-    The orientation tag is ignored, as in training: boxes refer to the pixels as stored.
+    The orientation tag is ignored: boxes and masks refer to the pixels as stored.
+
+    Args:
+        path: the file.
+        divisor: 1, 2 or 4, by which the size is reduced; cheap for a JPEG.
+        max_pixels: width times height above which the file is refused.
 
     Raises:
         ImageError: it has more than `max_pixels`, or too many scans for its size.
@@ -48,10 +58,12 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image | None:
     except OSError:
         return None
     _check_size(data, max_pixels)
-    return _decode(data, _COLOR) if image_size(data) else None
+    return _decode(data, _COLOR[divisor] | _AS_STORED) if image_size(data) else None
 
 
-def decode_image(data: bytes, *, flags: int = _COLOR, max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
+def decode_image(
+    data: bytes, *, flags: int = _COLOR[1] | _AS_STORED, max_pixels: int = MAX_PIXELS
+) -> NDArray[Any]:
     """Decode a JPEG, PNG, WebP, BMP, TIFF or PNM stream.
 
     Args:

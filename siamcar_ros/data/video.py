@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import cv2
@@ -18,8 +17,9 @@ from siamcar_ros.geometry import Image
 
 DEFAULT_RATE = 30.0
 
-# Attempts to go on after the last frame that decodes, where the file does not say its length.
-_ATTEMPTS = 50
+# Frames in a row that do not decode after which the rest is given up: where the header tells how
+# many there are (some headers claim billions), and where it does not.
+_ATTEMPTS_KNOWN, _ATTEMPTS_UNKNOWN = 10_000, 50
 _HEADER = 1 << 16
 # The encoders of FFmpeg that make H.264, best first; which ones there are depends on its build.
 _H264 = ("libx264", "libopenh264")
@@ -80,16 +80,19 @@ class VideoReader:
         """
         capture = self._open()
         self.skipped, self._decoded = [], 0
-        failed: list[int] = []  # since the last frame that decoded
+        index, failures, failed = -1, 0, 0  # failed: since the last frame that decoded
         try:
-            while self._attempts_left(len(failed)):
-                index = self._decoded + len(self.skipped) + len(failed)
+            while self._attempts_left(failures, failed):
                 read, image = capture.read()
                 if not read:
-                    failed.append(index)
+                    failed += 1
                     continue
-                self.skipped += failed
-                failed.clear()
+                failures, failed = failures + failed, 0
+                # Decoders report a failure some frames early; the time tells where it is.
+                time = capture.get(cv2.CAP_PROP_POS_MSEC) * self.rate / 1000
+                before, latest = index, self._decoded + failures
+                index = max(before + 1, min(round(time), latest))
+                self.skipped += range(before + 1, index)
                 self._decoded += 1
                 yield index, np.asarray(image, np.uint8)
         finally:
@@ -111,10 +114,11 @@ class VideoReader:
         more = ", ..." if len(self.skipped) > 5 else ""
         return f"{text}; skipped: frame {first}{more} (the first is frame 1)"
 
-    def _attempts_left(self, failed: int) -> bool:
+    def _attempts_left(self, failures: int, failed: int) -> bool:
         if self.length is None:
-            return failed < _ATTEMPTS
-        return failed == 0 or self._decoded + len(self.skipped) + failed < self.length
+            return failed < _ATTEMPTS_UNKNOWN
+        left = self.length - self._decoded - failures - failed
+        return failed == 0 or (left > 0 and failed < _ATTEMPTS_KNOWN)
 
     def _open(self) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(str(self.path))
@@ -180,12 +184,7 @@ class VideoWriter:
         self._encoder.write(np.ascontiguousarray(image))
         self._written += 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         with self._cleanup as cleanup:
             if self._encoder is None:
                 if error is None:
@@ -193,7 +192,7 @@ class VideoWriter:
             else:
                 try:
                     self._encoder.close()
-                except OSError:
+                except Exception:  # the first error is the one to tell
                     if error is None:
                         raise
             if error is None:
@@ -211,7 +210,7 @@ class VideoWriter:
                 if codec in av.codecs_available:
                     return _Av(self._partial, codec, self._rate, self._size)
             why = "this build of PyAV has no H.264 encoder"
-        self.note = f"{self.path} is MPEG-4 Part 2, which browsers do not play: {why}"
+        self.note = f"{self.path.name} is MPEG-4 Part 2, which browsers do not play: {why}"
         return _OpenCV(self._partial, self._rate, self._size)
 
     def _check(self) -> None:

@@ -383,6 +383,36 @@ def test_a_depth_that_is_none_is_refused_with_the_forms(depth: str) -> None:
         ImageDecoder(depth)
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        SimpleNamespace(format="jpeg", data=b""),
+        SimpleNamespace(format="jpeg", data=bytes(200_000)),
+        SimpleNamespace(format="jpeg", data=b"no picture"),
+        SimpleNamespace(format="16UC1; compressedDepth png", data=bytes(100)),
+        SimpleNamespace(format="png", data=cv2.imencode(".png", picture(80, 80))[1].tobytes()),
+        *(
+            SimpleNamespace(height=4, width=4, step=16, is_bigendian=0, data=bytes(9), encoding=e)
+            for e in ("bgr8", "mono16", "nv12", "yuyv", "sepia8")
+        ),
+    ],
+)
+def test_what_cannot_be_decoded_is_refused_before_it_is(message: SimpleNamespace) -> None:
+    decoder = ImageDecoder(max_pixels=6000)
+    for refuse in (decoder.check, decoder.decode):
+        with pytest.raises(ImageError, match=getattr(message, "encoding", "compressed image")):
+            refuse(message)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_what_can_be_decoded_passes_the_check(suffix: str) -> None:
+    stream = array.array("B", cv2.imencode(suffix, picture())[1].tobytes())
+    ImageDecoder().check(SimpleNamespace(format="", data=stream))
+    for encoding in PACKED_ENCODINGS + CONVERTED_ENCODINGS:
+        fields = {"height": 4, "width": 4, "step": 64, "is_bigendian": 0, "encoding": encoding}
+        ImageDecoder().check(SimpleNamespace(data=bytes(640), **fields))
+
+
 def test_a_picture_that_is_too_large_is_refused_unread() -> None:
     with pytest.raises(ImageError, match=r"64x48 pixels, more than the limit of 0\.003 million"):
         ImageDecoder(max_pixels=3000).decode_compressed(

@@ -167,6 +167,23 @@ def test_a_bad_frame_in_the_middle_is_skipped_and_named(tmp_path: Path) -> None:
     )
 
 
+def test_the_skipped_frame_is_found_where_the_decoder_looks_ahead(tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="PyAV comes with the extra 'video'")
+    write(tmp_path / "a.mp4")
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        shown = sorted(packet.pts for packet in packets)
+        packet = packets[30]
+        index, start, size = shown.index(packet.pts), packet.pos, packet.size
+    data[start : start + size] = bytes(size)
+    (tmp_path / "bad.mp4").write_bytes(data)
+    reader = VideoReader(tmp_path / "bad.mp4")
+    frames = dict(reader)
+    assert reader.skipped == [index]
+    assert list(frames) == [i for i in range(FRAMES) if i != index]
+
+
 def test_a_video_that_ends_early_is_read_up_to_there_and_said(tmp_path: Path) -> None:
     write(tmp_path / "a.mp4")
     data = (tmp_path / "a.mp4").read_bytes()
@@ -191,3 +208,11 @@ def test_a_picture_that_claims_a_billion_pixels_is_no_video(tmp_path: Path) -> N
     (tmp_path / "frame1.png").write_bytes(header + bytes(1000))
     with pytest.raises(VideoError, match="32000x32000 pixels, more than the limit"):
         VideoReader(tmp_path / "frame1.png")
+
+
+def test_a_header_that_claims_billions_of_frames_is_not_believed_for_long(tmp_path: Path) -> None:
+    write(tmp_path / "a.mp4")
+    reader = VideoReader(tmp_path / "a.mp4")
+    reader.length = 10**12
+    assert len(list(reader)) == FRAMES
+    assert "60 of 1000000000000 frames were decoded; the file ends early" in reader.note()
