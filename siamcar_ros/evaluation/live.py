@@ -34,6 +34,10 @@ class LiveScore:
         self._jump = round(time_jump * 1e9)
         self._passes = [_Pass()]
 
+    def begin(self, stamp: int) -> None:
+        """Count frames from this stamp on, not from the first one that is answered."""
+        self._passes[-1].first = stamp
+
     def add_truth(self, stamp: int, box: Box | None, shown: float) -> bool:
         """Add the true box of the image with that stamp; None if the target is absent.
 
@@ -67,7 +71,7 @@ class LiveScore:
         """Return the scores of each pass as JSON values; None where nothing can be scored.
 
         `frames` are those with a true box, or known to be without a target, since the first image
-        that was answered. `untouched_at_end` is how many true boxes in a row, up to the last, the
+        that was answered, or since `begin`. `untouched_at_end` is how many true boxes in a row, up to the last, the
         box in hand did not touch. `latency_ms` counts from `shown` to the detection's arrival.
         """
         return [each.summary() for each in self._passes]
@@ -81,30 +85,29 @@ class _Pass:
         self.in_hand: tuple[int, Box] | None = None  # the detection with the newest stamp
         self._truths: OrderedDict[int, tuple[Box | None, float]] = OrderedDict()
         self._detections: OrderedDict[int, tuple[Box, float]] = OrderedDict()
-        self._first: int | None = None  # stamp of the first image that was answered
-        self._arrivals = (0.0, 0.0)  # of the first and the last detection
+        self.first: int | None = None  # stamp from which on frames count
+        self._arrivals: list[float] = []  # of the first and the last detection
         self._frames = self._answered = self._detected = self._untouched = 0
         self._overlap, self._overlap_in_hand = _Mean(), _Mean()
         self._latencies = array("d")
 
     def add_truth(self, stamp: int, box: Box | None, shown: float) -> None:
         self.newest_truth = max(stamp, self.newest_truth or stamp)
-        if self.in_hand is not None and self._first is not None:
-            self._frames += stamp >= self._first
-            if box is not None:
-                overlap = self._overlap_in_hand.add(self.in_hand[1], box)
-                self._untouched = 0 if overlap else self._untouched + 1
+        if self.first is not None:
+            self._frames += stamp >= self.first
+        if self.in_hand is not None and box is not None:
+            overlap = self._overlap_in_hand.add(self.in_hand[1], box)
+            self._untouched = 0 if overlap else self._untouched + 1
         if stamp in self._detections:
             self._match((box, shown), self._detections.pop(stamp))
         else:
             _remember(self._truths, stamp, (box, shown))
 
     def add_detection(self, stamp: int, box: Box, arrival: float) -> None:
-        if self._first is None:
-            self._first = stamp
-            self._arrivals = (arrival, arrival)
+        if self.first is None:
+            self.first = stamp
             self._frames = sum(known >= stamp for known in self._truths)
-        self._arrivals = (self._arrivals[0], arrival)
+        self._arrivals = [*self._arrivals[:1], arrival]
         self._detected += 1
         if self.in_hand is None or stamp > self.in_hand[0]:
             self.in_hand = (stamp, box)
@@ -114,7 +117,7 @@ class _Pass:
             _remember(self._detections, stamp, (box, arrival))
 
     def summary(self) -> dict[str, Any]:
-        lasted = self._arrivals[1] - self._arrivals[0]
+        lasted = self._arrivals[-1] - self._arrivals[0] if self._arrivals else 0.0
         return {
             "frames": self._frames,
             "answered": self._answered,

@@ -220,6 +220,8 @@ class LiveRun:
 
     def _framed(self, info: CameraInfo) -> None:
         heard = self._recording
+        if heard.box is not None and not heard.headers:
+            heard.score.begin(stamp_of(info) + 1)
         heard.headers.append(info.header)
         heard.last_stamp = stamp_of(info)
         heard.last_frame = time.monotonic()
@@ -230,6 +232,8 @@ class LiveRun:
         heard, box, stamp = self._recording, detection_box(truth), stamp_of(truth)
         if heard.truth is None and box is not None:
             heard.truth = truth.header, box
+            if heard.box is None:
+                heard.score.begin(stamp + 1)
         heard.score.add_truth(stamp, box, stamp / 1e9)
 
     def _detected(self, detection: Detection) -> None:

@@ -121,6 +121,17 @@ def test_the_end_of_tracking_is_counted() -> None:
     assert score.summary()[0]["untouched_at_end"] == 0
 
 
+def test_frames_may_count_from_a_given_one_on() -> None:
+    score = LiveScore()
+    score.add_truth(1 * SECOND, BOX, 1.0)
+    score.begin(1 * SECOND + 1)
+    for i in range(2, 8):
+        score.add_truth(i * SECOND, BOX, float(i))
+    score.add_detection(5 * SECOND, BOX, 7.5)
+    (one,) = score.summary()
+    assert (one["frames"], one["answered"], one["unanswered"]) == (6, 1, 5)
+
+
 def test_a_pass_in_words() -> None:
     score = LiveScore()
     assert describe(score.summary()[0]) == ["no detection yet"]
