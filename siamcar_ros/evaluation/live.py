@@ -71,8 +71,9 @@ class LiveScore:
         """Return the scores of each pass as JSON values; None where nothing can be scored.
 
         `frames` are those with a true box, or known to be without a target, since the first image
-        that was answered, or since `begin`. `untouched_at_end` is how many true boxes in a row, up to the last, the
-        box in hand did not touch. `latency_ms` counts from `shown` to the detection's arrival.
+        that was answered, or since `begin`. `untouched_at_end` is how many true boxes in a row, up
+        to the last, the box in hand did not touch. `latency_ms` counts from `shown` to the
+        detection's arrival.
         """
         return [each.summary() for each in self._passes]
 
