@@ -49,7 +49,6 @@ from siamcar_ros.ros.client import Detection, TargetRefused, TrackerClient, Trac
 from siamcar_ros.ros.messages import SERVICE_QOS
 
 RATE = 30.0
-ANSWER_WITHIN = 2.0
 GROWTH = 1.0  # MB per hour
 _PATIENCE = 120.0
 _FRAMES = 30
@@ -74,12 +73,12 @@ class Row:
     files: int | None = None
     notes: list[str] = field(default_factory=list)
 
-    def problems(self) -> list[str]:
+    def problems(self, answer_within: float) -> list[str]:
         """The bars that were missed."""
         found = []
         if self.answered < self.calls:
             found.append(f"{self.calls - self.answered} calls were not answered")
-        if self.longest > ANSWER_WITHIN:
+        if self.longest > answer_within:
             found.append(f"an answer took {self.longest:.1f} s")
         if self.survived < self.faults:
             found.append(f"{self.faults - self.survived} faults were fatal")
@@ -660,6 +659,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=15.0, help="about (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     parser.add_argument("--only", nargs="+", default=[], metavar="PHASE", help="these phases alone")
+    parser.add_argument(
+        "--answer-within",
+        type=float,
+        default=2.0,
+        metavar="S",
+        help="longest time for an answer in seconds (%(default)s)",
+    )
     parser.add_argument("--config", default="compact", help="network or YAML file (%(default)s)")
     parser.add_argument("--backend", default="auto", help="what runs it (%(default)s)")
     given = parser.parse_args(arguments)
@@ -681,7 +687,7 @@ def main(arguments: list[str] | None = None) -> int:
     for row in rows:
         for note in dict.fromkeys(row.notes):
             print(f"  {row.phase}: {note}")
-    problems = [problem for row in rows for problem in row.problems()]
+    problems = [problem for row in rows for problem in row.problems(given.answer_within)]
     for problem in problems:
         print(f"FAILED {problem}")
     return 1 if problems else 0
