@@ -133,12 +133,12 @@ class FrameSource(Node):
             # like image_transport: a remapping of the base topic applies here, too
             base = self.resolve_topic_name("image")
             self._compressed = self.create_publisher(CompressedImage, f"{base}/compressed", qos)
-        # kept for late subscribers that ask for it, so that they miss no header
+        # kept for late subscribers that ask for it, so that they miss no frame
         kept = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._info = self.create_publisher(CameraInfo, "camera_info", kept)
         self._truth = None
         if self.source.boxes is not None:
-            self._truth = self.create_publisher(Detection2D, "ground_truth", 50)
+            self._truth = self.create_publisher(Detection2D, "ground_truth", kept)
 
         self.ended = False
         self.failure: Exception | None = None

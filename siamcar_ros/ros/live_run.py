@@ -88,7 +88,7 @@ class LiveRun:
             kept = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
             subscribe = self.client.node.create_subscription
             subscribe(CameraInfo, f"{namespace}/camera_info", self._framed, kept)
-            subscribe(Detection2D, f"{namespace}/ground_truth", self._truth_heard, 200)
+            subscribe(Detection2D, f"{namespace}/ground_truth", self._truth_heard, kept)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> LiveRun:
