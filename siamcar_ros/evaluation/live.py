@@ -108,6 +108,8 @@ class _Pass:
         if self.first is None:
             self.first = stamp
             self._frames = sum(known >= stamp for known in self._truths)
+        elif stamp < self.first:
+            return  # of a target that was tracked before
         self._arrivals = [*self._arrivals[:1], arrival]
         self._detected += 1
         if self.in_hand is None or stamp > self.in_hand[0]:

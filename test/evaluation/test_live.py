@@ -130,6 +130,8 @@ def test_frames_may_count_from_a_given_one_on() -> None:
     score.add_detection(5 * SECOND, BOX, 7.5)
     (one,) = score.summary()
     assert (one["frames"], one["answered"], one["unanswered"]) == (6, 1, 5)
+    score.add_detection(1 * SECOND, BOX, 7.6)
+    assert score.summary() == [one], "a target that was tracked before"
 
 
 def test_a_pass_in_words() -> None:
