@@ -8,7 +8,6 @@ covers [x, x + w) and [y, y + h). The other two forms are (x0, y0, x1, y1), corn
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,40 +21,6 @@ Boxes = NDArray[np.float64]
 
 Image = NDArray[np.uint8]
 """(H, W, 3) BGR, (H, W, 4) BGRA, (H, W) or (H, W, 1) gray; any strides."""
-
-CHANNEL_ORDERS = ("bgr", "rgb", "bgra", "rgba", "gray")
-
-
-@dataclass(frozen=True, eq=False)
-class StoredImage:
-    """An image as a camera stores it, with the order of its channels beside it.
-
-    A tracker reads it in place, whatever the order.
-
-    Attributes:
-        array: uint8, (H, W, 3) or (H, W, 4) as `order` says, (H, W) if it is "gray"; any strides.
-        order: one of :data:`CHANNEL_ORDERS`.
-    """
-
-    array: Image
-    order: str
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(H, W) or (H, W, C)."""
-        return self.array.shape
-
-    def __getitem__(self, part: tuple[slice, slice] | slice) -> StoredImage:
-        return StoredImage(self.array[part], self.order)
-
-    def bgr(self) -> Image:
-        """The same pixels as (H, W, 3) BGR: a view, which must not be written to."""
-        if self.order == "gray":
-            return np.broadcast_to(self.array[..., None], (*self.array.shape, 3))
-        if self.order in ("rgb", "rgba"):
-            return self.array[..., 2::-1]
-        return self.array[..., :3]
-
 
 TEMPLATE_SIZE = 127
 """Side of the template in pixels."""

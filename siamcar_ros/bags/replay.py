@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from siamcar_ros.data.image_messages import ImageError, message_to_bgr
+from siamcar_ros.geometry import Image
 from siamcar_ros.bags.reader import Bag, BagError, Recorded
 from siamcar_ros.bags.start import Start
 from siamcar_ros.data.annotations import read_boxes
 from siamcar_ros.data.detections import Box, detection_box, stamp_of
-from siamcar_ros.data.image_messages import ImageError, message_to_bgr
 from siamcar_ros.evaluation.metrics import iou
 from siamcar_ros.evaluation.one_pass import Tracker
-from siamcar_ros.geometry import Image
 
 #: States of a frame beside those of the tracker.
 BEFORE, STARTED, SKIPPED = "before", "started", "skipped"

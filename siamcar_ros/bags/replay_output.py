@@ -28,6 +28,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from siamcar_ros.geometry import Image
 from siamcar_ros.bags.messages import (
     COMPRESSED_IMAGE,
     DETECTION,
@@ -41,7 +42,6 @@ from siamcar_ros.bags.replay import BEFORE, SKIPPED, STARTED, ReplayFrame, overl
 from siamcar_ros.bags.writer import BagWriter
 from siamcar_ros.data.detections import Box
 from siamcar_ros.evaluation.metrics import average_overlap, center_error, success_rate
-from siamcar_ros.geometry import Image
 
 DETECTION_TOPIC = "/siamcar/detection"
 TRUTH_TOPIC = "/siamcar/ground_truth"

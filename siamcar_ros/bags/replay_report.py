@@ -14,12 +14,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from siamcar_ros.geometry import Image
 from siamcar_ros.bags.replay import BEFORE, SKIPPED, ReplayFrame
 from siamcar_ros.evaluation.comparison import compare
 from siamcar_ros.evaluation.one_pass import Run
 from siamcar_ros.evaluation.report import write_report
 from siamcar_ros.evaluation.results import TrackerResults
-from siamcar_ros.geometry import Image
 
 _JPEG_QUALITY = 95
 _NOWHERE = (math.nan,) * 4

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamcar_ros.data.images import MAX_PIXELS, ImageError, decode_image, image_size
-from siamcar_ros.geometry import Image, StoredImage
+from siamcar_ros.geometry import Image
+from siamcar_ros.tracking.stored_image import StoredImage
 
 # encoding -> bytes per pixel, and the order of the channels.
 _PACKED: dict[str, tuple[int, str]] = {

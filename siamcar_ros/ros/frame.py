@@ -8,7 +8,7 @@ from typing import Any
 
 from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.data.image_messages import ImageDecoder
-from siamcar_ros.geometry import StoredImage
+from siamcar_ros.tracking.stored_image import StoredImage
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from siamcar_ros.data.image_messages import ImageError
-from siamcar_ros.geometry import Box, StoredImage
+from siamcar_ros.geometry import Box
 from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.mailbox import Mailbox, MailboxClosed
 from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.tracking import TargetError, TrackerParams, TrackResult
+from siamcar_ros.tracking.stored_image import StoredImage
 
 # A target that catches up goes through past images at this many times real time at least.
 _CATCH_UP_PACE = 2.0

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.geometry import Image, StoredImage
+from siamcar_ros.geometry import Image
+from siamcar_ros.tracking.stored_image import StoredImage
 
 TEMPLATE_SIZE = 127
 SEARCH_SIZE = 255

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.geometry import StoredImage
+from siamcar_ros.tracking.stored_image import StoredImage
 
 Box = tuple[float, float, float, float]
 """(x, y, w, h) in image pixels, 0-based: covers [x, x + w) and [y, y + h)."""

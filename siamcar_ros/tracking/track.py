@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from siamcar_ros.geometry import Image, StoredImage
+from siamcar_ros.geometry import Image
 from siamcar_ros.tracking.crop import (
     SEARCH_SIZE,
     TEMPLATE_SIZE,
@@ -37,6 +37,7 @@ from siamcar_ros.tracking.interface import (
     checked_box,
     checked_image,
 )
+from siamcar_ros.tracking.stored_image import StoredImage
 
 _MIN_SIDE = 1.0  # image pixels; a followed box never gets smaller
 # A LOST target is sought in regions so many times the usual side, one a frame, over and over. In

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from siamcar_ros.geometry import Image, StoredImage
+from siamcar_ros.geometry import Image
 from siamcar_ros.tracking.config import load_config
 from siamcar_ros.tracking.interface import (
     Network,
@@ -18,6 +18,7 @@ from siamcar_ros.tracking.interface import (
     TrackerParams,
     TrackResult,
 )
+from siamcar_ros.tracking.stored_image import StoredImage
 from siamcar_ros.tracking.track import Follower, Track
 
 _Self = TypeVar("_Self", bound="_Tracker")
@@ -91,7 +92,7 @@ class SiamCarTracker(_Tracker):
 
         Args:
             image: uint8, (H, W, 3) BGR, (H, W, 4) BGRA, (H, W) or (H, W, 1) grey; any strides;
-                or a :class:`~siamcar_ros.geometry.StoredImage`.
+                or a :class:`~siamcar_ros.tracking.stored_image.StoredImage`.
             box: (x, y, w, h), image pixels, 0-based, top-left; may reach past the border.
 
         Raises:

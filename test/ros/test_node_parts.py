@@ -22,7 +22,6 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import BoundingBox2D, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
-from siamcar_ros.geometry import StoredImage
 from siamcar_ros.msg import TrackStatus
 from siamcar_ros.resources import resource_path
 from siamcar_ros.ros.diagnostics import Counters, Health
@@ -37,6 +36,7 @@ from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.ros.worker import Tracked
 from siamcar_ros.tracking import TrackerParams, TrackResult, TrackState
 from siamcar_ros.tracking.overlay import draw_overlay
+from siamcar_ros.tracking.stored_image import StoredImage
 
 
 def test_mailbox_keeps_the_newest_and_counts_the_others() -> None:

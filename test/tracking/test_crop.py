@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from siamcar_ros.geometry import CHANNEL_ORDERS, StoredImage
 from siamcar_ros.tracking.crop import crop_square, mean_colour, template_side, to_planes
+from siamcar_ros.tracking.stored_image import CHANNEL_ORDERS, StoredImage
 
 PADDING = (10.0, 120.0, 230.0)
 Image = NDArray[np.uint8]
