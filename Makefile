@@ -1,12 +1,12 @@
 # Every target does the set-up it lacks. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test gpu build dev clean distclean
+.PHONY: help demo test gpu torture build dev clean distclean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 	@echo
-	@echo "  make demo VIDEO=file BOX=x,y,w,h    follow the target in a box through a video"
+	@echo "  make demo VIDEO=file BOX=x,y,w,h    track the target in a box through a video"
 	@echo "  make demo SEQUENCE=folder           the same for a folder with groundtruth.txt"
 	@echo "  source tools/env.sh                 a shell with siamcar, tracker_node and the interfaces"
 
@@ -20,6 +20,9 @@ test:  ## ruff, mypy and every test (ARGS: for pytest)
 
 gpu:  ## tests, tracking and training on a GPU: gpu-bench/gpu.md (ARGS: for siamcar bench gpu)
 	@PYTHONPATH="$(CURDIR):$$PYTHONPATH" python3 -m siamcar_ros.cli bench gpu $(ARGS)
+
+torture: build  ## try to break a running node; about 15 minutes (ARGS: --minutes, --seed)
+	@source tools/env.sh && exec python tools/torture.py $(ARGS)
 
 build:  ## the environment of the tracker, the interfaces and the package
 	@tools/build

@@ -10,8 +10,11 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from siamcar_ros.ros.launching import (
+    end_all,
+    is_true,
+    node_environment,
     profile_argument,
-    profile_environment,
+    required_argument,
     with_checked_arguments,
 )
 
@@ -21,18 +24,18 @@ PARAMETERS: dict[str, tuple[type, str, str]] = {
     "init": (
         str,
         "",
-        "Box to start the tracker on: x,y,w,h for the first image, ground_truth for the first true"
+        "Box to start the tracker on: x,y,w,h on the first image, ground_truth for the first true"
         " box; empty starts nothing",
     ),
     "image_transport": (
         str,
         "",
-        "Of the image that a given box is for: raw or compressed; empty: raw",
+        "Of the image that a typed box is for: raw or compressed; empty: raw",
     ),
     "report": (str, "", "JSON file to write at the end; empty: none"),
     "replay_report": (str, "", "report.json of `siamcar replay` on the same bag, to compare with"),
     "period": (float, "5.0", "Seconds between logged results"),
-    "time_jump": (float, "1.0", "Seconds that stamps must go back to begin a new pass"),
+    "time_jump": (float, "1.0", "Seconds by which stamps must go back to begin a new pass"),
     "use_sim_time": (bool, "false", "Take the time from /clock"),
 }
 
@@ -47,6 +50,7 @@ ARGUMENTS = [
         for name, (_, default, text) in PARAMETERS.items()
     ),
     profile_argument(),
+    required_argument(__file__),
 ]
 
 
@@ -68,9 +72,10 @@ def start_evaluation(context: LaunchContext) -> list[Node]:
                 ("image", LaunchConfiguration("image")),
                 ("ground_truth", LaunchConfiguration("ground_truth")),
             ],
-            additional_env=profile_environment(context),
+            additional_env=node_environment(context),
             output="screen",
             emulate_tty=True,
+            on_exit=end_all("evaluate_node") if is_true(context, "required") else None,
         )
     ]
 
@@ -78,4 +83,5 @@ def start_evaluation(context: LaunchContext) -> list[Node]:
 def generate_launch_description() -> LaunchDescription:
     """What `ros2 launch` runs."""
     description = LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start_evaluation)])
-    return with_checked_arguments(description)
+    types = {name: kind for name, (kind, _, _) in PARAMETERS.items() if kind is not str}
+    return with_checked_arguments(description, types | {"required": bool})

@@ -5,29 +5,32 @@ ros2 launch siamcar_ros tracker.launch.py image:=/camera/image_raw camera_info:=
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterFile, ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from siamcar_ros.ros.launching import (
+    end_all,
+    is_true,
+    node_environment,
     profile_argument,
-    profile_environment,
+    require_executable,
+    required_argument,
     with_checked_arguments,
 )
 
 SHARE = FindPackageShare("siamcar_ros")
 
-# Arguments that set a parameter of the node; empty ones leave it to the parameter file.
+# Arguments that set a parameter of the node; an empty one leaves it as the parameter file says.
 PARAMETERS: dict[str, tuple[type, str]] = {
     "config": (str, "Network: a name in config/networks or a YAML file of your own"),
     "weights": (str, "Weights file, instead of the one that the config names"),
     "device": (str, "Where the network runs: auto, cpu, cuda or cuda:N"),
     "image_transport": (str, "raw, or compressed to subscribe to IMAGE/compressed"),
-    "qos_reliability": (str, "Asked of the camera: auto, reliable or best_effort"),
-    "max_targets": (int, "Targets followed at a time"),
-    "autostart": (bool, "Configure and activate at once; false waits for a lifecycle manager"),
+    "qos_reliability": (str, "Requested from the camera: auto, reliable or best_effort"),
+    "max_targets": (int, "Largest number of targets tracked at a time"),
+    "autostart": (bool, "Configure and activate at the start; false waits for a lifecycle manager"),
     "use_sim_time": (bool, "Take the time from /clock"),
 }
 
@@ -56,6 +59,7 @@ ARGUMENTS = [
         description="Logger's level",
     ),
     profile_argument(),
+    required_argument(__file__),
     DeclareLaunchArgument("rviz", default_value="false", description="Start RViz as well"),
     DeclareLaunchArgument(
         "rviz_config",
@@ -90,15 +94,18 @@ def start_tracker(context: LaunchContext) -> list[LifecycleNode]:
                 ("camera_info", LaunchConfiguration("camera_info")),
             ],
             arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
-            additional_env=profile_environment(context),
+            additional_env=node_environment(context),
             output="screen",
             emulate_tty=True,
+            on_exit=end_all("the tracker") if is_true(context, "required") else None,
         )
     ]
 
 
 def start_rviz(context: LaunchContext) -> list[Node]:
-    """RViz on the node's topics."""
+    """RViz on the node's topics, if it is wanted."""
+    if not is_true(context, "rviz"):
+        return []
     name = LaunchConfiguration("name")
     return [
         Node(
@@ -116,9 +123,15 @@ def start_rviz(context: LaunchContext) -> list[Node]:
                 ("/tracker/debug_image", [name, "/debug_image"]),
                 ("/tracker/markers", [name, "/markers"]),
             ],
-            additional_env=profile_environment(context),
+            additional_env=node_environment(context),
         )
     ]
+
+
+def check(context: LaunchContext) -> None:
+    """What the nodes need is there."""
+    if is_true(context, "rviz"):
+        require_executable("rviz2", "rviz2", "install it (ros-<distro>-rviz2) or give rviz:=false")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -127,7 +140,8 @@ def generate_launch_description() -> LaunchDescription:
         [
             *ARGUMENTS,
             OpaqueFunction(function=start_tracker),
-            OpaqueFunction(function=start_rviz, condition=IfCondition(LaunchConfiguration("rviz"))),
+            OpaqueFunction(function=start_rviz),
         ]
     )
-    return with_checked_arguments(description)
+    types = {name: kind for name, (kind, _) in PARAMETERS.items() if kind is not str}
+    return with_checked_arguments(description, types | {"rviz": bool, "required": bool}, check)

@@ -1,4 +1,4 @@
-"""The tracker on a video file, a camera, a folder of images or the rendered clip.
+"""The tracker on a video file, a camera, a folder of images or the film that ships.
 
 ros2 launch siamcar_ros video.launch.py source:=film.mp4 rviz:=true
 
@@ -10,42 +10,33 @@ from launch.actions import (
     DeclareLaunchArgument,
     IncludeLaunchDescription,
     OpaqueFunction,
-    RegisterEventHandler,
 )
-from launch.conditions import IfCondition
-from launch.event_handlers import OnProcessExit
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from siamcar_ros.ros.launching import (
-    end_all,
-    is_tracker,
-    profile_environment,
-    with_checked_arguments,
-)
+from siamcar_ros.ros.launching import end_all, is_true, node_environment, with_checked_arguments
 
 ARGUMENTS = [
     DeclareLaunchArgument(
         "source",
         default_value="clip",
-        description="Video file, camera number or device, sequence folder, or clip (rendered)",
+        description="Video file, sequence folder, camera number or device, or clip, which ships",
     ),
     DeclareLaunchArgument(
-        "rate", default_value="0.0", description="Frames a second; 0.0 takes the source's own"
+        "rate", default_value="0.0", description="Frames per second; 0.0 is the source's rate"
     ),
     DeclareLaunchArgument("loop", default_value="false", description="Start again at the end"),
     DeclareLaunchArgument(
-        "shutdown_at_end", default_value="true", description="End all when the source ends"
+        "shutdown_at_end", default_value="true", description="End the launch when the source ends"
     ),
 ]
 
 
 def start_source(context: LaunchContext) -> list[Node]:
-    """The node that publishes the source's frames; its end is the end of all, if so wanted."""
-    ending = IfCondition(LaunchConfiguration("shutdown_at_end")).evaluate(context)
+    """The node that publishes the source's frames; its end ends the launch, if that is wanted."""
     source = Node(
         package="siamcar_ros",
         executable="frame_source",
@@ -53,7 +44,7 @@ def start_source(context: LaunchContext) -> list[Node]:
         namespace=LaunchConfiguration("namespace"),
         parameters=[
             {
-                # A camera is given by its number, yet as text.
+                # A camera's number is text, too.
                 "source": ParameterValue(LaunchConfiguration("source"), value_type=str),
                 "rate": ParameterValue(LaunchConfiguration("rate"), value_type=float),
                 "loop": ParameterValue(LaunchConfiguration("loop"), value_type=bool),
@@ -66,10 +57,10 @@ def start_source(context: LaunchContext) -> list[Node]:
             ("image", LaunchConfiguration("image")),
             ("camera_info", LaunchConfiguration("camera_info")),
         ],
-        additional_env=profile_environment(context),
+        additional_env=node_environment(context),
         output="screen",
         emulate_tty=True,
-        on_exit=end_all("the source has ended") if ending else None,
+        on_exit=end_all("the source") if is_true(context, "shutdown_at_end") else None,
     )
     return [source]
 
@@ -81,11 +72,12 @@ def generate_launch_description() -> LaunchDescription:
         [
             *ARGUMENTS,
             # First: it declares the arguments of both.
-            IncludeLaunchDescription(PythonLaunchDescriptionSource(tracker)),
-            RegisterEventHandler(
-                OnProcessExit(target_action=is_tracker, on_exit=end_all("the tracker has ended"))
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(tracker),
+                launch_arguments={"required": "true"}.items(),
             ),
             OpaqueFunction(function=start_source),
         ]
     )
-    return with_checked_arguments(description)
+    types = {"rate": float, "loop": bool, "shutdown_at_end": bool}
+    return with_checked_arguments(description, types)

@@ -7,22 +7,22 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 
-# Seconds after an interrupt, a termination and a kill before the next one.
+# Seconds to wait after SIGINT, SIGTERM and SIGKILL before the next one is sent.
 PATIENCE = (5.0, 2.0, 5.0)
-# What ends a process from outside: Ctrl-C, `kill`, a terminal that is closed.
+# Sent by Ctrl-C, by `kill`, and by a terminal that is closed.
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Child:
-    """One Python module running as a process of its own, its output in a file.
+    """A Python module that runs in its own process, with its output in a file.
 
-    As a context it is ended on leaving: interrupted first, killed when that does not help. It is
-    started inside its context, so that no signal finds it running and out of reach:
+    Leaving its context ends it, by SIGINT first and by SIGKILL if that does not help. Start it
+    inside the context, so that no signal can arrive while it runs outside of one:
 
         with Child("the node", "siamcar_ros.ros.tracker_node", [], log) as child:
             child.start()
@@ -31,8 +31,7 @@ class Child:
         name: for messages.
         module: run as `python -m module`.
         arguments: its command line.
-        log: file that takes its output.
-        environment: of the process; None is this one's own.
+        log: file for its output.
     """
 
     def __init__(
@@ -41,11 +40,9 @@ class Child:
         module: str,
         arguments: list[str],
         log: Path,
-        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.log = log
-        self._environment = environment
         self._command = [sys.executable, "-m", module, *arguments]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -61,16 +58,15 @@ class Child:
         self.end()
 
     def start(self) -> None:
-        """Start the process; a signal that comes meanwhile is heard right after.
+        """Start the process; signals that arrive meanwhile are delivered right after.
 
         Raises:
-            OSError: the log cannot be written, or there are no processes to be had.
+            OSError: the log cannot be written, or no process can be started.
         """
-        with self.log.open("wb") as output, _undisturbed():
-            # in a session of its own, so that an interrupt at the terminal reaches only us
+        with self.log.open("wb") as output, _signals_held_back():
+            # in its own session, so that Ctrl-C in the terminal reaches only this process
             self._process = subprocess.Popen(
                 self._command,
-                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -79,30 +75,30 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """Whether the process still runs."""
+        """Whether the process is running."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def status(self) -> int | None:
-        """Its exit status; None until it has ended."""
+        """The exit status; None until the process has ended."""
         return self._process.poll() if self._process is not None else None
 
     def tail(self, lines: int = 12) -> str:
-        """The last lines of its output."""
+        """Return the last lines of its output."""
         text = self.log.read_text(errors="replace").splitlines()
         return "\n".join(f"    {line}" for line in text[-lines:])
 
     def end(self) -> None:
-        """End the process and all that it started, at once where this, too, is interrupted."""
+        """End the process and everything that it started; at once if this, too, is interrupted."""
         process = self._process
         if process is None:
             return
         signals = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
         try:
-            for sign, wait in zip(signals, PATIENCE, strict=True):
+            for number, wait in zip(signals, PATIENCE, strict=True):
                 if not self.running:
                     break
-                _signal_session(process.pid, sign)
+                _signal_session(process.pid, number)
                 try:
                     process.wait(wait)
                 except subprocess.TimeoutExpired:
@@ -112,11 +108,11 @@ class Child:
 
 
 @contextmanager
-def ended_in_order() -> Iterator[None]:
-    """Leave the block, children and all, where a signal would end the process on the spot.
+def end_children_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP leave the block in order, so that the children in it are ended.
 
-    SIGTERM and SIGHUP raise SystemExit with the status that a shell gives for them, as SIGINT
-    raises KeyboardInterrupt; one that is ignored, as nohup has it, stays so.
+    They raise SystemExit with the status that a shell reports for them, as SIGINT raises
+    KeyboardInterrupt. A signal that is ignored, as under nohup, stays ignored.
     """
 
     def leave(number: int, _: FrameType | None) -> None:
@@ -131,19 +127,19 @@ def ended_in_order() -> Iterator[None]:
             signal.signal(kind, handler)
 
 
-def _signal_session(leader: int, sign: signal.Signals) -> None:
-    """To all processes of the session that `leader` has opened, where there are any left."""
+def _signal_session(leader: int, number: signal.Signals) -> None:
+    """Send a signal to the process group of `leader`, if there is one left."""
     try:
-        os.killpg(leader, sign)
+        os.killpg(leader, number)
     except ProcessLookupError:
         return
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Hold back the signals that end a process until the block has ended."""
+def _signals_held_back() -> Iterator[None]:
+    """Deliver the signals that end a process only when the block has ended."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's alone
+        yield  # only the main thread can change signal handlers
         return
     held: list[int] = []
     before = [signal.signal(kind, lambda number, _: held.append(number)) for kind in _ENDINGS]

@@ -1,4 +1,4 @@
-"""The files that ship with the package (config/, models/, launch/), and YAML read within limits."""
+"""Files that ship with the package (config/, films/, models/, launch/), and YAML within limits."""
 
 from __future__ import annotations
 
@@ -96,6 +96,18 @@ def fastdds_profile() -> Path | None:
     except OSError:
         return None
     return resource_path("config/fastdds/shared_memory.xml") if free >= _SHARED_MEMORY else None
+
+
+def use_fastdds_profile() -> None:
+    """Set the shipped Fast DDS profile in this process's environment, unless it names another.
+
+    Takes effect if called before the middleware is loaded, and in child processes.
+    """
+    named = [os.environ[name] for name in FASTDDS_VARIABLES if name in os.environ]
+    profile = named[0] if named else fastdds_profile()
+    if profile is not None:
+        for name in FASTDDS_VARIABLES:
+            os.environ.setdefault(name, str(profile))
 
 
 def read_yaml(path: str | os.PathLike[str]) -> Any:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,27 +18,43 @@ pytest.importorskip("launch_ros", reason="launch_ros comes with a ROS installati
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import Shutdown
-from launch.events.process import ProcessExited
 from launch.launch_description_sources import get_launch_description_from_python_launch_file
 from launch.utilities import perform_substitutions
 from launch_ros.actions import Node
 from launch_ros.utilities import evaluate_parameters
 
 from siamcar_ros.resources import FASTDDS_VARIABLES
+from siamcar_ros.ros.command_line import PARENT_VARIABLE
 
 LAUNCH = Path(__file__).parent.parent / "launch"
 FILES = sorted(LAUNCH.glob("*.launch.py"))
+
+
+@pytest.fixture(autouse=True)
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with RViz, the command ros2 and a bag called drive."""
+    prefix = tmp_path / "prefix"
+    for file in ("share/ament_index/resource_index/packages/rviz2", "lib/rviz2/rviz2", "bin/ros2"):
+        (prefix / file).parent.mkdir(parents=True)
+        (prefix / file).touch(mode=0o755)
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"{os.environ['AMENT_PREFIX_PATH']}:{prefix}")
+    monkeypatch.setenv("PATH", f"{prefix / 'bin'}:{os.environ['PATH']}")
+    (tmp_path / "drive").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return prefix
 
 
 def read(name: str) -> LaunchDescription:
     return get_launch_description_from_python_launch_file(str(LAUNCH / f"{name}.launch.py"))
 
 
-def nodes(name: str, arguments: dict[str, str], *typed: str) -> tuple[LaunchContext, list[Node]]:
+def nodes(
+    name: str, arguments: dict[str, str], *typed: str, started: list[Node] | None = None
+) -> tuple[LaunchContext, list[Node]]:
     """The nodes that would start, with the context in which their substitutions are performed."""
     context = LaunchContext(argv=typed)
     context.launch_configurations.update(arguments)
-    started: list[Node] = []
+    started = [] if started is None else started
 
     def visit(entity: Any) -> None:
         if isinstance(entity, Node):
@@ -103,6 +124,7 @@ def profiles(started: list[Node], context: LaunchContext) -> dict[str, dict[str,
         each.node_executable: {
             perform_substitutions(context, name): perform_substitutions(context, value)
             for name, value in each.additional_env or []
+            if perform_substitutions(context, name) != PARENT_VARIABLE
         }
         for each in started
     }
@@ -155,38 +177,149 @@ def test_video_starts_source_and_tracker_on_the_same_topic() -> None:
     assert parameters(by_name["frame_source"], context)["source"] == "0"
 
 
+def exited(returncode: int) -> Any:
+    return SimpleNamespace(returncode=returncode)
+
+
 @pytest.mark.parametrize(
-    ("name", "arguments"), [("video", {}), ("replay", {"bag": "drive"}), ("tracker", {})]
+    ("name", "executable", "given"),
+    [
+        ("video", "tracker_node", {}),
+        ("video", "frame_source", {}),
+        ("replay", "tracker_node", {"bag": "drive"}),
+        ("replay", "evaluate_node", {"bag": "drive"}),
+        ("tracker", "tracker_node", {"required": "true"}),
+        ("evaluate", "evaluate_node", {"required": "true"}),
+    ],
 )
-def test_the_end_of_the_tracker_ends_what_was_started_for_it(
-    name: str, arguments: dict[str, str]
+def test_the_end_of_a_node_that_is_needed_ends_the_launch(
+    name: str, executable: str, given: dict[str, str]
 ) -> None:
-    context, started = nodes(name, arguments)
-
-    def follows(action: Node) -> list[Any]:
-        event = ProcessExited(
-            returncode=1, action=action, name="", cmd=[], cwd=None, env=None, pid=1
-        )
-        handlers = [each for each in context._event_handlers if each.matches(event)]
-        return [action for each in handlers for action in each.handle(event, context)]
-
-    by_name = {each.node_executable: each for each in started}
-    ends = [] if name == "tracker" else [Shutdown]
-    assert [type(each) for each in follows(by_name["tracker_node"])] == ends
-    if name == "video":
-        assert follows(by_name["frame_source"]) == []
+    context, started = nodes(name, given)
+    (node,) = (each for each in started if each.node_executable == executable)
+    ended = node._ExecuteLocal__on_exit
+    assert [type(each) for each in ended(exited(0), context)] == [Shutdown]
+    with pytest.raises(RuntimeError, match="failed with status 1"):  # so `ros2 launch` returns 1
+        ended(exited(1), context)
     # After Ctrl-C all processes end, and a second Shutdown would be an error.
     context._set_is_shutdown(True)
-    assert follows(by_name["tracker_node"]) == []
+    assert ended(exited(-2), context) == []
 
 
-def test_the_end_of_the_source_ends_all_but_once() -> None:
-    context, started = nodes("video", {})
-    (source,) = (each for each in started if each.node_executable == "frame_source")
-    ended = source._ExecuteLocal__on_exit
-    assert [type(each) for each in ended(None, context)] == [Shutdown]
-    context._set_is_shutdown(True)
-    assert ended(None, context) == []
+@pytest.mark.parametrize("name", ["tracker", "evaluate"])
+def test_the_end_of_a_node_ends_no_launch_that_includes_its_file(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def required() -> str:
+        _, (node,) = nodes(name, {})
+        return "yes" if node._ExecuteLocal__on_exit else "no"
+
+    monkeypatch.setattr(sys, "argv", ["ros2", "launch", "robot_bringup", "robot.launch.py"])
+    assert required() == "no"
+    monkeypatch.setattr(sys, "argv", ["ros2", "launch", "siamcar_ros", f"{name}.launch.py"])
+    assert required() == "yes"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "reason"),
+    [
+        ("tracker", {"max_targets": "abc"}, "max_targets:=abc is not a whole number"),
+        ("tracker", {"autostart": "maybe"}, "autostart:=maybe is not true or false"),
+        ("tracker", {"rviz": "perhaps"}, "rviz:=perhaps is not true or false"),
+        ("video", {"rate": "fast"}, "rate:=fast is not a number"),
+        ("video", {"autostart": "maybe"}, "autostart:=maybe is not true or false"),
+        ("evaluate", {"period": "often"}, "period:=often is not a number"),
+        ("replay", {"bag": "drive", "period": "often"}, "period:=often is not a number"),
+        ("replay", {"bag": "nowhere"}, "there is no bag nowhere"),
+    ],
+)
+def test_a_wrong_argument_is_named_before_anything_starts(
+    name: str, given: dict[str, str], reason: str
+) -> None:
+    started: list[Node] = []
+    with pytest.raises(RuntimeError, match=reason):
+        nodes(name, given, started=started)
+    assert started == []
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "reason"),
+    [
+        ("tracker", "lib/rviz2/rviz2", "rviz2 is not installed"),
+        ("video", "share/ament_index/resource_index/packages/rviz2", "rviz2 is not installed"),
+        ("replay", "bin/ros2", "`ros2` is not on the PATH"),
+    ],
+)
+def test_a_missing_program_is_named_before_anything_starts(
+    name: str,
+    missing: str,
+    reason: str,
+    installed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (installed / missing).unlink()
+    monkeypatch.setenv("PATH", str(installed / "bin"))
+    started: list[Node] = []
+    with pytest.raises(RuntimeError, match=reason):
+        nodes(name, {"bag": "drive", "rviz": "true"}, started=started)
+    assert started == []
+
+
+PROGRAM = """
+import sys
+from launch import LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch import LaunchDescription
+
+file, *words = sys.argv[1:]
+arguments = [word.split(":=", 1) for word in words]
+service = LaunchService(argv=words)
+source = PythonLaunchDescriptionSource(file)
+service.include_launch_description(
+    LaunchDescription([IncludeLaunchDescription(source, launch_arguments=arguments)])
+)
+sys.exit(service.run())
+"""
+
+
+def launched(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """`ros2 launch siamcar_ros tracker.launch.py WORDS`."""
+    pytest.importorskip("siamcar_ros.srv")
+    command = [sys.executable, "-c", PROGRAM, str(LAUNCH / "tracker.launch.py"), *words]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"ROS_DOMAIN_ID": str(1 + os.getpid() % 100), "ROS_LOG_DIR": str(folder)},
+    )
+
+
+def test_a_node_that_cannot_start_makes_the_launch_fail(tmp_path: Path) -> None:
+    process = launched(tmp_path, "config:=no_such_network", "namespace:=/l1")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, output
+    assert "no_such_network" in output
+    assert "the tracker failed with status 1" in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_node_ends_with_the_launch(tmp_path: Path, number: signal.Signals) -> None:
+    process = launched(tmp_path, "autostart:=false", f"namespace:=/l{number}")
+    assert process.stdout is not None
+    line = ""
+    while "process started with pid" not in line:
+        line = process.stdout.readline()
+        assert line, "the launch ended"
+    node = int(line.rpartition("[")[2].rstrip("]\n"))
+    time.sleep(3)  # into its start, or behind it
+    process.send_signal(number)
+    process.wait(60)
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{node}").exists():
+        assert time.monotonic() < deadline, "the node outlived the launch"
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -203,7 +336,7 @@ def test_a_misspelt_argument_is_told_once(name: str, warnings: list[str]) -> Non
     # "vehicle" may be an argument of a launch file that includes this one.
     nodes(name, {}, "imge:=/front/image", "vehicle:=seven", "namespace:=/front")
     assert warnings == [
-        "no launch argument is called 'imge'; did you mean 'image'? --show-args lists them"
+        "there is no launch argument 'imge'; did you mean 'image'? --show-args lists them"
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,9 +55,9 @@ def test_the_bag_is_played_with_its_clock_and_its_end_is_the_end() -> None:
     assert told.startswith("ros2 bag play drive --clock 100")
     assert "--rate 0.5 --start-offset 12.5" in told
     assert "--loop" not in told
-    profiles = [perform_substitutions(made, value) for _, value in process.additional_env]
-    assert profiles == ["/own.xml", "/own.xml"]
-    (ending,) = process._ExecuteLocal__on_exit(None, made)
+    told_to = [perform_substitutions(made, value) for _, value in process.additional_env]
+    assert told_to == ["/own.xml", "/own.xml", str(os.getpid())]
+    (ending,) = process._ExecuteLocal__on_exit(SimpleNamespace(returncode=0), made)
     assert isinstance(ending, Shutdown)
 
 
@@ -71,8 +72,8 @@ def test_a_looped_bag_ends_nothing() -> None:
 def test_without_an_active_tracker_nothing_is_played() -> None:
     replay = module("replay")
     made = context(replay.generate_launch_description(), bag="drive")
-    (action,) = replay.play(SimpleNamespace(returncode=1), made)
-    assert isinstance(action, Shutdown)
+    with pytest.raises(RuntimeError, match="wait_until_active failed with status 1"):
+        replay.play(SimpleNamespace(returncode=1), made)
     made._set_is_shutdown(True)  # Ctrl-C while it waited
     assert replay.play(SimpleNamespace(returncode=130), made) == []
 
@@ -107,8 +108,8 @@ def test_evaluate_node_alone_gets_the_profile(monkeypatch: pytest.MonkeyPatch) -
     evaluate = module("evaluate")
     made = context(evaluate.generate_launch_description())
     (node,) = evaluate.start_evaluation(made)
-    profiles = [perform_substitutions(made, value) for _, value in node.additional_env]
-    assert profiles == ["/own.xml", "/own.xml"]
+    told = [perform_substitutions(made, value) for _, value in node.additional_env]
+    assert told == ["/own.xml", "/own.xml", str(os.getpid())]
 
 
 def test_the_parameter_file_says_what_the_bags_images_are() -> None:

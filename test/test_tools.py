@@ -168,13 +168,18 @@ def executable(folder: Path, module: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("interrupted", "status", "said"), [("importing", -signal.SIGINT, ""), ("at work", 0, "done\n")]
+    ("module", "interrupted", "status", "said"),
+    [
+        ("slow", "importing", 130, ""),
+        ("slow", "at work", 0, "done\n"),
+        ("frame_source", "importing", 0, ""),
+    ],
 )
 def test_an_executable_ends_without_a_traceback(
-    tmp_path: Path, interrupted: str, status: int, said: str
+    tmp_path: Path, module: str, interrupted: str, status: int, said: str
 ) -> None:
-    """While it imports at once; its main then has KeyboardInterrupt as every Python program."""
-    (tmp_path / "slow.py").write_text(
+    """At once while it imports; a command's main then has KeyboardInterrupt as usual."""
+    (tmp_path / f"{module}.py").write_text(
         "import sys, time\n"
         "def wait(at):\n"
         "    print(at, flush=True)\n"
@@ -187,7 +192,7 @@ def test_an_executable_ends_without_a_traceback(
         "        print('done')\n"
         "    return 0\n"
     )
-    program = executable(tmp_path, "slow")
+    program = executable(tmp_path, module)
     with subprocess.Popen(
         [sys.executable, str(program), interrupted],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

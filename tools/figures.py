@@ -54,17 +54,17 @@ def demo(summaries: Sequence[dict[str, Any]]) -> str:
     """A row per run, from the summary.json of `make demo`."""
     rows = []
     for each in summaries:
-        row = [each["source"], f"{each['asked_rate']:g}", each["frames"], each["missed"]]
-        row += [f"{each['latency_median']:.1f}", f"{each['latency_p99']:.1f}"]
-        if each["overlap"] is None:
+        row = [each["source"], f"{each['asked_rate']:g}", each["frames"], each["unanswered"]]
+        row += [f"{each['latency_ms'][name]:.1f}" for name in ("median", "p99")]
+        if each["overlap_in_hand"] is None:
             row += [None, None, None]
         else:
-            lost = each["lost_from"]
-            row += [f"{each['overlap']:.3f}", f"{each['last_overlap']:.3f}"]
-            row.append("to the end" if lost is None else f"to frame {lost - 1}")
+            lost = each["untouched_at_end"]
+            row += [f"{each[name]:.3f}" for name in ("overlap_answered", "overlap_in_hand")]
+            row.append(f"lost on the last {lost} frames" if lost > 5 else "to the end")
         rows.append(row)
     head = ["source", "Hz", "frames", "without detection", "publish to detection, median ms"]
-    head += ["99th percentile ms", "mean overlap", "its last tenth", "followed"]
+    head += ["99th percentile ms", "mean overlap", "overlap in hand", "tracked"]
     return table(head, rows)
 
 

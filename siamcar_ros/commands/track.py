@@ -20,7 +20,7 @@ from siamcar_ros.processes import ended_in_order
 from siamcar_ros.resources import parse_yaml
 
 if TYPE_CHECKING:
-    from siamcar_ros.demo.sources import Source
+    from siamcar_ros.data.film import Source
     from siamcar_ros.tracking import SiamCarTracker, TrackResult
 
 HELP = "follow a target through a video file, a camera or a folder of images"
@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument(
         "source",
-        help="video file, folder of images, camera number or /dev/videoN; 'clip': a rendered one",
+        help="video file, folder of images, camera number or /dev/videoN, or clip, the film that "
+        "ships",
     )
     parser.add_argument(
         "--box",
@@ -67,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Track to the end of the source, or until interrupted; then print a summary."""
-    from siamcar_ros.demo.sources import open_source
+    from siamcar_ros.data.film import open_source
     from siamcar_ros.tracking import SiamCarTracker
 
     if args.frames is not None and args.frames < 1:

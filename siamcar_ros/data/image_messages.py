@@ -17,18 +17,19 @@ from numpy.typing import NDArray
 
 from siamcar_ros.data.images import MAX_PIXELS, ImageError, decode_image, image_size
 from siamcar_ros.geometry import Image
+from siamcar_ros.tracking.stored_image import StoredImage
 
-# encoding -> bytes per pixel, and the channels to take so that they come out as blue, green, red.
-_PACKED: dict[str, tuple[int, slice]] = {
-    "bgr8": (3, slice(None)),
-    "rgb8": (3, slice(None, None, -1)),
-    "bgra8": (4, slice(0, 3)),
-    "rgba8": (4, slice(2, None, -1)),
-    "mono8": (1, slice(None)),
+# encoding -> bytes per pixel, and the order of the channels.
+_PACKED: dict[str, tuple[int, str]] = {
+    "bgr8": (3, "bgr"),
+    "rgb8": (3, "rgb"),
+    "bgra8": (4, "bgra"),
+    "rgba8": (4, "rgba"),
+    "mono8": (1, "gray"),
     # OpenCV's generic types have no color order; images made with OpenCV are BGR.
-    "8UC1": (1, slice(None)),
-    "8UC3": (3, slice(None)),
-    "8UC4": (4, slice(0, 3)),
+    "8UC1": (1, "gray"),
+    "8UC3": (3, "bgr"),
+    "8UC4": (4, "bgra"),
 }
 
 
@@ -139,6 +140,17 @@ class ImageDecoder:
             )
         return self.decode_compressed(message.data, message.format)
 
+    def read(self, message: Any) -> StoredImage:
+        """Like `decode`, but packed encodings keep the order of their channels.
+
+        Raises:
+            ImageError: as `decode`.
+        """
+        encoding = getattr(message, "encoding", "")
+        if encoding in _PACKED:
+            return _stored(message.data, message.height, message.width, message.step, encoding)
+        return StoredImage(self.decode(message), "bgr")
+
     def check(self, message: Any) -> None:
         """Refuse an image message by its header, encoding and amount of data; decodes nothing.
 
@@ -192,11 +204,7 @@ class ImageDecoder:
                 the image, or a size that the encoding does not allow.
         """
         if encoding in _PACKED:
-            channels, order = _PACKED[encoding]
-            pixels = _view(data, (height, width, channels), step, encoding)
-            if channels == 1:
-                return np.broadcast_to(pixels, (height, width, 3))
-            return pixels[..., order]
+            return _stored(data, height, width, step, encoding).bgr()
         if encoding in _SUBSAMPLED:
             planes = _planes(data, height, width, step, encoding)
             return _to_bgr(planes, _SUBSAMPLED[encoding], encoding)
@@ -323,6 +331,13 @@ def _view(data: Any, shape: tuple[int, int, int], step: int, encoding: str) -> I
     if flat.size < needed:
         raise ImageError(f"{encoding} image has {flat.size} bytes of data; it needs {needed}")
     return np.ndarray(shape, np.uint8, flat, strides=(step, channels, 1))
+
+
+def _stored(data: Any, height: int, width: int, step: int, encoding: str) -> StoredImage:
+    """A packed image, not copied."""
+    channels, order = _PACKED[encoding]
+    pixels = _view(data, (height, width, channels), step, encoding)
+    return StoredImage(pixels[..., 0] if channels == 1 else pixels, order)
 
 
 def _planes(data: Any, height: int, width: int, step: int, encoding: str) -> Image:

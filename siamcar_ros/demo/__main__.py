@@ -1,4 +1,4 @@
-"""Follow a target through a video, a sequence folder or the rendered clip, over real ROS 2.
+"""Follow a target through a video, a sequence folder or the film that ships, over real ROS 2.
 
 python -m siamcar_ros.demo [--video FILE --box X,Y,W,H | --sequence FOLDER] [--output FOLDER]
 """
@@ -6,11 +6,117 @@ python -m siamcar_ros.demo [--video FILE --box X,Y,W,H | --sequence FOLDER] [--o
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from siamcar_ros.demo.run import Box, DemoError, Options, run
-from siamcar_ros.processes import ended_in_order
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from siamcar_ros.data.film import CLIP, Source, SourceError, open_source
+from siamcar_ros.data.video import VideoWriter
+from siamcar_ros.evaluation.live import describe
+from siamcar_ros.files import replacing
+from siamcar_ros.geometry import Box, Image
+from siamcar_ros.processes import end_children_on_signals
+from siamcar_ros.resources import use_fastdds_profile
+from siamcar_ros.tracking import TrackResult, TrackState
+from siamcar_ros.tracking.interface import checked_box
+from siamcar_ros.tracking.overlay import draw_overlay
+
+if TYPE_CHECKING:
+    from siamcar_ros.ros.live_run import Recording
+
+_STRIP_FRAMES, _STRIP_WIDTH = 8, 320
+# Frames at the end without any overlap after which the target counts as lost.
+_UNTOUCHED = 5
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run from the command line; print the reason and return 1 if the run fails."""
+    parser = argparse.ArgumentParser(prog="python -m siamcar_ros.demo", description=__doc__)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--video", default="", help="video file; needs --box unless it is annotated")
+    what.add_argument("--sequence", default="", help="folder of frames with groundtruth.txt")
+    parser.add_argument("--box", type=_box, help="the target on the first frame: x,y,w,h in pixels")
+    parser.add_argument("--rate", type=float, default=0.0, help="frames/s; 0: the source's")
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="%(default)s")
+    parser.add_argument("--config", default="compact", help="network or YAML file (%(default)s)")
+    parser.add_argument("--weights", default="", help="weights file; the config's by default")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (%(default)s)")
+    parser.add_argument("--backend", default="auto", help="what runs the network (%(default)s)")
+    given = parser.parse_args(arguments)
+    use_fastdds_profile()
+    from siamcar_ros.ros.live_run import LiveRunError
+
+    try:
+        with end_children_on_signals():
+            run(given)
+    except (LiveRunError, ValueError, OSError) as error:
+        print(f"demo: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(given: argparse.Namespace) -> None:
+    """Track, print the figures, write `summary.json`, `tracked.mp4` and `strip.png`.
+
+    Raises:
+        LiveRunError, SourceError, TargetError, OSError: with the reason.
+    """
+    from siamcar_ros.ros.live_run import LiveRun
+
+    name = given.video or given.sequence
+    film = given.output / "tracked.mp4"
+    if name and Path(name).resolve() == film.resolve():
+        raise SourceError(f"{name} would be overwritten: give another --output")
+    source = open_source(name or CLIP)
+    _check_target(source, given.box)
+    given.output.mkdir(parents=True, exist_ok=True)
+    path = str(Path(name).expanduser().resolve()) if name else CLIP
+    played = {"source": path, "rate": float(given.rate or source.rate)}
+    node = {key: getattr(given, key) for key in ("config", "weights", "device", "backend")}
+    with LiveRun(given.output, node, "/demo") as live:
+        print("waiting for the tracker node to load its network", flush=True)
+        live.wait_until_active()
+        print("tracking on /demo/image, detections on /demo/tracker/detection", flush=True)
+        with tqdm(total=source.length, unit="frame", desc="tracking", disable=None) as bar:
+
+            def progress(heard: Recording, ended: bool) -> None:
+                bar.update(len(heard.headers) - bar.n)
+                if heard.newest is not None:
+                    late = (heard.newest.arrival - heard.newest.stamp) / 1e6
+                    bar.set_postfix_str(f"score {heard.newest.score:.2f}, {late:.1f} ms")
+
+            annotated = source.boxes is not None
+            heard = live.play(played, box=given.box, annotated=annotated, progress=progress)
+        status = live.client.status
+    score = heard.score.summary()[-1]
+    counts = {}
+    if status is not None:
+        print(f"\n{source.name}: {status.network} on {status.backend}, {status.device}")
+        counts = {
+            count: int(getattr(status, f"frames_{count}"))
+            for count in ("received", "tracked", "dropped", "failed")
+        }
+    for phrase in describe(score):
+        print(f"  {phrase}")
+    if score["overlap_in_hand"] is not None:
+        lost = score["untouched_at_end"]
+        print(f"  lost on the last {lost} frames" if lost > _UNTOUCHED else "  tracked to the end")
+    print("  node: " + ", ".join(f"{key} {value}" for key, value in counts.items()))
+    told = {"source": source.name, "asked_rate": played["rate"], "node": counts} | score
+    with replacing(given.output / "summary.json") as file:
+        file.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    strip = _write_pictures(source, heard, film)
+    for note in source.notes:
+        print(f"note: {note}")
+    print(f"wrote {film} and {strip}")
 
 
 def _box(text: str) -> Box:
@@ -18,49 +124,70 @@ def _box(text: str) -> Box:
         x, y, w, h = (float(word) for word in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"not x,y,w,h: {text!r}") from None
-    if not (w > 0 and h > 0):
-        raise argparse.ArgumentTypeError(f"width and height must be positive: {text!r}")
     return x, y, w, h
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run from the command line; 1 with a reason where tracking does not come about."""
-    parser = argparse.ArgumentParser(prog="python -m siamcar_ros.demo", description=__doc__)
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--video", default="", help="video file; needs --box")
-    what.add_argument("--sequence", default="", help="folder of frames with groundtruth.txt")
-    parser.add_argument("--box", type=_box, help="the target on the first frame: x,y,w,h in pixels")
-    parser.add_argument("--rate", type=float, default=0.0, help="frames a second; 0: the source's")
-    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="%(default)s")
-    parser.add_argument("--config", default="compact", help="network or YAML file (%(default)s)")
-    parser.add_argument("--weights", default="", help="weights file; the config's by default")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (%(default)s)")
-    parser.add_argument("--backend", default="auto", help="what runs the network (%(default)s)")
-    given = parser.parse_args(arguments)
-    if given.video and given.box is None:
-        parser.error("--video needs --box x,y,w,h (make demo VIDEO=file BOX=x,y,w,h)")
-    options = Options(
-        source=given.video or given.sequence,
-        box=given.box,
-        rate=given.rate,
-        output=given.output,
-        node={
-            "config": given.config,
-            "weights": given.weights,
-            "device": given.device,
-            "backend": given.backend,
-        },
-    )
-    try:
-        with ended_in_order():
-            run(options)
-    except (DemoError, ValueError, OSError) as error:
-        print(f"demo: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("demo: interrupted", file=sys.stderr)
-        return 130
-    return 0
+def _check_target(source: Source, box: Box | None) -> None:
+    """Refuse a source without a target that can be tracked from its first frame on."""
+    if source.live:
+        raise SourceError(
+            "the demonstration reads its frames twice: give a video or a sequence folder, not a "
+            "camera"
+        )
+    if box is None and source.boxes is None:
+        raise SourceError(
+            f"{source.name} has no true boxes: give the target's box on the first frame, "
+            "BOX=x,y,w,h in pixels (--box)"
+        )
+    first = next(source.images(), None)
+    if first is None:
+        raise SourceError(f"{source.name} has no frames")
+    if box is not None:
+        checked_box(box, first)
+
+
+def _write_pictures(source: Source, heard: Recording, film: Path) -> Path:
+    """Read the source once more; write the annotated film and, beside it, a strip of frames.
+
+    The true box is white, the node's green; it is orange on frames without a detection of their
+    own, where it is the latest one before.
+
+    Returns:
+        The path of the strip.
+
+    Raises:
+        OSError: one of them cannot be written.
+    """
+    count = len(heard.headers)
+    stamps = [each.stamp.sec * 10**9 + each.stamp.nanosec for each in heard.headers]
+    first = next(index for index, stamp in enumerate(stamps) if stamp in heard.detections)
+    chosen = set(np.linspace(first, count - 1, _STRIP_FRAMES).round().astype(int).tolist())
+    tiles: list[Image] = []
+    held: dict[str, TrackResult] = {}
+    with VideoWriter(film, source.rate) as writer:
+        for index, (image, stamp) in enumerate(zip(source.images(), stamps, strict=False)):
+            found = heard.detections.get(stamp)
+            if found is not None:
+                held = {"": TrackResult(found.box, found.score, TrackState.TRACKING)}
+            elif held:
+                held = {"": held[""]._replace(state=TrackState.UNCERTAIN)}
+            truth = None
+            if source.boxes is not None and np.isfinite(source.boxes[index]).all():
+                x, y, w, h = source.boxes[index].tolist()
+                truth = (x, y, w, h)
+            drawn = draw_overlay(image, held, caption=str(index), truth=truth)
+            writer.write(drawn)
+            if index in chosen:
+                size = (_STRIP_WIDTH, round(_STRIP_WIDTH * drawn.shape[0] / drawn.shape[1]))
+                tiles.append(np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_AREA)))
+    half = (len(tiles) + 1) // 2
+    tiles += [np.zeros_like(tiles[0])] * (2 * half - len(tiles))
+    strip = film.with_name("strip.png")
+    picture = np.vstack([np.hstack(tiles[:half]), np.hstack(tiles[half:])])
+    with replacing(strip) as partial:
+        if not cv2.imwrite(str(partial), picture):
+            raise OSError(f"{strip} could not be written: is the disk full?")
+    return strip
 
 
 if __name__ == "__main__":

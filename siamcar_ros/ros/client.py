@@ -1,4 +1,4 @@
-"""A tracker node seen from another process: start it on a target, hear what it finds.
+"""A client of a tracker node: start it on a target and receive its detections.
 
     with TrackerClient("/tracker") as tracker:
         tracker.wait_until_active()
@@ -6,7 +6,7 @@
         for detection in tracker.detections(timeout=5.0):
             print(detection.box, detection.score)
 
-Nothing of it needs a spinning node of the caller's.
+The client spins in its own thread; the caller needs no node and no executor.
 """
 
 from __future__ import annotations
@@ -26,45 +26,39 @@ from lifecycle_msgs.srv import GetState
 from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import CameraInfo
+from rclpy.node import Node
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2D
 
+from siamcar_ros.data.detections import detection_box, stamp_of
+from siamcar_ros.geometry import Box
 from siamcar_ros.msg import TrackStatus
-from siamcar_ros.ros.frame import stamp_ns
+from siamcar_ros.ros.messages import SERVICE_QOS, box_to_bbox
 from siamcar_ros.srv import InitTarget
-
-Box = tuple[float, float, float, float]
 
 logger = logging.getLogger(__name__)
 
-STATES = {
-    TrackStatus.IDLE: "idle",
-    TrackStatus.TRACKING: "tracking",
-    TrackStatus.UNCERTAIN: "uncertain",
-    TrackStatus.LOST: "lost",
-}
+_RETRY_PERIOD = 0.05
 
 
 class TrackerUnavailable(RuntimeError):
-    """The node does not answer, or not in time."""
+    """The node does not exist, does not answer, or is not active in time."""
 
 
 class TargetRefused(ValueError):
-    """The node refused a target; the text is its reason."""
+    """The node refused a target; the message is its reason."""
 
 
 @dataclass(frozen=True)
 class Detection:
-    """One Detection2D as it arrived.
+    """One Detection2D as received.
 
     Attributes:
-        stamp: of the image, nanoseconds.
-        arrival: nanoseconds of the system's clock.
-        box: x, y, w, h in pixels, top-left.
-        score: in [0, 1]; 0 where the target is lost.
+        stamp: the image's stamp in nanoseconds.
+        arrival: system time of reception in nanoseconds.
+        box: x, y, w, h in pixels, top-left corner and size.
+        score: in [0, 1]; 0 if the target is lost.
         id: the track's name.
     """
 
@@ -76,33 +70,48 @@ class Detection:
 
 
 class TrackerClient:
-    """Talks to one tracker node; spins in a thread of its own, in a context of its own.
+    """Talks to one tracker node.
 
     Args:
         tracker: the node's full name.
-        on_detection: called with each detection, in the client's thread, where no service can be
-            called; what it raises is logged.
+        on_detection: called with each detection, in the client's thread, from which no service can
+            be called; exceptions are logged.
+        on_status: called likewise with each TrackStatus.
+        node: the node to subscribe with; by default the client makes one, in its own context.
     """
 
     def __init__(
-        self, tracker: str = "/tracker", on_detection: Callable[[Detection], None] | None = None
+        self,
+        tracker: str = "/tracker",
+        on_detection: Callable[[Detection], None] | None = None,
+        on_status: Callable[[TrackStatus], None] | None = None,
+        node: Node | None = None,
     ) -> None:
         self.tracker = tracker.rstrip("/")
         self.status: TrackStatus | None = None
-        self._on_detection = on_detection
+        self._on_detection, self._on_status = on_detection, on_status
         self._queues: list[queue.SimpleQueue[Detection]] = []
-        self._context = Context()
-        rclpy.init(context=self._context, signal_handler_options=rclpy.SignalHandlerOptions.NO)
-        self.node = rclpy.create_node(
-            "tracker_client", context=self._context, start_parameter_services=False
-        )
-        self._init = self.node.create_client(InitTarget, f"{self.tracker}/init_target")
-        self._stop = self.node.create_client(Trigger, f"{self.tracker}/stop_tracking")
-        self._state = self.node.create_client(GetState, f"{self.tracker}/get_state")
-        self.node.create_subscription(Detection2D, f"{self.tracker}/detection", self._detected, 100)
-        self.node.create_subscription(TrackStatus, f"{self.tracker}/status", self._reported, 100)
+        if node is None:
+            context = Context()
+            rclpy.init(context=context, signal_handler_options=rclpy.SignalHandlerOptions.NO)
+            node = rclpy.create_node(
+                "tracker_client",
+                context=context,
+                enable_rosout=False,  # several clients of one process have the same name
+                start_parameter_services=False,
+            )
+        self.node, self._context = node, node.context
+
+        def client(kind: type, name: str) -> Client:
+            return node.create_client(kind, f"{self.tracker}/{name}", qos_profile=SERVICE_QOS)
+
+        self._init = client(InitTarget, "init_target")
+        self._stop = client(Trigger, "stop_tracking")
+        self._state = client(GetState, "get_state")
+        node.create_subscription(Detection2D, f"{self.tracker}/detection", self._detected, 200)
+        node.create_subscription(TrackStatus, f"{self.tracker}/status", self._reported, 200)
         self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
+        self._executor.add_node(node)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._spin, name="tracker client", daemon=True)
         self._thread.start()
@@ -121,14 +130,14 @@ class TrackerClient:
     def wait_until_active(
         self, timeout: float = 60.0, check: Callable[[], None] | None = None
     ) -> None:
-        """Return when the node is active.
+        """Return once the node is active.
 
         Args:
             timeout: seconds.
-            check: called now and then; what it raises ends the waiting.
+            check: called periodically; an exception that it raises ends the wait.
 
         Raises:
-            TrackerUnavailable: the node is not there, not active in time, or has shut down.
+            TrackerUnavailable: the node does not exist or is not active in time.
         """
         deadline = time.monotonic() + timeout
         seen = "has not been seen"
@@ -150,12 +159,12 @@ class TrackerClient:
     def init_target(
         self, box: Box, header: Header | None = None, target: str = "", timeout: float = 10.0
     ) -> str:
-        """Start on the target in a box; gives the track's name.
+        """Start tracking the target in a box; return the track's name.
 
         Args:
-            box: x, y, w, h in pixels, top-left.
-            header: of the image on which the box was drawn; None means the newest one.
-            target: name for the track; empty lets the node choose.
+            box: x, y, w, h in pixels, top-left corner and size.
+            header: of the image on which the box was drawn; None means the newest image.
+            target: name for the track; empty lets the node choose one.
             timeout: seconds.
 
         Raises:
@@ -163,20 +172,50 @@ class TrackerClient:
             TrackerUnavailable: no answer in time.
         """
         request = InitTarget.Request(header=header or Header(), id=target)
-        x, y, w, h = (float(value) for value in box)
-        request.bbox.center.position.x, request.bbox.center.position.y = x + w / 2, y + h / 2
-        request.bbox.size_x, request.bbox.size_y = w, h
+        request.bbox = box_to_bbox(box)
         answer = self._call(self._init, request, timeout)
         if not answer.success:
             raise TargetRefused(answer.message)
         return str(answer.id)
 
+    def start_target(
+        self,
+        box: Box,
+        header: Header,
+        target: str = "",
+        *,
+        patience: float,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> str:
+        """Like `init_target`, for an image that may reach the node later than this client.
+
+        Args:
+            box: as for `init_target`.
+            header: of the image on which the box was drawn.
+            target: as for `init_target`.
+            patience: seconds during which a refused request is repeated.
+            wanted: whether to go on; called before each request.
+
+        Raises:
+            TargetRefused: the last refusal.
+            TrackerUnavailable: no answer in time, or no longer wanted.
+        """
+        deadline = time.monotonic() + patience
+        while wanted():
+            try:
+                return self.init_target(box, header, target)
+            except TargetRefused:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(_RETRY_PERIOD)
+        raise TrackerUnavailable("the start was withdrawn")
+
     def stop_tracking(self, timeout: float = 10.0) -> str:
-        """End all tracks; gives the node's message."""
+        """End all tracks; return the node's message."""
         return str(self._call(self._stop, Trigger.Request(), timeout).message)
 
     def detections(self, timeout: float = 1.0) -> Generator[Detection, None, None]:
-        """Detections from now on, as they arrive; ends when none came for `timeout` seconds."""
+        """Yield detections from now on; end when none has arrived for `timeout` seconds."""
         waiting: queue.SimpleQueue[Detection] = queue.SimpleQueue()
         self._queues.append(waiting)
         try:
@@ -187,71 +226,64 @@ class TrackerClient:
         finally:
             self._queues.remove(waiting)
 
-    def watch_frames(self, camera_info: str, on_frame: Callable[[Header], None]) -> None:
-        """Hear the header of every image by the small message that goes with it.
-
-        Args:
-            camera_info: topic, of a publisher that keeps messages for late joiners as frame_source.
-            on_frame: called with each header, in the client's thread.
-        """
-        kept = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.node.create_subscription(
-            CameraInfo, camera_info, lambda info: on_frame(info.header), kept
-        )
-
     @property
     def twins(self) -> int:
-        """How many nodes of the tracker's name there are."""
+        """The number of nodes that have the tracker's name."""
         names = self.node.get_node_names_and_namespaces()
         return sum(f"{place.rstrip('/')}/{name}" == self.tracker for name, place in names)
 
     def close(self) -> None:
-        """Leave the graph; calling it twice is harmless."""
-        if not self._context.ok():
-            return
+        """Leave the graph. May be called twice."""
         self._closing.set()
-        if threading.current_thread() is not self._thread:  # else in a callback, by itself
+        if threading.current_thread() is not self._thread:  # else called by one of its callbacks
             self._thread.join(timeout=2.0)
-        self._executor.shutdown(timeout_sec=2.0)
-        self.node.destroy_node()
-        self._context.try_shutdown()
+        if self._context.ok():
+            self._executor.shutdown(timeout_sec=2.0)
+            self.node.destroy_node()
+            self._context.try_shutdown()
 
     def _spin(self) -> None:
-        # Not spin(): an executor that is shut down by one thread fails in the one that spins.
+        # Not spin(): if another thread shuts the executor down, the one that spins raises.
         while not self._closing.is_set():
             try:
                 self._executor.spin_once(timeout_sec=0.1)
             except ExternalShutdownException:
                 return
-            except BaseException:  # of the caller's: what it is told next, it must still hear
-                logger.exception("a callback of the tracker client's failed")
+            except BaseException:  # raised by the caller's callback, which stays subscribed
+                if not self._context.ok():
+                    return
+                logger.exception("a callback of the tracker client failed")
 
     def _call(self, client: Client, request: Any, timeout: float) -> Any:
+        name = client.srv_name
         if threading.current_thread() is self._thread:
             raise TrackerUnavailable(
-                f"{client.srv_name} cannot be called from a callback of the client's, whose thread "
-                "is the one that hears the answer: call it from another thread"
+                f"{name} cannot be called from one of the client's callbacks: their thread "
+                "receives the answer. Call it from another thread"
             )
         if not self._context.ok():
             raise TrackerUnavailable(f"the client of {self.tracker} is closed")
         if not client.wait_for_service(timeout_sec=timeout):
-            raise TrackerUnavailable(f"no service {client.srv_name} after {timeout:g} s")
+            raise TrackerUnavailable(f"there is no service {name} after {timeout:g} s")
         done = threading.Event()
         future = client.call_async(request)
         future.add_done_callback(lambda _: done.set())
-        if not done.wait(timeout):
-            client.remove_pending_request(future)
-            raise TrackerUnavailable(f"{client.srv_name} did not answer within {timeout:g} s")
+        deadline = time.monotonic() + timeout
+        while not done.wait(0.1):
+            if time.monotonic() > deadline or not self._context.ok():
+                client.remove_pending_request(future)
+                raise TrackerUnavailable(f"{name} did not answer within {timeout:g} s")
         return future.result()
 
     def _detected(self, message: Detection2D) -> None:
-        center, bbox = message.bbox.center.position, message.bbox
-        scores = [result.hypothesis.score for result in message.results]
+        box = detection_box(message)
+        if box is None:
+            return
         detection = Detection(
-            stamp=stamp_ns(message.header.stamp),
+            stamp=stamp_of(message),
             arrival=time.time_ns(),
-            box=(center.x - bbox.size_x / 2, center.y - bbox.size_y / 2, bbox.size_x, bbox.size_y),
-            score=max(scores, default=0.0),
+            box=box,
+            score=max((each.hypothesis.score for each in message.results), default=0.0),
             id=message.id,
         )
         for waiting in list(self._queues):
@@ -261,3 +293,5 @@ class TrackerClient:
 
     def _reported(self, message: TrackStatus) -> None:
         self.status = message
+        if self._on_status is not None:
+            self._on_status(message)

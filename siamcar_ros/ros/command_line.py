@@ -1,27 +1,68 @@
-"""What the executables share: rclpy started on the words that were typed, or what is wrong said."""
+"""What the executables share: rclpy initialised from the command line, read-only parameters."""
 
 from __future__ import annotations
 
+import ctypes
+import os
+import shutil
+import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import rclpy
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
+from siamcar_ros.resources import FASTDDS_VARIABLES
 
-def initialise(usage: str, arguments: Sequence[str] | None, **options: Any) -> int | None:
-    """Start rclpy.
+PARENT_VARIABLE = "SIAMCAR_PARENT_PID"
+"""Environment variable with the id of the process with which a node is to end."""
+
+_PR_SET_PDEATHSIG = 1
+# Bytes of /dev/shm that Fast DDS takes by default, and with a profile such as the shipped one.
+# Where there are fewer, its first write to the segment kills the process with SIGBUS.
+_SHARED_MEMORY, _PROFILE_MEMORY = 2 << 20, 64 << 20
+
+
+def start_rclpy(usage: str, arguments: Sequence[str] | None, **options: Any) -> int | None:
+    """Initialise rclpy from the command line, or report what is wrong with it.
+
+    From here on SIGINT and SIGTERM end the process cleanly: with status 0 until rclpy runs, and
+    then, unless `options` say otherwise, by ending the context.
 
     Args:
         usage: printed for `--help`.
-        arguments: as typed, without the program; None takes the process's own.
+        arguments: the command line without the program; None takes the process's own.
         options: for `rclpy.init`.
 
     Returns:
-        None where it has started; else the process's exit status, all having been said.
+        None if rclpy runs, else the process's exit status.
     """
+    started = False
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if not started:  # else rclpy's handler, which calls this one, has ended the context
+            os._exit(0)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        status = _start_rclpy(usage, arguments, options)
+        started = status is None
+    finally:
+        if not started:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    return status
+
+
+def _start_rclpy(
+    usage: str, arguments: Sequence[str] | None, options: dict[str, Any]
+) -> int | None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         others = remove_ros_args(words)
@@ -30,9 +71,11 @@ def initialise(usage: str, arguments: Sequence[str] | None, **options: Any) -> i
             return 0
         if others:
             raise ValueError(
-                f"{' '.join(others)!r} is not understood: parameters are given as --ros-args -p "
+                f"unknown arguments {' '.join(others)!r}: parameters are given as --ros-args -p "
                 "NAME:=VALUE (--help shows more)"
             )
+        _end_with_parent()
+        _avoid_full_shared_memory()
         rclpy.init(args=words, **options)
     except rclpy_implementation.UnknownROSArgsError as error:
         print(f"error: unknown ROS arguments: {error}", file=sys.stderr)
@@ -41,3 +84,64 @@ def initialise(usage: str, arguments: Sequence[str] | None, **options: Any) -> i
         print(f"error: {error}", file=sys.stderr)
         return 2
     return None
+
+
+def _end_with_parent() -> None:
+    """Have the kernel send SIGINT when the parent dies: a launch that is killed ends its nodes."""
+    parent = os.environ.pop(PARENT_VARIABLE, "")
+    if not parent or sys.platform != "linux":
+        return
+    if parent == str(os.getppid()):  # else it was started by a debugger, say
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+    if not Path("/proc", parent).exists():  # it has died since
+        os._exit(0)
+
+
+def _avoid_full_shared_memory() -> None:
+    """Make Fast DDS use UDP alone, and say so, if /dev/shm has no room for its segments."""
+    profiles = [os.environ[name] for name in FASTDDS_VARIABLES if os.environ.get(name)]
+    needed = _PROFILE_MEMORY if profiles else _SHARED_MEMORY
+    transports = os.environ.get("FASTDDS_BUILTIN_TRANSPORTS", "")
+    middleware = os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
+    try:
+        free = shutil.disk_usage("/dev/shm").free
+    except OSError:
+        return
+    if free >= needed or transports.startswith("UDP") or "fastrtps" not in middleware:
+        return
+    for name in FASTDDS_VARIABLES:
+        os.environ.pop(name, None)
+    os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = "UDPv4"
+    print(
+        f"warning: /dev/shm has {free / 1e6:.1f} MB free and Fast DDS needs {needed / 1e6:.0f} MB: "
+        "using UDP instead, which is slower. Delete stale /dev/shm/fastrtps_* files or enlarge it "
+        "(docker run --ipc=host or --shm-size)",
+        file=sys.stderr,
+    )
+
+
+def declare_read_only(
+    node: Node,
+    name: str,
+    default: Any,
+    description: str,
+    *,
+    most: float | None = None,
+    any_type: bool = False,
+) -> Any:
+    """Declare a parameter that is set at the start; return its value.
+
+    Args:
+        node: declares it.
+        name: of the parameter.
+        default: its value unless another is given.
+        description: for `ros2 param describe`.
+        most: the largest value of a number whose smallest is 0.
+        any_type: accept values of other types than the default's.
+    """
+    described = ParameterDescriptor(
+        description=description, read_only=True, dynamic_typing=any_type
+    )
+    if most is not None:
+        described.floating_point_range = [FloatingPointRange(from_value=0.0, to_value=most)]
+    return node.declare_parameter(name, default, described).value

@@ -2,20 +2,19 @@
 
     ros2 run siamcar_ros evaluate_node --ros-args -p tracker:=/tracker -p report:=live.json
 
-Subscribes to the tracker's `detection` and `status` and to `ground_truth`
-(vision_msgs/Detection2D with the image's header); logs latency, drops and overlap as it goes, and
-at the end writes them as JSON. Beside them it puts the report of `siamcar replay` on the same bag:
-the difference is what was lost to real time. With `init` it also starts the tracker, and again
-whenever stamps go back by more than `time_jump`, as when a bag starts anew; on true boxes also
-where the tracker is found idle. A box of one image is not given for later ones: who stops the
-tracker then has stopped it.
+Subscribes to the tracker's `detection` and `status` and to `ground_truth` (vision_msgs/Detection2D
+with the image's header). Logs latency, drops and overlap periodically and writes them as JSON at
+the end, beside the report of `siamcar replay` on the same bag if one is given: the difference is
+what is lost to real time. With `init` it also starts the tracker, and starts it again when stamps
+go back by more than `time_jump`, as they do when a bag starts over. With `init:=ground_truth` an
+idle tracker is started again on the next true box. A typed box belongs to one image: if someone
+stops the tracker, it stays stopped.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import signal
 import sys
 import time
 from array import array
@@ -25,226 +24,221 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D
 
 from siamcar_ros.bags.start import StartError, parse_start
-from siamcar_ros.data.detections import detection_box
-from siamcar_ros.evaluation.live import LiveScore, spread
+from siamcar_ros.data.detections import detection_box, stamp_of
+from siamcar_ros.evaluation.live import LiveScore, describe, spread
+from siamcar_ros.geometry import Box
 from siamcar_ros.msg import TrackStatus
-from siamcar_ros.ros.command_line import initialise
-from siamcar_ros.ros.frame import stamp_ns
-from siamcar_ros.ros.intake import ImageIntake
-from siamcar_ros.ros.target_starter import Box, TargetStarter
+from siamcar_ros.ros.client import Detection, TargetRefused, TrackerClient, TrackerUnavailable
+from siamcar_ros.ros.command_line import declare_read_only, start_rclpy
+from siamcar_ros.ros.image_subscription import ImageSubscription
 
 _FROM_TRUTH = "ground_truth"
-# Deep enough for a burst after a stall; the messages are small.
-_DEPTH = 200
+# An idle status that arrives within so many seconds of a start may have been sent before it.
+_CROSSING = 0.3
 
 
 class EvaluateNode(Node):
-    """Listens to a tracker and to the truth.
-
-    Attributes:
-        tracker: the tracker node's full name.
-        truth: the topic of the true boxes.
+    """Subscribes to a tracker and to the truth; its callbacks run in the client's thread.
 
     Raises:
-        ValueError: an `init` that cannot be read, or a replay report that is none.
-        OSError: the replay report cannot be read, or the report not be written.
+        ValueError: `init` cannot be read, or the replay report is not one.
+        OSError: the replay report cannot be read, or the report cannot be written.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__("evaluate_node", **options)
-        tracker = self._parameter("tracker", "tracker", "Name of the tracker node.")
-        self.tracker = tracker = self.resolve_topic_name(tracker)
+
+        def parameter(name: str, default: Any, text: str, most: float | None = None) -> Any:
+            return declare_read_only(self, name, default, text, most=most)
+
+        tracker = parameter("tracker", "tracker", "Name of the tracker node.")
+        self.tracker = self.resolve_topic_name(tracker)
         self.truth = self.resolve_topic_name("ground_truth")
-        init = self._parameter(
+        self._init = parameter(
             "init",
             "",
-            "Box to start the tracker on: 'x,y,w,h' in pixels for the first image,"
-            f" '{_FROM_TRUTH}' for the first true box; empty starts nothing.",
+            "Box to start the tracker on: 'x,y,w,h' in pixels on the first image, "
+            f"'{_FROM_TRUTH}' for the first true box; empty starts nothing.",
         )
-        self._transport = self._parameter(
-            "image_transport", "raw", "Of the image that a given box is for: raw or compressed."
+        self._box = None if self._init in ("", _FROM_TRUTH) else _typed_box(self._init)
+        self._transport = parameter(
+            "image_transport", "raw", "Of the image that a typed box is for: raw or compressed."
         )
         if self._transport not in ("raw", "compressed"):
             raise ValueError(f"image_transport is raw or compressed, not {self._transport!r}")
-        time_jump = self._parameter(
-            "time_jump", 1.0, "Seconds that stamps must go back to begin a new pass.", 3600.0
+        time_jump = parameter(
+            "time_jump", 1.0, "Seconds by which stamps must go back to begin a new pass.", 3600.0
         )
-        period = self._parameter("period", 5.0, "Seconds between logged results.", 3600.0)
-        patience = self._parameter("patience", 0.5, "Seconds to try one image for.", 3600.0)
-        report = self._parameter("report", "", "JSON file to write at the end; empty: none.")
-        replayed = self._parameter(
+        period = parameter("period", 5.0, "Seconds between logged results.", 3600.0)
+        self._patience = parameter(
+            "patience", 0.5, "Seconds during which a start on one image is retried.", 3600.0
+        )
+        report = parameter("report", "", "JSON file to write at the end; empty: none.")
+        replayed = parameter(
             "replay_report", "", "report.json of `siamcar replay` on the same bag, to compare with."
         )
         self._report_path = Path(report) if report else None
-        if self._report_path is not None:
+        if self._report_path is not None:  # an unwritable path is refused now, not at the end
             self._report_path.parent.mkdir(parents=True, exist_ok=True)
-            self._report_path.open("a").close()  # refused now, not when all is measured
+            self._report_path.open("a").close()
         self._replayed = _read_replay(Path(replayed)) if replayed else None
-        self._init = init
-        self._box = None if init in ("", _FROM_TRUTH) else _given_box(init)
 
         self._score = LiveScore(time_jump)
-        self._status: TrackStatus | None = None
         self._time_jump = round(1e9 * time_jump)
-        self._truth_comes = False
-        self._box_header: Header | None = None
-        self._newest_answer = 0  # its stamp; since the tracker was started, 0 for none
-        self._node_latencies = array("d")
-        self._intake: ImageIntake | None = None
-        qos = QoSProfile(depth=_DEPTH)
-        self.create_subscription(Detection2D, f"{tracker}/detection", self._on_detection, qos)
-        self.create_subscription(TrackStatus, f"{tracker}/status", self._on_status, qos)
-        self.create_subscription(Detection2D, "ground_truth", self._on_truth, qos)
-        self._starter = TargetStarter(
-            self, f"{tracker}/init_target", patience=patience, on_started=self._on_started
-        )
+        self._latencies = array("d")  # in the node, milliseconds
+        self._status: TrackStatus | None = None
+        self._has_truth = False
+        self._offered: tuple[Header, Box] | None = None  # where the tracker is to be started
+        self._started_at: float | None = None
+        self._first_header: Header | None = None  # of the image that a typed box is for
+        self._newest_detection = 0  # its stamp; 0 for none since the start
+        self._passes = 0
+        self._images: ImageSubscription | None = None
+        self.create_subscription(Detection2D, "ground_truth", self._on_truth, 200)
         self._await_image()
-        self.create_timer(
-            max(period, 0.1), self._log, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(max(period, 0.1), self._log, clock=steady)
+
+    def run(self) -> None:
+        """Score until the context ends; start the tracker where that is asked for."""
+        logger = self.get_logger()
+        with TrackerClient(self.tracker, self._on_detection, self._on_status, self) as client:
+            logger.info(f"scoring {self.tracker}/detection against {self.truth}")
+            while self.context.ok():
+                time.sleep(0.02)
+                offered, self._offered = self._offered, None
+                if offered is None or self._started_at is not None:
+                    continue
+                header, box = offered
+                current = self._passes
+                try:
+                    target = client.start_target(
+                        box,
+                        header,
+                        patience=self._patience,
+                        wanted=lambda current=current: self._passes == current,  # type: ignore[misc]
+                    )
+                except (TargetRefused, TrackerUnavailable) as error:
+                    if self.context.ok() and self._passes == current:
+                        logger.warning(f"not started on {box}: {error}")
+                    continue
+                if self._passes == current:
+                    self._started_at = time.monotonic()
+                    self._newest_detection = 0
+                    logger.info(f"{target} is tracked")
 
     def result(self) -> dict[str, Any]:
-        """Scores of all passes, the node's own counters and the replay's scores, as JSON values."""
+        """Return scores of all passes, the node's counters and the replay's scores, for JSON."""
         status = self._status
-        return {
-            "passes": self._score.summary(),
-            "tracker": None
-            if status is None
-            else {
-                "network": status.network,
-                "backend": status.backend,
-                "device": status.device,
-                "frames_received": status.frames_received,
-                "frames_tracked": status.frames_tracked,
-                "frames_dropped": status.frames_dropped,
-                "frames_failed": status.frames_failed,
-                "latency_ms": spread(self._node_latencies),
-            },
-            "replay": self._replayed,
-        }
+        tracker = None
+        if status is not None:
+            names: tuple[str, ...] = ("network", "backend", "device")
+            names += tuple(
+                f"frames_{each}" for each in ("received", "tracked", "dropped", "failed")
+            )
+            tracker = {name: getattr(status, name) for name in names}
+            tracker["latency_ms"] = spread(self._latencies)
+        return {"passes": self._score.summary(), "tracker": tracker, "replay": self._replayed}
 
-    def finish(self) -> None:
-        """Write the report."""
+    def phrases(self) -> str:
+        """Return the newest pass in a line."""
+        result = self.result()
+        phrases = describe(result["passes"][-1])
+        if result["tracker"] is not None and result["passes"][-1]["detections"]:
+            phrases.append(
+                "tracker received {frames_received}, dropped {frames_dropped}".format(
+                    **result["tracker"]
+                )
+            )
+        if self._replayed is not None and self._replayed["score"] is not None:
+            overlap = self._replayed["score"]["average_overlap"]
+            phrases.append(f"replayed without drops: overlap {overlap:.3f}")
+        return "; ".join(phrases)
+
+    def write_report(self) -> None:
+        """Write the report, if one is asked for; raises OSError."""
         if self._report_path is not None:
             text = json.dumps(self.result(), indent=2) + "\n"
             self._report_path.write_text(text, encoding="utf-8")
 
-    def _parameter(self, name: str, default: Any, text: str, most: float | None = None) -> Any:
-        described = ParameterDescriptor(description=text, read_only=True)
-        if most is not None:
-            limits = FloatingPointRange(from_value=0.0, to_value=most)
-            described.floating_point_range = [limits]
-        return self.declare_parameter(name, default, described).value
-
     def _on_truth(self, message: Detection2D) -> None:
         box = detection_box(message)
-        self._truth_comes = True
-        if self._score.add_truth(stamp_ns(message.header.stamp), box, time.perf_counter()):
-            self._start_over()
-        if self._init == _FROM_TRUTH and box is not None:
-            self._starter.offer(message.header, box)
+        self._has_truth = True
+        if self._score.add_truth(stamp_of(message), box, time.perf_counter()):
+            self._begin_pass()
+        if self._init == _FROM_TRUTH and box is not None and self._started_at is None:
+            self._offered = self._offered or (message.header, box)
 
-    def _on_detection(self, message: Detection2D) -> None:
-        box = detection_box(message)
-        if box is not None:
-            stamp = stamp_ns(message.header.stamp)
-            self._newest_answer = max(self._newest_answer, stamp)
-            self._score.add_detection(stamp, box, time.perf_counter())
+    def _on_detection(self, detection: Detection) -> None:
+        self._newest_detection = max(self._newest_detection, detection.stamp)
+        self._score.add_detection(detection.stamp, detection.box, time.perf_counter())
 
     def _on_status(self, message: TrackStatus) -> None:
         before, self._status = self._status, message
+        stamp = stamp_of(message)
         if message.state != TrackStatus.IDLE:
-            self._node_latencies.append(1e3 * message.total_latency)
-        elif self._box is None:
-            self._starter.idle()  # if it was followed, the next true box is offered
-        elif self._box_header is not None:
-            self._offer_again(stamp_ns(message.header.stamp), self._box_header, self._box)
-        if before is not None and not self._truth_comes:
-            back = stamp_ns(before.header.stamp) - stamp_ns(message.header.stamp)
-            if back > self._time_jump and stamp_ns(message.header.stamp) > 0:
-                self._start_over()
+            self._latencies.append(1e3 * message.total_latency)
+        elif self._started_at is not None and time.monotonic() - self._started_at > _CROSSING:
+            self._on_idle(stamp)
+        back = 0 if before is None else stamp_of(before) - stamp
+        if stamp and back > self._time_jump and not self._has_truth:
+            self._begin_pass()
 
-    def _offer_again(self, stamp: int, header: Header, box: Box) -> None:
-        """A tracker that is idle at `stamp` is started again if it has lost the start itself.
+    def _on_idle(self, stamp: int) -> None:
+        """The tracker, once started, tracks nothing any more.
 
-        That shows by its having answered nothing since, or only images of the pass before, which
-        are later ones.
+        A start itself can be lost: when a bag starts over, the image is found among those of the
+        previous pass, and the first new image makes the tracker forget them all. Then no detection,
+        or only one of the previous pass, came of it.
         """
-        if not stamp or not self._starter.idle():
-            return
-        if 0 < self._newest_answer <= stamp + self._time_jump:
-            self.get_logger().warning(
-                "the tracker follows nothing any more; the box that was given is of an image that "
-                "has passed: it is not started again before time goes back"
-            )
-        else:
-            self._starter.offer(header, box)
+        if self._box is None:
+            self._started_at = None  # the next true box is offered
+        elif stamp and self._first_header is not None:
+            self._started_at = None
+            if 0 < self._newest_detection <= stamp + self._time_jump:
+                self._started_at = math.inf
+                self.get_logger().warning(
+                    "the tracker was stopped; the typed box belongs to an image that has passed: "
+                    "it is not started again before time goes back"
+                )
+            else:
+                self._offered = self._first_header, self._box
 
-    def _start_over(self) -> None:
+    def _begin_pass(self) -> None:
         self.get_logger().info("time went back: a new pass begins")
-        self._starter.reset()
-        self._box_header = None
+        self._passes += 1
+        self._offered = self._started_at = self._first_header = None
         self._await_image()
 
     def _await_image(self) -> None:
-        """Listen for images, to have the stamp that a given box is for, until it is started."""
-        if self._box is not None and self._intake is None:
-            self._intake = ImageIntake(
+        """Subscribe to the images until the first one, for whose stamp a typed box is meant."""
+        if self._box is not None and self._images is None:
+            self._images = ImageSubscription(
                 self, transport=self._transport, reliability="auto", on_message=self._on_image
             )
 
     def _on_image(self, message: Any) -> None:
-        if self._box is not None:
-            self._box_header = self._box_header or message.header
-            self._starter.offer(message.header, self._box)
-
-    def _on_started(self, target: str) -> None:
-        self._newest_answer = 0
-        if self._intake is not None:
-            self._intake.destroy()
-            self._intake = None
-        self.get_logger().info(f"{target} is followed")
+        if self._started_at is not None and self._images is not None:
+            self._images.destroy()
+            self._images = None
+        elif self._box is not None and self._offered is None:
+            self._first_header = self._first_header or message.header
+            self._offered = message.header, self._box
 
     def _log(self) -> None:
-        self.get_logger().info(describe(self.result()))
+        self.get_logger().info(self.phrases())
 
 
-def describe(result: dict[str, Any]) -> str:
-    """The newest pass in a line or two."""
-    newest, tracker, replayed = result["passes"][-1], result["tracker"], result["replay"]
-    if not newest["detections"]:
-        return "no detection yet"
-    text = (
-        f"frames {newest['frames']}, answered {newest['answered']}, overlap of those"
-        f" {_shown(newest['overlap_answered'])}, in hand {_shown(newest['overlap_in_hand'])}"
-    )
-    if newest["latency_ms"]:
-        text += ", latency {median:.1f} ms, 99 % under {p99:.1f} ms".format(**newest["latency_ms"])
-    if tracker is not None:
-        text += ", tracker received {frames_received}, dropped {frames_dropped}".format(**tracker)
-    if replayed is not None and replayed["score"] is not None:
-        text += f"; replayed without drops: overlap {replayed['score']['average_overlap']:.3f}"
-    return text
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _given_box(text: str) -> Box:
-    """The box that a typed `init` names, (x, y, w, h) in pixels."""
+def _typed_box(text: str) -> Box:
     with suppress(StartError):
         start = parse_start(text)
         box = start.box if start.seconds is None else None
@@ -254,51 +248,38 @@ def _given_box(text: str) -> Box:
 
 
 def _read_replay(path: Path) -> dict[str, Any]:
-    """The scores of a replay's report."""
+    """Read the scores of a replay's report."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         return {key: report[key] for key in ("bag", "topic", "images", "tracked", "score")}
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no report of `siamcar replay`: {error}") from error
+        raise ValueError(f"{path} is not a report of `siamcar replay`: {error}") from error
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; return the process's exit status."""
-    # rclpy's handler ends the context; Python's would raise KeyboardInterrupt besides, anywhere.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    status = initialise(__doc__ or "", args)
+    status = start_rclpy(__doc__ or "", args)
     if status is not None:
         return status
-    node: EvaluateNode | None = None
+    # Not the node's logger: that one publishes to /rosout, which fails once the context has ended.
+    logger = get_logger("evaluate_node")
+    status = 0
     try:
+        node = EvaluateNode()
         try:
-            node = EvaluateNode()
-        except (ValueError, OSError, ParameterException, rclpy_implementation.RCLError) as error:
-            if not rclpy.ok():  # a signal has ended it
-                return 0
-            get_logger("evaluate_node").fatal(f"cannot start: {error}")
-            return 1
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        node.get_logger().info(f"scoring {node.tracker}/detection against {node.truth}")
-        executor.spin()
-    except ExternalShutdownException:
-        pass
-    except rclpy_implementation.RCLError:
-        # A signal that ends the context while the executor prepares to wait shows as this.
-        if rclpy.ok():
-            raise
-    finally:
-        if node is not None:
-            # Not the node's logger: that one would publish to /rosout, through an ended context.
-            get_logger("siamcar_ros").info(describe(node.result()))
-            try:
-                node.finish()
-            except OSError as error:
-                get_logger("siamcar_ros").fatal(f"the report is not written: {error}")
-                status = 1
-        rclpy.try_shutdown()
-    return status or 0
+            node.run()
+        finally:
+            logger.info(node.phrases())
+            node.write_report()
+    except (ValueError, OSError, ParameterException) as error:
+        logger.fatal(str(error))
+        status = 1
+    except rclpy_implementation.RCLError as error:
+        if rclpy.ok():  # else a signal ended the context in the middle of a call
+            logger.fatal(str(error))
+            status = 1
+    rclpy.try_shutdown()
+    return status
 
 
 if __name__ == "__main__":

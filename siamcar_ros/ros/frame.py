@@ -1,4 +1,4 @@
-"""One image as it came from the middleware."""
+"""One image as received from the middleware."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from siamcar_ros.data.image_messages import message_to_bgr
-from siamcar_ros.geometry import Image as BgrImage
-
-
-def stamp_ns(stamp: Any) -> int:
-    """A builtin_interfaces/Time as whole nanoseconds."""
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+from siamcar_ros.data.detections import stamp_of
+from siamcar_ros.data.image_messages import ImageDecoder
+from siamcar_ros.tracking.stored_image import StoredImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,11 +16,13 @@ class Frame:
     """A received sensor_msgs/Image or CompressedImage.
 
     Attributes:
-        message: the message; its pixels are looked at only when `image` is called.
+        message: the message; its pixels are decoded only by `image`.
+        decoder: of the camera.
         received: `time.perf_counter()` at the start of the callback.
     """
 
     message: Any
+    decoder: ImageDecoder = field(default_factory=ImageDecoder)
     received: float = field(default_factory=time.perf_counter)
 
     @property
@@ -34,12 +32,12 @@ class Frame:
 
     @property
     def stamp(self) -> int:
-        """Nanoseconds of the header's stamp."""
-        return stamp_ns(self.message.header.stamp)
+        """The header's stamp in nanoseconds."""
+        return stamp_of(self.message)
 
     @property
     def size(self) -> int:
-        """Bytes that the message's pixels take."""
+        """Size of the message's data in bytes."""
         return len(self.message.data)
 
     @property
@@ -48,9 +46,18 @@ class Frame:
         message = self.message
         return str(message.encoding if hasattr(message, "encoding") else message.format)
 
-    def image(self) -> BgrImage:
-        """The pixels as (H, W, 3) BGR; a read-only view where the encoding allows it.
+    def check(self) -> None:
+        """Refuse an image that cannot be decoded, as far as its header and size tell.
 
-        Raises `siamcar_ros.data.image_messages.ImageError` where they cannot be had.
+        Raises:
+            ImageError: with the reason.
         """
-        return message_to_bgr(self.message)
+        self.decoder.check(self.message)
+
+    def image(self) -> StoredImage:
+        """Return the pixels; a read-only view of the message's if the encoding is packed.
+
+        Raises:
+            ImageError: they cannot be decoded.
+        """
+        return self.decoder.read(self.message)

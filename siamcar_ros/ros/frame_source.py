@@ -1,27 +1,28 @@
-"""A node that publishes the frames of a video, a sequence folder, a camera or the rendered clip.
+"""The executable `frame_source`: publishes the frames of a film, a folder or a camera.
 
     ros2 run siamcar_ros frame_source --ros-args -p source:=film.mp4 -r image:=/camera/image_raw
 
-Publishes `image` (and, or, `image/compressed`), `camera_info`, and `ground_truth`
-(vision_msgs/Detection2D) where the target's box is known; all carry the same header. It ends with
-the source, unless `loop` is set. A camera is read as fast as it films, so that what is published is
-its newest image; the stamp is then the time of reading.
+Publishes `image` and/or `image/compressed`, `camera_info`, and `ground_truth`
+(vision_msgs/Detection2D) if the source is annotated; all have the same header. A frame without the
+target has a ground truth without area. The node ends with the source unless `loop` is set. A camera
+is read as fast as it delivers, so what is published is its newest image, stamped when it was read.
 """
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Any
 
 import cv2
 import numpy as np
 import rclpy
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -32,66 +33,93 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 
-from siamcar_ros.demo.scene import Image as Pixels
-from siamcar_ros.demo.sources import Source, SourceError, open_source
-from siamcar_ros.ros.command_line import initialise
+from siamcar_ros.data.film import CLIP, Source, SourceError, open_source
+from siamcar_ros.geometry import Box
+from siamcar_ros.geometry import Image as Pixels
+from siamcar_ros.ros.command_line import declare_read_only, start_rclpy
+from siamcar_ros.ros.messages import box_to_bbox
 
 _TRANSPORTS = ("raw", "compressed", "both")
 _RELIABILITIES = {
     "reliable": ReliabilityPolicy.RELIABLE,
     "best_effort": ReliabilityPolicy.BEST_EFFORT,
 }
-# Seconds between a subscriber's first sight and the first frame: it, too, has to find us.
+# Seconds between discovering a subscriber and the first frame: it has to discover us, too.
 _SETTLE = 0.5
-# Seconds that a camera is given for the image that it is at when the node ends.
+# Seconds that a camera is given to finish its current image when the node ends.
 _LAST_IMAGE = 1.0
 
 
+@dataclass
+class _Frame:
+    """A frame as it will be published; its stamp is set last."""
+
+    header: Header
+    size: tuple[int, int]
+    raw: Image | None
+    compressed: CompressedImage | None
+    box: Box | None
+
+
 class FrameSource(Node):
-    """Publishes one source's frames at a rate; `ended` when there are no more.
+    """Publishes one source at a rate.
 
     Attributes:
-        failure: what ended a camera.
+        ended: there are no more frames.
+        failure: the exception that ended a camera.
+
+    Raises:
+        SourceError: there is no such source, it has no frames, or a parameter is not allowed.
     """
 
     def __init__(self) -> None:
         super().__init__("frame_source")
-        name = self._parameter(
+
+        def parameter(name: str, default: Any, text: str, **limits: Any) -> Any:
+            return declare_read_only(self, name, default, text, **limits)
+
+        name = parameter(
             "source",
-            "clip",
-            "Video file, sequence folder, camera number or device, or clip[:SEED]",
+            CLIP,
+            "Video file, sequence folder, camera number or device, or clip: the film that ships.",
             any_type=True,  # a camera's number is an integer to the command line
         )
-        rate = self._parameter("rate", 0.0, "Frames a second; 0 takes the source's own.", 1000.0)
-        self._loop = self._parameter("loop", False, "Start again at the end.")
-        transport = self._parameter("image_transport", "raw", "raw, compressed or both.")
-        reliability = self._parameter("qos_reliability", "reliable", "reliable or best_effort.")
-        self._frame_id = self._parameter("frame_id", "camera", "frame_id of the headers.")
-        self._waiting = self._parameter(
+        rate = parameter("rate", 0.0, "Frames per second; 0 is the source's rate.", most=1000.0)
+        self._loop = parameter("loop", False, "Start again at the end.")
+        transport = parameter("image_transport", "raw", "raw, compressed or both.")
+        reliability = parameter("qos_reliability", "reliable", "reliable or best_effort.")
+        self._frame_id = parameter("frame_id", "camera", "frame_id of the headers.")
+        self._waiting = parameter(
             "wait_for_subscriber", False, "Publish nothing until someone subscribes to the image."
         )
-        self._hold = self._parameter(
-            "first_frame_hold", 0.0, "Seconds from the first frame to the second, at least.", 60.0
+        self._hold = parameter(
+            "first_frame_hold",
+            0.0,
+            "Minimum time between the first and the second frame in seconds.",
+            most=60.0,
         )
-        focal = self._parameter(
-            "focal", 0.0, "Focal length in pixels for camera_info; 0 is the source's own.", 1e6
+        size = parameter("size", "", "Scale frames to WIDTHxHEIGHT; empty is the source's size.")
+        preload = parameter(
+            "preload",
+            0,
+            "Read this many frames at the start and play them forwards and backwards without end, "
+            "so that reading takes no time; 0 reads as it plays.",
         )
-        self._quality = self._parameter("jpeg_quality", 90, "Of compressed images, 1 to 100.")
-        log = self._parameter("frame_log", "", "CSV file to write at the end: index, stamp in ns.")
-        if transport not in _TRANSPORTS:
-            raise SourceError(f"image_transport is one of {', '.join(_TRANSPORTS)}: {transport!r}")
-        if reliability not in _RELIABILITIES:
-            raise SourceError(
-                f"qos_reliability is one of {', '.join(_RELIABILITIES)}: {reliability!r}"
-            )
-
+        focal = parameter(
+            "focal",
+            0.0,
+            "Focal length for camera_info in pixels; 0 is the source's, or uncalibrated.",
+            most=1e6,
+        )
+        self._quality = parameter("jpeg_quality", 90, "Of compressed images, 1 to 100.")
+        self._transport = _one_of("image_transport", transport, _TRANSPORTS)
+        _one_of("qos_reliability", reliability, tuple(_RELIABILITIES))
+        self._size = _parse_size(size)
         self.source: Source = open_source(str(name))
         self._focal = focal or self.source.focal or 0.0
-        self._log_path = Path(log) if log else None
-        if self._log_path is not None:
-            self._log_path.parent.mkdir(parents=True, exist_ok=True)
-            self._log_path.open("a").close()  # refused now, not at the end
-        self._log: list[str] = []
+        if preload and self.source.live:
+            raise SourceError("preload needs a source with an end, not a camera")
+
         qos = QoSProfile(
             history=HistoryPolicy.KEEP_LAST,
             depth=5,
@@ -102,70 +130,94 @@ class FrameSource(Node):
         if transport != "compressed":
             self._raw = self.create_publisher(Image, "image", qos)
         if transport != "raw":
-            # as image_transport has it: a remapping of the base topic moves this one along
+            # like image_transport: a remapping of the base topic applies here, too
             base = self.resolve_topic_name("image")
             self._compressed = self.create_publisher(CompressedImage, f"{base}/compressed", qos)
-        # kept for late joiners that ask for it: who wants every header misses none
+        # kept for late subscribers that ask for it, so that they miss no frame
         kept = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._info = self.create_publisher(CameraInfo, "camera_info", kept)
         self._truth = None
         if self.source.boxes is not None:
-            self._truth = self.create_publisher(Detection2D, "ground_truth", 50)
+            self._truth = self.create_publisher(Detection2D, "ground_truth", kept)
 
         self.ended = False
         self.failure: Exception | None = None
         self._count = 0
-        self._images: Iterator[Pixels] = self.source.images()
-        self._next: Pixels | None = next(self._images, None)
-        if self._next is None:
-            raise SourceError(f"{self.source.name} has no frames")
         self._settled_at = self._held_until = 0.0
         self._rate = rate
-        self._camera: threading.Thread | None = None
-        height, width = self._next.shape[:2]
-        pace = (
-            f"{rate or self.source.rate:g} Hz" if rate or not self.source.live else "its own rate"
-        )
+        self._images = self.source.images()
+        self._frames = self._preloaded(preload) if preload else self._read()
+        # a camera's first image only shows that it works
+        first = next(self._images if self.source.live else self._frames, None)
+        if first is None:
+            raise SourceError(f"{self.source.name} has no frames")
+        self._next = first if isinstance(first, _Frame) else None
+        pace = f"{rate or self.source.rate:g} Hz"
+        if self.source.live and not rate:
+            pace = "its own rate"
         self.get_logger().info(
-            f"{self.source.name}: {self.source.length or 'unknown number of'} frames, "
-            f"{width}x{height} at {pace} on {self.resolve_topic_name('image')}"
+            f"{self.source.name}: {self.source.length or 'unknown number of'} frames at {pace} on "
+            f"{self.resolve_topic_name('image')}"
         )
+        self._camera: threading.Thread | None = None
         if self.source.live:
             self._camera = threading.Thread(target=self._film, name="camera", daemon=True)
             self._camera.start()
         else:
             self.create_timer(1 / (rate or self.source.rate), self._tick)
 
-    def _parameter(
-        self,
-        name: str,
-        default: Any,
-        text: str,
-        most: float | None = None,
-        *,
-        any_type: bool = False,
-    ) -> Any:
-        described = ParameterDescriptor(description=text, read_only=True, dynamic_typing=any_type)
-        if most is not None:
-            limits = FloatingPointRange(from_value=0.0, to_value=most)
-            described.floating_point_range = [limits]
-        return self.declare_parameter(name, default, described).value
+    def _preloaded(self, count: int) -> Iterator[_Frame]:
+        frames = list(islice(self._read(), count))
+        return cycle(frames + frames[-2:0:-1])
 
-    def _subscribed(self) -> bool:
-        """Whether someone has listened to the image for a moment."""
-        publishers = [each for each in (self._raw, self._compressed) if each is not None]
-        if not any(each.get_subscription_count() for each in publishers):
-            self._settled_at = 0.0
-            return False
-        self._settled_at = self._settled_at or time.monotonic() + _SETTLE
-        return time.monotonic() >= self._settled_at
+    def _read(self) -> Iterator[_Frame]:
+        """Read the source, again and again if it is to loop."""
+        while True:
+            for index, image in enumerate(self._images):
+                yield self._prepared(image, index)
+            if not self._loop:
+                return
+            self._images = self.source.images()
+
+    def _prepared(self, image: Pixels, index: int) -> _Frame:
+        box, boxes = None, self.source.boxes
+        if boxes is not None and np.isfinite(boxes[index]).all():
+            x, y, w, h = boxes[index].tolist()
+            box = (x, y, w, h)
+        if self._size is not None:
+            across, down = (
+                new / old for new, old in zip(self._size, image.shape[1::-1], strict=True)
+            )
+            image = np.asarray(cv2.resize(image, self._size), np.uint8)
+            if box is not None:
+                box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+        header = Header(frame_id=self._frame_id)
+        height, width = image.shape[:2]
+        raw = compressed = None
+        if self._raw is not None:
+            raw = Image(header=header, height=height, width=width, encoding="bgr8", step=3 * width)
+            raw.data.frombytes(np.ascontiguousarray(image).data.cast("B"))
+        if self._compressed is not None and (
+            self._transport == "compressed" or self._compressed.get_subscription_count()
+        ):
+            quality = [cv2.IMWRITE_JPEG_QUALITY, self._quality]
+            compressed = CompressedImage(header=header, format="bgr8; jpeg compressed bgr8")
+            compressed.data.frombytes(cv2.imencode(".jpg", image, quality)[1].data.cast("B"))
+        return _Frame(header, (width, height), raw, compressed, box)
 
     def _may_begin(self) -> bool:
-        self._waiting = self._waiting and not self._subscribed()
+        """Whether nobody is waited for: someone has subscribed to the image for a moment."""
+        if self._waiting:
+            publishers = [each for each in (self._raw, self._compressed) if each is not None]
+            if not any(each.get_subscription_count() for each in publishers):
+                self._settled_at = 0.0
+                return False
+            self._settled_at = self._settled_at or time.monotonic() + _SETTLE
+            self._waiting = time.monotonic() < self._settled_at
         return not self._waiting
 
     def _film(self) -> None:
-        """Read a camera to its end, in a thread of its own, and publish what is due."""
+        """Read a camera, in a thread of its own, and publish the images that are due."""
         period = 1 / self._rate if self._rate else 0.0
         due = 0.0
         try:
@@ -176,7 +228,7 @@ class FrameSource(Node):
                 if now < due or not self._may_begin():
                     continue
                 due = max(due + period, now) if self._count else now + max(period, self._hold)
-                self._publish(image, stamp)
+                self._publish(self._prepared(image, 0), stamp)
         except Exception as error:
             self.failure = error
         self.ended = True
@@ -188,56 +240,36 @@ class FrameSource(Node):
             self._held_until = time.monotonic() + self._hold
         elif time.monotonic() < self._held_until:
             return
-        image = self._next
-        if image is None:
-            if not self._loop:
-                self.get_logger().info(f"{self._count} frames published: the source has ended")
-                self.ended = True
-                return
-            self._images = self.source.images()
-            image = next(self._images)
-        self._publish(image)
+        if self._next is None:
+            self.get_logger().info(f"{self._count} frames published: the source has ended")
+            self.ended = True
+            return
+        self._publish(self._next, self.get_clock().now())
         # the next frame is read now, so that it goes out without delay when its time comes
-        self._next = next(self._images, None)
+        self._next = next(self._frames, None)
 
-    def _publish(self, image: Pixels, stamp: Time | None = None) -> None:
-        """stamp: of a live image; others are stamped as they go out."""
-        header = Header(frame_id=self._frame_id)
-        height, width = image.shape[:2]
-        raw = packed = None
-        if self._raw is not None:
-            raw = Image(header=header, height=height, width=width, encoding="bgr8", step=3 * width)
-            raw.data.frombytes(np.ascontiguousarray(image).data.cast("B"))
-        if self._compressed is not None and self._compressed.get_subscription_count():
-            quality = [cv2.IMWRITE_JPEG_QUALITY, self._quality]
-            packed = CompressedImage(header=header, format="bgr8; jpeg compressed bgr8")
-            packed.data.frombytes(cv2.imencode(".jpg", image, quality)[1].data.cast("B"))
-        # last before publishing, and in all messages: they refer to this one header
-        stamp = stamp or self.get_clock().now()
-        header.stamp = stamp.to_msg()
-        if raw is not None and self._raw is not None:
-            self._raw.publish(raw)
-        if packed is not None and self._compressed is not None:
-            self._compressed.publish(packed)
-        self._info.publish(self._camera_info(header, width, height))
-        index = self._count % self.source.length if self.source.length else self._count
-        if self._truth is not None and self.source.boxes is not None:
-            x, y, w, h = self.source.boxes[index].tolist()
-            if np.isfinite((x, y, w, h)).all():
-                truth = Detection2D(header=header, id="ground_truth")
-                truth.bbox.center.position.x, truth.bbox.center.position.y = x + w / 2, y + h / 2
-                truth.bbox.size_x, truth.bbox.size_y = w, h
-                hypothesis = ObjectHypothesisWithPose()
-                hypothesis.hypothesis.score = 1.0
-                truth.results = [hypothesis]
-                self._truth.publish(truth)
-        if self._log_path is not None:
-            self._log.append(f"{index},{stamp.nanoseconds}\n")
+    def _publish(self, frame: _Frame, stamp: Time) -> None:
+        frame.header.stamp = stamp.to_msg()
+        for message, publisher in ((frame.raw, self._raw), (frame.compressed, self._compressed)):
+            if message is not None and publisher is not None:
+                message.header = frame.header
+                publisher.publish(message)
+        self._info.publish(self._camera_info(frame))
+        if self._truth is not None:
+            truth = Detection2D(header=frame.header, id="ground_truth")
+            if frame.box is not None:
+                truth.bbox = box_to_bbox(frame.box)
+                truth.results = [ObjectHypothesisWithPose()]
+                truth.results[0].hypothesis.score = 1.0
+            self._truth.publish(truth)
         self._count += 1
 
-    def _camera_info(self, header: Header, width: int, height: int) -> CameraInfo:
+    def _camera_info(self, frame: _Frame) -> CameraInfo:
         """A lens without distortion; with an unknown focal length K is zero: uncalibrated."""
-        info = CameraInfo(header=header, width=width, height=height, distortion_model="plumb_bob")
+        width, height = frame.size
+        info = CameraInfo(
+            header=frame.header, width=width, height=height, distortion_model="plumb_bob"
+        )
         info.d = [0.0] * 5
         if self._focal:
             f, cx, cy = self._focal, width / 2, height / 2
@@ -247,33 +279,46 @@ class FrameSource(Node):
         return info
 
     def close(self) -> None:
-        """Write the frame log and take the node down."""
+        """Destroy the node."""
         self.ended = True
         if self._camera is not None:
             self._camera.join(_LAST_IMAGE)
-        if self._log_path is not None:
-            self._log_path.write_text("".join(self._log))
         self.destroy_node()
 
 
-def _on_signal(action: Callable[[], object]) -> None:
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, lambda *_: action())
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise SourceError(f"{name} is one of {', '.join(allowed)}, not {value!r}")
+    return value
+
+
+def _parse_size(text: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if not found:
+        raise SourceError(f"size is WIDTHxHEIGHT in pixels, such as 640x480, not {text!r}")
+    return int(found[1]), int(found[2])
+
+
+def _on_signals(action: Callable[[], object]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: action())
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the node until its source ends or it is interrupted; 1 where the source fails."""
-    # to open a source, or to render it, takes seconds: until then a signal ends the process at once
-    _on_signal(lambda: sys.exit(0))
-    # rclpy's own handlers would take the context away in the middle of a publication
-    status = initialise(__doc__ or "", arguments, signal_handler_options=SignalHandlerOptions.NO)
+    """Run the node until its source ends or it is interrupted; return 1 if the source fails."""
+    # rclpy's own handlers would end the context in the middle of a publication
+    status = start_rclpy(__doc__ or "", arguments, signal_handler_options=SignalHandlerOptions.NO)
     if status is not None:
         return status
+    interrupted = threading.Event()
+    # opening a source takes seconds: until then a signal ends the process at once
+    _on_signals(lambda: sys.exit(0))
     node: FrameSource | None = None
     try:
         node = FrameSource()
-        interrupted = threading.Event()
-        _on_signal(interrupted.set)
+        _on_signals(interrupted.set)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         while not (node.ended or interrupted.is_set()):

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 
-from launch import Action, LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.events.process import ProcessExited
 from launch.logging import get_logger
 from launch.substitutions import EnvironmentVariable
-from launch_ros.actions import LifecycleNode
 
 from siamcar_ros.resources import FASTDDS_VARIABLES, fastdds_profile
+from siamcar_ros.ros.command_line import PARENT_VARIABLE
+
+_TRUTHS, _LIES = ("true", "1"), ("false", "0")
+_FORMS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def profile_argument() -> DeclareLaunchArgument:
-    """`fastdds_profile`: the one that the environment names, or else the shipped one."""
+    """Declare `fastdds_profile`; default is the one in the environment, or else the shipped one."""
     own = EnvironmentVariable(FASTDDS_VARIABLES[1], default_value=str(fastdds_profile() or ""))
     return DeclareLaunchArgument(
         "fastdds_profile",
@@ -26,43 +33,76 @@ def profile_argument() -> DeclareLaunchArgument:
     )
 
 
-def is_tracker(action: Action) -> bool:
-    """Whether a process is the tracker node."""
-    return isinstance(action, LifecycleNode) and action.node_executable == "tracker_node"
+def required_argument(file: str) -> DeclareLaunchArgument:
+    """Declare `required`; default is true if `file` itself is launched, not included."""
+    launched = any(Path(word).name == Path(file).name for word in sys.argv)
+    return DeclareLaunchArgument(
+        "required",
+        default_value=str(launched).lower(),
+        description="End the whole launch when the node ends, with an error if it failed; by"
+        " default only if this file is not included by another",
+    )
 
 
-def profile_environment(context: LaunchContext) -> dict[str, str]:
-    """For `additional_env`: the Fast DDS profile of the argument `fastdds_profile`, if it has one.
+def node_environment(context: LaunchContext) -> dict[str, str]:
+    """Return `additional_env` for a node: the Fast DDS profile, and to end with the launch.
 
-    Set for the whole launch, it would reach the processes of the launch files that include this.
+    The profile is not set for the whole launch, where it would reach the processes of launch files
+    that include this one.
     """
     profile = context.launch_configurations.get("fastdds_profile", "")
-    return dict.fromkeys(FASTDDS_VARIABLES, profile) if profile else {}
+    environment = dict.fromkeys(FASTDDS_VARIABLES, profile) if profile else {}
+    return environment | {PARENT_VARIABLE: str(os.getpid())}
+
+
+def is_true(context: LaunchContext, name: str) -> bool:
+    """Return the value of a boolean launch argument."""
+    return context.launch_configurations.get(name, "").lower() in _TRUTHS
 
 
 def end_all(
-    reason: str,
+    what: str,
 ) -> Callable[[ProcessExited, LaunchContext], list[LaunchDescriptionEntity]]:
-    """For `on_exit`: end everything, unless it is ending already, as after Ctrl-C.
+    """Return an `on_exit` that ends the whole launch, with an error status if the process failed.
 
-    A Shutdown during the shutdown is an error to launch_ros, which takes its own node down twice.
+    It does nothing if the launch is ending already, as after Ctrl-C: a Shutdown during the shutdown
+    is an error to launch_ros.
     """
 
     def ended(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
-        return [] if context.is_shutdown else [Shutdown(reason=reason)]
+        if context.is_shutdown:
+            return []
+        if event.returncode:
+            # An exception is the only way to make `ros2 launch` return 1; it shuts everything down.
+            raise RuntimeError(f"{what} failed with status {event.returncode}: see its output")
+        return [Shutdown(reason=f"{what} has ended")]
 
     return ended
 
 
-def with_checked_arguments(description: LaunchDescription) -> LaunchDescription:
-    """The description with a warning of misspelt arguments, which launch itself takes in silence.
+def with_checked_arguments(
+    description: LaunchDescription,
+    types: Mapping[str, type],
+    check: Callable[[LaunchContext], None] = lambda context: None,
+) -> LaunchDescription:
+    """Check what the launch needs before anything starts.
 
-    Only names close to one that is declared are told: others may be those of a launch file that
-    includes this one.
+    A value of the wrong type is refused. A name close to a declared one gets a warning; launch
+    itself ignores unknown names, and others may belong to a launch file that includes this one.
+
+    Args:
+        description: what is launched.
+        types: of the arguments that are not text.
+        check: raises RuntimeError for anything else that is missing.
     """
 
-    def check(context: LaunchContext) -> None:
-        # Files that include one another are checked by the outermost, which knows all arguments.
+    def checked(context: LaunchContext) -> None:
+        for name, kind in types.items():
+            value = context.launch_configurations.get(name, "")
+            if value and not _is_a(value, kind):
+                raise RuntimeError(f"launch argument {name}:={value} is not {_FORMS[kind]}")
+        check(context)
+        # Of files that include one another only the outermost knows all arguments.
         if hasattr(context.locals, "siamcar_arguments_checked"):
             return
         context.extend_globals({"siamcar_arguments_checked": True})
@@ -72,9 +112,29 @@ def with_checked_arguments(description: LaunchDescription) -> LaunchDescription:
             near = get_close_matches(name, declared, n=1, cutoff=0.75)
             if near and name not in declared:
                 get_logger("siamcar_ros").warning(
-                    f"no launch argument is called {name!r}; did you mean {near[0]!r}?"
+                    f"there is no launch argument {name!r}; did you mean {near[0]!r}?"
                     " --show-args lists them"
                 )
 
-    description.entities.insert(0, OpaqueFunction(function=check))
+    description.entities.insert(0, OpaqueFunction(function=checked))
     return description
+
+
+def require_executable(package: str, executable: str, remedy: str) -> None:
+    """Raise RuntimeError, with the remedy, if a package's executable is not installed."""
+    try:
+        found = Path(get_package_prefix(package), "lib", package, executable).is_file()
+    except PackageNotFoundError:
+        found = False
+    if not found:
+        raise RuntimeError(f"{package} is not installed: {remedy}")
+
+
+def _is_a(value: str, kind: type) -> bool:
+    if kind is bool:
+        return value.lower() in _TRUTHS + _LIES
+    try:
+        kind(value)
+    except ValueError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""From the node's settings to a tracker that is ready for its first frame."""
+"""Loads the tracker that the node's settings describe, ready for its first frame."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros.parameters import NodeSettings, weights_file
 from siamcar_ros.tracking import MultiTracker, read_config
 
-# One network for all nodes of a process that ask for the same one, as long as one of them has it.
+# Nodes in one process share a network for as long as one of them uses it.
 _networks: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
 _lock = threading.Lock()
-# Backends prepare themselves for each number of targets; beyond so many, when they first meet it.
+# Backends compile for each number of targets; beyond this many, on first use.
 _REHEARSED_TARGETS = 8
 
 
 @dataclass(frozen=True)
 class LoadedTracker:
-    """A warmed-up tracker and what runs its network, as `~/status` tells it."""
+    """A warmed-up tracker and what runs its network, as `~/status` reports it."""
 
     tracker: MultiTracker
     network: str
@@ -30,21 +31,27 @@ class LoadedTracker:
     device: str
     reason: str
 
+    def fill(self, status: TrackStatus) -> TrackStatus:
+        """Write network, backend and device into a status message and return it."""
+        status.network, status.backend, status.device = self.network, self.backend, self.device
+        return status
+
 
 def load_tracker(settings: NodeSettings) -> LoadedTracker:
-    """Load the network that `settings` name, warm it up and put a tracker around it.
+    """Load the network that `settings` name, warm it up and make a tracker with it.
 
-    The tracker has room for one target more than `max_targets`, so that a new one is known to be
-    good before an old one goes.
+    The tracker has room for one target more than `max_targets`, so that a new target can be started
+    before an old one is removed.
 
-    Raises ValueError or OSError, with what to do, for a config, weights or a device that are not
-    to be had.
+    Raises:
+        ValueError, OSError: the config, the weights or the device are not available; the message
+            says what to do.
     """
     config = read_config(settings.config, weights_file(settings.weights))
     if config.weights is None:
         raise ValueError(
-            f"config {settings.config!r} names no weights, and none ship for it: set the "
-            "parameter 'weights' to a file"
+            f"config {settings.config!r} names no weights, and none ship with the package: set "
+            "the parameter 'weights' to a file"
         )
     network = _shared_network(
         config.network,
@@ -65,8 +72,8 @@ def load_tracker(settings: NodeSettings) -> LoadedTracker:
     )
 
 
-def give_up(loaded: LoadedTracker) -> None:
-    """Have the network of a tracker that hangs loaded anew: the next would wait for the same."""
+def evict(loaded: LoadedTracker) -> None:
+    """Stop sharing the network of a tracker that hangs, so that the next one loads its own."""
     for key, network in list(_networks.items()):
         if network is loaded.tracker.network:
             _networks.pop(key, None)
@@ -87,7 +94,7 @@ def _shared_network(name: Any, weights: Path, **options: Any) -> Any:
 
 
 def _rehearse(tracker: MultiTracker, targets: int) -> None:
-    """Track on a grey image, one target and more: real frames find caches and kernels ready."""
+    """Track on a gray image with one target and more, so that kernels are compiled and cached."""
     image = np.full((480, 640, 3), 128, np.uint8)
     for index in range(min(targets, _REHEARSED_TARGETS)):
         tracker.add(image, (300.0, 220.0, 40.0, 40.0), f"rehearsal {index}")

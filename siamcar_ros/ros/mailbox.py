@@ -1,4 +1,4 @@
-"""What the worker thread waits on: one slot for the newest frame, and a queue of requests."""
+"""Hands work to the tracking thread: one slot for the newest frame, and a queue of requests."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ Request = tuple[Callable[[], Any], "Future[Any]"]
 
 
 class MailboxClosed(Exception):
-    """The worker has ended, or is about to."""
+    """The worker has ended, or is about to end."""
 
 
 class Mailbox:
     """Hands frames and requests from the executor's thread to the worker's.
 
-    A frame that is put while another waits takes its place: the older one is dropped and counted.
-    Requests are kept and come first.
+    A frame that is put while another waits replaces it. Requests are all kept and come first.
     """
 
     def __init__(self) -> None:
@@ -29,20 +28,18 @@ class Mailbox:
         self._frame: Frame | None = None
         self._requests: deque[Request] = deque()
         self._closed = False
-        self.dropped = 0
 
-    def put(self, frame: Frame) -> None:
-        """Leave `frame` as the newest."""
+    def put(self, frame: Frame) -> bool:
+        """Make `frame` the newest; return whether it replaced one that was waiting."""
         with self._changed:
-            if self._frame is not None:
-                self.dropped += 1
-            self._frame = frame
+            replaced, self._frame = self._frame is not None, frame
             self._changed.notify()
+        return replaced
 
-    def ask(self, function: Callable[[], Any]) -> Future[Any]:
-        """Have `function` called in the worker's thread; the future holds what comes of it.
+    def submit(self, function: Callable[[], Any]) -> Future[Any]:
+        """Let the worker's thread call `function`; the future holds its result.
 
-        Raises MailboxClosed where nobody will call it.
+        Raises MailboxClosed if the worker has ended.
         """
         future: Future[Any] = Future()
         with self._changed:
@@ -53,15 +50,14 @@ class Mailbox:
         return future
 
     def empty_slot(self) -> None:
-        """Forget the waiting frame, without counting it as dropped."""
+        """Forget the waiting frame."""
         with self._changed:
             self._frame = None
 
     def take(self, *, wait: bool) -> tuple[list[Request], Frame | None]:
-        """All requests and the newest frame, which leave the mailbox.
+        """Remove and return all requests and the newest frame.
 
-        wait: sleep until there is one or the other; else both may be empty.
-        Raises MailboxClosed after `close`.
+        With `wait` it blocks until there is something. Raises MailboxClosed after `close`.
         """
         with self._changed:
             if wait:
@@ -74,7 +70,7 @@ class Mailbox:
         return requests, frame
 
     def close(self) -> None:
-        """Wake the worker for the last time; cancel the requests that it has not taken."""
+        """Wake the worker for the last time and cancel the requests that it has not taken."""
         with self._changed:
             self._closed = True
             for _, future in self._requests:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rclpy.qos import QoSProfile
 from vision_msgs.msg import (
     BoundingBox2D,
     Detection2D,
@@ -12,10 +13,13 @@ from vision_msgs.msg import (
     ObjectHypothesisWithPose,
 )
 
+from siamcar_ros.geometry import Box
 from siamcar_ros.msg import TrackStatus
 from siamcar_ros.tracking import TrackResult, TrackState
 
-Box = tuple[float, float, float, float]
+# Every client of a service receives all clients' answers before its own are picked out: with
+# rclpy's default depth of 10, answers are lost when many clients call at once.
+SERVICE_QOS = QoSProfile(depth=1000)
 
 _STATES = {
     TrackState.TRACKING: TrackStatus.TRACKING,
@@ -25,30 +29,34 @@ _STATES = {
 STAGES = ("wait", "convert", "crop", "network", "decode")
 
 
-def box_of(bbox: BoundingBox2D) -> Box:
-    """(x, y, w, h), top-left, of a box given by its centre.
+def bbox_to_box(bbox: BoundingBox2D) -> Box:
+    """Return (x, y, w, h), top-left corner and size, of a box given by its center.
 
-    Raises ValueError for a turned box: the tracker's boxes are upright.
+    Raises ValueError for a rotated box: only upright boxes are tracked.
     """
     if bbox.center.theta != 0.0:
         raise ValueError(
-            f"bbox.center.theta is {bbox.center.theta}, only upright boxes are tracked"
+            f"bbox.center.theta is {bbox.center.theta:g}: only upright boxes can be tracked"
         )
     w, h = bbox.size_x, bbox.size_y
     return bbox.center.position.x - w / 2, bbox.center.position.y - h / 2, w, h
 
 
-def detection(header: Any, target: str, result: TrackResult, class_id: str) -> Detection2D:
-    """One target in one image.
-
-    The box is the tracker's latest. A LOST target has no entry in `results`: nothing was seen.
-    """
+def box_to_bbox(box: Box) -> BoundingBox2D:
+    """Return the message for a box (x, y, w, h)."""
     # rosidl aborts the process on a whole number in a float64 field.
-    x, y, w, h = map(float, result.box)
-    message = Detection2D(header=header, id=target)
-    message.bbox.center.position.x = x + w / 2
-    message.bbox.center.position.y = y + h / 2
-    message.bbox.size_x, message.bbox.size_y = w, h
+    x, y, w, h = map(float, box)
+    bbox = BoundingBox2D(size_x=w, size_y=h)
+    bbox.center.position.x, bbox.center.position.y = x + w / 2, y + h / 2
+    return bbox
+
+
+def detection(header: Any, target: str, result: TrackResult, class_id: str) -> Detection2D:
+    """Return the message for one target in one image.
+
+    The box is the tracker's latest. A LOST target has no entry in `results`.
+    """
+    message = Detection2D(header=header, id=target, bbox=box_to_bbox(result.box))
     if result.state is not TrackState.LOST:
         hypothesis = ObjectHypothesis(class_id=class_id, score=float(result.score))
         message.results.append(ObjectHypothesisWithPose(hypothesis=hypothesis))
@@ -56,16 +64,21 @@ def detection(header: Any, target: str, result: TrackResult, class_id: str) -> D
 
 
 def detection_array(header: Any, detections: list[Detection2D]) -> Detection2DArray:
-    """All targets in one image."""
+    """Return the message for all targets in one image."""
     return Detection2DArray(header=header, detections=detections)
 
 
 def status(
     header: Any, target: str, result: TrackResult, stages: dict[str, float], total: float
 ) -> TrackStatus:
-    """State, score and latencies of one target in one image; the counters are left at 0.
+    """Return state, score and latencies of one target in one image; counters are left at 0.
 
-    stages: seconds for each of `STAGES`; total: from the callback's start to the publication.
+    Args:
+        header: of the image.
+        target: the track's name.
+        result: what the tracker found.
+        stages: seconds spent in each of `STAGES`.
+        total: seconds from the start of the image callback to the publication.
     """
     message = TrackStatus(header=header, id=target, state=_STATES[result.state])
     message.score = float(result.score)

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import wait
+from dataclasses import replace
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -21,37 +22,38 @@ from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
-from siamcar_ros.msg import TrackStatus
-from siamcar_ros.ros.diagnostics import Health, diagnostic_array
+from siamcar_ros.data.image_messages import ImageDecoder, ImageError
+from siamcar_ros.ros.diagnostics import Counters, Health, diagnostic_array
 from siamcar_ros.ros.frame import Frame
-from siamcar_ros.ros.intake import ImageIntake
-from siamcar_ros.ros.loading import LoadedTracker, give_up, load_tracker
+from siamcar_ros.ros.image_subscription import ImageSubscription
+from siamcar_ros.ros.loading import LoadedTracker, evict, load_tracker
 from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, declare
 from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.ros.services import STUCK_AFTER, TargetServices
+from siamcar_ros.ros.stamps import StampFilter
 from siamcar_ros.ros.worker import Tracked, TrackWorker
 
 _MEGABYTE = 1_000_000
-# Seconds that the worker is given to finish its frame when the node is cleaned up.
+# Seconds that the worker has to finish its frame when the node is cleaned up.
 _CLOSE_TIMEOUT = 1.0
-# So many images in a row before the newest one are no stragglers: the clock has gone back.
-_LATE_IN_A_ROW = 3
-# Seconds between words on a network that is still being loaded.
+# Seconds between log lines while the network is being loaded, and about the same problem.
 _LOADING_PERIOD = 10.0
-# Seconds that a callback sleeps for the worker to wake up.
+_LOG_PERIOD = 5.0
+# Seconds that a callback sleeps to let the worker run.
 _HAND_OVER = 0.00005
 
 
 class TrackerNode(LifecycleNode):
-    """Follows targets through a camera's images.
+    """Tracks targets in a camera's images.
 
-    Unconfigured, it holds its parameters, and services that say what is missing. Configuring loads
+    Unconfigured, it has its parameters, and services that say what is missing. Configuring loads
     the network and warms it up; activating subscribes to the images; deactivating ends all tracks
-    and forgets all images; cleaning up frees the tracker. Callbacks store and answer; the worker's
-    thread tracks and publishes.
+    and forgets all images; cleaning up frees the tracker. Callbacks only store images and answer
+    requests; the worker's thread tracks and publishes.
 
-    Raises ValueError, FileNotFoundError or a ParameterException for parameters that are refused.
+    Raises:
+        ValueError, FileNotFoundError, ParameterException: a parameter is not allowed.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -60,19 +62,20 @@ class TrackerNode(LifecycleNode):
         self._worker: TrackWorker | None = None
         self._loaded: LoadedTracker | None = None
         self._outputs: Outputs | None = None
-        self._intake: ImageIntake | None = None
+        self._images: ImageSubscription | None = None
         self._info_subscription: Any = None
         self._ring = FrameRing(**_ring_limits(self.settings))
+        self._stamps = StampFilter(self.settings.time_jump)
         self._last_arrival = 0.0
-        self._late_in_a_row = 0
-        self._silent = False  # which is said once
-        self._reset_counters()
+        self._silent = self._has_twins = False  # each is logged once
+        self._counters = self._reported = Counters()
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
         self._target_services = TargetServices(
             self,
             ring=self._ring,
             ready=self._ready,
+            image_timeout=lambda: self.settings.image_timeout,
             awaits=not self.settings.events_executor,
         )
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -80,15 +83,15 @@ class TrackerNode(LifecycleNode):
         self._answer_illegal_transitions()
 
     def start(self) -> bool:
-        """Configure and activate; false where that fails, which is logged."""
+        """Configure and activate; return False if that fails, which is logged."""
         success = TransitionCallbackReturn.SUCCESS
         return self.trigger_configure() == success and self.trigger_activate() == success
 
     def close(self) -> bool:
-        """End the worker's thread; false where it did not end in time."""
+        """End the worker's thread; return False if it did not end in time."""
         return self._worker is None or self._worker.close(_CLOSE_TIMEOUT)
 
-    # Lifecycle: rclpy swallows what a transition raises, so each is wrapped.
+    # Lifecycle. rclpy swallows the exceptions of a transition, so each is wrapped.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the network and warm it up."""
@@ -133,38 +136,46 @@ class TrackerNode(LifecycleNode):
         except ROSInterruptException:
             return TransitionCallbackReturn.FAILURE
         except Exception:
-            if not self.context.ok():  # a signal ended it in the middle of the transition
+            if not self.context.ok():  # ended by a signal during the transition
                 return TransitionCallbackReturn.FAILURE
             logger.error(f"cannot {name}: {traceback.format_exc()}")
             return TransitionCallbackReturn.ERROR
 
     def _configure(self) -> None:
         settings = self.settings
-        self._reset_counters()
-        self.get_logger().info(f"loading the network of config {settings.config!r}")
+        self._counters, self._reported = Counters(), Counters()
+        logger = self.get_logger()
+        logger.info(f"loading the network of config {settings.config!r}")
+        self._decoder = ImageDecoder(
+            settings.image_depth,
+            max_pixels=1_000_000 * settings.max_megapixels,
+            say=lambda text: logger.info(text),
+        )
         worker = TrackWorker(
             load=lambda: load_tracker(settings),
             ring=self._ring,
             on_frame=self._publish,
-            logger=self.get_logger(),
+            logger=logger,
+            counters=self._counters,
             max_targets=settings.max_targets,
             max_failures=settings.max_failures,
         )
-        # Loading takes seconds: a signal in the meantime must be heard.
-        begin = told = time.perf_counter()
+        # Loading takes seconds, during which signals must be noticed.
+        begin = logged = time.perf_counter()
         while not wait([worker.loaded], timeout=0.1).done:
             if not self.context.ok():
                 raise ROSInterruptException
             now = time.perf_counter()
-            if now - told >= _LOADING_PERIOD:
-                told = now
-                self.get_logger().info(f"still loading after {now - begin:.0f} s")
+            if now - logged >= _LOADING_PERIOD:
+                logged = now
+                logger.info(
+                    f"still loading after {now - begin:.0f} s: the first start on a machine may "
+                    "convert the network, later ones are faster"
+                )
         loaded = worker.loaded.result()
         self._worker, self._loaded = worker, loaded
-        self._outputs = Outputs(self, settings=lambda: self.settings, complete=self._completed)
-        self.get_logger().info(
-            f"{loaded.network} on {loaded.device} with {loaded.backend} ({loaded.reason})"
-        )
+        self._outputs = Outputs(self, self.settings, self._counters, loaded)
+        logger.info(f"{loaded.network} on {loaded.device} with {loaded.backend} ({loaded.reason})")
 
     def _activate(self) -> None:
         try:
@@ -181,7 +192,7 @@ class TrackerNode(LifecycleNode):
             self._on_camera_info,
             QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
         )
-        self._intake = ImageIntake(
+        self._images = ImageSubscription(
             self,
             transport=self.settings.image_transport,
             reliability=self.settings.qos_reliability,
@@ -189,12 +200,17 @@ class TrackerNode(LifecycleNode):
         )
 
     def _deactivate(self) -> None:
-        if self._intake is not None:
-            self._intake.destroy()
-            self._intake = None
+        if self._images is not None:
+            self._images.destroy()
+            self._images = None
         if self._info_subscription is not None:
             self.destroy_subscription(self._info_subscription)
             self._info_subscription = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forget all images and end all tracks."""
+        self._stamps.reset()
         self._ring.clear()
         if self._worker is not None:
             self._worker.mailbox.empty_slot()
@@ -203,18 +219,20 @@ class TrackerNode(LifecycleNode):
     def _release(self) -> None:
         self._deactivate()
         if self._worker is not None and not self._worker.close(_CLOSE_TIMEOUT):
-            self.get_logger().warning("the tracker is still busy with an image; leaving it behind")
+            self.get_logger().warning(
+                "the tracker is still busy with an image: its thread is abandoned"
+            )
             if self._loaded is not None:
-                give_up(self._loaded)
+                evict(self._loaded)
         self._worker = self._loaded = None
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
 
     def _answer_illegal_transitions(self) -> None:
-        """Answer a request for a transition that the state does not allow.
+        """Answer requests for transitions that the state does not allow.
 
-        rclpy raises RCLError out of the service instead, which ends spinning without an answer.
+        rclpy raises RCLError from the service's callback, which ends spinning without an answer.
         """
         service = self._service_change_state
         change_state = service.callback
@@ -232,35 +250,52 @@ class TrackerNode(LifecycleNode):
     # Images
 
     def _on_image(self, message: Any) -> None:
-        frame = Frame(message)
-        worker = self._worker
+        worker, counters = self._worker, self._counters
         if worker is None:
             return
-        self._received += 1
+        frame = Frame(message, self._decoder)
+        counters.received += 1
         self._last_arrival = frame.received
-        newest = self._ring.newest()
-        if newest is not None and frame.stamp < newest.stamp:
-            back = (newest.stamp - frame.stamp) / 1e9
-            self._late_in_a_row += 1
-            if back <= self.settings.time_jump and self._late_in_a_row < _LATE_IN_A_ROW:
-                self._out_of_order += 1
-                return
-            self._start_over(worker, back)
-        self._late_in_a_row = 0
-        self._ring.push(frame)
-        worker.mailbox.put(frame)
-        # Leave the interpreter to the worker at once: the executor's bookkeeping can wait.
+        try:
+            frame.check()  # first: the stamp of an image that cannot be used is not believed
+        except ImageError as error:
+            counters.refused += 1
+            counters.trouble = str(error)
+            self.get_logger().error(
+                f"an image cannot be used: {error}", throttle_duration_sec=_LOG_PERIOD
+            )
+            return
+        frames, jump = self._stamps.accept(frame)
+        if not frames:
+            counters.out_of_order += 1
+            self._log_disorder()
+            return
+        if jump < 0:
+            targets = ", ".join(map(repr, worker.targets)) or "none"
+            self.get_logger().warning(
+                f"image stamps went back by {-jump:.3f} s: forgetting all images and stopping the "
+                f"tracks ({targets})",
+                throttle_duration_sec=_LOG_PERIOD,
+            )
+            self._forget()
+            self._stamps.accept(frame)
+        elif jump > 0:
+            self.get_logger().warning(
+                f"image stamps jumped ahead by {jump:.3f} s", throttle_duration_sec=_LOG_PERIOD
+            )
+        for each in frames:
+            self._ring.push(each)
+        counters.dropped += worker.mailbox.put(frame)
+        # Let the worker have the interpreter at once: the executor's bookkeeping can wait.
         time.sleep(_HAND_OVER)
 
-    def _start_over(self, worker: TrackWorker, back: float) -> None:
-        targets = ", ".join(map(repr, worker.targets)) or "none"
+    def _log_disorder(self) -> None:
+        publishers = self._images.publishers if self._images is not None else 0
+        hint = f": {publishers} nodes publish on the topic" if publishers > 1 else ""
         self.get_logger().warning(
-            f"image stamps went back by {back:.3f} s: kept images forgotten, tracks stopped "
-            f"({targets})"
+            f"images arrive out of the order of their stamps and are dropped{hint}",
+            throttle_duration_sec=_LOG_PERIOD,
         )
-        self._ring.clear()
-        worker.mailbox.empty_slot()
-        worker.stop()
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         if self._outputs is not None:
@@ -273,12 +308,12 @@ class TrackerNode(LifecycleNode):
         try:
             self._outputs.publish(tracked)
         except rclpy_implementation.RCLError:
-            if self.context.ok():  # else a signal has ended it since
+            if self.context.ok():  # else it was ended by a signal
                 raise
 
-    def _ready(self) -> tuple[TrackWorker, ImageIntake]:
-        """What an active node has; ValueError, with what to do, for one that is not."""
-        if self._worker is None or self._intake is None:
+    def _ready(self) -> tuple[TrackWorker, ImageSubscription]:
+        """Return what an active node has; raise ValueError if it is not active."""
+        if self._worker is None or self._images is None:
             if self._state_machine.current_state[0] == State.PRIMARY_STATE_FINALIZED:
                 raise ValueError("the node has been shut down: start a new one")
             raise ValueError(
@@ -286,7 +321,7 @@ class TrackerNode(LifecycleNode):
                 f"{self.get_fully_qualified_name()} "
                 + ("configure" if self._worker is None else "activate")
             )
-        return self._worker, self._intake
+        return self._worker, self._images
 
     # Parameters
 
@@ -301,6 +336,9 @@ class TrackerNode(LifecycleNode):
         before = self.settings
         self.settings = before.changed({each.name: each.value for each in parameters})
         self._ring.resize(**_ring_limits(self.settings))
+        self._stamps.time_jump = self.settings.time_jump
+        if self._outputs is not None:
+            self._outputs.settings = self.settings
         if self.settings.status_rate != before.status_rate:
             self.destroy_timer(self._timer)
             self._timer = self._report_timer()
@@ -311,24 +349,6 @@ class TrackerNode(LifecycleNode):
 
     # Reports
 
-    def _reset_counters(self) -> None:
-        self._received = 0
-        self._out_of_order = 0
-        self._used_told = 0
-        self._failures_told = 0
-
-    def _completed(self, status: TrackStatus) -> TrackStatus:
-        """Fill in the counters and what runs the network."""
-        worker, loaded = self._worker, self._loaded
-        status.frames_received = self._received
-        if worker is not None and loaded is not None:
-            status.frames_tracked = worker.frames_tracked
-            status.frames_dropped = worker.mailbox.dropped + self._out_of_order
-            status.frames_failed = worker.frames_failed
-            status.network, status.backend = loaded.network, loaded.backend
-            status.device = loaded.device
-        return status
-
     def _report_timer(self) -> Timer:
         # The steady clock: simulated time may stand still, and that is worth a report.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
@@ -336,52 +356,64 @@ class TrackerNode(LifecycleNode):
 
     def _report(self) -> None:
         if not self.context.ok():
-            return  # the last tick of a node that was told to end
-        worker, intake, outputs = self._worker, self._intake, self._outputs
-        if intake is not None and outputs is not None and worker and not worker.targets:
+            return  # the last tick before the node ends
+        worker, images, outputs = self._worker, self._images, self._outputs
+        if images is not None and outputs is not None and worker and not worker.targets:
             newest = self._ring.newest()
             outputs.publish_idle(Header() if newest is None else newest.header)
-        status = self._completed(TrackStatus())
-        used = worker.frames_used if worker else 0
-        new_used, self._used_told = used - self._used_told, used
-        failed = worker.frames_failed if worker else 0
-        new_failures, self._failures_told = failed - self._failures_told, failed
+        now, before = replace(self._counters), self._reported
+        self._reported = now
+        loaded = self._loaded
         values = {
             "targets": ", ".join(worker.targets) if worker else "",
-            "frames received": status.frames_received,
-            "frames tracked": status.frames_tracked,
-            "frames dropped": status.frames_dropped,
-            "frames out of order": self._out_of_order,
-            "frames failed": status.frames_failed,
+            "frames received": now.received,
+            "frames tracked": now.tracked,
+            "frames dropped": now.dropped + now.out_of_order,
+            "frames out of order": now.out_of_order,
+            "frames refused": now.refused,
+            "frames failed": now.failed + now.refused,
             "frames kept": len(self._ring),
-            "network": status.network,
-            "backend": status.backend,
+            "network": loaded.network if loaded else "",
+            "backend": loaded.backend if loaded else "",
         }
         health = Health(
-            active=intake is not None,
-            topic=intake.topic if intake else "",
-            publishers=intake.publishers if intake else 0,
+            active=images is not None,
+            topic=images.topic if images else "",
+            publishers=images.publishers if images else 0,
             silence=time.perf_counter() - self._last_arrival,
             silence_allowed=self.settings.image_timeout,
-            used=new_used,
-            failed=new_failures,
-            trouble=worker.trouble if worker else "",
+            used=now.used - before.used,
+            failed=now.failed + now.refused - before.failed - before.refused,
+            trouble=now.trouble,
             busy=worker.busy if worker else 0.0,
             busy_allowed=STUCK_AFTER,
+            twins=self._count_twins(),
             values=values,
         )
-        silent = health.silent
-        if silent and not self._silent:
+        if health.silent and not self._silent:
             self.get_logger().warning(health.summary()[1])
-        self._silent = silent
+        self._silent = health.silent
         self._diagnostics.publish(
             diagnostic_array(
                 self.get_clock().now().to_msg(),
                 self.get_fully_qualified_name(),
-                status.device,
+                loaded.device if loaded else "",
                 health,
             )
         )
+
+    def _count_twins(self) -> int:
+        """Return how many nodes have this one's name; more than one are logged once."""
+        name = self.get_fully_qualified_name()
+        names = self.get_node_names_and_namespaces()
+        count = sum(f"{space.rstrip('/')}/{each}" == name for each, space in names)
+        if count > 1 and not self._has_twins:
+            self.get_logger().warning(
+                f"{count} nodes are called {name}: all of them act on every call. End the "
+                "others, or start them with another name or namespace"
+            )
+        self._has_twins = count > 1
+        return count
 
 
 def _ring_limits(settings: NodeSettings) -> dict[str, int]:

@@ -1,9 +1,8 @@
-"""The node's publishers, and what goes out for one frame."""
+"""The node's publishers, and what is published for one frame."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -15,6 +14,8 @@ from visualization_msgs.msg import MarkerArray
 from siamcar_ros.data.image_messages import ImageError
 from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros import messages
+from siamcar_ros.ros.diagnostics import Counters
+from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.markers import CameraModelError, corner_rays, frusta, frustum
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.worker import Tracked
@@ -24,28 +25,31 @@ _LOG_PERIOD = 10.0
 
 
 class Outputs:
-    """Publishes a frame's results, detections first; overlay and markers where someone listens.
+    """Publishes a frame's results: detections first, overlay and markers only if subscribed to.
 
     Args:
-        node: to create publishers on; they are silent while it is not active.
-        settings: gives the parameters of the moment.
-        complete: fills the counters and the device of a TrackStatus.
+        node: to create publishers on; they publish nothing while it is not active.
+        settings: the node's parameters.
+        counters: are published with each status.
+        loaded: what runs the network.
+
+    Attributes:
+        settings: may be replaced at any time.
+        camera_info: the newest; markers need it.
     """
 
     def __init__(
         self,
         node: LifecycleNode,
-        *,
-        settings: Callable[[], NodeSettings],
-        complete: Callable[[TrackStatus], TrackStatus],
+        settings: NodeSettings,
+        counters: Counters,
+        loaded: LoadedTracker,
     ) -> None:
-        self._node = node
-        self._settings = settings
-        self._complete = complete
-        self._drawn = 0.0
-        self._marked = False
-        self._detected = False
+        self.settings = settings
         self.camera_info: CameraInfo | None = None
+        self._node, self._counters, self._loaded = node, counters, loaded
+        self._drawn_at = 0.0
+        self._marked = self._detected = False
         create, depth = node.create_lifecycle_publisher, QoSProfile(depth=10)
         self._detection = create(Detection2D, "~/detection", depth)
         self._detections = create(Detection2DArray, "~/detections", depth)
@@ -55,22 +59,16 @@ class Outputs:
 
     def destroy(self) -> None:
         """Remove the publishers."""
-        for publisher in (
-            self._detection,
-            self._detections,
-            self._status,
-            self._markers,
-            self._debug,
-        ):
-            self._node.destroy_lifecycle_publisher(publisher)
+        for each in (self._detection, self._detections, self._status, self._markers, self._debug):
+            self._node.destroy_lifecycle_publisher(each)
 
     def publish(self, tracked: Tracked) -> None:
-        """Publish what became of one frame."""
-        settings, header = self._settings(), tracked.frame.header
+        """Publish the results of one frame."""
+        header = tracked.frame.header
         total = 0.0
         if tracked.results:
             detections = [
-                messages.detection(header, target, result, settings.class_id)
+                messages.detection(header, target, result, self.settings.class_id)
                 for target, result in tracked.results.items()
             ]
             self._detection.publish(detections[0])
@@ -78,21 +76,24 @@ class Outputs:
             self._detections.publish(messages.detection_array(header, detections))
             for target, result in tracked.results.items():
                 status = messages.status(header, target, result, tracked.stages, total)
-                self._status.publish(self._complete(status))
-        elif self._detected:  # the last targets have ended: none is what holds now
+                self._publish_status(status)
+        elif self._detected:  # the last targets have ended
             self._detections.publish(messages.detection_array(header, []))
         self._detected = bool(tracked.results)
         if self._markers.get_subscription_count():
-            self._publish_markers(tracked, settings)
+            self._publish_markers(tracked)
         if self._debug.get_subscription_count():
-            self._publish_overlay(tracked, settings, total)
+            self._publish_overlay(tracked, total)
 
     def publish_idle(self, header: Any) -> None:
-        """Publish that nothing is tracked; header: of the newest image, if there is one."""
-        self._status.publish(self._complete(TrackStatus(header=header, state=TrackStatus.IDLE)))
+        """Publish that nothing is tracked, with the header of the newest image."""
+        self._publish_status(TrackStatus(header=header, state=TrackStatus.IDLE))
 
-    def _publish_markers(self, tracked: Tracked, settings: NodeSettings) -> None:
-        header = tracked.frame.header
+    def _publish_status(self, status: TrackStatus) -> None:
+        self._status.publish(self._loaded.fill(self._counters.fill(status)))
+
+    def _publish_markers(self, tracked: Tracked) -> None:
+        header, settings = tracked.frame.header, self.settings
         if not tracked.results:
             if self._marked:
                 self._markers.publish(frusta([], header))
@@ -105,8 +106,8 @@ class Outputs:
         try:
             if self.camera_info.header.frame_id != header.frame_id:
                 raise CameraModelError(
-                    f"camera_info is for frame_id {self.camera_info.header.frame_id!r}, the images "
-                    f"are of {header.frame_id!r}"
+                    f"camera_info has frame_id {self.camera_info.header.frame_id[:256]!r}, the "
+                    f"images have {header.frame_id[:256]!r}"
                 )
             for index, result in enumerate(tracked.results.values()):
                 rays = corner_rays(
@@ -121,17 +122,19 @@ class Outputs:
         self._markers.publish(frusta(shown, header))
         self._marked = True
 
-    def _publish_overlay(self, tracked: Tracked, settings: NodeSettings, total: float) -> None:
-        now = time.perf_counter()
-        if settings.debug_rate and now - self._drawn < 0.9 / settings.debug_rate:
+    def _publish_overlay(self, tracked: Tracked, total: float) -> None:
+        now, settings = time.perf_counter(), self.settings
+        if settings.debug_rate and now - self._drawn_at < 0.9 / settings.debug_rate:
             return
-        self._drawn = now
+        self._drawn_at = now
         try:
             image = tracked.frame.image() if tracked.image is None else tracked.image
         except ImageError:
-            return  # said when its encoding was first seen
+            return  # it was logged when the encoding was first seen
         caption = f"{1000 * total:.1f} ms" if tracked.results else "no target"
-        drawn = draw_overlay(image, tracked.results, scale=settings.debug_scale, caption=caption)
+        drawn = draw_overlay(
+            image.bgr(), tracked.results, scale=settings.debug_scale, caption=caption
+        )
         height, width = drawn.shape[:2]
         message = Image(
             header=tracked.frame.header, height=height, width=width, encoding="bgr8", step=3 * width

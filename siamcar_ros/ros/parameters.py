@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from siamcar_ros.data.image_messages import ImageDecoder
 from siamcar_ros.tracking.interface import DECODERS, TrackerParams
 
 if TYPE_CHECKING:
@@ -20,10 +21,11 @@ Value = bool | int | float | str
 
 _FROM_CONFIG = "from config"
 _FIRST = ("config", "weights")
+_LONGEST_NAME = 256
 
 
 def _fixed(default: Value, description: str, **limits: Any) -> Any:
-    """A parameter that is set when the node starts and read-only from then on."""
+    """A parameter that is set at the start and read-only from then on."""
     return field(default=default, metadata={"description": description, "read_only": True} | limits)
 
 
@@ -42,9 +44,9 @@ def _knob(name: str, description: str, **limits: Any) -> Any:
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """The values of all parameters at one moment. Field metadata holds what is declared of each.
+    """The values of all parameters at one moment; the metadata of its fields declares them.
 
-    Raises ValueError, with what is allowed, for a value or a combination that is not.
+    Raises ValueError, with the allowed values, for a value or a combination that is not allowed.
     """
 
     autostart: bool = _fixed(
@@ -60,7 +62,7 @@ class NodeSettings:
     threads: int = _fixed(
         0, "CPU threads of the network; 0 lets the backend choose.", range=(0, 256)
     )
-    max_targets: int = _fixed(1, "Targets followed at a time.", range=(1, 64))
+    max_targets: int = _fixed(1, "Largest number of targets tracked at a time.", range=(1, 64))
     image_transport: str = _fixed(
         "raw",
         "Subscribe to `image` (raw) or to `image/compressed` (compressed).",
@@ -68,76 +70,98 @@ class NodeSettings:
     )
     qos_reliability: str = _fixed(
         "auto",
-        "Reliability asked of the image publisher; auto asks for reliable, and for best effort "
-        "where the publisher offers no more.",
+        "Reliability requested from the image publisher; auto requests reliable, and best effort "
+        "if the publisher offers no more.",
         choices=("auto", "reliable", "best_effort"),
+    )
+    image_depth: str = _fixed(
+        "auto",
+        "How 16-bit images are scaled to 8 bits: auto (from the significant bits), bits:N, "
+        "percentile, percentile:LOW,HIGH or range:LOW,HIGH.",
+    )
+    max_megapixels: int = _fixed(
+        100,
+        "Compressed images with more pixels are refused before they are decompressed.",
+        range=(1, 1000),
     )
     events_executor: bool = _fixed(False, "Spin with rclpy's experimental EventsExecutor.")
 
-    decoder: str = _knob("decoder", "How the network's maps become a box.", choices=tuple(DECODERS))
+    decoder: str = _knob(
+        "decoder", "How the box is decoded from the maps.", choices=tuple(DECODERS)
+    )
     penalty_k: float = _knob(
-        "penalty_k", "Penalty on a change of the box's size or aspect ratio.", range=(0.0, 10.0)
+        "penalty_k", "Penalty on changes of the box's size and aspect ratio.", range=(0.0, 10.0)
     )
     window_influence: float = _knob(
         "window_influence",
         "Weight of the cosine window that favours small motion.",
         range=(0.0, 1.0),
     )
-    lr: float = _knob("lr", "Share of a new size that one frame takes over.", range=(0.0, 1.0))
+    lr: float = _knob("lr", "Share of a new size that is adopted in one frame.", range=(0.0, 1.0))
     uncertain_below: float = _knob(
-        "uncertain_below", "Score under which a frame is UNCERTAIN.", range=(0.0, 1.0)
+        "uncertain_below", "Score below which a frame is UNCERTAIN.", range=(0.0, 1.0)
     )
     lost_below: float = _knob(
         "lost_below",
-        "Score under which a frame counts towards LOST; at most uncertain_below.",
+        "Score below which a frame counts towards LOST; at most uncertain_below.",
         range=(0.0, 1.0),
     )
     lost_after: int = _knob(
-        "lost_after", "LOST after so many such frames in a row.", range=(1, 100000)
+        "lost_after",
+        "Number of such frames in a row after which a target is LOST.",
+        range=(1, 100000),
     )
     redetect: bool = _knob("redetect", "Search for a LOST target in growing regions.")
 
     class_id: str = _live("target", "hypothesis.class_id of the published detections.")
     ring_length: int = _live(
-        90, "Recent images kept, so that a box may name a past one.", range=(1, 10000)
+        90, "Number of recent images kept, so that a box can refer to a past one.", range=(1, 10000)
     )
     ring_memory_mb: int = _live(
         256,
-        "Memory that the kept images may take, in MB; at least one is kept.",
+        "Memory for these images in MB; the newest is always kept.",
         range=(1, 65536),
     )
     time_jump: float = _live(
         1.0,
-        "Image stamps that go back by more seconds than this stop the tracks (a bag that "
-        "starts again), and so do three images in a row that go back by less; a single one of "
-        "those is dropped.",
+        "Seconds by which image stamps may run ahead of real time. A single image that is further "
+        "ahead, or that goes back, is dropped; three in a row are a jump, and one that goes back "
+        "(a bag that starts over) stops the tracks.",
         range=(0.0, 3600.0),
     )
     max_failures: int = _live(
         10, "Tracker errors in a row after which the tracks are stopped.", range=(1, 100000)
     )
     image_timeout: float = _live(
-        2.0, "Seconds without an image after which diagnostics warn.", range=(0.1, 3600.0)
+        2.0,
+        "Seconds without an image after which diagnostics warn and no target is started.",
+        range=(0.1, 3600.0),
     )
     status_rate: float = _live(
-        1.0, "Diagnostics, and status while nothing is tracked, in Hz.", range=(0.1, 50.0)
+        1.0,
+        "Rate of diagnostics, and of ~/status while nothing is tracked, in Hz.",
+        range=(0.1, 50.0),
     )
     debug_rate: float = _live(
-        30.0, "Most overlay images a second; 0 draws every image.", range=(0.0, 1000.0)
+        30.0, "Maximum rate of ~/debug_image in Hz; 0 is unlimited.", range=(0.0, 1000.0)
     )
-    debug_scale: float = _live(1.0, "Size of the overlay image.", range=(0.05, 1.0))
+    debug_scale: float = _live(
+        1.0, "Size of ~/debug_image relative to the camera's image.", range=(0.05, 1.0)
+    )
     marker_depth: float = _live(
-        5.0, "Length of the target's frustum in metres.", range=(0.01, 10000.0)
+        5.0, "Length of the target's frustum in meters.", range=(0.01, 10000.0)
     )
     image_rectified: bool = _live(
-        False, "Images are rectified: markers use camera_info's P without distortion, not K and D."
+        False, "Images are rectified: markers use P of camera_info instead of K and D."
     )
 
     def __post_init__(self) -> None:
         for each in fields(self):
             value, choices = getattr(self, each.name), each.metadata.get("choices")
             if choices and value not in choices:
-                raise ValueError(f"{each.name} is one of {', '.join(choices)}, not {value!r}")
+                raise ValueError(f"{each.name} is one of {', '.join(choices)}, not {value!r:.60}")
+        checked_name("class_id", self.class_id)
+        ImageDecoder(self.image_depth)  # raises ValueError
         if self.lost_below > self.uncertain_below:
             raise ValueError(
                 f"lost_below {self.lost_below:g} must not exceed uncertain_below "
@@ -152,13 +176,13 @@ class NodeSettings:
         return TrackerParams(**{name: getattr(self, name) for name in TrackerParams.names()})
 
     def changed(self, values: Mapping[str, Any]) -> NodeSettings:
-        """These settings with some values replaced; names that are no settings are left out."""
+        """Return these settings with some values replaced; unknown names are ignored."""
         known = {each.name for each in fields(self)}
         return replace(self, **{name: value for name, value in values.items() if name in known})
 
 
 def descriptor(name: str) -> ParameterDescriptor:
-    """The ROS descriptor of the parameter `name`: description, range, read-only flag."""
+    """Return the ROS descriptor of a parameter: description, range, read-only flag."""
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
     meta = NodeSettings.__dataclass_fields__[name].metadata
@@ -180,11 +204,11 @@ def descriptor(name: str) -> ParameterDescriptor:
 def declare(node: Node) -> NodeSettings:
     """Declare all parameters on `node` and return their values, overrides included.
 
-    Raises ValueError for a config that is not there or a value that is not allowed.
+    Raises ValueError for a config that does not exist or a value that is not allowed.
     """
     from siamcar_ros.tracking import read_config
 
-    # Before the others: the config holds the defaults of the tracker's knobs.
+    # First, because the config holds the defaults of the tracker's knobs.
     first = {name: _declare(node, name, getattr(NodeSettings, name)) for name in _FIRST}
     config = read_config(first["config"], weights_file(first["weights"]))
     defaults = vars(NodeSettings()) | vars(config.params)
@@ -192,8 +216,21 @@ def declare(node: Node) -> NodeSettings:
     return NodeSettings(**first, **{name: _declare(node, name, defaults[name]) for name in others})
 
 
+def checked_name(what: str, text: str) -> str:
+    """Return `text` if it is at most 256 bytes of printable characters.
+
+    Raises ValueError otherwise: names are logged, drawn, and sent with every frame.
+    """
+    size = len(text.encode())
+    if size > _LONGEST_NAME:
+        raise ValueError(f"{what} has {size} bytes, more than the limit of {_LONGEST_NAME}")
+    if not text.isprintable():
+        raise ValueError(f"{what} {text!r} contains characters that cannot be printed")
+    return text
+
+
 def weights_file(text: str) -> Path | None:
-    """The parameter `weights` as a path; None where it is empty and the config's hold."""
+    """Return the parameter `weights` as a path; None if it is empty."""
     return Path(text).expanduser() if text else None
 
 
@@ -202,7 +239,7 @@ def _declare(node: Node, name: str, default: Value) -> Any:
 
 
 def markdown() -> str:
-    """All parameters as a Markdown table."""
+    """Return all parameters as a Markdown table."""
     rows = [
         "| parameter | default | allowed | changes at run time | what it does |",
         "|---" * 5 + "|",

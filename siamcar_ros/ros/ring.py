@@ -1,4 +1,4 @@
-"""The most recent images, so that a target can be named on one that has passed."""
+"""The most recent images, so that a target can be started on one that has passed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from siamcar_ros.ros.frame import Frame
 class FrameRing:
     """Recent frames in the order of their stamps, limited in number and in bytes.
 
-    At least the newest frame is kept, whatever its size. Safe for use from several threads.
+    The newest frame is always kept, whatever its size. Thread-safe.
     """
 
     def __init__(self, *, length: int, memory: int) -> None:
@@ -32,7 +32,7 @@ class FrameRing:
             self._trim()
 
     def push(self, frame: Frame) -> None:
-        """Keep `frame`, whose stamp is at least the newest one's; forget what is too much."""
+        """Keep `frame`, the newest by its stamp; forget those over the limits."""
         with self._lock:
             self._frames.append(frame)
             self._bytes += frame.size
@@ -45,17 +45,17 @@ class FrameRing:
             self._bytes = 0
 
     def newest(self) -> Frame | None:
-        """The last frame, if there is one."""
+        """Return the newest frame, if there is one."""
         with self._lock:
             return self._frames[-1] if self._frames else None
 
     def span(self) -> tuple[int, int] | None:
-        """Stamps of the oldest and the newest frame in nanoseconds, if there is one."""
+        """Return the stamps of the oldest and the newest frame in nanoseconds, if there is one."""
         with self._lock:
             return (self._frames[0].stamp, self._frames[-1].stamp) if self._frames else None
 
     def at(self, stamp: int) -> Frame | None:
-        """The frame with exactly this stamp, if it is held."""
+        """Return the frame with exactly this stamp, if it is kept."""
         with self._lock:
             index = bisect_left(self._frames, stamp, key=lambda frame: frame.stamp)
             if index < len(self._frames) and self._frames[index].stamp == stamp:
@@ -63,10 +63,9 @@ class FrameRing:
             return None
 
     def after(self, frame: Frame, *, skip: float = 0.0) -> Frame | None:
-        """The first frame that came later than `frame`, or None where `frame` is the newest.
+        """Return the first frame received after `frame`; None if `frame` is the newest.
 
-        skip: seconds; frames that came less than this after `frame` are passed over, except for
-        the newest.
+        Frames received less than `skip` seconds after `frame` are skipped, except for the newest.
         """
         with self._lock:
             if not self._frames or self._frames[-1].received <= frame.received:

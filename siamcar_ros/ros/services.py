@@ -12,20 +12,21 @@ from typing import Any, TypeVar
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future as RosFuture
-from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from siamcar_ros.ros.frame import Frame, stamp_ns
-from siamcar_ros.ros.intake import ImageIntake
+from siamcar_ros.data.detections import stamp_of
+from siamcar_ros.ros.frame import Frame
+from siamcar_ros.ros.image_subscription import ImageSubscription
 from siamcar_ros.ros.mailbox import MailboxClosed
-from siamcar_ros.ros.messages import box_of
+from siamcar_ros.ros.messages import SERVICE_QOS, bbox_to_box
+from siamcar_ros.ros.parameters import checked_name
 from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.ros.worker import TrackWorker
 from siamcar_ros.srv import InitTarget
 
 _Result = TypeVar("_Result")
 
-# Seconds that the worker may be at one image or request before it counts as stuck.
+# Seconds that the worker may spend on one image or request before it counts as stuck.
 STUCK_AFTER = 5.0
 
 
@@ -33,15 +34,17 @@ class TargetServices:
     """Offers `~/init_target` and `~/stop_tracking`.
 
     Every request is answered, a refused one with the reason. The callbacks await the worker's
-    thread and leave the executor to other callbacks meanwhile.
+    thread, so that the executor serves other callbacks meanwhile.
 
     Args:
         node: offers the services.
         ring: the recent images.
-        ready: gives the worker and the image subscription; raises ValueError where the node is
-            not active.
-        awaits: the executor can await callbacks. One that cannot is held up until the worker
-            answers, for a frame or two.
+        ready: returns the worker and the image subscription; raises ValueError if the node is not
+            active.
+        image_timeout: returns the age in seconds above which the newest image is too old to start
+            on.
+        awaits: whether the executor can await callbacks. One that cannot is blocked until the
+            worker answers, for a frame or two.
     """
 
     def __init__(
@@ -49,30 +52,34 @@ class TargetServices:
         node: Node,
         *,
         ring: FrameRing,
-        ready: Callable[[], tuple[TrackWorker, ImageIntake]],
+        ready: Callable[[], tuple[TrackWorker, ImageSubscription]],
+        image_timeout: Callable[[], float],
         awaits: bool,
     ) -> None:
         self._node = node
         self._ring = ring
         self._ready = ready
+        self._image_timeout = image_timeout
         self._names_given = 0
-        adapt = (lambda callback: callback) if awaits else _to_the_end
-        # Of their own: a request that is awaited holds up all others of a group but of this kind.
+        adapt = (lambda callback: callback) if awaits else _run_to_end
+        # A request that is awaited would block all others of a group that is not reentrant.
         group = ReentrantCallbackGroup()
         for kind, name, callback in (
             (InitTarget, "~/init_target", self._on_init_target),
             (Trigger, "~/stop_tracking", self._on_stop_tracking),
         ):
-            node.create_service(kind, name, adapt(callback), callback_group=group)
+            node.create_service(
+                kind, name, adapt(callback), qos_profile=SERVICE_QOS, callback_group=group
+            )
 
     async def _on_init_target(
         self, request: InitTarget.Request, response: InitTarget.Response
     ) -> InitTarget.Response:
         try:
-            worker, intake = self._ready()
-            box = box_of(request.bbox)
-            frame = self._frame_named(request.header, intake)
-            target = request.id or self._new_name(worker)
+            worker, images = self._ready()
+            box = bbox_to_box(request.bbox)
+            frame = self._frame_named(request, images)
+            target = checked_name("id", request.id) or self._new_name(worker)
             response.message = await self._outcome(worker.init(frame, box, target))
             response.id = target
             response.success = True
@@ -85,7 +92,7 @@ class TargetServices:
         self, _: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
         try:
-            worker, _intake = self._ready()
+            worker, _images = self._ready()
             stopped = await self._outcome(worker.stop())
             names = ", ".join(map(repr, stopped))
             response.message = f"stopped {names}" if stopped else "nothing was tracked"
@@ -96,7 +103,7 @@ class TargetServices:
         return response
 
     def _reason(self, error: Exception) -> str:
-        """What to answer; a fault of the node, and not of the request, is logged besides."""
+        """Return the answer for an error; log it if the node, not the request, is at fault."""
         if isinstance(error, ValueError):
             return str(error)
         if isinstance(error, MailboxClosed | CancelledError):
@@ -106,51 +113,58 @@ class TargetServices:
         return f"{type(error).__name__}: {error}"
 
     async def _outcome(self, future: Future[_Result]) -> _Result:
-        """Await the worker's answer; ValueError where it is stuck."""
+        """Await the worker's answer; raise ValueError if it is stuck."""
         done = RosFuture()
-        given_up = False
+        timed_out = False
 
-        def go_on(_: Future[_Result] | None = None) -> None:
+        def wake(_: Future[_Result] | None = None) -> None:
             done.set_result(None)
             self._node.executor.wake()
 
-        def give_up() -> None:
-            nonlocal given_up
-            given_up = True
-            # What the worker has not begun is withdrawn; what it has may still come to pass.
+        def time_out() -> None:
+            nonlocal timed_out
+            timed_out = True
+            # Withdraws the request, unless the worker has begun it; then it may still succeed.
             if not future.cancel() and not future.done():
-                go_on()
+                wake()
 
-        future.add_done_callback(go_on)
-        patience = threading.Timer(STUCK_AFTER, give_up)
+        future.add_done_callback(wake)
+        patience = threading.Timer(STUCK_AFTER, time_out)
         patience.daemon = True
         patience.start()
         await done
         patience.cancel()
-        if given_up and (future.cancelled() or not future.done()):
-            raise ValueError(f"the tracker is stuck: it gave no answer within {STUCK_AFTER:g} s")
+        if timed_out and (future.cancelled() or not future.done()):
+            raise ValueError(f"the tracker is stuck: it did not answer within {STUCK_AFTER:g} s")
         return future.result()
 
-    def _frame_named(self, header: Header, intake: ImageIntake) -> Frame:
-        """The image that a box was drawn on; ValueError where it is not to be had."""
-        newest, span = self._ring.newest(), self._ring.span()
+    def _frame_named(self, request: InitTarget.Request, images: ImageSubscription) -> Frame:
+        """Return the image that a box was drawn on; raise ValueError if it is not available."""
+        header, newest, span = request.header, self._ring.newest(), self._ring.span()
         if newest is None or span is None:
             raise ValueError(
-                f"no image has come on {intake.topic} ({intake.publishers} publishers): check that "
-                "the camera runs, the remapping of 'image', image_transport and qos_reliability"
+                f"no image has arrived on {images.topic} ({images.publishers} publishers): check "
+                "that the camera runs, the remapping of 'image', image_transport and "
+                "qos_reliability"
+            )
+        age = time.perf_counter() - newest.received
+        if age > self._image_timeout():
+            raise ValueError(
+                f"the newest image on {images.topic} is {age:.1f} s old ({images.publishers} "
+                "publishers): check that the camera runs, or raise the parameter image_timeout"
             )
         if header.frame_id and header.frame_id != newest.header.frame_id:
             raise ValueError(
-                f"the box is for frame_id {header.frame_id!r}, the images on {intake.topic} are of "
-                f"{newest.header.frame_id!r}"
+                f"the box has frame_id {header.frame_id[:256]!r}, the images on {images.topic} "
+                f"have {newest.header.frame_id[:256]!r}"
             )
-        stamp = stamp_ns(header.stamp)
+        stamp = stamp_of(request)
         if stamp == 0:
             return newest
         frame = self._ring.at(stamp)
         if frame is None:
             raise ValueError(
-                f"no image with the stamp {_seconds(stamp)} is held; held are {len(self._ring)} "
+                f"there is no image with the stamp {_seconds(stamp)}; kept are {len(self._ring)} "
                 f"from {_seconds(span[0])} to {_seconds(span[1])} (parameters ring_length, "
                 "ring_memory_mb); stamp 0 means the newest"
             )
@@ -164,8 +178,8 @@ class TargetServices:
                 return name
 
 
-def _to_the_end(callback: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
-    """An async callback as a plain one, for an executor that awaits none."""
+def _run_to_end(callback: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    """Make an async callback a plain one, for an executor that cannot await."""
 
     def run(request: Any, response: Any) -> Any:
         coroutine = callback(request, response)

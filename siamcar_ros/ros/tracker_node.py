@@ -1,17 +1,17 @@
-"""The executable `tracker_node`: a `TrackerNode`, an executor, signals.
+"""The executable `tracker_node`: runs a `TrackerNode`.
 
 ros2 run siamcar_ros tracker_node --ros-args -r image:=/camera/image_raw
 
-Parameters, by -p NAME:=VALUE or --params-file FILE, are listed in the README and, as YAML, in
-config/tracker.yaml of the package's share folder.
+Parameters are given by -p NAME:=VALUE or --params-file FILE. The README lists them, and
+config/tracker.yaml in the package's share folder has all of them.
 """
 
 from __future__ import annotations
 
 import atexit
 import gc
+import logging
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.logging import get_logger
 
-from siamcar_ros.ros.command_line import initialise
+from siamcar_ros.ros.command_line import start_rclpy
 from siamcar_ros.ros.node import TrackerNode
 
 # Seconds for which one thread may keep the interpreter from another. Between a frame's arrival and
@@ -32,11 +32,14 @@ _SWITCH_INTERVAL = 0.0001
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; return the process's exit status."""
     sys.setswitchinterval(_SWITCH_INTERVAL)
-    # rclpy's handler ends the context; Python's would raise KeyboardInterrupt besides, anywhere.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    status = initialise(__doc__ or "", args)
+    # Registered first, so that it runs last: after the functions that remove temporary files.
+    ended: list[int] = []
+    atexit.register(lambda: _exit_now(ended[0]) if ended else None)
+    status = start_rclpy(__doc__ or "", args)
     if status is not None:
         return status
+    logging.getLogger("siamcar_ros").addHandler(_RosHandler(logging.INFO))
+    logging.getLogger("siamcar_ros").setLevel(logging.INFO)
     try:
         started = _run()
     except (ValueError, OSError, ParameterException) as error:
@@ -51,17 +54,25 @@ def main(args: Sequence[str] | None = None) -> int:
     # The middleware leaves the graph, and its shared memory, with the last of the node's objects,
     # some of which refer to one another.
     gc.collect()
-    # Not the node's logger: that one would publish to /rosout, through a context that has ended.
+    # Not the node's logger: that one publishes to /rosout, which fails once the context has ended.
     get_logger("siamcar_ros").info("ended cleanly" if started else "not started: see above")
-    status = 0 if started else 1
-    # All is done. What the interpreter would do from here, unloading the network's libraries, takes
-    # a second and more, and aborts the process where a signal came while they were loading.
-    atexit.register(_exit_now, status)
-    return status
+    # What the interpreter would do at its end, unloading the network's libraries, takes a second
+    # and more, and aborts the process if a signal arrived while they were being loaded.
+    ended.append(0 if started else 1)
+    return ended[0]
+
+
+class _RosHandler(logging.Handler):
+    """Logs what the package's other modules report, such as the conversion of a network."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logger = get_logger(record.name)
+        write = logger.info if record.levelno < logging.WARNING else logger.warning
+        write(record.getMessage())
 
 
 def _run() -> bool:
-    """Run a node for as long as the context lasts; false where it was to start and could not."""
+    """Run a node for as long as the context lasts; return False if it could not start."""
     node = TrackerNode()
     executor = _executor(events=node.settings.events_executor)
     executor.add_node(node)
@@ -69,7 +80,7 @@ def _run() -> bool:
         return False
     _spin(executor, node)
     if not node.close():
-        get_logger("siamcar_ros").warning("the tracker is still busy with an image; leaving it")
+        get_logger("siamcar_ros").warning("the tracker is still busy with an image: leaving it")
     executor.shutdown()
     node.destroy_node()
     return True
@@ -90,13 +101,13 @@ def _executor(*, events: bool) -> Executor:
 
 
 def _spin(executor: Executor, node: TrackerNode) -> None:
-    """Spin until the context ends; what a callback raises is logged, and spinning goes on."""
+    """Spin until the context ends; exceptions of callbacks are logged, and spinning goes on."""
     while rclpy.ok():
         try:
-            # Not spin(): the events executor's holds up the other threads in rclpy 7.1.
+            # Not spin(): the events executor's blocks the other threads in rclpy 7.1.
             executor.spin_once(timeout_sec=1.0)
         except Exception:
-            if rclpy.ok():  # else a signal ended the context: spinning shows that in several ways
+            if rclpy.ok():  # else a signal ended the context, which shows in several ways
                 node.get_logger().error(f"a callback failed: {traceback.format_exc()}")
 
 

@@ -1,4 +1,4 @@
-"""The thread that owns the tracker."""
+"""The thread that runs the tracker."""
 
 from __future__ import annotations
 
@@ -12,55 +12,57 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from siamcar_ros.data.image_messages import ImageError
-from siamcar_ros.geometry import Image as BgrImage
+from siamcar_ros.geometry import Box
+from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.mailbox import Mailbox, MailboxClosed
 from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.tracking import TargetError, TrackerParams, TrackResult
+from siamcar_ros.tracking.stored_image import StoredImage
 
-Box = tuple[float, float, float, float]
-
-# Catching up, the tracker goes forward through the past at no less than this many times real time.
+# A target that catches up goes through past images at this many times real time at least.
 _CATCH_UP_PACE = 2.0
-# Seconds between log lines about the same trouble.
+# Seconds between log lines about the same problem.
 _LOG_PERIOD = 5.0
 
 
 @dataclass(frozen=True, eq=False)
 class Tracked:
-    """What became of one frame.
+    """The results of one frame.
 
     Attributes:
-        image: the frame's pixels, None where nobody needed them.
-        results: by track, oldest first; empty where there was nothing to track.
+        frame: the frame.
+        image: its pixels; None if nobody needed them.
+        results: by track, oldest first; empty if there was nothing to track.
         stages: seconds spent waiting, converting, cropping, in the network and decoding.
     """
 
     frame: Frame
-    image: BgrImage | None = None
+    image: StoredImage | None = None
     results: dict[str, TrackResult] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
 
 
 class TrackWorker:
-    """Loads a tracker and feeds it, in one thread, with the newest frame and with requests.
+    """Loads a tracker and runs it, in a thread of its own, on the newest frame and on requests.
 
-    Requests return futures at once; they are carried out between two frames. A target that is
-    started on a frame of the past is run through the ring's frames until it has caught up with
-    the newest, while the other targets go on; its results are handed out from there on.
+    Requests return futures at once and are carried out between two frames. A target that is started
+    on a past frame runs through the ring's frames until it has caught up with the newest one, while
+    the other targets go on; its results are delivered from there on.
 
-    Whatever goes wrong with a frame is logged and counted; it ends neither the thread nor, unless
-    it happens many times in a row, the tracks. Images of another size do end them: their boxes
-    are in pixels of the old one.
+    An error on a frame is logged and counted. It does not end the thread, and ends the tracks only
+    after many in a row. Images of another size end the tracks: their boxes are in pixels of the old
+    size.
 
     Args:
         load: makes the tracker; called in the thread.
-        ring: recent frames, `put` there before they are put into `mailbox`.
-        on_frame: called in the thread after each frame that reached the present.
+        ring: recent frames; a frame is pushed there before it is put into `mailbox`.
+        on_frame: called in the thread with the results of each current frame.
         logger: an rclpy logger.
-        max_targets: tracks at a time; the tracker has room for one more, so that a new target is
-            known to be good before an old one goes.
+        counters: of which the worker writes `tracked`, `used`, `failed` and `trouble`.
+        max_targets: tracks at a time; the tracker has room for one more, so that a new target can
+            be started before an old one is removed.
         max_failures: tracker errors in a row after which the tracks are stopped.
     """
 
@@ -71,26 +73,24 @@ class TrackWorker:
         ring: FrameRing,
         on_frame: Callable[[Tracked], None],
         logger: Any,
+        counters: Counters,
         max_targets: int,
         max_failures: int,
     ) -> None:
         self.mailbox = Mailbox()
         self.loaded: Future[LoadedTracker] = Future()
         self.max_failures = max_failures
-        self.frames_tracked = 0
-        self.frames_used = 0  # tracked, or looked at while there was nothing to track
-        self.frames_failed = 0
-        self.trouble = ""
+        self.counters = counters
         self._load = load
         self._ring = ring
         self._on_frame = on_frame
         self._logger = logger
         self._limit = max_targets
         self._failures_in_row = 0
-        self._last: dict[str, Frame] = {}  # by track, the frame that it was last seen on
-        self._behind: list[str] = []  # tracks that are still in the past
+        self._last: dict[str, Frame] = {}  # by track, the last frame that it was on
+        self._behind: list[str] = []  # tracks that are still catching up
         self._stepped = 0.0  # when the last step of catching up began
-        self._size = ""  # of the images that the targets live in
+        self._size = ""  # of the images that the targets are in
         self._good_format: str | None = None
         self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
@@ -103,7 +103,7 @@ class TrackWorker:
 
     @property
     def busy(self) -> float:
-        """Seconds that the thread has been at one image or request; infinite where it has ended."""
+        """Seconds spent on the current image or request; infinite if the thread has ended."""
         if not self._thread.is_alive():
             return math.inf
         since = self._busy_since
@@ -112,24 +112,24 @@ class TrackWorker:
     def init(self, frame: Frame, box: Box, target: str) -> Future[str]:
         """Start `target` on `frame`; the result says what was done.
 
-        The future raises TargetError or ImageError where the target is refused.
+        The future raises TargetError or ImageError if the target is refused.
         """
-        return self.mailbox.ask(lambda: self._init(frame, box, target))
+        return self.mailbox.submit(lambda: self._init(frame, box, target))
 
     def stop(self) -> Future[tuple[str, ...]]:
-        """End all tracks; the result names them."""
-        return self.mailbox.ask(self._stop)
+        """End all tracks; the result is their names."""
+        return self.mailbox.submit(self._stop)
 
     def set_params(self, params: TrackerParams) -> Future[None]:
-        """Track with other knobs from the next frame on."""
+        """Use other tracker parameters from the next frame on."""
 
         def apply() -> None:
             self._tracker.params = params
 
-        return self.mailbox.ask(apply)
+        return self.mailbox.submit(apply)
 
     def close(self, timeout: float) -> bool:
-        """End the thread; false where it is still at work after `timeout` seconds."""
+        """End the thread; return False if it is still busy after `timeout` seconds."""
         self.mailbox.close()
         self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -157,7 +157,7 @@ class TrackWorker:
                     self._present(frame)
                 if self._behind:
                     self._catch_up(self._behind[0])
-            except Exception as error:  # a fault of this class: without the thread all would end
+            except Exception as error:  # a bug here must not end the thread
                 self._bad_update(error)
             self._busy_since = None
 
@@ -169,8 +169,8 @@ class TrackWorker:
         elif not replaced and len(self._last) >= self._limit:
             names = ", ".join(map(repr, self._last))
             raise TargetError(
-                f"{self._limit} targets are followed already ({names}): stop them, name one of "
-                "them to replace it, or start the node with a larger max_targets"
+                f"{self._limit} targets are tracked already ({names}): stop them, give one of "
+                "their ids to replace it, or start the node with a larger max_targets"
             )
         self._tracker.add(image, box, target)
         self._size = _size(image)
@@ -204,7 +204,7 @@ class TrackWorker:
             self._behind.remove(target)
 
     def _present(self, frame: Frame) -> None:
-        """Take the targets that are up to date through the newest frame."""
+        """Run the targets that are up to date on the newest frame."""
         taken = time.perf_counter()
         live = [
             target
@@ -216,15 +216,15 @@ class TrackWorker:
         elif not self._last:
             tracked = self._idle(frame)
         else:
-            return  # the frame's turn comes, or came, in catching up
+            return  # it is, or was, one of those by which a target catches up
         if tracked is not None:
-            self._hand_out(tracked)
+            self._deliver(tracked)
 
     def _catch_up(self, target: str) -> None:
-        """Take a target through one more frame of the past.
+        """Run a target on one more past frame.
 
-        Frames are passed over where they came faster than they can be tracked, so that the
-        present is always reached.
+        Frames are skipped if they arrived faster than they can be tracked, so that the target
+        always catches up.
         """
         begin = time.perf_counter()
         last = self._last[target]
@@ -233,23 +233,23 @@ class TrackWorker:
         if frame is None:
             self._behind.remove(target)
             return
-        # As of now: while a slow tracker is at the newest image, the next one comes in.
+        # Decided now: while a slow tracker runs on the newest image, the next one arrives.
         is_newest = frame is self._ring.newest()
         tracked = self._update(frame, [target], begin)
         if target not in self._last:
-            return  # given up
+            return  # stopped
         self._last[target] = frame
         if is_newest:
             self._behind.remove(target)
             self._logger.info(f"target {target!r} has caught up with the newest image")
-            # The others may have been handed out on this image: it joins them on the next.
+            # The others may have been delivered for this image: it joins them on the next.
             if tracked is not None and len(self._last) == 1:
-                self._hand_out(tracked)
+                self._deliver(tracked)
 
     def _idle(self, frame: Frame) -> Tracked | None:
-        """Look at a frame's pixels only where their encoding is new, to say early what is wrong."""
+        """Decode a frame only if its encoding is new, so that problems are reported early."""
         if frame.format == self._good_format:
-            self.frames_used += 1
+            self.counters.used += 1
             return Tracked(frame)
         try:
             image = frame.image()
@@ -257,11 +257,11 @@ class TrackWorker:
             self._bad_image(error)
             return None
         self._good_format = frame.format
-        self.frames_used += 1
+        self.counters.used += 1
         return Tracked(frame, image)
 
     def _update(self, frame: Frame, targets: list[str], taken: float) -> Tracked | None:
-        """Run the tracker on one frame; None where that failed, which is logged and counted."""
+        """Run the tracker on one frame; None if that failed, which is logged and counted."""
         try:
             image = frame.image()
             if _size(image) != self._size:
@@ -277,8 +277,8 @@ class TrackWorker:
             return None
         for target in targets:
             self._last[target] = frame
-        self.frames_tracked += 1
-        self.frames_used += 1
+        self.counters.tracked += 1
+        self.counters.used += 1
         self._failures_in_row = 0
         stages = {"wait": taken - frame.received, "convert": converted - taken}
         results = {target: found[target] for target in targets}
@@ -289,14 +289,14 @@ class TrackWorker:
         self._logger.warning(f"images are {size} now, were {self._size}: stopped {stopped}")
 
     def _bad_image(self, error: ImageError) -> None:
-        self.frames_failed += 1
-        self.trouble = str(error)
-        self._logger.error(f"image not used: {error}", throttle_duration_sec=_LOG_PERIOD)
+        self.counters.failed += 1
+        self.counters.trouble = str(error)
+        self._logger.error(f"an image cannot be used: {error}", throttle_duration_sec=_LOG_PERIOD)
 
     def _bad_update(self, error: Exception) -> None:
-        self.frames_failed += 1
+        self.counters.failed += 1
         self._failures_in_row += 1
-        self.trouble = f"{type(error).__name__}: {error}"
+        self.counters.trouble = f"{type(error).__name__}: {error}"
         where = "".join(traceback.format_exception(error))
         self._logger.error(
             f"tracking failed on an image: {where}", throttle_duration_sec=_LOG_PERIOD
@@ -307,7 +307,7 @@ class TrackWorker:
                 f"tracking failed {self._failures_in_row} times in a row; stopped {stopped}"
             )
 
-    def _hand_out(self, tracked: Tracked) -> None:
+    def _deliver(self, tracked: Tracked) -> None:
         try:
             self._on_frame(tracked)
         except Exception as error:
@@ -315,7 +315,7 @@ class TrackWorker:
             self._logger.error(f"publishing failed: {where}", throttle_duration_sec=_LOG_PERIOD)
 
 
-def _size(image: BgrImage) -> str:
+def _size(image: StoredImage) -> str:
     return f"{image.shape[1]}x{image.shape[0]}"
 
 

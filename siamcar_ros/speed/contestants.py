@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from siamcar_ros.data.film import open_source
 from siamcar_ros.geometry import Box, Image, context_side
 from siamcar_ros.model import SiamCAR, build_model, load_weights
 from siamcar_ros.runtime import DeviceError, Network, build_backend
@@ -31,19 +32,18 @@ class Film:
     """Frames with a moving target, shown forwards and backwards without end.
 
     Args:
-        frames: how many of the rendered clip's.
-        size: (width, height); the clip's own 640x480 by default. In a larger frame the clip fills a
+        frames: how many of the film's that ships.
+        size: (width, height); the film's own 640x480 by default. In a larger frame the film fills a
             corner, so that the target keeps its size and place.
     """
 
     def __init__(self, frames: int = 16, size: tuple[int, int] | None = None) -> None:
-        from siamcar_ros.demo.render import Clip
-
-        clip = Clip(0)
+        clip = open_source("clip")
+        assert clip.boxes is not None
         self.images: list[Image] = []
         self.boxes: list[Box] = []
-        for i in range(frames):
-            image, box = clip.frame(i).image, clip.box(i)
+        for image, (x, y, w, h) in zip(clip.images(), clip.boxes[:frames].tolist(), strict=False):
+            box = (x, y, w, h)
             if size is not None:
                 image, box = _enlarged(image, box, size)
             self.images.append(image)

@@ -79,7 +79,9 @@ def _load(name: str, options: GpuOptions, closely: bool, part: Part) -> _Subject
     part.notes.append(f"{name}: {weights}, {subject.flops / 1e9:.3g} GFLOP a frame")
     if options.device == "cpu":
         starts: dict[str, Callable[[], Network]] = {
-            "torch fp32": lambda: build_backend(model, device="cpu", backend="torch", precision="fp32")
+            "torch fp32": lambda: build_backend(
+                model, device="cpu", backend="torch", precision="fp32"
+            )
         }
     else:
         starts = {"as chosen": lambda: build_backend(model, device=options.device)}
@@ -312,7 +314,9 @@ def _others(part: Part, options: GpuOptions, subject: _Subject, film: Film, cloc
     if options.device == "cpu":
         model = subject.model
         wanted: dict[str, Callable[[], Network]] = {
-            "torch bf16": lambda: build_backend(model, device="cpu", backend="torch", precision="bf16")
+            "torch bf16": lambda: build_backend(
+                model, device="cpu", backend="torch", precision="bf16"
+            )
         }
     else:
         tuned = {f"{k} kernels, tuned": partial(on_gpu, k, tuned=True) for k in KERNELS}

@@ -1,35 +1,33 @@
-"""The node between processes: what it adds to the tracker, and how old a detection is.
+"""The node between processes: the age of a detection, and what the node adds to the tracker.
 
-A tracker node and a probe that shows it images run in processes of their own, over the real
-middleware, once with Fast DDS's defaults and once with the shared-memory profile that ships.
+A tracker node, a frame source and a client run in processes of their own over the real middleware,
+once with Fast DDS's defaults and once with the shared-memory profile that ships.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
-import subprocess
-import sys
 import tempfile
-from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from siamcar_ros.processes import Child, ended_in_order
-from siamcar_ros.resources import resource_path
+from siamcar_ros.data.film import CLIP
+from siamcar_ros.resources import FASTDDS_VARIABLES, resource_path
 from siamcar_ros.speed.tables import Table
 
 if TYPE_CHECKING:
     from siamcar_ros.speed.runs import Options
 
-SIZES = ((640, 480), (1280, 720), (1920, 1080))
+SIZES = ("640x480", "1280x720", "1920x1080")
 RATES = (15.0, 30.0, 60.0, 120.0, 240.0, 480.0)
 _CAMERA_RATE = 20.0
-_PROFILES = ("defaults", "shared memory")
-_TRANSPORTS = ("raw", "compressed")
+_FRAMES = 16  # that the source keeps in memory
+_PROFILES = {"defaults": "", "shared memory": "config/fastdds/shared_memory.xml"}
 _COLUMNS = {
     "latency": "latency ms",
     "p99": "99% ms",
@@ -38,138 +36,107 @@ _COLUMNS = {
     "shown": "images",
     "tracked": "tracked",
 }
-_PATIENCE = 300.0
 
 
 def measure_node(options: Options) -> list[Table]:
-    """Latency by size, transport and profile; and as the camera's rate grows.
+    """Measure latency by image size, transport and profile, and as the camera's rate grows.
 
     Raises:
-        ValueError: ROS 2 is not to be had, or the node does not start; the message says why.
+        ValueError: ROS 2 is not installed, or the node does not start; the message says why.
     """
     network = options.networks[0]
     if importlib.util.find_spec("rclpy") is None:
         raise ValueError(
             "the node needs ROS 2: source its setup file, or in a checkout `source tools/env.sh`"
         )
-    with ended_in_order():
-        return [_by_size(options, network), _by_rate(options, network)]
-
-
-def _by_size(options: Options, network: str) -> Table:
-    table = Table(
-        f"{network} in the node, {_CAMERA_RATE:g} images a second, between processes",
+    by_size = Table(
+        f"{network} in the node, {_CAMERA_RATE:g} images per second, between processes",
         {"profile": "Fast DDS", "transport": "transport", "size": "size", **_COLUMNS},
         notes=[
-            "latency: from before an image's publication to its detection's arrival, median; "
-            "overhead: from the callback's start to the published detection, less crop, network "
-            "and decode.",
+            "latency: from an image's publication to its detection's arrival, median; overhead: "
+            "from the callback's start to the published detection, less crop, network and decode",
         ],
     )
-    seconds = max(2.0, options.seconds / (len(SIZES) * len(_TRANSPORTS) * len(_PROFILES)))
-    for profile in _PROFILES:
-        for transport in _TRANSPORTS:
-            showings = [
-                _showing(width, height, transport, _CAMERA_RATE, seconds) for width, height in SIZES
-            ]
-            heard = _heard(options, network, transport, profile, showings)
-            for (width, height), answer in zip(SIZES, heard, strict=True):
-                table.rows.append(
-                    {"profile": profile, "transport": transport, "size": f"{width}x{height}"}
-                    | _figures(answer)
-                )
-    return table
-
-
-def _by_rate(options: Options, network: str) -> Table:
-    table = Table(
+    by_rate = Table(
         f"{network} in the node as the camera's rate grows, 640x480 raw, shared memory",
         {"rate": "images a second", **_COLUMNS},
-        notes=["The newest image wins: what cannot be tracked is dropped, and latency stays."],
+        notes=["the newest image wins: what cannot be tracked is dropped, and latency stays"],
     )
+    seconds = max(2.0, options.seconds / (4 * len(SIZES)))
+    for profile in _PROFILES:
+        for transport in ("raw", "compressed"):
+            source = {"rate": _CAMERA_RATE, "image_transport": transport}
+            sources = [source | {"size": size} for size in SIZES]
+            rows = _measured(options, profile, sources, seconds)
+            about = {"profile": profile, "transport": transport}
+            by_size.rows += [
+                about | {"size": size} | row for size, row in zip(SIZES, rows, strict=True)
+            ]
+    sources = [{"rate": rate, "image_transport": "raw"} for rate in RATES]
     seconds = max(2.0, options.seconds / len(RATES))
-    showings = [_showing(640, 480, "raw", rate, seconds) for rate in RATES]
-    for rate, answer in zip(
-        RATES, _heard(options, network, "raw", "shared memory", showings), strict=True
-    ):
-        table.rows.append({"rate": rate} | _figures(answer))
-    return table
+    rows = _measured(options, "shared memory", sources, seconds)
+    by_rate.rows = [{"rate": rate} | row for rate, row in zip(RATES, rows, strict=True)]
+    return [by_size, by_rate]
 
 
-def _showing(
-    width: int, height: int, transport: str, rate: float, seconds: float
-) -> dict[str, Any]:
-    return {
-        "width": width,
-        "height": height,
-        "transport": transport,
-        "rate": rate,
-        "seconds": seconds,
-    }
-
-
-def _figures(heard: dict[str, Any]) -> dict[str, Any]:
-    figures = {"shown": heard["shown"], "tracked": len(heard["latency"])}
-    if heard["latency"] and heard["node"]:
-        figures |= {
-            "latency": 1e3 * float(np.median(heard["latency"])),
-            "p99": 1e3 * float(np.percentile(heard["latency"], 99)),
-            "node": 1e3 * float(np.median(heard["node"])),
-            "overhead": 1e3 * float(np.median(heard["overhead"])),
-        }
-    return figures
-
-
-def _heard(
-    options: Options,
-    network: str,
-    transport: str,
-    profile: str,
-    showings: Sequence[dict[str, Any]],
+def _measured(
+    options: Options, profile: str, sources: list[dict[str, Any]], seconds: float
 ) -> list[dict[str, Any]]:
-    """What the probe heard of a node of its own, for each showing."""
-    parameters = {
-        "config": network,
-        "weights": options.weights or "",
+    """Measure in a process of its own: Fast DDS reads a profile once."""
+    tracker = {
+        "config": options.networks[0],
+        "weights": str(options.weights or ""),
         "device": options.device,
         "threads": options.threads,
-        "image_transport": transport,
+        "image_transport": sources[0]["image_transport"],
     }
-    arguments = ["--ros-args", "-r", "__ns:=/bench"]
-    for name, value in parameters.items():
-        if value != "":
-            arguments += ["-p", f"{name}:={value}"]
-    environment = _environment(profile)
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "node.log"
-        with Child("the node", "siamcar_ros.ros.tracker_node", arguments, log, environment) as node:
-            node.start()
-            probe = subprocess.run(
-                [
-                    sys.executable,
-                    "-m",
-                    "siamcar_ros.ros.latency_probe",
-                    "/bench/tracker",
-                    json.dumps(list(showings)),
-                ],
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=_PATIENCE,
-                check=False,
-            )
-        if probe.returncode:
-            said = (log.read_text(errors="replace") + probe.stderr).strip().splitlines()
-            raise ValueError("the node was not measured: " + " / ".join(said[-3:]))
-    return [json.loads(line) for line in probe.stdout.splitlines() if line.startswith("{")]
+    path = str(resource_path(_PROFILES[profile])) if _PROFILES[profile] else ""
+    with ProcessPoolExecutor(
+        1, mp_context=get_context("spawn"), initializer=_isolate, initargs=(path,)
+    ) as pool:
+        return pool.submit(_play_all, tracker, sources, seconds).result()
 
 
-def _environment(profile: str) -> dict[str, str]:
-    """For both processes: the profile, and a domain in which nobody else speaks."""
-    environment = dict(os.environ)
-    for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
-        environment.pop(name, None)
-        if profile == "shared memory":
-            environment[name] = str(Path(resource_path("config/fastdds/shared_memory.xml")))
-    environment["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
-    return environment
+def _isolate(profile: str) -> None:
+    """Set the profile, and a ROS domain in which nobody else publishes."""
+    for name in FASTDDS_VARIABLES:
+        os.environ.pop(name, None)
+        if profile:
+            os.environ[name] = profile
+    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+
+
+def _play_all(
+    tracker: dict[str, Any], sources: list[dict[str, Any]], seconds: float
+) -> list[dict[str, Any]]:
+    from siamcar_ros.processes import end_children_on_signals
+    from siamcar_ros.ros.live_run import LiveRun, LiveRunError
+
+    rows = []
+    try:
+        with (
+            end_children_on_signals(),
+            tempfile.TemporaryDirectory() as folder,
+            LiveRun(Path(folder), tracker, "/bench") as live,
+        ):
+            live.wait_until_active()
+            for source in sources:
+                heard = live.play({"source": CLIP, "preload": _FRAMES} | source, seconds=seconds)
+                rows.append(_row(heard.score.summary()[-1], heard.statuses))
+    except LiveRunError as error:
+        raise ValueError(f"the node was not measured: {error}") from error
+    return rows
+
+
+def _row(score: dict[str, Any], statuses: list[Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {"shown": score["frames"], "tracked": score["answered"]}
+    if statuses and score["latency_ms"]:
+        inside = [s.total_latency for s in statuses]
+        own = [s.crop_latency + s.network_latency + s.decode_latency for s in statuses]
+        row |= {
+            "latency": score["latency_ms"]["median"],
+            "p99": score["latency_ms"]["p99"],
+            "node": 1e3 * float(np.median(inside)),
+            "overhead": 1e3 * float(np.median(np.subtract(inside, own))),
+        }
+    return row

@@ -14,21 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamcar_ros.geometry import Image
+from siamcar_ros.tracking.stored_image import StoredImage
 
 _TO_BGR = {
     "gray": cv2.COLOR_GRAY2BGR,
     "rgb": cv2.COLOR_RGB2BGR,
     "bgra": cv2.COLOR_BGRA2BGR,
+    "rgba": cv2.COLOR_RGBA2BGR,
 }
 # OpenCV 5 warps four channels nearly twice as fast as three, which makes up for adding the fourth
 # to a part of at most _SMALL pixels.
 _TO_BGRA = {"bgr": cv2.COLOR_BGR2BGRA, "rgb": cv2.COLOR_RGB2BGRA}
+_RED_FIRST = ("rgb", "rgba")
 _SMALL = 100_000
 _LONGEST = 32_766
 _MEAN_PIXELS = 1 << 21
 
 
-def mean_color(image: Image) -> tuple[float, float, float]:
+def mean_color(image: Image | StoredImage) -> tuple[float, float, float]:
     """Mean blue, green and red of an image, which stand for what lies beyond its border.
 
     Used once a track. Of images larger than 1920x1080 only evenly spread rows are read.
@@ -38,11 +41,11 @@ def mean_color(image: Image) -> tuple[float, float, float]:
     mean = cv2.mean(pixels)
     if kind == "gray":
         return mean[0], mean[0], mean[0]
-    return (mean[2], mean[1], mean[0]) if kind == "rgb" else (mean[0], mean[1], mean[2])
+    return (mean[2], mean[1], mean[0]) if kind in _RED_FIRST else (mean[0], mean[1], mean[2])
 
 
 def crop_square(
-    image: Image,
+    image: Image | StoredImage,
     center: tuple[float, float],
     pixels_per_sample: float,
     reference_index: float,
@@ -77,7 +80,7 @@ def crop_square(
     if kind == "gray":
         border = (0.114 * blue + 0.587 * green + 0.299 * red,) * 4
     else:
-        border = (red, green, blue, 255.0) if kind == "rgb" else (blue, green, red, 255.0)
+        border = (red, green, blue, 255.0) if kind in _RED_FIRST else (blue, green, red, 255.0)
     if kind in _TO_BGRA and part.shape[0] * part.shape[1] <= _SMALL:
         part, kind = cv2.cvtColor(part, _TO_BGRA[kind]), "bgra"
         border = (blue, green, red, 255.0)
@@ -103,21 +106,21 @@ def _samples(first: float, step: float, n: int, size: int) -> tuple[int, int]:
     )
 
 
-def _readable(image: Image) -> tuple[Image, str]:
-    """The pixels in a layout that OpenCV reads in place, and its name; copied only if need be.
+def _readable(image: Image | StoredImage) -> tuple[Image, str]:
+    """The pixels as OpenCV reads them, and the order of their channels; copied only if need be.
 
-    Views of RGB as BGR (``rgb[..., ::-1]``) and of gray as BGR (the same channel three times) are
-    undone. OpenCV needs pixels and channels packed, and rows in ascending order.
+    OpenCV needs pixels and channels packed, and rows in ascending order.
     """
-    kind = "bgr"
-    if image.ndim == 2 or image.shape[2] == 1 or image.strides[2] == 0:
-        image, kind = image if image.ndim == 2 else image[..., 0], "gray"
-    elif image.shape[2] == 4:
-        kind = "bgra"
-    elif image.strides[2] == -1:
-        image, kind = image[..., ::-1], "rgb"
-    channels = 1 if kind == "gray" else image.shape[2]
-    packed = image.strides[1] == channels and (kind == "gray" or image.strides[2] == 1)
-    if not packed or image.strides[0] < image.shape[1] * channels:
-        image = np.ascontiguousarray(image)
-    return image, kind
+    if isinstance(image, StoredImage):
+        pixels, kind = image.array, image.order
+    else:
+        pixels, kind = image, "bgr"
+        if pixels.ndim == 2 or pixels.shape[2] == 1:
+            pixels, kind = pixels if pixels.ndim == 2 else pixels[..., 0], "gray"
+        elif pixels.shape[2] == 4:
+            kind = "bgra"
+    channels = 1 if kind == "gray" else pixels.shape[2]
+    packed = pixels.strides[1] == channels and (kind == "gray" or pixels.strides[2] == 1)
+    if not packed or pixels.strides[0] < pixels.shape[1] * channels:
+        pixels = np.ascontiguousarray(pixels)
+    return pixels, kind

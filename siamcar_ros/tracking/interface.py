@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from siamcar_ros.geometry import Box, Image
 from siamcar_ros.resources import shortened
+from siamcar_ros.tracking.stored_image import StoredImage
 
 DECODERS: dict[str, Callable[..., Any]] = {}
 """The registered decoders by name; see :func:`siamcar_ros.tracking.decode.register_decoder`."""
@@ -123,13 +124,16 @@ def _require_number(name: str, value: object, low: float, high: float) -> None:
         raise ValueError(f"{name} is {limits}, not {value}")
 
 
-def checked_image(image: object) -> Image:
+def checked_image(image: object) -> Image | StoredImage:
     """`image` if a tracker can use it.
 
     Raises:
         TargetError: it is not a uint8 array of one of the shapes of
             :data:`~siamcar_ros.geometry.Image`, or is empty.
     """
+    if isinstance(image, StoredImage):
+        checked_image(image.array)
+        return image
     if not isinstance(image, np.ndarray):
         hint = "; did reading it fail?" if image is None else ""
         raise TargetError(f"an image is a numpy array, not {type(image).__name__}{hint}")
@@ -147,7 +151,7 @@ def checked_image(image: object) -> Image:
 MIN_BOX_SIDE, MAX_BOX_SIDE = 1e-3, 1e6
 
 
-def checked_box(box: Sequence[float] | NDArray[Any], image: Image) -> Box:
+def checked_box(box: Sequence[float] | NDArray[Any], image: Image | StoredImage) -> Box:
     """`box` as four floats if it is a target in `image`.
 
     Raises:

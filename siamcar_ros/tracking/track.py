@@ -37,6 +37,7 @@ from siamcar_ros.tracking.interface import (
     checked_box,
     checked_image,
 )
+from siamcar_ros.tracking.stored_image import StoredImage
 
 _MIN_SIDE = 1.0  # image pixels; a followed box never gets smaller
 # A LOST target is searched for in regions of these multiples of the usual side, one a frame, in
@@ -143,7 +144,7 @@ class TrackingEngine:
         """Templates of single targets as one batch."""
         return getattr(self._runner, "join", join_arrays)(templates)
 
-    def start(self, image: Image, box: Sequence[float] | NDArray[Any]) -> Track:
+    def start(self, image: Image | StoredImage, box: Sequence[float] | NDArray[Any]) -> Track:
         """A track of the target in `box`.
 
         Raises:
@@ -158,7 +159,11 @@ class TrackingEngine:
         return Track(self._runner.template(crop), padding, center, size)
 
     def advance(
-        self, image: Image, tracks: Sequence[Track], template: Any, params: TrackerParams
+        self,
+        image: Image | StoredImage,
+        tracks: Sequence[Track],
+        template: Any,
+        params: TrackerParams,
     ) -> list[Track]:
         """The tracks after `image`, found with one call of the network.
 

@@ -17,6 +17,7 @@ from siamcar_ros.tracking.interface import (
     TrackerParams,
     TrackResult,
 )
+from siamcar_ros.tracking.stored_image import StoredImage
 from siamcar_ros.tracking.track import Track, TrackingEngine
 
 _Self = TypeVar("_Self", bound="_Tracker")
@@ -92,11 +93,12 @@ class SiamCarTracker(_Tracker):
     def __init__(self, network: Network, params: TrackerParams | None = None) -> None:
         super().__init__(network, params)
 
-    def init(self, image: Image, box: Sequence[float] | NDArray[Any]) -> None:
+    def init(self, image: Image | StoredImage, box: Sequence[float] | NDArray[Any]) -> None:
         """Start on a target; the one followed before is forgotten.
 
         Args:
-            image: uint8, (H, W, 3) BGR, (H, W, 4) BGRA, (H, W) or (H, W, 1) gray; any strides.
+            image: uint8, (H, W, 3) BGR, (H, W, 4) BGRA, (H, W) or (H, W, 1) gray; any strides;
+                or a :class:`~siamcar_ros.tracking.stored_image.StoredImage`.
             box: (x, y, w, h), image pixels, 0-based, top-left; may reach past the border.
 
         Raises:
@@ -104,7 +106,7 @@ class SiamCarTracker(_Tracker):
         """
         self._track = self._engine.start(image, box)
 
-    def update(self, image: Image) -> TrackResult:
+    def update(self, image: Image | StoredImage) -> TrackResult:
         """Find the target in the next frame, given as in :meth:`init`.
 
         Raises:
@@ -157,7 +159,7 @@ class MultiTracker(_Tracker):
         # The ids of the last call and their templates in one batch, which seldom changes.
         self._batch: tuple[tuple[str, ...], Any] = (), None
 
-    def add(self, image: Image, box: Sequence[float] | NDArray[Any], id: str) -> None:
+    def add(self, image: Image | StoredImage, box: Sequence[float] | NDArray[Any], id: str) -> None:
         """Start on another target; one of the same `id` is replaced.
 
         Args:
@@ -186,7 +188,9 @@ class MultiTracker(_Tracker):
         del self._tracks[id]
         self._batch = (), None
 
-    def update(self, image: Image, ids: Iterable[str] | None = None) -> dict[str, TrackResult]:
+    def update(
+        self, image: Image | StoredImage, ids: Iterable[str] | None = None
+    ) -> dict[str, TrackResult]:
         """Find the targets in the next frame.
 
         Args:

@@ -418,3 +418,52 @@ def test_a_picture_that_is_too_large_is_refused_unread() -> None:
         ImageDecoder(max_pixels=3000).decode_compressed(
             cv2.imencode(".png", picture())[1].tobytes(), "png"
         )
+
+
+@pytest.mark.parametrize(
+    ("encoding", "order"),
+    [("bgr8", "bgr"), ("rgb8", "rgb"), ("bgra8", "bgra"), ("rgba8", "rgba"), ("mono8", "gray")],
+)
+def test_packed_images_keep_the_order_of_their_channels(encoding: str, order: str) -> None:
+    channels = 1 if order == "gray" else len(order)
+    data = np.random.default_rng(0).integers(0, 255, (4, 6 * channels), np.uint8)
+    message = SimpleNamespace(
+        data=data.tobytes(), height=4, width=6, step=6 * channels, encoding=encoding, is_bigendian=0
+    )
+    stored = ImageDecoder().read(message)
+    assert stored.order == order
+    assert stored.array.base is not None, "a copy"
+    np.testing.assert_array_equal(stored.bgr(), ImageDecoder().decode(message))
+
+
+def checked(**fields: Any) -> SimpleNamespace:
+    whole: dict[str, Any] = {"height": 4, "width": 6, "step": 18, "encoding": "bgr8"}
+    whole |= {"data": bytes(72), "is_bigendian": 0}
+    return SimpleNamespace(**whole | fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"data": b""}, "0 bytes of data"),
+        ({"step": 17}, "step 17"),
+        ({"height": 0}, "empty"),
+        ({"encoding": "nonsense"}, "'nonsense' is not supported"),
+        ({"encoding": "rgb16", "step": 18}, "step 18"),
+        ({"encoding": "bayer_rggb8", "step": 6, "data": bytes(23)}, "23 bytes of data"),
+        ({"encoding": "nv12", "step": 5}, "step 5"),
+    ],
+)
+def test_a_check_refuses_what_the_header_shows(fields: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
+        ImageDecoder().check(checked(**fields))
+    ImageDecoder().check(checked())
+
+
+@pytest.mark.parametrize("data", [b"", bytes(100), b"GIF89a" + bytes(50), b"\xff\xd8\xff"])
+def test_a_check_refuses_streams_of_no_known_format(data: bytes) -> None:
+    message = SimpleNamespace(data=data, format="jpeg")
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        ImageDecoder().check(message)
+    whole = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    ImageDecoder().check(SimpleNamespace(data=whole, format="jpeg"))

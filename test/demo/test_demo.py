@@ -12,14 +12,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import pytest
 
 pytest.importorskip("rclpy")
 pytest.importorskip("siamcar_ros.srv")
 
-from siamcar_ros.demo import run
-from siamcar_ros.demo.render import Clip, write_sequence
+from short_sequence import write_sequence
+from std_msgs.msg import Header
+
+from siamcar_ros import resources
+from siamcar_ros.data.film import open_source
+from siamcar_ros.demo.__main__ import _write_pictures
 from siamcar_ros.resources import FASTDDS_VARIABLES
+from siamcar_ros.ros.client import Detection
+from siamcar_ros.ros.live_run import Recording
 
 ENVIRONMENT = os.environ | {
     "ROS_DOMAIN_ID": str(101 + os.getpid() % 100),
@@ -46,7 +53,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sequence(Clip(frames=20), tmp_path_factory.mktemp("demo") / "twenty")
+    return write_sequence(tmp_path_factory.mktemp("demo") / "twenty", 20)
 
 
 @pytest.fixture(autouse=True)
@@ -87,12 +94,13 @@ def test_a_sequence_is_tracked_and_reported(config: Path, folder: Path, tmp_path
     output = tmp_path / "out"
     done = _run("--sequence", folder, "--config", config, "--output", output, "--rate", 10)
     assert done.returncode == 0, done.stdout + done.stderr
-    for words in ("frames after the start   19", "mean overlap", "publish to", "received"):
+    for words in ("19 frames, ", "in hand", "latency", "received 20", "tracked to the end"):
         assert words in done.stdout
     assert "frame/s" not in done.stderr, "a progress bar, and no terminal"
     summary = json.loads((output / "summary.json").read_text())
     assert (summary["source"], summary["frames"]) == ("twenty", 19)
-    assert 0 <= summary["overlap"] <= 1
+    assert 0 <= summary["overlap_answered"] <= 1
+    assert summary["latency_ms"]["median"] > 0
     for name in ("tracked.mp4", "strip.png"):
         assert (output / name).stat().st_size > 10_000
         assert name in done.stdout
@@ -106,7 +114,7 @@ def test_a_source_that_breaks_off_is_reported(config: Path, folder: Path, tmp_pa
     (broken / "00000004.jpg").write_bytes(b"")
     done = _run("--sequence", broken, "--config", config, "--output", tmp_path / "out")
     assert done.returncode == 1
-    assert "00000004.jpg does not decode" in done.stderr
+    assert "00000004.jpg cannot be decoded" in done.stderr
 
 
 def test_a_node_that_does_not_start_is_reported(folder: Path, tmp_path: Path) -> None:
@@ -126,6 +134,51 @@ def test_a_refused_box_is_reported(config: Path, folder: Path, tmp_path: Path) -
     assert "lies wholly outside the 640x480 image" in done.stderr
 
 
+def test_a_film_without_annotation_needs_a_box(config: Path, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(resources.resource_path("films/car.mp4").read_bytes())
+    done = _run("--video", film, "--config", config, "--output", tmp_path / "out")
+    assert done.returncode == 1
+    assert "film.mp4 has no true boxes: give the target's box" in done.stderr
+
+
+def test_a_box_without_area_is_refused(config: Path, folder: Path, tmp_path: Path) -> None:
+    done = _run("--sequence", folder, "--config", config, "--output", tmp_path, "--box", "1,2,0,4")
+    assert done.returncode == 1
+    assert "has no area" in done.stderr
+
+
+def test_pictures_are_written(folder: Path, tmp_path: Path) -> None:
+    source = open_source(str(folder))
+    assert source.boxes is not None
+    heard = Recording()
+    for index, (x, y, w, h) in enumerate(source.boxes.tolist()):
+        stamp = (index + 1) * 10**9
+        heard.headers.append(Header())
+        heard.headers[-1].stamp.sec = index + 1
+        if index % 2 == 0:
+            heard.detections[stamp] = Detection(stamp, stamp, (x + 9, y, w, h), 0.9, "target")
+    strip = _write_pictures(source, heard, tmp_path / "tracked.mp4")
+    film = open_source(str(tmp_path / "tracked.mp4"))
+    assert film.length == 20
+    images = list(film.images())
+    assert images[0].shape == (480, 640, 3)
+    picture = cv2.imread(str(strip))
+    assert picture is not None
+    assert picture.shape == (2 * 240, 4 * 320, 3)
+    # green where a detection came, orange where the one before is shown
+    for index, reddish in ((4, False), (5, True)):
+        x, y, w, h = source.boxes[index - index % 2].round().astype(int)
+        edge = images[index][y + h // 4 : y + 3 * h // 4, x + w + 7 : x + w + 16].astype(int)
+        assert (
+            (edge[..., 1] - edge[..., 2] > 60).any(),
+            (edge[..., 2] - edge[..., 0] > 90).any(),
+        ) == (
+            not reddish,
+            reddish,
+        )
+
+
 def test_a_source_is_not_its_own_output(config: Path, tmp_path: Path) -> None:
     film = tmp_path / "tracked.mp4"
     film.write_bytes(b"a film")
@@ -139,9 +192,8 @@ def test_a_source_is_not_its_own_output(config: Path, tmp_path: Path) -> None:
     ("arguments", "reason"),
     [
         (["--sequence", "nowhere"], "no source 'nowhere'"),
-        (["--video", "film.mp4"], "--video needs --box"),
+        (["--video", "film.mp4"], "no source 'film.mp4'"),
         (["--video", "film.mp4", "--box", "1,2,3"], "not x,y,w,h"),
-        (["--video", "film.mp4", "--box", "1,2,0,4"], "must be positive"),
     ],
 )
 def test_what_cannot_be_run_is_said_at_once(
@@ -164,9 +216,9 @@ def test_the_profile_is_the_users_or_the_one_that_has_room(
     monkeypatch: pytest.MonkeyPatch, shipped: str, own: str, taken: str | None
 ) -> None:
     environment = {FASTDDS_VARIABLES[1]: own} if own else {}
-    monkeypatch.setattr(run, "os", SimpleNamespace(environ=environment))
-    monkeypatch.setattr(run, "fastdds_profile", lambda: Path(shipped) if shipped else None)
-    run._use_profile()
+    monkeypatch.setattr(resources, "os", SimpleNamespace(environ=environment))
+    monkeypatch.setattr(resources, "fastdds_profile", lambda: Path(shipped) if shipped else None)
+    resources.use_fastdds_profile()
     assert [environment.get(name) for name in FASTDDS_VARIABLES] == [taken, taken]
 
 

@@ -34,12 +34,11 @@ def test_all_figures_find_their_place(figures: ModuleType, tmp_path: Path) -> No
         "source": "clip",
         "asked_rate": 30.0,
         "frames": 239,
-        "missed": 2,
-        "latency_median": 5.04,
-        "latency_p99": 9.96,
-        "overlap": None,
-        "last_overlap": None,
-        "lost_from": None,
+        "unanswered": 2,
+        "latency_ms": {"median": 5.04, "p99": 9.96},
+        "overlap_answered": None,
+        "overlap_in_hand": None,
+        "untouched_at_end": 0,
     }
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     measured = {

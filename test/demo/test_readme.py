@@ -65,7 +65,7 @@ def test_the_readmes_pictures_are_small() -> None:
 
 def test_the_frame_sources_parameters_are_in_its_page() -> None:
     code = (ROOT / "siamcar_ros/ros/frame_source.py").read_text(encoding="utf-8")
-    declared = re.findall(r'self\._parameter\(\s*"(\w+)"', code)
+    declared = re.findall(r' parameter\(\s*"(\w+)"', code)
     page = (ROOT / "docs/node.md").read_text(encoding="utf-8").split("## frame_source")[1]
     listed = re.findall(r"^\| `(\w+)` \|", page.split("\n## ")[0], re.M)
     assert listed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from siamcar_ros.evaluation.live import LiveScore, spread
+from siamcar_ros.evaluation.live import LiveScore, describe, spread
 
 SECOND = 10**9
 BOX, HALF = (10.0, 10.0, 20.0, 20.0), (10.0, 10.0, 10.0, 20.0)
@@ -20,6 +20,7 @@ def test_nothing_heard_is_nothing_scored() -> None:
         "detections_per_second": None,
         "overlap_answered": None,
         "overlap_in_hand": None,
+        "untouched_at_end": 0,
         "latency_ms": None,
     }
 
@@ -106,3 +107,44 @@ def test_answers_on_their_way_since_the_pass_before_are_left_out() -> None:
 def test_spread() -> None:
     assert spread([]) is None
     assert spread(range(101)) == {"median": 50.0, "p90": 90.0, "p99": 99.0, "max": 100.0}
+
+
+def test_the_end_of_tracking_is_counted() -> None:
+    score = LiveScore()
+    far = (100.0, 100.0, 5.0, 5.0)
+    for i in range(10):
+        score.add_truth(i * SECOND, BOX, float(i))
+        score.add_detection(i * SECOND, BOX if i < 6 else far, i + 0.1)
+    assert score.summary()[0]["untouched_at_end"] == 3  # in hand, one frame late
+    score.add_detection(10 * SECOND, BOX, 10.0)
+    score.add_truth(10 * SECOND, BOX, 10.1)
+    assert score.summary()[0]["untouched_at_end"] == 0
+
+
+def test_frames_may_count_from_a_given_one_on() -> None:
+    score = LiveScore()
+    score.add_truth(1 * SECOND, BOX, 1.0)
+    score.begin(1 * SECOND + 1)
+    for i in range(2, 8):
+        score.add_truth(i * SECOND, BOX, float(i))
+    score.add_detection(5 * SECOND, BOX, 7.5)
+    (one,) = score.summary()
+    assert (one["frames"], one["answered"], one["unanswered"]) == (6, 1, 5)
+    score.add_detection(1 * SECOND, BOX, 7.6)
+    assert score.summary() == [one], "a target that was tracked before"
+
+
+def test_a_pass_in_words() -> None:
+    score = LiveScore()
+    assert describe(score.summary()[0]) == ["no detection yet"]
+    for i in range(3):
+        score.add_truth(i * SECOND, None, float(i))
+        score.add_detection(i * SECOND, BOX, i + 0.25)
+    assert describe(score.summary()[0]) == [
+        "3 frames, 3 answered (1.0 per second)",
+        "latency 250.0 ms (median), 250.0 ms (99th percentile)",
+        "overlap unknown: there are no true boxes",
+    ]
+    score.add_truth(3 * SECOND, HALF, 3.0)
+    score.add_detection(3 * SECOND, HALF, 3.25)
+    assert "overlap 1.000 on answered frames, 0.500 in hand" in describe(score.summary()[0])

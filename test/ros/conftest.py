@@ -66,6 +66,7 @@ class _Starter:
 
         name = f"{self._prefix}{len(self._robots)}"
         values: dict[str, object] = {"config": self._config, "backend": "torch", "threads": 1}
+        values["image_timeout"] = 30.0  # a loaded machine is slow
         log = self._folder / f"{name}.log"
         process = NodeProcess(log, f"/{name}", values | parameters, *ros_args)
         self._robots.append(Robot(process))

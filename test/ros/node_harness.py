@@ -200,7 +200,7 @@ class Robot:
             try:
                 return self.client.init_target(box, header, target, timeout=PATIENCE)
             except TargetRefused as error:
-                if "no image has come" in str(error):
+                if "no image has arrived" in str(error):
                     return ""
                 raise
 

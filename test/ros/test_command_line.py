@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from siamcar_ros.ros.command_line import initialise
+from siamcar_ros.ros.command_line import start_rclpy
 
 
 @pytest.mark.parametrize("name", ["tracker_node", "evaluate_node", "frame_source"])
@@ -21,8 +21,8 @@ def test_every_executable_tells_how_it_is_used(name: str) -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--config", "compact"], "'--config compact' is not understood: parameters are given as"),
-        (["--ros-args", "-p", "config:=x", "--", "more"], "'more' is not understood"),
+        (["--config", "compact"], "unknown arguments '--config compact': parameters are given as"),
+        (["--ros-args", "-p", "config:=x", "--", "more"], "unknown arguments 'more'"),
         (["--ros-args", "-x"], "unknown ROS arguments: ['-x']"),
         (["--ros-args", "-r"], "trailing -r"),
         (["--ros-args", "--params-file", "nowhere.yaml"], "nowhere.yaml"),
@@ -31,5 +31,5 @@ def test_every_executable_tells_how_it_is_used(name: str) -> None:
 def test_what_is_not_understood_is_said(
     words: list[str], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert initialise("usage", words) == 2
+    assert start_rclpy("usage", words) == 2
     assert reason in capsys.readouterr().err

@@ -22,7 +22,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 
 from siamcar_ros.msg import TrackStatus
-from siamcar_ros.ros.target_starter import TargetStarter
+from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
 from siamcar_ros.srv import InitTarget
 
 pytestmark = pytest.mark.ros
@@ -143,8 +143,8 @@ def test_a_live_tracker_is_started_scored_and_started_again_when_time_goes_back(
     assert tracker["latency_ms"]["median"] > 0
     assert report["replay"] is None
     assert "time went back" in evaluator.log
-    assert evaluator.log.count("is followed") >= 2
-    assert "overlap of those" in evaluator.log
+    assert evaluator.log.count("is tracked") >= 2
+    assert "on answered frames" in evaluator.log
 
 
 def test_wait_until_active_tells_by_its_exit_status(robot: Robot) -> None:
@@ -164,19 +164,30 @@ def played() -> Iterator[Robot]:
     robot.close()
 
 
-def test_a_request_that_is_never_answered_is_given_up(
-    played: Robot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("siamcar_ros.ros.target_starter._ANSWER_WITHIN", 0.3)
-    asked: list[InitTarget.Request] = []
+def test_a_start_is_retried_until_it_succeeds_is_refused_or_is_withdrawn(played: Robot) -> None:
+    answers = iter([False, False, True])
 
+    def answer(request: InitTarget.Request, response: InitTarget.Response) -> InitTarget.Response:
+        response.success = next(answers, False)
+        response.message, response.id = "no image with the stamp", "target-1"
+        return response
+
+    played.node.create_service(InitTarget, "/played/tracker/init_target", answer)
+    with TrackerClient("/played/tracker") as client:
+        assert client.start_target(BOX, Header(), patience=60.0) == "target-1"
+        assert next(answers, None) is None
+        with pytest.raises(TargetRefused, match="no image with the stamp"):
+            client.start_target(BOX, Header(), patience=0.1)
+        wanted = iter([True, True, False])
+        with pytest.raises(TrackerUnavailable, match="withdrawn"):
+            client.start_target(BOX, Header(), patience=60.0, wanted=lambda: next(wanted))
+
+
+def test_a_request_that_is_never_answered_times_out(played: Robot) -> None:
     async def answer(
         request: InitTarget.Request, response: InitTarget.Response
     ) -> InitTarget.Response:
-        asked.append(request)
-        if len(asked) == 1:
-            await Future()  # as a tracker that died
-        response.success, response.id = True, "target-1"
+        await Future()  # like a tracker that died
         return response
 
     played.node.create_service(
@@ -185,18 +196,11 @@ def test_a_request_that_is_never_answered_is_given_up(
         answer,
         callback_group=ReentrantCallbackGroup(),
     )
-    started: list[str] = []
-    starter = TargetStarter(
-        played.node, "/played/tracker/init_target", patience=60.0, on_started=started.append
-    )
-
-    def offered() -> bool:
-        starter.offer(Header(), BOX)
-        return bool(started)
-
-    wait_for("start", offered)
-    assert started == ["target-1"]
-    assert len(asked) == 2
+    with (
+        TrackerClient("/played/tracker") as client,
+        pytest.raises(TrackerUnavailable, match=r"did not answer within 0\.3 s"),
+    ):
+        client.init_target(BOX, timeout=0.3)
 
 
 @pytest.fixture
@@ -226,7 +230,7 @@ def test_an_idle_tracker_is_started_on_the_next_true_box(
         return bool(asked)
 
     wait_for("the start", lambda: shown(5))
-    wait_for("its log", lambda: "target-1 is followed" in evaluator.log)
+    wait_for("its log", lambda: "target-1 is tracked" in evaluator.log)
     shown(6)
     assert asked == [5]
     time.sleep(0.5)  # later than what may have crossed the start
@@ -257,10 +261,10 @@ def test_a_given_box_starts_no_target_that_was_stopped(
         return bool(asked)
 
     wait_for("the start", lambda: shown(5))
-    wait_for("its log", lambda: "target-1 is followed" in evaluator.log)
+    wait_for("its log", lambda: "target-1 is tracked" in evaluator.log)
     idle(5)  # no answer came: the start itself was lost
     wait_for("the second start", lambda: len(asked) == 2)
-    wait_for("its log", lambda: evaluator.log.count("target-1 is followed") == 2)
+    wait_for("its log", lambda: evaluator.log.count("target-1 is tracked") == 2)
     found.publish(detection(BOX, 6 * SECOND))
     idle(7)
     wait_for("the warning", lambda: "is not started again before time goes back" in evaluator.log)

@@ -21,10 +21,10 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from short_sequence import write_sequence
 from vision_msgs.msg import Detection2D
 
-from siamcar_ros.demo.render import Clip, write_sequence
-from siamcar_ros.demo.sources import open_source
+from siamcar_ros.data.film import open_source
 
 COUNT = 8
 NODE = ("-m", "siamcar_ros.ros.frame_source")
@@ -32,7 +32,7 @@ NODE = ("-m", "siamcar_ros.ros.frame_source")
 CAMERA = """
 import sys, time
 import numpy as np
-from siamcar_ros.demo.sources import Source, SourceError
+from siamcar_ros.data.film import Source, SourceError
 from siamcar_ros.ros import frame_source
 
 def film():
@@ -53,7 +53,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sequence(Clip(frames=COUNT), tmp_path_factory.mktemp("source") / "clip")
+    return write_sequence(tmp_path_factory.mktemp("source") / "clip", COUNT)
 
 
 @pytest.fixture
@@ -102,22 +102,18 @@ class Listener:
         self.context.try_shutdown()
 
 
-def test_every_frame_comes_with_its_box_under_one_header(
-    folder: Path, start: Start, tmp_path: Path
-) -> None:
+def test_every_frame_comes_with_its_box_under_one_header(folder: Path, start: Start) -> None:
     listener = Listener(
         image=("image", Image),
         info=("camera_info", CameraInfo),
         truth=("ground_truth", Detection2D),
     )
-    log = tmp_path / "frames.csv"
     process = start(
         source=folder,
         rate=5.0,
         wait_for_subscriber=True,
         first_frame_hold=0.2,
         focal=500.0,
-        frame_log=log,
         frame_id="mast",
     )
     try:
@@ -140,11 +136,44 @@ def test_every_frame_comes_with_its_box_under_one_header(
         assert (middle.x, middle.y) == pytest.approx((x + w / 2, y + h / 2))
         assert (box.size_x, box.size_y) == pytest.approx((w, h))
     assert listener.heard["info"][0].k[0] == 500.0
-    rows = np.loadtxt(log, delimiter=",", dtype=np.int64)
     stamps = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in images]
-    assert rows[:, 0].tolist() == list(range(COUNT))
-    assert rows[:, 1].tolist() == stamps
     assert stamps[1] - stamps[0] >= 0.15e9, "the first frame stands"
+
+
+def test_frames_are_scaled_preloaded_and_played_back_and_forth(folder: Path, start: Start) -> None:
+    listener = Listener(image=("image", Image), truth=("ground_truth", Detection2D))
+    process = start(source=folder, rate=50.0, size="320x120", preload=3, wait_for_subscriber=True)
+    heard = listener.heard
+    try:
+        listener.until(lambda: all(len(each) > 12 for each in heard.values()))
+    finally:
+        listener.close()
+    assert process.poll() is None
+    source = open_source(str(folder))
+    assert source.boxes is not None
+    assert (heard["image"][0].width, heard["image"][0].height) == (320, 120)
+    wanted = [source.boxes[index] for index in (0, 1, 2, 1, 0, 1, 2, 1)]
+    for truth, (_, y, w, h) in zip(heard["truth"], wanted, strict=False):
+        assert truth.bbox.size_x == pytest.approx(w / 2)
+        assert truth.bbox.center.position.y == pytest.approx((y + h / 2) / 4)
+
+
+def test_a_frame_without_the_target_has_a_truth_without_area(
+    folder: Path, start: Start, tmp_path: Path
+) -> None:
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    lines = (folder / "groundtruth.txt").read_text().splitlines()
+    lines[2] = "nan,nan,nan,nan"
+    (tmp_path / "groundtruth.txt").write_text("\n".join(lines))
+    listener = Listener(truth=("ground_truth", Detection2D), image=("image", Image))
+    start(source=tmp_path, rate=20.0, wait_for_subscriber=True)
+    try:
+        listener.until(lambda: len(listener.heard["truth"]) >= COUNT)
+    finally:
+        listener.close()
+    sizes = [each.bbox.size_x for each in listener.heard["truth"]]
+    assert [index for index, size in enumerate(sizes) if not size] == [2]
 
 
 def test_compressed_frames_and_a_loop_that_is_interrupted(folder: Path, start: Start) -> None:
@@ -193,12 +222,12 @@ def test_a_camera_that_breaks_off_is_told(start: Start) -> None:
 @pytest.mark.parametrize(
     ("parameters", "reason"),
     [
-        ({"source": 99}, "camera 99 does not open"),
+        ({"source": 99}, "camera 99 cannot be opened"),
         ({"source": "nowhere.mp4"}, "no source 'nowhere.mp4'"),
         ({"image_transport": "smoke"}, "image_transport is one of"),
         ({"qos_reliability": "maybe"}, "qos_reliability is one of"),
         ({"rate": -3.0}, "rate out of range"),
-        ({"source": "clip", "frame_log": "/dev/null/frames.csv"}, "/dev/null"),
+        ({"size": "wide"}, "size is WIDTHxHEIGHT"),
     ],
 )
 def test_what_cannot_be_published_is_said(

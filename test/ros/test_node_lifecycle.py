@@ -68,9 +68,10 @@ def test_up_and_down_ten_times(start: Start, config: Path, tmp_path: Path) -> No
 @pytest.fixture
 def kept_signals() -> Iterator[None]:
     """For a test that runs the node's main in its own process."""
-    before = signal.getsignal(signal.SIGINT)
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGINT, before)
+    for each, handler in before.items():
+        signal.signal(each, handler)
 
 
 @pytest.mark.usefixtures("kept_signals")
@@ -99,7 +100,7 @@ def test_a_failed_activation_leaves_no_subscription(
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no more topics")
 
-    monkeypatch.setattr("siamcar_ros.ros.node.ImageIntake", refuse)
+    monkeypatch.setattr("siamcar_ros.ros.node.ImageSubscription", refuse)
     context = Context()
     rclpy.init(context=context)
     try:

@@ -22,30 +22,30 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import BoundingBox2D, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
+from siamcar_ros.msg import TrackStatus
 from siamcar_ros.resources import resource_path
-from siamcar_ros.ros.diagnostics import Health
+from siamcar_ros.ros.diagnostics import Counters, Health
 from siamcar_ros.ros.frame import Frame
-from siamcar_ros.ros.loading import give_up, load_tracker
+from siamcar_ros.ros.loading import LoadedTracker, evict, load_tracker
 from siamcar_ros.ros.mailbox import Mailbox, MailboxClosed
 from siamcar_ros.ros.markers import CameraModelError, corner_rays
-from siamcar_ros.ros.messages import box_of, detection
+from siamcar_ros.ros.messages import bbox_to_box, detection
 from siamcar_ros.ros.outputs import Outputs
-from siamcar_ros.ros.parameters import NodeSettings, descriptor, markdown
+from siamcar_ros.ros.parameters import NodeSettings, checked_name, descriptor, markdown
 from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.ros.worker import Tracked
 from siamcar_ros.tracking import TrackerParams, TrackResult, TrackState
 from siamcar_ros.tracking.overlay import draw_overlay
+from siamcar_ros.tracking.stored_image import StoredImage
 
 
 def test_mailbox_keeps_the_newest_and_counts_the_others() -> None:
     mailbox = Mailbox()
-    for stamp in range(5):
-        mailbox.put(frame(stamp))
-    future = mailbox.ask(lambda: 7)
+    assert [mailbox.put(frame(stamp)) for stamp in range(5)] == [False, True, True, True, True]
+    future = mailbox.submit(lambda: 7)
     requests, newest = mailbox.take(wait=True)
     assert newest is not None
     assert newest.stamp == 4
-    assert mailbox.dropped == 4
     assert [(function(), asked) for function, asked in requests] == [(7, future)]
     assert mailbox.take(wait=False) == ([], None)
 
@@ -65,12 +65,12 @@ def test_closed_mailbox_wakes_the_waiting_and_refuses() -> None:
     assert ended.wait(10)
     thread.join()
     with pytest.raises(MailboxClosed):
-        mailbox.ask(lambda: None)
+        mailbox.submit(lambda: None)
 
 
 def test_requests_left_in_a_closed_mailbox_are_cancelled() -> None:
     mailbox = Mailbox()
-    future = mailbox.ask(lambda: None)
+    future = mailbox.submit(lambda: None)
     mailbox.close()
     with pytest.raises(CancelledError):
         future.result(timeout=1)
@@ -123,7 +123,7 @@ def test_nodes_of_one_process_share_a_network_and_free_it(config: Path) -> None:
 def test_a_network_that_hangs_is_not_shared_with_the_next_tracker(config: Path) -> None:
     settings = NodeSettings(config=str(config), backend="torch")
     one = load_tracker(settings)
-    give_up(one)
+    evict(one)
     assert load_tracker(settings).tracker.network is not one.tracker.network
 
 
@@ -134,6 +134,17 @@ def test_settings_are_checked_together() -> None:
         NodeSettings(lost_below=0.8, uncertain_below=0.2)
     settings = NodeSettings().changed({"lr": 0.5, "use_sim_time": True})
     assert settings.tracker == TrackerParams(lr=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("x" * 257, "257 bytes, more than the limit of 256"), ("a\nb", "cannot be printed")],
+)
+def test_names_are_short_and_printable(name: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as error:
+        NodeSettings(class_id=name)
+    assert len(str(error.value)) < 400
+    assert checked_name("id", "é" * 128) == "é" * 128
 
 
 def test_every_tracker_knob_is_a_parameter_and_every_parameter_is_documented() -> None:
@@ -155,13 +166,13 @@ def test_shipped_parameter_file_holds_the_defaults() -> None:
 def test_box_round_trip_and_lost_detection_claims_nothing() -> None:
     header = camera_info().header
     seen = detection(header, "a", TrackResult((1, 2, 3, 4), 0.5, TrackState.UNCERTAIN), "cat")
-    assert box_of(seen.bbox) == (1.0, 2.0, 3.0, 4.0)
+    assert bbox_to_box(seen.bbox) == (1.0, 2.0, 3.0, 4.0)
     assert seen.results[0].hypothesis.class_id == "cat"
     assert not detection(header, "a", TrackResult(BOX, 0.1, TrackState.LOST), "cat").results
     turned = BoundingBox2D()
     turned.center.theta = 0.3
     with pytest.raises(ValueError, match="upright"):
-        box_of(turned)
+        bbox_to_box(turned)
 
 
 def distorted(model: str, coefficients: list[float]) -> CameraInfo:
@@ -254,14 +265,15 @@ class Publishers:
 def tracked_scene(**results: TrackResult) -> Tracked:
     message = raw_image(scene(0))
     message.header.frame_id = "camera"
-    return Tracked(Frame(message), scene(0), results)
+    return Tracked(Frame(message), StoredImage(scene(0), "bgr"), results)
 
 
 @pytest.fixture
 def outputs() -> tuple[Outputs, Publishers]:
     node = Publishers()
     settings = NodeSettings(debug_rate=0.0)
-    return Outputs(node, settings=lambda: settings, complete=lambda status: status), node
+    loaded = LoadedTracker(None, "compact", "torch", "cpu", "")  # type: ignore[arg-type]
+    return Outputs(node, settings, Counters(received=3), loaded), node  # type: ignore[arg-type]
 
 
 def test_the_end_of_the_targets_is_published_once(outputs: tuple[Outputs, Publishers]) -> None:
@@ -290,8 +302,19 @@ def test_markers_go_by_themselves_and_need_the_cameras_own_info(
     out.publish(seen)
     assert len(markers) == 1
     assert len(overlays) == 3
-    assert "is for frame_id 'other', the images are of 'camera'" in node.log.lines[0]
+    assert "has frame_id 'other', the images have 'camera'" in node.log.lines[0]
     assert "3 coefficients" in node.log.lines[1]
+
+
+def test_every_status_carries_the_counters(outputs: tuple[Outputs, Publishers]) -> None:
+    out, node = outputs
+    out.publish(tracked_scene(a=TrackResult(BOX, 0.9, TrackState.TRACKING)))
+    out.publish_idle(camera_info().header)
+    for status in node.sent["~/status"]:
+        assert (status.frames_received, status.network, status.device) == (3, "compact", "cpu")
+    counts = Counters(received=9, refused=1, out_of_order=2, dropped=3, tracked=2, failed=4)
+    status = counts.fill(TrackStatus())
+    assert (status.frames_dropped, status.frames_failed, status.frames_tracked) == (5, 5, 2)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.3])
@@ -320,6 +343,7 @@ def test_health_names_the_worst() -> None:
         trouble="",
         busy=0.1,
         busy_allowed=5.0,
+        twins=1,
         values={},
     )
     assert Health(**vars(known)).summary()[1] == "running"
@@ -330,6 +354,9 @@ def test_health_names_the_worst() -> None:
     assert Health(**vars(known)).summary() == (DiagnosticStatus.WARN, corrupt)
     known.used = 0
     assert Health(**vars(known)).summary() == (DiagnosticStatus.ERROR, corrupt)
+    known.used, known.failed, known.silence, known.twins = 5, 0, 0.1, 2
+    assert Health(**vars(known)).summary()[0] == DiagnosticStatus.WARN
+    assert "2 nodes have this name" in Health(**vars(known)).summary()[1]
     known.busy = 7.0
     assert Health(**vars(known)).summary() == (
         DiagnosticStatus.ERROR,

@@ -11,6 +11,7 @@ import pytest
 from node_harness import BOX, PATIENCE, Log, Robot, frame, wait_for
 from std_srvs.srv import Trigger
 
+from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.mailbox import MailboxClosed
@@ -46,7 +47,7 @@ class Tracker:
         self.gate.wait(10)
         if self.failing:
             raise RuntimeError("maps are not finite")
-        self.seen += [(target, int(image[0, 0, 0])) for target in ids]
+        self.seen += [(target, int(image.array[0, 0, 0])) for target in ids]
         return {target: TrackResult(BOX, 0.9, TrackState.TRACKING) for target in ids}
 
 
@@ -60,6 +61,7 @@ def worker_for(
         ring=ring,
         on_frame=handed.append,
         logger=log,
+        counters=Counters(),
         max_targets=max_targets,
         max_failures=3,
     )
@@ -147,7 +149,7 @@ def test_worker_outlives_a_fault_and_tells_how_long_it_is_busy() -> None:
     worker, handed, _ = worker_for(tracker, ring)
     worker.mailbox.put(Frame(SimpleNamespace(header=None)))  # has no format
     wait_for_failures(worker, 1)
-    assert "AttributeError" in worker.trouble
+    assert "AttributeError" in worker.counters.trouble
     worker.init(frame(0), BOX, "a").result(10)
     tracker.gate.clear()
     worker.mailbox.put(frame(1))
@@ -174,7 +176,9 @@ class Services:
             get_logger=lambda: log,
             executor=SimpleNamespace(wake=lambda: None),
         )
-        TargetServices(node, ring=ring, ready=lambda: ready, awaits=False)
+        TargetServices(
+            node, ring=ring, ready=lambda: ready, image_timeout=lambda: math.inf, awaits=False
+        )
         self._offered = offered
 
     def init(self, name: str) -> InitTarget.Response:
@@ -215,7 +219,9 @@ def test_a_request_that_waits_holds_up_no_other_callback() -> None:
     worker, _, _ = worker_for(tracker, ring)
     worker.init(frame(0), BOX, "a").result(10)
     ready: Any = (worker, None)
-    TargetServices(robot.node, ring=ring, ready=lambda: ready, awaits=True)
+    TargetServices(
+        robot.node, ring=ring, ready=lambda: ready, image_timeout=lambda: math.inf, awaits=True
+    )
     ticks: list[None] = []
     robot.node.create_timer(0.01, lambda: ticks.append(None))
     client = robot.node.create_client(Trigger, "~/stop_tracking")
@@ -243,13 +249,13 @@ def test_images_without_an_encoding_are_named_and_stop_nothing() -> None:
         nameless.message.encoding = ""
         worker.mailbox.put(nameless)
         wait_for_failures(worker, stamp + 1)
-    assert "encoding '' is not supported" in worker.trouble
+    assert "encoding '' is not supported" in worker.counters.trouble
     assert not [line for line in log.lines if "in a row" in line]
     assert worker.close(10)
 
 
 def wait_for_failures(worker: TrackWorker, count: int) -> None:
-    wait_for(f"failure {count}", lambda: worker.frames_failed == count)
+    wait_for(f"failure {count}", lambda: worker.counters.failed == count)
 
 
 def test_worker_logs_failures_and_gives_up_only_after_many() -> None:
@@ -273,7 +279,7 @@ def test_worker_logs_failures_and_gives_up_only_after_many() -> None:
         worker.mailbox.put(frame(stamp))
         wait_for_failures(worker, stamp - 1)
     wait_for("end of the track", lambda: worker.targets == ())
-    assert "maps are not finite" in worker.trouble
+    assert "maps are not finite" in worker.counters.trouble
     assert any("3 times in a row; stopped 'a'" in line for line in log.lines)
     assert worker.close(10)
 
@@ -287,6 +293,7 @@ def test_worker_that_cannot_load_says_why() -> None:
         ring=FrameRing(length=1, memory=1),
         on_frame=lambda _: None,
         logger=Log(),
+        counters=Counters(),
         max_targets=1,
         max_failures=1,
     )

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from siamcar_ros.commands.bench import add_arguments, run
+from siamcar_ros.data import build_mixture
 from siamcar_ros.runtime import DeviceError
 from siamcar_ros.speed import gpu
 from siamcar_ros.speed.gpu import Clock, GpuOptions, Part, failed, measure_gpu, run_tests
 from siamcar_ros.speed.gpu_inference import union
 from siamcar_ros.speed.gpu_training import draw_clips
-from siamcar_ros.data import build_mixture
 
 
 @pytest.mark.timeout(1200)

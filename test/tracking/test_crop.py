@@ -14,13 +14,18 @@ from numpy.typing import NDArray
 from siamcar_ros.geometry import context_side
 from siamcar_ros.runtime.network import as_planes
 from siamcar_ros.tracking.crop import crop_square, mean_color
+from siamcar_ros.tracking.stored_image import CHANNEL_ORDERS, StoredImage
 
 PADDING = (10.0, 120.0, 230.0)
 Image = NDArray[np.uint8]
 
 
 def crop(
-    image: Image, centre: tuple[float, float], step: float, n: int = 31, anchor: float = 15
+    image: Image | StoredImage,
+    centre: tuple[float, float],
+    step: float,
+    n: int = 31,
+    anchor: float = 15,
 ) -> Image:
     out = np.empty((n, n, 3), np.uint8)
     crop_square(image, centre, step, anchor, PADDING, out)
@@ -96,6 +101,29 @@ def test_the_layout_in_memory_does_not_matter(frame: Image, layout: str, step: f
     np.testing.assert_array_equal(
         crop(laid_out, (333.3, 200.2), step), crop(frame, (333.3, 200.2), step)
     )
+
+
+ORDERS: dict[str, Callable[[Image], Image]] = {
+    "bgr": lambda bgr: bgr,
+    "rgb": lambda bgr: bgr[..., ::-1].copy(),
+    "bgra": lambda bgr: np.dstack((bgr, bgr[..., 0])),
+    "rgba": lambda bgr: np.dstack((bgr[..., ::-1], bgr[..., 0])),
+    "gray": lambda bgr: bgr[..., 1].copy(),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("step", [0.3, 1.7, 60.0])
+def test_the_order_of_the_channels_does_not_matter(frame: Image, order: str, step: float) -> None:
+    assert set(ORDERS) == set(CHANNEL_ORDERS)
+    stored = StoredImage(ORDERS[order](frame), order)
+    seen = np.dstack([frame[..., 1]] * 3) if order == "gray" else frame
+    np.testing.assert_array_equal(stored.bgr(), seen)
+    inside = crop(stored, (333.3, 200.2), step), crop(seen, (333.3, 200.2), step)
+    if order == "gray" and step > 10:  # the padding of a gray frame is gray
+        inside = inside[0][14:17, 14:17], inside[1][14:17, 14:17]
+    np.testing.assert_array_equal(*inside)
+    assert mean_color(stored) == pytest.approx(mean_color(seen))
 
 
 def test_grey_seen_as_three_channels(frame: Image) -> None:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from siamcar_ros.demo.scene import Image
+from clip.scene import Image
 
 Colour = tuple[float, float, float]  # BGR
 Plane = npt.NDArray[np.float32]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from siamcar_ros.demo import textures
-from siamcar_ros.demo.scene import Part, Points, Texture, Thing
+from clip import textures
+from clip.scene import Part, Points, Texture, Thing
 
 HALF_WIDTH = 0.88  # metres
 _SUN = np.array((-0.42, 0.76, -0.50))

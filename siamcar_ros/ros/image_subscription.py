@@ -13,12 +13,12 @@ from sensor_msgs.msg import CompressedImage, Image
 _POLICY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
 
 
-class ImageIntake:
-    """Subscribes to `image`, or to `image/compressed` beside it, the newest one only.
+class ImageSubscription:
+    """Subscribes to `image`, or to `image/compressed`, keeping the newest message only.
 
-    A publisher whose quality of service does not match is logged with what to change; under
-    "auto" the subscription asks for less instead. (Large best-effort images are lost by the
-    fragment on many links, so best effort is not asked for without need.)
+    A publisher with an incompatible quality of service is logged with what to change. "auto" asks
+    for reliable and changes to best effort if a publisher offers no more. (On many links a large
+    best-effort image is lost with any of its fragments, so best effort is not the first choice.)
 
     Args:
         transport: "raw" or "compressed".
@@ -38,18 +38,18 @@ class ImageIntake:
         self._type = CompressedImage if transport == "compressed" else Image
         self._auto = reliability == "auto"
         self._on_message = on_message
-        # As image_transport has it: a remapping of the base topic moves the compressed one along.
+        # Like image_transport: a remapping of the base topic applies to the compressed one, too.
         base = node.resolve_topic_name("image")
         self.topic = f"{base}/compressed" if transport == "compressed" else base
         self._subscribe("reliable" if self._auto else reliability)
 
     @property
     def publishers(self) -> int:
-        """How many publishers the topic has, matching or not."""
+        """The number of publishers of the topic, compatible or not."""
         return int(self._node.count_publishers(self.topic))
 
     def destroy(self) -> None:
-        """End the subscription."""
+        """Destroy the subscription."""
         self._node.destroy_subscription(self._subscription)
 
     def _subscribe(self, reliability: str) -> None:
@@ -70,15 +70,15 @@ class ImageIntake:
             name = qos_policy_name_from_kind(policy)
             logger.error(
                 f"a publisher of {self.topic} offers an incompatible {name}: none of its images "
-                "will come; change its quality of service"
+                "will arrive; change its quality of service"
             )
         elif self._auto and self._reliability == "reliable":
-            logger.info(f"a publisher of {self.topic} offers best effort only: asking for that")
+            logger.info(f"a publisher of {self.topic} offers only best effort: changing to that")
             self.destroy()
             self._subscribe("best_effort")
         else:
             logger.error(
                 f"a publisher of {self.topic} offers best effort, this node asks for reliable: "
-                "none of its images will come; set the parameter qos_reliability to auto or "
+                "none of its images will arrive; set the parameter qos_reliability to auto or "
                 "best_effort, or make the publisher reliable"
             )

@@ -1,6 +1,6 @@
 """The clip that the demonstration follows when it is given no other: a car on a yard.
 
-    python -m siamcar_ros.demo.render FOLDER [--seed 0] [--frames 240]
+    python -m clip.render FOLDER [--seed 0] [--frames 240]
 
 A hand-held camera follows a car that comes nearer, turns and drives off. It passes behind a post
 and a bush, beside cars of its own kind and through a cloud's shade. The box of every frame is the
@@ -10,8 +10,10 @@ exact outline of the car, hidden or not. The same seed gives the same pixels.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +21,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from siamcar_ros.demo import textures
-from siamcar_ros.demo.car import Car, shadow
-from siamcar_ros.demo.scene import (
+from clip import textures
+from clip.car import Car, shadow
+from clip.scene import (
     Camera,
     Ground,
     Image,
@@ -341,41 +343,58 @@ class Clip:
         return np.asarray(cv2.add(lit, grain, dtype=cv2.CV_8U), np.uint8)
 
 
-def write_sequence(clip: Clip, folder: Path, *, quality: int = 93) -> Path:
-    """Write the clip as a sequence folder: numbered JPEG frames, `groundtruth.txt` and more.
+def write_film(clip: Clip, film: Path, *, crf: int = 23) -> Path:
+    """Encode the clip as H.264 with its boxes in `NAME.groundtruth.txt` beside it; needs ffmpeg.
 
-    Beside the boxes go `cover.label` (the visible share in eighths, as in GOT-10k) and
-    `meta_info.ini` with the frame rate.
+    Args:
+        clip: what to render.
+        film: MP4 file to write.
+        crf: quality of x264, lower is better and larger.
 
     Returns:
-        The folder.
+        The ground-truth file: x,y,w,h in pixels, one frame a line.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    boxes, cover = [], []
-    for index, frame in enumerate(
-        tqdm(clip, desc="rendering the clip", unit="frame", disable=None)
-    ):
-        path = folder / f"{index + 1:08d}.jpg"
-        if not cv2.imwrite(str(path), frame.image, [cv2.IMWRITE_JPEG_QUALITY, quality]):
-            raise OSError(f"cannot write {path}")
-        boxes.append(",".join(f"{value:.3f}" for value in frame.box))
-        cover.append(str(round(8 * frame.visible)))
-    (folder / "cover.label").write_text("\n".join(cover) + "\n")
-    (folder / "meta_info.ini").write_text(f"[METAINFO]\nanno_fps: {clip.rate:g}Hz\n")
-    # last, so that a folder with boxes is a whole one
-    (folder / "groundtruth.txt").write_text("\n".join(boxes) + "\n")
-    return folder
+    width, height = clip.size
+    source = [
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "bgr24",
+        "-s",
+        f"{width}x{height}",
+        "-r",
+        f"{clip.rate:g}",
+    ]
+    codec = ["-c:v", "libx264", "-preset", "veryslow", "-crf", str(crf), "-pix_fmt", "yuv420p"]
+    command = ["ffmpeg", "-v", "error", "-y", *source, "-i", "-", *codec]
+    # without the encoder's settings and version: the same clip gives the same file anywhere
+    command += ["-bsf:v", "filter_units=remove_types=6", "-movflags", "+faststart", str(film)]
+    boxes = []
+    film.parent.mkdir(parents=True, exist_ok=True)
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as encoder:
+        assert encoder.stdin is not None
+        with suppress(BrokenPipeError):  # ffmpeg gave up and has said why
+            for frame in tqdm(clip, desc="rendering", unit="frame", disable=None):
+                encoder.stdin.write(frame.image.tobytes())
+                boxes.append(",".join(f"{value:.2f}" for value in frame.box))
+            encoder.stdin.close()
+        if encoder.wait():
+            raise OSError(f"ffmpeg could not write {film}")
+    truth = film.with_suffix(".groundtruth.txt")
+    truth.write_text("\n".join(boxes) + "\n", encoding="utf-8")
+    return truth
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Render to a folder from the command line."""
-    parser = argparse.ArgumentParser(description="render the demonstration's clip")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--frames", type=int, default=240)
+    """Render a film from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("film", type=Path, help="MP4 file to write")
+    parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    parser.add_argument("--frames", type=int, default=240, help="(%(default)s)")
+    parser.add_argument("--crf", type=int, default=23, help="quality of x264 (%(default)s)")
     given = parser.parse_args(arguments)
-    folder = write_sequence(Clip(given.seed, given.frames), given.folder)
-    print(f"{given.frames} frames in {folder}")
+    truth = write_film(Clip(given.seed, given.frames), given.film, crf=given.crf)
+    print(f"{given.frames} frames in {given.film}, their boxes in {truth}")
     return 0
 
 

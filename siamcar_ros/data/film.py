@@ -1,4 +1,4 @@
-"""Where frames come from: the rendered clip, a sequence folder, a video file or a camera."""
+"""Sources of frames: a video file, a camera, a folder of images, an annotated sequence."""
 
 from __future__ import annotations
 
@@ -10,32 +10,39 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from siamcar_ros.data.video import VideoError, VideoReader
-from siamcar_ros.demo.scene import Image
+from siamcar_ros.data.annotations import SequenceError, fit_boxes, read_boxes
+from siamcar_ros.data.images import read_image
+from siamcar_ros.data.sequences import find_frames, read_sequence
+from siamcar_ros.data.video import DEFAULT_RATE, VideoError, VideoReader
+from siamcar_ros.geometry import Boxes, Image
+from siamcar_ros.resources import resource_path
 
-DEFAULT_RATE = 30.0
+CLIP = "clip"
+"""The name of the film that ships with the package."""
+
+_CLIP_FILE = "films/car.mp4"
+_CLIP_FOCAL = 560.0
+_TRUTH_SUFFIX = ".groundtruth.txt"
 
 
 class SourceError(ValueError):
-    """A source that is not there, does not open or stops giving frames."""
+    """A source does not exist, cannot be opened, or stopped delivering frames."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Frames and what is known of them.
+    """A stream of frames and what is known about it.
 
     Attributes:
-        name: for people.
-        live: a camera: it sets the pace itself and does not end.
-        rate: frames a second.
-        images: starts from the beginning; each image is (H, W, 3) BGR uint8.
-        length: number of frames, where it is known before the end.
-        boxes: (length, 4) float64 x, y, w, h of the target, NaN where it is absent; None where
-            nothing is known of it.
-        focal: of the lens in pixels, where it is known.
-        parts: names and frames of what happens, where that is known.
+        name: for display.
+        live: the source is a camera: it sets its own pace and has no end.
+        rate: frames per second.
+        images: returns a new iterator over all frames, each (H, W, 3) BGR uint8.
+        length: number of frames; None if unknown.
+        boxes: (length, 4) float64, x, y, w, h of the target in pixels, NaN where it is absent; None
+            if there is no annotation.
+        focal: focal length in pixels; None if unknown.
         notes: what could not be read; complete after iterating over the images.
     """
 
@@ -44,25 +51,24 @@ class Source:
     rate: float
     images: Callable[[], Iterator[Image]]
     length: int | None = None
-    boxes: NDArray[np.float64] | None = None
+    boxes: Boxes | None = None
     focal: float | None = None
-    parts: list[tuple[str, range]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 def open_source(name: str) -> Source:
-    """The source that a text names.
+    """Open the source called `name`.
 
     Args:
-        name: `clip` or `clip:SEED` for the rendered clip, a folder of numbered images with or
-            without a groundtruth.txt, a video file, `/dev/videoN`, a camera's number or its URL.
+        name: a video file, with its annotation in `NAME.groundtruth.txt` beside it or without; a
+            folder of numbered images, with or without `groundtruth.txt`; `/dev/videoN`, a camera's
+            number or a stream's URL; or `clip`, the film that ships with the package.
 
     Raises:
-        SourceError: there is no such thing, or it cannot be read.
+        SourceError: there is no such source, or it cannot be read.
     """
-    clip = re.fullmatch(r"clip(?::(\d+))?", name)
-    if clip:
-        return _clip(int(clip[1] or 0))
+    if name == CLIP:
+        return _video(resource_path(_CLIP_FILE), focal=_CLIP_FOCAL)
     if name.isdecimal() or name.startswith("/dev/video") or "://" in name:
         return _camera(name)
     path = Path(name).expanduser()
@@ -72,31 +78,11 @@ def open_source(name: str) -> Source:
         return _video(path)
     raise SourceError(
         f"no source {name!r}: give a video file, a sequence folder, a camera's number or device, "
-        "or 'clip' for the rendered clip"
-    )
-
-
-def _clip(seed: int) -> Source:
-    from siamcar_ros.demo.render import Clip
-
-    clip = Clip(seed)
-    return Source(
-        name=f"rendered clip {seed}",
-        live=False,
-        rate=clip.rate,
-        images=lambda: (frame.image for frame in clip),
-        length=len(clip),
-        boxes=np.array([clip.box(index) for index in range(len(clip))]),
-        focal=clip.focal,
-        parts=clip.parts,
+        f"or {CLIP!r} for the film that ships with the package"
     )
 
 
 def _sequence(folder: Path) -> Source:
-    from siamcar_ros.data import SequenceError, read_sequence
-    from siamcar_ros.data.images import read_image
-    from siamcar_ros.data.sequences import find_frames
-
     boxes = None
     try:
         if any(folder.glob("groundtruth*")):
@@ -112,7 +98,7 @@ def _sequence(folder: Path) -> Source:
         for path in frames:
             image = read_image(path)
             if image is None:
-                raise SourceError(f"{path} does not decode")
+                raise SourceError(f"{path} cannot be decoded")
             yield image
 
     return Source(
@@ -126,7 +112,7 @@ def _sequence(folder: Path) -> Source:
 
 
 def _sequence_rate(folder: Path) -> float:
-    """The rate that `meta_info.ini` gives, as in GOT-10k; 30 where there is none."""
+    """Return the frame rate in `meta_info.ini` (GOT-10k's layout), or 30."""
     meta = configparser.ConfigParser()
     try:
         meta.read(folder / "meta_info.ini")
@@ -136,10 +122,11 @@ def _sequence_rate(folder: Path) -> float:
     return float(stated[0]) if stated and float(stated[0]) > 0 else DEFAULT_RATE
 
 
-def _video(path: Path) -> Source:
+def _video(path: Path, *, focal: float | None = None) -> Source:
     try:
         reader = VideoReader(path)
-    except VideoError as error:
+        boxes = _video_boxes(path, reader.length)
+    except (SequenceError, VideoError) as error:
         raise SourceError(str(error)) from error
     notes: list[str] = []
 
@@ -155,8 +142,21 @@ def _video(path: Path) -> Source:
         rate=reader.rate,
         images=images,
         length=reader.length,
+        boxes=boxes,
+        focal=focal,
         notes=notes,
     )
+
+
+def _video_boxes(path: Path, length: int | None) -> Boxes | None:
+    """Read the annotation beside a video."""
+    annotation = path.with_suffix(_TRUTH_SUFFIX)
+    if length is None or not annotation.is_file():
+        return None
+    boxes, _, notes = fit_boxes(read_boxes(annotation), length, annotation)
+    if notes:
+        raise SequenceError(notes[0])
+    return boxes
 
 
 def _camera(name: str) -> Source:
@@ -165,14 +165,17 @@ def _camera(name: str) -> Source:
     def images() -> Iterator[Image]:
         capture = cv2.VideoCapture(device)
         if not capture.isOpened():
-            raise SourceError(f"camera {name} does not open: is it there, free, and readable?")
-        # A driver that fills its buffers hands out old images; not every backend has the knob.
+            raise SourceError(
+                f"camera {name} cannot be opened: check that it is connected, readable, and not "
+                "in use by another program"
+            )
+        # Drivers that fill their buffers deliver old images; not every backend has this setting.
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         try:
             while True:
                 read, image = capture.read()
                 if not read:
-                    raise SourceError(f"camera {name} stopped giving frames")
+                    raise SourceError(f"camera {name} stopped delivering frames")
                 yield np.asarray(image, np.uint8)
         finally:
             capture.release()

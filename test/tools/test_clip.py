@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from clip.render import Clip, write_film
+from clip.scene import blur_kernel, draw_thing
 
-from siamcar_ros.demo.render import Clip, write_sequence
-from siamcar_ros.demo.scene import blur_kernel, draw_thing
+from siamcar_ros.data.film import open_source
 
 
 @pytest.fixture(scope="module")
@@ -72,17 +74,27 @@ def test_frames_outside_the_clip_are_refused(clip: Clip) -> None:
         Clip(frames=1)
 
 
-def test_a_sequence_folder_is_written(tmp_path: Path) -> None:
-    folder = write_sequence(Clip(seed=3, frames=6), tmp_path / "clip")
-    images = sorted(folder.glob("*.jpg"))
-    assert [image.name for image in images] == [f"{n:08d}.jpg" for n in range(1, 7)]
-    boxes = np.loadtxt(folder / "groundtruth.txt", delimiter=",")
-    assert boxes.shape == (6, 4)
-    assert boxes[2] == pytest.approx(Clip(seed=3, frames=6).frame(2).box, abs=1e-3)
-    stored = cv2.imread(str(images[0]))
-    assert stored is not None
-    assert stored.shape == (480, 640, 3)
-    assert "30Hz" in (folder / "meta_info.ini").read_text()
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_a_film_is_written_with_its_boxes(tmp_path: Path) -> None:
+    clip = Clip(seed=3, frames=6)
+    truth = write_film(clip, tmp_path / "films" / "six.mp4")
+    source = open_source(str(tmp_path / "films" / "six.mp4"))
+    assert (source.length, source.rate) == (6, 30.0)
+    assert np.loadtxt(truth, delimiter=",")[2] == pytest.approx(clip.box(2), abs=0.01)
+    for index, image in enumerate(source.images()):
+        assert cv2.PSNR(image, clip.frame(index).image) > 30
+    with pytest.raises(OSError, match="ffmpeg could not write"):
+        write_film(Clip(frames=2), tmp_path / "no.such.kind")
+
+
+def test_the_film_that_ships_was_made_here(clip: Clip) -> None:
+    source = open_source("clip")
+    assert source.boxes is not None
+    assert source.focal == clip.focal
+    assert source.boxes == pytest.approx(np.array([clip.box(i) for i in range(240)]), abs=0.01)
+    for index, image in enumerate(source.images()):
+        if index % 80 == 0:
+            assert cv2.PSNR(image, clip.frame(index).image) > 30
 
 
 def test_blur_keeps_the_light_and_follows_the_motion() -> None:

@@ -1,0 +1,246 @@
+"""A live run: a tracker node and a frame source in processes of their own, heard by a client."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2D
+
+from siamcar_ros.data.detections import detection_box, stamp_of
+from siamcar_ros.evaluation.live import LiveScore
+from siamcar_ros.geometry import Box
+from siamcar_ros.msg import TrackStatus
+from siamcar_ros.processes import Child
+from siamcar_ros.ros.client import Detection, TargetRefused, TrackerClient, TrackerUnavailable
+
+# Seconds. The first start may have to convert the network; the target's box belongs to the first
+# frame, which therefore stays until a busy node has received it, too.
+_ACTIVE_TIMEOUT, _FIRST_FRAME_TIMEOUT, _FIRST_FRAME_HOLD = 180.0, 30.0, 1.5
+_START_PATIENCE, _STALL_TIMEOUT, _LAST_DETECTION_TIMEOUT = 5.0, 20.0, 2.0
+
+
+class LiveRunError(RuntimeError):
+    """The run cannot start or go on; the message says why."""
+
+
+@dataclass
+class Recording:
+    """What the client received while a source played.
+
+    Attributes:
+        headers: of the published frames, in order.
+        detections: by stamp in nanoseconds.
+        statuses: of the frames on which a target was tracked.
+        score: of the detections; latencies count from the frames' stamps.
+        box: the target's, as it was given.
+        truth: the first true box, with the header of its frame.
+        newest: the latest detection.
+        last_stamp: of the latest frame, in nanoseconds.
+        last_frame: when it arrived, on the monotonic clock.
+    """
+
+    headers: list[Header] = field(default_factory=list)
+    detections: dict[int, Detection] = field(default_factory=dict)
+    statuses: list[TrackStatus] = field(default_factory=list)
+    score: LiveScore = field(default_factory=LiveScore)
+    box: Box | None = None
+    truth: tuple[Header, Box] | None = None
+    newest: Detection | None = None
+    last_stamp: int = 0
+    last_frame: float = field(default_factory=time.monotonic)
+
+
+class LiveRun:
+    """Starts a tracker node and lets it follow the target of one source after another.
+
+    Args:
+        folder: for the logs of the processes.
+        tracker: parameters of the tracker node; empty ones are left out.
+        namespace: of all topics.
+
+    Raises:
+        OSError: the processes cannot be started.
+    """
+
+    def __init__(self, folder: Path, tracker: Mapping[str, object], namespace: str) -> None:
+        self.namespace = namespace
+        self._folder = folder
+        self._recording = Recording()
+        self._annotated = False
+        with ExitStack() as stack:
+            given = {name: value for name, value in tracker.items() if value != ""}
+            self._tracker = stack.enter_context(
+                self._node("the tracker node", "tracker_node", given, name="tracker")
+            )
+            self._tracker.start()
+            self.client = stack.enter_context(
+                TrackerClient(f"{namespace}/tracker", self._detected, self._reported)
+            )
+            kept = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+            subscribe = self.client.node.create_subscription
+            subscribe(CameraInfo, f"{namespace}/camera_info", self._framed, kept)
+            subscribe(Detection2D, f"{namespace}/ground_truth", self._truth_heard, kept)
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> LiveRun:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def wait_until_active(self) -> None:
+        """Return once the tracker node has loaded its network.
+
+        Raises:
+            LiveRunError: it does not, or another node has its name.
+        """
+        try:
+            self.client.wait_until_active(_ACTIVE_TIMEOUT, check=self._require(self._tracker))
+        except TrackerUnavailable as error:
+            raise LiveRunError(f"{error}; its last words:\n{self._tracker.tail()}") from error
+        if self.client.twins > 1:
+            raise LiveRunError(
+                f"{self.client.twins} nodes are called {self.client.tracker}: another run is "
+                "active in this ROS domain; end it or set another ROS_DOMAIN_ID"
+            )
+
+    def play(
+        self,
+        source: Mapping[str, object],
+        *,
+        box: Box | None = None,
+        annotated: bool = True,
+        seconds: float | None = None,
+        progress: Callable[[Recording, bool], None] = lambda _, ended: None,
+    ) -> Recording:
+        """Publish a source and track its target until it ends.
+
+        Args:
+            source: parameters of the frame source.
+            box: the target on the first frame; None takes the true one.
+            annotated: whether the source publishes true boxes.
+            seconds: end the source after so long; None plays it to its end.
+            progress: called ten times a second, and with True at the end.
+
+        Raises:
+            LiveRunError: a process failed, the target was refused, or no frame arrived.
+        """
+        heard = self._recording = Recording(box=box)
+        self._annotated = annotated
+        given = {"wait_for_subscriber": True, "first_frame_hold": _FIRST_FRAME_HOLD, **source}
+        with self._node("the frame source", "frame_source", given) as frames:
+            frames.start()
+            require = self._require(self._tracker, frames)
+            deadline = time.monotonic() + _FIRST_FRAME_TIMEOUT
+            while not heard.headers or (box is None and heard.truth is None):
+                require()
+                if time.monotonic() > deadline:
+                    raise LiveRunError(
+                        f"no frame within {_FIRST_FRAME_TIMEOUT:g} s; last words of\n"
+                        f"  {frames.name}:\n{frames.tail()}\n"
+                        f"  {self._tracker.name}:\n{self._tracker.tail()}"
+                    )
+                time.sleep(0.02)
+            self._start(heard)
+            ends_at = time.monotonic() + seconds if seconds is not None else None
+            while frames.running and (ends_at is None or time.monotonic() < ends_at):
+                self._require(self._tracker)()
+                progress(heard, False)
+                if time.monotonic() - heard.last_frame > _STALL_TIMEOUT:
+                    raise LiveRunError(
+                        f"no frame for {_STALL_TIMEOUT:g} s; the source's last words:\n"
+                        f"{frames.tail()}"
+                    )
+                time.sleep(0.1)
+            if frames.status:
+                raise LiveRunError(f"the frame source failed; its last words:\n{frames.tail()}")
+            frames.end()
+            deadline = time.monotonic() + _LAST_DETECTION_TIMEOUT
+            while time.monotonic() < deadline:
+                if heard.last_stamp in heard.detections:
+                    break
+                time.sleep(0.02)
+        progress(heard, True)
+        if not heard.detections:
+            raise LiveRunError(
+                "the target was given but no detection arrived; the node's last words:\n"
+                + self._tracker.tail()
+            )
+        return heard
+
+    def _start(self, heard: Recording) -> None:
+        header = heard.headers[0]
+        if heard.box is None and heard.truth is not None:
+            header, heard.box = heard.truth
+        assert heard.box is not None
+        try:
+            self.client.start_target(heard.box, header, "target", patience=_START_PATIENCE)
+        except TargetRefused as error:
+            raise LiveRunError(f"the node refused the target {heard.box}: {error}") from error
+        except TrackerUnavailable as error:
+            raise LiveRunError(str(error)) from error
+
+    def _node(
+        self, title: str, module: str, parameters: Mapping[str, object], name: str = ""
+    ) -> Child:
+        arguments = ["--ros-args", "-r", f"__ns:={self.namespace}"]
+        arguments += ["-r", f"__node:={name}"] if name else []
+        for key, value in parameters.items():
+            arguments += ["-p", f"{key}:={json.dumps(value)}"]
+        return Child(title, f"siamcar_ros.ros.{module}", arguments, self._folder / f"{module}.log")
+
+    def _require(self, *children: Child) -> Callable[[], None]:
+        """A check that the processes run."""
+
+        def check() -> None:
+            for child in children:
+                if not child.running:
+                    raise LiveRunError(
+                        f"{child.name} ended with status {child.status}; its last words:\n"
+                        f"{child.tail()}"
+                    )
+
+        return check
+
+    # Called in the client's thread
+
+    def _framed(self, info: CameraInfo) -> None:
+        heard = self._recording
+        if heard.box is not None and not heard.headers:
+            heard.score.begin(stamp_of(info) + 1)
+        heard.headers.append(info.header)
+        heard.last_stamp = stamp_of(info)
+        heard.last_frame = time.monotonic()
+        if not self._annotated:
+            heard.score.add_truth(stamp_of(info), None, stamp_of(info) / 1e9)
+
+    def _truth_heard(self, truth: Detection2D) -> None:
+        heard, box, stamp = self._recording, detection_box(truth), stamp_of(truth)
+        if heard.truth is None and box is not None:
+            heard.truth = truth.header, box
+            if heard.box is None:
+                heard.score.begin(stamp + 1)
+        heard.score.add_truth(stamp, box, stamp / 1e9)
+
+    def _detected(self, detection: Detection) -> None:
+        heard = self._recording
+        heard.newest = heard.detections.setdefault(detection.stamp, detection)
+        heard.score.add_detection(detection.stamp, detection.box, detection.arrival / 1e9)
+
+    def _reported(self, status: TrackStatus) -> None:
+        if status.state != TrackStatus.IDLE:
+            self._recording.statuses.append(status)

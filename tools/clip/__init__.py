@@ -1,0 +1,1 @@
+"""Generator of films/car.mp4."""
