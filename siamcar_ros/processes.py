@@ -108,7 +108,7 @@ class Child:
 
 
 @contextmanager
-def end_children_on_signals() -> Iterator[None]:
+def unwind_on_signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP leave the block in order, so that the children in it are ended.
 
     They raise SystemExit with the status that a shell reports for them, as SIGINT raises

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from siamcar_ros.bags.recording import FIRST_STAMP, RecordOptions, record_sequence
 from siamcar_ros.bags.writer import COMPRESSION_MODES, STORAGES
-from siamcar_ros.processes import ended_in_order
+from siamcar_ros.processes import unwind_on_signals
 
 HELP = "turn a folder of images and boxes, or a video, into a bag"
 
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         storage=args.storage,
         compression="none" if args.compression == "none" else args.compression_mode,
     )
-    with ended_in_order(), tqdm(unit=" frames", disable=None) as bar:
+    with unwind_on_signals(), tqdm(unit=" frames", disable=None) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total or None

@@ -21,7 +21,7 @@ from siamcar_ros.bags.start import Start, parse_start
 from siamcar_ros.bags.writer import COMPRESSION_MODES, STORAGES
 from siamcar_ros.commands.evaluate import parse_settings
 from siamcar_ros.evaluation.trackers import BASELINES, TrackerSpec
-from siamcar_ros.processes import ended_in_order
+from siamcar_ros.processes import unwind_on_signals
 
 HELP = "track through a recorded bag, frame by frame, and score it"
 
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     from siamcar_ros.bags.replay_report import SequenceExport, write_replay_report
 
     start = parse_start(args.init) if args.init else Start()
-    with ended_in_order(), Bag(args.bag) as bag:
+    with unwind_on_signals(), Bag(args.bag) as bag:
         topic = bag.image_topic(args.topic)
         truth = _truth(args, bag, topic)
         if start.box is None and truth is None:

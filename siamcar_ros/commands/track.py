@@ -16,7 +16,7 @@ from tqdm import tqdm
 from siamcar_ros.data.video import VideoWriter
 from siamcar_ros.files import check_folder, replacing
 from siamcar_ros.geometry import Box, Image
-from siamcar_ros.processes import ended_in_order
+from siamcar_ros.processes import unwind_on_signals
 from siamcar_ros.resources import parse_yaml
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     boxes: list[Box] = []
     times: list[dict[str, float]] = []
     with (
-        ended_in_order(),
+        unwind_on_signals(),
         sinks,
         tqdm(total=total, unit="frame", dynamic_ncols=True, disable=None) as progress,
     ):

@@ -20,7 +20,7 @@ from siamcar_ros.data.video import VideoWriter
 from siamcar_ros.evaluation.live import describe
 from siamcar_ros.files import replacing
 from siamcar_ros.geometry import Box, Image
-from siamcar_ros.processes import end_children_on_signals
+from siamcar_ros.processes import unwind_on_signals
 from siamcar_ros.resources import use_fastdds_profile
 from siamcar_ros.tracking import TrackResult, TrackState
 from siamcar_ros.tracking.interface import checked_box
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     from siamcar_ros.ros.live_run import LiveRunError
 
     try:
-        with end_children_on_signals():
+        with unwind_on_signals():
             run(given)
     except (LiveRunError, ValueError, OSError) as error:
         print(f"demo: error: {error}", file=sys.stderr)

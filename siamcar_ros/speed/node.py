@@ -109,13 +109,13 @@ def _isolate(profile: str) -> None:
 def _play_all(
     tracker: dict[str, Any], sources: list[dict[str, Any]], seconds: float
 ) -> list[dict[str, Any]]:
-    from siamcar_ros.processes import end_children_on_signals
+    from siamcar_ros.processes import unwind_on_signals
     from siamcar_ros.ros.live_run import LiveRun, LiveRunError
 
     rows = []
     try:
         with (
-            end_children_on_signals(),
+            unwind_on_signals(),
             tempfile.TemporaryDirectory() as folder,
             LiveRun(Path(folder), tracker, "/bench") as live,
         ):

@@ -57,10 +57,9 @@ def test_a_gpus_outputs_are_near_the_published_codes(
 
     network = build_backend(golden_model, device="cuda", precision=precision)
     for prefix in ("", "blocks_"):
-        z = torch.from_numpy(network_arrays[prefix + "template"])
-        x = torch.from_numpy(network_arrays[prefix + "search"])
+        z, x = network_arrays[prefix + "template"], network_arrays[prefix + "search"]
         for got, name in zip(network(x, network.template(z)), ("cls", "loc", "cen"), strict=True):
-            expected, found = network_arrays[prefix + name], got.cpu().numpy()
+            expected, found = network_arrays[prefix + name], got
             if name == "loc":
                 expected, found = np.log(expected), np.log(found)
             spread = np.linalg.norm(expected - expected.mean())
