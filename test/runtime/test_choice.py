@@ -14,18 +14,21 @@ import pytest
 import torch
 
 from siamcar_ros.model import SiamCAR, build_model, save_weights
+from siamcar_ros.resources import resource_path
 from siamcar_ros.runtime import (
     BACKENDS,
     DeviceError,
     Placement,
     build_backend,
     find_placement,
+    find_source,
     load_network,
     network,
     register_backend,
     select,
     select_backend,
 )
+from siamcar_ros.runtime.config import read_network_config
 from siamcar_ros.runtime.onnx_network import OnnxNetwork, open_session, providers_for
 from siamcar_ros.runtime.select import installed_abilities
 from siamcar_ros.runtime.source import Int8Graph, ModelInMemory
@@ -297,13 +300,17 @@ def test_weights_are_read_before_anything_else(tmp_path: Path) -> None:
         load_network("compact", tmp_path / "absent.safetensors")
 
 
-def test_the_shipped_int8_graph_is_of_the_shipped_weights() -> None:
+@pytest.mark.parametrize("name", ["compact", "mobile"])
+def test_the_shipped_graphs_are_of_the_shipped_weights(name: str) -> None:
     pytest.importorskip("openvino")
-    network = load_network("compact", device="cpu", backend="openvino", precision="int8")
+    graphs = find_source(read_network_config(name)).graphs()
+    assert {graphs.search.parent, graphs.template.parent} == {resource_path("models")}
+    network = load_network(name, device="cpu", backend="openvino", precision="int8")
     assert network.precision == "int8"
 
 
-def test_the_shipped_int8_graph_gives_the_same_without_vnni(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["compact", "mobile"])
+def test_the_shipped_int8_graph_gives_the_same_without_vnni(name: str, tmp_path: Path) -> None:
     """Weights of 8 bits would change logits by 0.4 where oneDNN is held to AVX2."""
     pytest.importorskip("openvino")
     program = """
@@ -312,15 +319,17 @@ from siamcar_ros.runtime import load_network
 random = np.random.default_rng(0)
 cells = random.integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
 z, x = cells.repeat(8, 1).repeat(8, 2)[:, None]
-network = load_network("compact", backend="openvino", precision="int8")
+network = load_network(sys.argv[1], backend="openvino", precision="int8")
 maps = network(x[:, :255, :255], network.template(z[:, :127, :127]))
-np.save(sys.argv[1], np.concatenate(maps, 1))
+np.save(sys.argv[2], np.concatenate(maps, 1))
 """
     maps = []
-    for name, variables in (("all", {}), ("avx2", {"ONEDNN_MAX_CPU_ISA": "AVX2"})):
-        file = str(tmp_path / f"{name}.npy")
+    for isa, variables in (("all", {}), ("avx2", {"ONEDNN_MAX_CPU_ISA": "AVX2"})):
+        file = str(tmp_path / f"{isa}.npy")
         subprocess.run(
-            [sys.executable, "-c", program, file], env={**os.environ, **variables}, check=True
+            [sys.executable, "-c", program, name, file],
+            env={**os.environ, **variables},
+            check=True,
         )
         maps.append(np.load(file))
     np.testing.assert_allclose(maps[0], maps[1], rtol=0.01, atol=0.02)
