@@ -117,7 +117,7 @@ def test_modules_that_pages_name_exist(page: str) -> None:
     text = (PACKAGE.parent / page).read_text(encoding="utf-8")
     text = re.sub(r"<!-- file: .*?```\n.*?```", "", text, flags=re.DOTALL)
     rooms = "|".join(path.name for path in PACKAGE.iterdir() if path.is_dir())
-    named = set(re.findall(rf"\b(?:siamcar_ros/)?((?:{rooms})/[a-z_]+(?:\.py)?)\b", text))
+    named = set(re.findall(rf"(?<![\w./])(?:siamcar_ros/)?((?:{rooms})/[a-z_]+(?:\.py)?)\b", text))
     named -= {name for name in named if (PACKAGE.parent / name).exists()}
     for name in named:
         assert (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists(), name

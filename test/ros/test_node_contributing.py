@@ -19,6 +19,7 @@ def test_a_node_has_the_new_parameter_and_topic(
     apply("Add a parameter of the node", copy)
     apply("Add a topic", copy)
     monkeypatch.setenv("PYTHONPATH", environment(copy)["PYTHONPATH"])
+    monkeypatch.chdir(copy)  # `python -m` looks there first
     parameters: dict[str, object] = {"config": config, "backend": "torch", "image_timeout": 30.0}
     process = NodeProcess(tmp_path / "node.log", "/contributed", parameters)
     robot = Robot(process)
