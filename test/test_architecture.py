@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -27,9 +28,6 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
-
-# (importing room, imported room): not yet moved to where they belong.
-EXCEPTIONS: set[tuple[str, str]] = {("ros", "demo"), ("speed", "demo")}
 
 
 def modules() -> dict[str, Path]:
@@ -99,14 +97,30 @@ def test_arrows_point_down() -> None:
         if room(name) != room(other)
         and RANK[room(other)] >= RANK[room(name)]
         and not (RANK[room(other)] == RANK[room(name)] == 0)
-        and (room(name), room(other)) not in EXCEPTIONS
     )
     assert not wrong
 
 
-def test_exceptions_are_needed() -> None:
-    crossed = {(room(n), room(other)) for n, others in IMPORTS.items() for other, _ in others}
-    assert crossed >= EXCEPTIONS
+def test_the_page_shows_the_rooms_in_this_order() -> None:
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.split("\n## The rooms\n")[1].split("\n## ")[0]
+    first_cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    shown = [name for cell in first_cells for name in re.findall(r"`(\w+)", cell)]
+    places = [RANK[name] for name in shown]
+    assert places == sorted(places)
+    missing = set(RANK) - set(shown) - {"__init__", "files", "resources", "processes"}
+    assert not missing
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "CONTRIBUTING.md"])
+def test_modules_that_pages_name_exist(page: str) -> None:
+    text = (PACKAGE.parent / page).read_text(encoding="utf-8")
+    text = re.sub(r"<!-- file: .*?```\n.*?```", "", text, flags=re.DOTALL)
+    rooms = "|".join(path.name for path in PACKAGE.iterdir() if path.is_dir())
+    named = set(re.findall(rf"(?<![\w./])(?:siamcar_ros/)?((?:{rooms})/[a-z_]+(?:\.py)?)\b", text))
+    named -= {name for name in named if (PACKAGE.parent / name).exists()}
+    for name in named:
+        assert (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists(), name
 
 
 def test_no_module_is_imported_in_a_circle() -> None:

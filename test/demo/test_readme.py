@@ -12,7 +12,11 @@ from siamcar_ros.ros.parameters import markdown
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "models").glob("*.md")),
+]
 
 
 def test_the_parameters_are_those_that_the_node_declares() -> None:
