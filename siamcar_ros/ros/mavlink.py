@@ -1,0 +1,443 @@
+"""The MAVLink camera protocol for a camera that tracks: bytes in, bytes out. No rclpy, no sockets.
+
+`Camera` is the component: it parses what arrives, answers commands, and says what is to be sent.
+Boxes are in fractions of the image: (left, top, right, bottom), 0 to 1 from its top-left corner.
+
+Source: https://mavlink.io/en/services/camera.html. Requires pymavlink.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from pymavlink.dialects.v20 import common as mav
+
+from siamcar_ros.geometry import Box
+
+Fractions = tuple[float, float, float, float]
+
+# Seconds between statuses for a ground station that asks for the default.
+DEFAULT_INTERVAL = 0.2
+# The shortest interval: no camera is tracked faster than that, and a link is soon full.
+SHORTEST_INTERVAL = 0.01
+_HEARTBEAT = 1.0
+_LONGEST_TEXT, _TEXT_CHUNK = 200, 50
+_SIGNATURE_EPOCH = 1420070400  # 2015-01-01, from which signatures count 10 microseconds
+
+# Before MAV_CMD_REQUEST_MESSAGE each message had a command of its own; many stations still send it.
+_REQUESTS = {
+    mav.MAV_CMD_REQUEST_CAMERA_INFORMATION: mav.MAVLINK_MSG_ID_CAMERA_INFORMATION,
+    mav.MAV_CMD_REQUEST_CAMERA_SETTINGS: mav.MAVLINK_MSG_ID_CAMERA_SETTINGS,
+    mav.MAV_CMD_REQUEST_VIDEO_STREAM_INFORMATION: mav.MAVLINK_MSG_ID_VIDEO_STREAM_INFORMATION,
+}
+
+
+class Refused(ValueError):
+    """The target was refused; the message is the reason, for the person at the ground station."""
+
+
+class NotReady(RuntimeError):
+    """The tracker cannot answer now: it is not running, not active, or there is no image."""
+
+
+class State(enum.Enum):
+    """What is known of the target."""
+
+    IDLE = "idle"
+    TRACKING = "tracking"
+    UNCERTAIN = "uncertain"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class Target:
+    """The target as last seen: its state and, but for IDLE, its box in fractions of the image."""
+
+    state: State = State.IDLE
+    box: Fractions = (math.nan,) * 4
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the camera says of itself; width and height in pixels, 0 while unknown."""
+
+    model: str = "SiamCAR tracker"
+    width: int = 0
+    height: int = 0
+    rtsp_url: str = ""
+
+
+class Tracker(Protocol):
+    """What follows the target. Called from a thread of its own; may take its time.
+
+    Both raise Refused or NotReady.
+    """
+
+    def start(self, box: Fractions) -> None:
+        """Start on a box in fractions of the newest image."""
+
+    def start_at(self, x: float, y: float) -> None:
+        """Start on what is at a point, in fractions of the newest image."""
+
+    def stop(self) -> None:
+        """End tracking."""
+
+
+def box_in_pixels(box: Fractions, width: int, height: int) -> Box:
+    """Return a box in fractions of an image as (x, y, w, h) in its pixels."""
+    left, top, right, bottom = box
+    return left * width, top * height, (right - left) * width, (bottom - top) * height
+
+
+def box_in_fractions(box: Box, width: int, height: int) -> Fractions:
+    """Return a box (x, y, w, h) in pixels in fractions of the image; outside it, clipped to it."""
+    x, y, w, h = box
+    edges = (x / width, y / height, (x + w) / width, (y + h) / height)
+    left, top, right, bottom = (min(max(each, 0.0), 1.0) for each in edges)
+    return left, top, right, bottom
+
+
+def box_about(x: float, y: float, side: float, width: int, height: int) -> Fractions:
+    """Return a square box about a point, cut off at the image's border.
+
+    Args:
+        x: of the point, in fractions of the image's width.
+        y: of the point, in fractions of the image's height.
+        side: of the square, in fractions of the image's height.
+        width: of the image in pixels.
+        height: of the image in pixels.
+    """
+    across, down = side * height / width / 2, side / 2
+    return max(x - across, 0.0), max(y - down, 0.0), min(x + across, 1.0), min(y + down, 1.0)
+
+
+def signing_key(passphrase: str) -> bytes:
+    """Return the key that ground stations derive from a passphrase: its SHA-256."""
+    return hashlib.sha256(passphrase.encode()).digest()
+
+
+class Camera:
+    """A MAVLink camera component with tracking by point and rectangle.
+
+    Not thread-safe: `receive`, `poll`, `show` are called from one thread.
+
+    Args:
+        tracker: follows the target.
+        send: takes the bytes of one message.
+        system: the vehicle's system id.
+        component: the camera's component id.
+        key: 32 bytes; messages are signed with it, and unsigned ones dropped.
+        datagrams: each `receive` gets whole messages, as from UDP; otherwise a stream's bytes.
+        clock: seconds, monotonic.
+
+    Attributes:
+        description: what the camera says of itself.
+        dropped: how many messages were dropped, by reason: "malformed" (signatures included),
+            "foreign" (for other components), "unknown" and "failed" (an error while answering).
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        send: Callable[[bytes], None],
+        *,
+        system: int = 1,
+        component: int = mav.MAV_COMP_ID_CAMERA,
+        key: bytes | None = None,
+        datagrams: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.description = Description()
+        self.dropped: Counter[str] = Counter()
+        self.interval = 0.0  # seconds between statuses; 0: none are sent
+        self._tracker, self._send, self._clock = tracker, send, clock
+        self._system, self._component = system, component
+        self._datagrams, self._key = datagrams, key
+        self._target = Target()
+        self._began = clock()
+        self._heartbeat_at = self._status_at = self._began
+        self._texts = 0
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="mavlink command")
+        self._pending: list[tuple[Any, Future[None]]] = []
+        self._link = self._new_link()
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the link, and answer the messages in them. Never raises."""
+        try:
+            messages = self._link.parse_buffer(data) or []
+        except Exception:
+            self.dropped["malformed"] += 1
+            self._link.buf, self._link.buf_index = bytearray(), 0
+            return
+        for message in messages:
+            try:
+                self._handle(message)
+            except Exception:
+                self.dropped["failed"] += 1
+        if self._datagrams and self._link.buf_len():  # a broken message must not eat the next one
+            self.dropped["malformed"] += 1
+            self._link.buf, self._link.buf_index = bytearray(), 0
+
+    def poll(self) -> None:
+        """Send what is due: heartbeat, status, answers of commands that have ended."""
+        now = self._clock()
+        if now >= self._heartbeat_at:
+            self._heartbeat_at = now + _HEARTBEAT
+            self._emit(
+                mav.MAVLink_heartbeat_message(
+                    mav.MAV_TYPE_CAMERA, mav.MAV_AUTOPILOT_INVALID, 0, 0, mav.MAV_STATE_ACTIVE, 3
+                )
+            )
+        if self.interval and now >= self._status_at:
+            self._status_at = max(self._status_at + self.interval, now)
+            self._emit(self._tracking_status())
+        for pending in [each for each in self._pending if each[1].done()]:
+            self._pending.remove(pending)
+            self._finish(*pending)
+
+    def show(self, target: Target) -> None:
+        """Take the target's newest state; a change for the worse is told to the operator, too."""
+        before, self._target = self._target.state, target
+        if target.state is before:
+            return
+        if target.state is State.UNCERTAIN:
+            self.say("tracking: uncertain of the target", mav.MAV_SEVERITY_NOTICE)
+        elif target.state is State.LOST:
+            self.say("tracking: target lost, searching", mav.MAV_SEVERITY_WARNING)
+        elif target.state is State.TRACKING and before is not State.IDLE:
+            self.say("tracking: target found", mav.MAV_SEVERITY_INFO)
+
+    def say(self, text: str, severity: int) -> None:
+        """Send a text to the operator, in pieces of 50 bytes as MAVLink has it."""
+        data = text.encode()[:_LONGEST_TEXT]
+        pieces = [data[at : at + _TEXT_CHUNK] for at in range(0, len(data), _TEXT_CHUNK)]
+        self._texts = self._texts % 0xFFFF + 1
+        number = self._texts if len(pieces) > 1 or len(data) == _TEXT_CHUNK else 0
+        if number and len(pieces[-1]) == _TEXT_CHUNK:
+            pieces.append(b"")  # the end of a text is a byte 0
+        for index, piece in enumerate(pieces):
+            self._emit(mav.MAVLink_statustext_message(severity, piece, number, index))
+
+    def turn_gimbal(self, pitch_rate: float, yaw_rate: float) -> None:
+        """Ask the vehicle's gimbal manager for rates in rad/s: pitch up, yaw to the right."""
+        nan = math.nan
+        self._emit(
+            mav.MAVLink_gimbal_manager_set_pitchyaw_message(
+                self._system, 0, 0, 0, nan, nan, pitch_rate, yaw_rate
+            )
+        )
+
+    def close(self) -> None:
+        """End the thread that commands run in; those that wait are dropped."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def _new_link(self) -> Any:
+        link = mav.MAVLink(None, srcSystem=self._system, srcComponent=self._component)
+        link.robust_parsing = True
+        if self._key is not None:
+            link.signing.secret_key = self._key
+            link.signing.sign_outgoing = True
+            link.signing.timestamp = int((time.time() - _SIGNATURE_EPOCH) * 1e5)
+            link.signing.allow_unsigned_callback = lambda _link, _message: False
+        return link
+
+    def _emit(self, message: Any) -> None:
+        # The link counts its sequence numbers in `send`, which also writes: here they are apart.
+        data = message.pack(self._link)
+        self._link.seq = (self._link.seq + 1) % 256
+        self._send(bytes(data))
+
+    def _handle(self, message: Any) -> None:
+        kind = message.get_type()
+        if kind == "BAD_DATA":
+            self.dropped["malformed"] += 1
+            return
+        if kind.startswith("UNKNOWN"):
+            self.dropped["unknown"] += 1
+            return
+        sender = message.get_srcSystem(), message.get_srcComponent()
+        if sender == (self._system, self._component):
+            self.dropped["foreign"] += 1  # an echo, or a twin with our name
+            return
+        system = getattr(message, "target_system", 0)
+        component = getattr(message, "target_component", 0)
+        if system not in (0, self._system) or component not in (0, self._component):
+            self.dropped["foreign"] += 1
+        elif kind == "COMMAND_LONG":
+            self._command(message)
+        elif kind == "COMMAND_INT":  # its x and y are integers: no place for fractions
+            self._acknowledge(message, mav.MAV_RESULT_COMMAND_LONG_ONLY)
+
+    def _command(self, message: Any) -> None:
+        command = message.command
+        numbers = [getattr(message, f"param{index}") for index in range(1, 8)]
+        if command in _REQUESTS:
+            self._acknowledge_request(message, _REQUESTS[command])
+        elif command == mav.MAV_CMD_REQUEST_MESSAGE:
+            self._acknowledge_request(message, numbers[0])
+        elif command == mav.MAV_CMD_SET_MESSAGE_INTERVAL:
+            self._acknowledge(message, self._set_interval(numbers[0], numbers[1]))
+        elif command == mav.MAV_CMD_CAMERA_TRACK_POINT:
+            x, y = numbers[:2]
+            if _inside(x, y):
+                self._begin(message, lambda: self._tracker.start_at(x, y))
+            else:
+                self._deny(message, "track point: x and y must be fractions of the image, 0 to 1")
+        elif command == mav.MAV_CMD_CAMERA_TRACK_RECTANGLE:
+            left, top, right, bottom = numbers[:4]
+            if _inside(left, top, right, bottom) and left < right and top < bottom:
+                self._begin(message, lambda: self._tracker.start((left, top, right, bottom)))
+            else:
+                self._deny(
+                    message,
+                    "track rectangle: corners must be fractions of the image, 0 to 1, "
+                    "top left before bottom right",
+                )
+        elif command == mav.MAV_CMD_CAMERA_STOP_TRACKING:
+            self._begin(message, self._tracker.stop)
+        else:
+            self._acknowledge(message, mav.MAV_RESULT_UNSUPPORTED)
+
+    def _acknowledge_request(self, message: Any, number: float) -> None:
+        """Acknowledge, and then send, a message that was asked for."""
+        answer = self._requested(number)
+        if answer is None:
+            self._acknowledge(message, mav.MAV_RESULT_UNSUPPORTED)
+        else:
+            self._acknowledge(message, mav.MAV_RESULT_ACCEPTED)
+            self._emit(answer)
+
+    def _requested(self, number: float) -> Any:
+        about, now = self.description, int((self._clock() - self._began) * 1e3) & 0xFFFFFFFF
+        if number == mav.MAVLINK_MSG_ID_CAMERA_INFORMATION:
+            flags = (
+                mav.CAMERA_CAP_FLAGS_HAS_TRACKING_POINT
+                | mav.CAMERA_CAP_FLAGS_HAS_TRACKING_RECTANGLE
+            )
+            if about.rtsp_url:
+                flags |= mav.CAMERA_CAP_FLAGS_HAS_VIDEO_STREAM
+            name = list(about.model.encode()[:31].ljust(32, b"\0"))
+            vendor = list(b"siamcar_ros".ljust(32, b"\0"))
+            nan = math.nan
+            return mav.MAVLink_camera_information_message(
+                now, vendor, name, 0, nan, nan, nan, about.width, about.height, 0, flags, 0, b""
+            )
+        if number == mav.MAVLINK_MSG_ID_CAMERA_SETTINGS:
+            return mav.MAVLink_camera_settings_message(
+                now, mav.CAMERA_MODE_VIDEO, math.nan, math.nan
+            )
+        if number == mav.MAVLINK_MSG_ID_VIDEO_STREAM_INFORMATION and about.rtsp_url:
+            return mav.MAVLink_video_stream_information_message(
+                1,
+                1,
+                mav.VIDEO_STREAM_TYPE_RTSP,
+                mav.VIDEO_STREAM_STATUS_FLAGS_RUNNING,
+                0.0,
+                about.width,
+                about.height,
+                0,
+                0,
+                0,
+                about.model.encode()[:31],
+                about.rtsp_url.encode()[:159],
+            )
+        if number == mav.MAVLINK_MSG_ID_CAMERA_TRACKING_IMAGE_STATUS:
+            return self._tracking_status()
+        return None
+
+    def _set_interval(self, number: float, microseconds: float) -> int:
+        if number != mav.MAVLINK_MSG_ID_CAMERA_TRACKING_IMAGE_STATUS:
+            return int(mav.MAV_RESULT_UNSUPPORTED)
+        if microseconds == -1:
+            self.interval = 0.0
+        elif microseconds == 0:
+            self.interval = DEFAULT_INTERVAL
+        elif math.isfinite(microseconds) and microseconds > 0:
+            self.interval = max(microseconds * 1e-6, SHORTEST_INTERVAL)
+        else:
+            return int(mav.MAV_RESULT_DENIED)
+        self._status_at = self._clock()
+        return int(mav.MAV_RESULT_ACCEPTED)
+
+    def _tracking_status(self) -> Any:
+        state, nan = self._target.state, math.nan
+        if state is State.IDLE or state is State.LOST:
+            flag = mav.CAMERA_TRACKING_STATUS_FLAGS_IDLE
+            if state is State.LOST:
+                flag = mav.CAMERA_TRACKING_STATUS_FLAGS_ERROR
+            return mav.MAVLink_camera_tracking_image_status_message(
+                flag, mav.CAMERA_TRACKING_MODE_NONE, 0, nan, nan, nan, nan, nan, nan, nan
+            )
+        flag = mav.CAMERA_TRACKING_STATUS_FLAGS_ACTIVE
+        if state is State.UNCERTAIN:
+            flag |= mav.CAMERA_TRACKING_STATUS_FLAGS_COASTING
+        left, top, right, bottom = self._target.box
+        return mav.MAVLink_camera_tracking_image_status_message(
+            flag,
+            mav.CAMERA_TRACKING_MODE_RECTANGLE,
+            mav.CAMERA_TRACKING_TARGET_DATA_IN_STATUS,
+            (left + right) / 2,
+            (top + bottom) / 2,
+            (right - left) / 2,
+            left,
+            top,
+            right,
+            bottom,
+        )
+
+    def _begin(self, message: Any, work: Callable[[], None]) -> None:
+        """Have the tracker do what was asked; the answer follows when it has."""
+        repeated = [old for old, _ in self._pending if _key(old) == _key(message)]
+        if repeated:  # the station grew impatient and sent it again
+            self._acknowledge(message, mav.MAV_RESULT_IN_PROGRESS)
+            return
+        self._pending.append((message, self._worker.submit(work)))
+
+    def _finish(self, message: Any, done: Future[None]) -> None:
+        error = done.exception()
+        if error is None:
+            if message.command == mav.MAV_CMD_CAMERA_STOP_TRACKING:
+                self._target = replace(self._target, state=State.IDLE)
+            self._acknowledge(message, mav.MAV_RESULT_ACCEPTED)
+            return
+        result = mav.MAV_RESULT_FAILED
+        if isinstance(error, NotReady):
+            result = mav.MAV_RESULT_TEMPORARILY_REJECTED
+        elif not isinstance(error, Refused):
+            self.dropped["failed"] += 1
+        self._acknowledge(message, result)
+        self.say(f"tracking: {error}", mav.MAV_SEVERITY_WARNING)
+
+    def _deny(self, message: Any, reason: str) -> None:
+        self._acknowledge(message, mav.MAV_RESULT_DENIED)
+        self.say(reason, mav.MAV_SEVERITY_WARNING)
+
+    def _acknowledge(self, message: Any, result: int) -> None:
+        self._emit(
+            mav.MAVLink_command_ack_message(
+                message.command,
+                result,
+                255 if result == mav.MAV_RESULT_IN_PROGRESS else 0,  # progress: unknown
+                0,
+                message.get_srcSystem(),
+                message.get_srcComponent(),
+            )
+        )
+
+
+def _inside(*numbers: float) -> bool:
+    return all(0.0 <= each <= 1.0 for each in numbers)  # false for NaN
+
+
+def _key(message: Any) -> tuple[Any, ...]:
+    """What repeated commands have in common."""
+    numbers = (getattr(message, f"param{index}") for index in range(1, 5))
+    return (message.get_srcSystem(), message.get_srcComponent(), message.command, *numbers)

@@ -1,0 +1,323 @@
+r"""The executable `mavlink_camera`: makes a tracker node a MAVLink camera with tracking.
+
+    ros2 run siamcar_ros mavlink_camera --ros-args -p url:=udpout:127.0.0.1:14550 \
+        -r image:=/camera/image_raw
+
+A ground station (QGroundControl, Mission Planner) then selects the target in its video, sees the
+tracked box and stops tracking. See docs/mavlink.md. Requires pymavlink (the extra `mavlink`).
+"""
+
+from __future__ import annotations
+
+import math
+import select
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import rclpy
+from geometry_msgs.msg import TwistStamped
+from rclpy.exceptions import ParameterException
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.logging import get_logger
+from rclpy.node import Node
+
+from siamcar_ros.msg import TrackStatus
+
+try:
+    from siamcar_ros.ros import mavlink
+except ModuleNotFoundError as missing:
+    if missing.name != "pymavlink":
+        raise
+    sys.exit("error: mavlink_camera needs pymavlink: pip install pymavlink")
+from siamcar_ros.ros.client import Detection, TargetRefused, TrackerClient, TrackerUnavailable
+from siamcar_ros.ros.command_line import declare_read_only, start_rclpy
+from siamcar_ros.ros.image_subscription import ImageSubscription
+
+# Seconds after which a target of which nothing is heard counts as lost: the node has gone.
+_SILENCE = 3.0
+_IMAGE_PATIENCE = 2.0
+_STATES = {
+    TrackStatus.TRACKING: mavlink.State.TRACKING,
+    TrackStatus.UNCERTAIN: mavlink.State.UNCERTAIN,
+    TrackStatus.LOST: mavlink.State.LOST,
+}
+
+
+class MavlinkCamera(Node):
+    """Passes a ground station's commands to a tracker, and the tracker's results back.
+
+    Raises:
+        ValueError: a parameter is not allowed.
+        OSError: the link cannot be opened, or the file with the passphrase cannot be read.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("mavlink_camera", **options)
+
+        def parameter(name: str, default: Any, text: str, most: float | None = None) -> Any:
+            return declare_read_only(self, name, default, text, most=most)
+
+        tracker = parameter("tracker", "tracker", "Name of the tracker node.")
+        url = parameter(
+            "url",
+            "udpout:127.0.0.1:14550",
+            "MAVLink connection: udpout:HOST:PORT sends to a ground station or router, "
+            "udpin:HOST:PORT waits for one, DEVICE or DEVICE,BAUD is a serial port.",
+        )
+        system = parameter("system_id", 1, "MAVLink system id: that of the vehicle.")
+        component = parameter("component_id", 100, "MAVLink component id, 100 to 105.")
+        self._side = parameter(
+            "point_box",
+            0.1,
+            "Side of the square box that a tracked point stands for, as a fraction of the image's "
+            "height.",
+            1.0,
+        )
+        rtsp = parameter("rtsp_url", "", "Address of the video, announced to the ground station.")
+        passphrase = parameter(
+            "signing_passphrase_file",
+            "",
+            "File with the passphrase of MAVLink signing; empty: messages are not signed.",
+        )
+        self._transport = parameter("image_transport", "raw", "Of the image: raw or compressed.")
+        gimbal = parameter(
+            "gimbal_rates",
+            "",
+            "Topic (geometry_msgs/TwistStamped) whose angular.y (down) and angular.z (left), in "
+            "rad/s, are passed to the vehicle's gimbal manager; empty: none.",
+        )
+        if self._transport not in ("raw", "compressed"):
+            raise ValueError(f"image_transport is raw or compressed, not {self._transport!r}")
+        if not 1 <= system <= 255:
+            raise ValueError(f"system_id is from 1 to 255, not {system}")
+        if not 100 <= component <= 105:
+            raise ValueError(f"component_id is from 100 to 105 for a camera, not {component}")
+        if not self._side > 0:
+            raise ValueError("point_box must be larger than 0")
+        if len(rtsp.encode()) > 159:
+            raise ValueError("rtsp_url has more than 159 bytes, the most that MAVLink can carry")
+        key = None
+        if passphrase:
+            key = mavlink.signing_key(Path(passphrase).expanduser().read_text().strip())
+        self.tracker = self.resolve_topic_name(tracker)
+        self._url = url
+        self._connection = _open(url)
+        self._camera = mavlink.Camera(
+            self,
+            self._write,
+            system=system,
+            component=component,
+            key=key,
+            datagrams=url.startswith("udp"),
+        )
+        self._camera.description = mavlink.Description(rtsp_url=rtsp)
+        self._client: TrackerClient | None = None
+        self._size: tuple[int, int] | None = None  # width and height of the newest image seen
+        self._sized = threading.Event()
+        self._images: ImageSubscription | None = None
+        self._detection: Detection | None = None
+        self._status: TrackStatus | None = None
+        self._newest: mavlink.Target | None = None
+        self._heard_at = time.monotonic()
+        self._rates: tuple[float, float] | None = None
+        if gimbal:
+            self.create_subscription(TwistStamped, gimbal, self._on_rates, 1)
+
+    def run(self) -> None:
+        """Serve the link until the context ends."""
+        logger = self.get_logger()
+        logged = 0.0
+        with TrackerClient(self.tracker, self._on_detection, self._on_status, self) as client:
+            self._client = client
+            self._await_image()
+            logger.info(f"MAVLink camera of {self.tracker} on {self._url}")
+            try:
+                while self.context.ok():
+                    self._camera.receive(self._read())
+                    self._pass_on()
+                    self._camera.poll()
+                    if self._camera.dropped.total() > logged:
+                        counts = ", ".join(
+                            f"{n} {why}" for why, n in sorted(self._camera.dropped.items())
+                        )
+                        logger.warning(
+                            f"messages dropped so far: {counts}", throttle_duration_sec=5.0
+                        )
+                        logged = self._camera.dropped.total()
+            finally:
+                self._camera.close()
+                self._connection.close()
+
+    def start(self, box: mavlink.Fractions) -> None:
+        """Start the tracker on a box in fractions of the newest image."""
+        width, height = self._image_size()
+        assert self._client is not None
+        try:
+            self._client.init_target(mavlink.box_in_pixels(box, width, height))
+        except TargetRefused as error:
+            raise mavlink.Refused(str(error)) from error
+        except TrackerUnavailable as error:
+            raise mavlink.NotReady(str(error)) from error
+
+    def start_at(self, x: float, y: float) -> None:
+        """Start the tracker on a square box about a point in fractions of the newest image."""
+        self.start(mavlink.box_about(x, y, self._side, *self._image_size()))
+
+    def stop(self) -> None:
+        """End all tracks."""
+        assert self._client is not None
+        try:
+            self._client.stop_tracking()
+        except TrackerUnavailable as error:
+            raise mavlink.NotReady(str(error)) from error
+
+    def _image_size(self) -> tuple[int, int]:
+        """The width and height of the newest image; it is subscribed to until one has arrived."""
+        self._sized.clear()
+        self._await_image()
+        if not self._sized.wait(_IMAGE_PATIENCE) or self._size is None:
+            topic = self.resolve_topic_name("image")
+            raise mavlink.NotReady(f"no image on {topic}")
+        return self._size
+
+    def _await_image(self) -> None:
+        if self._images is None:
+            self._images = ImageSubscription(
+                self, transport=self._transport, reliability="auto", on_message=self._on_image
+            )
+
+    def _on_image(self, message: Any) -> None:
+        size = _size_of(message)
+        if size is None:
+            return
+        if self._images is not None:  # one is enough: images cost time and bandwidth
+            self._images.destroy()
+            self._images = None
+        self._size = size
+        self._sized.set()
+
+    def _on_detection(self, detection: Detection) -> None:
+        self._detection = detection
+        self._pair()
+
+    def _on_status(self, status: TrackStatus) -> None:
+        self._status = status
+        self._pair()
+
+    def _pair(self) -> None:
+        """Join a detection and a status of the same image; they arrive in any order."""
+        status, detection, size = self._status, self._detection, self._size
+        if status is None:
+            return
+        self._heard_at = time.monotonic()
+        if status.state not in _STATES:
+            self._newest = mavlink.Target()
+            return
+        stamp = status.header.stamp.sec * 10**9 + status.header.stamp.nanosec
+        if (
+            detection is None
+            or size is None
+            or (detection.stamp, detection.id)
+            != (
+                stamp,
+                status.id,
+            )
+        ):
+            return
+        box = mavlink.box_in_fractions(detection.box, *size)
+        self._newest = mavlink.Target(_STATES[status.state], box)
+
+    def _pass_on(self) -> None:
+        """Give the camera what the client's thread has left for it."""
+        newest, self._newest = self._newest, None
+        if newest is not None:
+            self._camera.show(newest)
+        elif time.monotonic() - self._heard_at > _SILENCE:
+            self._heard_at = math.inf  # told once
+            self._camera.show(mavlink.Target(mavlink.State.LOST))
+        rates, self._rates = self._rates, None
+        if rates is not None:
+            self._camera.turn_gimbal(*rates)
+        if self._size is not None and self._camera.description.width != self._size[0]:
+            old = self._camera.description
+            self._camera.description = mavlink.Description(old.model, *self._size, old.rtsp_url)
+
+    def _on_rates(self, message: TwistStamped) -> None:
+        turn = message.twist.angular
+        if math.isfinite(turn.y) and math.isfinite(turn.z):
+            self._rates = -turn.y, -turn.z  # ROS: down and left; MAVLink: up and right
+
+    def _read(self) -> bytes:
+        try:
+            descriptor = self._connection.fd
+            if descriptor is None:
+                time.sleep(0.01)
+            else:
+                select.select([descriptor], [], [], 0.01)
+            return bytes(self._connection.recv() or b"")
+        except Exception as error:
+            self.get_logger().warning(f"{self._url}: {error}", throttle_duration_sec=5.0)
+            time.sleep(0.1)
+            return b""
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._connection.write(data)
+        except Exception as error:
+            self.get_logger().warning(f"{self._url}: {error}", throttle_duration_sec=5.0)
+
+
+def _open(url: str) -> Any:
+    from pymavlink import mavutil
+
+    if url.startswith(("udpin:", "udpout:")):
+        parts = url.split(":")
+        if len(parts) != 3 or not parts[2].isdigit():
+            raise ValueError(f"url {url!r} is not of the form {parts[0]}:HOST:PORT")
+        return mavutil.mavlink_connection(url)
+    device, _, baud = url.partition(",")
+    if not device.startswith("/") or not (baud or "57600").isdigit():
+        raise ValueError(
+            f"url is udpout:HOST:PORT, udpin:HOST:PORT or /dev/DEVICE,BAUD, not {url!r}"
+        )
+    return mavutil.mavlink_connection(device, baud=int(baud or "57600"), autoreconnect=True)
+
+
+def _size_of(message: Any) -> tuple[int, int] | None:
+    """The width and height of an Image or a CompressedImage; None if it cannot be decoded."""
+    if hasattr(message, "width"):
+        return (message.width, message.height) if message.width and message.height else None
+    data = np.frombuffer(message.data, np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    return None if image is None else (image.shape[1], image.shape[0])
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM; return the process's exit status."""
+    status = start_rclpy(__doc__ or "", args)
+    if status is not None:
+        return status
+    # Not the node's logger: that one publishes to /rosout, which fails once the context has ended.
+    logger = get_logger("mavlink_camera")
+    status = 0
+    try:
+        MavlinkCamera().run()
+    except (ValueError, OSError, ParameterException) as error:
+        logger.fatal(str(error))
+        status = 1
+    except rclpy_implementation.RCLError as error:
+        if rclpy.ok():  # else a signal ended the context in the middle of a call
+            logger.fatal(str(error))
+            status = 1
+    rclpy.try_shutdown()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
