@@ -119,7 +119,8 @@ def test_facts_tell_where_auto_leads_and_what_is_read(tmp_path: Path) -> None:
 
 def test_a_new_int8_graph_is_another_tracker(tmp_path: Path) -> None:
     weights, graph = (
-        resource_path(f"models/siamcar_compact{end}") for end in (".safetensors", ".int8.onnx")
+        resource_path(f"models/siamcar_compact.{end}")
+        for end in ("safetensors", "search.int8.onnx")
     )
     mine = tmp_path / weights.name
     shutil.copy(weights, mine)
