@@ -26,6 +26,8 @@ from launch_ros.utilities import evaluate_parameters
 from siamcar_ros.resources import FASTDDS_VARIABLES
 from siamcar_ros.ros.command_line import PARENT_VARIABLE
 
+pytestmark = pytest.mark.slow
+
 LAUNCH = Path(__file__).parent.parent / "launch"
 FILES = sorted(LAUNCH.glob("*.launch.py"))
 

@@ -19,6 +19,8 @@ from launch_ros.utilities import evaluate_parameters
 
 from siamcar_ros.resources import FASTDDS_VARIABLES
 
+pytestmark = pytest.mark.slow
+
 LAUNCH = Path(__file__).parent.parent / "launch"
 
 

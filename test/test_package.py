@@ -55,6 +55,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
+@pytest.mark.slow
 def test_installed_command_lists_its_subcommands(installed: Path, tmp_path: Path) -> None:
     shown = run(
         sys.executable, str(installed / "bin" / "siamcar"), "--help", cwd=tmp_path, path=installed
@@ -64,6 +65,7 @@ def test_installed_command_lists_its_subcommands(installed: Path, tmp_path: Path
         assert re.search(rf"^  {name}\s", shown.stdout, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_installed_package_finds_its_files(installed: Path, tmp_path: Path) -> None:
     program = (
         "from siamcar_ros.resources import resource_path as find\n"
@@ -76,6 +78,7 @@ def test_installed_package_finds_its_files(installed: Path, tmp_path: Path) -> N
         assert Path(line).exists()
 
 
+@pytest.mark.slow
 def test_every_shipped_file_is_installed(installed: Path) -> None:
     for folder in ("config", "films", "models"):
         here = {each.relative_to(ROOT) for each in (ROOT / folder).rglob("*") if each.is_file()}
@@ -84,6 +87,7 @@ def test_every_shipped_file_is_installed(installed: Path) -> None:
         assert there == here
 
 
+@pytest.mark.slow
 def test_every_module_is_installed(installed: Path) -> None:
     kinds = ("*.py", "*.jinja")
     here = {each.relative_to(ROOT) for kind in kinds for each in PACKAGE.rglob(kind)}

@@ -94,7 +94,7 @@ class NodeSettings:
     )
     window_influence: float = _knob(
         "window_influence",
-        "Weight of the cosine window that favours small motion.",
+        "Weight of the cosine window that favors small motion.",
         range=(0.0, 1.0),
     )
     lr: float = _knob("lr", "Share of a new size that is adopted in one frame.", range=(0.0, 1.0))

@@ -210,6 +210,7 @@ def test_images_of_twelve_bits_are_tracked_and_their_scaling_is_noted(
         assert note in bag.notes[0]
 
 
+@pytest.mark.slow
 def test_the_start_is_the_first_image_at_or_after_the_moment(tmp_path: Path) -> None:
     bag = make_bag(tmp_path / "bag")
     for seconds, expected in ((0.0, 0), (0.25, 5), (0.2500001, 6), (0.26, 6), (0.95, 19)):
@@ -309,6 +310,7 @@ def test_no_start_at_all_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("storage", "has_av"), [("mcap", True), ("sqlite3", True), ("mcap", False)]
 )
+@pytest.mark.slow
 def test_the_same_bag_gives_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str, has_av: bool
 ) -> None:
@@ -500,6 +502,7 @@ class Failing(BrightestSquare):
 
 @pytest.mark.usefixtures("fixed_tracker")
 @pytest.mark.parametrize("failure", ["tracker", "page"])
+@pytest.mark.slow
 def test_a_run_that_fails_keeps_the_results_that_it_was_to_replace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
@@ -548,6 +551,7 @@ def in_a_process(arguments: list[str], before: str = "") -> subprocess.Popen[str
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.slow
 def test_a_run_that_is_ended_leaves_nothing_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: signal.Signals
 ) -> None:

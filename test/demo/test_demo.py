@@ -28,6 +28,8 @@ from siamcar_ros.resources import FASTDDS_VARIABLES
 from siamcar_ros.ros.client import Detection
 from siamcar_ros.ros.live_run import Recording
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENT = os.environ | {
     "ROS_DOMAIN_ID": str(101 + os.getpid() % 100),
     "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",

@@ -25,6 +25,7 @@ def _assert_equal_maps(
 @pytest.mark.parametrize(
     ("inputs", "outputs"), [("", ""), ("blocks_", "blocks_"), ("loss_", "eval_out_")]
 )
+@pytest.mark.slow
 def test_outputs_equal_the_published_codes(
     golden_model: SiamCAR, network_arrays: dict[str, np.ndarray], inputs: str, outputs: str
 ) -> None:
@@ -35,6 +36,7 @@ def test_outputs_equal_the_published_codes(
     _assert_equal_maps(maps, network_arrays, outputs)
 
 
+@pytest.mark.slow
 def test_folded_outputs_equal_the_published_codes(
     golden_model: SiamCAR, network_arrays: dict[str, np.ndarray]
 ) -> None:

@@ -25,7 +25,7 @@ from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
 from siamcar_ros.srv import InitTarget
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
 SECOND = 10**9
 
 

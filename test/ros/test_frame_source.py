@@ -26,6 +26,8 @@ from vision_msgs.msg import Detection2D
 
 from siamcar_ros.data.film import open_source
 
+pytestmark = pytest.mark.slow
+
 COUNT = 8
 NODE = ("-m", "siamcar_ros.ros.frame_source")
 # The node on a camera that films 100 images a second, each of one colour: its number.

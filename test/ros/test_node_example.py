@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from node_harness import BOX, Robot
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "ros_client.py"
 

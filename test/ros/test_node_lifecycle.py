@@ -22,7 +22,7 @@ from siamcar_ros.ros.node import TrackerNode
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.tracker_node import main
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
 Start = Callable[..., Robot]
 
 

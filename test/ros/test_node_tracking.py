@@ -41,7 +41,7 @@ from siamcar_ros.resources import resource_path
 from siamcar_ros.ros.client import TargetRefused
 from siamcar_ros.ros.messages import bbox_to_box
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
 Start = Callable[..., Robot]
 
 

@@ -10,7 +10,7 @@ import pytest
 from node_harness import PATIENCE, Robot, wait_for_more
 from vision_msgs.msg import Detection2DArray
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 
 def test_it_tracks(start: Callable[..., Robot], monkeypatch: pytest.MonkeyPatch) -> None:

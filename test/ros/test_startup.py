@@ -20,6 +20,8 @@ pytest.importorskip("siamcar_ros.srv")
 from siamcar_ros.resources import FASTDDS_VARIABLES
 from siamcar_ros.ros import command_line
 
+pytestmark = pytest.mark.slow
+
 
 def executable(name: str) -> str:
     packages = pytest.importorskip("ament_index_python.packages")

@@ -13,7 +13,7 @@ pytest.importorskip("rclpy")
 pytest.importorskip("siamcar_ros.srv")
 torture = pytest.importorskip("torture", reason="psutil is not installed")
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
 PHASES = ("calls", "raw", "compressed", "transitions", "cameras", "signals", "soak1")
 
 

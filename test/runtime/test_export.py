@@ -22,6 +22,8 @@ from siamcar_ros.runtime.quantize import equalize_cross_layer, quantize
 from siamcar_ros.runtime.source import ModelInMemory
 from siamcar_ros.runtime.tensors import TensorAdapter
 
+pytestmark = pytest.mark.slow
+
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

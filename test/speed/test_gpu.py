@@ -22,6 +22,8 @@ from siamcar_ros.speed.gpu import Clock, GpuOptions, Part, failed, measure_gpu, 
 from siamcar_ros.speed.gpu_inference import union
 from siamcar_ros.speed.gpu_training import draw_clips
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(1200)
 def test_the_rehearsal_runs_every_part(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from clip.scene import blur_kernel, draw_thing
 
 from siamcar_ros.data.film import open_source
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def clip() -> Clip:

@@ -19,7 +19,7 @@ from siamcar_ros.model import build_model, load_weights
 from siamcar_ros.training import RecipeError, load_recipe
 from siamcar_ros.training.loop import train
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 
 def test_what_a_run_leaves(whole: Path, videos: Path) -> None:

@@ -31,7 +31,7 @@ from siamcar_ros.model import WeightsError, build_model, save_weights
 from siamcar_ros.training import RecipeError, load_recipe, siamcar_loss
 from siamcar_ros.training.loop import Run, train
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 
 def test_killed_and_resumed_is_as_if_left_alone(recipe: Path, whole: Path, start: Start) -> None:
