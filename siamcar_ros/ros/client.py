@@ -33,9 +33,9 @@ from vision_msgs.msg import Detection2D
 
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.geometry import Box
-from siamcar_ros.msg import TrackStatus
+from siamcar_ros.msg import TrackArray, TrackStatus
 from siamcar_ros.ros.messages import SERVICE_QOS, box_to_bbox
-from siamcar_ros.srv import InitTarget
+from siamcar_ros.srv import InitTarget, RemoveTarget
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +106,7 @@ class TrackerClient:
             return node.create_client(kind, f"{self.tracker}/{name}", qos_profile=SERVICE_QOS)
 
         self._init = client(InitTarget, "init_target")
+        self._remove = client(RemoveTarget, "remove_target")
         self._stop = client(Trigger, "stop_tracking")
         self._state = client(GetState, "get_state")
         node.create_subscription(Detection2D, f"{self.tracker}/detection", self._detected, 200)
@@ -157,7 +158,12 @@ class TrackerClient:
         raise TrackerUnavailable(f"{self.tracker} {seen} after {timeout:g} s")
 
     def init_target(
-        self, box: Box, header: Header | None = None, target: str = "", timeout: float = 10.0
+        self,
+        box: Box,
+        header: Header | None = None,
+        target: str = "",
+        timeout: float = 10.0,
+        class_id: str = "",
     ) -> str:
         """Start tracking the target in a box; return the track's name.
 
@@ -166,12 +172,13 @@ class TrackerClient:
             header: of the image on which the box was drawn; None means the newest image.
             target: name for the track; empty lets the node choose one.
             timeout: seconds.
+            class_id: of the target in detections and tracks; empty takes the node's parameter.
 
         Raises:
             TargetRefused: with the node's reason.
             TrackerUnavailable: no answer in time.
         """
-        request = InitTarget.Request(header=header or Header(), id=target)
+        request = InitTarget.Request(header=header or Header(), id=target, class_id=class_id)
         request.bbox = box_to_bbox(box)
         answer = self._call(self._init, request, timeout)
         if not answer.success:
@@ -210,6 +217,22 @@ class TrackerClient:
             time.sleep(_RETRY_PERIOD)
         raise TrackerUnavailable("the start was withdrawn")
 
+    def remove_target(self, target: str, timeout: float = 10.0) -> str:
+        """End one track; return the node's message.
+
+        Args:
+            target: name of the track.
+            timeout: seconds.
+
+        Raises:
+            TargetRefused: there is no such track, or the node is not active.
+            TrackerUnavailable: no answer in time.
+        """
+        answer = self._call(self._remove, RemoveTarget.Request(id=target), timeout)
+        if not answer.success:
+            raise TargetRefused(answer.message)
+        return str(answer.message)
+
     def stop_tracking(self, timeout: float = 10.0) -> str:
         """End all tracks; return the node's message."""
         return str(self._call(self._stop, Trigger.Request(), timeout).message)
@@ -225,6 +248,20 @@ class TrackerClient:
             return
         finally:
             self._queues.remove(waiting)
+
+    def tracks(self, timeout: float = 1.0) -> Generator[TrackArray, None, None]:
+        """Yield all targets of each image from now on; end after `timeout` seconds without one."""
+        waiting: queue.SimpleQueue[TrackArray] = queue.SimpleQueue()
+        topic = f"{self.tracker}/tracks"
+        subscription = self.node.create_subscription(TrackArray, topic, waiting.put, 200)
+        try:
+            while True:
+                yield waiting.get(timeout=timeout)
+        except queue.Empty:
+            return
+        finally:
+            if self._context.ok():
+                self.node.destroy_subscription(subscription)
 
     @property
     def twins(self) -> int:

@@ -14,7 +14,7 @@ from vision_msgs.msg import (
 )
 
 from siamcar_ros.geometry import Box
-from siamcar_ros.msg import TrackStatus
+from siamcar_ros.msg import Track, TrackStatus
 from siamcar_ros.tracking import TrackResult, TrackState
 
 # Every client of a service receives all clients' answers before its own are picked out: with
@@ -68,20 +68,38 @@ def detection_array(header: Any, detections: list[Detection2D]) -> Detection2DAr
     return Detection2DArray(header=header, detections=detections)
 
 
+def track(
+    target: str, result: TrackResult, class_id: str, velocity: tuple[float, float], lost: float
+) -> Track:
+    """Return the message for one target in one image; the bearing is left empty.
+
+    Args:
+        target: the track's name.
+        result: what the tracker found.
+        class_id: of the target.
+        velocity: of the box's center in pixels per second.
+        lost: seconds since the target was last seen.
+    """
+    message = Track(id=target, class_id=class_id, state=_STATES[result.state])
+    message.score, message.seconds_lost = float(result.score), float(lost)
+    message.bbox = box_to_bbox(result.box)
+    message.velocity.x, message.velocity.y = map(float, velocity)
+    return message
+
+
 def status(
-    header: Any, target: str, result: TrackResult, stages: dict[str, float], total: float
+    header: Any, results: dict[str, TrackResult], stages: dict[str, float], total: float
 ) -> TrackStatus:
-    """Return state, score and latencies of one target in one image; counters are left at 0.
+    """Return the node's status after one image; counters are left at 0.
 
     Args:
         header: of the image.
-        target: the track's name.
-        result: what the tracker found.
+        results: what the tracker found, oldest target first; at least one.
         stages: seconds spent in each of `STAGES`.
         total: seconds from the start of the image callback to the publication.
     """
-    message = TrackStatus(header=header, id=target, state=_STATES[result.state])
-    message.score = float(result.score)
+    oldest = next(iter(results.values()))
+    message = TrackStatus(header=header, state=_STATES[oldest.state], targets=len(results))
     for stage in STAGES:
         setattr(message, f"{stage}_latency", stages.get(stage, 0.0))
     message.total_latency = total

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from geometry_msgs.msg import Vector3Stamped
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
@@ -12,20 +13,26 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
 from siamcar_ros.data.image_messages import ImageError
-from siamcar_ros.msg import TrackStatus
+from siamcar_ros.msg import TrackArray, TrackStatus
 from siamcar_ros.ros import messages
 from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.loading import LoadedTracker
-from siamcar_ros.ros.markers import CameraModelError, corner_rays, frusta, frustum
+from siamcar_ros.ros.markers import frusta, frustum
+from siamcar_ros.ros.motion import Motion
 from siamcar_ros.ros.parameters import NodeSettings
+from siamcar_ros.ros.rays import CameraModelError, bearing, corner_rays
 from siamcar_ros.ros.worker import Tracked
+from siamcar_ros.tracking import TrackState
 from siamcar_ros.tracking.overlay import draw_overlay
 
-_LOG_PERIOD = 10.0
+# Reasons may differ without end, as a camera_info that counts its frames in frame_id would.
+_MOST_REASONS = 16
 
 
 class Outputs:
-    """Publishes a frame's results: detections first, overlay and markers only if subscribed to.
+    """Publishes a frame's results: detections first, then tracks.
+
+    Bearings, markers and the overlay are computed only if someone subscribes to them.
 
     Args:
         node: to create publishers on; they publish nothing while it is not active.
@@ -35,7 +42,7 @@ class Outputs:
 
     Attributes:
         settings: may be replaced at any time.
-        camera_info: the newest; markers need it.
+        camera_info: the newest; bearings and markers need it.
     """
 
     def __init__(
@@ -50,16 +57,29 @@ class Outputs:
         self._node, self._counters, self._loaded = node, counters, loaded
         self._drawn_at = 0.0
         self._marked = self._detected = False
+        self._motions: dict[str, Motion] = {}
+        self._image_size = (0, 0)
+        self._unusable: set[str] = set()  # why camera_info could not be used, as said so far
         create, depth = node.create_lifecycle_publisher, QoSProfile(depth=10)
         self._detection = create(Detection2D, "~/detection", depth)
         self._detections = create(Detection2DArray, "~/detections", depth)
+        self._tracks = create(TrackArray, "~/tracks", depth)
+        self._bearing = create(Vector3Stamped, "~/bearing", depth)
         self._status = create(TrackStatus, "~/status", depth)
         self._markers = create(MarkerArray, "~/markers", depth)
         self._debug = create(Image, "~/debug_image", QoSProfile(depth=1))
 
     def destroy(self) -> None:
         """Remove the publishers."""
-        for each in (self._detection, self._detections, self._status, self._markers, self._debug):
+        for each in (
+            self._detection,
+            self._detections,
+            self._tracks,
+            self._bearing,
+            self._status,
+            self._markers,
+            self._debug,
+        ):
             self._node.destroy_lifecycle_publisher(each)
 
     def publish(self, tracked: Tracked) -> None:
@@ -68,18 +88,17 @@ class Outputs:
         total = 0.0
         if tracked.results:
             detections = [
-                messages.detection(header, target, result, self.settings.class_id)
+                messages.detection(header, target, result, self._class_id(tracked, target))
                 for target, result in tracked.results.items()
             ]
             self._detection.publish(detections[0])
             total = time.perf_counter() - tracked.frame.received
             self._detections.publish(messages.detection_array(header, detections))
-            for target, result in tracked.results.items():
-                status = messages.status(header, target, result, tracked.stages, total)
-                self._publish_status(status)
+            self._publish_status(messages.status(header, tracked.results, tracked.stages, total))
         elif self._detected:  # the last targets have ended
             self._detections.publish(messages.detection_array(header, []))
         self._detected = bool(tracked.results)
+        self._publish_tracks(tracked)
         if self._markers.get_subscription_count():
             self._publish_markers(tracked)
         if self._debug.get_subscription_count():
@@ -92,6 +111,67 @@ class Outputs:
     def _publish_status(self, status: TrackStatus) -> None:
         self._status.publish(self._loaded.fill(self._counters.fill(status)))
 
+    def _class_id(self, tracked: Tracked, target: str) -> str:
+        return tracked.targets[target].class_id or self.settings.class_id
+
+    def _publish_tracks(self, tracked: Tracked) -> None:
+        frame = tracked.frame
+        if tracked.image is not None:
+            self._image_size = (tracked.image.shape[1], tracked.image.shape[0])
+        elif hasattr(frame.message, "width"):  # not a compressed one
+            self._image_size = (frame.message.width, frame.message.height)
+        width, height = self._image_size
+        message = TrackArray(header=frame.header, image_width=width, image_height=height)
+        with_bearing = (
+            self._tracks.get_subscription_count() or self._bearing.get_subscription_count()
+        )
+        motions = {}
+        for target, result in tracked.results.items():
+            motion = self._motions.get(target)
+            if motion is None or motion.target is not tracked.targets[target]:
+                motion = Motion(tracked.targets[target])
+            motion.add(frame.stamp, result)
+            motions[target] = motion
+            class_id = self._class_id(tracked, target)
+            track = messages.track(target, result, class_id, motion.velocity, motion.lost)
+            if with_bearing and result.state is not TrackState.LOST:
+                self._add_bearing(track, tracked)
+            message.tracks.append(track)
+        self._motions = motions
+        self._tracks.publish(message)
+        if message.tracks and message.tracks[0].bearing:
+            vector = message.tracks[0].bearing[0].direction
+            self._bearing.publish(Vector3Stamped(header=frame.header, vector=vector))
+
+    def _add_bearing(self, track: Any, tracked: Tracked) -> None:
+        result = tracked.results[track.id]
+        rectified = self.settings.image_rectified
+        try:
+            info = self._camera_info_for(tracked)
+            track.bearing = [
+                bearing(info, result.box, result.score, self._image_size, rectified=rectified)
+            ]
+        except CameraModelError as error:
+            self._say_unusable(error)
+
+    def _camera_info_for(self, tracked: Tracked) -> CameraInfo:
+        """Return camera_info if it is of the images; raise CameraModelError if not."""
+        info, frame_id = self.camera_info, tracked.frame.header.frame_id
+        if info is None:
+            raise CameraModelError("no camera_info has arrived")
+        if info.header.frame_id != frame_id:
+            raise CameraModelError(
+                f"camera_info has frame_id {info.header.frame_id[:256]!r}, the images have "
+                f"{frame_id[:256]!r}"
+            )
+        return info
+
+    def _say_unusable(self, error: CameraModelError) -> None:
+        """Log why there are no rays, once for each reason."""
+        if str(error) not in self._unusable and len(self._unusable) < _MOST_REASONS:
+            self._unusable.add(str(error))
+            self._node.get_logger().warning(f"no bearing and no markers: {error}")
+
     def _publish_markers(self, tracked: Tracked) -> None:
         header, settings = tracked.frame.header, self.settings
         if not tracked.results:
@@ -99,25 +179,16 @@ class Outputs:
                 self._markers.publish(frusta([], header))
                 self._marked = False
             return
-        if self.camera_info is None or tracked.image is None:
-            return
-        size = (tracked.image.shape[1], tracked.image.shape[0])
         shown = []
         try:
-            if self.camera_info.header.frame_id != header.frame_id:
-                raise CameraModelError(
-                    f"camera_info has frame_id {self.camera_info.header.frame_id[:256]!r}, the "
-                    f"images have {header.frame_id[:256]!r}"
-                )
+            info = self._camera_info_for(tracked)
             for index, result in enumerate(tracked.results.values()):
                 rays = corner_rays(
-                    self.camera_info, result.box, size, rectified=settings.image_rectified
+                    info, result.box, self._image_size, rectified=settings.image_rectified
                 )
                 shown.append(frustum(header, index, rays, settings.marker_depth, result))
         except CameraModelError as error:
-            self._node.get_logger().warning(
-                f"no markers: {error}", throttle_duration_sec=_LOG_PERIOD
-            )
+            self._say_unusable(error)
             return
         self._markers.publish(frusta(shown, header))
         self._marked = True

@@ -22,7 +22,7 @@ from siamcar_ros.ros.messages import SERVICE_QOS, bbox_to_box
 from siamcar_ros.ros.parameters import checked_name
 from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.ros.worker import TrackWorker
-from siamcar_ros.srv import InitTarget
+from siamcar_ros.srv import InitTarget, RemoveTarget
 
 _Result = TypeVar("_Result")
 
@@ -31,7 +31,7 @@ STUCK_AFTER = 5.0
 
 
 class TargetServices:
-    """Offers `~/init_target` and `~/stop_tracking`.
+    """Offers `~/init_target`, `~/remove_target` and `~/stop_tracking`.
 
     Every request is answered, a refused one with the reason. The callbacks await the worker's
     thread, so that the executor serves other callbacks meanwhile.
@@ -66,6 +66,7 @@ class TargetServices:
         group = ReentrantCallbackGroup()
         for kind, name, callback in (
             (InitTarget, "~/init_target", self._on_init_target),
+            (RemoveTarget, "~/remove_target", self._on_remove_target),
             (Trigger, "~/stop_tracking", self._on_stop_tracking),
         ):
             node.create_service(
@@ -80,12 +81,28 @@ class TargetServices:
             box = bbox_to_box(request.bbox)
             frame = self._frame_named(request, images)
             target = checked_name("id", request.id) or self._new_name(worker)
-            response.message = await self._outcome(worker.init(frame, box, target))
+            class_id = checked_name("class_id", request.class_id)
+            response.message = await self._outcome(worker.init(frame, box, target, class_id))
             response.id = target
             response.success = True
         except Exception as error:
             response.message = self._reason(error)
             self._node.get_logger().warning(f"init_target refused: {response.message}")
+        return response
+
+    async def _on_remove_target(
+        self, request: RemoveTarget.Request, response: RemoveTarget.Response
+    ) -> RemoveTarget.Response:
+        try:
+            worker, _images = self._ready()
+            target = checked_name("id", request.id)
+            await self._outcome(worker.remove(target))
+            response.message = f"stopped {target!r}"
+            response.success = True
+            self._node.get_logger().info(f"remove_target: {response.message}")
+        except Exception as error:
+            response.message = self._reason(error)
+            self._node.get_logger().warning(f"remove_target refused: {response.message}")
         return response
 
     async def _on_stop_tracking(

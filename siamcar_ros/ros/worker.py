@@ -28,6 +28,19 @@ _LOG_PERIOD = 5.0
 
 
 @dataclass(frozen=True, eq=False)
+class Target:
+    """One start of a target; a target that is started anew has a new one.
+
+    Attributes:
+        class_id: as given at the start; empty if none was.
+        started: stamp in nanoseconds of the image on which it was started.
+    """
+
+    class_id: str = ""
+    started: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Tracked:
     """The results of one frame.
 
@@ -36,12 +49,14 @@ class Tracked:
         image: its pixels; None if nobody needed them.
         results: by track, oldest first; empty if there was nothing to track.
         stages: seconds spent waiting, converting, cropping, in the network and decoding.
+        targets: by track, how it was started; those of `results`.
     """
 
     frame: Frame
     image: StoredImage | None = None
     results: dict[str, TrackResult] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
+    targets: dict[str, Target] = field(default_factory=dict)
 
 
 class TrackWorker:
@@ -88,6 +103,7 @@ class TrackWorker:
         self._limit = max_targets
         self._failures_in_row = 0
         self._last: dict[str, Frame] = {}  # by track, the last frame that it was on
+        self._targets: dict[str, Target] = {}
         self._behind: list[str] = []  # tracks that are still catching up
         self._stepped = 0.0  # when the last step of catching up began
         self._size = ""  # of the images that the targets are in
@@ -109,12 +125,16 @@ class TrackWorker:
         since = self._busy_since
         return 0.0 if since is None else time.perf_counter() - since
 
-    def init(self, frame: Frame, box: Box, target: str) -> Future[str]:
+    def init(self, frame: Frame, box: Box, target: str, class_id: str = "") -> Future[str]:
         """Start `target` on `frame`; the result says what was done.
 
         The future raises TargetError or ImageError if the target is refused.
         """
-        return self.mailbox.submit(lambda: self._init(frame, box, target))
+        return self.mailbox.submit(lambda: self._init(frame, box, target, class_id))
+
+    def remove(self, target: str) -> Future[None]:
+        """End one track; the future raises TargetError if there is no such track."""
+        return self.mailbox.submit(lambda: self._remove(target))
 
     def stop(self) -> Future[tuple[str, ...]]:
         """End all tracks; the result is their names."""
@@ -161,7 +181,7 @@ class TrackWorker:
                 self._bad_update(error)
             self._busy_since = None
 
-    def _init(self, frame: Frame, box: Box, target: str) -> str:
+    def _init(self, frame: Frame, box: Box, target: str, class_id: str) -> str:
         image = frame.image()
         replaced = [target] if target in self._last else []
         if self._limit == 1 or _size(image) != self._size:
@@ -179,6 +199,7 @@ class TrackWorker:
                 self._tracker.remove(old)
             self._forget(old)
         self._last[target] = frame
+        self._targets[target] = Target(class_id, frame.stamp)
         self._failures_in_row = 0
         said = f"target {target!r} started"
         if replaced:
@@ -191,6 +212,16 @@ class TrackWorker:
         self._logger.info(said)
         return said
 
+    def _remove(self, target: str) -> None:
+        if target not in self._last:
+            names = ", ".join(map(repr, self._last))
+            raise TargetError(
+                f"no target is called {target[:256]!r}: "
+                + (f"tracked are {names}" if names else "nothing is tracked")
+            )
+        self._tracker.remove(target)
+        self._forget(target)
+
     def _stop(self) -> tuple[str, ...]:
         stopped = self.targets
         self._tracker.stop()
@@ -199,7 +230,7 @@ class TrackWorker:
         return stopped
 
     def _forget(self, target: str) -> None:
-        del self._last[target]
+        del self._last[target], self._targets[target]
         if target in self._behind:
             self._behind.remove(target)
 
@@ -282,7 +313,8 @@ class TrackWorker:
         self._failures_in_row = 0
         stages = {"wait": taken - frame.received, "convert": converted - taken}
         results = {target: found[target] for target in targets}
-        return Tracked(frame, image, results, stages | self._tracker.timings)
+        started = {target: self._targets[target] for target in targets}
+        return Tracked(frame, image, results, stages | self._tracker.timings, started)
 
     def _stop_for_size(self, size: str) -> None:
         stopped = ", ".join(map(repr, self._stop()))

@@ -55,6 +55,7 @@ def test_init_target_request_and_response() -> None:
         ("header", "std_msgs/Header"),
         ("bbox", "vision_msgs/BoundingBox2D"),
         ("id", "string"),
+        ("class_id", "string"),
     ]
     assert list(InitTarget.Response.get_fields_and_field_types().items()) == [
         ("success", "boolean"),
@@ -75,7 +76,7 @@ def test_track_status_survives_serialization() -> None:
 
     from siamcar_ros.msg import TrackStatus
 
-    status = TrackStatus(id="7", state=TrackStatus.LOST, score=0.25, frames_received=2**40)
+    status = TrackStatus(state=TrackStatus.LOST, targets=2, frames_received=2**40)
     status.header.frame_id = "camera"
     assert deserialize_message(serialize_message(status), TrackStatus) == status
 

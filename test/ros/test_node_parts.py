@@ -7,7 +7,7 @@ import math
 import threading
 import weakref
 from concurrent.futures import CancelledError
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,12 +28,13 @@ from siamcar_ros.ros.diagnostics import Counters, Health
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.loading import LoadedTracker, evict, load_tracker
 from siamcar_ros.ros.mailbox import Mailbox, MailboxClosed
-from siamcar_ros.ros.markers import CameraModelError, corner_rays
 from siamcar_ros.ros.messages import bbox_to_box, detection
+from siamcar_ros.ros.motion import Motion
 from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, checked_name, descriptor, markdown
+from siamcar_ros.ros.rays import CameraModelError, bearing, corner_rays
 from siamcar_ros.ros.ring import FrameRing
-from siamcar_ros.ros.worker import Tracked
+from siamcar_ros.ros.worker import Target, Tracked
 from siamcar_ros.tracking import TrackerParams, TrackResult, TrackState
 from siamcar_ros.tracking.overlay import draw_overlay
 from siamcar_ros.tracking.stored_image import StoredImage
@@ -247,6 +248,81 @@ def test_a_camera_that_cannot_be_is_refused() -> None:
             corner_rays(info, (0.0, 100.0, 20.0, 20.0), (320, 240), rectified=False)
 
 
+@pytest.mark.parametrize(
+    ("info", "rectified"),
+    [
+        (distorted("plumb_bob", [-0.2, 0.05, 0.001, -0.001, 0.0]), False),
+        (distorted("rational_polynomial", [-0.2, 0.05, 0.001, -0.001, 0.0, 0.01, 0, 0]), False),
+        (distorted("equidistant", [0.05, -0.01, 0.0, 0.0]), False),
+        (distorted("plumb_bob", [-0.2, 0.05, 0.001, -0.001, 0.0]), True),
+    ],
+)
+def test_the_bearing_of_a_known_point_is_found(info: CameraInfo, rectified: bool) -> None:
+    """A point up and to the right is projected into the image and found again."""
+    azimuth, elevation = 0.2, 0.1
+    point = np.array(
+        [
+            np.sin(azimuth) * np.cos(elevation),
+            -np.sin(elevation),
+            np.cos(azimuth) * np.cos(elevation),
+        ]
+    )
+    matrix, zero = np.array(info.k).reshape(3, 3), np.zeros(3)
+    coefficients = np.array(info.d)
+    if rectified:
+        info.p = [250.0, 0.0, 150.0, 0.0, 0.0, 250.0, 110.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+        matrix, coefficients = np.array(info.p).reshape(3, 4)[:, :3], np.zeros(4)
+    if info.distortion_model == "equidistant":
+        pixel, _ = cv2.fisheye.projectPoints(point[None, None], zero, zero, matrix, coefficients)
+    else:
+        pixel, _ = cv2.projectPoints(point[None, None], zero, zero, matrix, coefficients)
+    x, y = (pixel.ravel() + 0.5).tolist()  # camera models count from pixels' centers
+    found = bearing(info, (x - 20, y - 10, 40, 20), 1.0, (320, 240), rectified=rectified)
+    assert found.azimuth == pytest.approx(azimuth, abs=1e-4)
+    assert found.elevation == pytest.approx(elevation, abs=1e-4)
+    direction = [found.direction.x, found.direction.y, found.direction.z]
+    np.testing.assert_allclose(direction, point, atol=1e-4)
+    unsure = bearing(info, (x - 20, y - 10, 40, 20), 0.0, (320, 240), rectified=rectified)
+    np.testing.assert_allclose(unsure.covariance, 4 * found.covariance)
+    # About 40 and 20 of some 300 pixels, uniform: a twelfth of the squares.
+    deviations = np.sqrt(12 * unsure.covariance[[0, 3]])
+    np.testing.assert_allclose(deviations, [40 / matrix[0, 0], 20 / matrix[1, 1]], rtol=0.25)
+
+
+def test_velocity_is_the_slope_of_the_places_and_lost_counts_from_the_last_seen() -> None:
+    motion = Motion(Target(started=0))
+    tenth = 10**8
+    for index in range(8):  # turns around after 0.4 s, which the window has forgotten at the end
+        x = 10.0 * index if index < 4 else 80.0 - 10.0 * index
+        motion.add(index * tenth, TrackResult((x, 5.0 * index, 8, 6), 0.9, TrackState.TRACKING))
+        if index == 0:
+            assert math.isnan(motion.velocity[0])
+        if index == 3:
+            assert motion.velocity == pytest.approx((100.0, 50.0))
+    assert motion.velocity == pytest.approx((-100.0, 50.0))
+    motion.add(9 * tenth, TrackResult((900, 900, 8, 6), 0.0, TrackState.LOST))
+    assert motion.lost == pytest.approx(0.2)
+    assert motion.velocity == pytest.approx((-100.0, 50.0))
+    motion.add(10 * tenth, TrackResult((0, 0, 8, 6), 0.9, TrackState.UNCERTAIN))
+    assert motion.lost == 0.0
+
+
+def test_a_target_that_is_started_anew_has_no_past(outputs: tuple[Outputs, Publishers]) -> None:
+    out, node = outputs
+    seen = {"a": TrackResult(BOX, 0.9, TrackState.TRACKING)}
+    first, second = tracked_scene(**seen), tracked_scene(**seen)
+    second.frame.message.header.stamp.sec = 1
+    third = replace(second, targets={"a": Target("car")})
+    for each in (first, replace(second, targets=first.targets), third):
+        out.publish(each)
+    tracks = [each.tracks[0] for each in node.sent["~/tracks"]]
+    assert [each.class_id for each in tracks] == ["target", "target", "car"]
+    assert [math.isnan(each.velocity.x) for each in tracks] == [True, False, True]
+    assert "no camera_info has arrived" in node.log.lines[0]
+    assert len(node.log.lines) == 1
+    assert not node.sent["~/bearing"]
+
+
 class Publishers:
     """What Outputs publishes, by topic, with listeners to everything."""
 
@@ -265,7 +341,9 @@ class Publishers:
 def tracked_scene(**results: TrackResult) -> Tracked:
     message = raw_image(scene(0))
     message.header.frame_id = "camera"
-    return Tracked(Frame(message), StoredImage(scene(0), "bgr"), results)
+    targets = {name: Target() for name in results}
+    image = StoredImage(scene(0), "bgr")
+    return Tracked(Frame(message), image, results, targets=targets)
 
 
 @pytest.fixture
@@ -302,6 +380,9 @@ def test_markers_go_by_themselves_and_need_the_cameras_own_info(
     out.publish(seen)
     assert len(markers) == 1
     assert len(overlays) == 3
+    tracks = node.sent["~/tracks"]
+    assert [len(each.tracks[0].bearing) for each in tracks] == [1, 0, 0]
+    assert [each.header for each in node.sent["~/bearing"]] == [seen.frame.header]
     assert "has frame_id 'other', the images have 'camera'" in node.log.lines[0]
     assert "3 coefficients" in node.log.lines[1]
 
@@ -310,6 +391,8 @@ def test_every_status_carries_the_counters(outputs: tuple[Outputs, Publishers]) 
     out, node = outputs
     out.publish(tracked_scene(a=TrackResult(BOX, 0.9, TrackState.TRACKING)))
     out.publish_idle(camera_info().header)
+    out.publish(tracked_scene(**{each: TrackResult(BOX, 0.9, TrackState.LOST) for each in "ab"}))
+    assert [each.targets for each in node.sent["~/status"]] == [1, 0, 2]
     for status in node.sent["~/status"]:
         assert (status.frames_received, status.network, status.device) == (3, "compact", "cpu")
     counts = Counters(received=9, refused=1, out_of_order=2, dropped=3, tracked=2, failed=4)

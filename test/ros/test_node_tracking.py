@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import Vector3Stamped
 from node_harness import (
     BOX,
     HEIGHT,
@@ -36,7 +37,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from siamcar_ros.data.film import open_source
 from siamcar_ros.evaluation.metrics import iou
-from siamcar_ros.msg import TrackStatus
+from siamcar_ros.msg import TrackArray, TrackStatus
 from siamcar_ros.resources import resource_path
 from siamcar_ros.ros.client import TargetRefused
 from siamcar_ros.ros.messages import bbox_to_box
@@ -143,7 +144,7 @@ def test_box_on_a_past_image_is_run_through_to_the_newest(robot: Robot) -> None:
         (past.stamp.sec, past.stamp.nanosec)
     )
     assert skipped > 1
-    late = [each for each in statuses if each.id == "late"]
+    late = [each for each in statuses if each.state != TrackStatus.IDLE]
     assert late[0].frames_tracked > before + 1
     robot.stop_camera()
     newest = robot.sent[-1]
@@ -411,6 +412,68 @@ def test_several_targets_and_a_mismatch_that_is_said(start: Start) -> None:
     assert all_there()
     assert robot.client.init_target(BOX, target="b") == "b"
     assert robot.client.stop_tracking() == "stopped 'a', 'c', 'b'"
+
+
+def test_tracks_of_several_targets_and_the_end_of_one(start: Start) -> None:
+    robot = start(max_targets=2)
+    robot.client.wait_until_active()
+    arrays: list[TrackArray] = robot.collect(TrackArray, "tracks")
+    detections = robot.collect(Detection2DArray, "detections")
+    statuses = robot.collect(TrackStatus, "status")
+    bearings = robot.collect(Vector3Stamped, "bearing")
+    info = robot.publisher("camera_info", CameraInfo)
+    wait_for("subscriber of camera_info", info.get_subscription_count)
+    robot.start_camera()
+    wait_for("idle images", lambda: len(arrays) > 3)
+    assert not arrays[-1].tracks
+    with pytest.raises(TargetRefused, match="'car': nothing is tracked"):
+        robot.client.remove_target("car")
+    robot.track("square")
+    robot.client.init_target((20.0, 20.0, 40.0, 40.0), target="ground", class_id="floor")
+
+    def both() -> list[TrackArray]:
+        return [each for each in arrays if len(each.tracks) == 2]
+
+    wait_for("both targets", lambda: len(both()) > 5)
+    robot.process.wait_for_log("no bearing and no markers: no camera_info has arrived")
+    assert robot.process.log.count("no bearing") == 1
+    assert not bearings
+    square, ground = both()[-1].tracks
+    assert (square.id, ground.id) == ("square", "ground")
+    assert (square.class_id, ground.class_id) == ("target", "floor")
+    assert (both()[-1].image_width, both()[-1].image_height) == (WIDTH, HEIGHT)
+    assert square.state in (TrackStatus.TRACKING, TrackStatus.UNCERTAIN, TrackStatus.LOST)
+    assert math.isfinite(square.velocity.x)
+    assert not square.bearing
+    assert same([each.header for each in arrays], robot.sent)
+    stamps = [(each.header.stamp.sec, each.header.stamp.nanosec) for each in arrays]
+    assert len(stamps) == len(set(stamps)), "one message an image"
+    busy = [each for each in statuses if each.state != TrackStatus.IDLE]
+    stamps = [(each.header.stamp.sec, each.header.stamp.nanosec) for each in busy]
+    assert len(stamps) == len(set(stamps)), "one status an image"
+    assert busy[-1].targets == 2
+
+    info.publish(camera_info())
+    wait_for("bearings", lambda: len(bearings) > 2)
+    last = bearings[-2]
+    wait_for_header(last.header, arrays)
+    seen = next(each for each in arrays if each.header == last.header).tracks[0]
+    assert seen.bearing[0].direction == last.vector
+    center = seen.bbox.center.position
+    assert seen.bearing[0].azimuth == pytest.approx(math.atan((center.x - 160.5) / 300))
+
+    with pytest.raises(TargetRefused, match="'car': tracked are 'square', 'ground'"):
+        robot.client.remove_target("car")
+    assert robot.client.remove_target("square") == "stopped 'square'"
+    wait_for("the one that is left", lambda: [each.id for each in arrays[-1].tracks] == ["ground"])
+    one = next(robot.client.tracks(timeout=PATIENCE))
+    assert [each.id for each in one.tracks] == ["ground"]
+    wait_for("its class", lambda: detections[-1].detections[0].results)
+    assert detections[-1].detections[0].results[0].hypothesis.class_id == "floor"
+    assert robot.client.remove_target("ground") == "stopped 'ground'"
+    wait_for("nothing", lambda: not arrays[-1].tracks)
+    with pytest.raises(TargetRefused, match=r"class_id .* cannot be printed"):
+        robot.client.init_target(BOX, class_id="two\nlines")
 
 
 def test_compressed_images_and_a_corrupt_one(start: Start) -> None:

@@ -1,0 +1,157 @@
+"""Rays from the camera through points of its image, and the bearing of a target."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+from geometry_msgs.msg import Vector3
+from numpy.typing import ArrayLike, NDArray
+
+from siamcar_ros.geometry import Box
+from siamcar_ros.msg import Bearing
+
+_FISHEYE = ("equidistant", "fisheye")
+# Those that ROS names and OpenCV has; without a name it goes by the number of coefficients.
+_UNDERSTOOD = ("", "plumb_bob", "rational_polynomial", *_FISHEYE)
+_WIDEST = math.tan(math.radians(89))
+# An image scaled to whole pixels may differ so much from its camera's proportions.
+_MOST_STRETCH = 0.02
+# The variance of a uniform distribution over a length of 1, and the share of it that a score of 1
+# removes.
+_UNIFORM, _SURE = 1 / 12, 0.75
+
+
+class CameraModelError(ValueError):
+    """A camera_info that no ray can be computed from; the message says why."""
+
+
+def corner_rays(
+    info: Any, box: Box, image_size: tuple[int, int], *, rectified: bool
+) -> NDArray[np.float64]:
+    """Return the rays through a box's corners, clockwise from the top left, as (4, 2).
+
+    Args:
+        info: see `rays`.
+        box: (x, y, w, h) in pixels of the image.
+        image_size: see `rays`.
+        rectified: see `rays`.
+
+    Raises:
+        CameraModelError: see `rays`.
+    """
+    x, y, w, h = box
+    corners = [[x, y], [x + w, y], [x + w, y + h], [x, y + h]]
+    return rays(info, corners, image_size, rectified=rectified)
+
+
+def bearing(
+    info: Any, box: Box, score: float, image_size: tuple[int, int], *, rectified: bool
+) -> Bearing:
+    """Return the bearing of a box's center in the camera's optical frame.
+
+    The covariance assumes that the target's center is distributed uniformly over the box at a score
+    of 0, and with half that standard deviation at a score of 1.
+
+    Args:
+        info: see `rays`.
+        box: (x, y, w, h) in pixels of the image.
+        score: of the target, in [0, 1].
+        image_size: see `rays`.
+        rectified: see `rays`.
+
+    Raises:
+        CameraModelError: see `rays`.
+    """
+    x, y, w, h = box
+    cx, cy = x + w / 2, y + h / 2
+    points = [[cx, cy], [x, cy], [x + w, cy], [cx, y], [cx, y + h]]
+    planar = rays(info, points, image_size, rectified=rectified)
+    across, down = planar.T
+    azimuth = np.arctan(across)
+    elevation = np.arctan2(-down, np.hypot(across, 1.0))
+    direction = np.array([across[0], down[0], 1.0])
+    direction /= np.linalg.norm(direction)
+    share = _UNIFORM * (1 - _SURE * score)
+    variances = share * (azimuth[2] - azimuth[1]) ** 2, share * (elevation[3] - elevation[4]) ** 2
+    return Bearing(
+        direction=Vector3(**dict(zip("xyz", direction.tolist(), strict=True))),
+        azimuth=float(azimuth[0]),
+        elevation=float(elevation[0]),
+        covariance=[float(variances[0]), 0.0, 0.0, float(variances[1])],
+    )
+
+
+def rays(
+    info: Any, points: ArrayLike, image_size: tuple[int, int], *, rectified: bool
+) -> NDArray[np.float64]:
+    """Return where the rays through points of the image meet the plane 1 m in front of the camera.
+
+    Args:
+        info: sensor_msgs/CameraInfo. Its distortion is undone (plumb_bob, rational_polynomial and
+            equidistant models); binning and region of interest are taken into account.
+        points: (N, 2), x and y in pixels of the image.
+        image_size: width and height of the image; one scaled from camera_info's size, by the same
+            factor in both directions, is allowed.
+        rectified: the image is rectified, so P is used and no distortion.
+
+    Returns:
+        (N, 2): x to the right and y downward, in the optical frame.
+
+    Raises:
+        CameraModelError: the camera is not calibrated, or its calibration does not fit this image.
+    """
+    if rectified:
+        matrix = np.array(info.p, np.float64).reshape(3, 4)[:, :3]
+        distortion = np.zeros(0)
+    else:
+        matrix = np.array(info.k, np.float64).reshape(3, 3)
+        distortion = np.array(info.d, np.float64)
+    if not (matrix[0, 0] > 0 and matrix[1, 1] > 0):  # NaN is no focal length, either
+        which = "P" if rectified else "K"
+        raise CameraModelError(f"camera_info's {which} has no focal length: calibrate the camera")
+    pixels = _full_resolution(np.asarray(points, np.float64), info, image_size)
+    if distortion.any() and info.distortion_model not in _UNDERSTOOD:
+        raise CameraModelError(f"distortion model {info.distortion_model!r} is not understood")
+    fisheye = distortion.any() and info.distortion_model in _FISHEYE
+    try:
+        if fisheye:
+            found = cv2.fisheye.undistortPoints(pixels[:, None], matrix, distortion[:4])
+        else:
+            found = cv2.undistortPoints(
+                pixels[:, None], matrix, distortion if distortion.size else None
+            )
+    except cv2.error as error:
+        raise CameraModelError(
+            f"distortion model {info.distortion_model!r} with {distortion.size} coefficients is "
+            "not understood"
+        ) from error
+    found = np.asarray(found, np.float64).reshape(-1, 2)
+    if not np.isfinite(found).all():
+        raise CameraModelError("camera_info gives no finite ray: its numbers are not a camera's")
+    # An equidistant lens shows an angle as a distance; OpenCV stops at 90 degrees unsaid.
+    angles = np.hypot(*((pixels - matrix[:2, 2]) / matrix[[0, 1], [0, 1]]).T)
+    if np.hypot(*found.T).max() > _WIDEST or (fisheye and angles.max() >= math.pi / 2):
+        raise CameraModelError("the box reaches 89 degrees and more off the camera's axis")
+    return found
+
+
+def _full_resolution(
+    points: NDArray[np.float64], info: Any, image_size: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Edges of pixels in the image -> sample positions on the sensor, which K and P speak of."""
+    binning = np.array([max(1, info.binning_x), max(1, info.binning_y)], np.float64)
+    roi = info.roi
+    region = np.array([roi.width or info.width, roi.height or info.height], np.float64)
+    # What the camera sent has region / binning pixels; an image of another size was scaled since.
+    scale = np.where(region > 0, region / np.array(image_size), binning)
+    stretch = (scale[0] / binning[0]) / (scale[1] / binning[1])
+    if abs(stretch - 1) > _MOST_STRETCH:
+        sent = " by ".join(f"{each:g}" for each in region / binning)
+        raise CameraModelError(
+            f"camera_info is for images of {sent}, these are {image_size[0]} by {image_size[1]}"
+        )
+    # Boxes count from pixels' edges, camera models from their middles.
+    return points * scale + np.array([roi.x_offset, roi.y_offset]) - 0.5
