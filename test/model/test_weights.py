@@ -62,6 +62,7 @@ def test_checkpoint_forms(compact: SiamCAR, tmp_path: Path, prefix: str, wrapped
     _assert_equal(other, compact.state_dict())
 
 
+@pytest.mark.slow
 def test_published_checkpoint_of_376_keys(
     tmp_path: Path, published_keys: dict[str, tuple[int, ...]], fixed_weights: Any
 ) -> None:

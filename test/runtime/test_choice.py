@@ -335,6 +335,7 @@ np.save(sys.argv[2], np.concatenate(maps, 1))
     np.testing.assert_allclose(maps[0], maps[1], rtol=0.01, atol=0.02)
 
 
+@pytest.mark.slow
 def test_graphs_of_other_weights_are_not_used(
     tmp_path: Path, compact: SiamCAR, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -30,6 +30,7 @@ def widened(images: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.slow
 def test_a_fused_network_gives_the_models_maps(name: str) -> None:
     model = random_model(name)
     z, x = example_inputs(model, 1)
