@@ -181,7 +181,8 @@ class MavlinkCamera(Node):
         """The width and height of the newest image; it is subscribed to until one has arrived."""
         self._sized.clear()
         self._await_image()
-        if not self._sized.wait(_IMAGE_PATIENCE) or self._size is None:
+        self._sized.wait(_IMAGE_PATIENCE)  # else the size of the last one, if there was one
+        if self._size is None:
             topic = self.resolve_topic_name("image")
             raise mavlink.NotReady(f"no image on {topic}")
         return self._size

@@ -1,0 +1,167 @@
+"""A ground station (pymavlink, over UDP on loopback) that tracks by MAVLink alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pymavlink")
+
+from node_harness import PATIENCE, NodeProcess, Robot, wait_for
+from pymavlink.dialects.v20 import common as mav
+from vision_msgs.msg import Detection2D
+
+WIDTH, HEIGHT = 640, 480
+CAMERA = (1, mav.MAV_COMP_ID_CAMERA)
+
+
+class Station:
+    """A ground station on a UDP port of its own."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.socket.settimeout(0.05)
+        self.port = self.socket.getsockname()[1]
+        self.link = mav.MAVLink(None, srcSystem=255, srcComponent=190)
+        self.link.robust_parsing = True
+        self.camera: Any = None
+
+    def listen(self) -> list[Any]:
+        try:
+            data, self.camera = self.socket.recvfrom(2048)
+        except TimeoutError:
+            return []
+        return list(self.link.parse_buffer(data) or [])
+
+    def wait(self, what: str, wanted: Callable[[Any], bool]) -> Any:
+        def heard() -> Any:
+            return next((each for each in self.listen() if wanted(each)), None)
+
+        return wait_for(what, heard)
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendto(data, self.camera)
+
+    def command(self, number: int, *numbers: float, answer: int = 0) -> None:
+        values = [*numbers, *[0.0] * (7 - len(numbers))]
+        message = mav.MAVLink_command_long_message(*CAMERA, number, 0, *values)
+        self.send(message.pack(self.link))
+        ack = self.wait(
+            f"answer to {number}",
+            lambda each: each.get_type() == "COMMAND_ACK" and each.command == number,
+        )
+        assert ack.result == answer, ack
+
+    def status(self) -> Any:
+        return self.wait("status", lambda each: each.get_type() == "CAMERA_TRACKING_IMAGE_STATUS")
+
+
+def _start(module: str, log: Path, namespace: str, *arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", f"siamcar_ros.ros.{module}", "--ros-args"]
+    with open(log, "wb") as out:
+        return subprocess.Popen(
+            [*command, "-r", f"__ns:={namespace}", *arguments],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+
+
+@pytest.fixture
+def robot(tmp_path: Path) -> Iterator[Robot]:
+    """The node with the network that ships, not the one of random weights."""
+    process = NodeProcess(tmp_path / "tracker.log", "/mavlink", {"image_timeout": 30.0})
+    robot = Robot(process)
+    yield robot
+    robot.close()
+    process.end()
+
+
+@pytest.fixture
+def station(robot: Robot, tmp_path: Path) -> Iterator[Station]:
+    station = Station()
+    source = _start(
+        "frame_source", tmp_path / "film.log", "/mavlink", "-p", "loop:=true", "-p", "rate:=15.0"
+    )
+    camera = _start(
+        "mavlink_camera",
+        tmp_path / "camera.log",
+        "/mavlink",
+        *("-p", f"url:=udpout:127.0.0.1:{station.port}"),
+    )
+    yield station
+    for process in (camera, source):
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0, (tmp_path / "camera.log").read_text()
+    station.socket.close()
+
+
+def test_drag_follow_and_stop_by_mavlink_alone(robot: Robot, station: Station) -> None:
+    detections: list[Detection2D] = robot.collect(Detection2D, "detection")
+    truths: list[Detection2D] = []
+    robot.node.create_subscription(Detection2D, "/mavlink/ground_truth", truths.append, 10)
+    robot.client.wait_until_active(PATIENCE)
+    wait_for("the film", lambda: truths)
+    station.wait("heartbeat", lambda each: each.get_type() == "HEARTBEAT")
+
+    station.command(
+        mav.MAV_CMD_SET_MESSAGE_INTERVAL, mav.MAVLINK_MSG_ID_CAMERA_TRACKING_IMAGE_STATUS, 20_000
+    )
+    assert station.status().tracking_status == mav.CAMERA_TRACKING_STATUS_FLAGS_IDLE
+    for garbage in (b"\xfd", b"\xfd\x20\x00\x00junk", os.urandom(200)):
+        station.send(garbage)
+
+    station.command(mav.MAV_CMD_CAMERA_TRACK_RECTANGLE, *_corners(truths[-1]))
+    statuses = []
+    deadline = time.monotonic() + PATIENCE
+    while len(statuses) < 30 and time.monotonic() < deadline:
+        status = station.status()
+        if status.tracking_status & mav.CAMERA_TRACKING_STATUS_FLAGS_ACTIVE:
+            seen = (status.rec_top_x, status.rec_top_y, status.rec_bottom_x, status.rec_bottom_y)
+            if seen not in statuses:
+                statuses.append(seen)
+    assert len(statuses) == 30
+
+    def worst() -> float:
+        found = np.array([_corners(each) for each in detections])
+        return max(float(np.abs(found - each).max(1).min()) for each in np.array(statuses))
+
+    wait_for("the detections of all statuses", lambda: worst() < 1e-6)
+
+    station.command(mav.MAV_CMD_CAMERA_TRACK_POINT, 0.5, 2.0, answer=mav.MAV_RESULT_DENIED)
+    station.command(mav.MAV_CMD_CAMERA_STOP_TRACKING)
+    station.wait(
+        "idle",
+        lambda each: (
+            each.get_type() == "CAMERA_TRACKING_IMAGE_STATUS"
+            and each.tracking_status == mav.CAMERA_TRACKING_STATUS_FLAGS_IDLE
+        ),
+    )
+    left, top, right, bottom = _corners(truths[-1])
+    station.command(mav.MAV_CMD_CAMERA_TRACK_POINT, (left + right) / 2, (top + bottom) / 2)
+    station.wait(
+        "a box about the point",
+        lambda each: (
+            each.get_type() == "CAMERA_TRACKING_IMAGE_STATUS"
+            and each.tracking_mode == mav.CAMERA_TRACKING_MODE_RECTANGLE
+        ),
+    )
+
+
+def _corners(message: Detection2D) -> tuple[float, float, float, float]:
+    center, box = message.bbox.center.position, message.bbox
+    x, y, w, h = center.x - box.size_x / 2, center.y - box.size_y / 2, box.size_x, box.size_y
+    edges = (x / WIDTH, y / HEIGHT, (x + w) / WIDTH, (y + h) / HEIGHT)
+    left, top, right, bottom = (min(max(each, 0.0), 1.0) for each in edges)
+    return left, top, right, bottom
