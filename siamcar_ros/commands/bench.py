@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     from siamcar_ros.speed.measure import describe_machine
 
     if args.seconds is not None and not args.seconds > 0:
-        raise ValueError(f"--seconds is above 0, not {args.seconds:g}")
+        raise ValueError(f"--seconds must be above 0, not {args.seconds:g}")
     if args.what == "gpu":
         return _run_gpu(args)
     options = _options(args)

@@ -69,8 +69,8 @@ def refuse_unknown(names: Iterable[str], allowed: Iterable[str], what: str) -> N
         if name in known:
             continue
         nearest = difflib.get_close_matches(name, known, 1, 0.5)
-        guess = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        raise ValueError(f"unknown {what} {name!r}{guess} There are: {', '.join(known)}")
+        guess = f"; did you mean {nearest[0]!r}? Known are" if nearest else "; known are"
+        raise ValueError(f"unknown {what} {name!r}{guess} {', '.join(known)}")
 
 
 def converted(value: Any, hint: Any, key: str) -> Any:

@@ -78,10 +78,11 @@ def measure_training(part: Part, options: GpuOptions, clock: Clock) -> None:
 
 
 def draw_clips(root: Path, clips: int, frames: int, size: tuple[int, int] = (640, 480)) -> None:
-    """Clips of a textured target that moves over a textured ground, in GOT-10k's layout.
+    """Clips of a textured target that moves over a textured ground, a folder of images and
+    ``groundtruth.txt`` each.
 
     Args:
-        root: the split's folder; it is made.
+        root: where they go; it is made.
         clips: how many.
         frames: of each.
         size: (width, height), pixels.
@@ -122,7 +123,7 @@ def _recipe(name: str, options: GpuOptions, root: Path) -> Recipe:
             "output": str(root / "runs" / name),
             "epochs": 1000,
             "batch": 2 if options.quick else _BATCH.get(name, 64),
-            "data": {"sets": {"clips": {"kind": "got10k", "root": str(root)}}},
+            "data": {"sets": {"clips": {"kind": "sequences", "root": str(root / "train")}}},
             "augment": _AUGMENT,
             "optimizer": {"kind": "adamw", "lr": 1e-4, "clip": 5.0},
             "compute": {

@@ -111,7 +111,7 @@ def test_overlapping_kernels_count_once() -> None:
 
 def test_drawn_clips_are_a_training_set(tmp_path: Path) -> None:
     draw_clips(tmp_path / "train", 2, 3)
-    mixture = build_mixture({"clips": {"kind": "got10k", "root": str(tmp_path)}})
+    mixture = build_mixture({"clips": {"kind": "sequences", "root": str(tmp_path / "train")}})
     assert mixture.sizes() == {"clips": 2}
     first, second = mixture.pair(np.random.default_rng(0))
     for frame in (first, second):
