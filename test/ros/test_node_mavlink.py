@@ -123,7 +123,7 @@ def test_drag_follow_and_stop_by_mavlink_alone(robot: Robot, station: Station) -
         station.send(garbage)
 
     station.command(mav.MAV_CMD_CAMERA_TRACK_RECTANGLE, *_corners(truths[-1]))
-    statuses = []
+    statuses: list[tuple[float, ...]] = []
     deadline = time.monotonic() + PATIENCE
     while len(statuses) < 30 and time.monotonic() < deadline:
         status = station.status()
