@@ -27,7 +27,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.node import Node
 
-from siamcar_ros.msg import TrackStatus
+from siamcar_ros.msg import TrackArray, TrackStatus
 
 try:
     from siamcar_ros.ros import mavlink
@@ -35,9 +35,10 @@ except ModuleNotFoundError as missing:
     if missing.name != "pymavlink":
         raise
     sys.exit("error: mavlink_camera needs pymavlink: pip install pymavlink")
-from siamcar_ros.ros.client import Detection, TargetRefused, TrackerClient, TrackerUnavailable
+from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
 from siamcar_ros.ros.command_line import declare_read_only, start_rclpy
 from siamcar_ros.ros.image_subscription import ImageSubscription
+from siamcar_ros.ros.messages import bbox_to_box
 
 # Seconds after which a target of which nothing is heard counts as lost: the node has gone.
 _SILENCE = 3.0
@@ -121,11 +122,10 @@ class MavlinkCamera(Node):
         self._size: tuple[int, int] | None = None  # width and height of the newest image seen
         self._sized = threading.Event()
         self._images: ImageSubscription | None = None
-        self._detection: Detection | None = None
-        self._status: TrackStatus | None = None
         self._newest: mavlink.Target | None = None
         self._heard_at = time.monotonic()
         self._rates: tuple[float, float] | None = None
+        self.create_subscription(TrackArray, f"{self.tracker}/tracks", self._on_tracks, 10)
         if gimbal:
             self.create_subscription(TwistStamped, gimbal, self._on_rates, 1)
 
@@ -133,7 +133,7 @@ class MavlinkCamera(Node):
         """Serve the link until the context ends."""
         logger = self.get_logger()
         logged = 0.0
-        with TrackerClient(self.tracker, self._on_detection, self._on_status, self) as client:
+        with TrackerClient(self.tracker, on_status=self._on_status, node=self) as client:
             self._client = client
             self._await_image()
             logger.info(f"MAVLink camera of {self.tracker} on {self._url}")
@@ -203,36 +203,20 @@ class MavlinkCamera(Node):
         self._size = size
         self._sized.set()
 
-    def _on_detection(self, detection: Detection) -> None:
-        self._detection = detection
-        self._pair()
-
-    def _on_status(self, status: TrackStatus) -> None:
-        self._status = status
-        self._pair()
-
-    def _pair(self) -> None:
-        """Join a detection and a status of the same image; they arrive in any order."""
-        status, detection, size = self._status, self._detection, self._size
-        if status is None:
-            return
+    def _on_tracks(self, message: TrackArray) -> None:
         self._heard_at = time.monotonic()
-        if status.state not in _STATES:
+        if not message.tracks or not message.image_width or not message.image_height:
             self._newest = mavlink.Target()
             return
-        stamp = status.header.stamp.sec * 10**9 + status.header.stamp.nanosec
-        if (
-            detection is None
-            or size is None
-            or (detection.stamp, detection.id)
-            != (
-                stamp,
-                status.id,
-            )
-        ):
-            return
-        box = mavlink.box_in_fractions(detection.box, *size)
-        self._newest = mavlink.Target(_STATES[status.state], box)
+        self._size = message.image_width, message.image_height
+        oldest = message.tracks[0]
+        box = mavlink.box_in_fractions(bbox_to_box(oldest.bbox), *self._size)
+        self._newest = mavlink.Target(_STATES[oldest.state], box)
+
+    def _on_status(self, status: TrackStatus) -> None:
+        self._heard_at = time.monotonic()
+        if status.state == TrackStatus.IDLE:
+            self._newest = mavlink.Target()
 
     def _pass_on(self) -> None:
         """Give the camera what the client's thread has left for it."""
@@ -245,9 +229,9 @@ class MavlinkCamera(Node):
         rates, self._rates = self._rates, None
         if rates is not None:
             self._camera.turn_gimbal(*rates)
-        if self._size is not None and self._camera.description.width != self._size[0]:
-            old = self._camera.description
-            self._camera.description = mavlink.Description(old.model, *self._size, old.rtsp_url)
+        about = self._camera.description
+        if self._size is not None and self._size != (about.width, about.height):
+            self._camera.description = mavlink.Description(about.model, *self._size, about.rtsp_url)
 
     def _on_rates(self, message: TwistStamped) -> None:
         turn = message.twist.angular
