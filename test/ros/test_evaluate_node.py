@@ -139,7 +139,9 @@ def test_a_live_tracker_is_started_scored_and_started_again_when_time_goes_back(
         assert 0 < one["latency_ms"]["median"] <= one["latency_ms"]["p99"]
     tracker = report["tracker"]
     assert tracker["network"] == "compact"
-    assert 0 < tracker["frames_tracked"] <= tracker["frames_received"]
+    # Images by which a target catches up are tracked again, so more may be tracked than received.
+    answered = sum(one["answered"] for one in report["passes"])
+    assert answered <= min(tracker["frames_tracked"], tracker["frames_received"])
     assert tracker["latency_ms"]["median"] > 0
     assert report["replay"] is None
     assert "time went back" in evaluator.log
