@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -228,8 +229,10 @@ def test_the_profile_is_the_users_or_the_one_that_has_room(
 def test_an_interrupt_ends_all_processes(
     config: Path, folder: Path, tmp_path: Path, sign: signal.Signals
 ) -> None:
+    # Both the demonstration and its frame source name the test's own folder.
+    frames = shutil.copytree(folder, tmp_path / folder.name)
     output = tmp_path / "out"
-    arguments = ("--sequence", folder, "--config", config, "--output", output, "--rate", 0.5)
+    arguments = ("--sequence", frames, "--config", config, "--output", output, "--rate", 0.5)
     process = subprocess.Popen(
         _command(*arguments),
         env=ENVIRONMENT,
@@ -240,7 +243,7 @@ def test_an_interrupt_ends_all_processes(
     try:
         deadline = time.monotonic() + 120
         # itself and the frame source, at the very moment that it is started
-        while len(_running(output)) < 2:
+        while len(_running(tmp_path)) < 2:
             assert process.poll() is None
             assert time.monotonic() < deadline
         process.send_signal(sign)
