@@ -182,7 +182,7 @@ def test_targets_in_one_call_are_followed_as_alone() -> None:
 
 def test_a_gpu_that_is_not_there_is_refused_in_a_sentence() -> None:
     count = torch.cuda.device_count()
-    with pytest.raises(DeviceError, match=f"cuda:{count} was asked for, but .* sees {count}"):
+    with pytest.raises(DeviceError, match=f"cuda:{count} was asked for, but .* finds {count}"):
         build_backend(reference("compact")[0], device=f"cuda:{count}")
 
 
