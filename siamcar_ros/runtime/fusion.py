@@ -134,20 +134,25 @@ def fuse_(model: SiamCAR, kernels: str) -> SiamCAR:
     """
     zeros, by_cudnn = _Zeros(), kernels == "cudnn"
     _widen_input(model.backbone)
-    parts: list[nn.Module] = [model.backbone]
-    for whole in (model.neck, model.car_head):
-        parts += [] if whole is None else outermost_sequences(whole)
-    for part in parts:
-        # The module stays, for what else is read from it.
-        part.forward = fused(part, zeros, by_cudnn).forward  # type: ignore[method-assign]
+    names = ["backbone", *outermost_sequences(model.car_head, "car_head")]
+    if model.neck is not None:
+        names += outermost_sequences(model.neck, "neck")
+    for name in names:
+        parent, _, last = name.rpartition(".")
+        part = fused(model.get_submodule(name), zeros, by_cudnn)
+        setattr(model.get_submodule(parent), last, part)
     return model
 
 
-def outermost_sequences(module: nn.Module) -> list[nn.Module]:
-    """Its ``nn.Sequential`` that lie in no other."""
+def outermost_sequences(module: nn.Module, name: str) -> list[str]:
+    """The names, under the module's own, of its ``nn.Sequential`` that lie in no other."""
     if isinstance(module, nn.Sequential):
-        return [module]
-    return [found for child in module.children() for found in outermost_sequences(child)]
+        return [name]
+    return [
+        found
+        for child_name, child in module.named_children()
+        for found in outermost_sequences(child, f"{name}.{child_name}")
+    ]
 
 
 def fused(module: nn.Module, zeros: _Zeros | None = None, by_cudnn: bool = False) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +38,7 @@ class Int8Graph:
     weight_bits: int
 
 
-class Source:
+class Source(ABC):
     """What backends are built from; PyTorch is imported only by what needs it.
 
     Attributes:
@@ -59,9 +60,9 @@ class Source:
     form: str | None = None
 
     @property
+    @abstractmethod
     def geometry(self) -> Geometry:
         """Where the network's cells lie."""
-        raise NotImplementedError
 
     def graphs(self, form: str = "grouped", precision: str = "fp32") -> OnnxFiles:
         """The network's graphs.
@@ -78,13 +79,13 @@ class Source:
             return OnnxFiles(files.template, self.int8.path)
         return files
 
+    @abstractmethod
     def model(self) -> SiamCAR:
         """The model with its weights, on the CPU; not to be changed.
 
         Raises:
             DeviceError: PyTorch is not installed, or there are no weights but only graphs.
         """
-        raise NotImplementedError
 
     @property
     def has_graphs(self) -> bool:
