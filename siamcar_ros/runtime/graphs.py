@@ -36,8 +36,8 @@ class TemplateGraph(nn.Module):
         with torch.no_grad():
             size = model.template_size
             parameter = next(model.parameters())
-            grey = torch.zeros(1, 3, size, size, device=parameter.device, dtype=parameter.dtype)
-            height, width = model.template(grey)[0].shape[-2:]
+            gray = torch.zeros(1, 3, size, size, device=parameter.device, dtype=parameter.dtype)
+            height, width = model.template(gray)[0].shape[-2:]
         index, mask = _band_index(height, width, model.score_size + width - 1)
         self.index: Tensor
         self.mask: Tensor

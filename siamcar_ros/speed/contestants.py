@@ -61,8 +61,8 @@ class Film:
         pairs = []
         for i in range(1, len(self.images)):
             x, y, w, h = self.boxes[i - 1]
-            centre = (x + w / 2, y + h / 2)
-            pairs.append((z, _planes(self.images[i], centre, context_side(w, h), anchor, 255)))
+            center = (x + w / 2, y + h / 2)
+            pairs.append((z, _planes(self.images[i], center, context_side(w, h), anchor, 255)))
         return pairs
 
 
@@ -78,17 +78,17 @@ def _enlarged(image: Image, box: Box, size: tuple[int, int]) -> tuple[Image, Box
 
 
 def _planes(
-    image: Image, centre: tuple[float, float], side: float, anchor: float, size: int
+    image: Image, center: tuple[float, float], side: float, anchor: float, size: int
 ) -> NDArray[np.float32]:
     crop = np.empty((size, size, 3), np.uint8)
-    crop_square(image, centre, side / SiamCAR.template_size, anchor, mean_color(image), crop)
+    crop_square(image, center, side / SiamCAR.template_size, anchor, mean_color(image), crop)
     return np.ascontiguousarray(crop.transpose(2, 0, 1)[None], np.float32)
 
 
 def model_of(name: str, weights: Path | None = None) -> tuple[SiamCAR, TrackerParams, str]:
     """A network, its tracker's parameters, and a word on its weights.
 
-    Without weights it gets random ones with normalised activations: they cost the same time.
+    Without weights it gets random ones with normalized activations: they cost the same time.
 
     Raises:
         ValueError, FileNotFoundError: as :func:`siamcar_ros.tracking.read_config`.

@@ -12,7 +12,6 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -121,7 +120,6 @@ def describe_gpu(device: str) -> dict[str, str]:
         facts["driver"] = _driver()
         facts["CUDA"] = f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
     facts |= describe_machine(len(os.sched_getaffinity(0)))
-    facts["system"] = f"{platform.system()}, Python {platform.python_version()}"
     for package in ("triton", "onnxruntime-gpu", "tensorrt"):
         try:
             facts["versions"] += f", {package} {importlib.metadata.version(package)}"

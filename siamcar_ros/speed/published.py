@@ -12,12 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE, Box, Image, context_side
 from siamcar_ros.model import SiamCAR
 
 Array = NDArray[np.float64]
-Image = NDArray[np.uint8]
-
-TEMPLATE_SIZE, SEARCH_SIZE = 127, 255
 
 
 class PublishedTracker:
@@ -43,19 +41,19 @@ class PublishedTracker:
         self.samples = (self.cells - 1) * 8 + 1
 
     @torch.no_grad()
-    def init(self, image: Image, box: tuple[float, float, float, float]) -> None:
+    def init(self, image: Image, box: Box) -> None:
         """Start on (x, y, w, h)."""
         x, y, w, h = box
-        self.centre = np.array([x + w / 2, y + h / 2])
+        self.center = np.array([x + w / 2, y + h / 2])
         self.size = np.array([w, h])
         self.mean = image.mean(axis=(0, 1))
-        side = round(_context_side(self.size))
+        side = round(context_side(*self.size))
         self.template = self.model.template(self._crop(image, side, TEMPLATE_SIZE))
 
     @torch.no_grad()
-    def update(self, image: Image) -> tuple[float, float, float, float]:
+    def update(self, image: Image) -> Box:
         """The box (x, y, w, h) in the next frame."""
-        side = _context_side(self.size)
+        side = context_side(*self.size)
         scale = TEMPLATE_SIZE / side
         x = self._crop(image, round(side * SEARCH_SIZE / TEMPLATE_SIZE), SEARCH_SIZE)
         cls_map, reg_map, cen_map = self.model(x, self.template)
@@ -76,15 +74,15 @@ class PublishedTracker:
         trust = self._penalty(new[0], new[1], target)
         blend = float(trust * cls_up[row, column] * self.lr)
         limits = np.array([image.shape[1], image.shape[0]], np.float64)
-        self.centre = np.clip(self.centre + shift, 0, limits)
+        self.center = np.clip(self.center + shift, 0, limits)
         self.size = np.clip(blend * new + (1 - blend) * self.size, 1, limits)
-        corner = self.centre - self.size / 2
+        corner = self.center - self.size / 2
         return float(corner[0]), float(corner[1]), float(self.size[0]), float(self.size[1])
 
     def _crop(self, image: Image, side: int, size: int) -> torch.Tensor:
-        """A square around the centre, from a padded copy of the frame where it crosses a border."""
+        """A square around the center, from a padded copy of the frame where it crosses a border."""
         height, width = image.shape[:2]
-        first = np.floor(self.centre - (side + 1) / 2 + 0.5).astype(int)
+        first = np.floor(self.center - (side + 1) / 2 + 0.5).astype(int)
         last = first + side
         before = np.maximum(-first, 0)
         after = np.maximum(last - (width, height), 0)
@@ -103,7 +101,7 @@ class PublishedTracker:
         return torch.from_numpy(planes).to(self.device)
 
     def _penalty(self, w: Array, h: Array, target: Array) -> Array:
-        change = _at_least_one(_padded_side(w, h) / _padded_side(target[0], target[1]))
+        change = _at_least_one(context_side(w, h) / context_side(target[0], target[1]))
         aspect = _at_least_one((target[0] / target[1]) / (w / h))
         penalty: Array = np.exp(-(change * aspect - 1) * self.penalty_k)
         return penalty
@@ -125,17 +123,6 @@ class PublishedTracker:
         mask[row - top : row + bottom + 1, column - left : column + right + 1] = 1
         y, x = np.unravel_index(int((score * mask).argmax()), score.shape)
         return int(y), int(x)
-
-
-def _context_side(size: Array) -> float:
-    context = 0.5 * size.sum()
-    return float(np.sqrt((size[0] + context) * (size[1] + context)))
-
-
-def _padded_side(w: Array, h: Array) -> Array:
-    pad = (w + h) * 0.5
-    side: Array = np.sqrt((w + pad) * (h + pad))
-    return side
 
 
 def _at_least_one(ratio: Array) -> Array:

@@ -27,7 +27,7 @@ GEOMETRY = {
 
 @pytest.fixture(scope="module", params=MODEL_NAMES)
 def model(request: pytest.FixtureRequest) -> SiamCAR:
-    """With random weights and normalisations that have seen some images."""
+    """With random weights and normalizations that have seen some images."""
     torch.manual_seed(1)
     model = build_model(request.param).train()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Small stand-ins with normalised random weights, and a cache of their own."""
+"""Small stand-ins with normalized random weights, and a cache of their own."""
 
 from __future__ import annotations
 

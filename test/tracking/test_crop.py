@@ -22,13 +22,13 @@ Image = NDArray[np.uint8]
 
 def crop(
     image: Image | StoredImage,
-    centre: tuple[float, float],
+    center: tuple[float, float],
     step: float,
     n: int = 31,
     anchor: float = 15,
 ) -> Image:
     out = np.empty((n, n, 3), np.uint8)
-    crop_square(image, centre, step, anchor, PADDING, out)
+    crop_square(image, center, step, anchor, PADDING, out)
     return out
 
 
@@ -69,9 +69,9 @@ def test_beyond_the_border_lies_the_padding(frame: Image) -> None:
     np.testing.assert_array_equal(out[15:, 15:], frame[:16, :16])
 
 
-@pytest.mark.parametrize("centre", [(-500.0, 100.0), (300.0, 9000.0), (1e7, -1e7)])
-def test_a_square_wholly_outside_is_padding(frame: Image, centre: tuple[float, float]) -> None:
-    np.testing.assert_array_equal(crop(frame, centre, 1.0), np.broadcast_to(PADDING, (31, 31, 3)))
+@pytest.mark.parametrize("center", [(-500.0, 100.0), (300.0, 9000.0), (1e7, -1e7)])
+def test_a_square_wholly_outside_is_padding(frame: Image, center: tuple[float, float]) -> None:
+    np.testing.assert_array_equal(crop(frame, center, 1.0), np.broadcast_to(PADDING, (31, 31, 3)))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 640), (480, 1), (2, 3)])
@@ -127,28 +127,28 @@ def test_the_order_of_the_channels_does_not_matter(frame: Image, order: str, ste
 
 
 def test_grey_seen_as_three_channels(frame: Image) -> None:
-    grey = frame[..., 0]
-    view = np.broadcast_to(grey[..., None], frame.shape)
+    gray = frame[..., 0]
+    view = np.broadcast_to(gray[..., None], frame.shape)
     for step in (0.3, 5.0):
         np.testing.assert_array_equal(
             crop(view, (320.3, 240.2), step)[10:20, 10:20],
-            crop(np.dstack((grey, grey, grey)), (320.3, 240.2), step)[10:20, 10:20],
+            crop(np.dstack((gray, gray, gray)), (320.3, 240.2), step)[10:20, 10:20],
         )
-    assert mean_color(view) == mean_color(grey)
+    assert mean_color(view) == mean_color(gray)
 
 
 def test_grey_and_bgra_are_read_as_bgr(frame: Image) -> None:
-    grey = frame[..., 0]
-    as_bgr = crop(np.dstack((grey, grey, grey)), (600.3, 470.8), 2.1)
-    # The padding of a grey frame is grey, too.
+    gray = frame[..., 0]
+    as_bgr = crop(np.dstack((gray, gray, gray)), (600.3, 470.8), 2.1)
+    # The padding of a gray frame is gray, too.
     out = np.empty((31, 31, 3), np.uint8)
-    for image in (grey, grey[..., None]):
+    for image in (gray, gray[..., None]):
         crop_square(image, (600.3, 470.8), 2.1, 15, (10, 10, 10), out)
         inside = (as_bgr != PADDING).all(2)
         np.testing.assert_array_equal(out[:8, :8], as_bgr[:8, :8])
         assert inside[:8, :8].all()
-    # That of a track begun in colour has the colour's brightness.
-    crop_square(grey, (600.3, 470.8), 2.1, 15, (255, 0, 0), out)
+    # That of a track begun in color has the color's brightness.
+    crop_square(gray, (600.3, 470.8), 2.1, 15, (255, 0, 0), out)
     assert out[-1, -1].tolist() == [29, 29, 29]
     bgra = np.dstack((frame, np.zeros(frame.shape[:2], np.uint8)))
     np.testing.assert_array_equal(crop(bgra, (600.3, 470.8), 2.1), crop(frame, (600.3, 470.8), 2.1))

@@ -73,7 +73,7 @@ def test_a_target_some_cells_away_moves_the_box_by_so_many_strides(
     params = TrackerParams(decoder=name, window_influence=0.0)
     decoded = decode(Grid(25), peak(row, column, (25, 50, 25, 50)), SIZE, SCALE, params)
     moved = decoded.shift[0] * SCALE[0]
-    # Enlarging stretches the map a little; the paper's three neighbours stand to one side.
+    # Enlarging stretches the map a little; the paper's three neighbors stand to one side.
     assert moved == pytest.approx([8 * (column - 12), 8 * (row - 12)], abs=9)
 
 

@@ -55,14 +55,14 @@ def test_a_peak_at_the_border_gives_the_box_there(
     tracker = start(golden, name, network)
     network.maps = cls, loc, cen = maps_of(golden, name, 0)
     x, y, w, h = tracker.update(np.full((480, 640, 3), 100, np.uint8)).box
-    # The cell with the best score, as a displacement in image pixels of the last centre, 320, 240;
+    # The cell with the best score, as a displacement in image pixels of the last center, 320, 240;
     # enlarging moves a border cell inwards by up to 4 search pixels, the region search by more.
     foreground = 1 / (1 + np.exp(cls[0, 0] - cls[0, 1]))
     row, column = np.unravel_index((foreground * (cen[0, 0] - cen.min())).argmax(), (25, 25))
     scale = 127 / np.sqrt(100 * 140)
     assert (x + w / 2 - 320) * scale == pytest.approx(8 * (column - 12), abs=16)
     assert (y + h / 2 - 240) * scale == pytest.approx(8 * (row - 12), abs=16)
-    # The size moves from the last one towards the one shown, and not beyond.
+    # The size moves from the last one toward the one shown, and not beyond.
     shown_w = (loc[0, 0] + loc[0, 2])[row, column] / scale
     shown_h = (loc[0, 1] + loc[0, 3])[row, column] / scale
     assert min(40, shown_w) - 3 <= w <= max(40, shown_w) + 3

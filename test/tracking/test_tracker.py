@@ -63,7 +63,7 @@ def test_the_last_centre_lies_on_the_middle_cell(
     network = given_maps(*geometry)
     tracker = SiamCarTracker(network)
     frame = np.zeros((480, 640, 3), np.uint8)
-    frame[240, 320] = 255  # the pixel whose middle is the box's centre
+    frame[240, 320] = 255  # the pixel whose middle is the box's center
     tracker.init(frame, (300.5, 200.5, 40, 80))
     show(network, 40, 80)
     tracker.update(frame)
@@ -111,8 +111,8 @@ def test_the_same_picture_in_another_form(
 @pytest.mark.parametrize("shape", [(480, 640), (480, 640, 1)])
 def test_grey_frames(network: Any, frame: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
     show(network, 40, 80)
-    grey = frame[..., 0]
-    for picture in (np.dstack((grey, grey, grey)), grey.reshape(shape)):
+    gray = frame[..., 0]
+    for picture in (np.dstack((gray, gray, gray)), gray.reshape(shape)):
         tracker = SiamCarTracker(network)
         tracker.init(picture, (-10, 420, 50, 90))
         tracker.update(picture)
@@ -145,7 +145,7 @@ def test_small_large_and_overhanging_targets(
         result = tracker.update(frame)
         x, y, w, h = result.box
         assert all(map(math.isfinite, result.box))
-        # The centre stays in the frame, and the box is no larger than it.
+        # The center stays in the frame, and the box is no larger than it.
         assert 0 <= x + w / 2 <= shape[1]
         assert 0 <= y + h / 2 <= shape[0]
         assert 1 <= w <= shape[1]

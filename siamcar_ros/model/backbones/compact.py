@@ -16,7 +16,7 @@ from ..registry import Backbone, register_backbone
 def conv_bn(
     inputs: int, outputs: int, kernel: int = 3, stride: int = 1, padding: int = 0, dilation: int = 1
 ) -> nn.Sequential:
-    """A convolution without bias and its batch normalisation."""
+    """A convolution without bias and its batch normalization."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False),
         nn.BatchNorm2d(outputs),
