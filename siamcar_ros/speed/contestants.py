@@ -29,7 +29,7 @@ _CALIBRATION_PAIRS = 24
 
 
 class Film:
-    """Frames with a moving target, shown forwards and backwards without end.
+    """Frames with a moving target, shown forward and backward without end.
 
     Args:
         frames: how many of the film's that ships.

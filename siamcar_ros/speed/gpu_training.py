@@ -210,14 +210,14 @@ def _busy(run: Run, pairs: Iterator[Batch], device: torch.device) -> str | None:
 
 
 def _correlations(part: Part, options: GpuOptions) -> None:
-    """One level's correlation forwards and backwards, in its forms."""
+    """One level's correlation forward and backward, in its forms."""
     on_gpu = options.device != "cpu"
     batch, channels = (80, 256) if on_gpu else (2, 16)
     dtype = torch.bfloat16 if on_gpu else torch.float32
     table = part.table(
         Table(
             f"the correlation of one level in training, batch {batch}, {channels} channels",
-            {"name": "", "ms": "forwards and backwards ms"},
+            {"name": "", "ms": "forward and backward ms"},
         )
     )
     x = torch.randn(batch, channels, 31, 31, device=options.device, dtype=dtype)

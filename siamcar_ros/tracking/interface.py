@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from siamcar_ros.geometry import Box, Image
 from siamcar_ros.resources import shortened
-from siamcar_ros.tracking.stored_image import StoredImage
+from siamcar_ros.tracking.stored_image import CHANNELS, StoredImage
 
 DECODERS: dict[str, Callable[..., Any]] = {}
 """The registered decoders by name; see :func:`siamcar_ros.tracking.decode.register_decoder`."""
@@ -74,10 +74,10 @@ class TrackerParams:
             Equation 9, "regressed" the code's place with the box regressed there; see
             :mod:`siamcar_ros.tracking.decode`.
         penalty_k: how strongly a change of size or aspect ratio lowers a cell's score, >= 0.
-        window_influence: weight in [0, 1] of the cosine window, which favours small motion.
+        window_influence: weight in [0, 1] of the cosine window, which favors small motion.
         lr: share in [0, 1] of a new size that a sure frame takes over. "paper" does not smooth.
         uncertain_below: a score in [0, 1] under which a frame is UNCERTAIN.
-        lost_below: a score in [0, uncertain_below] under which a frame counts towards LOST.
+        lost_below: a score in [0, uncertain_below] under which a frame counts toward LOST.
         lost_after: LOST after so many such frames in a row, >= 1.
         redetect: look for a LOST target in growing regions around where it was last seen, and
             take only a box scored at least ``uncertain_below``.
@@ -129,10 +129,19 @@ def checked_image(image: object) -> Image | StoredImage:
 
     Raises:
         TargetError: it is not a uint8 array of one of the shapes of
-            :data:`~siamcar_ros.geometry.Image`, or is empty.
+            :data:`~siamcar_ros.geometry.Image`, or is empty; or a stored image's order is unknown
+            or does not fit its shape.
     """
     if isinstance(image, StoredImage):
-        checked_image(image.array)
+        channels = CHANNELS.get(image.order)
+        if channels is None:
+            raise TargetError(
+                f"an image's order is one of {', '.join(CHANNELS)}, not {shortened(image.order)}"
+            )
+        shape = checked_image(image.array).shape
+        if shape[2:] != channels:
+            wanted = ", ".join(map(str, ("H", "W", *channels)))
+            raise TargetError(f"an image of order {image.order!r} is ({wanted}), not {shape}")
         return image
     if not isinstance(image, np.ndarray):
         hint = "; did reading it fail?" if image is None else ""

@@ -8,7 +8,14 @@ import numpy as np
 
 from siamcar_ros.geometry import Image
 
-CHANNEL_ORDERS = ("bgr", "rgb", "bgra", "rgba", "gray")
+CHANNELS: dict[str, tuple[int, ...]] = {
+    "bgr": (3,),
+    "rgb": (3,),
+    "bgra": (4,),
+    "rgba": (4,),
+    "gray": (),
+}
+"""The orders of channels, and what an array of each has after its height and width."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +26,7 @@ class StoredImage:
 
     Attributes:
         array: uint8, (H, W, 3) or (H, W, 4) as `order` says, (H, W) if it is "gray"; any strides.
-        order: one of :data:`CHANNEL_ORDERS`.
+        order: one of :data:`CHANNELS`.
     """
 
     array: Image

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from siamcar_ros.geometry import context_side
 from siamcar_ros.runtime.network import as_planes
 from siamcar_ros.tracking.crop import crop_square, mean_color
-from siamcar_ros.tracking.stored_image import CHANNEL_ORDERS, StoredImage
+from siamcar_ros.tracking.stored_image import CHANNELS, StoredImage
 
 PADDING = (10.0, 120.0, 230.0)
 Image = NDArray[np.uint8]
@@ -115,7 +115,7 @@ ORDERS: dict[str, Callable[[Image], Image]] = {
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("step", [0.3, 1.7, 60.0])
 def test_the_order_of_the_channels_does_not_matter(frame: Image, order: str, step: float) -> None:
-    assert set(ORDERS) == set(CHANNEL_ORDERS)
+    assert set(ORDERS) == set(CHANNELS)
     stored = StoredImage(ORDERS[order](frame), order)
     seen = np.dstack([frame[..., 1]] * 3) if order == "gray" else frame
     np.testing.assert_array_equal(stored.bgr(), seen)

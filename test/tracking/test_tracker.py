@@ -22,6 +22,7 @@ from siamcar_ros.tracking import (
     TrackerParams,
     TrackState,
 )
+from siamcar_ros.tracking.stored_image import StoredImage
 
 BOX = (300.0, 200.0, 40.0, 80.0)
 
@@ -191,6 +192,9 @@ def test_a_bad_box_is_refused_and_the_old_target_kept(network: Any, box: Any, wh
         (np.zeros((1, 480, 640, 3), np.uint8), "1, 480, 640, 3"),
         (np.zeros(640, np.uint8), "640"),
         (np.zeros((0, 640, 3), np.uint8), "empty"),
+        (StoredImage(np.zeros((480, 640, 3), np.uint8), "grb"), "one of bgr, .*, not 'grb'"),
+        (StoredImage(np.zeros((480, 640, 3), np.uint8), "gray"), r"'gray' is \(H, W\), not"),
+        (StoredImage(np.zeros((480, 640, 3), np.uint8), "rgba"), r"'rgba' is \(H, W, 4\), not"),
     ],
 )
 def test_a_bad_image_is_refused_and_the_target_kept(network: Any, image: Any, why: str) -> None:
