@@ -87,8 +87,8 @@ class TensorAdapter:
 
 
 def as_tensor(images: Any) -> Tensor:
-    """Images as a tensor, in the same memory."""
-    return images if isinstance(images, Tensor) else torch.from_numpy(np.asarray(images))
+    """Images as a tensor, in the same memory unless they are arrays with gaps or reversed axes."""
+    return images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
 
 
 def as_planes(images: Tensor) -> Tensor:

@@ -113,6 +113,17 @@ def test_pixels_are_taken_as_planes_are(network: Network, images: tuple[Array, A
     assert difference(planes, got) <= tolerance(network)
 
 
+def test_pixels_may_have_any_strides(network: Network, images: tuple[Array, Array]) -> None:
+    """Such as RGB turned to BGR in place."""
+    z, x = images
+    rgb = [np.ascontiguousarray(v[:, ::-1].transpose(0, 2, 3, 1), np.uint8) for v in (z, x)]
+    views = [v[..., ::-1] for v in rgb]
+    copies = [v.copy() for v in views]
+    expected = network(copies[1], network.template(copies[0]))
+    got = network(views[1], network.template(views[0]))
+    assert difference(expected, got) <= tolerance(network)
+
+
 def test_templates_of_tracks_are_joined(
     network: Network,
     images: tuple[Array, Array],
