@@ -131,9 +131,9 @@ def test_a_network_that_hangs_is_not_shared_with_the_next_tracker(config: Path) 
 def test_settings_are_checked_together() -> None:
     with pytest.raises(ValueError, match="image_transport is one of raw, compressed"):
         NodeSettings(image_transport="theora")
-    with pytest.raises(ValueError, match="backend is one of auto, .*torch.*, not 'tensorflow'"):
+    with pytest.raises(ValueError, match=r"backend is one of auto, .*torch.*, not 'tensorflow'"):
         NodeSettings(backend="tensorflow")
-    with pytest.raises(ValueError, match="precision is one of auto, fp32, .*, not 'fp8'"):
+    with pytest.raises(ValueError, match=r"precision is one of auto, fp32, .*, not 'fp8'"):
         NodeSettings(precision="fp8")
     with pytest.raises(ValueError, match=r"lost_below 0\.8 .* uncertain_below 0\.2: set both"):
         NodeSettings(lost_below=0.8, uncertain_below=0.2)
