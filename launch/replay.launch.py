@@ -9,6 +9,9 @@ The bag starts when the tracker is active. Tracking starts on the first true box
 that the clock is the bag's and the tracker that is scored is the one that is started, `name`.
 """
 
+import shutil
+from pathlib import Path
+
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
     DeclareLaunchArgument,
@@ -23,15 +26,20 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from siamcar_ros.ros.launching import (
-    end_all,
-    is_tracker,
-    profile_environment,
-    with_checked_arguments,
-)
+from siamcar_ros.ros.launching import end_all, is_true, node_environment, with_checked_arguments
 
 # Seconds before the bag's first message, for the player and the nodes to find each other.
 SETTLE = "2.0"
+
+# Of this file and of those that it includes: all are checked before anything starts.
+TYPES = {
+    "rate": float,
+    "start": float,
+    "loop": bool,
+    "patience": float,
+    "period": float,
+    "time_jump": float,
+}
 
 ARGUMENTS = [
     DeclareLaunchArgument("bag", description="rosbag2 folder or file"),
@@ -76,18 +84,27 @@ def included(name: str, **arguments: object) -> IncludeLaunchDescription:
 def play(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Start the player when the tracker is active; without `loop`, end the launch with it."""
     if event.returncode != 0:
-        return end_all("the tracker did not become active")(event, context)
-    loop = LaunchConfiguration("loop").perform(context).lower() in ("true", "1")
+        return end_all("wait_until_active")(event, context)
+    loop = is_true(context, "loop")
     command = ["ros2", "bag", "play", LaunchConfiguration("bag"), "--clock", "100"]
     command += ["--delay", SETTLE]
     command += ["--rate", LaunchConfiguration("rate")]
     command += ["--start-offset", LaunchConfiguration("start")]
     command += ["--loop"] if loop else []
-    ending = None if loop else end_all("the bag has ended")
-    environment = profile_environment(context)
+    ending = None if loop else end_all("the player")
+    environment = node_environment(context)
     return [
         ExecuteProcess(cmd=command, additional_env=environment, output="screen", on_exit=ending)
     ]
+
+
+def check(context: LaunchContext) -> None:
+    """Refuse a launch without its bag or the command that plays it."""
+    bag = context.launch_configurations.get("bag", "")
+    if bag and not Path(bag).exists():
+        raise RuntimeError(f"there is no bag {bag}")
+    if shutil.which("ros2") is None:
+        raise RuntimeError("the command `ros2` is not on the PATH: source your ROS installation")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -105,15 +122,15 @@ def generate_launch_description() -> LaunchDescription:
     description = LaunchDescription(
         [
             *ARGUMENTS,
-            included("tracker.launch.py", use_sim_time="true"),
+            included("tracker.launch.py", use_sim_time="true", required="true"),
             included(
-                "evaluate.launch.py", tracker=LaunchConfiguration("name"), use_sim_time="true"
-            ),
-            RegisterEventHandler(
-                OnProcessExit(target_action=is_tracker, on_exit=end_all("the tracker has ended"))
+                "evaluate.launch.py",
+                tracker=LaunchConfiguration("name"),
+                use_sim_time="true",
+                required="true",
             ),
             waiting,
             RegisterEventHandler(OnProcessExit(target_action=waiting, on_exit=play)),
         ]
     )
-    return with_checked_arguments(description)
+    return with_checked_arguments(description, TYPES, check)

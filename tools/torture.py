@@ -1,4 +1,4 @@
-"""Tries to break a running tracker node, and reports what came of it.
+"""Try to break a running tracker node, and report how it held up.
 
     make torture                             about 15 minutes
     make torture ARGS="--minutes 1 --seed 7"
@@ -44,6 +44,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
+from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.data.film import open_source
 from siamcar_ros.ros.client import Detection, TargetRefused, TrackerClient, TrackerUnavailable
 from siamcar_ros.ros.messages import SERVICE_QOS
@@ -52,7 +53,7 @@ RATE = 30.0
 GROWTH = 1.0  # MB per hour
 _PATIENCE = 120.0
 _FRAMES = 30
-# Growth is judged from so many seconds on: memory settles, and is counted in pages.
+# Seconds left out at the start of a soak, and those that it must last for its growth to count.
 _WARM_UP, _JUDGED_FROM = 30.0, 300.0
 
 
@@ -74,7 +75,7 @@ class Row:
     notes: list[str] = field(default_factory=list)
 
     def problems(self, answer_within: float) -> list[str]:
-        """The bars that were missed."""
+        """Return the limits that were exceeded."""
         found = []
         if self.answered < self.calls:
             found.append(f"{self.calls - self.answered} calls were not answered")
@@ -230,7 +231,7 @@ class Torture:
         }
 
     def amount(self, full: int) -> int:
-        """A share of what 15 minutes hold."""
+        """Scale the number of repetitions for 15 minutes to the run's length; at least 2."""
         return max(2, round(full * self.scale))
 
     @contextmanager
@@ -483,7 +484,7 @@ class Torture:
 
 
 def one_call(client: TrackerClient, node: Node, choose: random.Random, film: Film) -> bool:
-    """Make one of the calls that a client can make; whether it was answered."""
+    """Make a random call that a client can make; return whether it was answered."""
     x, y, w, h = film.box
     kind = choose.randrange(6)
     try:
@@ -591,10 +592,6 @@ def stamped(message: Any, ahead: int = 0) -> Any:
     return message
 
 
-def stamp_of(message: Any) -> int:
-    return int(message.header.stamp.sec) * 10**9 + int(message.header.stamp.nanosec)
-
-
 def tracker_command(namespace: str, parameters: dict[str, object]) -> list[str]:
     """Run the installed executable, or the module where there is none."""
     from ament_index_python.packages import PackageNotFoundError, get_package_prefix
@@ -626,7 +623,7 @@ def catches(pid: int, number: int) -> bool:
 
 
 def wait(condition: Callable[[], Any], timeout: float = _PATIENCE) -> Any:
-    """The condition's first true value; None if there was none in time."""
+    """Return the condition's first true value; None if it has none in time."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         value = condition()
@@ -654,7 +651,7 @@ def table(rows: list[Row]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run all phases and print the table; return 1 if a bar was missed."""
+    """Run all phases and print the table; return 1 if a limit was exceeded."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--minutes", type=float, default=15.0, help="about (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")

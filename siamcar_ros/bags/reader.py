@@ -27,7 +27,6 @@ from siamcar_ros.files import scratch_folder
 
 IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
 
-_OURS = (*IMAGE_TYPES, DETECTION)
 _STORAGE = (".mcap", ".db3")
 _METADATA = "metadata.yaml"
 _RECOVERY = {
@@ -38,7 +37,7 @@ _RECOVERY = {
 
 
 class BagError(ValueError):
-    """A bag cannot be read, or lacks what was asked for."""
+    """A bag that cannot be read, or a topic or option that it does not have."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +58,15 @@ class Recorded:
 class Bag:
     """An open bag, for a `with` statement.
 
-    The storage files are read, not the index in metadata.yaml, so that a missing or edited index
-    does no harm. A file that was cut off is read up to the cut; `notes` says so.
+    Messages are found in the storage files themselves, so a missing or edited metadata.yaml does
+    no harm. A truncated file is read up to where it ends, which `notes` reports.
 
     Attributes:
         path: the bag's folder or file.
         start: time of the earliest message of any topic, in nanoseconds.
         end: time of the latest one.
         topics: topic name -> message type.
-        notes: what is damaged or missing; complete once the messages have been read.
+        notes: what is damaged or missing; complete only after all messages have been read.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -103,7 +102,7 @@ class Bag:
     def __enter__(self) -> Bag:
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self._cleanup.close()
 
     def seconds(self, time: int) -> float:
@@ -134,8 +133,8 @@ class Bag:
     def messages(self, topic: str) -> Iterator[Recorded]:
         """Iterate over the messages of one topic in the order of their times.
 
-        A message that cannot be deserialized comes with its error. Where a file cannot be read any
-        further, the iteration ends and `notes` says so.
+        A message that cannot be deserialized is yielded with its error. If the file becomes
+        unreadable, the iteration ends there, and `notes` says why.
         """
         records = self._reader.messages(connections=self._connections(topic))
         while True:
@@ -220,7 +219,7 @@ class Bag:
         return types
 
     def _usable(self, file: Path, folder: Path) -> Path | None:
-        """The file itself if it can be opened, else a completed copy; None if neither can."""
+        """Return the file if it can be opened, else a repaired copy; None if neither can."""
         name = file.name
         if file.suffix == ".zstd":
             unpacked = folder / file.stem
@@ -245,9 +244,10 @@ class Bag:
 
 
 class _Reader(AnyReader):
-    """Reads our message types whatever is wrong with the definitions of others.
+    """An AnyReader that tolerates bad message definitions.
 
-    rosbags refuses a bag for one definition that is missing or does not parse.
+    AnyReader refuses the whole bag if a single definition is missing or does not parse, even of a
+    topic that is never read. Here the types of `messages.py` stay readable.
     """
 
     def __init__(self, paths: list[Path], types: dict[str, str] | None = None) -> None:
@@ -276,7 +276,7 @@ class _Reader(AnyReader):
 
 
 def _refusal(file: Path) -> str | None:
-    """Why a storage file cannot be opened; None if it can."""
+    """Return why a storage file cannot be opened; None if it can."""
     try:
         with _Reader([file]):
             return None

@@ -1,6 +1,6 @@
-"""Copies of bag files that readers refuse as they are: cut off, compressed, or with an open log.
+"""Repaired copies of bag files that readers refuse: truncated, compressed, or with an open log.
 
-Only what a crashed recorder leaves is mended here. For other damage there are `mcap recover`,
+Only what a crashed recorder leaves behind is repaired. For other damage there are `mcap recover`,
 `sqlite3 FILE .recover` and `ros2 bag reindex`.
 """
 
@@ -31,7 +31,7 @@ _MCAP_END = struct.pack("<BQQQI", _FOOTER, 20, 0, 0, 0) + _MCAP_MAGIC
 
 
 def decompress_file(source: Path, target: Path) -> bool:
-    """Write the contents of a zstd file, as far as they go; false if they end too early."""
+    """Decompress a zstd file as far as possible; return False if it is truncated."""
     with source.open("rb") as packed, target.open("wb") as out:
         try:
             with zstd.open(packed, "rb") as stream:
@@ -42,16 +42,16 @@ def decompress_file(source: Path, target: Path) -> bool:
 
 
 def has_log(source: Path) -> bool:
-    """Whether messages of an SQLite file are still in the log beside it, as after a crash."""
+    """Whether an SQLite file has a log beside it with messages not yet merged, as after a crash."""
     logs = (source.with_name(source.name + suffix) for suffix in _LOGS)
     return source.suffix == ".db3" and any(log.exists() and log.stat().st_size for log in logs)
 
 
 def completed_copies(source: Path, target: Path) -> Iterator[str]:
-    """Write copies of a file to `target`, one after the other, for as long as they are asked for.
+    """Write one candidate for a repaired copy to `target` per iteration, the most complete first.
 
     Yields:
-        What the copy lacks; empty if nothing.
+        What the copy lacks, for the user; empty if nothing.
 
     Raises:
         ValueError: the file is not what its name says.
@@ -69,7 +69,7 @@ def completed_copies(source: Path, target: Path) -> Iterator[str]:
 
 
 def _complete_sqlite(source: Path, target: Path) -> None:
-    """Copy an SQLite file and take its log in, without definitions that readers do not know."""
+    """Copy an SQLite file, merge its log, and drop definitions that readers do not know."""
     for suffix in ("", *_LOGS):
         part = source.with_name(source.name + suffix)
         if part.exists():

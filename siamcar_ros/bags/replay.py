@@ -1,4 +1,4 @@
-"""Tracking through a bag image by image: each one once, in order, however slow the machine."""
+"""Track through a bag offline: every image once, in order, however slow the machine."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class GroundTruth:
         return self._rows[index] if index < len(self._rows) else None
 
     def check(self, images: int) -> None:
-        """Note what does not fit a topic with so many images, after asking for each one's box."""
+        """Add to `notes` how the boxes fit the topic's `images`, after the last `box`."""
         rows, unmatched = len(self._rows), images - self._matched
         if self._by_stamp is not None:
             if unmatched:
@@ -149,8 +149,8 @@ def replay(
 ) -> Iterator[tuple[ReplayFrame, Image | None]]:
     """Run a tracker over the images of a topic.
 
-    An image that does not decode is skipped; the tracker does not see it. If that is the one to
-    start on, the next is started on.
+    An image that does not decode is skipped: the tracker does not see it, and a start that was due
+    on it moves to the next one.
 
     Args:
         bag: an open bag.
@@ -202,7 +202,7 @@ def replay(
 
 
 def _read(recorded: Recorded, decoder: ImageDecoder) -> tuple[int, str, Image | None, str]:
-    """Stamp, frame_id and pixels of an image message; without pixels, why there are none."""
+    """Return stamp, frame_id and pixels of an image message; without pixels, the reason."""
     message = recorded.message
     if message is None:
         return 0, "", None, recorded.error

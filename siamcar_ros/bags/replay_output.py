@@ -146,8 +146,8 @@ class ReplayOutput:
             self._cleanup = stack.pop_all()
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._cleanup.__exit__(kind, error, trace)
+    def __exit__(self, *raised: Any) -> None:
+        self._cleanup.__exit__(*raised)
 
     @property
     def notes(self) -> list[str]:
@@ -267,7 +267,7 @@ def speed(frames: list[ReplayFrame]) -> dict[str, float | None]:
 
 
 def write_frames(path: Path, frames: list[ReplayFrame], bag: Bag) -> None:
-    """Everything that is known of each image but the tracker's time, as CSV with a header line."""
+    """Write a CSV row per image, without the tracker's time, so that runs compare equal."""
     scored = replay_score(frames)
     overlaps = [math.nan] * len(frames) if scored is None else scored.overlaps.tolist()
     columns = "image seconds stamp state x y w h score true_x true_y true_w true_h overlap error"

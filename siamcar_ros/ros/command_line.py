@@ -1,4 +1,4 @@
-"""What the executables share: rclpy initialised from the command line, read-only parameters."""
+"""What the executables share: starting rclpy, running a node, read-only parameters."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rclpy.exceptions import ParameterException
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
@@ -27,6 +29,47 @@ _PR_SET_PDEATHSIG = 1
 # Bytes of /dev/shm that Fast DDS takes by default, and with a profile such as the shipped one.
 # Where there are fewer, its first write to the segment kills the process with SIGBUS.
 _SHARED_MEMORY, _PROFILE_MEMORY = 2 << 20, 64 << 20
+
+
+def run_node(
+    name: str,
+    usage: str,
+    run: Callable[[], None],
+    arguments: Sequence[str] | None,
+    **options: Any,
+) -> int:
+    """Start rclpy, call `run`, and shut rclpy down.
+
+    A ValueError, OSError or ParameterException of `run` is logged as the reason why the node ends.
+    An RCLError that follows from the end of the context, as a signal causes it, is no failure.
+
+    Args:
+        name: of the node, for the log.
+        usage: printed for `--help`.
+        run: creates the node and returns when it is to end.
+        arguments: the command line without the program; None takes the process's own.
+        options: for `rclpy.init`.
+
+    Returns:
+        The process's exit status.
+    """
+    status = start_rclpy(usage, arguments, **options)
+    if status is not None:
+        return status
+    # Not the node's logger: that one publishes to /rosout, which fails once the context has ended.
+    logger = get_logger(name)
+    try:
+        run()
+    except (ValueError, OSError, ParameterException) as error:
+        logger.fatal(str(error))
+        return 1
+    except rclpy_implementation.RCLError as error:
+        if rclpy.ok():
+            logger.fatal(str(error))
+            return 1
+    finally:
+        rclpy.try_shutdown()
+    return 0
 
 
 def start_rclpy(usage: str, arguments: Sequence[str] | None, **options: Any) -> int | None:

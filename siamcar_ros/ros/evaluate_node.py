@@ -20,13 +20,11 @@ import time
 from array import array
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from std_msgs.msg import Header
@@ -38,7 +36,7 @@ from siamcar_ros.evaluation.live import LiveScore, describe, spread
 from siamcar_ros.geometry import Box
 from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros.client import Detection, TargetRefused, TrackerClient, TrackerUnavailable
-from siamcar_ros.ros.command_line import declare_read_only, start_rclpy
+from siamcar_ros.ros.command_line import declare_read_only, run_node
 from siamcar_ros.ros.image_subscription import ImageSubscription
 
 _FROM_TRUTH = "ground_truth"
@@ -125,16 +123,20 @@ class EvaluateNode(Node):
                         box,
                         header,
                         patience=self._patience,
-                        wanted=lambda current=current: self._passes == current,  # type: ignore[misc]
+                        wanted=partial(self._is_pass, current),
                     )
                 except (TargetRefused, TrackerUnavailable) as error:
-                    if self.context.ok() and self._passes == current:
+                    if self.context.ok() and self._is_pass(current):
                         logger.warning(f"not started on {box}: {error}")
                     continue
-                if self._passes == current:
+                if self._is_pass(current):
                     self._started_at = time.monotonic()
                     self._newest_detection = 0
                     logger.info(f"{target} is tracked")
+
+    def _is_pass(self, number: int) -> bool:
+        """Whether the bag has not started over since pass `number` began."""
+        return self._passes == number
 
     def result(self) -> dict[str, Any]:
         """Return scores of all passes, the node's counters and the replay's scores, for JSON."""
@@ -256,30 +258,18 @@ def _read_replay(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not a report of `siamcar replay`: {error}") from error
 
 
+def _run() -> None:
+    node = EvaluateNode()
+    try:
+        node.run()
+    finally:
+        get_logger("evaluate_node").info(node.phrases())
+        node.write_report()
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; return the process's exit status."""
-    status = start_rclpy(__doc__ or "", args)
-    if status is not None:
-        return status
-    # Not the node's logger: that one publishes to /rosout, which fails once the context has ended.
-    logger = get_logger("evaluate_node")
-    status = 0
-    try:
-        node = EvaluateNode()
-        try:
-            node.run()
-        finally:
-            logger.info(node.phrases())
-            node.write_report()
-    except (ValueError, OSError, ParameterException) as error:
-        logger.fatal(str(error))
-        status = 1
-    except rclpy_implementation.RCLError as error:
-        if rclpy.ok():  # else a signal ended the context in the middle of a call
-            logger.fatal(str(error))
-            status = 1
-    rclpy.try_shutdown()
-    return status
+    return run_node("evaluate_node", __doc__ or "", _run, args)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import rclpy
-from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -36,7 +34,7 @@ from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 from siamcar_ros.data.film import CLIP, Source, SourceError, open_source
 from siamcar_ros.geometry import Box
 from siamcar_ros.geometry import Image as Pixels
-from siamcar_ros.ros.command_line import declare_read_only, start_rclpy
+from siamcar_ros.ros.command_line import declare_read_only, run_node
 from siamcar_ros.ros.messages import box_to_bbox
 
 _TRANSPORTS = ("raw", "compressed", "both")
@@ -306,18 +304,13 @@ def _on_signals(action: Callable[[], object]) -> None:
         signal.signal(number, lambda *_: action())
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the node until its source ends or it is interrupted; return 1 if the source fails."""
-    # rclpy's own handlers would end the context in the middle of a publication
-    status = start_rclpy(__doc__ or "", arguments, signal_handler_options=SignalHandlerOptions.NO)
-    if status is not None:
-        return status
+def _run() -> None:
+    """Run the node until its source ends or it is interrupted."""
     interrupted = threading.Event()
     # opening a source takes seconds: until then a signal ends the process at once
     _on_signals(lambda: sys.exit(0))
-    node: FrameSource | None = None
+    node = FrameSource()
     try:
-        node = FrameSource()
         _on_signals(interrupted.set)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
@@ -325,14 +318,15 @@ def main(arguments: list[str] | None = None) -> int:
             executor.spin_once(timeout_sec=0.2)
         if node.failure is not None:
             raise node.failure
-    except (SourceError, OSError, ParameterException) as error:
-        rclpy.logging.get_logger("frame_source").fatal(str(error))
-        return 1
     finally:
-        if node is not None:
-            node.close()
-        rclpy.try_shutdown()
-    return 0
+        node.close()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the node until its source ends or it is interrupted; return 1 if the source fails."""
+    # rclpy's own handlers would end the context in the middle of a publication
+    handlers = SignalHandlerOptions.NO
+    return run_node("frame_source", __doc__ or "", _run, arguments, signal_handler_options=handlers)
 
 
 if __name__ == "__main__":

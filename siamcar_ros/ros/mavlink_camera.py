@@ -1,7 +1,7 @@
 r"""The executable `mavlink_camera`: makes a tracker node a MAVLink camera with tracking.
 
     ros2 run siamcar_ros mavlink_camera --ros-args -p url:=udpout:127.0.0.1:14550 \
-        -r image:=/camera/image_raw
+        -p tracker:=/tracker
 
 A ground station (QGroundControl, Mission Planner) then selects the target in its video, sees the
 tracked box and stops tracking. See docs/mavlink.md. Requires pymavlink (the extra `mavlink`).
@@ -18,13 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import rclpy
 from geometry_msgs.msg import TwistStamped
-from rclpy.exceptions import ParameterException
-from rclpy.impl.implementation_singleton import rclpy_implementation
-from rclpy.logging import get_logger
 from rclpy.node import Node
 
 from siamcar_ros.msg import TrackArray, TrackStatus
@@ -36,12 +30,12 @@ except ModuleNotFoundError as missing:
         raise
     sys.exit("error: mavlink_camera needs pymavlink: pip install pymavlink")
 from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
-from siamcar_ros.ros.command_line import declare_read_only, start_rclpy
-from siamcar_ros.ros.image_subscription import ImageSubscription
+from siamcar_ros.ros.command_line import declare_read_only, run_node
 from siamcar_ros.ros.messages import bbox_to_box
 
-# Seconds after which a target of which nothing is heard counts as lost: the node has gone.
+# Seconds without a message from the tracker after which the target counts as lost.
 _SILENCE = 3.0
+# Seconds that a command waits for the tracker's first image.
 _IMAGE_PATIENCE = 2.0
 _STATES = {
     TrackStatus.TRACKING: mavlink.State.TRACKING,
@@ -86,15 +80,12 @@ class MavlinkCamera(Node):
             "",
             "File with the passphrase of MAVLink signing; empty: messages are not signed.",
         )
-        self._transport = parameter("image_transport", "raw", "Of the image: raw or compressed.")
         gimbal = parameter(
             "gimbal_rates",
             "",
             "Topic (geometry_msgs/TwistStamped) whose angular.y (down) and angular.z (left), in "
             "rad/s, are passed to the vehicle's gimbal manager; empty: none.",
         )
-        if self._transport not in ("raw", "compressed"):
-            raise ValueError(f"image_transport is raw or compressed, not {self._transport!r}")
         if not 1 <= system <= 255:
             raise ValueError(f"system_id is from 1 to 255, not {system}")
         if not 100 <= component <= 105:
@@ -119,9 +110,8 @@ class MavlinkCamera(Node):
         )
         self._camera.description = mavlink.Description(rtsp_url=rtsp)
         self._client: TrackerClient | None = None
-        self._size: tuple[int, int] | None = None  # width and height of the newest image seen
+        self._size: tuple[int, int] | None = None  # width and height of the newest image
         self._sized = threading.Event()
-        self._images: ImageSubscription | None = None
         self._newest: mavlink.Target | None = None
         self._heard_at = time.monotonic()
         self._rates: tuple[float, float] | None = None
@@ -135,7 +125,6 @@ class MavlinkCamera(Node):
         logged = 0.0
         with TrackerClient(self.tracker, on_status=self._on_status, node=self) as client:
             self._client = client
-            self._await_image()
             logger.info(f"MAVLink camera of {self.tracker} on {self._url}")
             try:
                 while self.context.ok():
@@ -178,37 +167,20 @@ class MavlinkCamera(Node):
             raise mavlink.NotReady(str(error)) from error
 
     def _image_size(self) -> tuple[int, int]:
-        """The width and height of the newest image; it is subscribed to until one has arrived."""
-        self._sized.clear()
-        self._await_image()
-        self._sized.wait(_IMAGE_PATIENCE)  # else the size of the last one, if there was one
+        """The width and height of the tracker's newest image, waited for at the start."""
+        self._sized.wait(_IMAGE_PATIENCE)
         if self._size is None:
-            topic = self.resolve_topic_name("image")
-            raise mavlink.NotReady(f"no image on {topic}")
+            raise mavlink.NotReady(f"{self.tracker} has no image, or is not active")
         return self._size
-
-    def _await_image(self) -> None:
-        if self._images is None:
-            self._images = ImageSubscription(
-                self, transport=self._transport, reliability="auto", on_message=self._on_image
-            )
-
-    def _on_image(self, message: Any) -> None:
-        size = _size_of(message)
-        if size is None:
-            return
-        if self._images is not None:  # one is enough: images cost time and bandwidth
-            self._images.destroy()
-            self._images = None
-        self._size = size
-        self._sized.set()
 
     def _on_tracks(self, message: TrackArray) -> None:
         self._heard_at = time.monotonic()
-        if not message.tracks or not message.image_width or not message.image_height:
+        if message.image_width and message.image_height:
+            self._size = message.image_width, message.image_height
+            self._sized.set()
+        if not message.tracks or self._size is None:
             self._newest = mavlink.Target()
             return
-        self._size = message.image_width, message.image_height
         oldest = message.tracks[0]
         box = mavlink.box_in_fractions(bbox_to_box(oldest.bbox), *self._size)
         self._newest = mavlink.Target(_STATES[oldest.state], box)
@@ -274,34 +246,9 @@ def _open(url: str) -> Any:
     return mavutil.mavlink_connection(device, baud=int(baud or "57600"), autoreconnect=True)
 
 
-def _size_of(message: Any) -> tuple[int, int] | None:
-    """The width and height of an Image or a CompressedImage; None if it cannot be decoded."""
-    if hasattr(message, "width"):
-        return (message.width, message.height) if message.width and message.height else None
-    data = np.frombuffer(message.data, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    return None if image is None else (image.shape[1], image.shape[0])
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; return the process's exit status."""
-    status = start_rclpy(__doc__ or "", args)
-    if status is not None:
-        return status
-    # Not the node's logger: that one publishes to /rosout, which fails once the context has ended.
-    logger = get_logger("mavlink_camera")
-    status = 0
-    try:
-        MavlinkCamera().run()
-    except (ValueError, OSError, ParameterException) as error:
-        logger.fatal(str(error))
-        status = 1
-    except rclpy_implementation.RCLError as error:
-        if rclpy.ok():  # else a signal ended the context in the middle of a call
-            logger.fatal(str(error))
-            status = 1
-    rclpy.try_shutdown()
-    return status
+    return run_node("mavlink_camera", __doc__ or "", lambda: MavlinkCamera().run(), args)
 
 
 if __name__ == "__main__":

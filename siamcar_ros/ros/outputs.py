@@ -13,6 +13,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
 from siamcar_ros.data.image_messages import ImageError
+from siamcar_ros.data.images import image_size
 from siamcar_ros.msg import TrackArray, TrackStatus
 from siamcar_ros.ros import messages
 from siamcar_ros.ros.diagnostics import Counters
@@ -118,8 +119,10 @@ class Outputs:
         frame = tracked.frame
         if tracked.image is not None:
             self._image_size = (tracked.image.shape[1], tracked.image.shape[0])
-        elif hasattr(frame.message, "width"):  # not a compressed one
+        elif hasattr(frame.message, "width"):
             self._image_size = (frame.message.width, frame.message.height)
+        else:  # a compressed image that nobody needed decoded
+            self._image_size = image_size(bytes(frame.message.data)) or self._image_size
         width, height = self._image_size
         message = TrackArray(header=frame.header, image_width=width, image_height=height)
         with_bearing = (

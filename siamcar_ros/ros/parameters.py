@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siamcar_ros.data.image_messages import ImageDecoder
+from siamcar_ros.runtime import BACKENDS, PRECISIONS
 from siamcar_ros.tracking.interface import DECODERS, TrackerParams
 
 if TYPE_CHECKING:
@@ -57,8 +58,14 @@ class NodeSettings:
     )
     weights: str = _fixed("", "Weights file; empty takes the one that the config names.")
     device: str = _fixed("auto", "Where the network runs: auto, cpu, cuda or cuda:N.")
-    backend: str = _fixed("auto", "What runs the network: auto, torch, onnxruntime, ...")
-    precision: str = _fixed("auto", "Arithmetic of the network: auto, fp32, bf16, fp16, int8.")
+    backend: str = _fixed(
+        "auto", "What runs the network; auto takes the fastest.", choices=("auto", *BACKENDS)
+    )
+    precision: str = _fixed(
+        "auto",
+        "Arithmetic of the network; auto takes the fastest.",
+        choices=("auto", *PRECISIONS),
+    )
     threads: int = _fixed(
         0, "CPU threads of the network; 0 lets the backend choose.", range=(0, 256)
     )

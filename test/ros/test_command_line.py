@@ -10,8 +10,12 @@ import pytest
 from siamcar_ros.ros.command_line import start_rclpy
 
 
-@pytest.mark.parametrize("name", ["tracker_node", "evaluate_node", "frame_source"])
+@pytest.mark.parametrize(
+    "name", ["tracker_node", "evaluate_node", "frame_source", "mavlink_camera"]
+)
 def test_every_executable_tells_how_it_is_used(name: str) -> None:
+    if name == "mavlink_camera":
+        pytest.importorskip("pymavlink")
     command = [sys.executable, "-m", f"siamcar_ros.ros.{name}", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

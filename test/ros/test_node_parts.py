@@ -18,7 +18,7 @@ import pytest
 import yaml
 from diagnostic_msgs.msg import DiagnosticStatus
 from node_harness import BOX, Log, camera_info, frame, raw_image, scene
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import BoundingBox2D, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
@@ -131,6 +131,10 @@ def test_a_network_that_hangs_is_not_shared_with_the_next_tracker(config: Path) 
 def test_settings_are_checked_together() -> None:
     with pytest.raises(ValueError, match="image_transport is one of raw, compressed"):
         NodeSettings(image_transport="theora")
+    with pytest.raises(ValueError, match=r"backend is one of auto, .*torch.*, not 'tensorflow'"):
+        NodeSettings(backend="tensorflow")
+    with pytest.raises(ValueError, match=r"precision is one of auto, fp32, .*, not 'fp8'"):
+        NodeSettings(precision="fp8")
     with pytest.raises(ValueError, match=r"lost_below 0\.8 .* uncertain_below 0\.2: set both"):
         NodeSettings(lost_below=0.8, uncertain_below=0.2)
     settings = NodeSettings().changed({"lr": 0.5, "use_sim_time": True})
@@ -324,15 +328,16 @@ def test_a_target_that_is_started_anew_has_no_past(outputs: tuple[Outputs, Publi
 
 
 class Publishers:
-    """What Outputs publishes, by topic, with listeners to everything."""
+    """What Outputs publishes, by topic; everything or nothing is listened to."""
 
     def __init__(self) -> None:
+        self.listened = True
         self.sent: dict[str, list[Any]] = {}
         self.log = Log()
 
     def create_lifecycle_publisher(self, kind: type, topic: str, qos: object) -> Any:
         sent = self.sent.setdefault(topic, [])
-        return SimpleNamespace(publish=sent.append, get_subscription_count=lambda: 1)
+        return SimpleNamespace(publish=sent.append, get_subscription_count=lambda: self.listened)
 
     def get_logger(self) -> Log:
         return self.log
@@ -362,6 +367,18 @@ def test_the_end_of_the_targets_is_published_once(outputs: tuple[Outputs, Publis
     arrays: list[Detection2DArray] = node.sent["~/detections"]
     assert [len(each.detections) for each in arrays] == [2, 0, 1]
     assert all(each.header.frame_id == "camera" for each in arrays)
+
+
+def test_idle_tracks_tell_the_size_of_each_image(outputs: tuple[Outputs, Publishers]) -> None:
+    out, node = outputs
+    node.listened = False  # nobody needs the pixels: compressed images are not decoded
+    for height, width in ((48, 64), (96, 128)):
+        message = CompressedImage(format="jpeg")
+        stream = cv2.imencode(".jpg", np.zeros((height, width, 3), np.uint8))[1]
+        message.data.frombytes(stream.tobytes())
+        out.publish(Tracked(Frame(message)))
+    sizes = [(each.image_width, each.image_height) for each in node.sent["~/tracks"]]
+    assert sizes == [(64, 48), (128, 96)]
 
 
 def test_markers_go_by_themselves_and_need_the_cameras_own_info(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import random
 import shutil
@@ -21,6 +22,7 @@ from siamcar_ros.resources import FASTDDS_VARIABLES
 from siamcar_ros.ros import command_line
 
 pytestmark = pytest.mark.slow
+LAUNCH = Path(__file__).parent.parent.parent / "launch"
 
 
 def executable(name: str) -> str:
@@ -29,6 +31,21 @@ def executable(name: str) -> str:
     if not path.is_file():
         pytest.skip("the package is not built")
     return str(path)
+
+
+@pytest.mark.parametrize("path", sorted(LAUNCH.glob("*.py")), ids=lambda path: path.name)
+def test_launch_files_import_what_the_package_has(path: Path) -> None:
+    """Read, not run: launch_ros comes with a ROS installation only."""
+    shared = ast.parse(Path(command_line.__file__).with_name("launching.py").read_text())
+    defined = {each.name for each in shared.body if isinstance(each, ast.FunctionDef)}
+    used = {
+        name.name
+        for each in ast.parse(path.read_text()).body
+        if isinstance(each, ast.ImportFrom) and each.module == "siamcar_ros.ros.launching"
+        for name in each.names
+    }
+    assert used
+    assert used <= defined
 
 
 @pytest.mark.parametrize("name", ["tracker_node", "frame_source", "evaluate_node"])
