@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     if args.sequences is not None:
         from siamcar_ros.training.validation import validate
 
-        for name, value in validate(again, args.sequences).items():
+        for name, value in validate(again, network, args.sequences).items():
             print(f"{value:.3f}  {name}")
     return 0
 

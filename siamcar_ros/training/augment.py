@@ -2,9 +2,10 @@
 
 Frames are cropped as the tracker crops them (127 pixels across the target with its context, 255
 across twice that), around places as wrong as the tracker's: shift, scale, errors of the box. A
-target whose mask is known may be composed on another background, deformed, blurred by its motion,
-among distractors and behind an occluder. Light, sharpness, compression and noise are drawn here and
-applied by :mod:`siamcar_ros.training.photometric`.
+target whose mask is known may be deformed, blurred by its motion and composed on another
+background (:mod:`siamcar_ros.training.layers`), among distractors and behind an
+occluder. Changes of light, sharpness, compression and noise are drawn here and applied by
+:mod:`siamcar_ros.training.photometric`.
 
 Boxes are in pixels of the search region, with pixel centers at whole numbers, so that a target in
 the middle of 255 pixels is centered on 127, as the tracker assumes.
@@ -18,17 +19,16 @@ from typing import Annotated, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from siamcar_ros.data.frames import Frame, PairSource
 from siamcar_ros.data.options import Range
 from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE, Image, context_side
 
-from .photometric import Changes, blur_along
+from .layers import blurred, cut, deform, paste, random_direction, recolored, rotation_matrix
+from .photometric import Changes
 
 _TRIES = 4
-_NODES = 33  # of the grid on which a deformation is computed, in each direction
 _LONGEST_BLUR = 32.0  # pixels of the search region
 LIGHTING = (8.24, 2.52, 1.20)
 """Standard deviations of the offsets of blue, green and red.
@@ -172,7 +172,7 @@ class PairMaker:
         if frame.mask is None or rng.random() >= self._compose(covered, 0.5):
             return self._cropped(frame, matrix, size, covered, rng)
         canvas = self._background(size, rng)
-        _paste(canvas, *_cut(frame.image, frame.mask, matrix, size))
+        paste(canvas, *cut(frame.image, frame.mask, matrix, size))
         return canvas
 
     def _search(
@@ -191,13 +191,13 @@ class PairMaker:
             path *= min(1.0, _LONGEST_BLUR / max(np.hypot(*path), 1.0))
         if frame.mask is not None and (deformed or rng.random() < self._compose(covered, 1.0)):
             canvas = self._background(size, rng)
-            layer, alpha = _cut(frame.image, frame.mask, matrix, size)
+            layer, alpha = cut(frame.image, frame.mask, matrix, size)
             if deformed:
                 layer, alpha, box = deform(layer, alpha, box, rng)
             if path.any():
-                layer, alpha = _blurred_layer(layer, alpha, path)
+                layer, alpha = blurred(layer, alpha, path)
                 path = np.zeros(2)
-            _paste(canvas, layer, alpha)
+            paste(canvas, layer, alpha)
         else:
             canvas = self._cropped(frame, matrix, size, covered, rng)
         if rng.random() < p.distractor:
@@ -217,7 +217,7 @@ class PairMaker:
         if covered < 0.999 and rng.random() < self.params.foreign_border:
             canvas = self._background(size, rng)
             whole = np.full(frame.image.shape[:2], 255, np.uint8)
-            _paste(canvas, *_cut(frame.image, whole, matrix, size))
+            paste(canvas, *cut(frame.image, whole, matrix, size))
             return canvas
         mean = tuple(frame.image[::8, ::8].reshape(-1, 3).mean(0).tolist())
         return np.asarray(
@@ -258,8 +258,8 @@ class PairMaker:
                 continue
             image = other.image
             if rng.random() < 0.5:
-                image = _recolored(image, other.box, canvas, box)
-            _paste(canvas, *_cut(image, other.mask, matrix, SEARCH_SIZE))
+                image = recolored(image, other.box, canvas, box)
+            paste(canvas, *cut(image, other.mask, matrix, SEARCH_SIZE))
 
     def _add_occluder(
         self, canvas: Image, frame: Frame, box: Float, rng: np.random.Generator
@@ -268,12 +268,12 @@ class PairMaker:
         other = self._elsewhere(frame, rng) if rng.random() < 0.5 else None
         if other is not None and other.mask is not None:
             size = box[2:] - box[:2]
-            around = (box[:2] + box[2:]) / 2 + _direction(rng) * size * rng.uniform(0.4, 0.9)
+            around = (box[:2] + box[2:]) / 2 + random_direction(rng) * size * rng.uniform(0.4, 0.9)
             matrix, its_box = place(
                 other, _linear(rng, 30.0, 0.3), around + 0.5, rng.uniform(-0.5, 0.3)
             )
             if np.prod(_intersection(box, its_box)) <= 0.5 * np.prod(size):
-                _paste(canvas, *_cut(other.image, other.mask, matrix, SEARCH_SIZE))
+                paste(canvas, *cut(other.image, other.mask, matrix, SEARCH_SIZE))
                 return
         x1, y1, x2, y2 = box
         width, height = x2 - x1, y2 - y1
@@ -344,99 +344,15 @@ def _coverage(image: Image, matrix: Float, size: int) -> float:
     return float(area) / (size * size)
 
 
-def _direction(rng: np.random.Generator) -> Float:
-    angle = rng.uniform(0, 2 * math.pi)
-    return np.array([math.cos(angle), math.sin(angle)])
-
-
 def _linear(rng: np.random.Generator, rotation: float, aspect: float) -> Float:
     angle = math.radians(rng.uniform(-rotation, rotation))
     stretch = math.exp(rng.uniform(-aspect, aspect) / 2)
-    return _rotation(angle) @ np.diag((stretch, 1 / stretch))
-
-
-def _rotation(angle: float) -> Float:
-    return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return rotation_matrix(angle) @ np.diag((stretch, 1 / stretch))
 
 
 def _intersection(box: Float, other: Float) -> Float:
     """Width and height, (2,), of what two boxes x1, y1, x2, y2 share."""
     return np.clip(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0, None)
-
-
-def _cut(image: Image, mask: Image, matrix: Float, size: int) -> tuple[Image, Image]:
-    """A layer: the image mapped by ``matrix`` and times its mask's opacity, and the opacity."""
-    moved = cv2.warpAffine(image, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
-    alpha = cv2.blur(cv2.warpAffine(mask, matrix, (size, size)), (3, 3))
-    layer = cv2.multiply(moved, cv2.merge((alpha, alpha, alpha)), scale=1 / 255)
-    return np.asarray(layer, np.uint8), np.asarray(alpha, np.uint8)
-
-
-def _paste(canvas: Image, layer: Image, alpha: Image) -> None:
-    """Lay a layer of :func:`_cut` over the canvas."""
-    inverse = cv2.bitwise_not(alpha)
-    rest = cv2.multiply(canvas, cv2.merge((inverse, inverse, inverse)), scale=1 / 255)
-    cv2.add(rest, layer, dst=canvas)
-
-
-def deform(
-    layer: Image, alpha: Image, box: Float, rng: np.random.Generator
-) -> tuple[Image, Image, Float]:
-    """Bend a target at a joint, stretch it smoothly, or both.
-
-    Args:
-        layer: (S, S, 3), as :func:`_cut` gives it.
-        alpha: (S, S), likewise.
-        box: the target's, x1, y1, x2, y2.
-        rng: decides how.
-
-    Returns:
-        the three of the deformed target; those given where it would touch the border, so that its
-        box could not be told.
-    """
-    size = alpha.shape[0]
-    low, extent = box[:2], box[2:] - box[:2]
-    nodes = (np.arange(_NODES) + 0.5) * size / _NODES - 0.5  # where cv2.resize takes them to be
-    grid = np.stack(np.meshgrid(nodes, nodes), -1)
-    shift = np.zeros_like(grid)
-    bent = rng.random() < 0.6
-    if bent:  # what lies beyond a line turns about a point of it
-        joint = low + extent * rng.uniform(0.25, 0.75, 2)
-        arm = grid - joint
-        beyond = np.clip(arm @ _direction(rng) / (0.15 * extent.mean()) + 0.5, 0, 1)
-        turned = arm @ _rotation(math.radians(rng.uniform(-40, 40))).T
-        shift += (turned - arm) * (beyond**2 * (3 - 2 * beyond))[..., None]
-    if not bent or rng.random() < 0.5:  # a smooth random field, its grain half the target
-        count = max(4, min(12, round(2 * size / max(extent.mean(), 1.0))))
-        coarse = rng.normal(0.0, 0.06, (count, count, 2)) * extent
-        shift += cv2.resize(coarse, (_NODES, _NODES), interpolation=cv2.INTER_CUBIC)
-    source = np.indices((size, size), np.float32)[::-1].transpose(1, 2, 0)
-    source = source + cv2.resize(shift.astype(np.float32), (size, size))
-    moved = cv2.remap(np.dstack((layer, alpha)), source, None, cv2.INTER_LINEAR)
-    x, y, width, height = cv2.boundingRect(cv2.compare(moved[..., 3], 127, cv2.CMP_GT))
-    if width < 2 or height < 2 or min(x, y) <= 0 or x + width >= size or y + height >= size:
-        return layer, alpha, box
-    bounds = np.array([x, y, x + width, y + height], np.float64) - 0.5
-    return np.ascontiguousarray(moved[..., :3]), np.ascontiguousarray(moved[..., 3]), bounds
-
-
-def _blurred_layer(layer: Image, alpha: Image, path: Float) -> tuple[Image, Image]:
-    whole = torch.from_numpy(np.dstack((layer, alpha))).permute(2, 0, 1)[None]
-    moved = blur_along(whole, *path.tolist())[0].permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(moved[..., :3]), np.ascontiguousarray(moved[..., 3])
-
-
-def _recolored(image: Image, box: NDArray[np.float32], canvas: Image, target: Float) -> Image:
-    """The image with its object's mean color moved to that of the canvas's target."""
-
-    def mean(picture: Image, where: NDArray[np.float64] | NDArray[np.float32]) -> Float:
-        x1, y1, x2, y2 = (max(0, int(v)) for v in where)
-        part = picture[y1 : y2 + 1 : 4, x1 : x2 + 1 : 4].reshape(-1, 3)
-        return part.mean(0) if len(part) else np.full(3, 114.0)
-
-    difference = mean(canvas, target) - mean(image, box)
-    steps = np.arange(256, dtype=np.float64)[:, None] + difference
-    return np.asarray(cv2.LUT(image, np.clip(steps, 0, 255).astype(np.uint8)[None]), np.uint8)
 
 
 def draw_changes(p: AugmentParams, rng: np.random.Generator, side: float, path: Float) -> Float:
@@ -463,7 +379,7 @@ def draw_changes(p: AugmentParams, rng: np.random.Generator, side: float, path: 
     for tone, blur, moved in ((common, p.template_blur, np.zeros(2)), (own, p.blur, path)):
         offset = rng.normal(0.0, LIGHTING) if rng.random() < p.lighting else np.zeros(3)
         if rng.random() < blur and not moved.any():
-            moved = _direction(rng) * rng.uniform(2, 12)
+            moved = random_direction(rng) * rng.uniform(2, 12)
         quality = int(rng.integers(15, 70)) if rng.random() < p.compression else 0
         noise = rng.uniform(2, 10) if rng.random() < p.noise else 0.0
         rows.append(

@@ -279,8 +279,9 @@ class Run:
             self.processes.wait()
 
     def _validate(self, folder: Path) -> None:
+        recipe = self.recipe
         try:
-            scores = validate(self._trained(), folder, self.recipe.validation.frames)
+            scores = validate(self._trained(), recipe.network, folder, recipe.validation.frames)
         except Exception as error:  # hours of training are worth more than one validation
             logger.warning("no validation after step %d: %s", self.step, error)
         else:

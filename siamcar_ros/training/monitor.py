@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,9 +99,8 @@ class Monitor:
         if self._quiet:
             return
         pictures = [
-            _sample(*(part[index].detach().float().cpu().numpy() for part in parts))
-            for parts in [(templates, searches, true, predicted)]
-            for index in range(min(_SHOWN, len(searches)))
+            _sample(*(part.detach().float().cpu().numpy() for part in pair))
+            for pair in islice(zip(templates, searches, true, predicted, strict=True), _SHOWN)
         ]
         columns = (len(pictures) + 1) // 2
         pictures += [np.zeros_like(pictures[0])] * (2 * columns - len(pictures))

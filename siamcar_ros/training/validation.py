@@ -12,6 +12,7 @@ from siamcar_ros.data import DataError, Sequence, SequenceError, read_sequence
 from siamcar_ros.evaluation import run_sequence
 from siamcar_ros.evaluation.protocols import FOLDER, score_sequence
 from siamcar_ros.model import SiamCAR
+from siamcar_ros.runtime import build_backend
 from siamcar_ros.tracking import SiamCarTracker
 from siamcar_ros.tracking.config import read_config
 
@@ -50,13 +51,16 @@ def find_sequences(folder: Path, frames: int | None = None) -> list[Sequence]:
     return sequences
 
 
-def validate(model: SiamCAR, folder: Path, frames: int | None = None) -> dict[str, float]:
-    """Track through each sequence once, with the tracker settings of the network's configuration.
+def validate(
+    model: SiamCAR, config: str | Path, folder: Path, frames: int | None = None
+) -> dict[str, float]:
+    """Track through each sequence once, with the tracker parameters of a configuration.
 
     A sequence that cannot be tracked or scored is named in the log and left out.
 
     Args:
-        model: put into evaluation mode meanwhile.
+        model: on any device; a copy of it is run, in float32.
+        config: the network's, a name or a YAML file.
         folder: as for :func:`find_sequences`.
         frames: likewise.
 
@@ -68,22 +72,19 @@ def validate(model: SiamCAR, folder: Path, frames: int | None = None) -> dict[st
     Raises:
         DataError: no sequence there can be scored.
     """
-    params = read_config(model.name).params
-    training = model.training
-    model.eval()
+    sequences = find_sequences(folder, frames)
+    device = str(next(model.parameters()).device)
+    network = build_backend(model, device=device, backend="torch", precision="fp32")
+    tracker = SiamCarTracker(network, read_config(config).params)
     scores = []
-    try:
-        for sequence in find_sequences(folder, frames):
-            try:
-                run = run_sequence(SiamCarTracker(model, params), sequence)
-                scored = score_sequence(sequence, [run], FOLDER)
-                if scored is None:
-                    raise DataError("no frame can be scored")
-                scores.append(scored)
-            except (ValueError, RuntimeError) as error:
-                logger.warning("validation leaves out %s: %s", sequence.name, error)
-    finally:
-        model.train(training)
+    for sequence in sequences:
+        try:
+            scored = score_sequence(sequence, [run_sequence(tracker, sequence)], FOLDER)
+            if scored is None:
+                raise DataError("no frame can be scored")
+            scores.append(scored)
+        except (ValueError, RuntimeError) as error:
+            logger.warning("validation leaves out %s: %s", sequence.name, error)
     if not scores:
         raise DataError(f"validation.sequences: no sequence in {folder} can be scored")
     means = {

@@ -21,9 +21,9 @@ from siamcar_ros.training.augment import (
     TrainingPair,
     _coverage,
     _edge_errors,
-    deform,
     place,
 )
+from siamcar_ros.training.layers import deform
 from siamcar_ros.training.photometric import Changes, apply_changes
 
 STILL = AugmentParams(**{field.name: 0.0 for field in dataclasses.fields(AugmentParams)})

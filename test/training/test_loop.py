@@ -16,6 +16,7 @@ from whole_runs import TORCHRUN, Start, finish, read_checkpoint
 
 from siamcar_ros.data import DataError
 from siamcar_ros.model import build_model, load_weights
+from siamcar_ros.resources import resource_path
 from siamcar_ros.training import RecipeError, load_recipe
 from siamcar_ros.training.loop import train
 
@@ -222,6 +223,19 @@ def test_validation_that_fails_ends_no_run(
     finally:
         torch.set_num_threads(threads)
     assert "no validation after step 1: 'tracker'" in caplog.text
+
+
+def test_a_network_of_ones_own_is_validated(recipe: Path, videos: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    shipped = resource_path("config/networks/compact.yaml").read_text()
+    own.write_text(shipped.replace("network: compact", "network: own"))
+    threads = torch.get_num_threads()
+    try:
+        options = [f"network={own}", "epochs=0.34", f"validation.sequences={videos}"]
+        train(load_recipe(recipe, ["compute.workers=0", *options]))
+    finally:
+        torch.set_num_threads(threads)
+    assert '"tracking/ao"' in (tmp_path / "run/history.jsonl").read_text()
 
 
 def test_too_many_broken_files_end_the_run(

@@ -108,7 +108,7 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
 
 def test_validation_tracks(sequences: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = build_model("compact").train()
-    scores = validate(model, sequences)
+    scores = validate(model, "compact", sequences)
     measures = {"tracking/ao", "tracking/sr75", "tracking/inflated"}
     assert set(scores) == {"overlap/disc", *measures}
     assert scores["tracking/ao"] == scores["overlap/disc"]
@@ -128,15 +128,15 @@ def test_validation_may_stop_early(sequences: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("siamcar_ros.training.validation.SiamCarTracker", Counting)
-        validate(build_model("compact"), sequences, 3)
+        validate(build_model("compact"), "compact", sequences, 3)
     assert len(seen) == 2
 
 
 def test_validation_without_sequences_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no sequence in"):
-        validate(build_model("compact"), tmp_path)
+        validate(build_model("compact"), "compact", tmp_path)
     with pytest.raises(DataError, match="no sequence in"):
-        validate(build_model("compact"), tmp_path / "nowhere")
+        validate(build_model("compact"), "compact", tmp_path / "nowhere")
 
 
 def test_validation_leaves_out_what_cannot_be_scored(
@@ -146,13 +146,13 @@ def test_validation_leaves_out_what_cannot_be_scored(
         shutil.copytree(sequences / "disc", sequences / name)
     (sequences / "black/00000001.png").write_bytes(b"")
     (sequences / "blind/groundtruth.txt").write_text("45,45,31,31\n")
-    scores = validate(build_model("compact"), sequences)
+    scores = validate(build_model("compact"), "compact", sequences)
     assert [name for name in scores if name.startswith("overlap/")] == ["overlap/disc"]
     assert "black: the first frame does not decode" in caplog.text
     assert "leaves out blind" in caplog.text
     shutil.rmtree(sequences / "disc")
     with pytest.raises(DataError, match="can be scored"):
-        validate(build_model("compact"), sequences)
+        validate(build_model("compact"), "compact", sequences)
 
 
 def test_convert_an_authors_checkpoint(

@@ -1,0 +1,118 @@
+"""Cut-out targets: an image and its opacity, bent, blurred, recolored and pasted.
+
+A layer is an image (S, S, 3) uint8 BGR, already multiplied by its opacity (S, S) uint8.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from siamcar_ros.geometry import Image
+
+from .photometric import blur_along
+
+_NODES = 33  # of the grid on which a deformation is computed, in each direction
+
+Float = NDArray[np.float64]
+
+
+def cut(image: Image, mask: Image, matrix: Float, size: int) -> tuple[Image, Image]:
+    """Cut out a masked target as a layer.
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+        mask: (H, W) uint8, 255 on the target.
+        matrix: (2, 3), from image pixels to those of the layer.
+        size: S.
+
+    Returns:
+        the layer and its opacity, softened by a pixel at the edge.
+    """
+    moved = cv2.warpAffine(image, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
+    alpha = cv2.blur(cv2.warpAffine(mask, matrix, (size, size)), (3, 3))
+    layer = cv2.multiply(moved, cv2.merge((alpha, alpha, alpha)), scale=1 / 255)
+    return np.asarray(layer, np.uint8), np.asarray(alpha, np.uint8)
+
+
+def paste(canvas: Image, layer: Image, alpha: Image) -> None:
+    """Draw a layer onto a canvas (S, S, 3), in place."""
+    inverse = cv2.bitwise_not(alpha)
+    rest = cv2.multiply(canvas, cv2.merge((inverse, inverse, inverse)), scale=1 / 255)
+    cv2.add(rest, layer, dst=canvas)
+
+
+def blurred(layer: Image, alpha: Image, path: Float) -> tuple[Image, Image]:
+    """The layer and its opacity, blurred along a path (dx, dy) in pixels."""
+    whole = torch.from_numpy(np.dstack((layer, alpha))).permute(2, 0, 1)[None]
+    moved = blur_along(whole, *path.tolist())[0].permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(moved[..., :3]), np.ascontiguousarray(moved[..., 3])
+
+
+def deform(
+    layer: Image, alpha: Image, box: Float, rng: np.random.Generator
+) -> tuple[Image, Image, Float]:
+    """Bend a target at a joint, stretch it smoothly, or both.
+
+    Args:
+        layer: as :func:`cut` returns it.
+        alpha: likewise.
+        box: the target's, x1, y1, x2, y2 in pixels of the layer.
+        rng: decides how.
+
+    Returns:
+        layer, opacity and box of the deformed target; unchanged where the deformed target would
+        reach the border, which would cut its box off.
+    """
+    size = alpha.shape[0]
+    low, extent = box[:2], box[2:] - box[:2]
+    nodes = (np.arange(_NODES) + 0.5) * size / _NODES - 0.5  # where cv2.resize takes them to be
+    grid = np.stack(np.meshgrid(nodes, nodes), -1)
+    shift = np.zeros_like(grid)
+    bent = rng.random() < 0.6
+    if bent:  # what lies beyond a line turns about a point of it
+        joint = low + extent * rng.uniform(0.25, 0.75, 2)
+        arm = grid - joint
+        beyond = np.clip(arm @ random_direction(rng) / (0.15 * extent.mean()) + 0.5, 0, 1)
+        turned = arm @ rotation_matrix(math.radians(rng.uniform(-40, 40))).T
+        shift += (turned - arm) * (beyond**2 * (3 - 2 * beyond))[..., None]
+    if not bent or rng.random() < 0.5:  # a smooth random field, its grain half the target
+        count = max(4, min(12, round(2 * size / max(extent.mean(), 1.0))))
+        coarse = rng.normal(0.0, 0.06, (count, count, 2)) * extent
+        shift += cv2.resize(coarse, (_NODES, _NODES), interpolation=cv2.INTER_CUBIC)
+    source = np.indices((size, size), np.float32)[::-1].transpose(1, 2, 0)
+    source = source + cv2.resize(shift.astype(np.float32), (size, size))
+    moved = cv2.remap(np.dstack((layer, alpha)), source, None, cv2.INTER_LINEAR)
+    x, y, width, height = cv2.boundingRect(cv2.compare(moved[..., 3], 127, cv2.CMP_GT))
+    if width < 2 or height < 2 or min(x, y) <= 0 or x + width >= size or y + height >= size:
+        return layer, alpha, box
+    bounds = np.array([x, y, x + width, y + height], np.float64) - 0.5
+    return np.ascontiguousarray(moved[..., :3]), np.ascontiguousarray(moved[..., 3]), bounds
+
+
+def recolored(image: Image, box: NDArray[np.float32], canvas: Image, target: Float) -> Image:
+    """The image with its object's mean color moved to that of the canvas's target."""
+
+    def mean(picture: Image, where: NDArray[np.float64] | NDArray[np.float32]) -> Float:
+        x1, y1, x2, y2 = (max(0, int(v)) for v in where)
+        part = picture[y1 : y2 + 1 : 4, x1 : x2 + 1 : 4].reshape(-1, 3)
+        return part.mean(0) if len(part) else np.full(3, 114.0)
+
+    difference = mean(canvas, target) - mean(image, box)
+    steps = np.arange(256, dtype=np.float64)[:, None] + difference
+    return np.asarray(cv2.LUT(image, np.clip(steps, 0, 255).astype(np.uint8)[None]), np.uint8)
+
+
+def random_direction(rng: np.random.Generator) -> Float:
+    """A unit vector, (2,)."""
+    angle = rng.uniform(0, 2 * math.pi)
+    return np.array([math.cos(angle), math.sin(angle)])
+
+
+def rotation_matrix(angle: float) -> Float:
+    """(2, 2), by an angle in radians."""
+    return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
