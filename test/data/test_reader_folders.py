@@ -57,8 +57,8 @@ SEGMENTS = np.repeat([[0, 1, 2, 3]], 4, 0).astype(np.uint8)
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 
 
-def test_a_palette_is_read_as_its_colours(tmp_path: Path) -> None:
-    """Of the usual colours of objects 1 to 3 none has any blue."""
+def test_a_palette_is_read_as_its_colors(tmp_path: Path) -> None:
+    """Of the usual colors of objects 1 to 3 none has any blue."""
     picture = PIL.Image.fromarray(SEGMENTS)
     picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0])
     picture.save(tmp_path / "a.png")
