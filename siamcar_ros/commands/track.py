@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -215,7 +214,7 @@ class _Sinks:
 def _say(
     source: Source, tracker: SiamCarTracker, boxes: list[Box], times: list[dict[str, float]]
 ) -> None:
-    from siamcar_ros.evaluation.metrics import average_overlap, iou
+    from siamcar_ros.evaluation import score
 
     print(f"{source.name}: {len(boxes)} frames, target {tracker.result.state.value} at the end")
     print(f"network: {getattr(tracker.network, 'reason', tracker.network)}")
@@ -225,10 +224,11 @@ def _say(
         parts = ", ".join(f"{stage} {1e3 * value:.2f}" for stage, value in stages.items())
         print(f"tracker: {1 / whole:.0f} frames a second (median; ms: {parts})")
     if source.boxes is not None and len(boxes) > 1:
-        overlap = iou(np.array(boxes), source.boxes[: len(boxes)])
-        if np.isfinite(overlap[1:]).any():
-            ao = average_overlap(overlap[1:])
-            least = int(np.nanargmin(overlap[1:])) + 1
-            print(f"AO {ao:.3f} (mean overlap without the first frame; least: frame {least + 1})")
-        elif math.isfinite(overlap[0]):
+        skipped = set(source.skipped)
+        tracked = [i for i in range(len(source.boxes)) if i not in skipped][: len(boxes)]
+        found = score(boxes[: len(tracked)], source.boxes[tracked])
+        if found is None:
             print("no ground truth after the first frame: no AO")
+        else:
+            ao, worst = found.measures["ao"], tracked[int(np.nanargmin(found.overlaps))] + 1
+            print(f"AO {ao:.3f} (mean overlap without the first frame; lowest in frame {worst})")
