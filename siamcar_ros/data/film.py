@@ -119,8 +119,8 @@ def _sequence_rate(folder: Path) -> float:
     meta = configparser.ConfigParser()
     try:
         meta.read(folder / "meta_info.ini")
-        stated = re.match(r"[\d.]+", meta.get("METAINFO", "anno_fps", fallback=""))
-    except configparser.Error:
+        stated = re.match(r"\d+(?:\.\d+)?", meta.get("METAINFO", "anno_fps", fallback=""))
+    except (configparser.Error, UnicodeDecodeError):
         return DEFAULT_RATE
     return float(stated[0]) if stated and float(stated[0]) > 0 else DEFAULT_RATE
 
