@@ -57,11 +57,23 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
         with suppress(OSError), _locked(old):
             shutil.rmtree(old, ignore_errors=True)
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+        folder = _make_locked(parent, prefix, stack)
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        with suppress(OSError):  # some network file systems have no locks
-            stack.enter_context(_locked(folder))
         yield folder
+
+
+def _make_locked(parent: Path, prefix: str, stack: ExitStack) -> Path:
+    """Make a folder, and lock it until the stack is closed."""
+    while True:
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+        try:
+            stack.enter_context(_locked(folder))
+        except (BlockingIOError, FileNotFoundError):
+            continue  # not locked yet, it looked abandoned to another process
+        except OSError:
+            return folder  # some network file systems have no locks
+        if folder.is_dir():
+            return folder
 
 
 @contextmanager

@@ -11,9 +11,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from siamcar_ros import __version__
+from siamcar_ros.commands.network_options import add_network_arguments, network_spec
 
 HELP = "run a tracker over a benchmark"
 
@@ -34,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     parser.add_argument("dataset", help=f"{', '.join(benchmarks())}, or vot")
     parser.add_argument("root", type=Path, help="where the data is (vot: the workspace)")
-    add_tracker_arguments(parser)
+    add_network_arguments(parser, several=True)
     parser.add_argument(
         "--baseline",
         nargs="+",
@@ -89,29 +88,6 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="run on a Ray cluster (auto: the one that this machine belongs to; "
         "local: start one here), --workers at a time",
-    )
-
-
-def add_tracker_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments that describe a SiamCAR tracker."""
-    parser.add_argument(
-        "--network",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="SiamCAR networks or their YAML files (compact, if no other tracker is given)",
-    )
-    parser.add_argument("--weights", metavar="FILE", help="replaces the network's own")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
-    parser.add_argument("--backend", default="auto", help="auto, torch, onnxruntime ...")
-    parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 ...")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="settings",
-        help="tracker parameters, e.g. penalty_k=0.1 window_influence=0.4 lr=0.3",
     )
 
 
@@ -204,24 +180,12 @@ def tracker_specs(args: argparse.Namespace) -> list[Any]:
     """
     from siamcar_ros.evaluation.trackers import BASELINES, TrackerSpec
 
-    settings = parse_settings(args.settings)
     networks = args.network
     if not networks and not args.baseline and not args.tracker:
         networks = ["compact"]
     if args.weights and len(networks) > 1:
         raise ValueError("--weights goes with one --network")
-    specs = [
-        TrackerSpec(
-            title=f"SiamCAR-{Path(network).stem}",
-            network=network,
-            weights=args.weights,
-            device=args.device,
-            backend=args.backend,
-            precision=args.precision,
-            settings=settings,
-        )
-        for network in networks
-    ]
+    specs = [network_spec(args, network) for network in networks]
     if args.tracker:
         specs.append(TrackerSpec(title=args.tracker.rpartition(":")[2], kind=args.tracker))
     for name in args.baseline:
@@ -238,21 +202,6 @@ def tracker_specs(args: argparse.Namespace) -> list[Any]:
                 "slash that does not begin with a dot"
             )
     return specs
-
-
-def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """Parse tracker parameters KEY=VALUE, the values as YAML.
-
-    Raises:
-        ValueError: one is malformed.
-    """
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not (key and equals):
-            raise ValueError(f"--set takes KEY=VALUE, not {pair!r}")
-        settings[key] = yaml.safe_load(value)
-    return settings
 
 
 def choose_sequences(sequences: list[Any], names: list[str] | None) -> list[Any]:

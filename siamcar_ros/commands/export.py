@@ -220,8 +220,8 @@ def _indices(length: int, count: int) -> Iterator[int]:
 def _mean_ao(network: Network, params: Any, sequences: list[Sequence]) -> float:
     from tqdm import tqdm
 
-    from siamcar_ros.evaluation.metrics import average_overlap, iou
     from siamcar_ros.evaluation.one_pass import run_sequence
+    from siamcar_ros.evaluation.protocols import FOLDER, score_sequence, summarize
     from siamcar_ros.tracking import SiamCarTracker
 
     scores = []
@@ -229,6 +229,6 @@ def _mean_ao(network: Network, params: Any, sequences: list[Sequence]) -> float:
         sequences, desc=network.precision, unit="sequence", leave=False, disable=None
     ):
         done = run_sequence(SiamCarTracker(network, params), sequence)
-        truth = sequence.boxes
-        scores.append(average_overlap(iou(done.boxes[1:], truth[1:])))
-    return float(np.mean(scores))
+        scores.append(score_sequence(sequence, [done], FOLDER))
+    scored = [score for score in scores if score is not None]
+    return summarize(network.precision, scored, FOLDER).measures["ao"]

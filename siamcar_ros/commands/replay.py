@@ -19,7 +19,7 @@ from siamcar_ros.bags.replay_output import (
 )
 from siamcar_ros.bags.start import Start, parse_start
 from siamcar_ros.bags.writer import COMPRESSION_MODES, STORAGES
-from siamcar_ros.commands.evaluate import parse_settings
+from siamcar_ros.commands.network_options import add_network_arguments, network_spec
 from siamcar_ros.evaluation.trackers import BASELINES, TrackerSpec
 from siamcar_ros.processes import unwind_on_signals
 
@@ -46,27 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", help="results folder (default: BAG_replay here)")
     parser.add_argument("--overwrite", action="store_true", help="replace the results in OUTPUT")
-    parser.add_argument(
-        "--network", default="compact", help="name or YAML file (default: %(default)s)"
-    )
-    parser.add_argument("--weights", help="weights file (default: the network's own)")
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--backend", default="auto", help="auto, torch, onnxruntime, ... (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--precision", default="auto", help="auto, fp32, bf16, ... (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="settings",
-        help="tracker parameters, for example penalty_k=0.1 window_influence=0.4 lr=0.3",
-    )
+    add_network_arguments(parser)
     parser.add_argument(
         "--baseline", choices=("csrt", "kcf", "mil"), help="run one of OpenCV's trackers instead"
     )
@@ -177,15 +157,7 @@ def _truth(args: argparse.Namespace, bag: Bag, topic: str) -> GroundTruth | None
 def _tracker_spec(args: argparse.Namespace) -> TrackerSpec:
     if args.baseline:
         return TrackerSpec(BASELINES[args.baseline].title, args.baseline)
-    return TrackerSpec(
-        title=f"SiamCAR-{Path(args.network).stem}",
-        network=args.network,
-        weights=args.weights,
-        device=args.device,
-        backend=args.backend,
-        precision=args.precision,
-        settings=parse_settings(args.settings),
-    )
+    return network_spec(args, args.network)
 
 
 def _network_facts(tracker: Any) -> dict[str, str]:

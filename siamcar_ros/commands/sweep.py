@@ -8,12 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from siamcar_ros.commands.evaluate import (
-    add_tracker_arguments,
-    add_worker_arguments,
-    choose_sequences,
-    tracker_specs,
-)
+from siamcar_ros.commands.evaluate import add_worker_arguments, choose_sequences
+from siamcar_ros.commands.network_options import add_network_arguments, network_spec
 from siamcar_ros.files import check_folder, replacing
 
 HELP = "search the tracker's settings (penalty, window, learning rate) on a data set"
@@ -32,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     parser.add_argument("dataset", help="a benchmark's name, as for siamcar evaluate")
     parser.add_argument("root", type=Path, help="where its data is")
-    add_tracker_arguments(parser)
+    add_network_arguments(parser, several=True)
     parser.add_argument(
         "--trials",
         type=int,
@@ -70,21 +66,20 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--trials and --workers must be at least 1")
     if args.output:
         check_folder(args.output)
-    args.baseline, args.tracker, args.name = [], None, None
-    specs = tracker_specs(args)
-    if len(specs) > 1:
+    if len(args.network) > 1:
         raise ValueError("sweep takes one --network")
+    spec = network_spec(args, *(args.network or ["compact"]))
     benchmark = find_benchmark(args.dataset)
     sequences = choose_sequences(list(benchmark.read(args.root).sequences), args.sequences)
     if sequences[0].withheld:
         raise ValueError(f"the ground truth of {benchmark.title} is withheld")
     data = benchmark.title or args.root.resolve().name
     found = sweep(
-        specs[0],
+        spec,
         sequences,
         benchmark.protocol,
         args.study,
-        study_name=f"{specs[0].title} {data} {_digest(specs[0], args.root, sequences)}",
+        study_name=f"{spec.title} {data} {_digest(spec, args.root, sequences)}",
         trials=args.trials,
         workers=args.workers,
         ray_address=args.ray,

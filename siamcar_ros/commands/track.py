@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,11 +12,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from siamcar_ros.commands.network_options import add_network_arguments, parse_settings
 from siamcar_ros.data.video import VideoWriter
 from siamcar_ros.files import check_folder, replacing
 from siamcar_ros.geometry import Box, Image
 from siamcar_ros.processes import unwind_on_signals
-from siamcar_ros.resources import parse_yaml
 
 if TYPE_CHECKING:
     from siamcar_ros.data.film import Source
@@ -31,8 +30,6 @@ _QUIT_KEYS = (ord("q"), 27)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's arguments."""
-    from siamcar_ros.runtime import BACKENDS, PRECISIONS
-
     parser.add_argument(
         "source",
         help="video file, folder of images, camera number or /dev/videoN, or clip, the film that "
@@ -44,26 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the target on the first frame, pixels, top-left corner and size (default: the first "
         "box of the folder's groundtruth.txt, or drawn in the window with --show)",
     )
-    parser.add_argument("--network", default="compact", help="a name or a YAML file (%(default)s)")
-    parser.add_argument("--weights", help="weights file (default: the one that the network names)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
-    parser.add_argument(
-        "--backend", default="auto", help=f"auto or one of {', '.join(BACKENDS)} (%(default)s)"
-    )
-    parser.add_argument(
-        "--precision", default="auto", help=f"auto or one of {', '.join(PRECISIONS)} (%(default)s)"
-    )
+    add_network_arguments(parser)
     parser.add_argument("--output", type=Path, metavar="MP4", help="write an annotated video")
     parser.add_argument("--boxes", type=Path, metavar="TXT", help="write x,y,w,h, a line a frame")
     parser.add_argument("--show", action="store_true", help="show the frames in a window")
     parser.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="tracker parameters that replace the network's, e.g. lr=0.4 decoder=paper",
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -84,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         backend=args.backend,
         precision=args.precision,
-        **_settings(args.set),
+        **parse_settings(args.settings),
     )
     images = source.images()
     first = next(images, None)
@@ -156,16 +138,6 @@ def parse_box(text: str) -> Box:
     except ValueError:
         raise ValueError(f"--box is four numbers x,y,w,h, not {text!r}") from None
     return x, y, w, h
-
-
-def _settings(pairs: list[str]) -> dict[str, Any]:
-    settings = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--set takes KEY=VALUE, not {pair!r}")
-        settings[key] = parse_yaml(value, f"--set {key}")
-    return settings
 
 
 def _window(show: Any, *arguments: Any) -> Any:
@@ -242,7 +214,7 @@ class _Sinks:
 def _say(
     source: Source, tracker: SiamCarTracker, boxes: list[Box], times: list[dict[str, float]]
 ) -> None:
-    from siamcar_ros.evaluation.metrics import average_overlap, iou
+    from siamcar_ros.evaluation import score
 
     print(f"{source.name}: {len(boxes)} frames, target {tracker.result.state.value} at the end")
     print(f"network: {getattr(tracker.network, 'reason', tracker.network)}")
@@ -252,10 +224,11 @@ def _say(
         parts = ", ".join(f"{stage} {1e3 * value:.2f}" for stage, value in stages.items())
         print(f"tracker: {1 / whole:.0f} frames a second (median; ms: {parts})")
     if source.boxes is not None and len(boxes) > 1:
-        overlap = iou(np.array(boxes), source.boxes[: len(boxes)])
-        if np.isfinite(overlap[1:]).any():
-            ao = average_overlap(overlap[1:])
-            least = int(np.nanargmin(overlap[1:])) + 1
-            print(f"AO {ao:.3f} (mean overlap without the first frame; least: frame {least + 1})")
-        elif math.isfinite(overlap[0]):
+        skipped = set(source.skipped)
+        tracked = [i for i in range(len(source.boxes)) if i not in skipped][: len(boxes)]
+        found = score(boxes[: len(tracked)], source.boxes[tracked])
+        if found is None:
             print("no ground truth after the first frame: no AO")
+        else:
+            ao, worst = found.measures["ao"], tracked[int(np.nanargmin(found.overlaps))] + 1
+            print(f"AO {ao:.3f} (mean overlap without the first frame; lowest in frame {worst})")

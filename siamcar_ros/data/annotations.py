@@ -201,6 +201,8 @@ def _mask_box(values: list[float]) -> list[float]:
 
     As in the VOT toolkit (vot/region/io.py); zeros at the end may be left out.
     """
+    if not all(abs(value) < 1 << 31 for value in values):
+        raise ValueError("not a mask: a value is too large or not a number")
     x, y, width, height = (int(value) for value in (*values, 0, 0, 0, 0)[:4])
     runs = np.array(values[4:], np.int64)
     if len(values) < 4 or (runs < 0).any() or runs.sum() > width * height:

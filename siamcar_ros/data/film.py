@@ -43,6 +43,8 @@ class Source:
         boxes: (length, 4) float64, x, y, w, h of the target in pixels, NaN where it is absent; None
             if there is no annotation.
         focal: focal length in pixels; None if unknown.
+        skipped: indices of the frames, among those iterated over so far, that did not decode and
+            were left out: the images that follow belong to later rows of `boxes`.
         notes: what could not be read; complete after iterating over the images.
     """
 
@@ -53,6 +55,7 @@ class Source:
     length: int | None = None
     boxes: Boxes | None = None
     focal: float | None = None
+    skipped: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -116,8 +119,8 @@ def _sequence_rate(folder: Path) -> float:
     meta = configparser.ConfigParser()
     try:
         meta.read(folder / "meta_info.ini")
-        stated = re.match(r"[\d.]+", meta.get("METAINFO", "anno_fps", fallback=""))
-    except configparser.Error:
+        stated = re.match(r"\d+(?:\.\d+)?", meta.get("METAINFO", "anno_fps", fallback=""))
+    except (configparser.Error, UnicodeDecodeError):
         return DEFAULT_RATE
     return float(stated[0]) if stated and float(stated[0]) > 0 else DEFAULT_RATE
 
@@ -128,11 +131,14 @@ def _video(path: Path, *, focal: float | None = None) -> Source:
         boxes = _video_boxes(path, reader.length)
     except (SequenceError, VideoError) as error:
         raise SourceError(str(error)) from error
+    skipped: list[int] = []
     notes: list[str] = []
 
     def images() -> Iterator[Image]:
+        skipped.clear()
         notes.clear()
         for _, image in reader:
+            skipped.extend(reader.skipped[len(skipped) :])
             yield image
         notes.extend(filter(None, [reader.note()]))
 
@@ -144,6 +150,7 @@ def _video(path: Path, *, focal: float | None = None) -> Source:
         length=reader.length,
         boxes=boxes,
         focal=focal,
+        skipped=skipped,
         notes=notes,
     )
 

@@ -9,11 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
-
 from siamcar_ros.data.annotations import SequenceError
 from siamcar_ros.data.sequences import Sequence
-from siamcar_ros.resources import resource_path
+from siamcar_ros.resources import read_yaml, resource_path
 
 
 @dataclass(frozen=True)
@@ -113,6 +111,5 @@ def first_folder(*candidates: Path) -> Path:
 @cache
 def benchmark_facts(name: str) -> dict[str, Any]:
     """The facts shipped for a benchmark, config/benchmarks/NAME.yaml."""
-    with resource_path(f"config/benchmarks/{name}.yaml").open(encoding="utf-8") as file:
-        content: dict[str, Any] = yaml.safe_load(file)
+    content: dict[str, Any] = read_yaml(resource_path(f"config/benchmarks/{name}.yaml"))
     return content

@@ -172,8 +172,9 @@ def _write_pictures(source: Source, heard: Recording, film: Path) -> Path:
             elif held:
                 held = {"": held[""]._replace(state=TrackState.UNCERTAIN)}
             truth = None
-            if source.boxes is not None and np.isfinite(source.boxes[index]).all():
-                x, y, w, h = source.boxes[index].tolist()
+            row = index + len(source.skipped)
+            if source.boxes is not None and np.isfinite(source.boxes[row]).all():
+                x, y, w, h = source.boxes[row].tolist()
                 truth = (x, y, w, h)
             drawn = draw_overlay(image, held, caption=str(index), truth=truth)
             writer.write(drawn)

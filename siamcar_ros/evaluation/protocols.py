@@ -138,8 +138,15 @@ def score(
     Raises:
         ValueError: the arrays do not fit each other, or the protocol clips and `size` is None.
     """
-    true = np.asarray(truth, np.float64)
-    runs = np.asarray(boxes, np.float64).reshape(-1, *true.shape)
+    true, runs = np.asarray(truth, np.float64), np.asarray(boxes, np.float64)
+    if true.ndim != 2 or true.shape[1] != 4 or runs.shape[-2:] != true.shape or runs.ndim > 3:
+        raise ValueError(
+            f"expected truth (N, 4) and boxes (N, 4) or (R, N, 4), got {true.shape} and "
+            f"{runs.shape}"
+        )
+    if len(true) == 0:
+        return None
+    runs = runs.reshape(-1, *true.shape)
     if protocol.clipped and size is None:
         raise ValueError("this protocol clips boxes to the image, whose size is not known")
     may_count = np.ones(runs.shape[:2], bool)

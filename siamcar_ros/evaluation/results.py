@@ -186,15 +186,17 @@ class TrackerResults:
         """The content of `run.json`; empty if there is none.
 
         Raises:
-            ValueError: it is not JSON.
+            ValueError: it is not JSON, or holds something else.
         """
         path = self.folder / RUN_FILE
         if not path.is_file():
             return {}
         try:
-            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}: {error}") from None
+            facts = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is not JSON: {error}") from None
+        if not isinstance(facts, dict) or not isinstance(facts.get("tracker", {}), dict):
+            raise ValueError(f"{path} was not written by siamcar evaluate: remove it")
         return facts
 
 

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 import cv2
 
 from siamcar_ros.evaluation.trackers import TrackerSpec
+from siamcar_ros.runtime.select import gpu_names
 
 #: Makes what a worker holds, from a device (the tracker's own when None) and a number of threads.
 Setup: TypeAlias = Callable[[str | None, int | None], Any]
@@ -119,6 +120,8 @@ def open_workers(
 def worker_devices(spec: TrackerSpec, network: Any) -> list[str | None]:
     """The devices to give to workers in turn: all GPUs, or None for the tracker's own choice.
 
+    Without PyTorch, whose numbering of the GPUs this is, the choice is the tracker's own, too.
+
     Args:
         spec: the tracker.
         network: the one that it has in this process, None for a tracker without.
@@ -126,9 +129,7 @@ def worker_devices(spec: TrackerSpec, network: Any) -> list[str | None]:
     on = str(getattr(network, "device", "cpu"))
     if spec.device not in ("auto", "cuda") or not on.startswith("cuda"):
         return [None]
-    import torch
-
-    return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return [f"cuda:{i}" for i in range(len(gpu_names()))] or [None]
 
 
 def _at_once(held: Any, work: Callable[..., Any], item: Any) -> Future[Any]:

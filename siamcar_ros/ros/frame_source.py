@@ -172,7 +172,7 @@ class FrameSource(Node):
         """Read the source, again and again if it is to loop."""
         while True:
             for index, image in enumerate(self._images):
-                yield self._prepared(image, index)
+                yield self._prepared(image, index + len(self.source.skipped))
             if not self._loop:
                 return
             self._images = self.source.images()

@@ -103,6 +103,8 @@ def test_empty_masks_are_absent_targets(tmp_path: Path, row: str) -> None:
         ("204,5 150,2 60,5 80,25\n", "line 1: commas beside other separators"),
         ("m1,2,3,4,5,9\n", "line 1: not a mask: its run lengths do not fit"),
         ("m1,2,3\n", "line 1: not a mask"),
+        ("minf,2,3,4,12\n", "line 1: not a mask: a value is too large"),
+        ("m1,2,3,4,1e30\n", "line 1: not a mask: a value is too large"),
         ("\n1,2,3,4\n", "line 1 is empty"),
         ("1,2,3,4\n\n \n1,2,3,4\n", "line 2 is empty"),
         ("", "empty"),

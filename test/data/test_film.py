@@ -40,12 +40,18 @@ def test_a_sequence_folder(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("meta", "rate"),
-    [("[METAINFO]\nanno_fps: 10Hz\n", 10.0), ("not an ini file", 30.0), ("", 30.0)],
+    [
+        ("[METAINFO]\nanno_fps: 10Hz\n", 10.0),
+        ("[METAINFO]\nanno_fps: .Hz\n", 30.0),
+        ("[METAINFO]\nname: \udcff\n", 30.0),
+        ("not an ini file", 30.0),
+        ("", 30.0),
+    ],
 )
 def test_the_rate_of_a_sequence(folder: Path, tmp_path: Path, meta: str, rate: float) -> None:
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    (tmp_path / "meta_info.ini").write_text(meta)
+    (tmp_path / "meta_info.ini").write_text(meta, "utf-8", "surrogateescape")
     assert open_source(str(tmp_path)).rate == rate
 
 

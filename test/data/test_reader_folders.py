@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,8 +59,8 @@ SEGMENTS = np.repeat([[0, 1, 2, 3]], 4, 0).astype(np.uint8)
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 
 
-def test_a_palette_is_read_as_its_colours(tmp_path: Path) -> None:
-    """Of the usual colours of objects 1 to 3 none has any blue."""
+def test_a_palette_is_read_as_its_colors(tmp_path: Path) -> None:
+    """Of the usual colors of objects 1 to 3 none has any blue."""
     picture = PIL.Image.fromarray(SEGMENTS)
     picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0])
     picture.save(tmp_path / "a.png")
@@ -75,6 +77,15 @@ def test_numbers_of_16_bits_stay_apart(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), many)
     with pytest.raises(DataFault, match="399 segments"):
         read_segments(tmp_path / "a.png", np.zeros((20, 20, 3), np.uint8))
+
+
+def test_a_map_that_claims_billions_of_pixels_is_refused_unread(tmp_path: Path) -> None:
+    header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBBBBB", 99999, 99999, 8, 0, 0, 0, 0)
+    (tmp_path / "a.png").write_bytes(header + zlib.crc32(header[12:]).to_bytes(4, "big"))
+    with pytest.raises(DataFault, match="99999x99999 pixels, more than the limit"):
+        read_segments(tmp_path / "a.png", IMAGE)
+    with pytest.raises(DataFault, match="missing"):
+        read_segments(tmp_path / "b.png", IMAGE)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".JPEG", ".bmp"])

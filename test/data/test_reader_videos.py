@@ -238,12 +238,12 @@ def test_youtube_bb_refuses_another_csv(tmp_path: Path) -> None:
 
 
 def write_mask(path: Path, boxes: list[tuple[int, int, int, int]]) -> None:
-    """An annotation with an object of its own colour for each box."""
+    """An annotation with an object of its own color for each box."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    colours = [(0, 0, 128), (0, 128, 0)]
+    colors = [(0, 0, 128), (0, 128, 0)]
     mask = np.zeros((120, 160, 3), np.uint8)
-    for (x1, y1, x2, y2), colour in zip(boxes, colours, strict=False):
-        mask[y1:y2, x1:x2] = colour
+    for (x1, y1, x2, y2), color in zip(boxes, colors, strict=False):
+        mask[y1:y2, x1:x2] = color
     cv2.imwrite(str(path), mask)
 
 

@@ -153,6 +153,13 @@ def test_arrays_are_scored_without_a_sequence() -> None:
     assert only.measures["ao"] == pytest.approx(1 / 3)
 
 
+@pytest.mark.parametrize("shape", [(4, 4), (1, 4), (8,), (2, 3, 4), (2, 1, 2, 4)])
+def test_boxes_that_do_not_fit_the_truth_are_refused(shape: tuple[int, ...]) -> None:
+    """Twice as many boxes as frames are no two repetitions."""
+    with pytest.raises(ValueError, match=r"expected truth \(N, 4\) and boxes"):
+        score(np.ones(shape), np.ones((2, 4)))
+
+
 def test_repetitions_are_pooled() -> None:
     truth = sequence([[1, 1, 10, 10]] * 2, size=(100, 80))
     runs = [run([[1, 1, 10, 10]] * 2), run([[1, 1, 10, 10], [50, 50, 5, 5]])]
@@ -161,7 +168,7 @@ def test_repetitions_are_pooled() -> None:
     assert result.measures["ao"] == 0.5
 
 
-def test_trackingnet_takes_the_area_under_the_normalised_curve() -> None:
+def test_trackingnet_takes_the_area_under_the_normalized_curve() -> None:
     truth = sequence([[1, 1, 10, 10]] * 2)
     result = score_sequence(truth, [run([[1, 1, 10, 10], [3.5, 1, 10, 10]])], protocols.TRACKINGNET)
     assert result is not None
@@ -178,6 +185,7 @@ def test_the_inflated_share_is_of_the_frames_with_the_target() -> None:
 
 
 def test_nothing_to_score() -> None:
+    assert score(np.zeros((0, 4)), np.zeros((0, 4))) is None
     truth = sequence([[1, 1, 10, 10]])
     assert score_sequence(truth, [run([[1, 1, 10, 10]])], protocols.FOLDER) is None
     with pytest.raises(ValueError, match="no sequence was scored"):

@@ -102,6 +102,7 @@ def test_run_file_that_is_no_json(tmp_path: Path) -> None:
     assert results.read_run_file() == {}
     results.write_run_file({"root": "/data"})
     assert results.read_run_file() == {"root": "/data"}
-    (tmp_path / "run.json").write_text("{")
-    with pytest.raises(ValueError, match=r"run\.json"):
-        results.read_run_file()
+    for text in ("{", "[]", '{"tracker": "SiamCAR"}', "\udcff"):
+        (tmp_path / "run.json").write_text(text, "utf-8", "surrogateescape")
+        with pytest.raises(ValueError, match=r"run\.json"):
+            results.read_run_file()

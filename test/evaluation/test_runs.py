@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import shutil
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -98,9 +99,17 @@ def test_results_of_other_data_of_the_same_name_are_not_kept(
 def test_workers_get_the_gpus_where_the_tracker_is_on_one(
     monkeypatch: pytest.MonkeyPatch, spec: TrackerSpec, on: str | None, devices: list[str | None]
 ) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("siamcar_ros.evaluation.workers.gpu_names", lambda: ["one", "another"])
     network = None if on is None else SimpleNamespace(device=on)
     assert worker_devices(spec, network) == devices
+
+
+def test_workers_on_a_gpu_need_no_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime runs there without it."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr("siamcar_ros.runtime.select.is_installed", lambda package: False)
+    on_gpu = SimpleNamespace(device="cuda:0")
+    assert worker_devices(TrackerSpec("t", backend="onnxruntime"), on_gpu) == [None]
 
 
 def test_facts_tell_where_auto_leads_and_what_is_read(tmp_path: Path) -> None:
@@ -256,6 +265,8 @@ def test_command_tells_what_failed(
         (["folder", ".", "--tracker", "moving_square"], "no tracker 'moving_square'"),
         (["folder", ".", "--tracker", "no_such_module:X"], "cannot import"),
         (["folder", ".", "--set", "lr"], "KEY=VALUE"),
+        (["folder", ".", "--set", "lr=["], "--set lr is not valid YAML"),
+        (["folder", ".", "--set", f"lr={'[' * 50}"], "nested more than 20 levels deep"),
         (["folder", ".", "--workers", "0"], "--workers"),
         (["folder", ".", "--sequences", "z"], "no sequence z; there are: a, b, c"),
         (["folder", ".", "--baseline", "nano"], "needs 2 model files"),

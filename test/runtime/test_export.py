@@ -296,6 +296,24 @@ def test_the_command_writes_int8_and_tells_what_it_costs(
         assert (tmp_path / "out" / name).is_file()
 
 
+def test_a_sequence_without_truth_after_its_start_is_not_scored(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("patch", "gone"):
+        _sequence(tmp_path / "sequences" / name)
+    annotation = tmp_path / "sequences" / "gone" / "groundtruth.txt"
+    first, *others = annotation.read_text().splitlines()
+    annotation.write_text("\n".join([first, *["0,0,0,0"] * len(others)]) + "\n")
+    command.run(
+        _arguments(
+            *("--weights", str(weights), "--output", str(tmp_path / "out"), "--int8"),
+            *("--calibration", str(tmp_path / "sequences" / "patch"), "--pairs", "2"),
+            *("--score-on", str(tmp_path / "sequences")),
+        )
+    )
+    assert "AO over 2 sequences: fp32" in capsys.readouterr().out
+
+
 def test_the_command_takes_plain_images(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +14,11 @@ import pytest
 import torch
 
 from siamcar_ros.cli import main
+from siamcar_ros.commands.track import _say
+from siamcar_ros.data import read_boxes
+from siamcar_ros.data.film import open_source
 from siamcar_ros.model import build_model, save_weights
+from siamcar_ros.tracking import TrackState
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +50,18 @@ def track(sequence: Path, source: str | Path, *more: str | Path) -> int:
     return main(
         ["track", str(source), "--weights", str(weights), "--device", "cpu", *map(str, more)]
     )
+
+
+def broken_film(sequence: Path, video: Path) -> None:
+    """Write the sequence as a film whose fifth frame does not decode."""
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 25, (160, 120))
+    for image in sorted(sequence.glob("*.png")):
+        writer.write(cv2.imread(str(image)))
+    writer.release()
+    data = bytearray(video.read_bytes())
+    starts = [i for i in range(len(data)) if data[i : i + 3] == b"\xff\xd8\xff"]
+    data[starts[4] : starts[5] - 16] = bytes(starts[5] - 16 - starts[4])
+    video.write_bytes(data)
 
 
 def test_a_folder_gives_boxes_a_video_and_the_overlap(
@@ -139,18 +157,32 @@ def test_a_bad_frame_of_a_video_is_passed_over_and_said(
     sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     video = tmp_path / "film.avi"
-    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 25, (160, 120))
-    for image in sorted(sequence.glob("*.png")):
-        writer.write(cv2.imread(str(image)))
-    writer.release()
-    data = bytearray(video.read_bytes())
-    starts = [i for i in range(len(data)) if data[i : i + 3] == b"\xff\xd8\xff"]
-    data[starts[4] : starts[5] - 16] = bytes(starts[5] - 16 - starts[4])
-    video.write_bytes(data)
+    broken_film(sequence, video)
     assert track(sequence, video, "--box", "50,40,25,20") == 0
     said = capsys.readouterr().out
     assert "film.avi: 7 frames" in said
     assert "note: film.avi: 7 of 8 frames were decoded; skipped: frame 5" in said
+
+
+def test_frames_that_are_passed_over_do_not_shift_the_ground_truth(
+    sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = tmp_path / "film.avi"
+    broken_film(sequence, video)
+    truth = read_boxes(sequence / "groundtruth.txt")
+    (tmp_path / "film.groundtruth.txt").write_bytes((sequence / "groundtruth.txt").read_bytes())
+    source = open_source(str(video))
+    assert len(list(source.images())) == 7
+    assert source.skipped == [4]
+    tracker: Any = SimpleNamespace(
+        result=SimpleNamespace(state=TrackState.TRACKING), network="none"
+    )
+    boxes = np.delete(truth, 4, axis=0)
+    boxes[5, :2] += 5
+    _say(source, tracker, [tuple(box) for box in boxes.tolist()], [])
+    said = capsys.readouterr().out
+    expected = (5 + 20 * 15 / (2 * 25 * 20 - 20 * 15)) / 6
+    assert f"AO {expected:.3f} (mean overlap without the first frame; lowest in frame 7)" in said
 
 
 def test_a_source_is_not_written_over(

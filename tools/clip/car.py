@@ -7,7 +7,7 @@ import numpy as np
 from clip import textures
 from clip.scene import Part, Points, Texture, Thing
 
-HALF_WIDTH = 0.88  # metres
+HALF_WIDTH = 0.88  # meters
 _SUN = np.array((-0.42, 0.76, -0.50))
 _SQUARE = np.pi / 4 + np.pi / 2 * np.array((-1, 0, 1, 2))
 _PANELS = ("front", "front", "hood", "glass", "roof", "glass", "back", "back")
@@ -18,19 +18,19 @@ def _across(along: float, up: float, left_end: float, right_end: float) -> list[
 
 
 class Car:
-    """A car of one colour that can be put anywhere on the ground.
+    """A car of one color that can be put anywhere on the ground.
 
-    Its own axes are along (to the front), up and across (to the right), in metres from the middle
+    Its own axes are along (to the front), up and across (to the right), in meters from the middle
     of its footprint.
 
     Args:
         rng: where its grain comes from.
-        colour: of the body, BGR.
+        color: of the body, BGR.
         stripe: of the band along its sides, BGR.
     """
 
     def __init__(
-        self, rng: np.random.Generator, colour: textures.Colour, stripe: textures.Colour
+        self, rng: np.random.Generator, color: textures.Color, stripe: textures.Color
     ) -> None:
         profile = textures.CAR_PROFILE
         faces: list[list[Points]] = []
@@ -41,8 +41,8 @@ class Car:
             if second[1] < first[1]:
                 high, low, side = first, second, -HALF_WIDTH
             faces.append([*_across(*high, side, -side), *_across(*low, -side, side)])
-            self._textures.append(Texture(textures.car_panel(rng, colour, kind)))
-        picture = textures.car_side(rng, colour, stripe)
+            self._textures.append(Texture(textures.car_panel(rng, color, kind)))
+        picture = textures.car_side(rng, color, stripe)
         ahead, top = textures.SIDE_SIZE[0] / 2, textures.SIDE_SIZE[1]
         for sign, view in ((1, picture), (-1, np.ascontiguousarray(picture[:, ::-1]))):
             ends = ((-ahead, top), (ahead, top), (ahead, 0.0), (-ahead, 0.0))
@@ -69,7 +69,7 @@ class Car:
         )
 
     def _wheels(self, driven: float) -> Points:
-        """(4, 4, 3) corners of the wheels' pictures after so many metres."""
+        """(4, 4, 3) corners of the wheels' pictures after so many meters."""
         radius = textures.WHEEL_RADIUS
         reach = np.sqrt(2) * radius
         corners = [
@@ -86,9 +86,9 @@ class Car:
         """The car at a place, and the points of its outline.
 
         Args:
-            position: (2,) metres X, Z of its middle on the ground.
+            position: (2,) meters X, Z of its middle on the ground.
             heading: radians, 0 along Z and positive towards X.
-            driven: metres since the start, which turn the wheels.
+            driven: meters since the start, which turn the wheels.
 
         Returns:
             The thing to draw, and (N, 3) world points whose hull on the screen is the car's.

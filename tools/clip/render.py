@@ -45,7 +45,7 @@ Box = tuple[float, float, float, float]
 RATE = 30.0  # frames a second
 SHUTTER = 0.5  # share of the frame's time for which the shutter is open
 
-# X and Z in metres of the way that the target drives
+# X and Z in meters of the way that the target drives
 _WAY = (
     (-11, 25),
     (-4, 23.5),
@@ -58,7 +58,7 @@ _WAY = (
     (0, 23),
     (8, 27),
 )
-_CROSSING = 140.0  # metres in the clip's time that the crossing cars drive
+_CROSSING = 140.0  # meters in the clip's time that the crossing cars drive
 # what happens, from which share of the clip on
 _PARTS = (
     ("coming nearer", 0.0),
@@ -113,7 +113,7 @@ def _smooth_way(corners: Points, samples: int) -> Points:
 
 def _ground_bands(rng: np.random.Generator) -> list[Ground]:
     """The yard for four distances, each picture about as fine as the screen there."""
-    picture = textures.ground(rng)  # 24 texels a metre, X from -48 to 48 m, Z from 2 to 98 m
+    picture = textures.ground(rng)  # 24 texels a meter, X from -48 to 48 m, Z from 2 to 98 m
     extent = (-48.0, 2.0, 48.0, 98.0)
     rows, columns = slice(2304 - 480, None), slice(1152 - 480, 1152 + 480)
     close = textures.gravel(rng, picture[rows, columns], 3)
@@ -133,7 +133,7 @@ class Clip:
     """The rendered clip: a sequence of frames, each made when it is asked for.
 
     Args:
-        seed: chooses textures, colours, the camera's unrest and the side the car comes from.
+        seed: chooses textures, colors, the camera's unrest and the side the car comes from.
         frames: length; the same way is driven whatever the length.
     """
 
@@ -169,7 +169,7 @@ class Clip:
         return [(n, range(a, b)) for n, a, b in zip(names, starts, ends, strict=True) if b > a]
 
     def _at(self, share: float) -> tuple[Points, float, float]:
-        """The target's place X, Z, its heading, and the metres driven at a share of the clip."""
+        """The target's place X, Z, its heading, and the meters driven at a share of the clip."""
         place = float(np.clip(share, 0, 1)) * (len(self._way) - 1)
         columns = np.arange(len(self._way))
         position = np.array([np.interp(place, columns, column) for column in self._way.T])
@@ -214,7 +214,7 @@ class Clip:
         self._target = Car(rng, (44, 92, 214), (226, 230, 232))
         others = [(150, 92, 48), (168, 170, 172), (86, 70, 64), (60, 96, 70)]
         rng.shuffle(others)
-        self._others = [Car(rng, colour, (40, 42, 44)) for colour in others]
+        self._others = [Car(rng, color, (40, 42, 44)) for color in others]
         self._mirror = float(mirror[0])
         self._standing: list[Thing] = []
         self._shadows: list[Part] = []
@@ -230,8 +230,8 @@ class Clip:
             (9, 66, 20, 13, 5),
             (36, 60, 24, 9, 3),
         ):
-            colour = rng.uniform(100, 180) + rng.normal(0, 14, 3)
-            front = textures.wall(rng, (colour[0], colour[1], colour[2]), 320, 512, floors)
+            color = rng.uniform(100, 180) + rng.normal(0, 14, 3)
+            front = textures.wall(rng, (color[0], color[1], color[2]), 320, 512, floors)
             face = np.array([(x, tall, z), (x + wide, tall, z), (x + wide, 0, z), (x, 0, z)], float)
             self._standing.append(Thing([Part(face, Texture(front))], face.mean(0)))
         leaves = Texture(textures.foliage(rng))
@@ -261,7 +261,7 @@ class Clip:
         self._standing.append(Thing([*trunk.parts, *crown.parts], crown.anchor))
 
     def _crossing(self, share: float) -> list[tuple[Car, Points, float, float]]:
-        """The cars that drive across: car, place, heading and metres driven."""
+        """The cars that drive across: car, place, heading and meters driven."""
         near, far = (share - 0.52) * _CROSSING, (0.30 - share) * _CROSSING
         side = self._mirror
         return [
@@ -297,9 +297,9 @@ class Clip:
         before, after = self._at(share - open_for / 2)[0], self._at(share + open_for / 2)[0]
         target, outline = self._target.place(position, heading, driven)
         things: list[tuple[Thing, Points]] = [(target, after - before)]
-        for car, place, angle, metres in moving[1:]:
+        for car, place, angle, meters in moving[1:]:
             step = _CROSSING * open_for * np.array((np.sin(angle), np.cos(angle)))
-            things.append((car.place(place, angle, metres)[0], step))
+            things.append((car.place(place, angle, meters)[0], step))
         things += [(thing, np.zeros(2)) for thing in self._standing]
         things.sort(key=lambda pair: -float(np.hypot(*(pair[0].anchor - self._eye)[[0, 2]])))
 

@@ -1,6 +1,6 @@
 """A small 3-D scene of textured quadrilaterals, drawn by perspective warps.
 
-World axes in metres: X to the right, Y up, Z away from the camera; the ground is Y = 0. A thing is
+World axes in meters: X to the right, Y up, Z away from the camera; the ground is Y = 0. A thing is
 a group of flat textured parts, so a camera that pans gives true perspective, parallax and turning
 objects, and the outline of a thing on the screen is known exactly.
 """
@@ -18,7 +18,7 @@ import numpy.typing as npt
 Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
 
-NEAR = 0.3  # metres: nothing closer to the camera is drawn
+NEAR = 0.3  # meters: nothing closer to the camera is drawn
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Camera:
     """A pinhole camera.
 
     Attributes:
-        position: (3,) metres.
+        position: (3,) meters.
         yaw: radians, positive to the right.
         pitch: radians, positive upwards.
         roll: radians.
@@ -43,7 +43,7 @@ class Camera:
 
     @cached_property
     def projection(self) -> Points:
-        """(3, 4) matrix from world metres to homogeneous pixels; its third row gives the depth."""
+        """(3, 4) matrix from world meters to homogeneous pixels; its third row gives the depth."""
         (cy, cp, cr), (sy, sp, sr) = (
             np.cos([self.yaw, self.pitch, self.roll]),
             np.sin([self.yaw, self.pitch, self.roll]),
@@ -59,7 +59,7 @@ class Camera:
         return lens @ np.hstack([rotation, -(rotation @ self.position)[:, None]])
 
     def project(self, points: Points) -> tuple[Points, Points]:
-        """Pixels (N, 2) and depths in metres (N,) of world points (N, 3)."""
+        """Pixels (N, 2) and depths in meters (N,) of world points (N, 3)."""
         homogeneous = points @ self.projection[:, :3].T + self.projection[:, 3]
         depth = homogeneous[:, 2]
         return homogeneous[:, :2] / np.maximum(depth, 1e-6)[:, None], depth
@@ -100,7 +100,7 @@ class Part:
     """A flat textured face.
 
     Attributes:
-        corners: (4, 3) world metres: the texture's top left, top right, bottom right, bottom left.
+        corners: (4, 3) world meters: the texture's top left, top right, bottom right, bottom left.
         texture: the picture on it.
         light: factor on the picture's brightness.
         one_sided: not drawn when seen from behind (corners anticlockwise on the screen).
@@ -242,9 +242,9 @@ class Ground:
 
     Attributes:
         picture: (H, W, 3) BGR, its top edge farthest away.
-        extent: x1, z1, x2, z2 in world metres that the picture covers.
-        near: distance in metres from which on it is drawn.
-        far: distance in metres up to which it is drawn.
+        extent: x1, z1, x2, z2 in world meters that the picture covers.
+        near: distance in meters from which on it is drawn.
+        far: distance in meters up to which it is drawn.
     """
 
     picture: Image
@@ -267,11 +267,11 @@ def draw_ground(frame: Image, camera: Camera, bands: Sequence[Ground]) -> None:
             continue
         rows, columns = band.picture.shape[:2]
         x1, z1, x2, z2 = band.extent
-        metres = np.array([[(x2 - x1) / columns, 0, x1], [0, (z1 - z2) / rows, z2], [0, 0, 1.0]])
+        meters = np.array([[(x2 - x1) / columns, 0, x1], [0, (z1 - z2) / rows, z2], [0, 0, 1.0]])
         shift = np.array([[1, 0, 0], [0, 1, -top], [0, 0, 1.0]])
         cv2.warpPerspective(
             band.picture,
-            shift @ plane @ metres,
+            shift @ plane @ meters,
             (width, bottom - top),
             dst=frame[top:bottom],
             borderMode=cv2.BORDER_TRANSPARENT,

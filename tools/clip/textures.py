@@ -8,10 +8,10 @@ import numpy.typing as npt
 
 from clip.scene import Image
 
-Colour = tuple[float, float, float]  # BGR
+Color = tuple[float, float, float]  # BGR
 Plane = npt.NDArray[np.float32]
 
-# Side view of a car, metres along its length and above the ground: the roof line, front to back.
+# Side view of a car, meters along its length and above the ground: the roof line, front to back.
 CAR_PROFILE = (
     (2.10, 0.32),
     (2.12, 0.66),
@@ -24,9 +24,9 @@ CAR_PROFILE = (
     (-2.12, 0.36),
 )
 SILL = ((-1.9, 0.24), (1.9, 0.24))  # the lower edge
-WHEELS = (1.32, -1.30)  # metres along the length
+WHEELS = (1.32, -1.30)  # meters along the length
 WHEEL_RADIUS = 0.33
-SIDE_SIZE = (4.4, 1.6)  # metres that the side picture covers
+SIDE_SIZE = (4.4, 1.6)  # meters that the side picture covers
 
 
 def noise(shape: tuple[int, int], rng: np.random.Generator, octaves: int, coarsest: int) -> Plane:
@@ -44,10 +44,10 @@ def noise(shape: tuple[int, int], rng: np.random.Generator, octaves: int, coarse
     return np.asarray(total / np.abs(total).max(), np.float32)
 
 
-def paint(colour: Colour, grain: Plane, amount: float) -> Image:
-    """A BGR picture of one colour, made lighter and darker by the grain."""
+def paint(color: Color, grain: Plane, amount: float) -> Image:
+    """A BGR picture of one color, made lighter and darker by the grain."""
     shade = 1 + amount * grain[..., None]
-    return np.clip(np.asarray(colour, np.float32) * shade, 0, 255).astype(np.uint8)
+    return np.clip(np.asarray(color, np.float32) * shade, 0, 255).astype(np.uint8)
 
 
 def mix(first: Image, second: Image, share: Plane) -> Image:
@@ -56,7 +56,7 @@ def mix(first: Image, second: Image, share: Plane) -> Image:
     return (first * (1 - weight) + second * weight).astype(np.uint8)
 
 
-def ground(rng: np.random.Generator, side: int = 2304, metres: float = 96.0) -> Image:
+def ground(rng: np.random.Generator, side: int = 2304, meters: float = 96.0) -> Image:
     """An asphalt yard with stains, cracks, seams and bay lines between lawns, seen from above."""
     fine = noise((side, side), rng, 4, side // 8)
     coarse = noise((side, side), rng, 5, 9)
@@ -65,18 +65,18 @@ def ground(rng: np.random.Generator, side: int = 2304, metres: float = 96.0) -> 
     edge = noise((side, side), rng, 4, 16)
     across = np.abs(np.linspace(-1, 1, side, dtype=np.float32))[None] + 0.05 * edge
     picture = mix(asphalt, lawn, (across - 0.62) * 40)
-    scale = side / metres
+    scale = side / meters
     for _ in range(60):  # stains and mended patches
-        centre = rng.uniform(0.2 * side, 0.8 * side, 2).astype(int)
+        center = rng.uniform(0.2 * side, 0.8 * side, 2).astype(int)
         axes = rng.uniform(0.4, 2.2, 2) * scale
         shade = float(rng.uniform(0.72, 1.22))
         mask = np.zeros((side, side), np.uint8)
         size = tuple(int(v) for v in axes)
         if rng.random() < 0.5:
-            cv2.ellipse(mask, centre.tolist(), size, float(rng.uniform(0, 180)), 0, 360, 255, -1)
+            cv2.ellipse(mask, center.tolist(), size, float(rng.uniform(0, 180)), 0, 360, 255, -1)
         else:
-            corner = (centre + size).tolist()
-            cv2.rectangle(mask, centre.tolist(), corner, 255, -1)
+            corner = (center + size).tolist()
+            cv2.rectangle(mask, center.tolist(), corner, 255, -1)
         x, y, w, h = cv2.boundingRect(mask)
         area = picture[y : y + h, x : x + w]
         inside = mask[y : y + h, x : x + w, None] > 0
@@ -84,11 +84,11 @@ def ground(rng: np.random.Generator, side: int = 2304, metres: float = 96.0) -> 
     for _ in range(26):  # cracks
         points = np.cumsum(rng.normal(0, 0.8 * scale, (9, 2)), 0) + rng.uniform(0.2, 0.8, 2) * side
         cv2.polylines(picture, [points.astype(np.int32)], False, (58, 58, 60), 2, cv2.LINE_AA)
-    line: Colour = (205, 208, 210)
-    for row in np.arange(6.0, metres - 6, 12.0):  # bays beside the lane
+    line: Color = (205, 208, 210)
+    for row in np.arange(6.0, meters - 6, 12.0):  # bays beside the lane
         y = int(row * scale)
         for column in np.arange(-7.5, 7.6, 2.5):
-            x = int((metres / 2 + column * 2) * scale)
+            x = int((meters / 2 + column * 2) * scale)
             cv2.line(picture, (x, y), (x, y + int(4.5 * scale)), line, 3, cv2.LINE_AA)
         half = int(15 * scale)
         cv2.line(picture, (side // 2 - half, y), (side // 2 + half, y), line, 3, cv2.LINE_AA)
@@ -119,17 +119,17 @@ def skyline(rng: np.random.Generator, width: int = 2048, height: int = 512) -> I
     x = 0
     while x < width:
         wide, tall = int(rng.integers(36, 110)), int(rng.integers(24, 105))
-        colour = rng.uniform(90, 190) + rng.normal(0, 10, 3)
-        house = wall(rng, (colour[0], colour[1], colour[2]), tall, wide, floors=tall // 14 + 1)
+        color = rng.uniform(90, 190) + rng.normal(0, 10, 3)
+        house = wall(rng, (color[0], color[1], color[2]), tall, wide, floors=tall // 14 + 1)
         picture[foot - tall : foot, x : x + wide] = house[:, : width - x]
         x += wide + int(rng.integers(0, 60))
     picture[foot:] = paint((84, 112, 100), noise((height - foot, width), rng, 4, 60), 0.2)
     return picture
 
 
-def wall(rng: np.random.Generator, colour: Colour, height: int, width: int, floors: int) -> Image:
+def wall(rng: np.random.Generator, color: Color, height: int, width: int, floors: int) -> Image:
     """A house front with rows of windows."""
-    picture = paint(colour, noise((height, width), rng, 5, 8), 0.16)
+    picture = paint(color, noise((height, width), rng, 5, 8), 0.16)
     storey = height / floors
     columns = max(2, int(width / (storey * 0.8)))
     bay = width / columns
@@ -139,7 +139,7 @@ def wall(rng: np.random.Generator, colour: Colour, height: int, width: int, floo
             x2, y2 = int((column + 0.76) * bay), int((floor + 0.72) * storey)
             glass = float(rng.uniform(30, 120))
             cv2.rectangle(picture, (x1, y1), (x2, y2), (glass + 18, glass + 6, glass), -1)
-            frame = tuple(min(255.0, 1.25 * v) for v in colour)
+            frame = tuple(min(255.0, 1.25 * v) for v in color)
             cv2.rectangle(picture, (x1, y1), (x2, y2), frame, max(1, int(bay / 24)))
     return picture
 
@@ -153,10 +153,10 @@ def foliage(rng: np.random.Generator, height: int = 320, width: int = 288) -> Im
             x = width / 2 + 0.42 * width * radius * np.cos(angle)
             y = height / 2 + 0.42 * height * radius * np.sin(angle)
             lit = 0.45 + 0.2 * layer + 0.35 * (1 - y / height) + rng.normal(0, 0.12)
-            colour = (34 * lit, 96 * lit, 66 * lit, 255.0)
+            color = (34 * lit, 96 * lit, 66 * lit, 255.0)
             size = (int(rng.integers(4, 13)), int(rng.integers(3, 7)))
             turn = float(rng.uniform(0, 180))
-            cv2.ellipse(picture, (int(x), int(y)), size, turn, 0, 360, colour, -1, cv2.LINE_AA)
+            cv2.ellipse(picture, (int(x), int(y)), size, turn, 0, 360, color, -1, cv2.LINE_AA)
     return picture
 
 
@@ -172,7 +172,7 @@ def post(rng: np.random.Generator, height: int = 512, width: int = 32) -> Image:
     return picture
 
 
-def car_side(rng: np.random.Generator, colour: Colour, stripe: Colour) -> Image:
+def car_side(rng: np.random.Generator, color: Color, stripe: Color) -> Image:
     """The side of a car, front to the right, BGRA; the wheels are parts of their own."""
     per_metre = 128
     width, height = (int(v * per_metre) for v in SIDE_SIZE)
@@ -185,7 +185,7 @@ def car_side(rng: np.random.Generator, colour: Colour, stripe: Colour) -> Image:
 
     rows = np.linspace(1, -1, height, dtype=np.float32)[:, None]
     grain = 0.5 * rows + 0.25 * np.cos(rows * 9) + 0.3 * noise((height, width), rng, 5, 10)
-    body = paint(colour, grain, 0.36)
+    body = paint(color, grain, 0.36)
     cv2.fillPoly(body, [polygon((2.2, 0.62), (2.2, 0.5), (-2.2, 0.5), (-2.2, 0.62))], stripe)
     cv2.fillPoly(body, [polygon((2.2, 0.4), (2.2, 0.2), (-2.2, 0.2), (-2.2, 0.4))], (38, 38, 40))
     glass = (62, 54, 46)
@@ -196,7 +196,7 @@ def car_side(rng: np.random.Generator, colour: Colour, stripe: Colour) -> Image:
         low, high = window.max(0), window.min(0)
         cv2.line(body, (high[0] + 14, low[1] - 4), (high[0] + 44, high[1] + 6), (120, 116, 110), 7)
         cv2.polylines(body, [window], True, (24, 24, 26), 3, cv2.LINE_AA)
-    seam = tuple(0.45 * v for v in colour)
+    seam = tuple(0.45 * v for v in color)
     for x in (0.86, -0.35, -1.28):
         cv2.line(body, spot(x, 0.98), spot(x - 0.06, 0.42), seam, 2, cv2.LINE_AA)
     for x in (-0.15, -1.08):
@@ -212,7 +212,7 @@ def car_side(rng: np.random.Generator, colour: Colour, stripe: Colour) -> Image:
     return np.dstack([body, alpha])
 
 
-def car_panel(rng: np.random.Generator, colour: Colour, kind: str) -> Image:
+def car_panel(rng: np.random.Generator, color: Color, kind: str) -> Image:
     """One panel across a car: "front", "hood", "glass", "roof" or "back"; its top edge is up."""
     grain = noise((128, 160), rng, 5, 6)
     if kind == "glass":
@@ -220,7 +220,7 @@ def car_panel(rng: np.random.Generator, colour: Colour, kind: str) -> Image:
         picture = paint((74, 66, 56), grain + sky, 0.5)
         cv2.rectangle(picture, (0, 0), (159, 127), (26, 26, 28), 8)
         return picture
-    picture = paint(colour, grain, 0.2)
+    picture = paint(color, grain, 0.2)
     if kind == "roof":
         for x in (26, 134):
             cv2.line(picture, (x, 8), (x, 120), (48, 48, 50), 7)
@@ -228,9 +228,9 @@ def car_panel(rng: np.random.Generator, colour: Colour, kind: str) -> Image:
         cv2.rectangle(picture, (52, 34), (108, 92), (70, 72, 74), 3)
     elif kind == "hood":
         for x in (50, 110):
-            cv2.line(picture, (x, 4), (80 + (x - 80) * 2 // 3, 124), tuple(0.6 * v for v in colour))
+            cv2.line(picture, (x, 4), (80 + (x - 80) * 2 // 3, 124), tuple(0.6 * v for v in color))
     else:
-        light: Colour = (228, 236, 240) if kind == "front" else (38, 34, 196)
+        light: Color = (228, 236, 240) if kind == "front" else (38, 34, 196)
         cv2.rectangle(picture, (0, 84), (159, 127), (38, 38, 40), -1)
         cv2.rectangle(picture, (52, 52), (108, 74), (214, 218, 220), -1)
         cv2.rectangle(picture, (48, 24), (112, 44), (30, 30, 32), -1)

@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from siamcar_ros.data.frames import Frame, frame_from_box, frame_from_mask
+from siamcar_ros.data.images import ImageError, decode_image
 from siamcar_ros.data.options import Range
 from siamcar_ros.data.pair_sources import DataError, DataFault, MaxGap, PairSet, read_picture
 from siamcar_ros.data.registry import register_dataset
@@ -184,11 +185,14 @@ def read_segments(path: Path, image: Image) -> Image:
     and 0 stay 0.
 
     Raises:
-        DataFault: the file is missing or no image, or has more than 255 segments.
+        DataFault: the file is missing, no image or too large, or has more than 255 segments.
     """
-    segments = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if segments is None:
-        raise DataFault(path, "not an image" if path.is_file() else "missing")
+    try:
+        segments = decode_image(path.read_bytes(), flags=cv2.IMREAD_UNCHANGED)
+    except OSError:
+        raise DataFault(path, "missing") from None
+    except ImageError as error:
+        raise DataFault(path, str(error)) from None
     size = image.shape[1::-1]
     if segments.shape[1::-1] != size:
         segments = cv2.resize(segments, size, interpolation=cv2.INTER_NEAREST)
