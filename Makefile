@@ -18,8 +18,8 @@ demo: build  ## track a target through the real middleware; writes pictures and 
 test:  ## ruff, mypy and every test (ARGS: for pytest)
 	@tools/test $(ARGS)
 
-gpu:  ## tests, tracking and training on a GPU: gpu-bench/gpu.md (ARGS: for siamcar bench gpu)
-	@PYTHONPATH="$(CURDIR):$$PYTHONPATH" python3 -m siamcar_ros.cli bench gpu $(ARGS)
+gpu:  ## tests, tracking and training on a GPU: gpu-bench/gpu.md (ARGS: --device, --quick ...)
+	@PYTHONPATH="$(CURDIR):$$PYTHONPATH" python3 -m benchmarks.gpu $(ARGS)
 
 torture: build  ## try to break a running node; about 15 minutes (ARGS: --minutes, --seed)
 	@source tools/env.sh && exec python tools/torture.py $(ARGS)

@@ -27,7 +27,7 @@ COMMANDS: dict[str, str] = {
     "record-sequence": "turn a folder of images and boxes into a bag",
     "export": "write the network as ONNX, checked against PyTorch",
     "convert": "turn published weights into this project's format, or average snapshots",
-    "bench": "measure speed: network, tracker, node, GPU",
+    "bench": "time a network on every backend and precision available on this machine",
 }
 
 

@@ -2,7 +2,7 @@
 
     siamcar evaluate folder sequences --baseline csrt kcf mil && siamcar report results/sequences
     make demo && make demo SEQUENCE=sequences/boat1 ARGS="--output demo_output/boat1" ...
-    siamcar bench tracker --json bench.json
+    python -m benchmarks tracker --json bench.json
     python tools/figures.py --tracking report/report.json --bench bench.json \
         --demo demo_output/summary.json demo_output/boat1/summary.json
 
@@ -69,7 +69,7 @@ def demo(summaries: Sequence[dict[str, Any]]) -> str:
 
 
 def bench(measured: dict[str, Any]) -> str:
-    """Every table of `siamcar bench --json`, and the machine."""
+    """Every table of `python -m benchmarks --json`, and the machine."""
     machine = ", ".join(f"{key}: {value}" for key, value in measured["machine"].items())
     parts = [f"Machine: {machine}."]
     for each in measured["tables"]:
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="write measured figures into README.md")
     parser.add_argument("--tracking", type=Path, help="report.json of siamcar report")
     parser.add_argument("--demo", type=Path, nargs="+", help="summary.json of make demo")
-    parser.add_argument("--bench", type=Path, help="JSON of siamcar bench")
+    parser.add_argument("--bench", type=Path, help="JSON of python -m benchmarks")
     parser.add_argument("--page", type=Path, default=README, help="%(default)s")
     given = parser.parse_args(arguments)
     page = given.page.read_text(encoding="utf-8")

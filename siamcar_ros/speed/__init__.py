@@ -1,1 +1,1 @@
-"""How fast things are: several contestants measured in turn in one run, for `siamcar bench`."""
+"""Which backend is fastest: what `siamcar bench` measures."""

@@ -1,8 +1,8 @@
-"""Measuring contestants against each other, and the machine that they ran on.
+"""Timing several contestants against each other, and describing the machine.
 
-Other programs and the processor's clock change what a millisecond is worth. So contestants run in
-turn, each for a fraction of a second, round after round, and a ratio is the median over the rounds
-of the ratios within a round.
+Other programs and a changing clock rate distort single measurements. Contestants therefore take
+turns of a fraction of a second, round after round, and a ratio of two is the median of their ratios
+within each round.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Seconds of a turn: first those that settle caches, threads and the clock, then those that count.
-# With turns of a tenth of a second a network of 1.2 ms looked half as fast as it runs alone.
+from siamcar_ros.runtime.select import cpu_flags, gpu_names
+
+# A turn begins with calls that are not counted, while caches, threads and the clock rate settle.
+# Turns of a tenth of a second made a network of 1.2 ms look half as fast as it is. Seconds:
 _SETTLE, _TURN = 0.3, 0.3
-_LONG = 0.1  # seconds
+_LONG = 0.1
 _PACKAGES = ("torch", "openvino", "onnxruntime", "numpy")
 _TELLING_FLAGS = (
     "avx2",
@@ -39,11 +41,11 @@ _TELLING_FLAGS = (
 
 @dataclass(frozen=True)
 class Timing:
-    """What one contestant took.
+    """The measured times of one contestant.
 
     Attributes:
         rounds: (R,) seconds, the median call of each round.
-        calls: seconds of every timed call.
+        calls: (N,) seconds of every timed call.
     """
 
     rounds: NDArray[np.float64]
@@ -51,27 +53,22 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """Seconds."""
+        """Seconds a call."""
         return float(np.median(self.calls))
 
-    @property
-    def quartiles(self) -> tuple[float, float]:
-        """Seconds; half of the calls lie between them."""
-        low, high = np.percentile(self.calls, (25, 75))
-        return float(low), float(high)
+    def row(self) -> dict[str, float]:
+        """For a table: the median "ms", quartiles "low" and "high", and "fps", calls a second."""
+        low, middle, high = (1e3 * np.percentile(self.calls, (25, 50, 75))).tolist()
+        return {"ms": middle, "low": low, "high": high, "fps": 1e3 / middle}
 
     def faster_than(self, other: Timing) -> float:
-        """How many times as fast as another of the same run."""
+        """How many times as fast as another contestant of the same run."""
         return float(np.median(other.rounds / self.rounds))
 
 
 def interleave(contestants: Mapping[str, Callable[[], Any]], seconds: float) -> dict[str, Timing]:
-    """Run each in turn, round after round, for about so long and at least three rounds.
-
-    Each turn begins with calls that do not count: they warm the caches and give the threads of
-    the one before, which spin for a while, the time to go to sleep.
-    """
-    # Contestants that take long are called once a turn: what precedes matters little to them.
+    """Call each contestant in turn for about this many seconds, and for at least three rounds."""
+    # A slow contestant needs no time to settle, and is called once a turn.
     settling = {
         name: _SETTLE if _turn(call, 0.0, 0.0)[0] < _LONG else 0.0
         for name, call in contestants.items()
@@ -89,7 +86,7 @@ def interleave(contestants: Mapping[str, Callable[[], Any]], seconds: float) -> 
 
 
 def _turn(call: Callable[[], Any], settle: float, counted: float) -> list[float]:
-    """Seconds of each call within `counted` seconds, at least one, after `settle` seconds."""
+    """Call for `settle` seconds, then time the calls of `counted` seconds, at least one."""
     end = time.perf_counter() + settle
     while time.perf_counter() < end:
         call()
@@ -102,25 +99,20 @@ def _turn(call: Callable[[], Any], settle: float, counted: float) -> list[float]
     return durations
 
 
-def describe_machine(threads: int, device: str = "cpu") -> dict[str, str]:
-    """What a figure must be read with: processor, load, threads, versions."""
-    import torch
-
-    from siamcar_ros.runtime.select import cpu_flags
-
+def describe_machine(threads: int | None, device: str = "cpu") -> dict[str, str]:
+    """Processor, load, threads and versions: what every figure depends on."""
     load = os.getloadavg()[0]
     facts = {
         "processor": _processor(),
         "cores": f"{len(os.sched_getaffinity(0))} usable, {os.cpu_count()} in all",
         "instructions": " ".join(flag for flag in _TELLING_FLAGS if flag in cpu_flags()),
-        "threads": str(threads),
-        "load at the start": f"{load:.1f}"
-        + (" (busy: ratios hold, milliseconds do not)" if load > 1 else ""),
+        "threads": str(threads or "as each backend chooses"),
+        "load at the start": f"{load:.1f}" + (" (busy: trust the ratios only)" if load > 1 else ""),
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "versions": ", ".join(f"{name} {version}" for name, version in _versions().items()),
     }
     if device != "cpu":
-        facts["GPU"] = torch.cuda.get_device_name(device)
+        facts["GPU"] = gpu_names()[int(device.partition(":")[2] or 0)]
     return facts
 
 
@@ -139,8 +131,7 @@ def _processor() -> str:
 
 
 def _versions() -> dict[str, str]:
-    # OpenCV comes in packages of several names.
-    found = {"opencv": cv2.__version__}
+    found = {"opencv": cv2.__version__}  # whose package has several names
     for name in _PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

@@ -1,4 +1,4 @@
-"""Results of one measurement: a table for the eye, plain data for JSON."""
+"""The results of a measurement, printed as a table or written as JSON."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 @dataclass
 class Table:
-    """Rows of one measurement.
+    """The rows of one measurement.
 
     Attributes:
         title: what was measured.
-        columns: key -> heading, in order; a key's unit stands in its heading.
-        rows: values by key; a missing one prints as nothing.
-        notes: what must be known to read it.
+        columns: headings, with units, by the key of their values; in order.
+        rows: values by key; a missing one is left blank.
+        notes: printed below the table.
     """
 
     title: str
@@ -26,22 +26,16 @@ class Table:
     def text(self) -> str:
         """The table with its title and notes."""
         cells = [list(self.columns.values())]
-        cells += [[_shown(row.get(key)) for key in self.columns] for row in self.rows]
+        cells += [[shown(row.get(key)) for key in self.columns] for row in self.rows]
         return "\n".join([self.title, *_aligned(cells), *(f"  {note}" for note in self.notes)])
-
-    def markdown(self) -> str:
-        """The same in Markdown."""
-        cells = [list(self.columns.values()), ["---"] * len(self.columns)]
-        cells += [[_shown(row.get(key)) for key in self.columns] for row in self.rows]
-        rows = ["| " + " | ".join(row) + " |" for row in cells]
-        return "\n".join([f"**{self.title}**", "", *rows, "", *(f"- {n}" for n in self.notes)])
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A cell: nothing for None, three digits of a number."""
     if value is None:
         return ""
     if isinstance(value, float):

@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.contestants import Film, random_model
 from siamcar_ros.model import MODEL_NAMES, SiamCAR
 from siamcar_ros.runtime import DeviceError, Network, build_backend, load_network, select_backend
 from siamcar_ros.runtime.cuda_graph_network import CudaGraphNetwork
 from siamcar_ros.runtime.fusion import KERNELS
 from siamcar_ros.runtime.graphs import example_inputs
-from siamcar_ros.speed.contestants import Film, random_model
 from siamcar_ros.tracking import MultiTracker, SiamCarTracker
 
 pytestmark = [

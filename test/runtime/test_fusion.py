@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.contestants import random_model
 from siamcar_ros.model import MODEL_NAMES, SiamCAR
 from siamcar_ros.runtime import DeviceError, Placement, cuda_graph_network
 from siamcar_ros.runtime.export import difference
 from siamcar_ros.runtime.fusion import INPUT_CHANNELS, FusedConv, fuse_, fused
 from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
 from siamcar_ros.runtime.torch_network import prepared
-from siamcar_ros.speed.contestants import random_model
 
 
 def widened(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Image to box on a GPU: beside the network as published, by kernels, by stage, by target."""
+"""Image to box on a GPU, beside the published way: by kernels, stage and number of targets."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
+from benchmarks.contestants import Film, model_of
+from benchmarks.gpu.run import Clock, GpuOptions, Part
+from benchmarks.peaks import matrix_multiply, search_operations
+from benchmarks.published import PublishedTracker
 from siamcar_ros.model import SiamCAR
 from siamcar_ros.runtime import Network, build_backend, select_backend
 from siamcar_ros.runtime.fusion import KERNELS
-from siamcar_ros.speed.contestants import Film, model_of
-from siamcar_ros.speed.gpu import Clock, GpuOptions, Part
 from siamcar_ros.speed.measure import interleave
-from siamcar_ros.speed.peaks import matrix_multiply, search_operations
-from siamcar_ros.speed.published import PublishedTracker
 from siamcar_ros.speed.tables import Table
 from siamcar_ros.tracking import MultiTracker, SiamCarTracker, TrackerParams
 

@@ -1,9 +1,8 @@
-"""Networks, trackers and frames to be measured."""
+"""The networks, trackers and frames that are measured."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from siamcar_ros.data.film import open_source
 from siamcar_ros.geometry import Box, Image, context_side
 from siamcar_ros.model import SiamCAR, build_model, load_weights
 from siamcar_ros.runtime import DeviceError, Network, build_backend
@@ -22,39 +20,30 @@ from siamcar_ros.runtime.quantize import Pair, quantize
 from siamcar_ros.runtime.select import installed_abilities
 from siamcar_ros.runtime.source import GRAPH_VERSION, ModelInMemory
 from siamcar_ros.runtime.tensors import TensorAdapter
+from siamcar_ros.speed import backends as speed
 from siamcar_ros.tracking import TrackerParams, read_config
 from siamcar_ros.tracking.crop import crop_square, mean_color
 
 _CALIBRATION_PAIRS = 24
 
 
-class Film:
-    """Frames with a moving target, shown forward and backward without end.
+class Film(speed.Film):
+    """The film that ships, in any size, and as the pairs of crops that a network is shown.
 
     Args:
-        frames: how many of the film's that ships.
-        size: (width, height); the film's own 640x480 by default. In a larger frame the film fills a
-            corner, so that the target keeps its size and place.
+        frames: how many.
+        size: (width, height) of the frames; 640x480 by default. In a larger frame the film fills a
+            corner, so that the target keeps its size and place; a smaller one is scaled.
     """
 
     def __init__(self, frames: int = 16, size: tuple[int, int] | None = None) -> None:
-        clip = open_source("clip")
-        assert clip.boxes is not None
-        self.images: list[Image] = []
-        self.boxes: list[Box] = []
-        for image, (x, y, w, h) in zip(clip.images(), clip.boxes[:frames].tolist(), strict=False):
-            box = (x, y, w, h)
-            if size is not None:
-                image, box = _enlarged(image, box, size)
-            self.images.append(image)
-            self.boxes.append(box)
-
-    def endless(self) -> Iterator[Image]:
-        """There and back, so that the target never jumps."""
-        return cycle(self.images + self.images[-2:0:-1])
+        super().__init__(frames)
+        if size is not None:
+            resized = [_resized(i, b, size) for i, b in zip(self.images, self.boxes, strict=True)]
+            self.images, self.boxes = map(list, zip(*resized, strict=True))
 
     def pairs(self, offset: int, score_size: int) -> list[Pair]:
-        """What a tracker shows a network: the first frame's target, sought in the others."""
+        """Crops as a tracker makes them: the target of the first frame, and each other frame."""
         anchor = offset + 8 * (score_size - 1) / 2
         x, y, w, h = self.boxes[0]
         z = _planes(self.images[0], (x + w / 2, y + h / 2), context_side(w, h), 63.0, 127)
@@ -66,7 +55,7 @@ class Film:
         return pairs
 
 
-def _enlarged(image: Image, box: Box, size: tuple[int, int]) -> tuple[Image, Box]:
+def _resized(image: Image, box: Box, size: tuple[int, int]) -> tuple[Image, Box]:
     height, width = image.shape[:2]
     large = np.asarray(cv2.resize(image, size), np.uint8)
     if size[0] >= width and size[1] >= height:
@@ -86,9 +75,9 @@ def _planes(
 
 
 def model_of(name: str, weights: Path | None = None) -> tuple[SiamCAR, TrackerParams, str]:
-    """A network, its tracker's parameters, and a word on its weights.
+    """A network, its tracker's parameters, and a note on its weights.
 
-    Without weights it gets random ones with normalized activations: they cost the same time.
+    Without weights it gets random ones, whose arithmetic takes the same time.
 
     Raises:
         ValueError, FileNotFoundError: as :func:`siamcar_ros.tracking.read_config`.
@@ -106,16 +95,16 @@ def model_of(name: str, weights: Path | None = None) -> tuple[SiamCAR, TrackerPa
 
 
 def random_model(name: str) -> SiamCAR:
-    """A network with the same random weights every time, in evaluation mode.
+    """A network in evaluation mode, with the same random weights every time.
 
-    Activations are of unit order, and a residual is smaller than what it is added to, as in a
-    trained network: else rounding would grow from block to block.
+    Activations are of order 1, and each residual is smaller than what it is added to, as in a
+    trained network; otherwise rounding errors would grow from block to block.
     """
     torch.manual_seed(0)
     model = build_model(name).train()
     for part in model.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
-            part.momentum = None  # the plain mean of what it sees
+            part.momentum = None  # the running statistics are plain means
         last = getattr(part, "bn3", None) or getattr(part, "bn2", None)
         if last is not None:
             last.weight.data.fill_(0.3)
@@ -128,7 +117,7 @@ def random_model(name: str) -> SiamCAR:
 def variants(
     model: SiamCAR, device: str, film: Film, threads: int
 ) -> tuple[dict[str, Network], list[str]]:
-    """The model on every backend and in every precision that is present.
+    """The model on every backend and in every precision that is installed.
 
     Returns:
         the networks by "backend precision", and a line on each that did not start.
@@ -137,7 +126,7 @@ def variants(
     networks, left_out = {}, []
     for backend, precision in able if kind == "cpu" else installed_abilities(kind):
         if precision == "int8" and ("onnxruntime", "int8") not in able:
-            continue  # it quantizes
+            continue  # which quantizes
         graph = int8_graph(model, film) if precision == "int8" else None
         label = f"{backend} {precision}"
         try:
@@ -155,7 +144,7 @@ def variants(
 
 
 def int8_graph(model: SiamCAR, film: Film) -> Path:
-    """The model's search graph in int8, calibrated on a film; from the user's cache if it is there.
+    """The model's search graph in int8, calibrated on the film and kept in the user's cache.
 
     Raises:
         DeviceError: ``onnx``, ``onnxruntime`` or ``onnxscript`` is not installed.
@@ -169,11 +158,11 @@ def int8_graph(model: SiamCAR, film: Film) -> Path:
 
 
 class Seen(NamedTuple):
-    """What a network shows in N search regions.
+    """A network's answers in N search regions.
 
     Attributes:
-        best: (N,) the cell of the highest foreground score.
-        corners: (N, S*S, 4) the box that each cell shows, x1, y1, x2, y2 from its own place.
+        best: (N,) the cell with the highest foreground score.
+        corners: (N, S*S, 4) the box regressed at each cell, x1, y1, x2, y2 relative to the cell.
     """
 
     best: NDArray[np.int64]
@@ -195,11 +184,11 @@ def seen_by(network: Any, pairs: list[Pair]) -> Seen:
 
 
 def box_change(reference: Seen, other: Seen) -> tuple[float, float, float]:
-    """What other arithmetic does to the boxes.
+    """Compare the boxes of two networks.
 
     Returns:
-        the median and the largest shift of a corner, pixels of the search region, at the cell that
-        is best in `reference`; and how often the best cell is the same, in [0, 1].
+        the median and the largest shift of a corner at the best cell of `reference`, in pixels of
+        the search region; and the share of regions in which both have the same best cell.
     """
     rows = np.arange(len(reference.best))
     a, b = (seen.corners[rows, reference.best] for seen in (reference, other))
@@ -209,7 +198,7 @@ def box_change(reference: Seen, other: Seen) -> tuple[float, float, float]:
 
 
 class StillNetwork:
-    """A network that answers at once: what is left is the tracker's own time."""
+    """A network that answers at once, so that only the tracker's own time is left."""
 
     stride = 8
     device = "cpu"
@@ -229,19 +218,19 @@ class StillNetwork:
         )
 
     def eval(self) -> StillNetwork:
-        """Itself."""
+        """Return itself."""
         return self
 
     def parameters(self) -> Iterator[torch.Tensor]:
-        """One, which tells the device."""
+        """Yield one tensor, whose device is the network's."""
         yield self.maps[0]
 
     def template(self, z: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Nothing of it."""
+        """Return a dummy template."""
         return (z.new_zeros(1, 1, 1, 1),)
 
     def __call__(self, x: torch.Tensor, template: Any) -> tuple[torch.Tensor, ...]:
-        """The maps of a target that does not move."""
+        """Return the maps of a target that does not move."""
         return self.maps
 
 

@@ -1,89 +1,21 @@
-"""Taking turns, ratios, tables, and the command on quick contestants."""
+"""What is measured, and the command on quick contestants."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from siamcar_ros.commands import bench
+from benchmarks import peaks
+from benchmarks.__main__ import main
+from benchmarks.contestants import Film, Seen, box_change, seen_by
+from benchmarks.peaks import matrix_multiply, search_operations
+from benchmarks.plots import plot_backbones, plot_growth
 from siamcar_ros.model import build_model, save_weights
-from siamcar_ros.speed import measure, peaks
-from siamcar_ros.speed.contestants import Film, Seen, box_change, seen_by
-from siamcar_ros.speed.measure import Timing, interleave
-from siamcar_ros.speed.peaks import matrix_multiply, search_operations
-from siamcar_ros.speed.plots import plot_backbones, plot_growth
 from siamcar_ros.speed.tables import Table
-
-
-class Clock:
-    """Time that passes only where it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def perf_counter(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(measure.time, "perf_counter", clock.perf_counter)
-    return clock
-
-
-def test_contestants_take_turns(clock: Clock) -> None:
-    order: list[str] = []
-
-    def contestant(name: str, seconds: float) -> None:
-        order.append(name)
-        clock.now += seconds
-
-    timings = interleave(
-        {"a": lambda: contestant("a", 0.01), "b": lambda: contestant("b", 0.02)}, seconds=10.0
-    )
-    assert timings["a"].median == pytest.approx(0.01)
-    assert timings["b"].median == pytest.approx(0.02)
-    assert timings["a"].faster_than(timings["b"]) == pytest.approx(2.0)
-    turns = "".join(order)
-    assert re.search("a{59,62}b{29,32}a{59,62}b{29,32}", turns)
-    assert 10.0 <= clock.now < 12.0
-
-
-def test_a_slow_contestant_is_called_once_a_turn(clock: Clock) -> None:
-    calls = 0
-
-    def slow() -> None:
-        nonlocal calls
-        calls += 1
-        clock.now += 2.0
-
-    timings = interleave({"slow": slow}, seconds=1.0)
-    assert timings["slow"].rounds.shape == (3,)
-    assert calls <= 6
-
-
-def test_a_ratio_does_not_mind_a_machine_that_slows_down() -> None:
-    drift = np.linspace(1, 5, 50)
-    a, b = Timing(0.01 * drift, 0.01 * drift), Timing(0.03 * drift, 0.03 * drift)
-    assert a.faster_than(b) == pytest.approx(3.0)
-
-
-def test_table() -> None:
-    table = Table("title", {"name": "", "ms": "ms", "note": "note"}, notes=["a note"])
-    table.rows += [{"name": "first", "ms": 1.23456}, {"name": "second", "ms": 12345.6, "note": "x"}]
-    lines = table.text().splitlines()
-    assert lines[0] == "title"
-    assert lines[3].split() == ["first", "1.23"]
-    assert lines[4].split() == ["second", "12346", "x"]
-    assert lines[-1] == "  a note"
-    assert json.loads(json.dumps(table.as_dict()))["rows"][1]["note"] == "x"
 
 
 def test_operations_of_a_network() -> None:
@@ -135,25 +67,19 @@ def test_a_film_of_another_size_keeps_its_target() -> None:
     assert shown[0] is shown[2] is shown[4] is usual.images[0]
 
 
-def _arguments(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    bench.add_arguments(parser)
-    return parser.parse_args(list(words))
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--networks", "resnet18"], "no network resnet18"),
         (["--weights", "some.safetensors"], "--weights needs one network"),
         (["tracker", "--nanotrack-head", "head.onnx"], "needs both"),
-        (["--threads", "0"], "at least 1"),
+        (["--threads", "0"], "--threads must be above 0"),
         (["--device", "tpu"], "device is auto"),
     ],
 )
 def test_the_command_refuses(words: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        bench.run(_arguments(*words))
+        main(words)
 
 
 def test_the_command_measures_and_draws(
@@ -166,14 +92,9 @@ def test_the_command_measures_and_draws(
     words = ["sizes", "--networks", "compact", "--weights", str(weights), "--seconds", "0.01"]
     threads = torch.get_num_threads()
     try:
-        status = bench.run(
-            _arguments(
-                *words, "--json", str(tmp_path / "b.json"), "--plots", str(tmp_path / "docs")
-            )
-        )
+        main([*words, "--json", str(tmp_path / "b.json"), "--plots", str(tmp_path / "docs")])
     finally:
         torch.set_num_threads(threads)
-    assert status == 0
     printed = capsys.readouterr().out
     assert "processor:" in printed
     assert "1920x1080 ours" in printed

@@ -1,8 +1,9 @@
-"""The yardstick: ResNet-50 tracked as the published code does it, frame by frame in eager PyTorch.
+"""The reference: tracking as the published code does it, frame by frame in eager PyTorch.
 
-Written anew to the published method and to its cost: the network unfolded in float32, a frame
-copied whole to pad it whenever the search square crosses its border, the square rounded to whole
-pixels, four maps enlarged bicubically and masked in numpy. Only for `siamcar bench`.
+An independent implementation of the published method, at the published cost: the network in
+float32 with BatchNorm not folded, the whole frame copied to pad it whenever the search square
+crosses its border, the square rounded to whole pixels, four maps enlarged bicubically and masked in
+numpy.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ Array = NDArray[np.float64]
 
 
 class PublishedTracker:
-    """A single-target tracker of one fixed cost and no finesse.
+    """A tracker of one target.
 
     Args:
-        model: with its weights, on the device that it shall run on.
-        penalty_k, window_influence, lr: the three knobs.
+        model: with its weights, on its device.
+        penalty_k, window_influence, lr: the published method's hyperparameters.
     """
 
     def __init__(

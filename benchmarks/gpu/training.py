@@ -1,7 +1,7 @@
-"""Training on a GPU: pairs a second, what the loader costs, how busy the GPU is, its memory.
+"""Training on a GPU: pairs a second, the loader's share, how busy the GPU is, its memory.
 
-The pairs are cut from clips that are drawn for the occasion and read as a data set is, so that the
-loader does all that it does with photographs.
+The pairs are cut from clips that are drawn first and read as any data set is, so that the loader
+has its usual work.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 import torch
 
+from benchmarks.gpu.inference import device_events, union
+from benchmarks.gpu.run import Clock, GpuOptions, Part
 from siamcar_ros.model import depthwise_correlation, depthwise_correlation_fft
-from siamcar_ros.speed.gpu import Clock, GpuOptions, Part
-from siamcar_ros.speed.gpu_inference import device_events, union
 from siamcar_ros.speed.tables import Table
 from siamcar_ros.training.distributed import Processes
 from siamcar_ros.training.loader import Batch, loading

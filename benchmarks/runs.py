@@ -1,4 +1,4 @@
-"""The measurements of `siamcar bench`, each a table whose figures come from one run."""
+"""The measurements of `python -m benchmarks`; all figures of a table come from one run."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from siamcar_ros.runtime import Network, build_backend
-from siamcar_ros.runtime.network import Images
-from siamcar_ros.runtime.tensors import TensorAdapter
-from siamcar_ros.speed.contestants import (
+from benchmarks.contestants import (
     Film,
     StillNetwork,
     box_change,
@@ -20,9 +17,13 @@ from siamcar_ros.speed.contestants import (
     seen_by,
     variants,
 )
-from siamcar_ros.speed.measure import Timing, interleave
-from siamcar_ros.speed.peaks import matrix_multiply, search_operations
-from siamcar_ros.speed.published import PublishedTracker
+from benchmarks.peaks import matrix_multiply, search_operations
+from benchmarks.published import PublishedTracker
+from siamcar_ros.runtime import Network, build_backend
+from siamcar_ros.runtime.network import Images
+from siamcar_ros.runtime.tensors import TensorAdapter
+from siamcar_ros.speed.backends import update_call
+from siamcar_ros.speed.measure import interleave
 from siamcar_ros.speed.tables import Table
 from siamcar_ros.tracking import MultiTracker, SiamCarTracker
 
@@ -42,7 +43,7 @@ class Options:
         device: "cpu" or "cuda:N".
         threads: of the CPU.
         seconds: for each table, about.
-        nano: NanoTrack's backbone and head files.
+        nano: the files of NanoTrack's backbone and head.
     """
 
     networks: tuple[str, ...]
@@ -54,7 +55,7 @@ class Options:
 
 
 def measure_network(options: Options, name: str) -> Table:
-    """One frame's search branch on every backend, against the unfolded model in eager PyTorch."""
+    """Time the search branch on every backend, beside the model in eager PyTorch."""
     model, _, weights = model_of(name, options.weights)
     film = Film()
     networks, left_out = variants(model, options.device, film, options.threads)
@@ -83,15 +84,16 @@ def measure_network(options: Options, name: str) -> Table:
         },
         notes=[
             weights,
-            "as published: eager, fp32, unfolded. own peak: the fastest large matrix product found "
-            "in the same precision, in the same run. box moved: the corners shown by fp32's best "
-            "cell, pixels of the search region, over "
+            "as published: eager PyTorch in fp32, BatchNorm not folded. own peak: the fastest "
+            "large matrix product in the same precision, in the same run. box moved: by how many "
+            "pixels of the search region the corners of the box at fp32's best cell differ, over "
             f"{_COMPARED} frames.",
             *left_out,
         ],
     )
     for label, timing in timings.items():
-        row = _row(label, timing, timings["as published"])
+        row: dict[str, Any] = {"name": label, **timing.row()}
+        row["ratio"] = timing.faster_than(timings["as published"])
         product = label.startswith("matrix product")
         precision = label.split()[-1] if label != "as published" else "fp32"
         done = operations[precision] if product else flops
@@ -114,7 +116,7 @@ def _search_call(network: Any, z: Images, x: Images) -> Callable[[], Any]:
 
 
 def measure_tracker(options: Options) -> Table:
-    """Whole frames, image to box: ours, the published way, and TrackerNano."""
+    """Time whole frames, image to box: each backend, the published way, and TrackerNano."""
     film = Film()
     calls: dict[str, Callable[[], Any]] = {}
     trackers: dict[str, SiamCarTracker] = {}
@@ -128,15 +130,15 @@ def measure_tracker(options: Options) -> Table:
             tracker = SiamCarTracker(network, params)
             tracker.init(film.images[0], film.boxes[0])
             trackers[f"{name}, {label}"] = tracker
-            calls[f"{name}, {label}"] = _update_call(tracker, film)
+            calls[f"{name}, {label}"] = update_call(tracker, film)
         if name.startswith("resnet"):
             published = PublishedTracker(model.to(options.device))
             published.init(film.images[0], film.boxes[0])
-            calls[f"{name} as published"] = _update_call(published, film)
+            calls[f"{name} as published"] = update_call(published, film)
     if options.nano is not None:
         nano = nano_tracker(*options.nano)
         nano.init(film.images[0], tuple(round(v) for v in film.boxes[0]))
-        calls["TrackerNano"] = _update_call(nano, film)
+        calls["TrackerNano"] = update_call(nano, film)
     timings = interleave(calls, options.seconds)
     height, width = film.images[0].shape[:2]
     table = Table(
@@ -155,8 +157,7 @@ def measure_tracker(options: Options) -> Table:
     for reference in references:
         table.columns[reference] = f"x {reference}"
     for label, timing in timings.items():
-        row = _row(label, timing, None)
-        row["fps"] = 1 / timing.median
+        row = {"name": label, **timing.row()}
         if label in trackers:
             row |= {stage: 1e3 * s for stage, s in _stages(trackers[label], film).items()}
         for reference in references:
@@ -175,13 +176,8 @@ def _stages(tracker: SiamCarTracker, film: Film, frames: int = 12) -> dict[str, 
     return {stage: sorted(t[stage] for t in seen)[frames // 2] for stage in seen[0]}
 
 
-def _update_call(tracker: Any, film: Film) -> Callable[[], Any]:
-    images = film.endless()
-    return lambda: tracker.update(next(images))
-
-
 def measure_sizes(options: Options) -> Table:
-    """The time outside the network as frames grow, ours and the published way."""
+    """Time what happens outside the network, by frame size, beside the published way."""
     model, params, _ = model_of("resnet50" if "resnet50" in options.networks else "compact")
     still: Any = StillNetwork(model)
     calls: dict[str, Callable[[], Any]] = {}
@@ -192,7 +188,7 @@ def measure_sizes(options: Options) -> Table:
             ("as published", PublishedTracker(still)),
         ):
             tracker.init(film.images[0], film.boxes[0])
-            calls[f"{size[0]}x{size[1]} {label}"] = _update_call(tracker, film)
+            calls[f"{size[0]}x{size[1]} {label}"] = update_call(tracker, film)
     timings = interleave(calls, options.seconds)
     table = Table(
         "sizes: time outside the network (crop and decode), by frame size",
@@ -204,16 +200,16 @@ def measure_sizes(options: Options) -> Table:
     )
     for width, height in FRAME_SIZES:
         for label in ("ours", "as published"):
-            timing = timings[f"{width}x{height} {label}"]
-            row = _row(
-                f"{width}x{height} {label}", timing, timings[f"{width}x{height} as published"]
-            )
-            table.rows.append(row | {"megapixels": width * height / 1e6, "line": label})
+            frame = f"{width}x{height}"
+            timing = timings[f"{frame} {label}"]
+            row = {"name": f"{frame} {label}", **timing.row(), "line": label}
+            row["ratio"] = timing.faster_than(timings[f"{frame} as published"])
+            table.rows.append(row | {"megapixels": width * height / 1e6})
     return table
 
 
 def measure_targets(options: Options) -> Table:
-    """Several targets on one frame, in one call of the network."""
+    """Time several targets in one frame, which share one call of the network."""
     film = Film()
     table = Table(
         "targets: one frame, n targets, one call of the network",
@@ -228,22 +224,18 @@ def measure_targets(options: Options) -> Table:
             x, y, w, h = film.boxes[0]
             for i in range(n):
                 tracker.add(film.images[0], (x + 4 * i, y, w, h), str(i))
-            calls[f"{name}, {n}"] = _update_call(tracker, film)
+            calls[f"{name}, {n}"] = update_call(tracker, film)
     timings = interleave(calls, options.seconds)
     for label, timing in timings.items():
         name, _, count = label.partition(", ")
-        row = _row(label, timing, None)
-        row |= {
-            "n": int(count),
-            "line": name,
-            "times": 1 / timing.faster_than(timings[f"{name}, 1"]),
-        }
-        table.rows.append(row)
+        times = 1 / timing.faster_than(timings[f"{name}, 1"])
+        row = {"name": label, "n": int(count), "line": name, "times": times}
+        table.rows.append(row | timing.row())
     return table
 
 
 def measure_batch(options: Options) -> Table:
-    """The network alone, n search regions in one call."""
+    """Time the network alone, with several search regions in one call."""
     film = Film()
     table = Table(
         "batch: n search regions in one call of the network",
@@ -259,15 +251,15 @@ def measure_batch(options: Options) -> Table:
     timings = interleave(calls, options.seconds)
     for label, timing in timings.items():
         name, _, count = label.partition(", ")
-        row = _row(label, timing, None)
-        row |= {"n": int(count), "line": name, "each": 1e3 * timing.median / int(count)}
+        row = {"name": label, "n": int(count), "line": name, **timing.row()}
+        row["each"] = 1e3 * timing.median / int(count)
         row["times"] = 1 / timing.faster_than(timings[f"{name}, 1"])
         table.rows.append(row)
     return table
 
 
 def _placed(name: str, options: Options, film: Film) -> tuple[Network, Any]:
-    """A network where it runs fastest on the device."""
+    """A network on the fastest backend of the device."""
     model, params, _ = model_of(name, options.weights)
     try:
         graph = int8_graph(model, film) if options.device == "cpu" else None
@@ -276,16 +268,3 @@ def _placed(name: str, options: Options, film: Film) -> tuple[Network, Any]:
     network = build_backend(model, device=options.device, threads=options.threads, int8_graph=graph)
     network.warm_up(max(COUNTS), calls=1)
     return network, params
-
-
-def _row(label: str, timing: Timing, baseline: Timing | None) -> dict[str, Any]:
-    low, high = timing.quartiles
-    row: dict[str, Any] = {
-        "name": label,
-        "ms": 1e3 * timing.median,
-        "low": 1e3 * low,
-        "high": 1e3 * high,
-    }
-    if baseline is not None:
-        row["ratio"] = timing.faster_than(baseline)
-    return row

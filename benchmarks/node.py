@@ -1,7 +1,7 @@
-"""The node between processes: the age of a detection, and what the node adds to the tracker.
+"""The latency of the node between processes, and what the node adds to the tracker's own time.
 
-A tracker node, a frame source and a client run in processes of their own over the real middleware,
-once with Fast DDS's defaults and once with the shared-memory profile that ships.
+A tracker node, a frame source and a client run in separate processes over the real middleware, once
+with Fast DDS's defaults and once with the shared-memory profile that ships.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from siamcar_ros.resources import FASTDDS_VARIABLES, resource_path
 from siamcar_ros.speed.tables import Table
 
 if TYPE_CHECKING:
-    from siamcar_ros.speed.runs import Options
+    from benchmarks.runs import Options
 
 SIZES = ("640x480", "1280x720", "1920x1080")
 RATES = (15.0, 30.0, 60.0, 120.0, 240.0, 480.0)

@@ -1,4 +1,4 @@
-"""The cost as the work grows, a picture for each way in which it can."""
+"""Plots of how the cost grows with targets, batch, frame size and rate."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 from siamcar_ros.speed.tables import Table
 
 _SIZE = (6.4, 3.8)
-_WIDE = 30  # times; a wider range of values is drawn on a logarithmic axis
+_WIDE = 30  # times: a wider range of values gets a logarithmic axis
 
 
 def plot_growth(table: Table, by: str, label: str, group: str, path: Path) -> None:
-    """Milliseconds against a number, one line a group, with quartiles.
+    """Plot milliseconds against a number, with quartiles.
 
     Args:
-        table: rows with `by`, `group`, "ms", "low" and "high".
+        table: its rows have `by`, `group`, "ms", "low" and "high".
         by: the column of the horizontal axis.
         label: of that axis.
-        group: the column whose values are the lines' names.
+        group: the column whose values name the lines.
         path: the PNG to write.
     """
     figure, axes = _axes()

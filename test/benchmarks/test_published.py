@@ -1,4 +1,4 @@
-"""The yardstick of `siamcar bench` is the published method, to its boxes."""
+"""The reference of the benchmarks gives the published code's boxes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from siamcar_ros.speed.published import PublishedTracker
+from benchmarks.published import PublishedTracker
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden" / "decode.npz"
 

@@ -1,10 +1,10 @@
-"""`siamcar bench gpu` rehearsed on the CPU: its parts, tables and JSON, and what goes wrong."""
+"""`make gpu` rehearsed on the CPU: its parts, tables and JSON, and what goes wrong."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,25 +14,39 @@ import numpy as np
 import pytest
 import torch
 
-from siamcar_ros.commands.bench import add_arguments, run
+from benchmarks.gpu import run as gpu
+from benchmarks.gpu.__main__ import main
+from benchmarks.gpu.inference import union
+from benchmarks.gpu.run import Clock, GpuOptions, Part, failed, measure_gpu, run_tests
+from benchmarks.gpu.training import draw_clips
 from siamcar_ros.data import build_mixture
 from siamcar_ros.runtime import DeviceError
-from siamcar_ros.speed import gpu
-from siamcar_ros.speed.gpu import Clock, GpuOptions, Part, failed, measure_gpu, run_tests
-from siamcar_ros.speed.gpu_inference import union
-from siamcar_ros.speed.gpu_training import draw_clips
 
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.timeout(1200)
-def test_the_rehearsal_runs_every_part(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "siamcar_ros.cli", "bench", "gpu", "--device", "cpu"]
+def test_the_rehearsal_runs_every_part_in_a_clean_copy_of_the_tree(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    unwanted = shutil.ignore_patterns("__pycache__")
+    for name in ("siamcar_ros", "benchmarks", "config", "films", "models", "test"):
+        shutil.copytree(ROOT / name, tree / name, ignore=unwanted)
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tree)
+    python = Path(sys.executable).parent
     done = subprocess.run(
-        [*command, "--quick", "--output", str(tmp_path)],
+        ["make", "gpu", f"ARGS=--device cpu --quick --output {tmp_path}"],
+        cwd=tree,
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PATH": f"{python}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": "",
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        },
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     content = json.loads((tmp_path / "gpu.json").read_text())
@@ -72,13 +86,13 @@ def test_a_part_that_dies_leaves_the_others_theirs(
     assert not content["parts"]["tests"].get("failed")
 
 
-def test_without_tests_beside_the_package_they_are_left_out(
+def test_a_copy_without_tests_leaves_them_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu, "_ROOT", tmp_path)
     part = Part(tmp_path / "part.json")
     run_tests(part, GpuOptions("cpu"), Clock(1.0))
-    assert part.notes[0].startswith("tests left out: they are not beside the package")
+    assert part.notes[0].startswith("tests left out: this copy of the repository has none")
     assert not part.failed
 
 
@@ -97,10 +111,8 @@ def test_a_step_that_fails_is_noted(tmp_path: Path) -> None:
 def test_without_a_gpu_it_is_refused_in_a_sentence(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
     with pytest.raises(DeviceError, match="cuda was asked for, but"):
-        run(parser.parse_args(["gpu", "--output", str(tmp_path / "out")]))
+        main(["--output", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
 

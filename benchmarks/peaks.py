@@ -1,4 +1,4 @@
-"""What a machine can multiply at most, and what a network asks of it."""
+"""The peak arithmetic rate of a machine, and the number of operations of a network."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SIDE = {"cpu": 1024, "cuda": 8192}
 
 
 def matrix_multiply(precision: str, device: str) -> tuple[Callable[[], Any], float]:
-    """The fastest large matrix product found, and its operations (twice its multiplications).
+    """The fastest large matrix product, and its operations (twice its multiplications).
 
-    A product as PyTorch has it (int8: 8 x 8 bits to 32), and for the others also the 1x1
-    convolution that is one, whose library is another on many CPUs.
+    Tries PyTorch's product (int8: 8 x 8 bits to 32) and, except for int8, the equivalent 1x1
+    convolution, which uses another library on many CPUs.
     """
     side = SIDE[device.partition(":")[0]]
     if precision == "int8":
@@ -45,7 +45,7 @@ def matrix_multiply(precision: str, device: str) -> tuple[Callable[[], Any], flo
 
 
 def _waited_for(call: Callable[[], Any], device: str) -> Callable[[], Any]:
-    """A call that lasts until the device is done."""
+    """Make a call wait until the device has finished."""
     if device == "cpu":
         return call
 
@@ -57,7 +57,7 @@ def _waited_for(call: Callable[[], Any], device: str) -> Callable[[], Any]:
 
 
 def search_operations(model: SiamCAR) -> float:
-    """Operations of one frame, twice the multiplications; the template's are not in it."""
+    """The operations of the search branch for one frame: twice its multiplications."""
     folded = fold_batchnorm(model)
     z, x = example_inputs(folded, 1)
     with torch.no_grad():

@@ -1,8 +1,7 @@
-"""`siamcar bench gpu`: all that a GPU does here, in a few minutes, as one table and one JSON file.
+"""Everything that a GPU does here, measured in a few minutes: one page and one JSON file.
 
-Each part runs in a process of its own, so that a kernel that takes its process down, or one that
-never ends, leaves the other parts their figures. On "cpu" the same lines run with the networks of a
-CPU: a rehearsal.
+Each part runs in a process of its own, so that a kernel that crashes or hangs costs only its own
+part's figures. On "cpu" the same code runs with the networks of a CPU, as a rehearsal.
 """
 
 from __future__ import annotations
@@ -23,14 +22,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import siamcar_ros
-from siamcar_ros.speed.tables import Table
+from siamcar_ros.speed.tables import Table, shown
 
-_ROOT = Path(siamcar_ros.__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 TEST_FOLDERS = ("test/runtime", "test/model", "test/training")
 # Shares of the time, in the order in which they run.
 SHARES = {"inference": 0.38, "tests": 0.22, "training": 0.36, "providers": 0.04}
-_GRACE = 1.6  # a part that takes so many times its share is ended
+_GRACE = 1.6  # a part that takes this many times its share is ended
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class GpuOptions:
     Attributes:
         device: "cuda:N" or "cpu".
         seconds: in all, about.
-        quick: the smallest sizes and two networks: whether it runs, not how fast.
+        quick: only two networks and the smallest sizes, to see whether it runs.
         parts: keys of :data:`SHARES`.
     """
 
@@ -51,7 +49,7 @@ class GpuOptions:
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """The networks to be measured: the paper's, and the small ones there are."""
+        """The networks to measure: the paper's, and the small ones."""
         from siamcar_ros.model import MODEL_NAMES
 
         if self.quick:
@@ -60,7 +58,7 @@ class GpuOptions:
 
 
 class Clock:
-    """How much of a part's time is left; without an `end`, always enough."""
+    """The time that a part may take; without `end` it never runs out."""
 
     def __init__(self, seconds: float, end: bool = True) -> None:
         self.seconds, self._end, self._begin = seconds, end, time.perf_counter()
@@ -100,12 +98,12 @@ def measure_gpu(options: GpuOptions, output: Path) -> dict[str, Any]:
 
 
 def failed(content: Mapping[str, Any]) -> list[str]:
-    """The parts that did not come to their end, and the tests if any failed."""
+    """The parts that did not finish, and "tests" if any test failed."""
     return [name for name, part in content["parts"].items() if part.get("failed")]
 
 
 def describe_gpu(device: str) -> dict[str, str]:
-    """Card, driver, versions, processor: what a figure must be read with."""
+    """GPU, driver, versions and processor."""
     import torch
 
     from siamcar_ros.speed.measure import describe_machine
@@ -138,13 +136,13 @@ def _driver() -> str:
 
 
 def _run_apart(name: str, options: GpuOptions) -> dict[str, Any]:
-    """A part's content, from a process of its own."""
+    """Run a part in a process of its own; return its content."""
     seconds = options.seconds * SHARES[name] / sum(SHARES[part] for part in options.parts)
     patience = _GRACE * seconds + (600 if options.quick else 60)
     with tempfile.TemporaryDirectory(prefix="siamcar_gpu_") as folder:
         result = Path(folder) / "part.json"
         task = {"part": name, "options": asdict(options), "seconds": seconds, "result": str(result)}
-        command = [sys.executable, "-m", "siamcar_ros.speed.gpu", json.dumps(task)]
+        command = [sys.executable, "-m", "benchmarks.gpu.run", json.dumps(task)]
         process = subprocess.Popen(command, env=_environment(), start_new_session=True, stdout=2)
         ended = ""
         try:
@@ -170,14 +168,14 @@ def _environment() -> dict[str, str]:
 
 
 def _end(process: subprocess.Popen[Any]) -> None:
-    """End a process and those that it has started."""
+    """End a process and its children."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 class Part:
-    """What one part has found so far, written to a file as it grows."""
+    """The results of one part so far, written to a file after each step."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -192,7 +190,7 @@ class Part:
         return table
 
     def attempt(self, what: str, step: Callable[[], Any]) -> Any:
-        """Do a step; one that fails is noted, and the others follow."""
+        """Do a step; if it fails, note why and go on."""
         try:
             return step()
         except Exception as error:  # of PyTorch, cuDNN, Triton, the driver: no common base
@@ -207,7 +205,7 @@ class Part:
             self.write()
 
     def write(self) -> None:
-        """Write what there is."""
+        """Write the results so far."""
         content = {
             "tables": [table.as_dict() for table in self.tables],
             "notes": self.notes,
@@ -218,12 +216,11 @@ class Part:
 
 
 def run_tests(part: Part, options: GpuOptions, clock: Clock) -> None:
-    """The tests marked ``gpu``, where the sources lie beside their tests."""
+    """Run the tests marked ``gpu``."""
     folders = [folder for folder in TEST_FOLDERS if (_ROOT / folder).is_dir()]
     if len(folders) < len(TEST_FOLDERS) or not _installed("pytest"):
         part.notes.append(
-            "tests left out: they are not beside the package, or pytest is not installed; run "
-            "this in a clone of the repository"
+            "tests left out: this copy of the repository has none, or pytest is not installed"
         )
         return
     if options.quick:
@@ -251,7 +248,7 @@ def run_tests(part: Part, options: GpuOptions, clock: Clock) -> None:
 
 
 def _outcomes(report: Path) -> tuple[dict[str, int], list[str]]:
-    """Counts from pytest's report, and a line on each failure and each reason for skipping."""
+    """Counts from pytest's report, and a line for each failure and each reason for skipping."""
     counts = {"passed": 0, "skipped": 0, "failed": 0}
     failures, reasons = [], set()
     for case in ElementTree.parse(report).getroot().iter("testcase"):
@@ -270,9 +267,9 @@ def _outcomes(report: Path) -> tuple[dict[str, int], list[str]]:
 
 
 def measure_providers(part: Part, options: GpuOptions, clock: Clock) -> None:
-    """ONNX Runtime's CUDA provider and TensorRT's, where their packages are."""
+    """Time ONNX Runtime's CUDA and TensorRT providers, where they are installed."""
+    from benchmarks.contestants import Film, model_of
     from siamcar_ros.runtime import DeviceError, build_backend
-    from siamcar_ros.speed.contestants import Film, model_of
     from siamcar_ros.speed.measure import interleave
     from siamcar_ros.tracking import SiamCarTracker
 
@@ -337,21 +334,28 @@ def _part_text(name: str, part: Mapping[str, Any]) -> str:
 
 
 def markdown(content: Mapping[str, Any]) -> str:
-    """The same as a page: the machine, then each part's tables and notes."""
+    """The results as a page: the machine, then each part's tables and notes."""
     lines = ["# GPU", ""]
     lines += [f"- {key}: {value}" for key, value in content["machine"].items()]
     for name, part in content["parts"].items():
         lines += ["", f"## {name}{' (failed)' if part.get('failed') else ''}"]
         for table in part["tables"]:
-            lines += ["", Table(**table).markdown()]
+            lines += ["", _markdown_table(table)]
         lines += ["", *(f"- {note}" for note in part["notes"])] if part["notes"] else []
     return "\n".join(lines) + "\n"
 
 
+def _markdown_table(table: Mapping[str, Any]) -> str:
+    cells = [list(table["columns"].values()), ["---"] * len(table["columns"])]
+    cells += [[shown(row.get(key)) for key in table["columns"]] for row in table["rows"]]
+    rows = ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join([f"**{table['title']}**", "", *rows, "", *(f"- {n}" for n in table["notes"])])
+
+
 def main(task: Mapping[str, Any]) -> None:
     """Do one part, in the process that was started for it."""
-    from siamcar_ros.speed.gpu_inference import measure_inference
-    from siamcar_ros.speed.gpu_training import measure_training
+    from benchmarks.gpu.inference import measure_inference
+    from benchmarks.gpu.training import measure_training
 
     options = GpuOptions(**{**task["options"], "parts": tuple(task["options"]["parts"])})
     part, clock = Part(Path(task["result"])), Clock(task["seconds"], end=not options.quick)

@@ -1,0 +1,1 @@
+"""`python -m benchmarks.gpu`: tests, tracking and training on a GPU in a few minutes."""
