@@ -8,9 +8,7 @@ tracks unchanged.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -138,7 +136,6 @@ class TrackingEngine:
         shape = (max_targets, SEARCH_SIZE, SEARCH_SIZE, 3)
         allocate = getattr(self._runner, "pixel_buffer", np.empty)
         self._crops: NDArray[np.uint8] = allocate(shape, np.uint8)
-        self._pool = ThreadPoolExecutor(min(max_targets, os.cpu_count() or 1), "crop")
 
     def join(self, templates: Sequence[Any]) -> Any:
         """Templates of single targets as one batch."""
@@ -182,13 +179,11 @@ class TrackingEngine:
         n = len(tracks)
         crops = self._crops[:n]
         pixels = [track.pixels_per_sample(params) for track in tracks]
-
-        def cut(track: Track, per_sample: float, crop: NDArray[np.uint8]) -> None:
+        # One after another: a crop takes some tenths of a millisecond, in several short calls of
+        # OpenCV, so that threads wait for the interpreter's lock rather than work.
+        for track, per_sample, crop in zip(tracks, pixels, crops, strict=True):
             index = self._reference_index
             crop_square(image, track.center, per_sample, index, track.padding, crop)
-
-        # OpenCV releases the interpreter's lock: crops are cut in parallel where cores are idle.
-        list((self._pool.map if n > 1 else map)(cut, tracks, pixels, crops))
         cropped = perf_counter()
         maps = _checked(self._runner(crops, template), n, self._grid.score_size)
         answered = perf_counter()
