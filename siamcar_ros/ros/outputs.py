@@ -19,12 +19,12 @@ from siamcar_ros.ros import messages
 from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.markers import frusta, frustum
-from siamcar_ros.ros.motion import Motion
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.rays import CameraModelError, bearing, corner_rays
-from siamcar_ros.ros.worker import Tracked
+from siamcar_ros.ros.worker import Target, Tracked
 from siamcar_ros.tracking import TrackState
 from siamcar_ros.tracking.overlay import draw_overlay
+from siamcar_ros.tracking.velocity import Motion
 
 # Reasons may differ without end, as a camera_info that counts its frames in frame_id would.
 _MOST_REASONS = 16
@@ -58,7 +58,7 @@ class Outputs:
         self._node, self._counters, self._loaded = node, counters, loaded
         self._drawn_at = 0.0
         self._marked = self._detected = False
-        self._motions: dict[str, Motion] = {}
+        self._motions: dict[str, tuple[Target, Motion]] = {}  # with the start that it is of
         self._image_size = (0, 0)
         self._unusable: set[str] = set()  # why camera_info could not be used, as said so far
         create, depth = node.create_lifecycle_publisher, QoSProfile(depth=10)
@@ -130,11 +130,12 @@ class Outputs:
         )
         motions = {}
         for target, result in tracked.results.items():
-            motion = self._motions.get(target)
-            if motion is None or motion.target is not tracked.targets[target]:
-                motion = Motion(tracked.targets[target])
+            start = tracked.targets[target]
+            known, motion = self._motions.get(target, (None, None))
+            if motion is None or known is not start:
+                motion = Motion(start.started)
             motion.add(frame.stamp, result)
-            motions[target] = motion
+            motions[target] = (start, motion)
             class_id = self._class_id(tracked, target)
             track = messages.track(target, result, class_id, motion.velocity, motion.lost)
             if with_bearing and result.state is not TrackState.LOST:

@@ -29,7 +29,6 @@ from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.loading import LoadedTracker, evict, load_tracker
 from siamcar_ros.ros.mailbox import Mailbox, MailboxClosed
 from siamcar_ros.ros.messages import bbox_to_box, detection
-from siamcar_ros.ros.motion import Motion
 from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, checked_name, descriptor, markdown
 from siamcar_ros.ros.rays import CameraModelError, bearing, corner_rays
@@ -37,6 +36,7 @@ from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.ros.worker import Target, Tracked
 from siamcar_ros.tracking import TrackerParams, TrackResult, TrackState
 from siamcar_ros.tracking.overlay import draw_overlay
+from siamcar_ros.tracking.velocity import Motion
 from siamcar_ros.tracking.stored_image import StoredImage
 
 
@@ -294,7 +294,7 @@ def test_the_bearing_of_a_known_point_is_found(info: CameraInfo, rectified: bool
 
 
 def test_velocity_is_the_slope_of_the_places_and_lost_counts_from_the_last_seen() -> None:
-    motion = Motion(Target(started=0))
+    motion = Motion(started=0)
     tenth = 10**8
     for index in range(8):  # turns around after 0.4 s, which the window has forgotten at the end
         x = 10.0 * index if index < 4 else 80.0 - 10.0 * index
