@@ -384,7 +384,8 @@ class FrameSource(Node):
         self.ended = True
         if self._camera is not None:
             self._camera.join(_LAST_IMAGE)
-        if self._client is not None:
+        if self._client is not None and self._busy is not None:
+            self._busy.join(_LAST_IMAGE)
             self._client.close()
         self.destroy_node()
 

@@ -87,12 +87,13 @@ def grid(image: Image) -> Image:
     """A copy of a (H, W, 3) BGR image with lines at round coordinates, enlarged if it is small."""
     height, width = image.shape[:2]
     scale = max(1, -(-_GRID // max(width, height)))
-    enlarged = np.repeat(np.repeat(image, scale, 0), scale, 1)
+    canvas = np.repeat(np.repeat(image, scale, 0), scale, 1)
     steps = (digit * 10**power for power in range(5) for digit in (1, 2, 5))
     step = next(each for each in steps if each * _LINES >= max(width, height))
-    lines = enlarged.copy()
-    lines[:, :: step * scale] = lines[:: step * scale] = 255
-    canvas = np.asarray(cv2.addWeighted(enlarged, 0.5, lines, 0.5, 0), np.uint8)
+    for every, weight in ((max(1, step // 5), 0.15), (step, 0.5)):
+        lines = canvas.copy()
+        lines[:, :: every * scale] = lines[:: every * scale] = 255
+        canvas = np.asarray(cv2.addWeighted(canvas, 1 - weight, lines, weight, 0), np.uint8)
     for x in range(0, width, step):
         write_text(canvas, str(x), (x * scale, 0))
     for y in range(step, height, step):

@@ -36,8 +36,8 @@ from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.ros.worker import Target, Tracked
 from siamcar_ros.tracking import TrackerParams, TrackResult, TrackState
 from siamcar_ros.tracking.overlay import draw_overlay
-from siamcar_ros.tracking.velocity import Motion
 from siamcar_ros.tracking.stored_image import StoredImage
+from siamcar_ros.tracking.velocity import Motion
 
 
 def test_mailbox_keeps_the_newest_and_counts_the_others() -> None:
