@@ -303,7 +303,7 @@ class FrameSource(Node):
         """Read a camera, in a thread of its own, and publish the images that are due."""
         period = 1 / self._rate if self._rate else 0.0
         due, broken = 0.0, False
-        while not self.ended:
+        while self.failure is None:
             try:
                 for image in self._images:
                     while self._drawn and not (self.ended or self._count or self._may_begin()):
@@ -318,10 +318,11 @@ class FrameSource(Node):
                         continue
                     due = max(due + period, now) if self._count else now + max(period, self._hold)
                     self._publish(self._prepared(image, 0, first=not self._count), stamp)
+                break
             except SourceError as error:
                 if not self._reconnect:
                     self.failure = error
-                    break
+                    continue
                 if not broken:
                     self.get_logger().warning(f"{error}: trying again every {self._reconnect:g} s")
                 broken = True
@@ -329,7 +330,6 @@ class FrameSource(Node):
                 self._images = self.source.images()
             except Exception as error:
                 self.failure = error
-                break
         self.ended = True
 
     def _tick(self) -> None:

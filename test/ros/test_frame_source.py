@@ -257,7 +257,8 @@ def test_the_tracker_is_started_on_the_first_frame(
 ) -> None:
     """By a node that is active in time, and finds the image at the second request."""
     listener = Listener(image=("image", Image))
-    images, asked = listener.heard["image"], []
+    images = listener.heard["image"]
+    asked: list[Any] = []
 
     def state(request: Any, response: Any) -> Any:
         asked.append(None)
