@@ -1,4 +1,4 @@
-"""Adds to pyproject.toml what it cannot say: config/, films/ and models/ travel inside the wheel.
+"""Adds to pyproject.toml what it cannot say: config/, films/, models/ and msg/ travel inside the wheel.
 
 They live at the repository's root, where ROS tools and people look for them, and are installed as
 `siamcar_ros/_data/`; `siamcar_ros.resources` finds them in either place.
@@ -6,7 +6,7 @@ They live at the repository's root, where ROS tools and people look for them, an
 
 from setuptools import find_packages, setup
 
-DATA = ("config", "films", "models")
+DATA = ("config", "films", "models", "msg")
 
 setup(
     packages=[

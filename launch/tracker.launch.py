@@ -122,6 +122,7 @@ def start_rviz(context: LaunchContext) -> list[Node]:
             remappings=[
                 ("/tracker/debug_image", [name, "/debug_image"]),
                 ("/tracker/markers", [name, "/markers"]),
+                ("/tracker/detections_3d", [name, "/detections_3d"]),
             ],
             additional_env=node_environment(context),
         )

@@ -1,8 +1,9 @@
-"""The tracker on a video file, a camera, a folder of images or the film that ships.
+"""The tracker on a video file, a camera, a stream, a folder of images or the film that ships.
 
-ros2 launch siamcar_ros video.launch.py source:=film.mp4 rviz:=true
+ros2 launch siamcar_ros video.launch.py source:=film.mp4 init:=412,230,60,80 rviz:=true
 
-Takes the arguments of tracker.launch.py as well.
+The first frame is published when the tracker is active, and the next ones when it has been started
+on the target that `init` names. Takes the arguments of tracker.launch.py as well.
 """
 
 from launch import LaunchContext, LaunchDescription
@@ -23,7 +24,14 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "source",
         default_value="clip",
-        description="Video file, sequence folder, camera number or device, or clip, which ships",
+        description="Video file, sequence folder, camera number or device, stream (rtsp://...,"
+        " http://...), or clip, which ships",
+    ),
+    DeclareLaunchArgument(
+        "init",
+        default_value="auto",
+        description="Target to track from the first frame on: x,y,w,h in its pixels, ground_truth,"
+        " draw (in a window), or none; auto: the ground truth if the source has one, else none",
     ),
     DeclareLaunchArgument(
         "rate", default_value="0.0", description="Frames per second; 0.0 is the source's rate"
@@ -37,6 +45,7 @@ ARGUMENTS = [
 
 def start_source(context: LaunchContext) -> list[Node]:
     """The node that publishes the source's frames; its end ends the launch, if that is wanted."""
+    init = LaunchConfiguration("init").perform(context)
     source = Node(
         package="siamcar_ros",
         executable="frame_source",
@@ -50,6 +59,8 @@ def start_source(context: LaunchContext) -> list[Node]:
                 "loop": ParameterValue(LaunchConfiguration("loop"), value_type=bool),
                 "frame_id": ParameterValue(LaunchConfiguration("fixed_frame"), value_type=str),
                 "image_transport": "both",
+                "init": ParameterValue("" if init == "none" else init, value_type=str),
+                "tracker": ParameterValue(LaunchConfiguration("name"), value_type=str),
                 "wait_for_subscriber": True,
             }
         ],

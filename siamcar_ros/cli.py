@@ -10,9 +10,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from siamcar_ros import __version__
 
@@ -47,7 +48,14 @@ _EXTRAS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a wrong argument in one line, as all errors are, without the usage."""
+    """Reports a wrong argument in one line, as all errors are, without the usage.
+
+    What begins with a negative number is a value, not an option: `--box -5,2,30,40`.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; see `{self.prog} --help`")

@@ -8,6 +8,7 @@ covers [x, x + w) and [y, y + h). The other two forms are (x0, y0, x1, y1), corn
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,21 @@ def center_to_xywh(centers: ArrayLike) -> NDArray[np.float64]:
     """(..., 4) center and size cx, cy, w, h to boxes x, y, w, h."""
     cx, cy, w, h = _columns(centers)
     return np.stack((cx - w / 2, cy - h / 2, w, h), -1)
+
+
+def parse_box(text: str) -> Box:
+    """Read a box as a person types it, `x,y,w,h`.
+
+    Raises:
+        ValueError: it is not four finite numbers.
+    """
+    try:
+        x, y, w, h = (float(part) for part in text.split(","))
+    except ValueError:
+        x = y = w = h = math.nan
+    if not np.isfinite((x, y, w, h)).all():
+        raise ValueError(f"a box is four numbers x,y,w,h in pixels, not {text!r}")
+    return x, y, w, h
 
 
 def box_center(box: Box) -> tuple[float, float]:

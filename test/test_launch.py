@@ -179,6 +179,17 @@ def test_video_starts_source_and_tracker_on_the_same_topic() -> None:
     assert parameters(by_name["frame_source"], context)["source"] == "0"
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "auto"), ({"init": "none"}, ""), ({"init": "412,230,60,80"}, "412,230,60,80")],
+)
+def test_the_source_of_a_video_starts_the_tracker(given: dict[str, str], expected: str) -> None:
+    context, started = nodes("video", {"name": "left", **given})
+    (source,) = (each for each in started if each.node_executable == "frame_source")
+    values = parameters(source, context)
+    assert (values["init"], values["tracker"]) == (expected, "left")
+
+
 def exited(returncode: int) -> Any:
     return SimpleNamespace(returncode=returncode)
 

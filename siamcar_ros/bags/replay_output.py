@@ -1,7 +1,9 @@
-"""What a replay writes: a bag for RViz and Foxglove, a video, boxes as text, the report.
+"""What a replay writes: a bag for Foxglove and RViz, a video, boxes as text, the report.
 
 FOLDER/bag/          /siamcar/detection, /siamcar/ground_truth (vision_msgs/Detection2D),
-                     /siamcar/overlay or /siamcar/overlay/compressed
+                     /siamcar/tracks (siamcar_ros/TrackArray), /siamcar/annotations
+                     (foxglove_msgs/ImageAnnotations) and, as wanted, the images that were tracked
+                     and the overlay, raw or compressed; metadata.yaml names the bag replayed
 FOLDER/replay.mp4    the overlay
 FOLDER/boxes.txt     x,y,w,h for each image of the topic, nan where there is none
 FOLDER/frames.csv    time, stamp, state, box, score, true box and overlap of each image
@@ -28,12 +30,17 @@ from typing import Any
 import numpy as np
 
 from siamcar_ros.bags.messages import (
+    ANNOTATIONS,
     COMPRESSED_IMAGE,
     DETECTION,
     IMAGE,
+    TRACKS,
     detection_message,
+    foxglove_message,
     image_message,
     jpeg_message,
+    time_message,
+    tracks_message,
 )
 from siamcar_ros.bags.reader import Bag
 from siamcar_ros.bags.replay import BEFORE, SKIPPED, STARTED, ReplayFrame, replay_score
@@ -42,28 +49,34 @@ from siamcar_ros.data.video import VideoWriter
 from siamcar_ros.files import scratch_folder
 from siamcar_ros.geometry import Image
 from siamcar_ros.tracking import TrackResult, TrackState
+from siamcar_ros.tracking.annotations import image_annotations
 from siamcar_ros.tracking.overlay import draw_overlay
+from siamcar_ros.tracking.velocity import Motion
 
 DETECTION_TOPIC = "/siamcar/detection"
 TRUTH_TOPIC = "/siamcar/ground_truth"
-OVERLAY_TOPIC = "/siamcar/overlay"
-#: Kinds of overlay: topic, type and what makes a message of an image.
-OVERLAYS = {
-    "compressed": (f"{OVERLAY_TOPIC}/compressed", COMPRESSED_IMAGE, jpeg_message),
-    "raw": (OVERLAY_TOPIC, IMAGE, image_message),
+TRACKS_TOPIC = "/siamcar/tracks"
+ANNOTATIONS_TOPIC = "/siamcar/annotations"
+IMAGE_TOPIC, OVERLAY_TOPIC = "/siamcar/image", "/siamcar/overlay"
+#: Kinds of images: ending of the topic, type and what makes a message of an image.
+IMAGES = {
+    "compressed": ("/compressed", COMPRESSED_IMAGE, jpeg_message),
+    "raw": ("", IMAGE, image_message),
     "none": None,
 }
 REPORT_FOLDER, SEQUENCE_FOLDER = "report", "sequence"
 
 _BAG, _VIDEO = "bag", "replay.mp4"
 _BOXES, _FRAMES, _REPORT, _TIMING = "boxes.txt", "frames.csv", "report.json", "timing.json"
+_RESULTS = (_BAG, _VIDEO, _BOXES, _FRAMES, _REPORT, _TIMING, REPORT_FOLDER, SEQUENCE_FOLDER)
 _MEASURES = {
     "average_overlap": "ao",
     "success_50": "sr50",
     "success_75": "sr75",
     "precision_20": "precision",
 }
-_RESULTS = (_BAG, _VIDEO, _BOXES, _FRAMES, _REPORT, _TIMING, REPORT_FOLDER, SEQUENCE_FOLDER)
+_NOWHERE = (math.nan,) * 4
+_UNTRACKED = (BEFORE, STARTED, SKIPPED)
 
 
 class ReplayOutput:
@@ -84,7 +97,8 @@ class ReplayOutput:
         *,
         rate: float,
         track_id: str = "target",
-        overlay: str = "compressed",
+        images: str = "compressed",
+        overlay: str = "none",
         video: bool = True,
         storage: str = "mcap",
         compression: str = "none",
@@ -97,7 +111,8 @@ class ReplayOutput:
             folder: made if it does not exist.
             rate: frames per second of the video.
             track_id: id of the detections.
-            overlay: images with the boxes drawn in the bag, a key of `OVERLAYS`.
+            images: the images that were tracked, in the bag: a key of `IMAGES`.
+            overlay: the same with the boxes drawn on them.
             video: write replay.mp4.
             storage: of the bag, as for BagWriter.
             compression: of the bag, as for BagWriter.
@@ -109,10 +124,15 @@ class ReplayOutput:
             ValueError: a source would be replaced.
         """
         self.folder = Path(folder)
-        self._id, self._overlay = track_id, OVERLAYS[overlay]
+        self._id = track_id
+        kinds = ((IMAGE_TOPIC, IMAGES[images]), (OVERLAY_TOPIC, IMAGES[overlay]))
+        self._images, self._overlay = (
+            None if kind is None else (topic + kind[0], *kind[1:]) for topic, kind in kinds
+        )
         self._rate, self._has_video = rate, video
         self._options = {"storage": storage, "compression": compression}
         self._frames: list[ReplayFrame] = []
+        self._motion: Motion | None = None
         there = [path for name in _RESULTS if (path := self.folder / name).exists()]
         if there and not overwrite:
             names = ", ".join(path.name for path in there)
@@ -133,16 +153,17 @@ class ReplayOutput:
                 stack.callback(_remove_if_empty, self.folder)
             self.staging = stack.enter_context(scratch_folder(self.folder, ".replay-"))
             self._writers = stack.enter_context(ExitStack())
-            bag = BagWriter(self.staging / _BAG, **self._options)
-            self._bag = self._writers.enter_context(bag)
-            self._bag.add_topic(DETECTION_TOPIC, DETECTION)
-            self._bag.add_topic(TRUTH_TOPIC, DETECTION)
-            if self._overlay is not None:
-                self._bag.add_topic(*self._overlay[:2])
+            self._bag = BagWriter(self.staging / _BAG, **self._options)
+            self._writers.enter_context(self._bag)
+            topics = {DETECTION_TOPIC: DETECTION, TRUTH_TOPIC: DETECTION}
+            topics |= {TRACKS_TOPIC: TRACKS, ANNOTATIONS_TOPIC: ANNOTATIONS}
+            topics |= {each[0]: each[1] for each in (self._images, self._overlay) if each}
+            for name, kind in topics.items():
+                self._bag.add_topic(name, kind)
             self._video: VideoWriter | None = None
             if self._has_video:
-                video = VideoWriter(self.staging / _VIDEO, self._rate)
-                self._video = self._writers.enter_context(video)
+                self._video = VideoWriter(self.staging / _VIDEO, self._rate)
+                self._writers.enter_context(self._video)
             self._cleanup = stack.pop_all()
         return self
 
@@ -157,22 +178,35 @@ class ReplayOutput:
     def add(self, frame: ReplayFrame, image: Image | None) -> None:
         """Take the next frame, with its image if it has one."""
         self._frames.append(frame)
-        if frame.state in (BEFORE, SKIPPED) or image is None:
+        if frame.box is None or image is None:
             return
         head = (frame.stamp, frame.frame_id)
+        state = TrackState.TRACKING if frame.state == STARTED else TrackState(frame.state)
+        result = TrackResult(frame.box, frame.score, state)
+        self._motion = self._motion or Motion(frame.stamp)
+        self._motion.add(frame.stamp, result)
         # As the node does it: a lost target keeps its last box and has no hypothesis.
-        seen = None if frame.state == "lost" else frame.score
+        seen = None if state is TrackState.LOST else frame.score
         detection = detection_message(frame.box, *head, id=self._id, class_id="target", score=seen)
         self._bag.write(DETECTION_TOPIC, detection, frame.time)
         if frame.truth is not None:
             truth = detection_message(frame.truth, *head, id="ground_truth", class_id="target")
             self._bag.write(TRUTH_TOPIC, truth, frame.time)
+        size = (image.shape[1], image.shape[0])
+        tracks = tracks_message(self._id, result, self._motion, size, *head)
+        self._bag.write(TRACKS_TOPIC, tracks, frame.time)
+        results, at = {self._id: result}, time_message(frame.stamp)
+        drawing = image_annotations(foxglove_message, at, results, frame.truth)
+        self._bag.write(ANNOTATIONS_TOPIC, drawing, frame.time)
+        if self._images is not None:
+            topic, _, made = self._images
+            self._bag.write(topic, made(image, *head), frame.time)
         if self._overlay is None and self._video is None:
             return
-        drawn = draw(image, frame, self._id)
+        drawn = draw_overlay(image, results, caption=f"image {frame.index}", truth=frame.truth)
         if self._overlay is not None:
-            topic, _, message = self._overlay
-            self._bag.write(topic, message(drawn, *head), frame.time)
+            topic, _, made = self._overlay
+            self._bag.write(topic, made(drawn, *head), frame.time)
         if self._video is not None:
             self._video.write(drawn)
 
@@ -181,15 +215,17 @@ class ReplayOutput:
 
         Args:
             bag: the bag that was replayed.
-            settings: what the run was made with, JSON values.
+            settings: what the run was made with, JSON values; `topic` is that of the images.
             notes: anything unusual about the run.
 
         Returns:
             The report, with its timing.
         """
+        self._bag.describe("source_bag", str(bag.path.resolve()))
+        self._bag.describe("source_topic", settings["topic"])
         self._writers.close()
         frames = self._frames
-        rows = [f.box or (math.nan,) * 4 for f in frames]
+        rows = [f.box or _NOWHERE for f in frames]
         np.savetxt(self.staging / _BOXES, rows, fmt="%.4f", delimiter=",")
         write_frames(self.staging / _FRAMES, frames, bag)
         report = {"bag": bag.path.resolve().name, **settings, **scores(frames, bag)}
@@ -217,15 +253,6 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def draw(image: Image, frame: ReplayFrame, track_id: str) -> Image:
-    """A copy of the image with the tracker's box as in the node's overlay, and the true one."""
-    results = {}
-    if frame.box is not None:
-        state = TrackState.TRACKING if frame.state == STARTED else TrackState(frame.state)
-        results[track_id] = TrackResult(frame.box, frame.score, state)
-    return draw_overlay(image, results, caption=f"image {frame.index}", truth=frame.truth)
-
-
 def scores(frames: list[ReplayFrame], bag: Bag) -> dict[str, Any]:
     """Counts, scores and skipped images, as JSON values.
 
@@ -234,9 +261,10 @@ def scores(frames: list[ReplayFrame], bag: Bag) -> dict[str, Any]:
     """
     scored = replay_score(frames)
     start = next(f for f in frames if f.state == STARTED)
-    result: dict[str, Any] = {
+    measures = None if scored is None else scored.measures
+    return {
         "images": len(frames),
-        "tracked": sum(f.state not in (BEFORE, STARTED, SKIPPED) for f in frames),
+        "tracked": sum(f.state not in _UNTRACKED for f in frames),
         "scored": 0 if scored is None else scored.frames,
         "states": dict(sorted(Counter(f.state for f in frames).items())),
         "start": {"image": start.index, "seconds": bag.seconds(start.time), "box": start.box},
@@ -245,25 +273,18 @@ def scores(frames: list[ReplayFrame], bag: Bag) -> dict[str, Any]:
             for f in frames
             if f.state == SKIPPED
         ],
-        "score": None,
+        "score": measures and {name: round(measures[key], 6) for name, key in _MEASURES.items()},
     }
-    if scored is not None:
-        result["score"] = {
-            name: round(scored.measures[measure], 6) for name, measure in _MEASURES.items()
-        }
-    return result
 
 
 def speed(frames: list[ReplayFrame]) -> dict[str, float | None]:
     """Frames per second and milliseconds per frame of the tracker alone, without reading."""
-    seconds = [f.seconds for f in frames if f.state not in (BEFORE, STARTED, SKIPPED)]
-    if not seconds:
+    seconds = np.array([f.seconds for f in frames if f.state not in _UNTRACKED])
+    if not seconds.size:
         return {"frames_per_second": None, "median_ms": None, "p99_ms": None}
-    return {
-        "frames_per_second": round(len(seconds) / sum(seconds), 2),
-        "median_ms": round(1e3 * float(np.median(seconds)), 3),
-        "p99_ms": round(1e3 * float(np.percentile(seconds, 99)), 3),
-    }
+    median, high = (round(1e3 * float(np.percentile(seconds, share)), 3) for share in (50, 99))
+    rate = round(float(1 / seconds.mean()), 2)
+    return {"frames_per_second": rate, "median_ms": median, "p99_ms": high}
 
 
 def write_frames(path: Path, frames: list[ReplayFrame], bag: Bag) -> None:
@@ -271,11 +292,10 @@ def write_frames(path: Path, frames: list[ReplayFrame], bag: Bag) -> None:
     scored = replay_score(frames)
     overlaps = [math.nan] * len(frames) if scored is None else scored.overlaps.tolist()
     columns = "image seconds stamp state x y w h score true_x true_y true_w true_h overlap error"
-    nowhere = (math.nan,) * 4
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns.split())
         for f, overlap in zip(frames, overlaps, strict=True):
-            boxes = [f"{value:.4f}" for value in (*(f.box or nowhere), *(f.truth or nowhere))]
+            boxes = [f"{value:.4f}" for value in (*(f.box or _NOWHERE), *(f.truth or _NOWHERE))]
             row = [f.index, f"{bag.seconds(f.time):.9f}", f.stamp, f.state, *boxes[:4]]
             table.writerow([*row, f"{f.score:.6f}", *boxes[4:], f"{overlap:.6f}", f.error])

@@ -11,17 +11,16 @@ import math
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from siamcar_ros.bags.replay import BEFORE, SKIPPED, ReplayFrame
+from siamcar_ros.bags.messages import jpeg_message
+from siamcar_ros.bags.replay import ReplayFrame
 from siamcar_ros.evaluation.comparison import compare
 from siamcar_ros.evaluation.one_pass import Run
 from siamcar_ros.evaluation.report import write_report
 from siamcar_ros.evaluation.results import TrackerResults
 from siamcar_ros.geometry import Image
 
-_JPEG_QUALITY = 95
 _NOWHERE = (math.nan,) * 4
 
 
@@ -40,12 +39,11 @@ class SequenceExport:
 
     def add(self, frame: ReplayFrame, image: Image | None) -> None:
         """Take the next frame, with its image if it has one."""
-        if image is None or frame.state in (BEFORE, SKIPPED):
+        if image is None or frame.box is None:
             return
         self.frames.append(frame)
         path = self.folder / f"{len(self.frames):08d}.jpg"
-        quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-        path.write_bytes(cv2.imencode(".jpg", np.ascontiguousarray(image), quality)[1].tobytes())
+        path.write_bytes(jpeg_message(image, 0, "").data.tobytes())
 
     def finish(self) -> None:
         """Write `groundtruth.txt`: the box of the start, then the true ones."""
@@ -53,22 +51,17 @@ class SequenceExport:
         boxes[:1] = [frame.box or _NOWHERE for frame in self.frames[:1]]
         np.savetxt(self.folder / "groundtruth.txt", boxes, fmt="%.4f", delimiter=",")
 
+    def write_report(self, folder: Path, *, tracker: str, facts: dict[str, Any]) -> None:
+        """Write results/, report.html and what belongs to it, after `finish`.
 
-def write_replay_report(
-    sequence: SequenceExport, folder: Path, *, tracker: str, facts: dict[str, Any]
-) -> None:
-    """Write results/, report.html and what belongs to it.
-
-    Args:
-        sequence: finished.
-        folder: where they go.
-        tracker: the tracker's name in the tables.
-        facts: how the results were made, for `run.json`; `root` is the sequence's final place.
-    """
-    frames = sequence.frames
-    results = TrackerResults(folder / "results" / tracker, "otb")
-    boxes = np.array([frame.box or _NOWHERE for frame in frames], np.float64)
-    scores, times = np.array([[frame.score, frame.seconds] for frame in frames]).T
-    results.write(sequence.folder.name, Run(boxes, scores, times))
-    results.write_run_file({"benchmark": "folder", **facts})
-    write_report(compare([results.folder], benchmark="folder", root=sequence.folder), folder)
+        Args:
+            folder: where they go.
+            tracker: the tracker's name in the tables.
+            facts: how the results were made, for `run.json`; `root` is the sequence's final place.
+        """
+        results = TrackerResults(folder / "results" / tracker, "otb")
+        boxes = np.array([frame.box or _NOWHERE for frame in self.frames], np.float64)
+        scores, times = np.array([[frame.score, frame.seconds] for frame in self.frames]).T
+        results.write(self.folder.name, Run(boxes, scores, times))
+        results.write_run_file({"benchmark": "folder", **facts})
+        write_report(compare([results.folder], benchmark="folder", root=self.folder), folder)

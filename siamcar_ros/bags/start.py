@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from siamcar_ros.geometry import Box
+from siamcar_ros.geometry import Box, parse_box
 
 
 class StartError(ValueError):
@@ -36,18 +36,14 @@ def parse_start(text: str) -> Start:
     """
     if Path(text).is_file():
         return parse_start(Path(text).read_text(encoding="utf-8").split("\n")[0].strip())
-    numbers, at, seconds = text.partition("@")
+    numbers, at, moment = text.partition("@")
     try:
-        moment = float(seconds) if at else None
-        values = [float(value) for value in numbers.split(",")] if numbers else []
+        box = parse_box(numbers) if numbers or not at else None
+        seconds = float(moment) if at else None
+        if seconds is None or math.isfinite(seconds):
+            return Start(box, seconds)
     except ValueError:
-        values, moment = [], None
-    if moment is None or math.isfinite(moment):
-        if len(values) == 4:
-            x, y, width, height = values
-            return Start((x, y, width, height), moment)
-        if moment is not None and not values:
-            return Start(None, moment)
+        pass
     raise StartError(
         f"cannot read {text!r} as a start: expected x,y,w,h (pixels), x,y,w,h@seconds since the"
         " bag's start, @seconds with a ground truth, or a file that holds one of these"

@@ -101,6 +101,10 @@ class BagWriter:
             if error is None:
                 self._writer.path.rename(self._folder)
 
+    def describe(self, key: str, value: str) -> None:
+        """Note something about the bag in its metadata.yaml."""
+        self._writer.set_custom_data(key, value)
+
     def add_topic(self, name: str, msgtype: str) -> None:
         """Declare a topic; the order of these calls is part of the file."""
         with _disk_errors(self._folder):

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from siamcar_ros.bags.reader import Bag, BagError
 from siamcar_ros.bags.replay import GroundTruth, replay
 from siamcar_ros.bags.replay_output import (
-    OVERLAYS,
+    IMAGES,
     REPORT_FOLDER,
     SEQUENCE_FOLDER,
     ReplayOutput,
@@ -54,10 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--track-id", default="target", help="id of the detections (default: %(default)s)"
     )
     parser.add_argument(
-        "--overlay",
-        choices=tuple(OVERLAYS),
+        "--images",
+        choices=tuple(IMAGES),
         default="compressed",
-        help="images with the boxes drawn on them, in the new bag (default: %(default)s)",
+        help="the tracked images in the new bag, for Foxglove, which draws the boxes on them"
+        " (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--overlay",
+        choices=tuple(IMAGES),
+        default="none",
+        help="images with the boxes drawn on them in the new bag, for RViz (default: %(default)s)",
     )
     parser.add_argument(
         "--no-report", action="store_true", help="do not write the report's page and plots"
@@ -85,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Replay, write the results, print them."""
     # matplotlib, for which --help need not wait
-    from siamcar_ros.bags.replay_report import SequenceExport, write_replay_report
+    from siamcar_ros.bags.replay_report import SequenceExport
 
     start = parse_start(args.init) if args.init else Start()
     with unwind_on_signals(), Bag(args.bag) as bag:
@@ -101,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
             out,
             rate=_rate(bag, images),
             track_id=args.track_id,
+            images=args.images,
             overlay=args.overlay,
             video=not args.no_video,
             storage=args.storage,
@@ -133,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
                 root = str((out / SEQUENCE_FOLDER / name).resolve())
                 page = output.staging / REPORT_FOLDER
                 facts = {"root": root, **settings}
-                write_replay_report(sequence, page, tracker=spec.title, facts=facts)
+                sequence.write_report(page, tracker=spec.title, facts=facts)
             if not args.keep_sequence:
                 shutil.rmtree(output.staging / SEQUENCE_FOLDER, ignore_errors=True)
             output.publish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,8 +16,9 @@ from tqdm import tqdm
 from siamcar_ros.commands.network_options import add_network_arguments, parse_settings
 from siamcar_ros.data.video import VideoWriter
 from siamcar_ros.files import check_folder, replacing
-from siamcar_ros.geometry import Box, Image
+from siamcar_ros.geometry import Box, Image, parse_box
 from siamcar_ros.processes import unwind_on_signals
+from siamcar_ros.tracking.selection import call_window, choose_box
 
 if TYPE_CHECKING:
     from siamcar_ros.data.film import Source
@@ -32,14 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's arguments."""
     parser.add_argument(
         "source",
-        help="video file, folder of images, camera number or /dev/videoN, or clip, the film that "
-        "ships",
+        help="video file, folder of images, camera number or /dev/videoN, stream (rtsp://..., "
+        "http://...), or clip, the film that ships",
     )
     parser.add_argument(
         "--box",
         metavar="X,Y,W,H",
         help="the target on the first frame, pixels, top-left corner and size (default: the first "
-        "box of the folder's groundtruth.txt, or drawn in the window with --show)",
+        "box of the source's ground truth, or else one that you draw in a window)",
     )
     add_network_arguments(parser)
     parser.add_argument("--output", type=Path, metavar="MP4", help="write an annotated video")
@@ -50,14 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Track to the end of the source, or until interrupted; then print a summary."""
-    from siamcar_ros.data.film import open_source
+    from siamcar_ros.data.film import SourceError, open_source
     from siamcar_ros.tracking import SiamCarTracker
 
     if args.frames is not None and args.frames < 1:
         raise ValueError(f"--frames is at least 1, not {args.frames}")
     given = None if args.box is None else parse_box(args.box)
     if args.show:
-        _window(cv2.namedWindow, _WINDOW)
+        call_window(cv2.namedWindow, _WINDOW)
     source = open_source(args.source)
     sinks = _Sinks(args, source)
     tracker = SiamCarTracker.from_config(
@@ -93,6 +95,10 @@ def run(args: argparse.Namespace) -> int:
                     break
         except KeyboardInterrupt:
             progress.write("interrupted: the frames tracked so far are kept")
+        except SourceError as error:
+            if not source.live:
+                raise
+            progress.write(f"{error}: the frames tracked so far are kept")
     _say(source, tracker, boxes, times)
     for note in [*source.notes, *sinks.notes]:
         print(f"note: {note}")
@@ -116,42 +122,8 @@ def _first_box(args: argparse.Namespace, source: Source, first: Image) -> Box:
     if source.boxes is not None and np.isfinite(source.boxes[0]).all():
         x, y, w, h = source.boxes[0].tolist()
         return x, y, w, h
-    if not args.show:
-        raise ValueError(
-            "which target? Give --box X,Y,W,H (pixels of the first frame), or --show to draw it"
-        )
-    x, y, w, h = _window(cv2.selectROI, "drag a box, then Enter or Space", first)
-    cv2.destroyAllWindows()
-    if w <= 0 or h <= 0:
-        raise ValueError("no box was drawn")
-    return float(x), float(y), float(w), float(h)
-
-
-def parse_box(text: str) -> Box:
-    """Read `x,y,w,h`.
-
-    Raises:
-        ValueError: it is not four numbers.
-    """
-    try:
-        x, y, w, h = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"--box is four numbers x,y,w,h, not {text!r}") from None
-    return x, y, w, h
-
-
-def _window(show: Any, *arguments: Any) -> Any:
-    """Call one of OpenCV's window functions."""
-    try:
-        return show(*arguments)
-    except cv2.error as error:
-        if "not implemented" in str(error):
-            why = "this OpenCV is a headless build; opencv-contrib-python in its place has windows"
-        else:
-            why = "is there a screen?"
-        raise ValueError(
-            f"no window can be shown here ({why}): leave out --show, and give --box or --output"
-        ) from error
+    typed = f"siamcar track {shlex.quote(args.source)} --box X,Y,W,H"
+    return choose_box(first, source.name, typed)
 
 
 class _Sinks:
@@ -186,7 +158,7 @@ class _Sinks:
         if self._video is not None:
             self._video.write(drawn)
         if self._show:
-            _window(cv2.imshow, _WINDOW, drawn)
+            call_window(cv2.imshow, _WINDOW, drawn)
             return cv2.waitKey(1) & 0xFF not in _QUIT_KEYS
         return True
 

@@ -24,6 +24,9 @@ CLIP = "clip"
 _CLIP_FILE = "films/car.mp4"
 _CLIP_FOCAL = 560.0
 _TRUTH_SUFFIX = ".groundtruth.txt"
+_FFMPEG = cv2.CAP_FFMPEG
+# Of a network stream, in milliseconds: to open it, and between two frames.
+_STREAM_TIMEOUTS = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5_000]
 
 
 class SourceError(ValueError):
@@ -65,7 +68,8 @@ def open_source(name: str) -> Source:
     Args:
         name: a video file, with its annotation in `NAME.groundtruth.txt` beside it or without; a
             folder of numbered images, with or without `groundtruth.txt`; `/dev/videoN`, a camera's
-            number or a stream's URL; or `clip`, the film that ships with the package.
+            number or the URL of a live stream that FFmpeg reads, such as RTSP or MJPEG over HTTP;
+            or `clip`, the film that ships with the package.
 
     Raises:
         SourceError: there is no such source, or it cannot be read.
@@ -97,21 +101,29 @@ def _sequence(folder: Path) -> Source:
     except SequenceError as error:
         raise SourceError(str(error)) from error
 
-    def images() -> Iterator[Image]:
-        for path in frames:
-            image = read_image(path)
-            if image is None:
-                raise SourceError(f"{path} cannot be decoded")
-            yield image
-
-    return Source(
+    source = Source(
         name=folder.name,
         live=False,
         rate=_sequence_rate(folder),
-        images=images,
+        images=lambda: images(),
         length=len(frames),
         boxes=boxes,
     )
+
+    def images() -> Iterator[Image]:
+        source.skipped.clear()
+        source.notes.clear()
+        for index, path in enumerate(frames):
+            image = read_image(path)
+            if image is None:
+                source.skipped.append(index)
+                source.notes.append(f"{path} does not decode and is skipped")
+            else:
+                yield image
+        if len(source.skipped) == len(frames):
+            raise SourceError(f"no image in {folder} decodes")
+
+    return source
 
 
 def _sequence_rate(folder: Path) -> float:
@@ -168,23 +180,35 @@ def _video_boxes(path: Path, length: int | None) -> Boxes | None:
 
 def _camera(name: str) -> Source:
     device: int | str = int(name) if name.isdecimal() else name
+    stream = "://" in name
+    # A URL may hold a password, which belongs in no log.
+    shown = re.sub(r"//[^/@]*@", "//", name) if stream else f"camera {name}"
 
     def images() -> Iterator[Image]:
-        capture = cv2.VideoCapture(device)
+        capture = _open_camera(device)
         if not capture.isOpened():
             raise SourceError(
-                f"camera {name} cannot be opened: check that it is connected, readable, and not "
+                f"{shown} cannot be opened: check that it is connected, readable, and not "
                 "in use by another program"
             )
+        if stream and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
+            raise SourceError(f"{shown} is a film, not a live stream: download it first")
         # Drivers that fill their buffers deliver old images; not every backend has this setting.
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         try:
             while True:
                 read, image = capture.read()
                 if not read:
-                    raise SourceError(f"camera {name} stopped delivering frames")
+                    raise SourceError(f"{shown} stopped delivering frames")
                 yield np.asarray(image, np.uint8)
         finally:
             capture.release()
 
-    return Source(name=f"camera {name}", live=True, rate=DEFAULT_RATE, images=images)
+    return Source(name=shown, live=True, rate=DEFAULT_RATE, images=images)
+
+
+def _open_camera(device: int | str) -> cv2.VideoCapture:
+    """Open a camera; a stream's failures are found in seconds, not after FFmpeg's half minute."""
+    if isinstance(device, str) and "://" in device and cv2.videoio_registry.hasBackend(_FFMPEG):
+        return cv2.VideoCapture(device, _FFMPEG, _STREAM_TIMEOUTS)
+    return cv2.VideoCapture(device)

@@ -1,11 +1,15 @@
-"""The executable `frame_source`: publishes the frames of a film, a folder or a camera.
+"""The executable `frame_source`: publishes the frames of a film, a folder, a camera or a stream.
 
     ros2 run siamcar_ros frame_source --ros-args -p source:=film.mp4 -r image:=/camera/image_raw
+
+With `init` it also starts a tracker node on a target in the first frame, and plays on once that is
+done; the frame is published when the tracker is active.
 
 Publishes `image` and/or `image/compressed`, `camera_info`, and `ground_truth`
 (vision_msgs/Detection2D) if the source is annotated; all have the same header. A frame without the
 target has a ground truth without area. The node ends with the source unless `loop` is set. A camera
-is read as fast as it delivers, so what is published is its newest image, stamped when it was read.
+or stream is read as fast as it delivers, so what is published is its newest image, stamped when it
+was read; one that breaks off is opened again.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import chain, cycle, islice
 from typing import Any
 
 import cv2
@@ -32,10 +36,12 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 
 from siamcar_ros.data.film import CLIP, Source, SourceError, open_source
-from siamcar_ros.geometry import Box
+from siamcar_ros.geometry import Box, parse_box
 from siamcar_ros.geometry import Image as Pixels
+from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
 from siamcar_ros.ros.command_line import declare_read_only, run_node
 from siamcar_ros.ros.messages import box_to_bbox
+from siamcar_ros.tracking.selection import choose_box
 
 _TRANSPORTS = ("raw", "compressed", "both")
 _RELIABILITIES = {
@@ -46,12 +52,15 @@ _RELIABILITIES = {
 _SETTLE = 0.5
 # Seconds that a camera is given to finish its current image when the node ends.
 _LAST_IMAGE = 1.0
+# Seconds that a tracker may take to become active, and then to find the first frame.
+_TRACKER_PATIENCE, _START_PATIENCE = 600.0, 5.0
 
 
 @dataclass
 class _Frame:
-    """A frame as it will be published; its stamp is set last."""
+    """A frame as it will be published; its stamp is set last. The tracker is started on `first`."""
 
+    first: bool
     header: Header
     size: tuple[int, int]
     raw: Image | None
@@ -68,6 +77,7 @@ class FrameSource(Node):
 
     Raises:
         SourceError: there is no such source, it has no frames, or a parameter is not allowed.
+        ValueError: there is no box to start the tracker on.
     """
 
     def __init__(self) -> None:
@@ -79,7 +89,8 @@ class FrameSource(Node):
         name = parameter(
             "source",
             CLIP,
-            "Video file, sequence folder, camera number or device, or clip: the film that ships.",
+            "Video file, sequence folder, camera number or device, URL of a stream (rtsp, http), "
+            "or clip: the film that ships.",
             any_type=True,  # a camera's number is an integer to the command line
         )
         rate = parameter("rate", 0.0, "Frames per second; 0 is the source's rate.", most=1000.0)
@@ -95,6 +106,19 @@ class FrameSource(Node):
             0.0,
             "Minimum time between the first and the second frame in seconds.",
             most=60.0,
+        )
+        init = parameter(
+            "init",
+            "",
+            "Target in the first frame to start the tracker on: x,y,w,h in pixels, ground_truth, "
+            "draw (in a window), or auto: the ground truth if there is one; empty starts nothing.",
+        )
+        tracker = parameter("tracker", "tracker", "Name of the tracker node that init starts.")
+        self._reconnect = parameter(
+            "reconnect",
+            2.0,
+            "Seconds after which a camera or stream that broke off is opened again; 0: never.",
+            most=3600.0,
         )
         size = parameter("size", "", "Scale frames to WIDTHxHEIGHT; empty is the source's size.")
         preload = parameter(
@@ -144,12 +168,16 @@ class FrameSource(Node):
         self._settled_at = self._held_until = 0.0
         self._rate = rate
         self._images = self.source.images()
-        self._frames = self._preloaded(preload) if preload else self._read()
-        # a camera's first image only shows that it works
-        first = next(self._images if self.source.live else self._frames, None)
-        if first is None:
+        image = next(self._images, None)
+        if image is None:
             raise SourceError(f"{self.source.name} has no frames")
-        self._next = first if isinstance(first, _Frame) else None
+        self._box = self._target(init, image)
+        # a camera's first image only shows that it works, unless a box was drawn on it
+        self._drawn = init == "draw"
+        if not self.source.live or self._drawn:
+            self._images = chain([image], self._images)
+        self._frames = self._preloaded(preload) if preload else self._read()
+        self._next = None if self.source.live else next(self._frames)
         pace = f"{rate or self.source.rate:g} Hz"
         if self.source.live and not rate:
             pace = "its own rate"
@@ -157,6 +185,11 @@ class FrameSource(Node):
             f"{self.source.name}: {self.source.length or 'unknown number of'} frames at {pace} on "
             f"{self.resolve_topic_name('image')}"
         )
+        self._client: TrackerClient | None = None
+        self._busy: threading.Thread | None = None  # with the tracker: nothing is published
+        if self._box is not None:
+            self._client = TrackerClient(self.resolve_topic_name(tracker))
+            self._ask(self._await_tracker)
         self._camera: threading.Thread | None = None
         if self.source.live:
             self._camera = threading.Thread(target=self._film, name="camera", daemon=True)
@@ -172,12 +205,14 @@ class FrameSource(Node):
         """Read the source, again and again if it is to loop."""
         while True:
             for index, image in enumerate(self._images):
-                yield self._prepared(image, index + len(self.source.skipped))
+                row = index + len(self.source.skipped)
+                yield self._prepared(image, row, first=index == 0)
             if not self._loop:
                 return
             self._images = self.source.images()
 
-    def _prepared(self, image: Pixels, index: int) -> _Frame:
+    def _scaled(self, image: Pixels, index: int) -> tuple[Pixels, Box | None]:
+        """The frame and its true box, at the size at which they are published."""
         box, boxes = None, self.source.boxes
         if boxes is not None and np.isfinite(boxes[index]).all():
             x, y, w, h = boxes[index].tolist()
@@ -189,6 +224,54 @@ class FrameSource(Node):
             image = np.asarray(cv2.resize(image, self._size), np.uint8)
             if box is not None:
                 box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+        return image, box
+
+    def _target(self, init: str, image: Pixels) -> Box | None:
+        """The box in the first frame that the parameter `init` stands for."""
+        image, true = self._scaled(image, len(self.source.skipped))
+        name = self.source.name
+        if init == "auto" and true is None:
+            self.get_logger().info(
+                f"{name} has no ground truth: no target is tracked until init_target is called; "
+                "init:=x,y,w,h or init:=draw starts one on the first frame"
+            )
+        if init == "ground_truth" and true is None:
+            raise SourceError(f"{name} has no true box in its first frame: give init:=x,y,w,h")
+        if init in ("", "auto", "ground_truth"):
+            return true if init else None
+        return choose_box(image, name, "init:=x,y,w,h") if init == "draw" else parse_box(init)
+
+    def _ask(self, task: Callable[..., None], *arguments: Any) -> None:
+        """Run a task of the tracker's client, during which nothing is published."""
+        self._busy = threading.Thread(target=task, args=arguments, name="start", daemon=True)
+        self._busy.start()
+
+    def _await_tracker(self) -> None:
+        assert self._client is not None
+        try:
+            self._client.wait_until_active(_TRACKER_PATIENCE, self._check_alive)
+        except TrackerUnavailable as error:
+            self._box = None
+            if not self.ended:
+                self.get_logger().error(f"nothing will be tracked: {error}")
+
+    def _check_alive(self) -> None:
+        if self.ended:
+            raise TrackerUnavailable("the source ends")
+
+    def _start_tracker(self, header: Header) -> None:
+        assert self._client is not None
+        assert self._box is not None
+        try:
+            target = self._client.start_target(
+                self._box, header, patience=_START_PATIENCE, wanted=lambda: not self.ended
+            )
+            self.get_logger().info(f"{target} is tracked from {self._box} on")
+        except (TargetRefused, TrackerUnavailable) as error:
+            self.get_logger().error(f"nothing is tracked from {self._box} on: {error}")
+
+    def _prepared(self, image: Pixels, index: int, *, first: bool) -> _Frame:
+        image, box = self._scaled(image, index)
         header = Header(frame_id=self._frame_id)
         height, width = image.shape[:2]
         raw = compressed = None
@@ -201,10 +284,12 @@ class FrameSource(Node):
             quality = [cv2.IMWRITE_JPEG_QUALITY, self._quality]
             compressed = CompressedImage(header=header, format="bgr8; jpeg compressed bgr8")
             compressed.data.frombytes(cv2.imencode(".jpg", image, quality)[1].data.cast("B"))
-        return _Frame(header, (width, height), raw, compressed, box)
+        return _Frame(first, header, (width, height), raw, compressed, box)
 
     def _may_begin(self) -> bool:
         """Whether nobody is waited for: someone has subscribed to the image for a moment."""
+        if self._busy is not None and self._busy.is_alive():
+            return False
         if self._waiting:
             publishers = [each for each in (self._raw, self._compressed) if each is not None]
             if not any(each.get_subscription_count() for each in publishers):
@@ -217,18 +302,34 @@ class FrameSource(Node):
     def _film(self) -> None:
         """Read a camera, in a thread of its own, and publish the images that are due."""
         period = 1 / self._rate if self._rate else 0.0
-        due = 0.0
-        try:
-            for image in self._images:
-                stamp, now = self.get_clock().now(), time.monotonic()
-                if self.ended:
-                    return
-                if now < due or not self._may_begin():
+        due, broken = 0.0, False
+        while self.failure is None:
+            try:
+                for image in self._images:
+                    while self._drawn and not (self.ended or self._count or self._may_begin()):
+                        time.sleep(0.05)
+                    stamp, now = self.get_clock().now(), time.monotonic()
+                    if self.ended:
+                        return
+                    if broken:
+                        self.get_logger().info(f"{self.source.name} is back")
+                        broken = False
+                    if now < due or not self._may_begin():
+                        continue
+                    due = max(due + period, now) if self._count else now + max(period, self._hold)
+                    self._publish(self._prepared(image, 0, first=not self._count), stamp)
+                break
+            except SourceError as error:
+                if not self._reconnect:
+                    self.failure = error
                     continue
-                due = max(due + period, now) if self._count else now + max(period, self._hold)
-                self._publish(self._prepared(image, 0), stamp)
-        except Exception as error:
-            self.failure = error
+                if not broken:
+                    self.get_logger().warning(f"{error}: trying again every {self._reconnect:g} s")
+                broken = True
+                time.sleep(self._reconnect)
+                self._images = self.source.images()
+            except Exception as error:
+                self.failure = error
         self.ended = True
 
     def _tick(self) -> None:
@@ -261,6 +362,8 @@ class FrameSource(Node):
                 truth.results[0].hypothesis.score = 1.0
             self._truth.publish(truth)
         self._count += 1
+        if frame.first and self._box is not None:
+            self._ask(self._start_tracker, frame.header)
 
     def _camera_info(self, frame: _Frame) -> CameraInfo:
         """A lens without distortion; with an unknown focal length K is zero: uncalibrated."""
@@ -281,6 +384,9 @@ class FrameSource(Node):
         self.ended = True
         if self._camera is not None:
             self._camera.join(_LAST_IMAGE)
+        if self._client is not None and self._busy is not None:
+            self._busy.join(_LAST_IMAGE)
+            self._client.close()
         self.destroy_node()
 
 

@@ -19,12 +19,13 @@ from siamcar_ros.ros import messages
 from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.markers import frusta, frustum
-from siamcar_ros.ros.motion import Motion
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.rays import CameraModelError, bearing, corner_rays
-from siamcar_ros.ros.worker import Tracked
+from siamcar_ros.ros.worker import Target, Tracked
 from siamcar_ros.tracking import TrackState
+from siamcar_ros.tracking.annotations import image_annotations
 from siamcar_ros.tracking.overlay import draw_overlay
+from siamcar_ros.tracking.velocity import Motion
 
 # Reasons may differ without end, as a camera_info that counts its frames in frame_id would.
 _MOST_REASONS = 16
@@ -58,7 +59,7 @@ class Outputs:
         self._node, self._counters, self._loaded = node, counters, loaded
         self._drawn_at = 0.0
         self._marked = self._detected = False
-        self._motions: dict[str, Motion] = {}
+        self._motions: dict[str, tuple[Target, Motion]] = {}  # with the start that it is of
         self._image_size = (0, 0)
         self._unusable: set[str] = set()  # why camera_info could not be used, as said so far
         create, depth = node.create_lifecycle_publisher, QoSProfile(depth=10)
@@ -69,6 +70,12 @@ class Outputs:
         self._status = create(TrackStatus, "~/status", depth)
         self._markers = create(MarkerArray, "~/markers", depth)
         self._debug = create(Image, "~/debug_image", QoSProfile(depth=1))
+        self._annotations = None
+        if settings.annotations:
+            import foxglove_msgs.msg as foxglove
+
+            self._foxglove = foxglove
+            self._annotations = create(foxglove.ImageAnnotations, "~/annotations", depth)
 
     def destroy(self) -> None:
         """Remove the publishers."""
@@ -82,6 +89,8 @@ class Outputs:
             self._debug,
         ):
             self._node.destroy_lifecycle_publisher(each)
+        if self._annotations is not None:
+            self._node.destroy_lifecycle_publisher(self._annotations)
 
     def publish(self, tracked: Tracked) -> None:
         """Publish the results of one frame."""
@@ -104,6 +113,12 @@ class Outputs:
             self._publish_markers(tracked)
         if self._debug.get_subscription_count():
             self._publish_overlay(tracked, total)
+        if self._annotations is not None and self._annotations.get_subscription_count():
+            drawing = image_annotations(self._annotation, header.stamp, tracked.results)
+            self._annotations.publish(drawing)
+
+    def _annotation(self, name: str, **fields: Any) -> Any:
+        return getattr(self._foxglove, name)(**fields)
 
     def publish_idle(self, header: Any) -> None:
         """Publish that nothing is tracked, with the header of the newest image."""
@@ -130,11 +145,12 @@ class Outputs:
         )
         motions = {}
         for target, result in tracked.results.items():
-            motion = self._motions.get(target)
-            if motion is None or motion.target is not tracked.targets[target]:
-                motion = Motion(tracked.targets[target])
+            start = tracked.targets[target]
+            known, motion = self._motions.get(target, (None, None))
+            if motion is None or known is not start:
+                motion = Motion(start.started)
             motion.add(frame.stamp, result)
-            motions[target] = motion
+            motions[target] = (start, motion)
             class_id = self._class_id(tracked, target)
             track = messages.track(target, result, class_id, motion.velocity, motion.lost)
             if with_bearing and result.state is not TrackState.LOST:
@@ -182,14 +198,15 @@ class Outputs:
                 self._markers.publish(frusta([], header))
                 self._marked = False
             return
-        shown = []
+        shown: list[Any] = []
         try:
             info = self._camera_info_for(tracked)
-            for index, result in enumerate(tracked.results.values()):
+            for index, (target, result) in enumerate(tracked.results.items()):
                 rays = corner_rays(
                     info, result.box, self._image_size, rectified=settings.image_rectified
                 )
-                shown.append(frustum(header, index, rays, settings.marker_depth, result))
+                depth = settings.marker_depth
+                shown += frustum(header, index, rays, depth, target, result)
         except CameraModelError as error:
             self._say_unusable(error)
             return

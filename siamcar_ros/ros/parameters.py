@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,9 @@ class NodeSettings:
         "Compressed images with more pixels are refused before they are decompressed.",
         range=(1, 1000),
     )
+    annotations: bool = _fixed(
+        False, "Publish ~/annotations for Foxglove; needs the package foxglove_msgs."
+    )
     events_executor: bool = _fixed(False, "Spin with rclpy's experimental EventsExecutor.")
 
     decoder: str = _knob(
@@ -169,6 +173,11 @@ class NodeSettings:
                 raise ValueError(f"{each.name} is one of {', '.join(choices)}, not {value!r:.60}")
         checked_name("class_id", self.class_id)
         ImageDecoder(self.image_depth)  # raises ValueError
+        if self.annotations and find_spec("foxglove_msgs") is None:
+            raise ValueError(
+                "annotations needs foxglove_msgs, which is not installed: "
+                "sudo apt install ros-$ROS_DISTRO-foxglove-msgs"
+            )
         if self.lost_below > self.uncertain_below:
             raise ValueError(
                 f"lost_below {self.lost_below:g} must not exceed uncertain_below "

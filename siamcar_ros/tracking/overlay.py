@@ -18,7 +18,7 @@ COLORS: dict[TrackState, Color] = {
 }
 """Blue, green and red of a target's box and label, by its state."""
 
-_SHADOW, _WHITE = (20, 20, 20), (255, 255, 255)
+WHITE, _SHADOW = (255, 255, 255), (20, 20, 20)
 _LONGEST_ID = 24
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 # A frame around a target that is smaller than this, in pixels of the overlay, keeps this distance.
@@ -57,7 +57,7 @@ def draw_overlay(
         canvas = np.asarray(resized, np.uint8)
     thickness = max(1, round(min(size) / 240))
     if truth is not None:
-        _draw_frame(canvas, _frame(truth, scale, size, 1), _WHITE, 1)
+        _draw_frame(canvas, _frame(truth, scale, size, 1), WHITE, 1)
     frames = {
         target: _frame(result.box, scale, size, thickness) for target, result in results.items()
     }
@@ -65,14 +65,18 @@ def draw_overlay(
         _draw_frame(canvas, frames[target], COLORS[result.state], thickness)
     taken = list(frames.values())
     for target, result in results.items():
-        label = f"{_shortened(target)} {result.score:.2f}"
-        if result.state is not TrackState.TRACKING:
-            label += f" {result.state.value}"
-        taken.append(_draw_label(canvas, label, frames[target], COLORS[result.state], taken))
-    text_width, text_height = _text_size(canvas, caption)
-    corner = (0, size[1] - text_height - 4 * thickness, text_width, text_height)
-    _write(canvas, caption, corner, _WHITE)
+        text = label(target, result)
+        taken.append(_draw_label(canvas, text, frames[target], COLORS[result.state], taken))
+    _, text_height = _text_size(canvas, caption)
+    write_text(canvas, caption, (0, size[1] - text_height - 4 * thickness))
     return canvas
+
+
+def label(target: str, result: TrackResult) -> str:
+    """What stands beside a target's box: id, score and, unless it is tracked, state."""
+    name = target if len(target) <= _LONGEST_ID else f"{target[: _LONGEST_ID - 2]}.."
+    state = "" if result.state is TrackState.TRACKING else f" {result.state.value}"
+    return f"{name} {result.score:.2f}{state}"
 
 
 def _frame(box: Box, scale: float, size: tuple[int, int], thickness: int) -> Rectangle:
@@ -107,7 +111,7 @@ def _draw_label(
     inside = [p for p in places if 0 <= p[0] <= columns - width and 0 <= p[1] <= rows - height]
     free = [p for p in inside if not any(_overlap(p, other) for other in taken)]
     place = (free or inside or [(left, top, width, height)])[0]
-    _write(canvas, text, place, color)
+    write_text(canvas, text, place[:2], color)
     return place
 
 
@@ -128,15 +132,11 @@ def _text_size(canvas: Image, text: str) -> tuple[int, int]:
     return width + 2 * weight, height + baseline + 2 * weight
 
 
-def _write(canvas: Image, text: str, place: Rectangle, color: Color) -> None:
+def write_text(canvas: Image, text: str, corner: tuple[int, int], color: Color = WHITE) -> None:
+    """Write a line of text with a dark edge on `canvas`, its upper left corner at (x, y)."""
     scale, weight = _font(canvas)
     (_, height), _ = cv2.getTextSize(text, _FONT, scale, weight)
-    x, y = place[0] + weight, place[1] + weight + height
-    around = [(x - 1, y - 1), (x + 1, y - 1), (x - 1, y + 1), (x + 1, y + 1)]
-    for at in around:
+    x, y = corner[0] + weight, corner[1] + weight + height
+    for at in ((x - 1, y - 1), (x + 1, y - 1), (x - 1, y + 1), (x + 1, y + 1)):
         cv2.putText(canvas, text, at, _FONT, scale, _SHADOW, weight, cv2.LINE_AA)
     cv2.putText(canvas, text, (x, y), _FONT, scale, color, weight, cv2.LINE_AA)
-
-
-def _shortened(target: str) -> str:
-    return target if len(target) <= _LONGEST_ID else f"{target[: _LONGEST_ID - 2]}.."

@@ -11,10 +11,12 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from siamcar_ros.bags import replay_report
 from siamcar_ros.bags.messages import (
@@ -333,6 +335,31 @@ def test_the_same_bag_gives_the_same_bytes(
     assert (b"replay.mp4 is MPEG-4 Part 2" in made[0]["report.json"]) is not has_av
 
 
+def check_tracks(tracks: list[Any]) -> None:
+    """One target a message, which moves by (3, 1) pixels in each twentieth of a second."""
+    assert [stamp_of(m) for m in tracks] == [START + i * PERIOD for i in range(4, FRAMES)]
+    assert {(m.image_width, m.image_height, len(m.tracks)) for m in tracks} == {(128, 96, 1)}
+    first, third, lost, last = (tracks[i].tracks[0] for i in (0, 2, 3, -1))
+    assert (first.id, first.state, first.score) == ("red car", 1, 1.0)
+    assert math.isnan(first.velocity.x)
+    assert (third.velocity.x, third.velocity.y) == pytest.approx((60, 20))
+    assert (lost.state, lost.seconds_lost) == (3, pytest.approx(0.05))
+    assert (last.state, last.seconds_lost) == (1, 0)
+
+
+def check_drawings(drawings: list[Any]) -> None:
+    """The true box in white and the tracker's box, labeled, in the color of its state."""
+    counts = [(len(m.points), len(m.texts)) for m in drawings]
+    assert counts == [(1 if i == 9 else 2, 1) for i in range(4, FRAMES)]
+    truth, found = drawings[3].points
+    x, y, w, h = true_box(7)
+    corners = [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
+    assert [(p.x, p.y) for p in found.points] == corners == [(p.x, p.y) for p in truth.points]
+    assert (truth.outline_color.g, truth.outline_color.b) == (1, 1)
+    assert found.outline_color.r > 2 * found.outline_color.g
+    assert [drawings[i].texts[0].text for i in (3, 4)] == ["red car 0.90 lost", "red car 0.90"]
+
+
 @pytest.mark.usefixtures("fixed_tracker")
 @pytest.mark.parametrize("overlay", ["compressed", "raw", "none"])
 def test_the_new_bag_holds_detections_truth_and_overlay(tmp_path: Path, overlay: str) -> None:
@@ -345,7 +372,11 @@ def test_the_new_bag_holds_detections_truth_and_overlay(tmp_path: Path, overlay:
         detections = [m.message for m in bag.messages("/siamcar/detection")]
         truths = [m.message for m in bag.messages("/siamcar/ground_truth")]
         times = [m.time for m in bag.messages("/siamcar/detection")]
-        images = [] if overlay == "none" else list(bag.messages(bag.image_topic(None)))
+        images = list(bag.messages(bag.image_topic("/siamcar/image/compressed")))
+        topic = "/siamcar/overlay" + ("" if overlay == "raw" else "/compressed")
+        overlays = [] if overlay == "none" else list(bag.messages(bag.image_topic(topic)))
+        tracks = [m.message for m in bag.messages("/siamcar/tracks")]
+        drawings = [m.message for m in bag.messages("/siamcar/annotations")]
     tracked = range(4, FRAMES)
     assert times == [START + i * PERIOD for i in tracked]
     assert [stamp_of(m) for m in detections] == times
@@ -356,7 +387,15 @@ def test_the_new_bag_holds_detections_truth_and_overlay(tmp_path: Path, overlay:
     assert [len(m.results) for m in detections if m][:5] == [1, 1, 1, 0, 1]
     assert detections[4] is not None
     assert detections[4].results[0].hypothesis.score == 0.9
-    assert len(images) == (0 if overlay == "none" else len(tracked))
+    assert len(overlays) == (0 if overlay == "none" else len(tracked))
+    assert [stamp_of(each.message) for each in images] == times
+    check_tracks(tracks)
+    check_drawings(drawings)
+    link = yaml.safe_load((out / "bag" / "metadata.yaml").read_text())
+    assert link["rosbag2_bagfile_information"]["custom_data"] == {
+        "source_bag": str(bag_path),
+        "source_topic": TOPIC,
+    }
     capture = cv2.VideoCapture(str(out / "replay.mp4"))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == len(tracked)
     assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(20.0)
@@ -444,9 +483,10 @@ def test_results_are_replaced_only_on_request(
     assert main([*arguments, "--output", str(tmp_path / "mine")]) == 2
     assert "boxes.txt" in capsys.readouterr().err
     assert (tmp_path / "mine" / "boxes.txt").read_text() == "my own"
-    assert main([*arguments, "--overwrite", "--overlay", "none"]) == 0
+    assert main([*arguments, "--overwrite", "--images", "none"]) == 0
     with Bag(tmp_path / "out" / "bag") as bag:
-        assert set(bag.topics) == {"/siamcar/detection", "/siamcar/ground_truth"}
+        names = ("detection", "ground_truth", "tracks", "annotations")
+        assert set(bag.topics) == {f"/siamcar/{name}" for name in names}
 
 
 @pytest.mark.usefixtures("fixed_tracker")
@@ -518,7 +558,7 @@ def test_a_run_that_fails_keeps_the_results_that_it_was_to_replace(
         def full(*arguments: object, **options: object) -> None:
             raise OSError("No space left on device")
 
-        monkeypatch.setattr(replay_report, "write_replay_report", full)
+        monkeypatch.setattr(replay_report.SequenceExport, "write_report", full)
     assert main([*arguments, "--overwrite"]) == 2
     assert results_of(tmp_path / "out") == before
     monkeypatch.undo()

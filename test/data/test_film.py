@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from short_sequence import write_sequence
+from streams import serve
 
 from siamcar_ros.data.film import SourceError, open_source
 
@@ -55,12 +56,35 @@ def test_the_rate_of_a_sequence(folder: Path, tmp_path: Path, meta: str, rate: f
     assert open_source(str(tmp_path)).rate == rate
 
 
-def test_a_frame_that_cannot_be_decoded_is_named(folder: Path, tmp_path: Path) -> None:
+def test_a_frame_that_does_not_decode_is_skipped_and_named(folder: Path, tmp_path: Path) -> None:
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "00000003.jpg").write_bytes(b"no picture")
-    with pytest.raises(SourceError, match=r"00000003\.jpg cannot be decoded"):
-        list(open_source(str(tmp_path)).images())
+    source = open_source(str(tmp_path))
+    assert len(list(source.images())) == 4
+    assert source.skipped == [2]
+    assert source.notes == [f"{tmp_path / '00000003.jpg'} does not decode and is skipped"]
+    for file in tmp_path.glob("*.jpg"):
+        file.write_bytes(b"no picture")
+    with pytest.raises(SourceError, match=r"no image in .* decodes"):
+        list(source.images())
+
+
+@pytest.mark.parametrize("kind", ["http", "rtsp"])
+def test_a_stream_is_read_live_and_its_end_is_an_error(kind: str) -> None:
+    if kind == "rtsp":
+        pytest.importorskip("av", reason="PyAV comes with the extra 'video'")
+    with serve(kind) as port:
+        source = open_source(f"{kind}://user:secret@127.0.0.1:{port}/video")
+        assert (source.live, source.length) == (True, None)
+        images = source.images()
+        edges = [int((next(images)[55, :, 0] > 150).argmax()) for _ in range(20)]
+    assert edges == pytest.approx(range(edges[0], edges[0] + 80, 4), abs=1)
+    with pytest.raises(SourceError, match="/video stopped delivering frames") as broken:
+        list(images)
+    with pytest.raises(SourceError, match="/video cannot be opened") as gone:
+        next(source.images())
+    assert "secret" not in f"{source.name} {broken.value} {gone.value}"
 
 
 def test_a_video_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -18,13 +19,18 @@ pytest.importorskip("rclpy")
 pytest.importorskip("siamcar_ros.srv")
 
 import rclpy
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from short_sequence import write_sequence
+from streams import serve
 from vision_msgs.msg import Detection2D
 
 from siamcar_ros.data.film import open_source
+from siamcar_ros.ros.messages import bbox_to_box
+from siamcar_ros.srv import InitTarget
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +56,8 @@ frame_source.open_source = lambda name: Source("fake", True, 30.0, film)
 frame_source.cv2.imencode = encode
 sys.exit(frame_source.main(sys.argv[1:]))
 """
-Start = Callable[..., "subprocess.Popen[str]"]
+Process = subprocess.Popen[str]
+Start = Callable[..., Process]
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +69,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start() -> Iterator[Start]:
     running: list[subprocess.Popen[str]] = []
 
-    def begin(*program: str, **parameters: object) -> subprocess.Popen[str]:
+    def begin(*program: str, cwd: Path | None = None, **parameters: object) -> Process:
         words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
         process = subprocess.Popen(
             [sys.executable, *(program or NODE), "--ros-args", *words],
             stderr=subprocess.PIPE,
             text=True,
+            cwd=cwd,
+            env={k: v for k, v in os.environ.items() if "DISPLAY" not in k},
         )
         running.append(process)
         return process
@@ -212,8 +221,81 @@ def test_a_camera_is_read_as_it_films(start: Start) -> None:
     assert numbers[-1] - numbers[0] > 2 * len(numbers), "nor what was filmed between two images"
 
 
+def test_a_stream_that_breaks_off_is_opened_again(start: Start) -> None:
+    listener = Listener(image=("image", Image))
+    heard = listener.heard["image"]
+    try:
+        with serve("http") as port:
+            url = f"http://127.0.0.1:{port}/video"
+            process = start(source=url, reconnect=0.2)
+            listener.until(lambda: len(heard) > 3)
+        assert process.stderr is not None
+        while "trying again every 0.2 s" not in process.stderr.readline():
+            assert process.poll() is None
+        heard.clear()
+        with serve("http", port):
+            listener.until(lambda: len(heard) > 3)
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=60)
+    finally:
+        listener.close()
+    assert process.returncode == 0
+    assert "trying again" not in errors, "it is said once"
+    assert f"{url} is back" in errors
+
+
+@pytest.mark.parametrize(
+    ("parameters", "box"),
+    [
+        ({"init": "auto"}, (242.27, 239.18, 91.24, 36.56)),
+        ({"init": "ground_truth", "size": "320x240"}, (121.135, 119.59, 45.62, 18.28)),
+        ({"init": "10,20,30,40", "loop": True}, (10, 20, 30, 40)),
+    ],
+)
+def test_the_tracker_is_started_on_the_first_frame(
+    folder: Path, start: Start, parameters: dict[str, object], box: tuple[float, ...]
+) -> None:
+    """By a node that is active in time, and finds the image at the second request."""
+    listener = Listener(image=("image", Image))
+    images = listener.heard["image"]
+    asked: list[Any] = []
+
+    def state(request: Any, response: Any) -> Any:
+        asked.append(None)
+        active = len(asked) > 2
+        assert active or not images
+        response.current_state = State(id=3 if active else 2, label="inactive")
+        return response
+
+    def init(request: Any, response: Any) -> Any:
+        asked.append((request.header, bbox_to_box(request.bbox), len(images)))
+        response.success = len([each for each in asked if each]) > 1
+        response.message, response.id = "the image is not known yet", "car"
+        return response
+
+    listener.node.create_service(GetState, "eye/get_state", state)
+    listener.node.create_service(InitTarget, "eye/init_target", init)
+    process = start(source=folder, rate=50.0, tracker="eye", **parameters)
+    rounds = 2 if "loop" in parameters else 1
+    try:
+        listener.until(lambda: len(images) > (rounds - 1) * COUNT and len(images) % COUNT == 0)
+        listener.until(lambda: len([each for each in asked if each]) > rounds)
+    finally:
+        listener.close()
+    refused, *taken = [each for each in asked if each]
+    assert refused[2] <= 1
+    for place, (header, found, seen) in enumerate(taken[:rounds]):
+        assert header == images[place * COUNT].header
+        assert found == pytest.approx(box, abs=0.01)
+        assert seen <= place * COUNT + 1, "the next frame waits for the answer"
+    if rounds == 1:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert "car is tracked from" in errors
+
+
 def test_a_camera_that_breaks_off_is_told(start: Start) -> None:
-    process = start("-c", CAMERA.format(length=20), image_transport="both")
+    process = start("-c", CAMERA.format(length=20), image_transport="both", reconnect=0.0)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "the camera broke off" in errors
@@ -230,12 +312,14 @@ def test_a_camera_that_breaks_off_is_told(start: Start) -> None:
         ({"qos_reliability": "maybe"}, "qos_reliability is one of"),
         ({"rate": -3.0}, "rate out of range"),
         ({"size": "wide"}, "size is WIDTHxHEIGHT"),
+        ({"init": "here"}, "four numbers x,y,w,h"),
+        ({"init": "draw"}, "clip.grid.png is the first frame with its coordinates"),
     ],
 )
 def test_what_cannot_be_published_is_said(
-    start: Start, parameters: dict[str, object], reason: str
+    start: Start, parameters: dict[str, object], reason: str, folder: Path, tmp_path: Path
 ) -> None:
-    process = start(**parameters)
+    process = start(**{"source": folder} | parameters, cwd=tmp_path)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert reason in errors

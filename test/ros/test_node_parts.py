@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import math
+import sys
 import threading
 import weakref
 from concurrent.futures import CancelledError
 from dataclasses import fields, replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import cv2
@@ -29,7 +30,6 @@ from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.loading import LoadedTracker, evict, load_tracker
 from siamcar_ros.ros.mailbox import Mailbox, MailboxClosed
 from siamcar_ros.ros.messages import bbox_to_box, detection
-from siamcar_ros.ros.motion import Motion
 from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, checked_name, descriptor, markdown
 from siamcar_ros.ros.rays import CameraModelError, bearing, corner_rays
@@ -38,6 +38,7 @@ from siamcar_ros.ros.worker import Target, Tracked
 from siamcar_ros.tracking import TrackerParams, TrackResult, TrackState
 from siamcar_ros.tracking.overlay import draw_overlay
 from siamcar_ros.tracking.stored_image import StoredImage
+from siamcar_ros.tracking.velocity import Motion
 
 
 def test_mailbox_keeps_the_newest_and_counts_the_others() -> None:
@@ -294,7 +295,7 @@ def test_the_bearing_of_a_known_point_is_found(info: CameraInfo, rectified: bool
 
 
 def test_velocity_is_the_slope_of_the_places_and_lost_counts_from_the_last_seen() -> None:
-    motion = Motion(Target(started=0))
+    motion = Motion(started=0)
     tenth = 10**8
     for index in range(8):  # turns around after 0.4 s, which the window has forgotten at the end
         x = 10.0 * index if index < 4 else 80.0 - 10.0 * index
@@ -357,6 +358,40 @@ def outputs() -> tuple[Outputs, Publishers]:
     settings = NodeSettings(debug_rate=0.0)
     loaded = LoadedTracker(None, "compact", "torch", "cpu", "")  # type: ignore[arg-type]
     return Outputs(node, settings, Counters(received=3), loaded), node  # type: ignore[arg-type]
+
+
+def test_annotations_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "foxglove_msgs", None)
+    monkeypatch.setattr("siamcar_ros.ros.parameters.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="annotations needs foxglove_msgs, which is not installed"):
+        NodeSettings(annotations=True)
+
+
+def test_annotations_are_published_while_someone_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With classes that take any fields, as foxglove_msgs' own are not installed everywhere."""
+    package = ModuleType("foxglove_msgs.msg")
+    for name in ("Color", "Point2", "PointsAnnotation", "TextAnnotation", "ImageAnnotations"):
+        setattr(package, name, SimpleNamespace)
+    monkeypatch.setitem(sys.modules, "foxglove_msgs", SimpleNamespace(msg=package))
+    monkeypatch.setitem(sys.modules, "foxglove_msgs.msg", package)
+    monkeypatch.setattr("siamcar_ros.ros.parameters.find_spec", lambda name: name)
+    node = Publishers()
+    loaded = LoadedTracker(None, "compact", "torch", "cpu", "")  # type: ignore[arg-type]
+    out = Outputs(node, NodeSettings(annotations=True), Counters(), loaded)  # type: ignore[arg-type]
+    shown = tracked_scene(a=TrackResult(BOX, 0.9, TrackState.TRACKING))
+    out.publish(shown)
+    node.listened = False
+    out.publish(shown)
+    (message,) = node.sent["~/annotations"]
+    assert [each.text for each in message.texts] == ["a 0.90"]
+    (outline,) = message.points
+    assert outline.timestamp == shown.frame.header.stamp
+    assert [(each.x, each.y) for each in outline.points] == [
+        (140, 100),
+        (180, 100),
+        (180, 130),
+        (140, 130),
+    ]
 
 
 def test_the_end_of_the_targets_is_published_once(outputs: tuple[Outputs, Publishers]) -> None:

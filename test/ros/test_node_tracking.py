@@ -352,11 +352,12 @@ def test_overlay_and_markers_for_who_listens(robot: Robot) -> None:
     assert not markers  # without camera_info there are no rays
     info.publish(camera_info())
     wait_for("markers", lambda: len(markers) > 2)
-    clear, frustum = markers[-1].markers
+    clear, frustum, text = markers[-1].markers
     assert clear.action == Marker.DELETEALL
     assert frustum.type == Marker.LINE_LIST
     assert len(frustum.points) == 16
     assert frustum.header.frame_id == "camera"
+    assert (text.type, text.text[:8]) == (Marker.TEXT_VIEW_FACING, "target-1")
     assert robot.set_parameters(debug_scale=0.5) == ""
     wait_for("smaller overlays", lambda: overlays[-1].width == WIDTH // 2)
     arrays = robot.collect(Detection2DArray, "detections")

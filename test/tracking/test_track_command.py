@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +17,10 @@ import torch
 from siamcar_ros.cli import main
 from siamcar_ros.commands.track import _say
 from siamcar_ros.data import read_boxes
-from siamcar_ros.data.film import open_source
+from siamcar_ros.data.film import Source, SourceError, open_source
 from siamcar_ros.model import build_model, save_weights
 from siamcar_ros.tracking import TrackState
+from siamcar_ros.tracking.selection import draw_box
 
 
 @pytest.fixture(scope="module")
@@ -80,28 +82,82 @@ def test_a_folder_gives_boxes_a_video_and_the_overlap(
     assert film.get(cv2.CAP_PROP_FRAME_WIDTH) == 160
 
 
-def test_a_video_needs_a_box(
-    sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_without_a_box_or_a_window_a_grid_is_written(
+    sequence: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    video = tmp_path / "in.mp4"
+    for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.chdir(tmp_path)
+    video = tmp_path / "in 1.mp4"
     track(sequence, sequence, "--output", video)
-    assert track(sequence, video) == 2
-    assert "--box" in capsys.readouterr().err
+    assert track(sequence, "in 1.mp4") == 2
+    said = capsys.readouterr().err
+    assert "there is no screen" in said
+    assert "type siamcar track 'in 1.mp4' --box X,Y,W,H" in said
+    picture = cv2.imread(str(tmp_path / "in_1.mp4.grid.png"))
+    assert picture is not None
+    assert picture.shape == (720, 960, 3), "enlarged"
+    # A line each 10 pixels, 6 apart in the picture for each of them, on a dark background.
+    row = picture[6 * 85 + 3].min(axis=-1)
+    assert np.flatnonzero(row > 110).tolist() == list(range(0, 960, 60))
     assert track(sequence, video, "--box", "50,40,25,20", "--frames", "3") == 0
     said = capsys.readouterr().out
     assert "3 frames" in said
     assert "AO" not in said
 
 
-def test_a_folder_without_ground_truth_needs_a_box(
-    sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_without_a_box_one_is_drawn_in_a_window(
+    sequence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for image in sequence.glob("*.png"):
         (tmp_path / image.name).write_bytes(image.read_bytes())
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "selectROI", lambda title, shown: (50, 40, 25, 20))
+    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
+    boxes = tmp_path / "boxes.txt"
+    assert track(sequence, tmp_path, "--boxes", boxes) == 0
+    assert read_boxes(boxes)[0].tolist() == [50, 40, 25, 20]
+    monkeypatch.setattr(cv2, "selectROI", lambda title, shown: (0, 0, 0, 0))
     assert track(sequence, tmp_path) == 2
-    assert "--box" in capsys.readouterr().err
-    assert track(sequence, tmp_path, "--box", "50,40,25,20") == 0
-    assert "8 frames" in capsys.readouterr().out
+
+
+def test_a_box_is_drawn_in_the_images_pixels_whatever_the_windows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def drawn(title: str, shown: np.ndarray) -> tuple[int, int, int, int]:
+        assert shown.shape == (640, 1280, 3)
+        return 100, 50, 20, 10
+
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "selectROI", drawn)
+    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
+    assert draw_box(np.zeros((1920, 3840, 3), np.uint8)) == (300, 150, 60, 30)
+
+
+@pytest.mark.parametrize("typed", [["--box=-5,40,25,20"], ["--box", "-5,40,25,20"]])
+def test_a_box_may_begin_outside_the_image(
+    sequence: Path, tmp_path: Path, typed: list[str]
+) -> None:
+    boxes = tmp_path / "boxes.txt"
+    assert track(sequence, sequence, *typed, "--frames", "1", "--boxes", boxes) == 0
+    assert read_boxes(boxes)[0].tolist() == [-5, 40, 25, 20]
+
+
+def test_a_camera_that_breaks_off_keeps_what_was_tracked(
+    sequence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def filmed() -> Iterator[np.ndarray]:
+        yield from open_source(str(sequence)).images()
+        raise SourceError("the camera stopped delivering frames")
+
+    camera = Source("camera", True, 30.0, filmed)
+    monkeypatch.setattr("siamcar_ros.data.film.open_source", lambda name: camera)
+    boxes = tmp_path / "boxes.txt"
+    assert track(sequence, "0", "--box", "50,40,25,20", "--boxes", boxes) == 0
+    assert len(read_boxes(boxes)) == 8
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ from collections import deque
 import numpy as np
 
 from siamcar_ros.geometry import Box, box_center
-from siamcar_ros.ros.worker import Target
-from siamcar_ros.tracking import TrackResult, TrackState
+from siamcar_ros.tracking.interface import TrackResult, TrackState
 
 # Seconds of a target's past from which its velocity is estimated.
 _WINDOW = 0.3
@@ -21,18 +20,17 @@ class Motion:
     """The recent places of one target.
 
     Attributes:
-        target: the start that the places belong to.
         velocity: of the box's center in pixels per second, (x, y): the slope of a line fitted to
             the places of the last 0.3 s in which the target was seen, or to the last two if they
             are farther apart; NaN until there are two.
         lost: seconds since the target was last seen; 0 unless it is lost.
     """
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    def __init__(self, started: int) -> None:
+        """Begin with the stamp of the image on which the target was started, in nanoseconds."""
         self.velocity = (math.nan, math.nan)
         self.lost = 0.0
-        self._seen = target.started
+        self._seen = started
         self._places: deque[tuple[int, float, float]] = deque(maxlen=_MOST_IMAGES)
 
     def add(self, stamp: int, result: TrackResult) -> None:
