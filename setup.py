@@ -16,6 +16,7 @@ setup(
     package_dir={f"siamcar_ros._data.{folder}": folder for folder in DATA},
     package_data={
         "siamcar_ros.evaluation.report": ["*.jinja"],
+        "siamcar_ros.ros.console": ["page/*"],
         **{f"siamcar_ros._data.{folder}": ["*", "**/*"] for folder in DATA},
     },
 )

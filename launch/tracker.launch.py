@@ -1,4 +1,4 @@
-"""The tracker on a camera's images, with RViz if wanted.
+"""The tracker on a camera's images, with RViz and the operator's page if wanted.
 
 ros2 launch siamcar_ros tracker.launch.py image:=/camera/image_raw camera_info:=/camera/camera_info
 """
@@ -33,6 +33,8 @@ PARAMETERS: dict[str, tuple[type, str]] = {
     "autostart": (bool, "Configure and activate at the start; false waits for a lifecycle manager"),
     "use_sim_time": (bool, "Take the time from /clock"),
 }
+
+FLAGS = {"rviz": bool, "required": bool, "console": bool, "console_port": int}
 
 ARGUMENTS = [
     DeclareLaunchArgument("image", default_value="/camera/image", description="Image topic"),
@@ -69,6 +71,15 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "fixed_frame", default_value="camera", description="RViz's fixed frame: the images' frame"
     ),
+    DeclareLaunchArgument(
+        "console", default_value="false", description="Serve the operator's page (docs/console.md)"
+    ),
+    DeclareLaunchArgument(
+        "console_host",
+        default_value="127.0.0.1",
+        description="Address of the page; 0.0.0.0 lets other machines connect, with a token",
+    ),
+    DeclareLaunchArgument("console_port", default_value="8484", description="Port of the page"),
 ]
 
 
@@ -129,6 +140,29 @@ def start_rviz(context: LaunchContext) -> list[Node]:
     ]
 
 
+def start_console(context: LaunchContext) -> list[Node]:
+    """The operator's page, which finds the trackers by itself, if it is wanted."""
+    if not is_true(context, "console"):
+        return []
+    host, port = LaunchConfiguration("console_host"), LaunchConfiguration("console_port")
+    return [
+        Node(
+            package="siamcar_ros",
+            executable="operator_console",
+            namespace=LaunchConfiguration("namespace"),
+            parameters=[
+                {
+                    "host": ParameterValue(host, value_type=str),
+                    "port": ParameterValue(port, value_type=int),
+                }
+            ],
+            additional_env=node_environment(context),
+            output="screen",
+            emulate_tty=True,
+        )
+    ]
+
+
 def check(context: LaunchContext) -> None:
     """What the nodes need is there."""
     if is_true(context, "rviz"):
@@ -142,7 +176,8 @@ def generate_launch_description() -> LaunchDescription:
             *ARGUMENTS,
             OpaqueFunction(function=start_tracker),
             OpaqueFunction(function=start_rviz),
+            OpaqueFunction(function=start_console),
         ]
     )
     types = {name: kind for name, (kind, _) in PARAMETERS.items() if kind is not str}
-    return with_checked_arguments(description, types | {"rviz": bool, "required": bool}, check)
+    return with_checked_arguments(description, types | FLAGS, check)

@@ -120,6 +120,13 @@ def test_rviz_follows_the_name_of_the_node() -> None:
     assert remappings(rviz, context)["/tracker/debug_image"] == "left_tracker/debug_image"
 
 
+def test_the_console_is_started_where_it_is_wanted() -> None:
+    given = {"console": "true", "console_host": "0.0.0.0", "console_port": "9000"}
+    context, started = nodes("video", given)
+    (console,) = (each for each in started if each.node_executable == "operator_console")
+    assert parameters(console, context) == {"host": "0.0.0.0", "port": 9000}
+
+
 def profiles(started: list[Node], context: LaunchContext) -> dict[str, dict[str, str]]:
     """What each node is told in its environment."""
     return {
@@ -239,6 +246,8 @@ def test_the_end_of_a_node_ends_no_launch_that_includes_its_file(
         ("tracker", {"max_targets": "abc"}, "max_targets:=abc is not a whole number"),
         ("tracker", {"autostart": "maybe"}, "autostart:=maybe is not true or false"),
         ("tracker", {"rviz": "perhaps"}, "rviz:=perhaps is not true or false"),
+        ("tracker", {"console": "web"}, "console:=web is not true or false"),
+        ("tracker", {"console_port": "http"}, "console_port:=http is not a whole number"),
         ("video", {"rate": "fast"}, "rate:=fast is not a number"),
         ("video", {"autostart": "maybe"}, "autostart:=maybe is not true or false"),
         ("evaluate", {"period": "often"}, "period:=often is not a number"),

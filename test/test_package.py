@@ -89,7 +89,7 @@ def test_every_shipped_file_is_installed(installed: Path) -> None:
 
 @pytest.mark.slow
 def test_every_module_is_installed(installed: Path) -> None:
-    kinds = ("*.py", "*.jinja")
+    kinds = ("*.py", "*.jinja", "page/*")
     here = {each.relative_to(ROOT) for kind in kinds for each in PACKAGE.rglob(kind)}
     place = installed / "siamcar_ros"
     there = {each.relative_to(installed) for kind in kinds for each in place.rglob(kind)}

@@ -1,6 +1,7 @@
 """Follow a target through a video, a sequence folder or the film that ships, over real ROS 2.
 
 python -m siamcar_ros.demo [--video FILE --box X,Y,W,H | --sequence FOLDER] [--output FOLDER]
+python -m siamcar_ros.demo --console [--video FILE | --sequence FOLDER]
 """
 
 from __future__ import annotations
@@ -47,13 +48,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--weights", default="", help="weights file; the config's by default")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (%(default)s)")
     parser.add_argument("--backend", default="auto", help="what runs the network (%(default)s)")
+    parser.add_argument(
+        "--console",
+        action="store_true",
+        help="play the film again and again to the operator's page, and choose targets there",
+    )
     given = parser.parse_args(arguments)
     use_fastdds_profile()
     from siamcar_ros.ros.live_run import LiveRunError
 
     try:
         with unwind_on_signals():
-            run(given)
+            (serve if given.console else run)(given)
     except (LiveRunError, ValueError, OSError) as error:
         print(f"demo: error: {error}", file=sys.stderr)
         return 1
@@ -80,8 +86,7 @@ def run(given: argparse.Namespace) -> None:
     given.output.mkdir(parents=True, exist_ok=True)
     path = str(Path(name).expanduser().resolve()) if name else CLIP
     played = {"source": path, "rate": float(given.rate or source.rate)}
-    node = {key: getattr(given, key) for key in ("config", "weights", "device", "backend")}
-    with LiveRun(given.output, node, "/demo") as live:
+    with LiveRun(given.output, _parameters(given), "/demo") as live:
         print("waiting for the tracker node to load its network", flush=True)
         live.wait_until_active()
         print("tracking on /demo/image, detections on /demo/tracker/detection", flush=True)
@@ -117,6 +122,33 @@ def run(given: argparse.Namespace) -> None:
     for note in source.notes:
         print(f"note: {note}")
     print(f"wrote {film} and {strip}")
+
+
+def serve(given: argparse.Namespace) -> None:
+    """Play a source to the operator's page, on which its targets are chosen, until interrupted.
+
+    Raises:
+        LiveRunError, SourceError, OSError: with the reason.
+    """
+    from siamcar_ros.ros.live_run import LiveRun
+
+    name = given.video or given.sequence
+    source = open_source(name or CLIP)
+    given.output.mkdir(parents=True, exist_ok=True)
+    if name:
+        played = {"source": str(Path(name).expanduser().resolve()), "loop": True}
+    else:  # short enough to be kept, and to be played back and forth
+        played = {"source": CLIP, "preload": source.length}
+    played["rate"] = float(given.rate or source.rate)
+    with LiveRun(given.output, _parameters(given) | {"max_targets": 4}, "/demo") as live:
+        print("waiting for the tracker node to load its network", flush=True)
+        live.wait_until_active()
+        live.show(played, say=lambda line: print(f"{line}  (Ctrl-C ends it)", flush=True))
+
+
+def _parameters(given: argparse.Namespace) -> dict[str, object]:
+    """The tracker node's, among the arguments."""
+    return {key: getattr(given, key) for key in ("config", "weights", "device", "backend")}
 
 
 def _box(text: str) -> Box:

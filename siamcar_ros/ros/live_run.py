@@ -176,6 +176,31 @@ class LiveRun:
             )
         return heard
 
+    def show(self, source: Mapping[str, object], *, say: Callable[[str], None]) -> None:
+        """Publish a source to the operator's page until interrupted.
+
+        Args:
+            source: parameters of the frame source.
+            say: called with the page's address once it can be opened.
+
+        Raises:
+            LiveRunError: a process has ended.
+        """
+        with (
+            self._node("the frame source", "frame_source", source) as frames,
+            self._node("the console", "operator_console", {}) as console,
+        ):
+            frames.start()
+            console.start()
+            require = self._require(self._tracker, frames, console)
+            while "open http" not in console.tail():
+                require()
+                time.sleep(0.1)
+            say("open http" + console.tail().rpartition("open http")[2])
+            while True:
+                require()
+                time.sleep(0.5)
+
     def _start(self, heard: Recording) -> None:
         header = heard.headers[0]
         if heard.box is None and heard.truth is not None:

@@ -9,17 +9,35 @@ import pytest
 
 from siamcar_ros.ros.command_line import start_rclpy
 
+EXTRAS = {"mavlink_camera": "pymavlink", "operator_console": "aiohttp"}
 
-@pytest.mark.parametrize(
-    "name", ["tracker_node", "evaluate_node", "frame_source", "mavlink_camera"]
-)
+
+@pytest.mark.parametrize("name", ["tracker_node", "evaluate_node", "frame_source", *EXTRAS])
 def test_every_executable_tells_how_it_is_used(name: str) -> None:
-    if name == "mavlink_camera":
-        pytest.importorskip("pymavlink")
+    if name in EXTRAS:
+        pytest.importorskip(EXTRAS[name])
     command = [sys.executable, "-m", f"siamcar_ros.ros.{name}", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"ros2 run siamcar_ros {name} --ros-args" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("port:=70000", "port is from 1 to 65535, not 70000"),
+        ("rate:=0.0", "rate must be larger than 0"),
+        ("token:=sesame", "token has fewer than 16 characters"),
+        ("host:=192.0.2.1", "192.0.2.1"),  # an address of no machine
+    ],
+)
+def test_a_console_that_cannot_serve_says_why(given: str, reason: str) -> None:
+    pytest.importorskip("aiohttp")
+    command = [sys.executable, "-m", "siamcar_ros.ros.operator_console", "--ros-args", "-p", given]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,134 @@
+"""What a link can carry: the rate, size and quality of the pictures that a page is sent."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from siamcar_ros.tracking.stored_image import StoredImage
+
+
+class Step(NamedTuple):
+    """How large a picture is made.
+
+    Attributes:
+        width: in pixels, at most.
+        quality: of the JPEG, 1 to 100.
+        seconds: that its transfer may take. A small picture is worth a longer wait.
+    """
+
+    width: int
+    quality: int
+    seconds: float
+
+
+STEPS = (
+    Step(160, 30, 0.25),
+    Step(208, 35, 0.22),
+    Step(256, 40, 0.20),
+    Step(320, 42, 0.18),
+    Step(400, 45, 0.15),
+    Step(480, 50, 0.12),
+    Step(640, 55, 0.10),
+    Step(800, 65, 0.08),
+    Step(960, 75, 0.07),
+    Step(1280, 80, 0.06),
+)
+_GROWTH = 1.5  # of the bytes, from one step to the next, as far as it is known beforehand
+_MOST_ON_THE_WAY = 4  # pictures not yet acknowledged
+_LARGER_AFTER = 3  # acknowledgments since the last change of step
+
+
+class Link:
+    """Decides when the next picture is sent to a page, and how large it is made.
+
+    It starts with small pictures, as nothing is known of the link yet. The page measures how long
+    each picture took to arrive once its first byte had: the round trip does not count, so that a
+    slow answer is not taken for a narrow link. Pictures leave no faster than they arrive, and
+    therefore do not queue up on the way.
+
+    Args:
+        most_rate: pictures per second, at most.
+    """
+
+    def __init__(self, most_rate: float) -> None:
+        self._least_pause = 1.0 / most_rate
+        self._index = 0
+        self._on_the_way: dict[int, int] = {}  # sizes in bytes, by number
+        self._pace = math.nan  # seconds per byte
+        self._size = 0.0  # of the last picture in bytes; after a change of step, of the next one
+        self._sent_at = -math.inf
+        self._unchanged = 0  # acknowledgments since the last change of step
+
+    @property
+    def step(self) -> Step:
+        """How large the next picture is made."""
+        return STEPS[self._index]
+
+    def delay(self, now: float) -> float:
+        """Return the seconds until a picture may be sent; infinite until one is acknowledged."""
+        known = not math.isnan(self._pace)
+        if len(self._on_the_way) >= (_MOST_ON_THE_WAY if known else 1):
+            return math.inf
+        pause = max(self._least_pause, self._size * self._pace if known else 0.0)
+        return max(0.0, self._sent_at + pause - now)
+
+    def sent(self, number: int, size: int, now: float) -> None:
+        """Note that a picture of `size` bytes has been sent at `now` seconds."""
+        self._on_the_way[number] = size
+        self._size, self._sent_at = size, now
+
+    def acknowledged(self, number: int, seconds: float) -> None:
+        """Note that a picture has been shown; ignored if it is not on the way.
+
+        Args:
+            number: of the picture.
+            seconds: from its first byte's arrival to its last one's.
+        """
+        size = self._on_the_way.pop(number, None)
+        if size is None:
+            return
+        measured = max(seconds, 0.001) / size
+        if math.isnan(self._pace):
+            self._pace = measured
+        self._pace += 0.3 * (measured - self._pace)
+        self._unchanged += 1
+        before = self._index
+        while self._index and self._size * self._pace > self.step.seconds:
+            self._change(-1)
+        if self._index == before and self._unchanged >= _LARGER_AFTER and self._has_room():
+            self._change(1)
+
+    def _has_room(self) -> bool:
+        """Whether a larger picture would take at most 0.8 of its time."""
+        if self._index + 1 == len(STEPS):
+            return False
+        return self._size * _GROWTH * self._pace < 0.8 * STEPS[self._index + 1].seconds
+
+    def _change(self, by: int) -> None:
+        self._index += by
+        self._size *= _GROWTH**by
+        self._unchanged = 0
+
+
+def encode(image: StoredImage, step: Step, shown_width: int) -> bytes:
+    """Return an image as a JPEG.
+
+    Args:
+        image: of the camera; it is never enlarged.
+        step: limits its width and sets its quality.
+        shown_width: at which the page shows it, in pixels.
+    """
+    height, width = image.shape[:2]
+    scale = min(1.0, min(step.width, shown_width) / width)
+    pixels = np.ascontiguousarray(image.bgr())
+    if scale < 1.0:
+        size = (max(1, round(scale * width)), max(1, round(scale * height)))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    done, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, step.quality])
+    if not done:
+        raise ValueError(f"OpenCV could not make a JPEG of {width}x{height} pixels")
+    return jpeg.tobytes()

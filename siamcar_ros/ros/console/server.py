@@ -1,0 +1,379 @@
+"""The operator's page over HTTP and a websocket. Does not import rclpy."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import math
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from siamcar_ros.ros.console.link import Link, Step, encode
+
+if TYPE_CHECKING:
+    from siamcar_ros.ros.console.camera import Camera, View
+
+_FILES = {
+    "": ("index.html", "text/html"),
+    "console.css": ("console.css", "text/css"),
+    "console.js": ("console.js", "text/javascript"),
+    "icon.svg": ("icon.svg", "image/svg+xml"),
+}
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cache-Control": "no-cache",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+# Limits of one page: bytes and number per second of its messages, requests per second.
+_MESSAGE_BYTES, _MESSAGES, _REQUESTS = 4096, 300.0, 3.0
+_MOST_PAGES = 8
+_STATE_PERIOD = 1.0  # seconds; the page takes several times that without a word for a lost link
+_FIRST_WORD = 10.0  # seconds within which a page says what it wants to watch
+_WRONG_TOKEN = 4401  # close code
+
+
+class Console:
+    """Serves the page, and opens a camera for as long as a page watches it.
+
+    Args:
+        find: returns the names of the trackers that there are.
+        open_camera: opens one; the second argument is to be called when there is a new view.
+        token: that a page must give; empty: none is asked for.
+        local: whether it is bound to this machine alone: then only this machine's names are
+            accepted as its name, so that no foreign page can reach it under a name of its own.
+        rate: pictures per second that a page is sent at most.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[], list[str]],
+        open_camera: Callable[[str, Callable[[], None]], Camera],
+        *,
+        token: str = "",
+        local: bool = True,
+        rate: float = 30.0,
+    ) -> None:
+        self.find, self.token, self.rate = find, token, rate
+        self._open_camera, self._local = open_camera, local
+        self._cameras: dict[str, Camera] = {}
+        self._pages: set[Page] = set()
+        self._opening = asyncio.Lock()
+        page = files("siamcar_ros.ros.console") / "page"
+        self._files = {
+            path: ((page / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()
+        }
+        self.app = web.Application(middlewares=[self._guard])
+        self.app.router.add_get("/ws", self._websocket)
+        self.app.router.add_get("/{path:.*}", self._file)
+        self.app.on_shutdown.append(self._shut_down)
+
+    async def camera(self, name: str) -> Camera:
+        """Return an open camera."""
+        async with self._opening:
+            if name not in self._cameras:
+                loop = asyncio.get_running_loop()
+
+                def changed() -> None:
+                    with suppress(RuntimeError):  # the loop has ended
+                        loop.call_soon_threadsafe(self._spread, name)
+
+                self._cameras[name] = await asyncio.to_thread(self._open_camera, name, changed)
+            return self._cameras[name]
+
+    async def release(self, name: str) -> None:
+        """Close a camera that no page watches any more."""
+        async with self._opening:
+            if name in self._cameras and not any(page.watched == name for page in self._pages):
+                await asyncio.to_thread(self._cameras.pop(name).close)
+
+    def _spread(self, name: str) -> None:
+        for page in self._pages:
+            if page.watched == name:
+                page.news.set()
+
+    @web.middleware
+    async def _guard(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        """Refuse foreign names; add the headers to every answer, refusals included."""
+        try:
+            name = urlsplit(f"//{request.host}").hostname
+            if self._local and name not in _LOOPBACK:
+                raise web.HTTPForbidden(text=f"this console is not called {request.host}")
+            answer = await handler(request)
+        except web.HTTPException as refusal:
+            refusal.headers.update(_HEADERS)
+            raise
+        if not answer.prepared:
+            answer.headers.update(_HEADERS)
+        return answer
+
+    async def _file(self, request: web.Request) -> web.Response:
+        found = self._files.get(request.match_info["path"])
+        if found is None:
+            raise web.HTTPNotFound(text="there is no such page; the console is at /")
+        return web.Response(body=found[0], content_type=found[1], charset="utf-8")
+
+    async def _websocket(self, request: web.Request) -> web.StreamResponse:
+        origin = urlsplit(request.headers.get("Origin", ""))
+        if origin.scheme not in ("http", "https") or origin.netloc != request.host:
+            raise web.HTTPForbidden(text="only the console's own page may connect")
+        if len(self._pages) >= _MOST_PAGES:
+            raise web.HTTPServiceUnavailable(text=f"{_MOST_PAGES} pages are connected already")
+        socket = web.WebSocketResponse(
+            heartbeat=10.0, max_msg_size=_MESSAGE_BYTES, compress=False, timeout=2.0
+        )
+        page = Page(self, socket)
+        self._pages.add(page)
+        try:
+            await socket.prepare(request)
+            await page.serve()
+        finally:
+            self._pages.discard(page)
+            await self.release(page.watched)
+        return socket
+
+    async def _shut_down(self, _: web.Application) -> None:
+        for page in list(self._pages):
+            await page.close(WSCloseCode.GOING_AWAY, "the console has ended")
+        self._pages.clear()
+        for name in list(self._cameras):
+            await self.release(name)
+
+
+class Page:
+    """One open page.
+
+    Attributes:
+        watched: name of its camera; empty: none.
+        news: is set when there is a new view, or room on the link.
+    """
+
+    def __init__(self, console: Console, socket: web.WebSocketResponse) -> None:
+        self.watched = ""
+        self.news = asyncio.Event()
+        self._console, self._socket = console, socket
+        self._camera: Camera | None = None
+        self._link = Link(console.rate)
+        self._shown_width = 640
+        self._trouble = ""  # why the newest picture could not be shown
+        self._messages, self._requests = _Allowance(_MESSAGES), _Allowance(_REQUESTS)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def close(self, code: int, reason: str) -> None:
+        """End the connection."""
+        await self._socket.close(code=code, message=reason.encode())
+
+    async def serve(self) -> None:
+        """Answer the page until it leaves."""
+        try:
+            first = await self._received(await self._socket.receive(_FIRST_WORD))
+            given = str(first.get("token", "")).encode()
+            if not hmac.compare_digest(given, self._console.token.encode()):
+                await asyncio.sleep(1.0)  # slows guessing down
+                await self.close(_WRONG_TOKEN, "the token is wrong or missing")
+                return
+            await self._obey(first)
+            self._spawn(self._send_states())
+            self._spawn(self._send_pictures())
+            async for message in self._socket:
+                await self._obey(await self._received(message))
+        except (_Refused, asyncio.TimeoutError) as error:
+            await self.close(WSCloseCode.POLICY_VIOLATION, str(error) or "the page said nothing")
+        except ConnectionError:
+            pass  # the page has left
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _received(self, message: Any) -> dict[str, Any]:
+        """Return a message's content; raise _Refused for one that no page of ours sends."""
+        if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED):
+            raise ConnectionError
+        if not self._messages.take():
+            raise _Refused("too many messages")
+        try:
+            content = json.loads(message.data) if message.type is WSMsgType.TEXT else None
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise _Refused("messages are JSON objects")
+        return content
+
+    async def _obey(self, message: dict[str, Any]) -> None:
+        """Do what a message asks; raise _Refused for a malformed one."""
+        asked = message.get("do")
+        if asked == "watch":
+            self._shown_width = round(_number(message, "width", 16, 8192))
+            await self._watch(_text(message, "camera"))
+        elif asked == "acknowledge":
+            seconds = _number(message, "ms", 0, 600_000) / 1000
+            self._link.acknowledged(round(_number(message, "number", 0, 2**53)), seconds)
+            self.news.set()
+        elif asked in ("start", "stop", "stop_all"):
+            call = round(_number(message, "call", 0, 2**53))
+            self._spawn(self._answer(call, self._request(message)))
+        else:
+            raise _Refused("a message asks for something unknown")
+
+    async def _watch(self, name: str) -> None:
+        """Change to a camera; empty takes the first that there is, if any."""
+        names = self._console.find()
+        name = name or self.watched or (names[0] if names else "")
+        if name == self.watched or (name not in names):
+            return
+        before, self.watched, self._camera = self.watched, name, None
+        self._link = Link(self._console.rate)
+        self._camera = await self._console.camera(name)
+        await self._console.release(before)
+        self.news.set()
+
+    def _request(self, message: dict[str, Any]) -> Callable[[Camera], str]:
+        """Return the call of a tracker's service that a message asks for."""
+        asked, target = message["do"], _text(message, "id")
+        if asked == "stop":
+            return lambda camera: camera.stop(target)
+        if asked == "stop_all":
+            return lambda camera: camera.stop_all()
+        x, y, w, h = _numbers(message, "box", 4, -1e6, 1e6)
+        sec, nanosec = map(int, _numbers(message, "stamp", 2, 0, 2**31 - 1))
+        frame_id = _text(message, "frame_id")
+        return lambda camera: camera.start((x, y, w, h), (sec, nanosec), frame_id, target)
+
+    async def _answer(self, call: int, request: Callable[[Camera], str]) -> None:
+        try:
+            camera = self._camera
+            if camera is None:
+                raise ValueError("no tracker is being watched")
+            if not self._requests.take():
+                raise ValueError("too many requests at once: wait a second")
+            done, text = True, await asyncio.to_thread(request, camera)
+        except (ValueError, RuntimeError) as error:  # refused by the node, or it is not there
+            done, text = False, str(error)
+        await self._send({"is": "answer", "call": call, "done": done, "text": text})
+
+    async def _send(self, content: dict[str, Any]) -> None:
+        with suppress(ConnectionError):
+            await self._socket.send_str(json.dumps(content, allow_nan=False))
+
+    async def _send_states(self) -> None:
+        while True:
+            names = self._console.find()
+            if self._camera is None:
+                await self._watch("")
+            camera, notice = self._camera, "no tracker node is in the ROS graph: start one"
+            if camera is not None:
+                camera.look()
+                notice = camera.notice() or self._trouble
+            await self._send(
+                {
+                    "is": "state",
+                    "cameras": sorted({*names, self.watched} - {""}),
+                    "watched": self.watched,
+                    "notice": notice,
+                    "figures": camera.figures() if camera is not None else {},
+                }
+            )
+            await asyncio.sleep(_STATE_PERIOD)
+
+    async def _send_pictures(self) -> None:
+        """Send the newest picture whenever the link has room for one."""
+        number, shown = 0, None
+        while True:
+            self.news.clear()
+            delay = self._link.delay(time.monotonic())
+            view = self._camera.view if self._camera is not None else None
+            if view is None or view is shown or math.isinf(delay):
+                await self.news.wait()
+                continue
+            if delay > 0:
+                await asyncio.sleep(delay)
+                continue
+            shown, link, watched = view, self._link, self.watched
+            try:
+                jpeg, size = await asyncio.to_thread(_picture, view, link.step, self._shown_width)
+                self._trouble = ""
+            except ValueError as error:
+                self._trouble = str(error)
+                continue
+            number += 1
+            described = {"is": "view", "number": number, "watched": watched, "size": size}
+            # The page takes the time between these two: that which the picture needs.
+            with suppress(ConnectionError):
+                await self._send(described | view.described())
+                link.sent(number, len(jpeg), time.monotonic())
+                await self._socket.send_bytes(jpeg)
+
+
+class _Refused(Exception):
+    """The page broke the protocol: the connection ends."""
+
+
+class _Allowance:
+    """So many a second, and as many at once."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = self._left = rate
+        self._at = time.monotonic()
+
+    def take(self) -> bool:
+        """Use one; return whether there was one."""
+        now = time.monotonic()
+        self._left = min(self._rate, self._left + self._rate * (now - self._at))
+        self._at = now
+        allowed = self._left >= 1.0
+        self._left -= allowed
+        return allowed
+
+
+def _picture(view: View, step: Step, shown_width: int) -> tuple[bytes, tuple[int, int]]:
+    image = view.image()
+    return encode(image, step, shown_width), (image.shape[1], image.shape[0])
+
+
+def _text(message: dict[str, Any], name: str) -> str:
+    value = message.get(name, "")
+    if not isinstance(value, str):
+        raise _Refused(f"{name} is text")
+    return value
+
+
+def _number(message: dict[str, Any], name: str, low: float, high: float) -> float:
+    return _checked(message.get(name), name, low, high)
+
+
+def _numbers(
+    message: dict[str, Any], name: str, count: int, low: float, high: float
+) -> list[float]:
+    values = message.get(name)
+    if not isinstance(values, list) or len(values) != count:
+        raise _Refused(f"{name} is a list of {count} numbers")
+    return [_checked(each, name, low, high) for each in values]
+
+
+def _checked(value: Any, name: str, low: float, high: float) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high:
+        raise _Refused(f"{name} is a number from {low:g} to {high:g}")
+    return float(value)

@@ -1,0 +1,127 @@
+"""The executable `operator_console`: a page on which an operator picks targets in the picture.
+
+    ros2 run siamcar_ros operator_console --ros-args -p host:=127.0.0.1 -p port:=8484
+
+Then open http://127.0.0.1:8484. The page shows the images of any tracker node in the ROS graph,
+starts targets where a box is drawn or a point is tapped, and follows and stops them. See
+docs/console.md. Requires aiohttp (the extra `console`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import secrets
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from rclpy.node import Node
+
+try:
+    from aiohttp import web
+
+    from siamcar_ros.ros.console.server import Console
+except ModuleNotFoundError as missing:
+    if missing.name != "aiohttp":
+        raise
+    sys.exit("error: operator_console needs aiohttp: pip install aiohttp")
+from siamcar_ros.ros.command_line import declare_read_only, run_node
+from siamcar_ros.ros.console.camera import Camera
+
+_SERVICE = "siamcar_ros/srv/InitTarget"
+_LEAST_TOKEN = 16  # characters
+
+
+class OperatorConsole(Node):
+    """Holds the parameters and finds the tracker nodes; it subscribes to nothing itself.
+
+    Raises:
+        ValueError: a parameter is not allowed.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        # It is not spun, so it offers no services.
+        super().__init__("operator_console", start_parameter_services=False, **options)
+
+        def parameter(name: str, default: Any, text: str, most: float | None = None) -> Any:
+            return declare_read_only(self, name, default, text, most=most)
+
+        self.host = parameter(
+            "host", "127.0.0.1", "Address to listen on; 0.0.0.0 lets other machines connect."
+        )
+        self.port = parameter("port", 8484, "TCP port to listen on.")
+        self.token = parameter(
+            "token",
+            "",
+            f"Secret of {_LEAST_TOKEN} characters or more that a page must give; empty: a new one "
+            "if other machines can connect, and none if not.",
+        )
+        trackers = parameter(
+            "trackers", "", "Names of the tracker nodes, separated by commas; empty: all."
+        )
+        self.rate = parameter("rate", 15.0, "Pictures per second at most.", 100.0)
+        if not 1 <= self.port <= 65535:
+            raise ValueError(f"port is from 1 to 65535, not {self.port}")
+        if not self.rate > 0:
+            raise ValueError("rate must be larger than 0")
+        if self.token and len(self.token) < _LEAST_TOKEN:
+            raise ValueError(f"token has fewer than {_LEAST_TOKEN} characters: make it longer")
+        if not self.token and not self.local:
+            self.token = secrets.token_urlsafe(16)
+        names = [each.strip() for each in trackers.split(",") if each.strip()]
+        self._named = [self.resolve_topic_name(each) for each in names]
+
+    @property
+    def local(self) -> bool:
+        """Whether it listens to this machine alone."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return bool(self.host == "localhost")
+
+    @property
+    def address(self) -> str:
+        """Of the page, token included."""
+        wide = self.host in ("0.0.0.0", "::")
+        host = socket.gethostname() if wide else f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/" + (f"#{quote(self.token)}" if self.token else "")
+
+    def find(self) -> list[str]:
+        """Return the full names of the tracker nodes."""
+        if self._named:
+            return self._named
+        return sorted(
+            name.rpartition("/")[0]
+            for name, kinds in self.get_service_names_and_types()
+            if _SERVICE in kinds
+        )
+
+
+async def _serve(node: OperatorConsole) -> None:
+    """Serve until the context ends; raises OSError if the address cannot be had."""
+    console = Console(node.find, Camera, token=node.token, local=node.local, rate=node.rate)
+    runner = web.AppRunner(console.app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, node.host, node.port).start()
+        node.get_logger().info(f"open {node.address}")
+        while node.context.ok():
+            await asyncio.sleep(0.1)
+    finally:
+        await runner.cleanup()
+
+
+def _run() -> None:
+    asyncio.run(_serve(OperatorConsole()))
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM; return the process's exit status."""
+    return run_node("operator_console", __doc__ or "", _run, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

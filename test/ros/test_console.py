@@ -1,0 +1,391 @@
+"""The operator's page without a browser or ROS: what it lets in, and what a link is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import math
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("aiohttp", reason="aiohttp is not installed: the extra `console`")
+
+from aiohttp import ClientResponse, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
+from aiohttp.test_utils import TestClient, TestServer
+
+from siamcar_ros.ros.console.link import STEPS, Link, encode
+from siamcar_ros.ros.console.server import Console
+from siamcar_ros.tracking.stored_image import StoredImage
+
+TEXTURE = cv2.GaussianBlur(
+    np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8), (0, 0), 2
+)
+
+
+class FakeView:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def image(self) -> StoredImage:
+        return StoredImage(np.roll(TEXTURE, self.number, 1), "bgr")
+
+    def described(self) -> dict[str, Any]:
+        return {"stamp": [7, self.number], "frame_id": "camera", "tracks": []}
+
+
+class FakeCamera:
+    """Refuses every target in the node's words.
+
+    Has a new image whenever it is asked, unless `newest` says which it has.
+    """
+
+    def __init__(self, name: str, changed: Callable[[], None]) -> None:
+        self.name, self.changed = name, changed
+        self.asked: list[tuple[Any, ...]] = []
+        self.views, self.closed = map(FakeView, itertools.count()), False
+        self.newest: FakeView | None = None
+
+    @property
+    def view(self) -> FakeView:
+        return self.newest or next(self.views)
+
+    def start(self, *wanted: Any) -> str:
+        self.asked.append(wanted)
+        raise ValueError("the box lies outside the image")
+
+    def stop(self, target: str) -> str:
+        self.asked.append((target,))
+        return f"stopped {target!r}"
+
+    def stop_all(self) -> str:
+        return "nothing was tracked"
+
+    def figures(self) -> dict[str, Any]:
+        return {"latency_ms": 4.0}
+
+    def notice(self) -> str:
+        return f"{self.name}: no image on /image for 2.1 s (0 publishers)"
+
+    def look(self) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Operator:
+    """A client of the console, and the cameras that it opened."""
+
+    def __init__(self, client: TestClient[Any, Any], cameras: dict[str, FakeCamera]) -> None:
+        self.client, self.cameras = client, cameras
+        self.origin = str(client.make_url("")).rstrip("/")
+
+    async def connect(
+        self, watch: dict[str, Any] | None = None, **headers: str
+    ) -> ClientWebSocketResponse:
+        socket = await self.client.ws_connect("/ws", headers={"Origin": self.origin} | headers)
+        await socket.send_json({"do": "watch", "camera": "", "width": 640} | (watch or {}))
+        return socket
+
+
+def run(test: Callable[[Operator], Awaitable[None]], **options: Any) -> dict[str, FakeCamera]:
+    """Run a test against a console with two cameras; return those that it opened."""
+    cameras: dict[str, FakeCamera] = {}
+
+    def open_camera(name: str, changed: Callable[[], None]) -> Any:
+        cameras[name] = FakeCamera(name, changed)
+        return cameras[name]
+
+    async def all_of_it() -> None:
+        console = Console(lambda: ["/front/tracker", "/rear/tracker"], open_camera, **options)
+        async with TestClient(TestServer(console.app)) as client:
+            await test(Operator(client, cameras))
+
+    asyncio.run(all_of_it())
+    return cameras
+
+
+async def hear(socket: ClientWebSocketResponse, kind: str) -> dict[str, Any]:
+    """The next text message of a kind."""
+    async for message in socket:
+        if message.type is WSMsgType.TEXT and json.loads(message.data)["is"] == kind:
+            return dict(json.loads(message.data))
+    raise AssertionError(f"closed with {socket.close_code} before a {kind!r}")
+
+
+async def closing(socket: ClientWebSocketResponse) -> int | None:
+    """The code with which the server ends the connection."""
+    async for _ in socket:
+        pass
+    return socket.close_code
+
+
+class Narrows:
+    """A port on this machine that passes all to the console and back, at a pace that can change."""
+
+    def __init__(self, port: int) -> None:
+        self.pace = 0.0  # seconds per byte towards the page
+        self._port = port
+
+    async def __aenter__(self) -> Narrows:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._port, limit=4096)
+        pumps = (self._pump(reader, back, False), self._pump(there, writer, True))
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+    async def _pump(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, slow: bool
+    ) -> None:
+        while data := await source.read(1400):
+            sink.write(data)
+            await sink.drain()
+            await asyncio.sleep(slow * self.pace * len(data))
+        sink.close()
+
+
+def test_the_page_loads_nothing_from_outside_and_makes_no_html() -> None:
+    async def test(operator: Operator) -> None:
+        for path in ("/", "/console.css", "/console.js", "/icon.svg"):
+            answer: ClientResponse = await operator.client.get(path)
+            text = await answer.text()
+            assert answer.status == 200
+            assert not re.search(r"(src|href|url|import)[=( ]*[\"']?(https?:)?//", text)
+            assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", text)
+            assert not re.search(r"style=|onclick=|<script>", text.replace("el.style=", ""))
+            policy = answer.headers["Content-Security-Policy"]
+            assert policy.startswith("default-src 'none'")
+            assert "unsafe" not in policy
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        for path in ("/server.py", "/page/index.html", "/%2e%2e/server.py", "/ws"):
+            answer = await operator.client.get(path)
+            assert answer.status in (403, 404), path
+            assert "Content-Security-Policy" in answer.headers
+        assert (await operator.client.post("/")).status == 405
+
+    assert not run(test)
+
+
+@pytest.mark.parametrize("origin", ["", "null", "http://evil.example", "http://127.0.0.1:1"])
+def test_a_foreign_origin_is_refused(origin: str) -> None:
+    async def test(operator: Operator) -> None:
+        with pytest.raises(WSServerHandshakeError) as refused:
+            await operator.connect(Origin=origin)
+        assert refused.value.status == 403
+
+    assert not run(test)
+
+
+@pytest.mark.parametrize(("local", "status"), [(True, 403), (False, 200)])
+def test_a_local_console_answers_to_local_names_only(local: bool, status: int) -> None:
+    async def test(operator: Operator) -> None:
+        answer = await operator.client.get("/", headers={"Host": "rebound.example:8484"})
+        assert answer.status == status
+
+    run(test, local=local)
+
+
+@pytest.mark.parametrize(("given", "code"), [("", 4401), ("wrong", 4401), ("sesame", None)])
+def test_a_token_is_asked_for(given: str, code: int | None) -> None:
+    async def test(operator: Operator) -> None:
+        socket = await operator.connect({"token": given})
+        if code is None:
+            assert (await hear(socket, "state"))["watched"] == "/front/tracker"
+        else:
+            assert await closing(socket) == code
+
+    cameras = run(test, token="sesame")
+    assert bool(cameras) == (code is None)
+    assert all(each.closed for each in cameras.values())
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "not JSON",
+        "[]",
+        "{}",
+        '{"do": "shut_down"}',
+        '{"do": "watch", "camera": 5, "width": 640}',
+        '{"do": "watch", "camera": "", "width": NaN}',
+        '{"do": "acknowledge", "number": 1, "ms": "fast"}',
+        '{"do": "acknowledge", "number": true, "ms": 1}',
+        '{"do": "start", "call": 1, "box": [1, 2, 3], "stamp": [0, 0]}',
+        '{"do": "start", "call": 1, "box": [1, 2, 3, Infinity], "stamp": [0, 0]}',
+        '{"do": "stop", "call": 1, "id": {}}',
+        '{"do": "stop"}',
+        b"bytes",
+        '{"do": "stop", "call": 1, "id": "' + "x" * 4096 + '"}',
+    ],
+)
+def test_what_no_page_of_ours_sends_ends_the_connection(message: str | bytes) -> None:
+    async def test(operator: Operator) -> None:
+        socket = await operator.connect()
+        await hear(socket, "state")
+        await (
+            socket.send_bytes(message) if isinstance(message, bytes) else socket.send_str(message)
+        )
+        assert await closing(socket) in (1008, 1009)
+        await hear(await operator.connect(), "state")  # others are served on
+
+    assert all(not each.asked for each in run(test).values())
+
+
+def test_numbers_and_rates_are_limited() -> None:
+    async def test(operator: Operator) -> None:
+        pages = [await operator.connect() for _ in range(8)]
+        with pytest.raises(WSServerHandshakeError) as refused:
+            await operator.connect()
+        assert refused.value.status == 503
+        for call in range(20):
+            await pages[0].send_json({"do": "stop", "call": call, "id": "a"})
+        answers = [await hear(pages[0], "answer") for _ in range(20)]
+        refusals = [each["text"] for each in answers if not each["done"]]
+        assert len(refusals) + len(operator.cameras["/front/tracker"].asked) == 20
+        assert set(refusals) == {"too many requests at once: wait a second"}
+        for _ in range(400):
+            await pages[1].send_json({"do": "acknowledge", "number": 0, "ms": 0})
+        assert await closing(pages[1]) == 1008
+
+    run(test)
+
+
+def test_a_request_carries_the_stamp_of_its_picture_and_the_refusal_comes_back() -> None:
+    async def test(operator: Operator) -> None:
+        socket = await operator.connect({"camera": "/rear/tracker"})
+        state = await hear(socket, "state")
+        assert state["cameras"] == ["/front/tracker", "/rear/tracker"]
+        assert state["notice"] == "/rear/tracker: no image on /image for 2.1 s (0 publishers)"
+        shown = await hear(socket, "view")
+        assert shown["size"] == [640, 480]
+        start = {"do": "start", "call": 3, "box": [5, 6, 0, 0], "id": "<b>"}
+        await socket.send_json(start | {"stamp": shown["stamp"], "frame_id": "camera"})
+        answer = await hear(socket, "answer")
+        assert answer == {
+            "is": "answer", "call": 3, "done": False, "text": "the box lies outside the image"
+        }  # fmt: skip
+        stamp = tuple(shown["stamp"])
+        assert operator.cameras["/rear/tracker"].asked == [((5, 6, 0, 0), stamp, "camera", "<b>")]
+
+    run(test)
+
+
+def test_an_image_that_a_newer_one_replaces_is_not_sent() -> None:
+    async def test(operator: Operator) -> None:
+        socket = await operator.connect()
+        first = await hear(socket, "view")
+        camera = operator.cameras["/front/tracker"]
+        for number in (1001, 1002, 1003):  # while the first is on the way
+            camera.newest = FakeView(number)
+            camera.changed()
+            await asyncio.sleep(0.05)
+        await socket.send_json({"do": "acknowledge", "number": first["number"], "ms": 1})
+        assert (await hear(socket, "view"))["stamp"] == [7, 1003]
+
+    run(test)
+
+
+def test_pictures_become_small_and_keep_coming_when_a_link_narrows_to_200_kilobits() -> None:
+    async def test(operator: Operator) -> None:
+        assert operator.client.port is not None
+        async with Narrows(operator.client.port) as link:
+            session, clock = operator.client.session, asyncio.get_running_loop().time
+            socket = await session.ws_connect(f"{link.url}/ws", headers={"Origin": link.url})
+            await socket.send_json({"do": "watch", "camera": "", "width": 640})
+            sizes: list[int] = []
+            while len(sizes) < 45:
+                shown, begun = await hear(socket, "view"), clock()
+                picture = await socket.receive_bytes()
+                ms = 1000 * (clock() - begun)
+                sizes.append(len(picture))
+                if len(sizes) == 30:
+                    link.pace = 1 / 25_000
+                acknowledged = {"do": "acknowledge", "number": shown["number"], "ms": ms}
+                await socket.send_json(acknowledged)
+            assert max(sizes[:30]) > 2 * sizes[0]
+            assert max(sizes[38:]) < 1.5 * 25_000 * STEPS[0].seconds
+
+    run(test)
+
+
+def simulated(throughput: float, round_trip: float, seconds: float) -> tuple[Link, int, float]:
+    """A link in simulated time: what it has settled on, pictures in the last second, their age."""
+    link, now, number, shown, age = Link(30.0), 0.0, 0, 0, 0.0
+    free_at = 0.0
+    on_the_way: list[tuple[float, float, int, float]] = []
+    sizes = {step: len(encode(StoredImage(TEXTURE, "bgr"), step, 4096)) for step in STEPS}
+    while now < seconds:
+        for arrival, transfer, sent_number, sent in [each for each in on_the_way if each[0] <= now]:
+            link.acknowledged(sent_number, transfer)
+            on_the_way.remove((arrival, transfer, sent_number, sent))
+            shown += now > seconds - 1
+            age = arrival - round_trip / 2 - sent
+        if link.delay(now) <= 0:
+            number += 1
+            size = sizes[link.step]
+            link.sent(number, size, now)
+            transfer = size / throughput
+            free_at = max(free_at, now) + transfer
+            on_the_way.append((free_at + round_trip, transfer, number, now))
+        now += 0.002
+    return link, shown, age
+
+
+@pytest.mark.parametrize(
+    ("kilobits", "round_trip", "width", "rate"),
+    [
+        (200, 0.05, (160, 400), 4),
+        (200, 0.6, (160, 400), 4),
+        (2_000, 0.05, (400, 960), 8),
+        (100_000, 0.01, (1280, 1280), 25),
+        (100_000, 0.6, (1280, 1280), 5),  # a slow answer is not a narrow link
+    ],
+)
+def test_rate_and_size_follow_the_link(
+    kilobits: float, round_trip: float, width: tuple[int, int], rate: int
+) -> None:
+    link, shown, age = simulated(125 * kilobits, round_trip, 20.0)
+    assert width[0] <= link.step.width <= width[1]
+    assert shown >= rate
+    assert age < 0.5 + round_trip  # nothing queues up on the way
+
+
+def test_a_link_that_narrows_is_followed() -> None:
+    link = Link(30.0)
+    for number in range(100):
+        link.sent(number, 20_000, number / 10)
+        link.acknowledged(number, 0.001)
+    assert link.step == STEPS[-1]
+    for number in range(100, 110):
+        link.sent(number, 20_000, number / 10)
+        link.acknowledged(number, 2.0)
+    assert link.step == STEPS[0]
+    link.acknowledged(7, math.pi)  # twice acknowledged: ignored
+    assert link.step == STEPS[0]
+
+
+@pytest.mark.parametrize("order", ["bgr", "rgb", "rgba", "gray"])
+def test_pictures_keep_their_colors_and_are_never_enlarged(order: str) -> None:
+    red = {"bgr": [0, 0, 255], "rgb": [255, 0, 0], "rgba": [255, 0, 0, 255], "gray": [76]}[order]
+    array = np.full((48, 64, len(red)), red, np.uint8)
+    array = array[..., 0] if order == "gray" else array
+    for shown, size in ((4096, (48, 64, 3)), (32, (24, 32, 3))):
+        picture = decoded(encode(StoredImage(array, order), STEPS[-1], shown))
+        assert picture.shape == size
+        wanted = (76, 76, 76) if order == "gray" else (0, 0, 255)
+        assert np.abs(picture[10, 10].astype(int) - wanted).max() < 12
+
+
+def decoded(jpeg: bytes) -> Any:
+    return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
