@@ -40,10 +40,18 @@ PARAMETERS: dict[str, tuple[type, str, str]] = {
 }
 
 ARGUMENTS = [
-    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the nodes"),
-    DeclareLaunchArgument("image", default_value="/camera/image", description="Image topic"),
     DeclareLaunchArgument(
-        "ground_truth", default_value="/ground_truth", description="Detection2D topic of the truth"
+        "namespace",
+        default_value="",
+        description="Namespace of the node, and of its topics without a leading slash",
+    ),
+    DeclareLaunchArgument(
+        "image", default_value="camera/image_raw", description="Image topic, in the namespace"
+    ),
+    DeclareLaunchArgument(
+        "ground_truth",
+        default_value="ground_truth",
+        description="Detection2D topic of the truth, likewise",
     ),
     *(
         DeclareLaunchArgument(name, default_value=default, description=text)

@@ -1,6 +1,7 @@
 """The tracker on a camera's images, with RViz and the operator's page if wanted.
 
-ros2 launch siamcar_ros tracker.launch.py image:=/camera/image_raw camera_info:=/camera/camera_info
+ros2 launch siamcar_ros tracker.launch.py                   # on /camera/image_raw
+ros2 launch siamcar_ros tracker.launch.py namespace:=left   # on /left/camera/image_raw
 """
 
 from launch import LaunchContext, LaunchDescription
@@ -27,8 +28,12 @@ PARAMETERS: dict[str, tuple[type, str]] = {
     "config": (str, "Network: a name in config/networks or a YAML file of your own"),
     "weights": (str, "Weights file, instead of the one that the config names"),
     "device": (str, "Where the network runs: auto, cpu, cuda or cuda:N"),
-    "image_transport": (str, "raw, or compressed to subscribe to IMAGE/compressed"),
+    "image_transport": (
+        str,
+        "raw; compressed, ffmpeg or foxglove to subscribe to IMAGE/compressed ...",
+    ),
     "qos_reliability": (str, "Requested from the camera: auto, reliable or best_effort"),
+    "use_detections": (bool, "Subscribe to a detector's boxes"),
     "max_targets": (int, "Largest number of targets tracked at a time"),
     "autostart": (bool, "Configure and activate at the start; false waits for a lifecycle manager"),
     "use_sim_time": (bool, "Take the time from /clock"),
@@ -37,11 +42,20 @@ PARAMETERS: dict[str, tuple[type, str]] = {
 FLAGS = {"rviz": bool, "required": bool, "console": bool, "console_port": int}
 
 ARGUMENTS = [
-    DeclareLaunchArgument("image", default_value="/camera/image", description="Image topic"),
     DeclareLaunchArgument(
-        "camera_info", default_value="/camera/camera_info", description="CameraInfo topic"
+        "image", default_value="camera/image_raw", description="Image topic, in the namespace"
     ),
-    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node"),
+    DeclareLaunchArgument(
+        "camera_info", default_value="camera/camera_info", description="CameraInfo topic, likewise"
+    ),
+    DeclareLaunchArgument(
+        "detections", default_value="detections", description="Detection2DArray topic, likewise"
+    ),
+    DeclareLaunchArgument(
+        "namespace",
+        default_value="",
+        description="Namespace of the node, and of its topics without a leading slash",
+    ),
     DeclareLaunchArgument("name", default_value="tracker", description="Name of the node"),
     DeclareLaunchArgument(
         "params_file",
@@ -103,6 +117,7 @@ def start_tracker(context: LaunchContext) -> list[LifecycleNode]:
             remappings=[
                 ("image", LaunchConfiguration("image")),
                 ("camera_info", LaunchConfiguration("camera_info")),
+                ("detections", LaunchConfiguration("detections")),
             ],
             arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
             additional_env=node_environment(context),

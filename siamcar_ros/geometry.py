@@ -84,6 +84,16 @@ def box_around(center: tuple[float, float], size: tuple[float, float]) -> Box:
     return cx - w / 2, cy - h / 2, w, h
 
 
+def overlap(boxes: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:
+    """Intersection over union of (..., 4) boxes x, y, w, h, broadcast against each other."""
+    first, second = xywh_to_corners(boxes), xywh_to_corners(others)
+    shared = np.minimum(first, second)[..., 2:] - np.maximum(first, second)[..., :2]
+    intersection = shared.clip(0).prod(-1)
+    areas = [(each[..., 2:] - each[..., :2]).prod(-1) for each in (first, second)]
+    union = areas[0] + areas[1] - intersection
+    return np.divide(intersection, union, out=np.zeros(union.shape), where=union > 0)
+
+
 def context_side(w: Any, h: Any) -> Any:
     """Side of the square that is cut out as a target's template: sqrt((w + p)(h + p)).
 

@@ -101,8 +101,9 @@ def test_tracker_alone_by_default() -> None:
     context, started = nodes("tracker", {})
     assert [each.node_executable for each in started] == ["tracker_node"]
     assert remappings(started[0], context) == {
-        "image": "/camera/image",
-        "camera_info": "/camera/camera_info",
+        "image": "camera/image_raw",  # in the node's namespace
+        "camera_info": "camera/camera_info",
+        "detections": "detections",
     }
     assert parameters(started[0], context) == {}
 

@@ -179,6 +179,6 @@ def test_only_the_ros_room_imports_ros() -> None:
 
 
 def test_no_module_hides_the_generated_interfaces() -> None:
-    for name in ("msg", "srv"):
+    for name in ("msg", "srv", "action"):
         assert not (PACKAGE / name).exists()
         assert not (PACKAGE / f"{name}.py").exists()

@@ -15,13 +15,14 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import rclpy
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
+from rclpy.action import ActionClient
 from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -30,9 +31,10 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2D
 
+from siamcar_ros.action import TrackTarget
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.geometry import Box
-from siamcar_ros.msg import TrackArray, TrackStatus
+from siamcar_ros.msg import Track, TrackArray, TrackStatus
 from siamcar_ros.ros.messages import SERVICE_QOS, box_to_bbox
 from siamcar_ros.srv import InitTarget, RemoveTarget
 
@@ -66,6 +68,42 @@ class Detection:
     box: Box
     score: float
     id: str
+
+
+class Following:
+    """A goal of the action `track_target`; iterate over it for its Track in each image.
+
+    The iteration ends with the goal. It raises TargetRefused, with the node's reason, if the target
+    was never started, and TrackerUnavailable if nothing arrives for `timeout` seconds.
+
+    Attributes:
+        result: of the goal, a TrackTarget.Result; None while it lasts.
+    """
+
+    def __init__(
+        self, handle: Any, tracks: queue.SimpleQueue[Track | None], timeout: float
+    ) -> None:
+        self.result: TrackTarget.Result | None = None
+        self._handle, self._tracks, self._timeout = handle, tracks, timeout
+        self._outcome = handle.get_result_async()
+        self._outcome.add_done_callback(lambda _: tracks.put(None))
+
+    def cancel(self) -> None:
+        """Ask the node to stop; the iteration ends when it has."""
+        self._handle.cancel_goal_async()
+
+    def __iter__(self) -> Iterator[Track]:
+        while self.result is None:
+            try:
+                track = self._tracks.get(timeout=self._timeout)
+            except queue.Empty:
+                raise TrackerUnavailable(f"nothing in {self._timeout:g} s") from None
+            if track is not None:
+                yield track
+                continue
+            self.result = self._outcome.result().result
+            if self.result.outcome == TrackTarget.Result.REFUSED:
+                raise TargetRefused(self.result.message)
 
 
 class TrackerClient:
@@ -108,6 +146,7 @@ class TrackerClient:
         self._remove = client(RemoveTarget, "remove_target")
         self._stop = client(Trigger, "stop_tracking")
         self._state = client(GetState, "get_state")
+        self._action: ActionClient | None = None
         node.create_subscription(Detection2D, f"{self.tracker}/detection", self._detected, 200)
         node.create_subscription(TrackStatus, f"{self.tracker}/status", self._reported, 200)
         self._executor = SingleThreadedExecutor(context=self._context)
@@ -172,12 +211,57 @@ class TrackerClient:
             TargetRefused: with the node's reason.
             TrackerUnavailable: no answer in time.
         """
-        request = InitTarget.Request(header=header or Header(), id=target, class_id=class_id)
-        request.bbox = box_to_bbox(box)
+        request = InitTarget.Request(
+            header=header or Header(), id=target, class_id=class_id, bbox=box_to_bbox(box)
+        )
         answer = self._call(self._init, request, timeout)
         if not answer.success:
             raise TargetRefused(answer.message)
         return str(answer.id)
+
+    def track_point(self, point: tuple[float, float], header: Header | None = None) -> str:
+        """Start tracking the object at a point (x, y) in pixels; return the track's name.
+
+        The node finds the object's box. Arguments and errors are those of `init_target`.
+        """
+        return self.init_target((*point, 0.0, 0.0), header)
+
+    def follow(
+        self,
+        box: Box,
+        header: Header | None = None,
+        target: str = "",
+        timeout: float = 10.0,
+        class_id: str = "",
+        *,
+        lost_timeout: float = 0.0,
+    ) -> Following:
+        """Track a target as an action, which lasts until it is stopped, replaced or lost.
+
+        Args:
+            box: as for `init_target`; without width and height it is a point.
+            header: as for `init_target`.
+            target: likewise.
+            timeout: seconds, for the goal's acceptance and between two images.
+            class_id: as for `init_target`.
+            lost_timeout: seconds for which the target may be lost; 0 is without end.
+
+        Raises:
+            TrackerUnavailable: no answer in time.
+        """
+        if self._action is None:
+            self._action = ActionClient(self.node, TrackTarget, f"{self.tracker}/track_target")
+        goal = TrackTarget.Goal(
+            header=header or Header(), id=target, class_id=class_id, bbox=box_to_bbox(box)
+        )
+        goal.lost_timeout = float(lost_timeout)
+        tracks: queue.SimpleQueue[Track | None] = queue.SimpleQueue()
+        self._require("track_target", self._action.wait_for_server, timeout)
+        sent = self._action.send_goal_async(
+            goal, lambda message: tracks.put(message.feedback.track)
+        )
+        handle = self._answer("track_target", sent, timeout)
+        return Following(handle, tracks, timeout)
 
     def start_target(
         self,
@@ -286,7 +370,15 @@ class TrackerClient:
                 logger.exception("a callback of the tracker client failed")
 
     def _call(self, client: Client, request: Any, timeout: float) -> Any:
-        name = client.srv_name
+        self._require(client.srv_name, client.wait_for_service, timeout)
+        future = client.call_async(request)
+        try:
+            return self._answer(client.srv_name, future, timeout)
+        finally:
+            client.remove_pending_request(future)
+
+    def _require(self, name: str, wait: Callable[..., bool], timeout: float) -> None:
+        """Raise TrackerUnavailable if a service or action cannot be called."""
         if threading.current_thread() is self._thread:
             raise TrackerUnavailable(
                 f"{name} cannot be called from one of the client's callbacks: their thread "
@@ -294,15 +386,15 @@ class TrackerClient:
             )
         if not self._context.ok():
             raise TrackerUnavailable(f"the client of {self.tracker} is closed")
-        if not client.wait_for_service(timeout_sec=timeout):
-            raise TrackerUnavailable(f"there is no service {name} after {timeout:g} s")
+        if not wait(timeout_sec=timeout):
+            raise TrackerUnavailable(f"there is no {name} after {timeout:g} s")
+
+    def _answer(self, name: str, future: Any, timeout: float) -> Any:
         done = threading.Event()
-        future = client.call_async(request)
         future.add_done_callback(lambda _: done.set())
         deadline = time.monotonic() + timeout
         while not done.wait(0.1):
             if time.monotonic() > deadline or not self._context.ok():
-                client.remove_pending_request(future)
                 raise TrackerUnavailable(f"{name} did not answer within {timeout:g} s")
         return future.result()
 

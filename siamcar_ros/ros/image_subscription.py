@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
-from sensor_msgs.msg import CompressedImage, Image
+
+from siamcar_ros.ros.messages import OVERRIDABLE
 
 _POLICY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
 
+# By transport: package and type of its messages. A message of a video needs the ones before it.
+_TYPES = {
+    "raw": ("sensor_msgs", "Image"),
+    "compressed": ("sensor_msgs", "CompressedImage"),
+    "ffmpeg": ("ffmpeg_image_transport_msgs", "FFMPEGPacket"),
+    "foxglove": ("foxglove_msgs", "CompressedVideo"),
+}
+VIDEO = ("ffmpeg", "foxglove")
+_VIDEO_DEPTH = 60
+
 
 class ImageSubscription:
-    """Subscribes to `image`, or to `image/compressed`, keeping the newest message only.
+    """Subscribes to `image`, or to `image/TRANSPORT`, keeping the newest image or some packets.
 
     A publisher with an incompatible quality of service is logged with what to change. "auto" asks
     for reliable and changes to best effort if a publisher offers no more. (On many links a large
     best-effort image is lost with any of its fragments, so best effort is not the first choice.)
 
     Args:
-        transport: "raw" or "compressed".
+        transport: one of `parameters.TRANSPORTS`.
         reliability: "reliable", "best_effort" or "auto".
         on_message: called with each message.
+
+    Raises:
+        ValueError: the package of the transport's messages is not installed.
     """
 
     def __init__(
@@ -35,12 +50,19 @@ class ImageSubscription:
         on_message: Callable[[Any], None],
     ) -> None:
         self._node = node
-        self._type = CompressedImage if transport == "compressed" else Image
+        package, name = _TYPES[transport]
+        try:
+            self._type = getattr(import_module(f"{package}.msg"), name)
+        except ImportError as error:
+            raise ValueError(
+                f"image_transport {transport} needs the package {package}, which is not installed"
+            ) from error
+        self._depth = _VIDEO_DEPTH if transport in VIDEO else 1
         self._auto = reliability == "auto"
         self._on_message = on_message
-        # Like image_transport: a remapping of the base topic applies to the compressed one, too.
+        # Like image_transport: a remapping of the base topic applies to the others, too.
         base = node.resolve_topic_name("image")
-        self.topic = f"{base}/compressed" if transport == "compressed" else base
+        self.topic = base if transport == "raw" else f"{base}/{transport}"
         self._subscribe("reliable" if self._auto else reliability)
 
     @property
@@ -58,7 +80,8 @@ class ImageSubscription:
             self._type,
             self.topic,
             self._on_message,
-            QoSProfile(depth=1, reliability=_POLICY[reliability]),
+            QoSProfile(depth=self._depth, reliability=_POLICY[reliability]),
+            qos_overriding_options=OVERRIDABLE,
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
         )
         self._node.get_logger().info(f"subscribed to {self.topic} ({reliability})")

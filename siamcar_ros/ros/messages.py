@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from vision_msgs.msg import (
     BoundingBox2D,
     Detection2D,
@@ -20,6 +21,8 @@ from siamcar_ros.tracking import TrackResult, TrackState
 # Every client of a service receives all clients' answers before its own are picked out: with
 # rclpy's default depth of 10, answers are lost when many clients call at once.
 SERVICE_QOS = QoSProfile(depth=1000)
+# History, depth and reliability as parameters: qos_overrides./tracker/detection.publisher.depth
+OVERRIDABLE = QoSOverridingOptions.with_default_policies()
 
 _STATES = {
     TrackState.TRACKING: TrackStatus.TRACKING,

@@ -13,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ROSInterruptException
+from rclpy.exceptions import ParameterException, ROSInterruptException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -23,18 +23,24 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from siamcar_ros.data.image_messages import ImageDecoder, ImageError
+from siamcar_ros.data.video_messages import VideoDecoder
+from siamcar_ros.ros.action import TrackAction
+from siamcar_ros.ros.bond import form_bond
+from siamcar_ros.ros.detections import Detections
 from siamcar_ros.ros.diagnostics import Counters, Health, diagnostic_array
 from siamcar_ros.ros.frame import Frame
-from siamcar_ros.ros.image_subscription import ImageSubscription
+from siamcar_ros.ros.image_subscription import VIDEO, ImageSubscription
 from siamcar_ros.ros.loading import LoadedTracker, evict, load_tracker
+from siamcar_ros.ros.messages import OVERRIDABLE
 from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, declare
-from siamcar_ros.ros.ring import FrameRing
+from siamcar_ros.ros.ring import FrameRing, free_memory
 from siamcar_ros.ros.services import STUCK_AFTER, TargetServices
 from siamcar_ros.ros.stamps import StampFilter
 from siamcar_ros.ros.worker import Tracked, TrackWorker
 
-_MEGABYTE = 1_000_000
+_MEGA = 1_000_000
+_FREE_MEMORY = free_memory()
 # Seconds that the worker has to finish its frame when the node is cleaned up.
 _CLOSE_TIMEOUT = 1.0
 # Seconds between log lines while the network is being loaded, and about the same problem.
@@ -64,6 +70,8 @@ class TrackerNode(LifecycleNode):
         self._outputs: Outputs | None = None
         self._images: ImageSubscription | None = None
         self._info_subscription: Any = None
+        self._detections: Detections | None = None
+        self._bond: Any = None
         self._ring = FrameRing(**_ring_limits(self.settings))
         self._stamps = StampFilter(self.settings.time_jump)
         self._last_arrival = 0.0
@@ -78,7 +86,10 @@ class TrackerNode(LifecycleNode):
             image_timeout=lambda: self.settings.image_timeout,
             awaits=not self.settings.events_executor,
         )
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._action = TrackAction(self, self._target_services)
+        self._diagnostics = self.create_publisher(
+            DiagnosticArray, "/diagnostics", 10, qos_overriding_options=OVERRIDABLE
+        )
         self._timer = self._report_timer()
         self._answer_illegal_transitions()
 
@@ -130,7 +141,7 @@ class TrackerNode(LifecycleNode):
             action()
             logger.info(f"{name}: done in {time.perf_counter() - begin:.2f} s")
             return default(state)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ParameterException) as error:
             logger.error(f"cannot {name}: {error}")
             return TransitionCallbackReturn.FAILURE
         except ROSInterruptException:
@@ -148,9 +159,12 @@ class TrackerNode(LifecycleNode):
         logger.info(f"loading the network of config {settings.config!r}")
         self._decoder = ImageDecoder(
             settings.image_depth,
-            max_pixels=1_000_000 * settings.max_megapixels,
+            max_pixels=_MEGA * settings.max_megapixels,
             say=lambda text: logger.info(text),
         )
+        self._video = None
+        if settings.image_transport in VIDEO:
+            self._video = VideoDecoder(_MEGA * settings.max_megapixels)
         worker = TrackWorker(
             load=lambda: load_tracker(settings),
             ring=self._ring,
@@ -191,30 +205,40 @@ class TrackerNode(LifecycleNode):
             "camera_info",
             self._on_camera_info,
             QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
+            qos_overriding_options=OVERRIDABLE,
         )
         self._images = ImageSubscription(
             self,
             transport=self.settings.image_transport,
             reliability=self.settings.qos_reliability,
-            on_message=self._on_image,
+            on_message=self._on_image if self._video is None else self._on_packet,
         )
+        worker = self._worker
+        if self.settings.use_detections and worker is not None:
+            self._detections = Detections(self, self._ring, worker, lambda: self.settings)
+        self._target_services.detections = self._detections
+        self._bond = None if self.settings.autostart else form_bond(self)
 
     def _deactivate(self) -> None:
-        if self._images is not None:
-            self._images.destroy()
-            self._images = None
+        if self._bond is not None:
+            self._bond.shutdown()
+            self._bond = None
+        for each in (self._images, self._detections):
+            if each is not None:
+                each.destroy()
+        self._images = self._detections = self._target_services.detections = None
         if self._info_subscription is not None:
             self.destroy_subscription(self._info_subscription)
             self._info_subscription = None
-        self._forget()
+        self._forget("the node was deactivated")
 
-    def _forget(self) -> None:
+    def _forget(self, reason: str) -> None:
         """Forget all images and end all tracks."""
         self._stamps.reset()
         self._ring.clear()
         if self._worker is not None:
             self._worker.mailbox.empty_slot()
-            self._worker.stop()
+            self._worker.stop(reason)
 
     def _release(self) -> None:
         self._deactivate()
@@ -249,6 +273,24 @@ class TrackerNode(LifecycleNode):
 
     # Images
 
+    def _on_packet(self, message: Any) -> None:
+        """Take the images that a packet of a video completes."""
+        try:
+            images = self._video.decode(message) if self._video is not None else []
+        except ImageError as error:
+            self._counters.received += 1
+            self._refuse(error)
+            return
+        for image in images:
+            self._on_image(image)
+
+    def _refuse(self, error: ImageError) -> None:
+        self._counters.refused += 1
+        self._counters.trouble = str(error)
+        self.get_logger().error(
+            f"an image cannot be used: {error}", throttle_duration_sec=_LOG_PERIOD
+        )
+
     def _on_image(self, message: Any) -> None:
         worker, counters = self._worker, self._counters
         if worker is None:
@@ -259,11 +301,7 @@ class TrackerNode(LifecycleNode):
         try:
             frame.check()  # first: the stamp of an image that cannot be used is not believed
         except ImageError as error:
-            counters.refused += 1
-            counters.trouble = str(error)
-            self.get_logger().error(
-                f"an image cannot be used: {error}", throttle_duration_sec=_LOG_PERIOD
-            )
+            self._refuse(error)
             return
         frames, jump = self._stamps.accept(frame)
         if not frames:
@@ -277,14 +315,16 @@ class TrackerNode(LifecycleNode):
                 f"tracks ({targets})",
                 throttle_duration_sec=_LOG_PERIOD,
             )
-            self._forget()
+            self._forget(f"image stamps went back by {-jump:.3f} s")
             self._stamps.accept(frame)
         elif jump > 0:
             self.get_logger().warning(
                 f"image stamps jumped ahead by {jump:.3f} s", throttle_duration_sec=_LOG_PERIOD
             )
         for each in frames:
-            self._ring.push(each)
+            full = self._ring.push(each)
+            if full:
+                self.get_logger().info(f"{full}: see ring_memory_mb")
         counters.dropped += worker.mailbox.put(frame)
         # Let the worker have the interpreter at once: the executor's bookkeeping can wait.
         time.sleep(_HAND_OVER)
@@ -306,7 +346,8 @@ class TrackerNode(LifecycleNode):
         if self._outputs is None or not self.context.ok():
             return
         try:
-            self._outputs.publish(tracked)
+            tracks = self._outputs.publish(tracked)
+            self._action.report(tracks, tracked.targets)
         except rclpy_implementation.RCLError:
             if self.context.ok():  # else it was ended by a signal
                 raise
@@ -373,6 +414,7 @@ class TrackerNode(LifecycleNode):
             "frames refused": now.refused,
             "frames failed": now.failed + now.refused,
             "frames kept": len(self._ring),
+            "seconds kept": f"{self._ring.seconds:.1f}",
             "network": loaded.network if loaded else "",
             "backend": loaded.backend if loaded else "",
         }
@@ -416,5 +458,6 @@ class TrackerNode(LifecycleNode):
         return count
 
 
-def _ring_limits(settings: NodeSettings) -> dict[str, int]:
-    return {"length": settings.ring_length, "memory": settings.ring_memory_mb * _MEGABYTE}
+def _ring_limits(settings: NodeSettings) -> dict[str, Any]:
+    memory = min(settings.ring_memory_mb * _MEGA, _FREE_MEMORY // 4)
+    return {"seconds": settings.ring_seconds, "memory": memory}

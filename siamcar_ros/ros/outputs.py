@@ -19,6 +19,7 @@ from siamcar_ros.ros import messages
 from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.markers import frusta, frustum
+from siamcar_ros.ros.messages import OVERRIDABLE
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.rays import CameraModelError, bearing, corner_rays
 from siamcar_ros.ros.worker import Target, Tracked
@@ -62,20 +63,25 @@ class Outputs:
         self._motions: dict[str, tuple[Target, Motion]] = {}  # with the start that it is of
         self._image_size = (0, 0)
         self._unusable: set[str] = set()  # why camera_info could not be used, as said so far
-        create, depth = node.create_lifecycle_publisher, QoSProfile(depth=10)
-        self._detection = create(Detection2D, "~/detection", depth)
-        self._detections = create(Detection2DArray, "~/detections", depth)
-        self._tracks = create(TrackArray, "~/tracks", depth)
-        self._bearing = create(Vector3Stamped, "~/bearing", depth)
-        self._status = create(TrackStatus, "~/status", depth)
-        self._markers = create(MarkerArray, "~/markers", depth)
-        self._debug = create(Image, "~/debug_image", QoSProfile(depth=1))
+
+        def create(kind: type, name: str, depth: int = 10) -> Any:
+            return node.create_lifecycle_publisher(
+                kind, name, QoSProfile(depth=depth), qos_overriding_options=OVERRIDABLE
+            )
+
+        self._detection = create(Detection2D, "~/detection")
+        self._detections = create(Detection2DArray, "~/detections")
+        self._tracks = create(TrackArray, "~/tracks")
+        self._bearing = create(Vector3Stamped, "~/bearing")
+        self._status = create(TrackStatus, "~/status")
+        self._markers = create(MarkerArray, "~/markers")
+        self._debug = create(Image, "~/debug_image", depth=1)
         self._annotations = None
         if settings.annotations:
             import foxglove_msgs.msg as foxglove
 
             self._foxglove = foxglove
-            self._annotations = create(foxglove.ImageAnnotations, "~/annotations", depth)
+            self._annotations = create(foxglove.ImageAnnotations, "~/annotations")
 
     def destroy(self) -> None:
         """Remove the publishers."""
@@ -92,8 +98,8 @@ class Outputs:
         if self._annotations is not None:
             self._node.destroy_lifecycle_publisher(self._annotations)
 
-    def publish(self, tracked: Tracked) -> None:
-        """Publish the results of one frame."""
+    def publish(self, tracked: Tracked) -> TrackArray:
+        """Publish the results of one frame; return its tracks."""
         header = tracked.frame.header
         total = 0.0
         if tracked.results:
@@ -108,7 +114,7 @@ class Outputs:
         elif self._detected:  # the last targets have ended
             self._detections.publish(messages.detection_array(header, []))
         self._detected = bool(tracked.results)
-        self._publish_tracks(tracked)
+        tracks = self._publish_tracks(tracked)
         if self._markers.get_subscription_count():
             self._publish_markers(tracked)
         if self._debug.get_subscription_count():
@@ -116,6 +122,7 @@ class Outputs:
         if self._annotations is not None and self._annotations.get_subscription_count():
             drawing = image_annotations(self._annotation, header.stamp, tracked.results)
             self._annotations.publish(drawing)
+        return tracks
 
     def _annotation(self, name: str, **fields: Any) -> Any:
         return getattr(self._foxglove, name)(**fields)
@@ -130,7 +137,7 @@ class Outputs:
     def _class_id(self, tracked: Tracked, target: str) -> str:
         return tracked.targets[target].class_id or self.settings.class_id
 
-    def _publish_tracks(self, tracked: Tracked) -> None:
+    def _publish_tracks(self, tracked: Tracked) -> TrackArray:
         frame = tracked.frame
         if tracked.image is not None:
             self._image_size = (tracked.image.shape[1], tracked.image.shape[0])
@@ -161,6 +168,7 @@ class Outputs:
         if message.tracks and message.tracks[0].bearing:
             vector = message.tracks[0].bearing[0].direction
             self._bearing.publish(Vector3Stamped(header=frame.header, vector=vector))
+        return message
 
     def _add_bearing(self, track: Any, tracked: Tracked) -> None:
         result = tracked.results[track.id]

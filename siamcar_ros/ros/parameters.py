@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Value = bool | int | float | str
 
+TRANSPORTS = ("raw", "compressed", "ffmpeg", "foxglove")
 _FROM_CONFIG = "from config"
 _FIRST = ("config", "weights")
 _LONGEST_NAME = 256
@@ -73,8 +74,14 @@ class NodeSettings:
     max_targets: int = _fixed(1, "Largest number of targets tracked at a time.", range=(1, 64))
     image_transport: str = _fixed(
         "raw",
-        "Subscribe to `image` (raw) or to `image/compressed` (compressed).",
-        choices=("raw", "compressed"),
+        "As image_transport names them: subscribe to `image` (raw), or to `image/compressed`, "
+        "`image/ffmpeg` or `image/foxglove`; the last two are H.264, H.265, AV1 or VP9.",
+        choices=TRANSPORTS,
+    )
+    use_detections: bool = _fixed(
+        False,
+        "Subscribe to `detections`: a point takes the detection that holds it, a lost target "
+        "is searched for in them, and `start_class` starts targets.",
     )
     qos_reliability: str = _fixed(
         "auto",
@@ -125,12 +132,21 @@ class NodeSettings:
     redetect: bool = _knob("redetect", "Search for a LOST target in growing regions.")
 
     class_id: str = _live("target", "hypothesis.class_id of the published detections.")
-    ring_length: int = _live(
-        90, "Number of recent images kept, so that a box can refer to a past one.", range=(1, 10000)
+    start_class: str = _live(
+        "",
+        "With use_detections: while fewer than max_targets are tracked and none is lost, start the "
+        "best detection of this class; empty starts none.",
+    )
+    start_score: float = _live(0.5, "Score that such a detection needs.", range=(0.0, 1.0))
+    ring_seconds: float = _live(
+        10.0,
+        "Seconds for which images are kept, so that a box or a point can refer to a past one.",
+        range=(0.0, 600.0),
     )
     ring_memory_mb: int = _live(
-        256,
-        "Memory for these images in MB; the newest is always kept.",
+        1000,
+        "Memory for these images in MB, at most a quarter of what is free at the start; the newest "
+        "image is always kept.",
         range=(1, 65536),
     )
     time_jump: float = _live(
@@ -172,6 +188,7 @@ class NodeSettings:
             if choices and value not in choices:
                 raise ValueError(f"{each.name} is one of {', '.join(choices)}, not {value!r:.60}")
         checked_name("class_id", self.class_id)
+        checked_name("start_class", self.start_class)
         ImageDecoder(self.image_depth)  # raises ValueError
         if self.annotations and find_spec("foxglove_msgs") is None:
             raise ValueError(

@@ -2,47 +2,66 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from bisect import bisect_left, bisect_right
 from collections import deque
+from pathlib import Path
 
 from siamcar_ros.ros.frame import Frame
 
 
 class FrameRing:
-    """Recent frames in the order of their stamps, limited in number and in bytes.
+    """Recent frames in the order of their stamps, limited in age and in bytes.
 
     The newest frame is always kept, whatever its size. Thread-safe.
     """
 
-    def __init__(self, *, length: int, memory: int) -> None:
+    def __init__(self, *, seconds: float, memory: int) -> None:
         self._lock = threading.Lock()
         self._frames: deque[Frame] = deque()
         self._bytes = 0
-        self._length = length
-        self._memory = memory
+        self._seconds, self._memory = seconds, memory
+        self._full = False
 
     def __len__(self) -> int:
         return len(self._frames)
 
-    def resize(self, *, length: int, memory: int) -> None:
-        """Set new limits: frames, and bytes of pixels."""
+    def resize(self, *, seconds: float, memory: int) -> None:
+        """Set new limits: seconds since a frame's arrival, and bytes of all frames."""
         with self._lock:
-            self._length, self._memory = length, memory
+            self._seconds, self._memory, self._full = seconds, memory, False
             self._trim()
 
-    def push(self, frame: Frame) -> None:
-        """Keep `frame`, the newest by its stamp; forget those over the limits."""
+    def push(self, frame: Frame) -> str:
+        """Keep `frame`, the newest by its stamp; forget those over the limits.
+
+        Returns:
+            what the ring holds, in words, if it has just become full for lack of memory.
+        """
         with self._lock:
             self._frames.append(frame)
             self._bytes += frame.size
-            self._trim()
+            if not self._trim() or self._full:
+                return ""
+            self._full = True
+            held = frame.received - self._frames[0].received
+            return (
+                f"the memory for past images, {self._memory / 1e6:g} MB, holds the last "
+                f"{held:.1f} s ({len(self._frames)} images), not {self._seconds:g} s"
+            )
 
     def clear(self) -> None:
         """Forget every frame."""
         with self._lock:
             self._frames.clear()
             self._bytes = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds between the arrivals of the oldest and the newest frame."""
+        with self._lock:
+            return self._frames[-1].received - self._frames[0].received if self._frames else 0.0
 
     def newest(self) -> Frame | None:
         """Return the newest frame, if there is one."""
@@ -74,8 +93,25 @@ class FrameRing:
             later = bisect_left(self._frames, frame.received + skip, key=lambda each: each.received)
             return self._frames[min(max(first, later), len(self._frames) - 1)]
 
-    def _trim(self) -> None:
+    def _trim(self) -> bool:
+        """Forget frames over the limits; return whether memory was the reason for one."""
+        scarce = False
+        oldest = self._frames[-1].received - self._seconds if self._frames else 0.0
         while len(self._frames) > 1 and (
-            len(self._frames) > self._length or self._bytes > self._memory
+            self._frames[0].received < oldest or self._bytes > self._memory
         ):
+            scarce |= self._frames[0].received >= oldest
             self._bytes -= self._frames.popleft().size
+        return scarce
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that are free here: of the machine, or of a container's share."""
+    group, free = Path("/sys/fs/cgroup"), sys.maxsize
+    try:
+        meminfo = Path("/proc/meminfo").read_text()
+        free = 1024 * int(meminfo.split("MemAvailable:")[1].split()[0])
+        limit = int((group / "memory.max").read_text())
+        return min(free, limit - int((group / "memory.current").read_text()))
+    except (OSError, ValueError, IndexError):  # not Linux, or a container without a limit
+        return free

@@ -1,4 +1,4 @@
-"""The services that start and stop targets."""
+"""Starting and stopping targets: by services, an action, and detections."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from rclpy.node import Node
 from rclpy.task import Future as RosFuture
 from std_srvs.srv import Trigger
 
+from siamcar_ros.action import TrackTarget
 from siamcar_ros.data.detections import stamp_of
+from siamcar_ros.ros.detections import Detections
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.image_subscription import ImageSubscription
 from siamcar_ros.ros.mailbox import MailboxClosed
-from siamcar_ros.ros.messages import SERVICE_QOS, bbox_to_box
+from siamcar_ros.ros.messages import SERVICE_QOS, bbox_to_box, box_to_bbox
 from siamcar_ros.ros.parameters import checked_name
 from siamcar_ros.ros.ring import FrameRing
-from siamcar_ros.ros.worker import TrackWorker
+from siamcar_ros.ros.worker import Target, TrackWorker
 from siamcar_ros.srv import InitTarget, RemoveTarget
 
 _Result = TypeVar("_Result")
@@ -45,6 +47,9 @@ class TargetServices:
             on.
         awaits: whether the executor can await callbacks. One that cannot is blocked until the
             worker answers, for a frame or two.
+
+    Attributes:
+        detections: whose boxes a point takes; None if there are none.
     """
 
     def __init__(
@@ -58,9 +63,10 @@ class TargetServices:
     ) -> None:
         self._node = node
         self._ring = ring
-        self._ready = ready
+        self.ready = ready
         self._image_timeout = image_timeout
-        self._names_given = 0
+        self.detections: Detections | None = None
+        self.awaits = awaits
         adapt = (lambda callback: callback) if awaits else _run_to_end
         # A request that is awaited would block all others of a group that is not reentrant.
         group = ReentrantCallbackGroup()
@@ -77,16 +83,12 @@ class TargetServices:
         self, request: InitTarget.Request, response: InitTarget.Response
     ) -> InitTarget.Response:
         try:
-            worker, images = self._ready()
-            box = bbox_to_box(request.bbox)
-            frame = self._frame_named(request, images)
-            target = checked_name("id", request.id) or self._new_name(worker)
-            class_id = checked_name("class_id", request.class_id)
-            response.message = await self._outcome(worker.init(frame, box, target, class_id))
-            response.id = target
+            target = await self.outcome(self.start(request))
+            response.message, response.id = target.said, target.id
+            response.bbox = box_to_bbox(target.box)
             response.success = True
         except Exception as error:
-            response.message = self._reason(error)
+            response.message = self.reason(error)
             self._node.get_logger().warning(f"init_target refused: {response.message}")
         return response
 
@@ -94,14 +96,14 @@ class TargetServices:
         self, request: RemoveTarget.Request, response: RemoveTarget.Response
     ) -> RemoveTarget.Response:
         try:
-            worker, _images = self._ready()
+            worker, _images = self.ready()
             target = checked_name("id", request.id)
-            await self._outcome(worker.remove(target))
+            await self.outcome(worker.remove(target))
             response.message = f"stopped {target!r}"
             response.success = True
             self._node.get_logger().info(f"remove_target: {response.message}")
         except Exception as error:
-            response.message = self._reason(error)
+            response.message = self.reason(error)
             self._node.get_logger().warning(f"remove_target refused: {response.message}")
         return response
 
@@ -109,17 +111,34 @@ class TargetServices:
         self, _: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
         try:
-            worker, _images = self._ready()
-            stopped = await self._outcome(worker.stop())
+            worker, _images = self.ready()
+            stopped = await self.outcome(worker.stop())
             names = ", ".join(map(repr, stopped))
             response.message = f"stopped {names}" if stopped else "nothing was tracked"
             response.success = True
             self._node.get_logger().info(f"stop_tracking: {response.message}")
         except Exception as error:
-            response.message = self._reason(error)
+            response.message = self.reason(error)
         return response
 
-    def _reason(self, error: Exception) -> str:
+    def start(self, request: InitTarget.Request | TrackTarget.Goal) -> Future[Target]:
+        """Start a target; the future raises ValueError if it is refused.
+
+        Raises:
+            ValueError: it is refused at once; the message is the reason.
+        """
+        worker, images = self.ready()
+        box, class_id = bbox_to_box(request.bbox), checked_name("class_id", request.class_id)
+        frame = self._frame_named(request, images)
+        found = self.detections.at(box[:2], frame.stamp) if self.detections else None
+        if box[2:] == (0, 0) and found is not None:
+            detected, stamp = found
+            seen = self._ring.at(stamp)
+            if seen is not None:
+                frame, box, class_id = seen, detected.box, class_id or detected.class_id
+        return worker.init(frame, box, checked_name("id", request.id), class_id)
+
+    def reason(self, error: Exception) -> str:
         """Return the answer for an error; log it if the node, not the request, is at fault."""
         if isinstance(error, ValueError):
             return str(error)
@@ -129,8 +148,13 @@ class TargetServices:
         self._node.get_logger().error(f"a service call failed: {where}")
         return f"{type(error).__name__}: {error}"
 
-    async def _outcome(self, future: Future[_Result]) -> _Result:
-        """Await the worker's answer; raise ValueError if it is stuck."""
+    async def outcome(self, future: Future[_Result], patience: float | None = None) -> _Result:
+        """Await what the worker will answer.
+
+        Raises:
+            ValueError: it has not answered in `patience` seconds, by default STUCK_AFTER.
+        """
+        patience = STUCK_AFTER if patience is None else patience
         done = RosFuture()
         timed_out = False
 
@@ -146,16 +170,18 @@ class TargetServices:
                 wake()
 
         future.add_done_callback(wake)
-        patience = threading.Timer(STUCK_AFTER, time_out)
-        patience.daemon = True
-        patience.start()
+        timer = threading.Timer(min(patience, threading.TIMEOUT_MAX), time_out)
+        timer.daemon = True
+        timer.start()
         await done
-        patience.cancel()
+        timer.cancel()
         if timed_out and (future.cancelled() or not future.done()):
-            raise ValueError(f"the tracker is stuck: it did not answer within {STUCK_AFTER:g} s")
+            raise ValueError(f"the tracker is stuck: it did not answer within {patience:g} s")
         return future.result()
 
-    def _frame_named(self, request: InitTarget.Request, images: ImageSubscription) -> Frame:
+    def _frame_named(
+        self, request: InitTarget.Request | TrackTarget.Goal, images: ImageSubscription
+    ) -> Frame:
         """Return the image that a box was drawn on; raise ValueError if it is not available."""
         header, newest, span = request.header, self._ring.newest(), self._ring.span()
         if newest is None or span is None:
@@ -182,17 +208,10 @@ class TargetServices:
         if frame is None:
             raise ValueError(
                 f"there is no image with the stamp {_seconds(stamp)}; kept are {len(self._ring)} "
-                f"from {_seconds(span[0])} to {_seconds(span[1])} (parameters ring_length, "
+                f"from {_seconds(span[0])} to {_seconds(span[1])} (parameters ring_seconds, "
                 "ring_memory_mb); stamp 0 means the newest"
             )
         return frame
-
-    def _new_name(self, worker: TrackWorker) -> str:
-        while True:
-            self._names_given += 1
-            name = f"target-{self._names_given}"
-            if name not in worker.targets:
-                return name
 
 
 def _run_to_end(callback: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:

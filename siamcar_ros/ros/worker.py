@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from siamcar_ros.data.image_messages import ImageError
 from siamcar_ros.geometry import Box
@@ -18,7 +18,7 @@ from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.mailbox import Mailbox, MailboxClosed
 from siamcar_ros.ros.ring import FrameRing
-from siamcar_ros.tracking import TargetError, TrackerParams, TrackResult
+from siamcar_ros.tracking import TargetError, TrackerParams, TrackResult, TrackState, box_about
 from siamcar_ros.tracking.stored_image import StoredImage
 
 # A target that catches up goes through past images at this many times real time at least.
@@ -27,17 +27,37 @@ _CATCH_UP_PACE = 2.0
 _LOG_PERIOD = 5.0
 
 
+class Ending(NamedTuple):
+    """Why a target is no longer tracked.
+
+    Attributes:
+        replaced: another one was started in its place.
+        reason: in words.
+    """
+
+    replaced: bool
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class Target:
     """One start of a target; a target that is started anew has a new one.
 
     Attributes:
+        id: the track's name.
         class_id: as given at the start; empty if none was.
         started: stamp in nanoseconds of the image on which it was started.
+        box: the box there.
+        said: what was done, in words.
+        ended: has a result once the target is no longer tracked.
     """
 
+    id: str = ""
     class_id: str = ""
     started: int = 0
+    box: Box = (0.0, 0.0, 0.0, 0.0)
+    said: str = ""
+    ended: Future[Ending] = field(default_factory=Future)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +124,8 @@ class TrackWorker:
         self._failures_in_row = 0
         self._last: dict[str, Frame] = {}  # by track, the last frame that it was on
         self._targets: dict[str, Target] = {}
+        self._found: dict[str, TrackResult] = {}  # by track, the newest
+        self._names_given = 0
         self._behind: list[str] = []  # tracks that are still catching up
         self._stepped = 0.0  # when the last step of catching up began
         self._size = ""  # of the images that the targets are in
@@ -117,6 +139,17 @@ class TrackWorker:
         """The ids of the tracks, oldest first."""
         return tuple(self._last)
 
+    def places(self) -> list[Box] | None:
+        """The newest boxes of all targets; None if no other one may be started by itself.
+
+        That is while `max_targets` are tracked, or one is lost: it may be what would be started.
+        """
+        found, targets = self._found, list(self._targets.values())
+        lost = any(each.state is TrackState.LOST for each in found.values())
+        if lost or len(targets) >= self._limit:
+            return None
+        return [found[each.id].box if each.id in found else each.box for each in targets]
+
     @property
     def busy(self) -> float:
         """Seconds spent on the current image or request; infinite if the thread has ended."""
@@ -125,20 +158,29 @@ class TrackWorker:
         since = self._busy_since
         return 0.0 if since is None else time.perf_counter() - since
 
-    def init(self, frame: Frame, box: Box, target: str, class_id: str = "") -> Future[str]:
-        """Start `target` on `frame`; the result says what was done.
+    def init(self, frame: Frame, box: Box, target: str, class_id: str = "") -> Future[Target]:
+        """Start `target` on `frame`.
+
+        Args:
+            frame: the image that the box refers to.
+            box: without width and height it is a point, about which the box is found.
+            target: name of the track; empty chooses one.
+            class_id: of the target.
 
         The future raises TargetError or ImageError if the target is refused.
         """
         return self.mailbox.submit(lambda: self._init(frame, box, target, class_id))
 
-    def remove(self, target: str) -> Future[None]:
-        """End one track; the future raises TargetError if there is no such track."""
-        return self.mailbox.submit(lambda: self._remove(target))
+    def remove(self, target: str, start: Target | None = None) -> Future[None]:
+        """End one track, only that `start` of it if one is given.
 
-    def stop(self) -> Future[tuple[str, ...]]:
+        The future raises TargetError if there is no such track.
+        """
+        return self.mailbox.submit(lambda: self._remove(target, start))
+
+    def stop(self, reason: str = "stopped") -> Future[tuple[str, ...]]:
         """End all tracks; the result is their names."""
-        return self.mailbox.submit(self._stop)
+        return self.mailbox.submit(lambda: self._stop(reason))
 
     def set_params(self, params: TrackerParams) -> Future[None]:
         """Use other tracker parameters from the next frame on."""
@@ -149,9 +191,12 @@ class TrackWorker:
         return self.mailbox.submit(apply)
 
     def close(self, timeout: float) -> bool:
-        """End the thread; return False if it is still busy after `timeout` seconds."""
+        """End all tracks and the thread; return False if it is busy after `timeout` seconds."""
         self.mailbox.close()
         self._thread.join(timeout)
+        for target in list(self._targets.values()):
+            if not target.ended.done():
+                target.ended.set_result(Ending(False, "the node's tracker has been shut down"))
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -181,8 +226,9 @@ class TrackWorker:
                 self._bad_update(error)
             self._busy_since = None
 
-    def _init(self, frame: Frame, box: Box, target: str, class_id: str) -> str:
+    def _init(self, frame: Frame, box: Box, target: str, class_id: str) -> Target:
         image = frame.image()
+        target = target or self._new_name()
         replaced = [target] if target in self._last else []
         if self._limit == 1 or _size(image) != self._size:
             replaced = list(self._last)
@@ -192,16 +238,19 @@ class TrackWorker:
                 f"{self._limit} targets are tracked already ({names}): stop them, give one of "
                 "their ids to replace it, or start the node with a larger max_targets"
             )
+        about = ""
+        if box[2:] == (0, 0):
+            box = box_about(self._tracker.network, image, box[:2])
+            about = f" on the box {', '.join(f'{value:.0f}' for value in box)} (x, y, w, h)"
         self._tracker.add(image, box, target)
         self._size = _size(image)
         for old in replaced:
             if old != target:
                 self._tracker.remove(old)
-            self._forget(old)
+            self._forget(old, f"replaced by {target!r}", replaced=True)
         self._last[target] = frame
-        self._targets[target] = Target(class_id, frame.stamp)
         self._failures_in_row = 0
-        said = f"target {target!r} started"
+        said = f"target {target!r} started{about}"
         if replaced:
             said += f" in place of {', '.join(map(repr, replaced))}"
         newest = self._ring.newest()
@@ -210,9 +259,19 @@ class TrackWorker:
             self._stepped = time.perf_counter()
             said += f" {newest.received - frame.received:.2f} s in the past, catching up"
         self._logger.info(said)
-        return said
+        self._targets[target] = Target(target, class_id, frame.stamp, box, said)
+        return self._targets[target]
 
-    def _remove(self, target: str) -> None:
+    def _new_name(self) -> str:
+        while True:
+            self._names_given += 1
+            name = f"target-{self._names_given}"
+            if name not in self._last:
+                return name
+
+    def _remove(self, target: str, start: Target | None) -> None:
+        if start not in (None, self._targets.get(target)):
+            return
         if target not in self._last:
             names = ", ".join(map(repr, self._last))
             raise TargetError(
@@ -220,17 +279,19 @@ class TrackWorker:
                 + (f"tracked are {names}" if names else "nothing is tracked")
             )
         self._tracker.remove(target)
-        self._forget(target)
+        self._forget(target, "stopped")
 
-    def _stop(self) -> tuple[str, ...]:
+    def _stop(self, reason: str) -> tuple[str, ...]:
         stopped = self.targets
         self._tracker.stop()
         for target in stopped:
-            self._forget(target)
+            self._forget(target, reason)
         return stopped
 
-    def _forget(self, target: str) -> None:
-        del self._last[target], self._targets[target]
+    def _forget(self, target: str, reason: str, *, replaced: bool = False) -> None:
+        del self._last[target]
+        self._found = {id: each for id, each in self._found.items() if id != target}
+        self._targets.pop(target).ended.set_result(Ending(replaced, reason))
         if target in self._behind:
             self._behind.remove(target)
 
@@ -308,6 +369,7 @@ class TrackWorker:
             return None
         for target in targets:
             self._last[target] = frame
+        self._found = self._found | found
         self.counters.tracked += 1
         self.counters.used += 1
         self._failures_in_row = 0
@@ -317,8 +379,9 @@ class TrackWorker:
         return Tracked(frame, image, results, stages | self._tracker.timings, started)
 
     def _stop_for_size(self, size: str) -> None:
-        stopped = ", ".join(map(repr, self._stop()))
-        self._logger.warning(f"images are {size} now, were {self._size}: stopped {stopped}")
+        changed = f"images are {size} now, were {self._size}"
+        stopped = ", ".join(map(repr, self._stop(changed)))
+        self._logger.warning(f"{changed}: stopped {stopped}")
 
     def _bad_image(self, error: ImageError) -> None:
         self.counters.failed += 1
@@ -334,10 +397,9 @@ class TrackWorker:
             f"tracking failed on an image: {where}", throttle_duration_sec=_LOG_PERIOD
         )
         if self._last and self._failures_in_row >= self.max_failures:
-            stopped = ", ".join(map(repr, self._stop()))
-            self._logger.error(
-                f"tracking failed {self._failures_in_row} times in a row; stopped {stopped}"
-            )
+            failed = f"tracking failed {self._failures_in_row} times in a row"
+            stopped = ", ".join(map(repr, self._stop(failed)))
+            self._logger.error(f"{failed}; stopped {stopped}")
 
     def _deliver(self, tracked: Tracked) -> None:
         try:

@@ -9,6 +9,7 @@ from .interface import (
     TrackResult,
     TrackState,
 )
+from .point import box_about
 from .tracker import MultiTracker, SiamCarTracker
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "TrackState",
     "TrackerConfig",
     "TrackerParams",
+    "box_about",
     "decode",
     "read_config",
     "register_decoder",

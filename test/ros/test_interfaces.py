@@ -61,7 +61,20 @@ def test_init_target_request_and_response() -> None:
         ("success", "boolean"),
         ("message", "string"),
         ("id", "string"),
+        ("bbox", "vision_msgs/BoundingBox2D"),
     ]
+
+
+def test_track_target_takes_what_init_target_takes() -> None:
+    from siamcar_ros.action import TrackTarget
+    from siamcar_ros.srv import InitTarget
+
+    goal = TrackTarget.Goal.get_fields_and_field_types()
+    assert goal.pop("lost_timeout") == "double"
+    assert goal == InitTarget.Request.get_fields_and_field_types()
+    outcomes = [TrackTarget.Result.STOPPED, TrackTarget.Result.LOST]
+    outcomes += [TrackTarget.Result.REPLACED, TrackTarget.Result.REFUSED]
+    assert outcomes == [0, 1, 2, 3]
 
 
 def test_track_status_names_the_states() -> None:

@@ -64,5 +64,5 @@ def test_a_node_that_is_not_there_is_told() -> None:
     with TrackerClient("/nobody") as client:
         with pytest.raises(TrackerUnavailable, match="/nobody has not been seen"):
             client.wait_until_active(timeout=0.5)
-        with pytest.raises(TrackerUnavailable, match="no service /nobody/init_target"):
+        with pytest.raises(TrackerUnavailable, match="no /nobody/init_target"):
             client.init_target(BOX, timeout=0.5)

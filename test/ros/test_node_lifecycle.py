@@ -80,8 +80,8 @@ def kept_signals() -> Iterator[None]:
     [
         ("config:=no_such_network", "no_such_network"),
         ("weights:=/nowhere/weights.safetensors", "/nowhere/weights.safetensors"),
-        ("ring_length:=0", "ring_length"),
-        ("image_transport:=carrier_pigeon", "raw, compressed"),
+        ("ring_memory_mb:=0", "ring_memory_mb"),
+        ("image_transport:=carrier_pigeon", "raw, compressed, ffmpeg, foxglove"),
     ],
 )
 def test_wrong_start_ends_with_the_reason(
@@ -150,7 +150,7 @@ def test_every_parameter_is_described(robot: Robot) -> None:
     assert set(described) == set(names)
     assert all(each.description for each in answer.descriptors)
     assert described["lr"].floating_point_range[0].to_value == 1.0
-    assert described["ring_length"].integer_range[0].from_value == 1
+    assert described["ring_memory_mb"].integer_range[0].from_value == 1
     assert described["config"].read_only
     assert not described["lr"].read_only
     assert "best_effort" in described["qos_reliability"].additional_constraints

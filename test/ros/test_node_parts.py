@@ -78,8 +78,8 @@ def test_requests_left_in_a_closed_mailbox_are_cancelled() -> None:
         future.result(timeout=1)
 
 
-def test_ring_is_limited_in_number_and_in_bytes() -> None:
-    ring = FrameRing(length=5, memory=10**6)
+def test_ring_is_limited_in_age_and_in_bytes_and_says_what_it_holds() -> None:
+    ring = FrameRing(seconds=4, memory=10**6)
     assert ring.newest() is None
     assert ring.span() is None
     for stamp in range(10):
@@ -89,16 +89,19 @@ def test_ring_is_limited_in_number_and_in_bytes() -> None:
     found = ring.at(7)
     assert found is not None
     assert found.stamp == 7
-    ring.resize(length=100, memory=650)  # two frames of 300 bytes
+    ring.resize(seconds=4, memory=650)  # two frames of 300 bytes
     assert ring.span() == (8, 9)
-    ring.resize(length=100, memory=1)
+    said = "the memory for past images, 0.00065 MB, holds the last 1.0 s (2 images), not 4 s"
+    assert [ring.push(frame(stamp)) for stamp in (10, 11)] == [said, ""]
+    assert ring.seconds == 1.0
+    ring.resize(seconds=4, memory=1)
     assert len(ring) == 1  # the newest stays
     ring.clear()
     assert len(ring) == 0
 
 
 def test_ring_goes_forward_by_arrival_and_ends_at_the_newest() -> None:
-    ring = FrameRing(length=100, memory=10**6)
+    ring = FrameRing(seconds=1e9, memory=10**6)
     frames = [frame(stamp, received=0.1 * stamp) for stamp in range(10)]
     for each in frames:
         ring.push(each)
@@ -317,7 +320,7 @@ def test_a_target_that_is_started_anew_has_no_past(outputs: tuple[Outputs, Publi
     seen = {"a": TrackResult(BOX, 0.9, TrackState.TRACKING)}
     first, second = tracked_scene(**seen), tracked_scene(**seen)
     second.frame.message.header.stamp.sec = 1
-    third = replace(second, targets={"a": Target("car")})
+    third = replace(second, targets={"a": Target("a", "car")})
     for each in (first, replace(second, targets=first.targets), third):
         out.publish(each)
     tracks = [each.tracks[0] for each in node.sent["~/tracks"]]
@@ -336,7 +339,7 @@ class Publishers:
         self.sent: dict[str, list[Any]] = {}
         self.log = Log()
 
-    def create_lifecycle_publisher(self, kind: type, topic: str, qos: object) -> Any:
+    def create_lifecycle_publisher(self, kind: type, topic: str, *_: object, **__: object) -> Any:
         sent = self.sent.setdefault(topic, [])
         return SimpleNamespace(publish=sent.append, get_subscription_count=lambda: self.listened)
 

@@ -236,11 +236,11 @@ def test_image_that_is_no_longer_kept_is_refused(robot: Robot) -> None:
     first, newest = detections[0].header, robot.sent[-1]
     wait_for_header(newest, detections)
     assert robot.client.init_target(BOX, first, target="first") == "first"
-    assert robot.set_parameters(ring_length=2) == ""
-    with pytest.raises(TargetRefused, match=r"kept are 2 from \d+\.\d+ to \d+\.\d+.*ring_length"):
+    assert robot.set_parameters(ring_seconds=0.0) == ""
+    with pytest.raises(TargetRefused, match=r"kept are 1 from \d+\.\d+ to \d+\.\d+.*ring_seconds"):
         robot.client.init_target(BOX, first)
     assert robot.client.init_target(BOX, newest, target="newest") == "newest"
-    assert robot.set_parameters(ring_length=90) == ""
+    assert robot.set_parameters(ring_seconds=10.0) == ""
 
 
 def test_stalled_and_returning_camera(robot: Robot) -> None:

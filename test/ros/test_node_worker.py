@@ -69,13 +69,13 @@ def worker_for(
 
 
 def test_worker_catches_up_through_the_ring_in_order_and_hands_out_the_present() -> None:
-    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
+    ring, tracker = FrameRing(seconds=1e9, memory=10**6), Tracker()
     worker, handed, _ = worker_for(tracker, ring)
     # Far apart in arrival: however slow this machine, none need be passed over.
     frames = [frame(stamp, received=1000.0 * stamp) for stamp in range(8)]
     for each in frames:
         ring.push(each)
-    assert "catching up" in worker.init(frames[2], BOX, "a").result(10)
+    assert "catching up" in worker.init(frames[2], BOX, "a").result(10).said
     wait_for("the present", lambda: [each for each in handed if each.results])
     assert tracker.seen == [("a", stamp) for stamp in range(3, 8)]
     assert [each.frame for each in handed if each.results] == [frames[7]]
@@ -90,7 +90,7 @@ def test_worker_catches_up_through_the_ring_in_order_and_hands_out_the_present()
 
 def test_a_tracker_slower_than_the_camera_catches_up_too() -> None:
     """An image comes in during each that is tracked: the newest is never the one just done."""
-    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
+    ring, tracker = FrameRing(seconds=1e9, memory=10**6), Tracker()
     worker, handed, _ = worker_for(tracker, ring)
     frames = [frame(stamp, received=1000.0 * stamp) for stamp in range(60)]
     waiting = iter(frames[3:])
@@ -113,7 +113,7 @@ def test_a_tracker_slower_than_the_camera_catches_up_too() -> None:
 
 
 def test_worker_hands_out_all_targets_of_an_image_or_none() -> None:
-    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
+    ring, tracker = FrameRing(seconds=1e9, memory=10**6), Tracker()
     worker, handed, log = worker_for(tracker, ring, max_targets=3)
     frames = [frame(stamp, received=1000.0 * stamp) for stamp in range(5)]
     for each in frames:
@@ -128,7 +128,7 @@ def test_worker_hands_out_all_targets_of_an_image_or_none() -> None:
 
 
 def test_worker_stops_targets_whose_images_change_size() -> None:
-    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
+    ring, tracker = FrameRing(seconds=1e9, memory=10**6), Tracker()
     worker, handed, log = worker_for(tracker, ring, max_targets=3)
     worker.init(frame(0), BOX, "a").result(10)
     worker.mailbox.put(frame(1, height=12))
@@ -137,15 +137,15 @@ def test_worker_stops_targets_whose_images_change_size() -> None:
     assert log.lines[-1] == "images are 10x12 now, were 10x10: stopped 'a'"
     worker.init(frame(2, height=12), BOX, "b").result(10)
     with pytest.raises(TargetError, match="no area"):
-        worker.init(frame(3), (0.0, 0.0, 0.0, 0.0), "c").result(10)
+        worker.init(frame(3), (0.0, 0.0, 0.0, 1.0), "c").result(10)
     assert worker.targets == ("b",)
-    assert worker.init(frame(3), BOX, "c").result(10).endswith("started in place of 'b'")
+    assert worker.init(frame(3), BOX, "c").result(10).said.endswith("started in place of 'b'")
     assert worker.targets == ("c",)
     assert worker.close(10)
 
 
 def test_worker_outlives_a_fault_and_tells_how_long_it_is_busy() -> None:
-    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
+    ring, tracker = FrameRing(seconds=1e9, memory=10**6), Tracker()
     worker, handed, _ = worker_for(tracker, ring)
     worker.mailbox.put(Frame(SimpleNamespace(header=None)))  # has no format
     wait_for_failures(worker, 1)
@@ -165,7 +165,7 @@ class Services:
     """The node's services as plain functions, on a worker with a stub tracker."""
 
     def __init__(self, max_targets: int = 1) -> None:
-        ring = FrameRing(length=100, memory=10**6)
+        ring = FrameRing(seconds=1e9, memory=10**6)
         ring.push(frame(1))
         self.tracker = Tracker()
         self.worker, _, log = worker_for(self.tracker, ring, max_targets)
@@ -215,7 +215,7 @@ def test_services_answer_while_the_tracker_is_stuck(monkeypatch: pytest.MonkeyPa
 
 def test_a_request_that_waits_holds_up_no_other_callback() -> None:
     robot = Robot(SimpleNamespace(namespace="/held"))  # type: ignore[arg-type]
-    ring, tracker = FrameRing(length=1, memory=1), Tracker()
+    ring, tracker = FrameRing(seconds=0, memory=1), Tracker()
     worker, _, _ = worker_for(tracker, ring)
     worker.init(frame(0), BOX, "a").result(10)
     ready: Any = (worker, None)
@@ -242,7 +242,7 @@ def test_a_request_that_waits_holds_up_no_other_callback() -> None:
 
 
 def test_images_without_an_encoding_are_named_and_stop_nothing() -> None:
-    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
+    ring, tracker = FrameRing(seconds=1e9, memory=10**6), Tracker()
     worker, _, log = worker_for(tracker, ring)
     for stamp in range(8):
         nameless = frame(stamp)
@@ -259,13 +259,13 @@ def wait_for_failures(worker: TrackWorker, count: int) -> None:
 
 
 def test_worker_logs_failures_and_gives_up_only_after_many() -> None:
-    ring, tracker = FrameRing(length=100, memory=10**6), Tracker()
+    ring, tracker = FrameRing(seconds=1e9, memory=10**6), Tracker()
     worker, handed, log = worker_for(tracker, ring)
     first = frame(0)
     ring.push(first)
     worker.init(first, BOX, "a").result(10)
     with pytest.raises(TargetError, match="no area"):
-        worker.init(first, (0.0, 0.0, 0.0, 0.0), "b").result(10)
+        worker.init(first, (0.0, 0.0, 0.0, 1.0), "b").result(10)
     assert worker.targets == ("a",)
     tracker.failing = True
     for stamp in (1, 2):
@@ -290,7 +290,7 @@ def test_worker_that_cannot_load_says_why() -> None:
 
     worker = TrackWorker(
         load=load,
-        ring=FrameRing(length=1, memory=1),
+        ring=FrameRing(seconds=0, memory=1),
         on_frame=lambda _: None,
         logger=Log(),
         counters=Counters(),

@@ -1,0 +1,128 @@
+"""The action `~/track_target`: a target as a task of a mission or a behavior tree."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+import types
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+
+from siamcar_ros.action import TrackTarget
+from siamcar_ros.msg import TrackArray
+from siamcar_ros.ros.mailbox import MailboxClosed
+from siamcar_ros.ros.services import TargetServices
+from siamcar_ros.ros.worker import Target, TrackWorker
+
+_POLL_PERIOD = 0.001
+
+
+@dataclass
+class _Run:
+    """One goal: rclpy's handle, who tracks its target, and whether it was given up as lost."""
+
+    handle: Any
+    worker: TrackWorker
+    lost: bool = False
+
+
+class TrackAction:
+    """Offers `~/track_target`. A goal lasts until its target is no longer tracked.
+
+    Args:
+        node: offers the action.
+        services: start the target as `~/init_target` does.
+    """
+
+    def __init__(self, node: Node, services: TargetServices) -> None:
+        self._services = services
+        self._runs: dict[Target, _Run] = {}
+        self._server = ActionServer(
+            node,
+            TrackTarget,
+            "~/track_target",
+            execute_callback=self._execute if services.awaits else self._execute_polling,
+            cancel_callback=self._on_cancel,
+            callback_group=ReentrantCallbackGroup(),
+        )
+
+    def report(self, tracks: TrackArray, targets: Mapping[str, Target]) -> None:
+        """Send each goal what was found of its target in one image.
+
+        Args:
+            tracks: of the image.
+            targets: by track, how it was started.
+        """
+        for track in tracks.tracks:
+            target = targets[track.id]
+            run = self._runs.get(target)
+            if run is None:
+                continue
+            run.handle.publish_feedback(TrackTarget.Feedback(header=tracks.header, track=track))
+            limit = run.handle.request.lost_timeout
+            if 0 < limit <= track.seconds_lost and not run.lost:
+                run.lost = True
+                _stop(run.worker, target)
+
+    async def _execute(self, handle: Any) -> TrackTarget.Result:
+        Result = TrackTarget.Result
+        try:
+            limit = handle.request.lost_timeout
+            if not (math.isfinite(limit) and limit >= 0):
+                raise ValueError(f"lost_timeout is a number of seconds, at least 0, not {limit}")
+            worker, _images = self._services.ready()
+            target = await self._services.outcome(self._services.start(handle.request))
+        except Exception as error:
+            handle.abort()
+            return Result(outcome=Result.REFUSED, message=self._services.reason(error))
+        run = self._runs[target] = _Run(handle, worker)
+        if handle.is_cancel_requested:  # meanwhile
+            _stop(worker, target)
+        ending = await self._services.outcome(target.ended, patience=math.inf)
+        del self._runs[target]
+        result = Result(outcome=Result.STOPPED, message=ending.reason, id=target.id)
+        if handle.is_cancel_requested:
+            result.message = "canceled"
+            handle.canceled()
+        elif ending.replaced:
+            result.outcome = Result.REPLACED
+            handle.abort()
+        elif run.lost:
+            result.outcome, result.message = Result.LOST, f"lost for {limit:g} s"
+            handle.abort()
+        else:
+            handle.succeed()
+        return result
+
+    async def _execute_polling(self, handle: Any) -> TrackTarget.Result:
+        """Like `_execute`, for an executor that runs what awaits again and again."""
+        coroutine = self._execute(handle)
+        while True:
+            try:
+                coroutine.send(None)
+            except StopIteration as end:
+                return cast(TrackTarget.Result, end.value)
+            time.sleep(_POLL_PERIOD)
+            await _once()
+
+    def _on_cancel(self, handle: Any) -> CancelResponse:
+        for target, run in self._runs.items():
+            if run.handle is handle:
+                _stop(run.worker, target)
+        return CancelResponse.ACCEPT
+
+
+@types.coroutine
+def _once() -> Generator[None, None, None]:
+    yield
+
+
+def _stop(worker: TrackWorker, target: Target) -> None:
+    with contextlib.suppress(MailboxClosed):  # then it has been stopped, or is about to be
+        worker.remove(target.id, target)
