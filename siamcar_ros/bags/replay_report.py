@@ -69,6 +69,7 @@ def write_replay_report(
     results = TrackerResults(folder / "results" / tracker, "otb")
     boxes = np.array([frame.box or _NOWHERE for frame in frames], np.float64)
     scores, times = np.array([[frame.score, frame.seconds] for frame in frames]).T
-    results.write(sequence.folder.name, Run(boxes, scores, times))
+    states = tuple(frame.state for frame in frames)
+    results.write(sequence.folder.name, Run(boxes, scores, times, states))
     results.write_run_file({"benchmark": "folder", **facts})
     write_report(compare([results.folder], benchmark="folder", root=sequence.folder), folder)

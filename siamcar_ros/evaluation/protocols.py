@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from siamcar_ros.data.sequences import Sequence
-from siamcar_ros.evaluation import metrics
+from siamcar_ros.evaluation import metrics, presence
 from siamcar_ros.evaluation.metrics import Floats
 from siamcar_ros.evaluation.one_pass import Run
+from siamcar_ros.evaluation.presence import Presence
 
 
 class Absent(Enum):
@@ -60,8 +61,8 @@ class Protocol:
         return np.linspace(0, 1, self.steps + 1)
 
 
-#: Names of the measures, as tables and plots show them.
-MEASURES: dict[str, str] = {
+#: Names of the measures of boxes, as tables and plots show them.
+BOX_MEASURES: dict[str, str] = {
     "ao": "AO",
     "sr50": "SR 0.50",
     "sr75": "SR 0.75",
@@ -71,15 +72,14 @@ MEASURES: dict[str, str] = {
     "inflated": "Inflated",
     "fps": "Frames/s",
 }
+#: Names of all measures.
+MEASURES: dict[str, str] = BOX_MEASURES | presence.MEASURES
 
-FOLDER = Protocol(("ao", "sr50", "sr75", "success", "precision"), first_frame=False)
-GOT10K = Protocol(
-    ("ao", "sr50", "sr75"),
-    first_frame=False,
-    clipped=True,
-    pooled=True,
-    steps=100,
-)
+# With 100 steps the area under the success curve is AO to within 0.005.
+FOLDER = Protocol(("ao", "sr50", "sr75", "success", "precision"), first_frame=False, steps=100)
+GOT10K = replace(FOLDER, headline=("ao", "sr50", "sr75"), clipped=True, pooled=True)
+_TRACKING = ("f_score", "tracking_precision", "tracking_recall")
+VOT_LT = replace(FOLDER, headline=_TRACKING, clipped=True)
 OTB = Protocol(("success", "precision", "sr50"), Absent.OTB, positive=True)
 LASOT = Protocol(("success", "precision", "normalized"), Absent.MISSED, positive=True)
 TRACKINGNET = Protocol(("success", "normalized", "precision"), normalized_at=None)
@@ -94,9 +94,10 @@ class Score:
         success: success curve over the protocol's overlap thresholds.
         precision: precision curve over 0 ... 50 pixels.
         normalized: normalized precision curve over 0 ... 0.5.
-        measures: value of each measure in `MEASURES`.
+        measures: value of each measure in `MEASURES`, and the counts in `presence.OUT_OF`.
         frames: how many frames the curves are means of.
         timed: how many frames "fps" is the mean of.
+        presence: the first repetition's frames for the measures of presence.
         name: the sequence's name.
     """
 
@@ -107,6 +108,7 @@ class Score:
     measures: dict[str, float]
     frames: int
     timed: int
+    presence: Presence
     name: str = ""
 
 
@@ -118,6 +120,8 @@ def score(
     counted: NDArray[np.bool_] | None = None,
     size: tuple[int, int] | None = None,
     times: ArrayLike = (),
+    scores: ArrayLike | None = None,
+    lost: ArrayLike | None = None,
 ) -> Score | None:
     """Score a tracker's boxes by a protocol.
 
@@ -131,6 +135,8 @@ def score(
         counted: (N,) or (R, N) frames that may count at all; every frame when None.
         size: image (width, height), needed by protocols that clip boxes to it.
         times: seconds per frame, of any shape; they only give the mean rate.
+        scores: (N,) the tracker's score of each frame of the first repetition, NaN for none.
+        lost: (N,) whether its state says that the target is lost.
 
     Returns:
         The score; None where no frame can be scored.
@@ -167,6 +173,14 @@ def score(
     inflated = np.concatenate([f.inflated[f.counted & (f.overlap >= 0)] for f in frames])
     rates = metrics.frame_rates(times)
     first = frames[0]
+    kept = may_count[0] & (np.arange(len(true)) > 0)
+    absent = metrics.not_finite(true)[kept]
+    told = Presence(
+        np.where(absent, 0.0, first.plain[kept]),
+        absent,
+        np.full(len(absent), np.nan) if scores is None else np.asarray(scores, np.float64)[kept],
+        None if lost is None else np.asarray(lost, bool)[kept],
+    )
     return Score(
         overlaps=np.where(first.counted & (first.overlap >= 0), first.overlap, np.nan),
         success=success,
@@ -181,9 +195,11 @@ def score(
             "normalized": _read(normalized, protocol.normalized_at),
             "inflated": float(inflated.mean()) if len(inflated) else 0.0,
             "fps": float(rates.mean()) if len(rates) else float("nan"),
+            **presence.presence_measures([told]),
         },
         frames=len(overlap),
         timed=len(rates),
+        presence=told,
     )
 
 
@@ -196,6 +212,7 @@ def score_sequence(sequence: Sequence, runs: list[Run], protocol: Protocol) -> S
     times = np.array([run.times for run in runs])
     timed = np.isfinite(times)
     counted = sequence.annotated & (timed | ~timed.any(axis=1, keepdims=True))
+    first = runs[0]
     found = score(
         [run.boxes for run in runs],
         sequence.boxes,
@@ -203,13 +220,15 @@ def score_sequence(sequence: Sequence, runs: list[Run], protocol: Protocol) -> S
         counted=counted,
         size=sequence.size,
         times=times,
+        scores=first.scores,
+        lost=np.isin(first.states, presence.LOST_STATES) if first.states else None,
     )
     return None if found is None else replace(found, name=sequence.name)
 
 
 class _Frames(NamedTuple):
-    """Per frame, (N,): whether it counts, overlap, center error in pixels and in target sizes, and
-    whether the box is inflated.
+    """Per frame, (N,): whether it counts, overlap, center error in pixels and in target sizes, all
+    by the protocol; whether the box is inflated; and the overlap as it is, NaN without a target.
     """
 
     counted: NDArray[np.bool_]
@@ -217,6 +236,7 @@ class _Frames(NamedTuple):
     error: Floats
     normalized: Floats
     inflated: NDArray[np.bool_]
+    plain: Floats
 
 
 def _score_frames(
@@ -234,6 +254,7 @@ def _score_frames(
     if protocol.positive:
         boxes = _repeat_invalid(boxes, absent & (protocol.absent is Absent.OTB))
     overlap = metrics.iou(boxes, truth, bound=size if protocol.clipped else None)
+    plain = overlap.copy()
     error = metrics.center_error(boxes, truth)
     normalized = metrics.center_error(boxes, truth, normalized=True)
     inflated = metrics.inflated(boxes, truth)
@@ -245,7 +266,7 @@ def _score_frames(
     if protocol.positive:
         half = half | (~absent & (truth <= 0).any(axis=1))
     overlap[half], error[half], normalized[half] = -1, -1, -1
-    return _Frames(counted, overlap, error, normalized, inflated)
+    return _Frames(counted, overlap, error, normalized, inflated, plain)
 
 
 def _repeat_invalid(boxes: Floats, spared: NDArray[np.bool_]) -> Floats:
@@ -299,11 +320,12 @@ def summarize(
 
     measures = {
         m: float(np.average([s.measures[m] for s in chosen], weights=frames))
-        for m in MEASURES
+        for m in BOX_MEASURES
         if m != "fps"
     }
     rates = np.nan_to_num([s.measures["fps"] for s in chosen])
     measures["fps"] = float(np.average(rates, weights=timed)) if timed.any() else float("nan")
+    measures |= presence.presence_measures([s.presence for s in chosen])
     return TrackerScore(
         tracker,
         tuple(chosen),

@@ -4,8 +4,8 @@ GOT-10k:  ROOT/GOT-10k/TRACKER/SEQUENCE/SEQUENCE_001.txt, beside it SEQUENCE_tim
 others:   ROOT/OTB2015/TRACKER/SEQUENCE.txt, with times/SEQUENCE_time.txt
 
 One box x,y,w,h per line, in the benchmark's own coordinates, and one time in seconds per line;
-`nan` means that the image did not decode. The tracker's scores have files of their own. `run.json`
-in the tracker's folder records how the results were made.
+`nan` means that the image did not decode. The tracker's score and state per frame, where it has
+them, lie beside the times. `run.json` in the tracker's folder records how the results were made.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from siamcar_ros.evaluation.one_pass import Run
 from siamcar_ros.files import replacing
 
 RUN_FILE = "run.json"
+#: What is stored per frame beside the boxes.
+BESIDE = ("time", "score", "state")
 _ROUNDING = 0.5e-3  # of the boxes that are written
 
 
@@ -51,17 +53,11 @@ class TrackerResults:
             return self.folder / name / f"{name}_001.txt"
         return self.folder / f"{name}.txt"
 
-    def times_path(self, name: str) -> Path:
-        """The file of a sequence's times."""
+    def beside(self, name: str, kind: str) -> Path:
+        """The file of a sequence's values per frame: "time", "score" or "state"."""
         if self.layout == "got10k":
-            return self.folder / name / f"{name}_time.txt"
-        return self.folder / "times" / f"{name}_time.txt"
-
-    def scores_path(self, name: str) -> Path:
-        """The file of the tracker's own score per frame."""
-        if self.layout == "got10k":
-            return self.folder / name / f"{name}_score.txt"
-        return self.folder / "scores" / f"{name}_score.txt"
+            return self.folder / name / f"{name}_{kind}.txt"
+        return self.folder / f"{kind}s" / f"{name}_{kind}.txt"
 
     def is_done(self, sequence: Sequence) -> bool:
         """Whether there is a box for every frame of the sequence.
@@ -91,7 +87,7 @@ class TrackerResults:
         paths = [self.boxes_path(name)]
         if self.layout == "got10k":
             paths = list((self.folder / name).glob(f"{name}_[0-9]*.txt"))
-        for path in (*paths, self.times_path(name), self.scores_path(name)):
+        for path in (*paths, *(self.beside(name, kind) for kind in BESIDE)):
             path.unlink(missing_ok=True)
 
     def staged(self) -> TrackerResults:
@@ -114,8 +110,11 @@ class TrackerResults:
 
     def write(self, name: str, run: Run) -> None:
         """Write a run; the boxes last and atomically, so that a file of boxes is complete."""
-        _save(self.times_path(name), run.times, "%.8f")
-        _save(self.scores_path(name), run.scores, "%.5f")
+        _save(self.beside(name, "time"), run.times, "%.8f")
+        _save(self.beside(name, "score"), run.scores, "%.5f")
+        self.beside(name, "state").unlink(missing_ok=True)
+        if run.states:
+            _save(self.beside(name, "state"), np.array(run.states), "%s")
         _save(self.boxes_path(name), run.boxes, "%.3f")
 
     def read(self, sequence: Sequence) -> list[Run]:
@@ -134,21 +133,18 @@ class TrackerResults:
                 paths = sorted((self.folder / name).glob(f"{name}_[0-9]*.txt"))
             paths = [path for path in paths if path.is_file()]
             if paths:
-                times, scores = self.times_path(name), self.scores_path(name)
+                times, scores, states = (self.beside(name, kind) for kind in BESIDE)
+                n = len(sequence)
                 return [
-                    self._read(path, i, times, scores, sequence) for i, path in enumerate(paths)
+                    Run(
+                        _read_boxes(path, sequence),
+                        _column(scores, trial, n),
+                        _column(times, trial, n),
+                        _words(states, n),
+                    )
+                    for trial, path in enumerate(paths)
                 ]
         raise FileNotFoundError(f"no result {self.boxes_path(sequence.name)}")
-
-    @staticmethod
-    def _read(path: Path, trial: int, times: Path, scores: Path, sequence: Sequence) -> Run:
-        n = len(sequence)
-        boxes = read_rows(path)
-        if sequence.lead_in and len(boxes) >= n + sequence.lead_in:
-            boxes = boxes[sequence.lead_in :]
-        if len(boxes) < n:
-            raise SequenceError(f"{path}: {len(boxes)} boxes for {n} frames")
-        return Run(boxes[:n], _column(scores, trial, n), _column(times, trial, n))
 
     def write_submission(self, sequences: list[Sequence]) -> Path:
         """Zip the results as the benchmark's server wants them, beside the tracker's folder.
@@ -170,7 +166,7 @@ class TrackerResults:
             for sequence in sequences:
                 paths = [self.boxes_path(sequence.name)]
                 if self.layout == "got10k":
-                    paths.append(self.times_path(sequence.name))
+                    paths.append(self.beside(sequence.name, "time"))
                 for path in paths:
                     file.write(path, path.relative_to(self.folder))
         return archive
@@ -198,6 +194,21 @@ class TrackerResults:
         if not isinstance(facts, dict) or not isinstance(facts.get("tracker", {}), dict):
             raise ValueError(f"{path} was not written by siamcar evaluate: remove it")
         return facts
+
+
+def _read_boxes(path: Path, sequence: Sequence) -> np.ndarray:
+    n, boxes = len(sequence), read_rows(path)
+    if sequence.lead_in and len(boxes) >= n + sequence.lead_in:
+        boxes = boxes[sequence.lead_in :]
+    if len(boxes) < n:
+        raise SequenceError(f"{path}: {len(boxes)} boxes for {n} frames")
+    return boxes[:n]
+
+
+def _words(path: Path, n: int) -> tuple[str, ...]:
+    """A word per frame; none if there is no such file, or it does not fit."""
+    words = path.read_text(encoding="utf-8").split() if path.is_file() else []
+    return tuple(words) if len(words) == n else ()
 
 
 def _column(path: Path, trial: int, n: int) -> np.ndarray:
