@@ -1,7 +1,7 @@
 """How each benchmark scores boxes: which frames count, and what an absent target means.
 
 The rules are those of the owners' own code: the MATLAB toolkits of OTB (also used by UAV123, DTB70
-and NfS) and LaSOT, the GOT-10k toolkit, and TrackingNet's description.
+and NfS) and LaSOT, the GOT-10k and VOT toolkits, and TrackingNet's description.
 """
 
 from __future__ import annotations
@@ -152,33 +152,32 @@ def score(
         )
     if len(true) == 0:
         return None
-    runs = runs.reshape(-1, *true.shape)
     if protocol.clipped and size is None:
         raise ValueError("this protocol clips boxes to the image, whose size is not known")
+    runs = runs.reshape(-1, *true.shape)
     may_count = np.ones(runs.shape[:2], bool)
     if counted is not None:
         may_count &= counted
     frames = [
         _score_frames(*run, true, protocol, size) for run in zip(runs, may_count, strict=True)
     ]
-    overlap, error, normalized_error = (
-        np.concatenate([f[i][f.counted] for f in frames]) for i in (1, 2, 3)
+    first = frames[0]
+    overlap, error, normalized_error, swollen = (
+        np.concatenate([f[i][f.counted] for f in frames]) for i in (1, 2, 3, 4)
     )
     if len(overlap) == 0:
         return None
     success = metrics.success_curve(overlap, protocol.thresholds)
     precision = metrics.precision_curve(error)
     normalized = metrics.precision_curve(normalized_error, metrics.NORMALIZED_THRESHOLDS)
-    present = overlap[overlap >= 0]
-    inflated = np.concatenate([f.inflated[f.counted & (f.overlap >= 0)] for f in frames])
+    at = protocol.normalized_at
+    present = overlap >= 0
     rates = metrics.frame_rates(times)
-    first = frames[0]
     kept = may_count[0] & (np.arange(len(true)) > 0)
-    absent = metrics.not_finite(true)[kept]
     told = Presence(
-        np.where(absent, 0.0, first.plain[kept]),
-        absent,
-        np.full(len(absent), np.nan) if scores is None else np.asarray(scores, np.float64)[kept],
+        np.nan_to_num(first.plain[kept]),
+        metrics.not_finite(true)[kept],
+        np.full(kept.sum(), np.nan) if scores is None else np.asarray(scores, np.float64)[kept],
         None if lost is None else np.asarray(lost, bool)[kept],
     )
     return Score(
@@ -187,13 +186,13 @@ def score(
         precision=precision,
         normalized=normalized,
         measures={
-            "ao": float(present.mean()) if len(present) else 0.0,
-            "sr50": metrics.success_rate(overlap, 0.5),
-            "sr75": metrics.success_rate(overlap, 0.75),
+            "ao": float(overlap[present].mean()) if present.any() else 0.0,
+            "sr50": float(np.mean(overlap > 0.5)),
+            "sr75": float(np.mean(overlap > 0.75)),
             "success": float(success.mean()),
             "precision": float(precision[20]),
-            "normalized": _read(normalized, protocol.normalized_at),
-            "inflated": float(inflated.mean()) if len(inflated) else 0.0,
+            "normalized": float(normalized.mean() if at is None else normalized[round(100 * at)]),
+            "inflated": float(swollen[present].mean()) if present.any() else 0.0,
             "fps": float(rates.mean()) if len(rates) else float("nan"),
             **presence.presence_measures([told]),
         },
@@ -211,17 +210,16 @@ def score_sequence(sequence: Sequence, runs: list[Run], protocol: Protocol) -> S
     """
     times = np.array([run.times for run in runs])
     timed = np.isfinite(times)
-    counted = sequence.annotated & (timed | ~timed.any(axis=1, keepdims=True))
-    first = runs[0]
+    states = runs[0].states
     found = score(
         [run.boxes for run in runs],
         sequence.boxes,
         protocol,
-        counted=counted,
+        counted=sequence.annotated & (timed | ~timed.any(axis=1, keepdims=True)),
         size=sequence.size,
         times=times,
-        scores=first.scores,
-        lost=np.isin(first.states, presence.LOST_STATES) if first.states else None,
+        scores=runs[0].scores,
+        lost=np.isin(states, presence.LOST_STATES) if states else None,
     )
     return None if found is None else replace(found, name=sequence.name)
 
@@ -248,16 +246,15 @@ def _score_frames(
 ) -> _Frames:
     boxes, counted = boxes.copy(), counted.copy()
     boxes[0] = truth[0]
-    if not protocol.first_frame:
-        counted[0] = False
+    counted[0] &= protocol.first_frame
     absent = metrics.not_finite(truth)
-    if protocol.positive:
-        boxes = _repeat_invalid(boxes, absent & (protocol.absent is Absent.OTB))
-    overlap = metrics.iou(boxes, truth, bound=size if protocol.clipped else None)
-    plain = overlap.copy()
-    error = metrics.center_error(boxes, truth)
+    if protocol.positive:  # boxes without a size repeat the previous one
+        invalid = metrics.not_finite(boxes) | (boxes[:, 2:] <= 0).any(axis=1)
+        for i in np.flatnonzero(invalid & ~(absent & (protocol.absent is Absent.OTB))):
+            boxes[i] = boxes[i - 1]
+    plain = metrics.iou(boxes, truth, bound=size if protocol.clipped else None)
+    overlap, error = plain.copy(), metrics.center_error(boxes, truth)
     normalized = metrics.center_error(boxes, truth, normalized=True)
-    inflated = metrics.inflated(boxes, truth)
     if protocol.absent is Absent.LEFT_OUT:
         counted &= ~absent
     if protocol.absent is Absent.MISSED:
@@ -266,21 +263,8 @@ def _score_frames(
     if protocol.positive:
         half = half | (~absent & (truth <= 0).any(axis=1))
     overlap[half], error[half], normalized[half] = -1, -1, -1
-    return _Frames(counted, overlap, error, normalized, inflated, plain)
-
-
-def _repeat_invalid(boxes: Floats, spared: NDArray[np.bool_]) -> Floats:
-    """Replace predictions without a size by the previous box, except on the frames spared."""
-    invalid = metrics.not_finite(boxes) | (boxes[:, 2:] <= 0).any(axis=1)
-    for i in np.flatnonzero(invalid & ~spared):
-        boxes[i] = boxes[i - 1]
-    return boxes
-
-
-def _read(curve: Floats, threshold: float | None) -> float:
-    if threshold is None:
-        return float(curve.mean())
-    return float(curve[np.argmin(np.abs(metrics.NORMALIZED_THRESHOLDS - threshold))])
+    swollen = metrics.inflated(boxes, truth)
+    return _Frames(counted, overlap, error, normalized, swollen, plain)
 
 
 @dataclass(frozen=True)
@@ -318,19 +302,17 @@ def summarize(
     def mean(values: list[Floats]) -> Floats:
         return np.asarray(np.average(np.array(values), axis=0, weights=frames))
 
-    measures = {
-        m: float(np.average([s.measures[m] for s in chosen], weights=frames))
-        for m in BOX_MEASURES
-        if m != "fps"
-    }
+    boxes = [m for m in BOX_MEASURES if m != "fps"]
+    means = mean([np.array([s.measures[m] for m in boxes]) for s in chosen])
     rates = np.nan_to_num([s.measures["fps"] for s in chosen])
-    measures["fps"] = float(np.average(rates, weights=timed)) if timed.any() else float("nan")
-    measures |= presence.presence_measures([s.presence for s in chosen])
+    fps = float(np.average(rates, weights=timed)) if timed.any() else float("nan")
     return TrackerScore(
         tracker,
         tuple(chosen),
         mean([s.success for s in chosen]),
         mean([s.precision for s in chosen]),
         mean([s.normalized for s in chosen]),
-        measures,
+        dict(zip(boxes, means.tolist(), strict=True))
+        | {"fps": fps}
+        | presence.presence_measures([s.presence for s in chosen]),
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,16 +61,12 @@ class TrackerResults:
         return self.folder / f"{kind}s" / f"{name}_{kind}.txt"
 
     def is_done(self, sequence: Sequence) -> bool:
-        """Whether there is a box for every frame of the sequence.
-
-        A first box other than its own means results of other data of the same name.
+        """Whether there is a box for every frame of the sequence, the first one its own: results of
+        other data of the same name have another.
         """
-        path = self.boxes_path(sequence.name)
-        if not path.is_file():
-            return False
         try:
-            boxes = read_rows(path)
-        except SequenceError:
+            boxes = read_rows(self.boxes_path(sequence.name))
+        except (SequenceError, OSError):
             return False
         return len(boxes) == len(sequence) and np.allclose(
             boxes[0], sequence.boxes[0], rtol=0, atol=2 * _ROUNDING, equal_nan=True
@@ -120,8 +117,7 @@ class TrackerResults:
     def read(self, sequence: Sequence) -> list[Run]:
         """Read the runs of a sequence: one, or GOT-10k's repetitions.
 
-        Result files of other tools may use other names for the sequence. Rows beyond the last frame
-        and rows of frames that the benchmark omits are ignored.
+        Files of other tools may have other names, and rows of frames that the benchmark omits.
 
         Raises:
             FileNotFoundError: there is no result.
@@ -133,16 +129,13 @@ class TrackerResults:
                 paths = sorted((self.folder / name).glob(f"{name}_[0-9]*.txt"))
             paths = [path for path in paths if path.is_file()]
             if paths:
-                times, scores, states = (self.beside(name, kind) for kind in BESIDE)
                 n = len(sequence)
+                times, scores = (_columns(self.beside(name, kind), n) for kind in BESIDE[:2])
+                states = _words(self.beside(name, "state"), n)
+                boxes = (_read_boxes(path, sequence) for path in paths)
                 return [
-                    Run(
-                        _read_boxes(path, sequence),
-                        _column(scores, trial, n),
-                        _column(times, trial, n),
-                        _words(states, n),
-                    )
-                    for trial, path in enumerate(paths)
+                    Run(each, scores(trial), times(trial), states)
+                    for trial, each in enumerate(boxes)
                 ]
         raise FileNotFoundError(f"no result {self.boxes_path(sequence.name)}")
 
@@ -211,16 +204,13 @@ def _words(path: Path, n: int) -> tuple[str, ...]:
     return tuple(words) if len(words) == n else ()
 
 
-def _column(path: Path, trial: int, n: int) -> np.ndarray:
-    """Column `trial` of a file with a value per frame and trial; NaN if it does not fit."""
-    missing = np.full(n, np.nan)
-    if not path.is_file():
-        return missing
-    values = read_numbers(path)
-    if n == 0 or len(values) == 0 or len(values) % n:
-        return missing
+def _columns(path: Path, n: int) -> Callable[[int], np.ndarray]:
+    """The columns of a file with a value per frame and trial, by trial; NaN if it does not fit."""
+    values = read_numbers(path) if path.is_file() else np.zeros(0)
+    if len(values) == 0 or len(values) % n:
+        values = np.full(n, np.nan)
     table = values.reshape(n, -1)
-    return table[:, min(trial, table.shape[1] - 1)]
+    return lambda trial: table[:, min(trial, table.shape[1] - 1)]
 
 
 def _save(path: Path, values: np.ndarray, form: str) -> None:
