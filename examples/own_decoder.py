@@ -6,7 +6,7 @@ Run it without arguments: python examples/own_decoder.py
 import numpy as np
 
 from siamcar_ros.data.film import open_source
-from siamcar_ros.evaluation.metrics import average_overlap, iou
+from siamcar_ros.evaluation.metrics import iou
 from siamcar_ros.runtime import Maps
 from siamcar_ros.tracking import Decoded, Grid, SiamCarTracker, TrackerParams, register_decoder
 from siamcar_ros.tracking.decode import Array, foreground
@@ -37,7 +37,7 @@ def main() -> None:
         images = source.images()
         tracker.init(next(images), tuple(source.boxes[0].tolist()))
         boxes = [tracker.update(image).box for image in images]
-        overlap = average_overlap(iou(boxes, source.boxes[1:]))
+        overlap = np.nanmean(iou(boxes, source.boxes[1:]))
         print(f"{decoder:10} mean overlap {overlap:.3f}")
 
 

@@ -62,6 +62,7 @@ class SequenceExport:
         results = TrackerResults(folder / "results" / tracker, "otb")
         boxes = np.array([frame.box or _NOWHERE for frame in self.frames], np.float64)
         scores, times = np.array([[frame.score, frame.seconds] for frame in self.frames]).T
-        results.write(self.folder.name, Run(boxes, scores, times))
+        states = tuple(frame.state for frame in self.frames)
+        results.write(self.folder.name, Run(boxes, scores, times, states))
         results.write_run_file({"benchmark": "folder", **facts})
         write_report(compare([results.folder], benchmark="folder", root=self.folder), folder)

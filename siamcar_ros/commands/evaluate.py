@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import platform
+import re
 import sys
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -117,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         with open_workers(
             spec, spec.build, items=len(sequences), count=args.workers, ray_address=args.ray
         ) as workers:
-            facts = _facts(workers.facts, benchmark.name, args.root)
+            facts = _facts(workers, benchmark.name, args)
             problems = _run(workers, sequences, results, facts, args.again)
         _complain(problems)
         failed += len(problems)
@@ -219,16 +220,19 @@ def choose_sequences(sequences: list[Any], names: list[str] | None) -> list[Any]
     return [known[name] for name in names]
 
 
-def _facts(tracker: dict[str, Any], benchmark: str, root: Path) -> dict[str, Any]:
+def _facts(workers: Any, benchmark: str, args: argparse.Namespace) -> dict[str, Any]:
+    """What `run.json` records."""
     import cv2
     import numpy
 
     return {
         "benchmark": benchmark,
-        "root": str(root.resolve()),
-        "tracker": tracker,
+        "root": str(args.root.resolve()),
+        "tracker": workers.facts,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": platform.platform(),
+        "processor": _processor(workers.facts) if args.ray is None else "a Ray cluster",
+        "workers": workers.count,
         "versions": {
             "siamcar_ros": __version__,
             "opencv": cv2.__version__,
@@ -236,6 +240,18 @@ def _facts(tracker: dict[str, Any], benchmark: str, root: Path) -> dict[str, Any
             "python": platform.python_version(),
         },
     }
+
+
+def _processor(tracker: dict[str, Any]) -> str:
+    """The model of the processor that the tracker runs on."""
+    from siamcar_ros.runtime.select import gpu_names
+
+    if tracker.get("device") == "cuda":
+        return ", ".join(sorted(set(gpu_names())))
+    information = Path("/proc/cpuinfo")
+    text = information.read_text() if information.is_file() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 def _differing(before: dict[str, Any], facts: dict[str, Any]) -> list[str]:

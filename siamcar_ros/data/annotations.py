@@ -147,6 +147,15 @@ def read_flags(path: Path, frames: int) -> tuple[NDArray[np.bool_], tuple[str, .
     return flags, (f"{path}: {len(values)} flags for {frames} frames",)
 
 
+def read_properties(path: Path) -> dict[str, str]:
+    """Read the lines `key: value` or `key=value` of a file; empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    pairs = (re.split(r"[:=]", line, maxsplit=1) for line in lines)
+    return {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}
+
+
 def polygon_boxes(polygons: ArrayLike) -> Boxes:
     """The upright boxes, (N, 4), around polygons (N, 2K) of corners x1, y1, ... xK, yK."""
     values = np.asarray(polygons, np.float64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,7 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from siamcar_ros.data.annotations import SequenceError, fit_boxes, read_boxes
+from siamcar_ros.data.annotations import (
+    SequenceError,
+    fit_boxes,
+    read_boxes,
+    read_properties,
+)
 from siamcar_ros.data.images import read_image
 from siamcar_ros.data.sequences import find_frames, read_sequence
 from siamcar_ros.data.video import DEFAULT_RATE, VideoError, VideoReader
@@ -127,14 +131,11 @@ def _sequence(folder: Path) -> Source:
 
 
 def _sequence_rate(folder: Path) -> float:
-    """Return the frame rate in `meta_info.ini` (GOT-10k's layout), or 30."""
-    meta = configparser.ConfigParser()
-    try:
-        meta.read(folder / "meta_info.ini")
-        stated = re.match(r"\d+(?:\.\d+)?", meta.get("METAINFO", "anno_fps", fallback=""))
-    except (configparser.Error, UnicodeDecodeError):
-        return DEFAULT_RATE
-    return float(stated[0]) if stated and float(stated[0]) > 0 else DEFAULT_RATE
+    """The frame rate in GOT-10k's `meta_info.ini` or VOT's `sequence`, or 30."""
+    stated = read_properties(folder / "meta_info.ini").get("anno_fps")
+    stated = stated or read_properties(folder / "sequence").get("fps", "")
+    found = re.match(r"\d+(?:\.\d+)?", stated)
+    return float(found[0]) if found and float(found[0]) > 0 else DEFAULT_RATE
 
 
 def _video(path: Path, *, focal: float | None = None) -> Source:

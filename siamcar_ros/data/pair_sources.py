@@ -6,9 +6,9 @@ import hashlib
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ MIN_SIDE = 2.0
 """Targets of a smaller side, in pixels, are not drawn."""
 
 _ATTEMPTS = 200
+_TRIES = 4  # to find a second frame that shows the target of the first
 _CACHED = 4096
 
 
@@ -59,19 +60,19 @@ class PairSet(ABC):
 
     Attributes:
         name: what the set is called in messages.
+        names: of its images or videos.
         faults: the files that could not be read since :meth:`take_faults`, as ``path: reason``.
         skipped: the files that could not be read at the start.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, names: Sequence[str] = ()) -> None:
+        self.name, self.names = name, names
         self.faults: list[str] = []
         self.skipped: list[Path] = []
         self._draws = 0
 
-    @abstractmethod
     def __len__(self) -> int:
-        """The number of images or videos."""
+        return len(self.names)
 
     @abstractmethod
     def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame] | None:
@@ -81,9 +82,9 @@ class PairSet(ABC):
             DataFault: a file is missing or broken.
         """
 
-    @abstractmethod
     def items(self) -> Iterable[str]:
-        """The images or videos of the set, a line each: the text behind its fingerprint."""
+        """The content of the set, a line each: the text behind its fingerprint."""
+        return self.names
 
     def pair(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
         """A pair of frames that show one target.
@@ -117,6 +118,66 @@ class PairSet(ABC):
         return digest.hexdigest()[:16]
 
 
+class VideoPairs(PairSet):
+    """Pairs of frames of one video that show the same target, in either order.
+
+    Attributes:
+        max_gap: the largest difference between the places of the two frames.
+    """
+
+    def __init__(self, name: str, names: Sequence[str], max_gap: int) -> None:
+        super().__init__(name, names)
+        self.max_gap = max_gap
+
+    @abstractmethod
+    def places(self, video: int) -> NDArray[np.int64]:
+        """The places in time of a video's frames, (N,), ascending.
+
+        Raises:
+            DataFault: the video cannot be read.
+        """
+
+    def targets(self, video: int, frame: int) -> dict[Any, Any]:
+        """What can be followed from a frame on: its identity -> what :meth:`view` is given.
+
+        Raises:
+            DataFault: the annotation is missing or broken.
+        """
+        return {None: None}
+
+    @abstractmethod
+    def view(self, video: int, frame: int, target: Any) -> Frame | None:
+        """A target in a frame; None where it is too small or lies outside.
+
+        Raises:
+            DataFault: a file is missing or broken.
+        """
+
+    def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame] | None:
+        """Two frames of a random video; the same one twice if others do not show its target."""
+        video = int(rng.integers(len(self.names)))
+        places = self.places(video)
+        if not len(places):
+            return None
+        first = int(rng.integers(len(places)))
+        targets = self.targets(video, first)
+        if not targets:
+            return None
+        target = list(targets)[int(rng.integers(len(targets)))]
+        one = other = self.view(video, first, targets[target])
+        low = np.searchsorted(places, places[first] - self.max_gap, "left")
+        high = np.searchsorted(places, places[first] + self.max_gap, "right")
+        for _ in range(_TRIES):
+            second = int(rng.integers(low, high))
+            if second == first:
+                break
+            targets = self.targets(video, second)
+            if target in targets:
+                other = self.view(video, second, targets[target])
+                break
+        return None if one is None or other is None else (one, other)
+
+
 class _Track(NamedTuple):
     """The frames of a sequence that show the target: compact, since thousands are kept.
 
@@ -133,8 +194,8 @@ class _Track(NamedTuple):
     corners: NDArray[np.float32]
 
 
-class SequencePairs(PairSet):
-    """Pairs of frames of one sequence, in either order. A sequence is read when first drawn.
+class SequencePairs(VideoPairs):
+    """Pairs of frames of one sequence, which is read when first drawn.
 
     Args:
         sequences: the data set.
@@ -145,35 +206,26 @@ class SequencePairs(PairSet):
     """
 
     def __init__(self, sequences: SequenceSet, max_gap: int | None = None) -> None:
-        super().__init__(sequences.title)
         if not sequences.trainable:
             raise DataError(f"{sequences.title} is a benchmark without a training split")
-        self.max_gap = sequences.max_gap if max_gap is None else max_gap
+        gap = sequences.max_gap if max_gap is None else max_gap
+        super().__init__(sequences.title, sequences.names, gap)
         self._sequences = sequences
         self._tracks: dict[int, _Track] = {}
 
-    def __len__(self) -> int:
-        return len(self._sequences)
-
-    def items(self) -> Iterable[str]:
-        """The names of the sequences."""
-        return self._sequences.names
-
-    def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame] | None:
-        """Two frames of a random sequence."""
-        index = int(rng.integers(len(self)))
-        if index not in self._tracks:
+    def places(self, video: int) -> NDArray[np.int64]:
+        """The indices of the frames that show the target."""
+        if video not in self._tracks:
             if len(self._tracks) >= _CACHED:
                 self._tracks.clear()
-            self._tracks[index] = self._read(self._sequences.names[index])
-        track = self._tracks[index]
-        if not len(track.numbers):
-            return None
-        first = int(rng.integers(len(track.numbers)))
-        second = near(track.numbers, first, self.max_gap, rng)
-        one = _frame(track, first)
-        other = one if first == second else _frame(track, second)
-        return None if one is None or other is None else (one, other)
+            self._tracks[video] = self._read(self.names[video])
+        return self._tracks[video].numbers
+
+    def view(self, video: int, frame: int, target: Any) -> Frame | None:
+        """The target in a frame."""
+        track = self._tracks[video]
+        path = track.folder / os.fsdecode(bytes(track.names[frame]))
+        return boxed_frame(path, track.corners[frame], track.folder)
 
     def _read(self, name: str) -> _Track:
         try:
@@ -187,18 +239,6 @@ class SequencePairs(PairSet):
         boxes = sequence.boxes[shown] - (sequence.origin, sequence.origin, 0, 0)
         corners = xywh_to_corners(boxes).astype(np.float32)
         return _Track(sequence.frames[0].parent, names, shown, corners)
-
-
-def _frame(track: _Track, index: int) -> Frame | None:
-    path = track.folder / os.fsdecode(bytes(track.names[index]))
-    return boxed_frame(path, track.corners[index], track.folder)
-
-
-def near(numbers: NDArray[np.int64], index: int, gap: int, rng: np.random.Generator) -> int:
-    """A random index of ascending numbers whose value is within ``gap`` of that at ``index``."""
-    low = np.searchsorted(numbers, numbers[index] - gap, "left")
-    high = np.searchsorted(numbers, numbers[index] + gap, "right")
-    return int(rng.integers(low, high))
 
 
 def read_picture(path: Path, box: NDArray[np.float32] | None = None) -> tuple[Image, int]:

@@ -121,7 +121,7 @@ def read_sequence(
         find_frames(folder),
         annotation,
         absent=(folder / "absence.label",),
-        attributes=frozenset(_tags(folder)),
+        attributes=read_tags(folder),
         origin=origin,
     )
     if start:
@@ -187,8 +187,7 @@ def natural_order(path: Path) -> tuple[Any, ...]:
     return tuple(Decimal(p) if i % 2 else p for i, p in enumerate(parts)), path.name
 
 
-def _tags(folder: Path) -> Iterable[str]:
+def read_tags(folder: Path) -> frozenset[str]:
     """VOT's per-frame tags (`occlusion.tag` ...) that hold for at least one frame."""
-    for path in sorted(folder.glob("*.tag")):
-        if "1" in path.read_text(encoding="utf-8", errors="replace").split():
-            yield path.stem
+    tags = {path.stem: path.read_text("utf-8", "replace").split() for path in folder.glob("*.tag")}
+    return frozenset(tag for tag, flags in tags.items() if "1" in flags)

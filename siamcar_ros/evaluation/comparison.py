@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from siamcar_ros.data import Collection, Sequence, SequenceError
 from siamcar_ros.evaluation.benchmarks import Benchmark, find_benchmark
 from siamcar_ros.evaluation.one_pass import Run
+from siamcar_ros.evaluation.presence import MEASURES as PRESENCE
+from siamcar_ros.evaluation.presence import OUT_OF
 from siamcar_ros.evaluation.protocols import (
+    BOX_MEASURES,
     MEASURES,
     Score,
     TrackerScore,
     score_sequence,
     summarize,
 )
-from siamcar_ros.evaluation.results import TrackerResults
+from siamcar_ros.evaluation.results import BESIDE, TrackerResults
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Comparison:
         sequences: those compared, by name.
         trackers: their scores, ranked by the headline measure.
         runs: tracker -> sequence -> its (first) run.
+        facts: tracker -> its `run.json`; empty where there is none.
         attributes: short name -> long name of the attributes that some sequence has.
         problems: a line for everything that was left out or odd.
     """
@@ -38,6 +44,7 @@ class Comparison:
     sequences: dict[str, Sequence]
     trackers: list[TrackerScore]
     runs: dict[str, dict[str, Run]]
+    facts: dict[str, dict[str, Any]]
     attributes: dict[str, str]
     problems: list[str]
 
@@ -99,11 +106,10 @@ def compare_on(
     problems = list(collection.problems)
     scores: dict[str, dict[str, Score]] = {}
     runs: dict[str, dict[str, Run]] = {}
-    for folder in folders:
+    facts: dict[str, dict[str, Any]] = {}
+    for name, folder in zip(_titles(folders), folders, strict=True):
         results = TrackerResults(folder, rules.layout)
-        name = results.tracker
-        if name in scores:
-            raise ValueError(f"two trackers are called {name}: rename a folder")
+        facts[name] = results.read_run_file()
         scores[name], runs[name] = {}, {}
         told = len(problems)
         for sequence in collection.sequences:
@@ -136,6 +142,7 @@ def compare_on(
         sequences=sequences,
         trackers=trackers,
         runs=runs,
+        facts=facts,
         attributes={k: v for k, v in long_names.items() if k in present},
         problems=problems,
     )
@@ -146,20 +153,37 @@ def format_table(comparison: Comparison, *, most_sequences: int = 20) -> str:
 
     Args:
         comparison: the trackers.
-        most_sequences: the second table is omitted where there are more.
+        most_sequences: the table of sequences is omitted where there are more.
     """
-    columns = measure_order(comparison)
-    rows = [["tracker", *(MEASURES[m] for m in columns)]]
-    for tracker in comparison.trackers:
-        rows.append([tracker.tracker, *(format_measure(m, tracker.measures[m]) for m in columns)])
-    text = f"{comparison.title}: {count_sequences(comparison)}\n{_aligned(rows)}"
-    if len(comparison.sequences) > most_sequences:
-        return text
-    rows = [["AO", *(t.tracker for t in comparison.trackers)]]
-    for i, name in enumerate(comparison.sequences):
-        values = (t.sequences[i].measures["ao"] for t in comparison.trackers)
-        rows.append([name, *(format_measure("ao", value) for value in values)])
-    return f"{text}\n\n{_aligned(rows)}"
+    parts = [f"{comparison.title}: {count_sequences(comparison)}"]
+    for title, columns in (("tracker", measure_order(comparison)), ("presence", list(PRESENCE))):
+        rows = [[title, *(MEASURES[m] for m in columns)]]
+        for tracker in comparison.trackers:
+            cells = [format_measure(m, tracker.measures) for m in columns]
+            rows.append([tracker.tracker, *cells])
+        parts.append(_aligned(rows))
+    where = {t.tracker: measured_on(comparison.facts[t.tracker]) for t in comparison.trackers}
+    told = [f"{name}: {text}" for name, text in where.items() if text]
+    parts += ["Frames/s measured with\n" + "\n".join(told)] if told else []
+    if len(comparison.sequences) <= most_sequences:
+        rows = [["AO", *(t.tracker for t in comparison.trackers)]]
+        for i, name in enumerate(comparison.sequences):
+            values = (t.sequences[i].measures for t in comparison.trackers)
+            rows.append([name, *(format_measure("ao", value) for value in values)])
+        parts.append(_aligned(rows))
+    return "\n\n".join(parts)
+
+
+def measured_on(facts: Mapping[str, Any]) -> str:
+    """What a tracker ran on, by its `run.json`: "openvino int8 on Intel ..."; empty if unknown."""
+    tracker = facts.get("tracker", {})
+    how = " ".join(str(tracker[key]) for key in ("backend", "precision") if key in tracker)
+    if tracker.get("kind", "siamcar") != "siamcar":
+        how = ""
+    machine = facts.get("processor") or facts.get("machine", "")
+    text = " on ".join(filter(None, (how, machine)))
+    workers = facts.get("workers", 1)
+    return f"{text}, {workers} processes at a time" if workers > 1 else text
 
 
 def count_sequences(comparison: Comparison) -> str:
@@ -171,16 +195,19 @@ def count_sequences(comparison: Comparison) -> str:
 
 
 def measure_order(comparison: Comparison) -> list[str]:
-    """The measures, those that the benchmark reports first."""
+    """The measures of boxes, those that the benchmark reports first."""
     headline = comparison.benchmark.protocol.headline
-    return [*headline, *(m for m in MEASURES if m not in headline)]
+    return [*headline, *(m for m in BOX_MEASURES if m not in headline)]
 
 
-def format_measure(measure: str, value: float) -> str:
-    """A measure's value as text."""
+def format_measure(measure: str, values: Mapping[str, float]) -> str:
+    """A measure's value as text: "0.534", "12.1", "3 of 9"; a dash for NaN."""
+    value = values[measure]
     if math.isnan(value):
         return "–"
-    return f"{value:.1f}" if measure == "fps" else f"{value:.3f}"
+    if measure in OUT_OF:
+        return f"{value:.0f} of {values[OUT_OF[measure]]:.0f}"
+    return f"{value:.1f}" if measure in ("fps", "frames_to_find") else f"{value:.3f}"
 
 
 def _aligned(rows: list[list[str]]) -> str:
@@ -197,13 +224,32 @@ def _tracker_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"no result folder {folder}")
     inner = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    trackers = [p for p in inner if p.name not in ("times", "scores") and any(p.iterdir())]
+    trackers = [p for p in inner if p.name.removesuffix("s") not in BESIDE and any(p.iterdir())]
     if (folder / "run.json").is_file() or any(folder.glob("*.txt")) or not trackers:
         return [folder]
     # GOT-10k's layout has a folder per sequence in the tracker's, others' have files in it.
     if any((p / f"{p.name}_001.txt").is_file() for p in trackers):
         return [folder]
     return trackers
+
+
+def _titles(folders: Iterable[Path]) -> list[str]:
+    """A name for each folder: its own, after that of a folder above it where several share it.
+
+    Raises:
+        ValueError: a folder is given twice.
+    """
+    paths = [folder.resolve().parts for folder in folders]
+    titles = []
+    for path in paths:
+        alike = [other for other in paths if other[-1] == path[-1]]
+        if len(set(alike)) < len(alike):
+            raise ValueError(f"the results {Path(*path)} are given twice")
+        depths = range(2, min(map(len, alike)) + 1)
+        telling = (d for d in depths if len({other[-d] for other in alike}) == len(alike))
+        above = next((path[-d] for d in telling), "/".join(path[1:-1]))
+        titles.append(path[-1] if len(alike) == 1 else f"{above}/{path[-1]}")
+    return titles
 
 
 def _agreed(key: str, folders: list[Path], facts: list[dict[str, object]]) -> str:

@@ -1,4 +1,4 @@
-"""Trackers in the form that the GOT-10k toolkit expects; the toolkit itself is not needed here.
+"""Trackers in the form that the GOT-10k toolkit expects.
 
 >>> from got10k.experiments import ExperimentGOT10k
 >>> tracker = ToolkitTracker("SiamCAR", SiamCarTracker.from_config("compact"))
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -47,12 +46,7 @@ class ToolkitTracker:
     def track(
         self, img_files: Sequence[str | Path], box: ArrayLike, visualize: bool = False
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Track through image files.
-
-        Args:
-            img_files: the frames in order, N of them.
-            box: (x, y, w, h) on the first one.
-            visualize: show each frame in a window.
+        """Track through N image files, from `box` (x, y, w, h) on the first; nothing is shown.
 
         Returns:
             (N, 4) boxes, the first as given, and (N,) seconds, reading not included.
@@ -66,17 +60,12 @@ class ToolkitTracker:
             bgr = read_image(Path(file))
             if bgr is None:
                 raise SequenceError(f"{file} is missing or does not decode")
-            image = bgr[..., ::-1]
             begin = time.perf_counter()
             if i == 0:
-                self.init(image, boxes[0])
+                self.init(bgr[..., ::-1], boxes[0])
             else:
-                boxes[i] = self.update(image)
+                boxes[i] = self.update(bgr[..., ::-1])
             times[i] = time.perf_counter() - begin
-            if visualize:
-                x, y, w, h = np.rint(boxes[i]).astype(int).tolist()
-                cv2.imshow(self.name, cv2.rectangle(bgr, (x, y), (x + w, y + h), (0, 255, 0), 2))
-                cv2.waitKey(1)
         return boxes, times
 
 

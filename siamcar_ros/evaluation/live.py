@@ -26,8 +26,8 @@ class LiveScore:
     """Accumulates true boxes and detections as they arrive, in either order.
 
     Stamps are in nanoseconds, times in seconds of one clock, boxes (x, y, w, h) in pixels. If
-    stamps go back by more than `time_jump` seconds, a new pass begins. Memory grows by one number
-    per frame.
+    stamps go back by more than `time_jump` seconds, a new pass begins. Memory grows by a few
+    numbers per frame.
     """
 
     def __init__(self, time_jump: float = 1.0) -> None:
@@ -39,12 +39,7 @@ class LiveScore:
         self._passes[-1].first = stamp
 
     def add_truth(self, stamp: int, box: Box | None, shown: float) -> bool:
-        """Add the true box of the image with that stamp; None if the target is absent.
-
-        Args:
-            stamp: of the image.
-            box: the true box.
-            shown: when the image was published; latencies count from there.
+        """Add the true box of an image that was published at `shown`; None if the target is absent.
 
         Returns:
             Whether a new pass began with it.
@@ -84,20 +79,21 @@ class _Pass:
     def __init__(self) -> None:
         self.newest_truth: int | None = None
         self.in_hand: tuple[int, Box] | None = None  # the detection with the newest stamp
+        self.first: int | None = None  # stamp from which on frames count
         self._truths: OrderedDict[int, tuple[Box | None, float]] = OrderedDict()
         self._detections: OrderedDict[int, tuple[Box, float]] = OrderedDict()
-        self.first: int | None = None  # stamp from which on frames count
         self._arrivals: list[float] = []  # of the first and the last detection
-        self._frames = self._answered = self._detected = self._untouched = 0
-        self._overlap, self._overlap_in_hand = _Mean(), _Mean()
-        self._latencies = array("d")
+        self._frames = self._detected = self._untouched = 0
+        self._overlaps, self._overlaps_in_hand = array("d"), array("d")
+        self._latencies = array("d")  # of the answered frames
 
     def add_truth(self, stamp: int, box: Box | None, shown: float) -> None:
         self.newest_truth = max(stamp, self.newest_truth or stamp)
         if self.first is not None:
             self._frames += stamp >= self.first
         if self.in_hand is not None and box is not None:
-            overlap = self._overlap_in_hand.add(self.in_hand[1], box)
+            overlap = float(iou([self.in_hand[1]], [box])[0])
+            self._overlaps_in_hand.append(overlap)
             self._untouched = 0 if overlap else self._untouched + 1
         if stamp in self._detections:
             self._match((box, shown), self._detections.pop(stamp))
@@ -121,39 +117,27 @@ class _Pass:
 
     def summary(self) -> dict[str, Any]:
         lasted = self._arrivals[-1] - self._arrivals[0] if self._arrivals else 0.0
+        answered = len(self._latencies)
         return {
             "frames": self._frames,
-            "answered": self._answered,
-            "unanswered": self._frames - self._answered,
+            "answered": answered,
+            "unanswered": self._frames - answered,
             "detections": self._detected,
             "detections_per_second": round((self._detected - 1) / lasted, 2) if lasted else None,
-            "overlap_answered": self._overlap.value(),
-            "overlap_in_hand": self._overlap_in_hand.value(),
+            "overlap_answered": _mean(self._overlaps),
+            "overlap_in_hand": _mean(self._overlaps_in_hand),
             "untouched_at_end": self._untouched,
             "latency_ms": spread(self._latencies),
         }
 
     def _match(self, truth: tuple[Box | None, float], detection: tuple[Box, float]) -> None:
-        self._answered += 1
         if truth[0] is not None:
-            self._overlap.add(detection[0], truth[0])
+            self._overlaps.append(float(iou([detection[0]], [truth[0]])[0]))
         self._latencies.append(1e3 * (detection[1] - truth[1]))
 
 
-class _Mean:
-    """Mean overlap."""
-
-    def __init__(self) -> None:
-        self._sum, self._count = 0.0, 0
-
-    def add(self, box: Box, truth: Box) -> float:
-        overlap = float(iou([box], [truth])[0])
-        self._sum += overlap
-        self._count += 1
-        return overlap
-
-    def value(self) -> float | None:
-        return round(self._sum / self._count, 6) if self._count else None
+def _mean(values: array[float]) -> float | None:
+    return round(float(np.mean(values)), 6) if values else None
 
 
 def _remember(waiting: OrderedDict[int, Any], stamp: int, value: Any) -> None:
@@ -175,22 +159,13 @@ def describe(score: dict[str, Any]) -> list[str]:
     if not score["detections"]:
         return ["no detection yet"]
     rate = score["detections_per_second"]
-    phrases = [
-        f"{score['frames']} frames, {score['answered']} answered"
-        + (f" ({rate:.1f} per second)" if rate else "")
-    ]
+    often = f" ({rate:.1f} per second)" if rate else ""
+    phrases = [f"{score['frames']} frames, {score['answered']} answered{often}"]
     if score["latency_ms"]:
-        phrases.append(
-            "latency {median:.1f} ms (median), {p99:.1f} ms (99th percentile)".format(
-                **score["latency_ms"]
-            )
-        )
+        told = "latency {median:.1f} ms (median), {p99:.1f} ms (99th percentile)"
+        phrases.append(told.format(**score["latency_ms"]))
     if score["overlap_in_hand"] is None:
-        phrases.append("overlap unknown: there are no true boxes")
-    else:
-        answered = score["overlap_answered"]
-        shown = "-" if answered is None else f"{answered:.3f}"
-        phrases.append(
-            f"overlap {shown} on answered frames, {score['overlap_in_hand']:.3f} in hand"
-        )
-    return phrases
+        return [*phrases, "overlap unknown: there are no true boxes"]
+    answered, in_hand = score["overlap_answered"], score["overlap_in_hand"]
+    shown = "-" if answered is None else f"{answered:.3f}"
+    return [*phrases, f"overlap {shown} on answered frames, {in_hand:.3f} in hand"]

@@ -3,7 +3,8 @@
 Boxes are (N, 4) arrays of (x, y, w, h) in pixels and cover [x, x + w) x [y, y + h). A ground-truth
 row that is not finite means that the target is absent; its overlap and error are NaN, and
 `siamcar_ros.evaluation.protocols` decides how such a frame counts. A prediction that is not finite
-overlaps nothing and is infinitely far away.
+overlaps nothing and is infinitely far away. Every function of boxes raises ValueError where two
+arrays differ in shape or are not (N, 4).
 """
 
 from __future__ import annotations
@@ -22,19 +23,13 @@ NORMALIZED_THRESHOLDS: Floats = np.arange(51, dtype=np.float64) / 100
 
 
 def iou(boxes: ArrayLike, truth: ArrayLike, *, bound: tuple[float, float] | None = None) -> Floats:
-    """Intersection over union, row by row.
+    """Intersection over union, row by row: (N,) in [0, 1]; 0 where both boxes are empty.
 
     Args:
         boxes: predictions, (N, 4).
-        truth: ground truth, (N, 4); rows that are not finite give NaN.
+        truth: ground truth, (N, 4).
         bound: image (width, height); both boxes are first clipped to it, as GOT-10k does. Not
             clipped by default.
-
-    Returns:
-        (N,) overlaps in [0, 1]; 0 where both boxes are empty.
-
-    Raises:
-        ValueError: the arrays differ in shape or are not (N, 4).
     """
     predicted, true = _pair(boxes, truth)
     absent, broken = not_finite(true), not_finite(predicted)
@@ -49,18 +44,12 @@ def iou(boxes: ArrayLike, truth: ArrayLike, *, bound: tuple[float, float] | None
 
 
 def center_error(boxes: ArrayLike, truth: ArrayLike, *, normalized: bool = False) -> Floats:
-    """Distance of the centers, row by row.
+    """Distance of the centers, row by row, (N,) pixels.
 
     Args:
         boxes: predictions, (N, 4).
-        truth: ground truth, (N, 4); rows that are not finite give NaN.
+        truth: ground truth, (N, 4).
         normalized: divide the x and y parts by the true width and height (LaSOT, TrackingNet).
-
-    Returns:
-        (N,) distances, in pixels or in target sizes; infinite where the prediction is not finite.
-
-    Raises:
-        ValueError: the arrays differ in shape or are not (N, 4).
     """
     predicted, true = _pair(boxes, truth)
     offset = predicted[:, :2] + predicted[:, 2:] / 2 - true[:, :2] - true[:, 2:] / 2
@@ -74,20 +63,10 @@ def center_error(boxes: ArrayLike, truth: ArrayLike, *, normalized: bool = False
 
 
 def inflated(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.bool_]:
-    """Whether a box has swollen over its surroundings, row by row.
+    """Whether a box, (N, 4), has swollen over its surroundings, row by row: (N,) bool.
 
     That is an overlap below 0.5 though the true center lies inside the box, whose area is more than
     1.7 times the true one.
-
-    Args:
-        boxes: predictions, (N, 4).
-        truth: ground truth, (N, 4); False for rows that are not finite.
-
-    Returns:
-        (N,) bool.
-
-    Raises:
-        ValueError: the arrays differ in shape or are not (N, 4).
     """
     predicted, true = _pair(boxes, truth)
     usable = ~not_finite(predicted) & ~not_finite(true)
@@ -100,30 +79,17 @@ def inflated(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.bool_]:
 
 def not_finite(boxes: Floats) -> NDArray[np.bool_]:
     """Which rows, (N,) bool, hold a value that is not finite."""
-    finite: NDArray[np.bool_] = np.isfinite(boxes)
-    return ~np.all(finite, axis=1)
+    return np.asarray(~np.isfinite(boxes).all(axis=1))
 
 
 def success_curve(overlaps: ArrayLike, thresholds: ArrayLike = OVERLAP_THRESHOLDS) -> Floats:
     """Share of frames whose overlap is strictly above each threshold, (len(thresholds),)."""
-    values = _frames(overlaps)
-    return np.mean(values[:, None] > np.asarray(thresholds, np.float64), axis=0)
+    return np.mean(np.asarray(overlaps)[:, None] > np.asarray(thresholds), axis=0)
 
 
 def precision_curve(errors: ArrayLike, thresholds: ArrayLike = PIXEL_THRESHOLDS) -> Floats:
     """Share of frames whose center error is at most each threshold, (len(thresholds),)."""
-    values = _frames(errors)
-    return np.mean(values[:, None] <= np.asarray(thresholds, np.float64), axis=0)
-
-
-def average_overlap(overlaps: ArrayLike) -> float:
-    """AO: the mean overlap of the frames with a ground truth; the caller omits the first frame."""
-    return float(np.mean(_present(overlaps)))
-
-
-def success_rate(overlaps: ArrayLike, threshold: float) -> float:
-    """SR: the share of frames with a ground truth whose overlap is strictly above `threshold`."""
-    return float(np.mean(_present(overlaps) > threshold))
+    return np.mean(np.asarray(errors)[:, None] <= np.asarray(thresholds), axis=0)
 
 
 def frame_rates(times: ArrayLike) -> Floats:
@@ -151,20 +117,3 @@ def _corners(boxes: Floats, bound: tuple[float, float] | None) -> tuple[Floats, 
     # its size.
     first = np.clip(first, 0, bound)
     return first, first + np.clip(boxes[:, 2:], 0, np.asarray(bound) - first)
-
-
-def _frames(values: ArrayLike) -> Floats:
-    frames = np.asarray(values, np.float64)
-    if frames.ndim != 1 or len(frames) == 0:
-        raise ValueError(
-            f"expected one value per frame and at least one frame, got shape {frames.shape}"
-        )
-    return frames
-
-
-def _present(overlaps: ArrayLike) -> Floats:
-    values = _frames(overlaps)
-    values = values[~np.isnan(values)]
-    if len(values) == 0:
-        raise ValueError("no frame has a ground truth to score against")
-    return values

@@ -14,7 +14,9 @@ from siamcar_ros.geometry import Box, Image
 
 
 class Tracked(Protocol):
-    """The result of an update. A `score` in [0, 1] is recorded, too, where there is one."""
+    """The result of an update. Where it has them, a `score` in [0, 1] and a `state` (a word or an
+    enumeration's member: "tracking", "uncertain", "lost") are recorded, too.
+    """
 
     @property
     def box(self) -> Any:
@@ -40,12 +42,14 @@ class Run(NamedTuple):
         scores: (N,) float64, the tracker's score per frame; 1 on the first, NaN where the tracker
             has none.
         times: (N,) float64 seconds per frame, without reading the image; NaN where the image did
-            not decode, in which case the box repeats the previous one.
+            not decode, in which case box and state repeat the previous ones.
+        states: N words, the tracker's state per frame; empty for a tracker without.
     """
 
     boxes: NDArray[np.float64]
     scores: NDArray[np.float64]
     times: NDArray[np.float64]
+    states: tuple[str, ...] = ()
 
 
 def run_sequence(
@@ -64,6 +68,7 @@ def run_sequence(
     sequence.check_start()
     n = len(sequence)
     boxes, scores, times = np.zeros((n, 4)), np.full(n, np.nan), np.full(n, np.nan)
+    states = ["tracking"]
     shift = np.array([sequence.origin, sequence.origin, 0, 0], np.float64)
     for i, path in enumerate(sequence.frames):
         image = read_image(path)
@@ -71,6 +76,7 @@ def run_sequence(
             if i == 0:
                 raise SequenceError(f"{sequence.name}: the first frame does not decode: {path}")
             boxes[i] = boxes[i - 1]
+            states.append(states[-1])
         elif i == 0:
             x, y, w, h = (sequence.boxes[0] - shift).tolist()
             begin = time.perf_counter()
@@ -83,6 +89,8 @@ def run_sequence(
             times[i] = time.perf_counter() - begin
             boxes[i] = np.asarray(result.box, np.float64) + shift
             scores[i] = getattr(result, "score", np.nan)
+            state = getattr(result, "state", None)
+            states.append(str(getattr(state, "value", state or "")))
         if on_frame is not None:
             on_frame(i)
-    return Run(boxes, scores, times)
+    return Run(boxes, scores, times, tuple(states) if all(states) else ())

@@ -4,14 +4,15 @@ GOT-10k:  ROOT/GOT-10k/TRACKER/SEQUENCE/SEQUENCE_001.txt, beside it SEQUENCE_tim
 others:   ROOT/OTB2015/TRACKER/SEQUENCE.txt, with times/SEQUENCE_time.txt
 
 One box x,y,w,h per line, in the benchmark's own coordinates, and one time in seconds per line;
-`nan` means that the image did not decode. The tracker's scores have files of their own. `run.json`
-in the tracker's folder records how the results were made.
+`nan` means that the image did not decode. The tracker's score and state per frame, where it has
+them, lie beside the times. `run.json` in the tracker's folder records how the results were made.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from siamcar_ros.evaluation.one_pass import Run
 from siamcar_ros.files import replacing
 
 RUN_FILE = "run.json"
+#: What is stored per frame beside the boxes.
+BESIDE = ("time", "score", "state")
 _ROUNDING = 0.5e-3  # of the boxes that are written
 
 
@@ -51,29 +54,19 @@ class TrackerResults:
             return self.folder / name / f"{name}_001.txt"
         return self.folder / f"{name}.txt"
 
-    def times_path(self, name: str) -> Path:
-        """The file of a sequence's times."""
+    def beside(self, name: str, kind: str) -> Path:
+        """The file of a sequence's values per frame: "time", "score" or "state"."""
         if self.layout == "got10k":
-            return self.folder / name / f"{name}_time.txt"
-        return self.folder / "times" / f"{name}_time.txt"
-
-    def scores_path(self, name: str) -> Path:
-        """The file of the tracker's own score per frame."""
-        if self.layout == "got10k":
-            return self.folder / name / f"{name}_score.txt"
-        return self.folder / "scores" / f"{name}_score.txt"
+            return self.folder / name / f"{name}_{kind}.txt"
+        return self.folder / f"{kind}s" / f"{name}_{kind}.txt"
 
     def is_done(self, sequence: Sequence) -> bool:
-        """Whether there is a box for every frame of the sequence.
-
-        A first box other than its own means results of other data of the same name.
+        """Whether there is a box for every frame of the sequence, the first one its own: results of
+        other data of the same name have another.
         """
-        path = self.boxes_path(sequence.name)
-        if not path.is_file():
-            return False
         try:
-            boxes = read_rows(path)
-        except SequenceError:
+            boxes = read_rows(self.boxes_path(sequence.name))
+        except (SequenceError, OSError):
             return False
         return len(boxes) == len(sequence) and np.allclose(
             boxes[0], sequence.boxes[0], rtol=0, atol=2 * _ROUNDING, equal_nan=True
@@ -91,7 +84,7 @@ class TrackerResults:
         paths = [self.boxes_path(name)]
         if self.layout == "got10k":
             paths = list((self.folder / name).glob(f"{name}_[0-9]*.txt"))
-        for path in (*paths, self.times_path(name), self.scores_path(name)):
+        for path in (*paths, *(self.beside(name, kind) for kind in BESIDE)):
             path.unlink(missing_ok=True)
 
     def staged(self) -> TrackerResults:
@@ -114,15 +107,17 @@ class TrackerResults:
 
     def write(self, name: str, run: Run) -> None:
         """Write a run; the boxes last and atomically, so that a file of boxes is complete."""
-        _save(self.times_path(name), run.times, "%.8f")
-        _save(self.scores_path(name), run.scores, "%.5f")
+        _save(self.beside(name, "time"), run.times, "%.8f")
+        _save(self.beside(name, "score"), run.scores, "%.5f")
+        self.beside(name, "state").unlink(missing_ok=True)
+        if run.states:
+            _save(self.beside(name, "state"), np.array(run.states), "%s")
         _save(self.boxes_path(name), run.boxes, "%.3f")
 
     def read(self, sequence: Sequence) -> list[Run]:
         """Read the runs of a sequence: one, or GOT-10k's repetitions.
 
-        Result files of other tools may use other names for the sequence. Rows beyond the last frame
-        and rows of frames that the benchmark omits are ignored.
+        Files of other tools may have other names, and rows of frames that the benchmark omits.
 
         Raises:
             FileNotFoundError: there is no result.
@@ -134,21 +129,15 @@ class TrackerResults:
                 paths = sorted((self.folder / name).glob(f"{name}_[0-9]*.txt"))
             paths = [path for path in paths if path.is_file()]
             if paths:
-                times, scores = self.times_path(name), self.scores_path(name)
+                n = len(sequence)
+                times, scores = (_columns(self.beside(name, kind), n) for kind in BESIDE[:2])
+                states = _words(self.beside(name, "state"), n)
+                boxes = (_read_boxes(path, sequence) for path in paths)
                 return [
-                    self._read(path, i, times, scores, sequence) for i, path in enumerate(paths)
+                    Run(each, scores(trial), times(trial), states)
+                    for trial, each in enumerate(boxes)
                 ]
         raise FileNotFoundError(f"no result {self.boxes_path(sequence.name)}")
-
-    @staticmethod
-    def _read(path: Path, trial: int, times: Path, scores: Path, sequence: Sequence) -> Run:
-        n = len(sequence)
-        boxes = read_rows(path)
-        if sequence.lead_in and len(boxes) >= n + sequence.lead_in:
-            boxes = boxes[sequence.lead_in :]
-        if len(boxes) < n:
-            raise SequenceError(f"{path}: {len(boxes)} boxes for {n} frames")
-        return Run(boxes[:n], _column(scores, trial, n), _column(times, trial, n))
 
     def write_submission(self, sequences: list[Sequence]) -> Path:
         """Zip the results as the benchmark's server wants them, beside the tracker's folder.
@@ -170,7 +159,7 @@ class TrackerResults:
             for sequence in sequences:
                 paths = [self.boxes_path(sequence.name)]
                 if self.layout == "got10k":
-                    paths.append(self.times_path(sequence.name))
+                    paths.append(self.beside(sequence.name, "time"))
                 for path in paths:
                     file.write(path, path.relative_to(self.folder))
         return archive
@@ -200,16 +189,28 @@ class TrackerResults:
         return facts
 
 
-def _column(path: Path, trial: int, n: int) -> np.ndarray:
-    """Column `trial` of a file with a value per frame and trial; NaN if it does not fit."""
-    missing = np.full(n, np.nan)
-    if not path.is_file():
-        return missing
-    values = read_numbers(path)
-    if n == 0 or len(values) == 0 or len(values) % n:
-        return missing
+def _read_boxes(path: Path, sequence: Sequence) -> np.ndarray:
+    n, boxes = len(sequence), read_rows(path)
+    if sequence.lead_in and len(boxes) >= n + sequence.lead_in:
+        boxes = boxes[sequence.lead_in :]
+    if len(boxes) < n:
+        raise SequenceError(f"{path}: {len(boxes)} boxes for {n} frames")
+    return boxes[:n]
+
+
+def _words(path: Path, n: int) -> tuple[str, ...]:
+    """A word per frame; none if there is no such file, or it does not fit."""
+    words = path.read_text(encoding="utf-8").split() if path.is_file() else []
+    return tuple(words) if len(words) == n else ()
+
+
+def _columns(path: Path, n: int) -> Callable[[int], np.ndarray]:
+    """The columns of a file with a value per frame and trial, by trial; NaN if it does not fit."""
+    values = read_numbers(path) if path.is_file() else np.zeros(0)
+    if len(values) == 0 or len(values) % n:
+        values = np.full(n, np.nan)
     table = values.reshape(n, -1)
-    return table[:, min(trial, table.shape[1] - 1)]
+    return lambda trial: table[:, min(trial, table.shape[1] - 1)]
 
 
 def _save(path: Path, values: np.ndarray, form: str) -> None:

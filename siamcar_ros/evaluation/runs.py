@@ -24,17 +24,10 @@ def run_all(
     again: bool = False,
     progress: bool = True,
 ) -> list[str]:
-    """Run a tracker over sequences and write its results.
+    """Run the workers' tracker over sequences and write its results.
 
-    A sequence that has its result is not run again. One that fails is named and the others are run;
-    after an interruption the same call continues where this one ended.
-
-    Args:
-        workers: they hold the tracker.
-        sequences: the sequences.
-        results: where to write.
-        again: run finished sequences, too; a result is replaced when its new run has succeeded.
-        progress: show a progress bar.
+    A sequence that has its result is run only if asked to (`again`), and its result is replaced
+    when the new run has succeeded. One that fails is named and the others are run.
 
     Returns:
         A line for each sequence that failed, with the reason.
@@ -46,14 +39,12 @@ def run_all(
     todo = [s for s in sequences if again or not results.is_done(s)]
     todo.sort(key=len, reverse=True)
     problems: list[str] = []
-    if not todo:
-        return problems
     done = len(sequences) - len(todo)
     with tqdm(
         total=sum(map(len, todo)),
         desc=results.tracker + (f" ({done} done before)" if done else ""),
         unit="frame",
-        disable=not progress,
+        disable=not (progress and todo),
         mininterval=0.1 if sys.stderr.isatty() else 10,
         dynamic_ncols=True,
     ) as bar:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -69,18 +68,7 @@ def sweep(
     first trial has the tracker's own knobs. The study is kept in an SQLite file, and a call with
     the same file and name continues it.
 
-    Args:
-        spec: the tracker; its settings stay but for the knobs.
-        sequences: the data.
-        protocol: its rules; the headline's first measure is maximized.
-        study_path: the SQLite file.
-        study_name: in the file.
-        trials: how many more to run.
-        workers: how many run at a time, as in `open_workers`.
-        ray_address: of a Ray cluster, likewise.
-        ranges: knob -> lowest and highest value; `RANGES` when None.
-        seed: of the search.
-        progress: show a progress bar.
+    `ranges` holds the lowest and highest value of each knob; workers are as in `open_workers`.
 
     Raises:
         ValueError: a knob's range is not understood, the tracker cannot be built or fails on a
@@ -106,24 +94,24 @@ def sweep(
     with (
         open_workers(spec, setup, items=trials, count=workers, ray_address=ray_address) as pool,
         tqdm(total=trials, desc=f"sweep {study_name}", unit="trial", disable=not progress) as bar,
+        warnings.catch_warnings(),
     ):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            # Trials under way count as bad, so that the next ones differ from them. With the same
-            # seed in each call a sampler would ask the same again.
-            study.sampler = optuna.samplers.TPESampler(
-                seed=seed + len(study.trials), multivariate=True, constant_liar=pool.count > 1
-            )
-        asked: dict[int, optuna.Trial] = {}
-        try:
-            with closing(pool.map(_evaluate, _ask(study, trials, ranges, asked))) as outcomes:
-                for (number, _), value in outcomes:
-                    study.tell(asked.pop(number), value)
-                    bar.update()
-                    bar.set_postfix({measure: f"{value:.4f}", "best": f"{study.best_value:.4f}"})
-        finally:
-            for trial in asked.values():
-                study.tell(trial, state=TrialState.FAIL)
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # Trials under way count as bad, so that the next ones differ from them. With the same seed
+        # in each call a sampler would ask the same again.
+        study.sampler = optuna.samplers.TPESampler(
+            seed=seed + len(study.trials), multivariate=True, constant_liar=pool.count > 1
+        )
+
+        def evaluate(trial: optuna.Trial) -> float:
+            knobs = {k: trial.suggest_float(k, *ends) for k, ends in ranges.items()}
+            return float(pool.call(_evaluate, knobs))
+
+        def told(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+            bar.update()
+            bar.set_postfix({measure: f"{trial.value:.4f}", "best": f"{study.best_value:.4f}"})
+
+        study.optimize(evaluate, n_trials=trials, n_jobs=pool.count, callbacks=[told])
     done = _done(study)
     before = next((t.value for t in done if _same(t.params, own)), None)
     best = max((t for t in done if _inside(t.params, ranges)), key=lambda trial: trial.value or 0.0)
@@ -141,19 +129,6 @@ def as_yaml(found: Found, *, data: str, sequences: int) -> str:
     )
 
 
-def _ask(
-    study: optuna.Study,
-    trials: int,
-    ranges: Mapping[str, tuple[float, float]],
-    asked: dict[int, optuna.Trial],
-) -> Iterator[tuple[int, dict[str, float]]]:
-    """Ask for trials, one whenever a worker is free; each is noted in `asked` by its number."""
-    for _ in range(trials):
-        trial = study.ask()
-        asked[trial.number] = trial
-        yield trial.number, {k: trial.suggest_float(k, *ends) for k, ends in ranges.items()}
-
-
 def _setup(
     spec: TrackerSpec,
     sequences: list[Sequence],
@@ -164,12 +139,12 @@ def _setup(
     return (*spec.load_network(device, threads), sequences, protocol)
 
 
-def _evaluate(held: tuple[Any, ...], trial: tuple[int, dict[str, float]]) -> float:
+def _evaluate(held: tuple[Any, ...], knobs: dict[str, float]) -> float:
     """The headline measure with a trial's knobs."""
     from siamcar_ros.tracking import SiamCarTracker
 
     network, params, sequences, protocol = held
-    tracker = SiamCarTracker(network, replace(params, **trial[1]))
+    tracker = SiamCarTracker(network, replace(params, **knobs))
     scores = [score_sequence(s, [run_sequence(tracker, s)], protocol) for s in sequences]
     kept = [score for score in scores if score is not None]
     return summarize("", kept, protocol).measures[protocol.headline[0]]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
@@ -24,51 +23,51 @@ Setup: TypeAlias = Callable[[str | None, int | None], Any]
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
 class Workers:
     """Workers that are ready.
 
     Attributes:
         count: how many there are.
-        facts: what the tracker is, with the device, backend and precision that it has in them.
-        submit: called with a function and an item, at most `count` times before one has finished.
+        facts: the tracker's, with the device, backend and precision that it has in the workers.
         here: the one worker is this process.
     """
 
-    count: int
-    facts: dict[str, Any]
-    submit: Callable[..., Future[Any]]
-    here: bool = False
+    def __init__(
+        self, workers: Sequence[Callable[..., Any]], facts: dict[str, Any], here: bool = False
+    ) -> None:
+        self.count, self.facts, self.here = len(workers), facts, here
+        self._idle: SimpleQueue[Callable[..., Any]] = SimpleQueue()
+        for worker in workers:
+            self._idle.put(worker)
+
+    def call(self, work: Callable[[Any, Item], Any], item: Item) -> Any:
+        """Apply `work` to what an idle worker holds and an item; called from any thread.
+
+        Raises:
+            ValueError: the worker died. What `work` raises is raised, too.
+        """
+        worker = self._idle.get()
+        try:
+            with _deaths_told():
+                return worker(work, item)
+        finally:
+            self._idle.put(worker)
 
     def map(
         self, work: Callable[[Any, Item], Any], items: Iterable[Item]
     ) -> Generator[tuple[Item, Any], None, None]:
-        """Apply a function to items, in any order; an item is taken when a worker is free for it.
-
-        Args:
-            work: called with what the worker holds and the item. What it raises ends the run.
-            items: what to work on.
-
-        Yields:
-            each item and its result.
-
-        Raises:
-            ValueError: a worker died.
-        """
-        running: dict[Future[Any], Item] = {}
-        waiting = iter(items)
-        while True:
-            for item in waiting:
-                with _worker_deaths():
-                    running[self.submit(work, item)] = item
-                if len(running) == self.count:
-                    break
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                with _worker_deaths():
-                    result = future.result()
-                yield running.pop(future), result
+        """Yield each item with its result, in any order; raises as `call`."""
+        if self.here:
+            for item in items:
+                yield item, self.call(work, item)
+            return
+        threads = ThreadPoolExecutor(self.count)
+        try:
+            futures = {threads.submit(self.call, work, item): item for item in items}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -94,27 +93,26 @@ def open_workers(
             run it in different ways.
         OSError: a file of the tracker's cannot be read.
     """
-    if ray_address is not None:
-        with _ray_workers(spec, setup, min(count or items, items), ray_address) as workers:
-            yield workers
-        return
-    count = min(count or 1, items)
-    if count == 1:
-        held = setup(None, None)
-        yield Workers(1, spec.facts(), partial(_at_once, held), here=True)
-    else:
+    with ExitStack() as stack:
+        if ray_address is not None:
+            yield _ray_workers(spec, setup, min(count or items, items), ray_address, stack)
+            return
+        count = min(count or 1, items)
+        if count == 1:
+            yield Workers([partial(_apply, setup(None, None))], spec.facts(), here=True)
+            return
         # Spawned, not forked: CUDA and OpenCV's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
         # A tracker that cannot be built is refused here, rather than in each worker.
         devices = worker_devices(spec, getattr(spec.build(), "network", None))
-        queue = context.SimpleQueue()
+        threads = max(1, len(os.sched_getaffinity(0)) // count)
+        workers = []
         for i in range(count):
-            queue.put(devices[i % len(devices)])
-        pool = ProcessPoolExecutor(count, context, _start_process, (setup, queue, count))
-        try:
-            yield Workers(count, spec.facts(), partial(_submit, pool))
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            initial = (setup, devices[i % len(devices)], threads)
+            process = ProcessPoolExecutor(1, context, _start_process, initial)
+            stack.callback(process.shutdown, cancel_futures=True)
+            workers.append(partial(_in_process, process))
+        yield Workers(workers, spec.facts())
 
 
 def worker_devices(spec: TrackerSpec, network: Any) -> list[str | None]:
@@ -122,9 +120,7 @@ def worker_devices(spec: TrackerSpec, network: Any) -> list[str | None]:
 
     Without PyTorch, whose numbering of the GPUs this is, the choice is the tracker's own, too.
 
-    Args:
-        spec: the tracker.
-        network: the one that it has in this process, None for a tracker without.
+    `network` is the one that the tracker has in this process, None for a tracker without.
     """
     on = str(getattr(network, "device", "cpu"))
     if spec.device not in ("auto", "cuda") or not on.startswith("cuda"):
@@ -132,47 +128,40 @@ def worker_devices(spec: TrackerSpec, network: Any) -> list[str | None]:
     return [f"cuda:{i}" for i in range(len(gpu_names()))] or [None]
 
 
-def _at_once(held: Any, work: Callable[..., Any], item: Any) -> Future[Any]:
-    future: Future[Any] = Future()
-    future.set_result(work(held, item))
-    return future
+def _apply(held: Any, work: Callable[..., Any], item: Any) -> Any:
+    return work(held, item)
 
 
-def _submit(pool: ProcessPoolExecutor, work: Callable[..., Any], item: Any) -> Future[Any]:
-    return pool.submit(_in_process, work, item)
+_held: Any = None  # in a worker process
 
 
-_held: Any = None  # in a process of the pool
-
-
-def _start_process(setup: Setup, devices: Any, count: int) -> None:
-    """Set up a process with its share of the machine's threads."""
+def _start_process(setup: Setup, device: str | None, threads: int) -> None:
     global _held
-    threads = max(1, len(os.sched_getaffinity(0)) // count)
     cv2.setNumThreads(threads)
-    _held = setup(devices.get(), threads)
+    _held = setup(device, threads)
 
 
-def _in_process(work: Callable[..., Any], item: Any) -> Any:
+def _apply_to_held(work: Callable[..., Any], item: Any) -> Any:
     return work(_held, item)
+
+
+def _in_process(process: ProcessPoolExecutor, work: Callable[..., Any], item: Any) -> Any:
+    return process.submit(_apply_to_held, work, item).result()
 
 
 class _RayActor:
     """A worker on some machine of the cluster."""
 
     def __init__(self, spec: TrackerSpec, setup: Setup, device: str | None) -> None:
-        self._facts = spec.facts()
-        self._held = setup(device, None)
+        self.facts, self._held = spec.facts(), setup(device, None)
 
-    def facts(self) -> dict[str, Any]:
-        return self._facts
-
-    def run(self, work: Callable[..., Any], item: Any) -> Any:
-        return work(self._held, item)
+    def run(self, work: Callable[..., Any] | None, item: Any) -> Any:
+        return self.facts if work is None else work(self._held, item)
 
 
-@contextmanager
-def _ray_workers(spec: TrackerSpec, setup: Setup, count: int, address: str) -> Iterator[Workers]:
+def _ray_workers(
+    spec: TrackerSpec, setup: Setup, count: int, address: str, stack: ExitStack
+) -> Workers:
     """Actors of a Ray cluster. The files of data and tracker must be at the same place on each
     machine.
     """
@@ -184,30 +173,28 @@ def _ray_workers(spec: TrackerSpec, setup: Setup, count: int, address: str) -> I
         ray.init(log_to_driver=False, runtime_env=paths)
     else:
         ray.init(address=address, log_to_driver=False)
-    try:
-        gpus = ray.cluster_resources().get("GPU", 0) if _may_use_gpu(spec) else 0
-        slots = int(gpus or ray.cluster_resources().get("CPU", 1))
-        actor: Any = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(_RayActor)
-        # Ray shows each worker one GPU, which "auto" takes if the backend can.
-        device = "cuda" if spec.device.startswith("cuda") else None
-        actors = [actor.remote(spec, setup, device) for _ in range(min(count, slots))]
-        with _worker_deaths():
-            facts: list[dict[str, Any]] = ray.get([one.facts.remote() for one in actors])
-        agreed = agreed_facts(facts)
+    stack.callback(ray.shutdown)
+    may_use_gpu = (
+        spec.kind == "siamcar"
+        and spec.device != "cpu"
+        and spec.backend not in ("openvino", "opencv")
+        and spec.precision != "int8"
+    )
+    gpus = ray.cluster_resources().get("GPU", 0) if may_use_gpu else 0
+    slots = int(gpus or ray.cluster_resources().get("CPU", 1))
+    actor: Any = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(_RayActor)
+    # Ray shows each worker one GPU, which "auto" takes if the backend can.
+    device = "cuda" if spec.device.startswith("cuda") else None
+    actors = [actor.remote(spec, setup, device) for _ in range(min(count, slots))]
 
-        idle: SimpleQueue[Any] = SimpleQueue()
-        for one in actors:
-            idle.put(one)
+    with _deaths_told():
+        facts = ray.get([one.run.remote(None, None) for one in actors])
+    runs = [partial(_in_actor, one) for one in actors]
+    return Workers(runs, agreed_facts(facts))
 
-        def submit(work: Callable[..., Any], item: Any) -> Future[Any]:
-            worker = idle.get()  # may wait for a moment: a future is done before its callback ran
-            future: Future[Any] = worker.run.remote(work, item).future()
-            future.add_done_callback(lambda _: idle.put(worker))
-            return future
 
-        yield Workers(len(actors), agreed, submit)
-    finally:
-        ray.shutdown()
+def _in_actor(actor: Any, work: Callable[..., Any], item: Any) -> Any:
+    return actor.run.remote(work, item).future().result()
 
 
 def agreed_facts(facts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -230,17 +217,8 @@ def agreed_facts(facts: list[dict[str, Any]]) -> dict[str, Any]:
     )
 
 
-def _may_use_gpu(spec: TrackerSpec) -> bool:
-    return (
-        spec.kind == "siamcar"
-        and spec.device != "cpu"
-        and spec.backend not in ("openvino", "opencv")
-        and spec.precision != "int8"
-    )
-
-
 @contextmanager
-def _worker_deaths() -> Iterator[None]:
+def _deaths_told() -> Iterator[None]:
     """Turn the death of a worker into one sentence."""
     try:
         yield

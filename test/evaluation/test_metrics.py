@@ -71,14 +71,6 @@ def test_precision_includes_its_threshold() -> None:
     assert curve[50] == 0.5
 
 
-def test_average_overlap_and_success_rate_leave_out_absent_frames() -> None:
-    overlaps = [1.0, np.nan, 0.5, 0.6]
-    assert metrics.average_overlap(overlaps) == pytest.approx(0.7)
-    assert metrics.success_rate(overlaps, 0.5) == pytest.approx(2 / 3)
-    with pytest.raises(ValueError, match="no frame has a ground truth"):
-        metrics.average_overlap([np.nan])
-
-
 def test_speed_is_the_mean_of_the_rates() -> None:
     assert metrics.frame_rates([[0.1, 0.2], [0.0, np.nan]]) == pytest.approx([10, 5])
     assert len(metrics.frame_rates([])) == 0

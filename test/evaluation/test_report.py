@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,9 @@ from moving_square import write_sequences
 
 from siamcar_ros.cli import main
 from siamcar_ros.evaluation.comparison import compare, format_table
-from siamcar_ros.evaluation.report import write_report
-from siamcar_ros.evaluation.report.strips import choose_frames, worst_strips
+from siamcar_ros.evaluation.report import plots, write_report
+from siamcar_ros.evaluation.report.page import differing_settings
+from siamcar_ros.evaluation.report.strips import choose_frames, describe_losses, worst_strips
 from siamcar_ros.evaluation.results import TrackerResults
 
 
@@ -44,7 +48,11 @@ def write_results(folder: Path) -> Path:
     for tracker in ("Exact", "Off", "Lost"):
         (place / tracker).mkdir(parents=True)
         results = TrackerResults(place / tracker, "otb")
-        results.write_run_file({"benchmark": "folder", "root": str(root)})
+        facts: dict[str, Any] = {"benchmark": "folder", "root": str(root)}
+        if tracker == "Off":
+            ran = {"kind": "siamcar", "backend": "openvino", "precision": "int8"}
+            facts |= {"tracker": ran, "processor": "Chip 5000", "workers": 2}
+        results.write_run_file(facts)
         for name in "abc":
             boxes = np.loadtxt(root / name / "groundtruth.txt", delimiter=",")
             if tracker == "Off":
@@ -115,13 +123,15 @@ def test_a_tracker_without_results_does_not_hide_the_others(results: Path) -> No
 def test_report_is_one_page_that_needs_no_other_file(report: Path) -> None:
     page = (report / "report.html").read_text()
     sources = re.findall(r'src="([^"]*)"', page)
-    # Three curves, the radar, the differences, and per strip its picture and its overlaps.
-    assert len(sources) == 3 + 1 + 1 + 2 * 2
+    # Five curves, the radar, the differences, and per strip its frames and its overlaps.
+    assert len(sources) == 5 + 1 + 1 + 2 * (5 + 1)
     for source in sources:
         data = base64.b64decode(source.partition(",")[2])
         assert np.std(decoded(data)) > 0
     assert "http" not in page
-    assert "lost at frame 5 of 9" in page
+    assert "<script" not in page
+    assert "lost at frame 5 of 9 and not found again" in page
+    assert page.count("openvino int8 on Chip 5000, 2 processes at a time") == 1
     assert decoded((report / "report.png").read_bytes()).shape[1] > 1000
 
 
@@ -131,10 +141,11 @@ def decoded(data: bytes) -> Any:
 
 def test_json_holds_the_numbers(report: Path) -> None:
     off = json.loads((report / "report.json").read_text())["trackers"]["Off"]
+    assert off["run"]["processor"] == "Chip 5000"
     assert off["measures"]["ao"] == pytest.approx(1 / 3, abs=1e-6)
     assert off["measures"]["fps"] is None  # no times: not a number has no place in JSON
     assert off["sequences"]["b"]["frames"] == 8
-    assert off["success_curve"][:8] == [1, 1, 1, 1, 1, 1, 1, 0]
+    assert off["success_curve"] == [1] * 34 + [0] * 67
     assert off["by_attribute"]["size"]["ao"] == pytest.approx(1 / 3, abs=1e-6)
 
 
@@ -154,7 +165,81 @@ def test_strips_show_the_worst_sequence_first(results: Path) -> None:
     assert first.sequence == "b"
     assert first.ao == pytest.approx(3 / 8)
     assert second.told == "never lost"
-    assert first.picture.shape == (225, 4 * 300 + 3 * 6, 3)
+    assert [tile.shape for tile in first.tiles] == [(270, 360, 3)] * 4
+
+
+def test_lost_is_said_only_where_it_stays_lost() -> None:
+    nan = float("nan")
+    for overlaps, told in (
+        ([nan, 0.9, 0.0, 0.0, nan, 0.9], "missed once and found again, 2 of 6 frames"),
+        ([nan, 0.0, 0.9, 0.0, 0.9, 0.9], "missed 2 times and found again, 2 of 6 frames"),
+        ([nan, 0.9, 0.0, 0.9, 0.0, nan], "lost at frame 5 of 6 and not found again"),
+        ([nan, 0.9, 0.2, 0.9, 0.9, nan], "never lost"),
+    ):
+        assert describe_losses(np.array(overlaps)) == told
+
+
+def test_the_number_in_the_legend_is_the_area_under_the_curve(results: Path) -> None:
+    """The overlaps lie between the thresholds; AO, not their mean at thresholds, is named."""
+    comparison = compare([results])
+    for tracker in comparison.trackers:
+        x = comparison.benchmark.protocol.thresholds
+        area = float(np.sum((tracker.success[1:] + tracker.success[:-1]) / 2 * np.diff(x)))
+        assert area == pytest.approx(tracker.measures["ao"], abs=0.006)
+
+
+@pytest.mark.parametrize("kind", ["success", "precision", "normalized", "tracking"])
+def test_legends_cover_no_curve(results: Path, kind: str) -> None:
+    figure = plots.curve_figure(compare([results]), kind)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    legend = axes.get_legend()
+    assert legend is not None
+    box = legend.get_window_extent()
+    assert box.y1 < axes.xaxis.label.get_window_extent().y0
+    assert box.y0 >= 0
+
+
+def test_two_runs_of_one_tracker_stand_beside_each_other(results: Path, tmp_path: Path) -> None:
+    """On one page, named after the folder above; what differs between the runs is listed."""
+    again = tmp_path / "later" / "data" / "Off"
+    shutil.copytree(results / "Off", again)
+    facts = json.loads((again / "run.json").read_text())
+    facts["tracker"]["settings"] = {"lr": 0.5}
+    facts["tracker"]["precision"] = "fp32"
+    (again / "run.json").write_text(json.dumps(facts))
+    comparison = compare([results / "Off", again])
+    assert [t.tracker for t in comparison.trackers] == ["results/Off", "later/Off"]
+    differing = differing_settings(comparison)
+    assert differing == {"precision": ["int8", "fp32"], "lr": ["–", "0.5"]}
+    write_report(comparison, tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "What differs between the runs" in page
+    with pytest.raises(ValueError, match="given twice"):
+        compare([results / "Off", results / "Off"])
+
+
+@pytest.mark.slow
+def test_the_page_fits_a_phone(report: Path, tmp_path: Path) -> None:
+    """In a frame 390 pixels wide nothing but the tables and timelines scrolls sideways."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs Chromium")
+    page = html.escape((report / "report.html").read_text())
+    frame = f'<iframe width="390" srcdoc="{page}"></iframe>'
+    measure = "document.title = document.querySelector('iframe').contentDocument.body.scrollWidth"
+    (tmp_path / "frame.html").write_text(f"{frame}<script>onload = () => {measure}</script>")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    found = subprocess.run(
+        [*command, f"--user-data-dir={tmp_path}/profile", f"file://{tmp_path}/frame.html"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    widths = re.findall(r"<title>(\d+)</title>", found.stdout)
+    assert len(widths) == 1
+    assert 300 < int(widths[0]) <= 390
 
 
 def test_frames_of_a_strip() -> None:

@@ -73,6 +73,16 @@ class Shaky(Oracle):
         return super().update(image)
 
 
+class Hides(Oracle):
+    """Says in frames 4 to 6 that the target is lost, with a score of 0.1."""
+
+    def update(self, image: NDArray[np.uint8]) -> SimpleNamespace:
+        box = super().update(image).box
+        lost = 3 <= self._frame <= 5
+        score, state = (0.1, "lost") if lost else (0.9, "tracking")
+        return SimpleNamespace(box=box, score=score, state=state)
+
+
 class Fussy(Oracle):
     """Raises on the ninth frame."""
 

@@ -45,8 +45,6 @@ class Coco(PairSet):
     def __init__(
         self, root: Path, *, split: str = "train2017", masks: bool = True, min_area: float = 64.0
     ) -> None:
-        super().__init__(f"coco {split}")
-        self.masks = masks
         self._annotation = existing(root, f"annotations/instances_{split}.json")
         self._folder = existing(root, split, f"images/{split}")
         try:
@@ -64,25 +62,23 @@ class Coco(PairSet):
         unknown = [int(i) for i in present if int(i) not in images]
         if unknown:
             raise DataError(f"{self._annotation}: no image has the id {unknown[0]}")
-        self._names = [images[int(i)] for i in present]
+        names = [images[int(i)] for i in present]
+        if not names:
+            raise DataError(f"{self._annotation} holds no object")
+        super().__init__(f"coco {split}", names)
         self._starts = np.append(starts, len(objects))
         self._outlines = _Outlines([o.get("segmentation", []) if masks else [] for o in objects])
-        if not self._names:
-            raise DataError(f"{self._annotation} holds no object")
-
-    def __len__(self) -> int:
-        return len(self._names)
 
     def items(self) -> Iterable[str]:
         """The image files, and the size of the annotation."""
         yield f"{self._annotation.name} {self._annotation.stat().st_size}"
-        yield from self._names
+        yield from self.names
 
     def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame] | None:
         """One object of a random image."""
         image = int(rng.integers(len(self)))
         index = int(rng.integers(self._starts[image], self._starts[image + 1]))
-        path, box = self._folder / self._names[image], self._boxes[index]
+        path, box = self._folder / self.names[image], self._boxes[index]
         rings = self._outlines.rings(index)
         frame = _outlined(path, box, rings) if rings else boxed_frame(path, box, path)
         return None if frame is None else (frame, frame)

@@ -1,4 +1,4 @@
-"""A folder of sequences (one's own, VOT's, DTB70), and NfS."""
+"""A folder of sequences (one's own, VOT's, DTB70), VOT-LT, and NfS."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from siamcar_ros.data.annotations import SequenceError, is_absent, read_lines
+from siamcar_ros.data.annotations import SequenceError, is_absent, read_lines, read_properties
+from siamcar_ros.data.images import image_size
 from siamcar_ros.data.registry import register_dataset
 from siamcar_ros.data.sequence_sets import SequenceSet, subfolders
 from siamcar_ros.data.sequences import (
@@ -16,6 +17,7 @@ from siamcar_ros.data.sequences import (
     find_frames,
     load_sequence,
     read_sequence,
+    read_tags,
 )
 from siamcar_ros.geometry import Boxes, corners_to_xywh
 
@@ -51,6 +53,32 @@ class DTB70(SequenceFolder):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, origin=1)
+
+
+@register_dataset("vot_lt")
+class VotLT(SequenceFolder):
+    """VOT-LT: `list.txt`, and per sequence `groundtruth.txt`, with rows of NaN where the target is
+    absent, `color/00000001.jpg`, and `sequence`, whose lines `key=value` may name other places.
+    """
+
+    trainable = False
+
+    def read(self, name: str) -> Sequence:
+        """Read a sequence."""
+        folder = self.root / name
+        facts = read_properties(folder / "sequence")
+        pattern = folder / facts.get("channels.color", "")
+        frames = find_frames(pattern.parent if pattern.suffix else pattern)
+        numbers = {key: int(value) for key, value in facts.items() if value.isdecimal()}
+        frames = frames[: numbers.get("length", len(frames))]
+        size = (numbers.get("width", 0), numbers.get("height", 0))
+        return load_sequence(
+            name,
+            frames,
+            folder / facts.get("groundtruth", "groundtruth.txt"),
+            attributes=read_tags(folder),
+            size=size if all(size) else image_size(frames[0].read_bytes()),
+        )
 
 
 @register_dataset("nfs")

@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from siamcar_ros.data.annotations import SequenceError, read_flags
+from siamcar_ros.data.annotations import SequenceError, read_flags, read_properties
 from siamcar_ros.data.images import image_size
 from siamcar_ros.data.registry import register_dataset
 from siamcar_ros.data.sequence_sets import SequenceSet, first_folder, subfolders
@@ -51,7 +51,7 @@ class Got10k(SequenceSet):
         if self._withheld:
             sequence = load_sequence(name, frames, annotation)
             return replace(sequence, withheld=True, notes=())
-        cover, meta = folder / "cover.label", _meta(folder / "meta_info.ini")
+        cover, meta = folder / "cover.label", read_properties(folder / "meta_info.ini")
         sequence = load_sequence(
             name,
             frames,
@@ -65,15 +65,6 @@ class Got10k(SequenceSet):
         visible, notes = read_flags(cover, len(frames))
         sequence.boxes[~visible] = float("nan")
         return replace(sequence, notes=sequence.notes + notes)
-
-
-def _meta(path: Path) -> dict[str, str]:
-    """The `key: value` lines of meta_info.ini; empty where there is no such file."""
-    if not path.is_file():
-        return {}
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    pairs = (line.partition(":") for line in lines)
-    return {key.strip(): value.strip() for key, colon, value in pairs if colon}
 
 
 def _size(meta: dict[str, str], first: Path) -> tuple[int, int] | None:

@@ -7,42 +7,28 @@ first and last pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siamcar_ros.data.frames import Frame
-from siamcar_ros.data.pair_sources import DataError, DataFault, MaxGap, PairSet, boxed_frame
+from siamcar_ros.data.pair_sources import (
+    DataError,
+    DataFault,
+    MaxGap,
+    PairSet,
+    VideoPairs,
+    boxed_frame,
+)
 from siamcar_ros.data.registry import register_dataset
 from siamcar_ros.data.sequences import natural_order
 
-_TRIES = 4
-
-
-class _ImageNet(PairSet):
-    """The images and annotations of one kind, by the names of images or videos."""
-
-    def __init__(self, root: Path, kind: str, split: str) -> None:
-        super().__init__(f"imagenet_{kind.lower()} {split}")
-        self._base = _base(root, kind)
-        self._images = self._base / "Data" / kind / split
-        self._annotations = self._base / "Annotations" / kind / split
-        self._names: list[str] = []
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def items(self) -> Iterable[str]:
-        """The names of the images or videos."""
-        return self._names
-
 
 @register_dataset("imagenet_det")
-class ImageNetDet(_ImageNet):
+class ImageNetDet(PairSet):
     """Photographs with boxes. Both frames of a pair show one object of one image.
 
     Args:
@@ -54,15 +40,19 @@ class ImageNetDet(_ImageNet):
     """
 
     def __init__(self, root: Path, *, split: str = "train") -> None:
-        super().__init__(root, "DET", split)
-        lists = self._base / "ImageSets/DET"
-        self._names = _listed(lists, split) or _found(self._annotations)
-        if not self._names:
+        base = _base(root, "DET")
+        self._images, self._annotations = (
+            base / part / "DET" / split for part in ("Data", "Annotations")
+        )
+        lists = base / "ImageSets/DET"
+        names = _listed(lists, split) or _found(self._annotations)
+        if not names:
             raise DataError(f"no list in {lists} nor XML in {self._annotations}")
+        super().__init__(f"imagenet_det {split}", names)
 
     def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame] | None:
         """One object of a random image."""
-        name = self._names[int(rng.integers(len(self)))]
+        name = self.names[int(rng.integers(len(self)))]
         objects = read_objects(self._annotations / f"{name}.xml")
         if not objects:
             return None
@@ -73,7 +63,7 @@ class ImageNetDet(_ImageNet):
 
 
 @register_dataset("imagenet_vid")
-class ImageNetVid(_ImageNet):
+class ImageNetVid(VideoPairs):
     """Videos with a box for each object in each frame.
 
     Args:
@@ -86,46 +76,36 @@ class ImageNetVid(_ImageNet):
     """
 
     def __init__(self, root: Path, *, split: str = "train", max_gap: MaxGap = 100) -> None:
-        super().__init__(root, "VID", split)
-        self.max_gap = max_gap
+        base = _base(root, "VID")
+        self._images, self._annotations = (
+            base / part / "VID" / split for part in ("Data", "Annotations")
+        )
         # Training snippets lie one folder deeper than those for validation.
         folders = self._annotations.glob("*/*" if split == "train" else "*")
-        self._names = sorted(f.relative_to(self._annotations).as_posix() for f in folders)
-        if not self._names:
+        names = sorted(f.relative_to(self._annotations).as_posix() for f in folders)
+        if not names:
             raise DataError(f"no snippet in {self._annotations}")
-        self._counts: dict[str, int] = {}
+        super().__init__(f"imagenet_vid {split}", names, max_gap)
+        self._counts: dict[int, int] = {}
 
-    def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame] | None:
-        """Two frames of a random video that show one of its objects."""
-        name = self._names[int(rng.integers(len(self)))]
-        count = self._count(name)
-        if not count:
-            raise DataFault(self._annotations / name, "no XML files")
-        first = int(rng.integers(count))
-        objects = self._objects(name, first)
-        if not objects:
-            return None
-        target = objects[int(rng.integers(len(objects)))]
-        folder = self._images / name
-        one = boxed_frame(folder / f"{first:06d}.JPEG", target.box, folder)
-        low, high = max(0, first - self.max_gap), min(count, first + self.max_gap + 1)
-        for _ in range(_TRIES):
-            second = int(rng.integers(low, high))
-            again = [o for o in self._objects(name, second) if o.track == target.track]
-            if again:
-                path = folder / f"{second:06d}.JPEG"
-                other = one if second == first else boxed_frame(path, again[0].box, folder)
-                return None if one is None or other is None else (one, other)
-        return None if one is None else (one, one)
+    def places(self, video: int) -> NDArray[np.int64]:
+        """The frames, counted."""
+        if video not in self._counts:
+            folder = self._annotations / self.names[video]
+            self._counts[video] = sum(1 for _ in folder.iterdir()) if folder.is_dir() else 0
+        if not self._counts[video]:
+            raise DataFault(self._annotations / self.names[video], "no XML files")
+        return np.arange(self._counts[video])
 
-    def _objects(self, name: str, frame: int) -> list[AnnotatedObject]:
-        return read_objects(self._annotations / name / f"{frame:06d}.xml")
+    def targets(self, video: int, frame: int) -> dict[Any, Any]:
+        """The boxes of the tracks in a frame."""
+        objects = read_objects(self._annotations / self.names[video] / f"{frame:06d}.xml")
+        return {one.track: one.box for one in objects}
 
-    def _count(self, name: str) -> int:
-        if name not in self._counts:
-            folder = self._annotations / name
-            self._counts[name] = sum(1 for _ in folder.iterdir()) if folder.is_dir() else 0
-        return self._counts[name]
+    def view(self, video: int, frame: int, target: Any) -> Frame | None:
+        """A track's box in a frame."""
+        folder = self._images / self.names[video]
+        return boxed_frame(folder / f"{frame:06d}.JPEG", target, folder)
 
 
 class AnnotatedObject(NamedTuple):
@@ -168,19 +148,14 @@ def _base(root: Path, kind: str) -> Path:
 
 def _listed(folder: Path, split: str) -> list[str]:
     """The images in a split's lists, except those marked -1 (without an object of the class)."""
-    names: dict[str, None] = {}
-    for path in _lists(folder, split):
-        for line in filter(str.strip, path.read_text().splitlines()):
-            name, *flag = line.split()
-            if flag[:1] != ["-1"]:
-                names[name.removeprefix(f"{split}/")] = None
-    return list(names)
-
-
-def _lists(folder: Path, split: str) -> list[Path]:
-    whole = folder / f"{split}.txt"
-    parts = [p for p in folder.glob(f"{split}_*.txt") if p.stem.removeprefix(f"{split}_").isdigit()]
-    return [whole] if whole.is_file() else sorted(parts, key=natural_order)
+    paths = [folder / f"{split}.txt"]
+    if not paths[0].is_file():
+        parts = folder.glob(f"{split}_*.txt")
+        numbered = (p for p in parts if p.stem.removeprefix(f"{split}_").isdigit())
+        paths = sorted(numbered, key=natural_order)
+    lines = (line.split() for path in paths for line in path.read_text().splitlines())
+    kept = (name for name, *flag in filter(None, lines) if flag[:1] != ["-1"])
+    return list(dict.fromkeys(name.removeprefix(f"{split}/") for name in kept))
 
 
 def _found(annotations: Path) -> list[str]:

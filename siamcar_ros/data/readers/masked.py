@@ -6,8 +6,8 @@ an object, black is the background; palettes are read as colors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from siamcar_ros.data.pair_sources import (
     DataError,
     DataFault,
     MaxGap,
-    PairSet,
+    VideoPairs,
     existing,
     read_picture,
 )
@@ -27,67 +27,42 @@ from siamcar_ros.data.sequences import natural_order
 from siamcar_ros.geometry import Image
 
 _MIN_PIXELS = 64
-_TRIES = 4
 
 
-class MaskedVideoSet(PairSet):
-    """Videos with a mask for each object; the two frames of a pair show the same object."""
+class MaskedVideoSet(VideoPairs):
+    """Videos with a mask for each object."""
 
     def __init__(
         self, name: str, images: Path, annotations: Path, videos: list[str], max_gap: int
     ) -> None:
-        super().__init__(name)
         if not videos:
             raise DataError(f"{name}: no video in {annotations}")
-        self.max_gap = max_gap
-        self._images, self._annotations, self._videos = images, annotations, videos
-        self._listed: dict[str, tuple[str, ...]] = {}
+        super().__init__(name, videos, max_gap)
+        self._images, self._annotations = images, annotations
+        self._listed: dict[int, list[str]] = {}
 
-    def __len__(self) -> int:
-        return len(self._videos)
-
-    def items(self) -> Iterable[str]:
-        """The names of the videos."""
-        return self._videos
-
-    def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame] | None:
-        """Two frames of a random video that show one of its objects."""
-        video = self._videos[int(rng.integers(len(self)))]
-        frames = self._frames(video)
-        if not frames:
-            raise DataFault(self._annotations / video, "no masks")
-        first = int(rng.integers(len(frames)))
-        colors = self._colors(video, frames[first])
-        objects = _objects(colors)
-        if not len(objects):
-            return None
-        target = int(objects[int(rng.integers(len(objects)))])
-        one = self._frame(video, frames[first], colors == target)
-        low, high = max(0, first - self.max_gap), min(len(frames), first + self.max_gap + 1)
-        for _ in range(_TRIES):
-            second = int(rng.integers(low, high))
-            if second == first:
-                break
-            colors = self._colors(video, frames[second])
-            if target in _objects(colors):
-                return one, self._frame(video, frames[second], colors == target)
-        return one, one
-
-    def _frames(self, video: str) -> tuple[str, ...]:
+    def places(self, video: int) -> NDArray[np.int64]:
+        """The annotated frames, counted."""
         if video not in self._listed:
-            folder = self._annotations / video
-            paths = sorted(folder.glob("*.png"), key=natural_order)
-            self._listed[video] = tuple(path.stem for path in paths)
-        return self._listed[video]
+            folder = self._annotations / self.names[video]
+            self._listed[video] = [p.stem for p in sorted(folder.glob("*.png"), key=natural_order)]
+        if not self._listed[video]:
+            raise DataFault(self._annotations / self.names[video], "no masks")
+        return np.arange(len(self._listed[video]))
 
-    def _colors(self, video: str, frame: str) -> NDArray[np.int32]:
-        path = self._annotations / video / f"{frame}.png"
+    def targets(self, video: int, frame: int) -> dict[Any, Any]:
+        """The colors of objects that are large enough, each with its pixels' colors."""
+        path = self._annotations / self.names[video] / f"{self._listed[video][frame]}.png"
         image = read_picture(path)[0].astype(np.int32)
-        return np.asarray(image @ np.array([1, 256, 65536], np.int32), np.int32)
+        colors = image @ np.array([1, 256, 65536], np.int32)
+        found, counts = np.unique(colors, return_counts=True)
+        found = found[(found != 0) & (counts >= _MIN_PIXELS)]
+        return {color: (colors, color) for color in found.tolist()}
 
-    def _frame(self, video: str, frame: str, pixels: NDArray[np.bool_]) -> Frame:
-        path = self._images / video / f"{frame}.jpg"
-        mask: Image = np.where(pixels, 255, 0).astype(np.uint8)
+    def view(self, video: int, frame: int, target: Any) -> Frame:
+        """An object in a frame."""
+        path = self._images / self.names[video] / f"{self._listed[video][frame]}.jpg"
+        mask: Image = np.where(target[0] == target[1], 255, 0).astype(np.uint8)
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
         image, divisor = read_picture(path, box)
@@ -164,9 +139,3 @@ def _video(line: str) -> str:
     """The video of a list's line: its name, or the path of a frame and that of its mask."""
     first = line.split()[0]
     return Path(first).parent.name if first.endswith(".jpg") else first
-
-
-def _objects(colors: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The colors of objects that are large enough; black is none."""
-    found, counts = np.unique(colors, return_counts=True)
-    return found[(found != 0) & (counts >= _MIN_PIXELS)]

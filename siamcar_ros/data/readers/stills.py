@@ -13,16 +13,24 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from siamcar_ros.data.frames import Frame, frame_from_box, frame_from_mask
 from siamcar_ros.data.images import ImageError, decode_image
 from siamcar_ros.data.options import Range
-from siamcar_ros.data.pair_sources import DataError, DataFault, MaxGap, PairSet, read_picture
+from siamcar_ros.data.pair_sources import (
+    DataError,
+    DataFault,
+    MaxGap,
+    PairSet,
+    VideoPairs,
+    read_picture,
+)
 from siamcar_ros.data.registry import register_dataset
 from siamcar_ros.data.sequences import natural_order
 from siamcar_ros.geometry import Image
@@ -79,30 +87,23 @@ class StillImages(PairSet):
         limit: Annotated[int, Range(1)] | None = None,
         cache: Path | None = None,
     ) -> None:
-        super().__init__(f"stills {folder.name}")
+        files: list[str] = []
+        super().__init__(f"stills {folder.name}", files)
         self.rectangles = rectangles
         paths = list(_images(folder))
         if limit is not None and len(paths) > limit:
             paths = [paths[i * len(paths) // limit] for i in range(limit)]
         self._stills: list[_Still] = []
-        self._files: list[str] = []
         for path in tqdm(paths, desc=f"reading {folder.name}", leave=False, disable=None):
             try:
                 self._stills.append(_read_still(path, short_side, cache))
-                self._files.append(_described(path, folder))
+                files.append(_described(path, folder))
             except DataFault as error:
                 logger.warning("skipped: %s", error)
                 self.skipped.append(path)
         if not self._stills:
             raise DataError(f"no readable image below {folder}")
         self._with_targets = [still for still in self._stills if still.targets]
-
-    def __len__(self) -> int:
-        return len(self._stills)
-
-    def items(self) -> Iterable[str]:
-        """The files and their sizes."""
-        return self._files
 
     def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
         """One target of one image, twice."""
@@ -116,7 +117,7 @@ class StillImages(PairSet):
 
 
 @register_dataset("masked_videos")
-class MaskedVideos(PairSet):
+class MaskedVideos(VideoPairs):
     """A folder of videos, each a folder of frames ``NAME.jpg`` with masks ``NAME.png``.
 
     Args:
@@ -135,8 +136,8 @@ class MaskedVideos(PairSet):
         max_gap: MaxGap = 25,
         short_side: Annotated[int, Range(16)] = 288,
     ) -> None:
-        super().__init__(f"masked_videos {folder.name}")
-        self.max_gap = max_gap
+        names: list[str] = []
+        super().__init__(f"masked_videos {folder.name}", names, max_gap)
         self._videos: list[list[Frame]] = []
         self._files: list[str] = []
         for video in tqdm(
@@ -145,13 +146,26 @@ class MaskedVideos(PairSet):
             paths = sorted(_images(video), key=natural_order)
             frames = [f for path in paths if (f := self._frame(path, short_side))]
             if len(frames) > 1:
+                names.append(video.name)
                 self._videos.append(frames)
                 self._files += [_described(path, folder) for path in paths]
-        if not self._videos:
+        if not names:
             raise DataError(f"no video with masks below {folder}")
 
     def __len__(self) -> int:
         return sum(map(len, self._videos))
+
+    def items(self) -> Iterable[str]:
+        """The files and their sizes."""
+        return self._files
+
+    def places(self, video: int) -> NDArray[np.int64]:
+        """The frames, counted."""
+        return np.arange(len(self._videos[video]))
+
+    def view(self, video: int, frame: int, target: Any) -> Frame:
+        """The target in a frame."""
+        return self._videos[video][frame]
 
     def _frame(self, path: Path, short_side: int) -> Frame | None:
         try:
@@ -165,17 +179,6 @@ class MaskedVideos(PairSet):
         if np.count_nonzero(pixels) <= 30:
             return None
         return frame_from_mask(image, pixels, str(path.parent))
-
-    def items(self) -> Iterable[str]:
-        """The files and their sizes."""
-        return self._files
-
-    def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
-        """Two frames of one video, in either order."""
-        frames = self._videos[rng.integers(len(self._videos))]
-        first = int(rng.integers(len(frames)))
-        low, high = max(0, first - self.max_gap), min(len(frames), first + self.max_gap + 1)
-        return frames[first], frames[int(rng.integers(low, high))]
 
 
 def read_segments(path: Path, image: Image) -> Image:

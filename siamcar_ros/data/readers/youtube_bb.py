@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,8 @@ from siamcar_ros.data.pair_sources import (
     MIN_SIDE,
     DataError,
     MaxGap,
-    PairSet,
+    VideoPairs,
     existing,
-    near,
     read_picture,
 )
 from siamcar_ros.data.registry import register_dataset
@@ -32,7 +31,7 @@ _PRESENT, _COLUMNS = 5, 10
 
 
 @register_dataset("youtube_bb")
-class YouTubeBB(PairSet):
+class YouTubeBB(VideoPairs):
     """Segments of videos with one object each, annotated once a second.
 
     The owner publishes links, many of which are dead. Frames that were not extracted are counted at
@@ -57,29 +56,31 @@ class YouTubeBB(PairSet):
         max_gap: MaxGap = 3,
         pattern: str = PATTERN,
     ) -> None:
-        super().__init__(f"youtube_bb {split}")
-        self.max_gap = max_gap
-        self._csv = existing(root, f"yt_bb_detection_{split}.csv")
+        table = existing(root, f"yt_bb_detection_{split}.csv")
         self._folder = existing(root, f"yt_bb_detection_{split}")
         self._pattern = pattern
         known: dict[tuple[str, str, str], int] = {}
         ids: list[int] = []
         stamps: list[int] = []
         boxes: list[tuple[float, ...]] = []
-        available = _Available(self._folder)
+        listed: dict[Path, frozenset[str]] = {}
         missing = 0
-        for segment, stamp, box in _rows(self._csv):
-            if not available.has(self._path(segment, stamp)):
+        for segment, stamp, box in _rows(table):
+            path = self._folder / self._path(segment, stamp)
+            if path.parent not in listed:
+                there = path.parent.iterdir() if path.parent.is_dir() else ()
+                listed[path.parent] = frozenset(one.name for one in there)
+            if path.name not in listed[path.parent]:
                 missing += 1
                 continue
             ids.append(known.setdefault(segment, len(known)))
             stamps.append(stamp)
             boxes.append(box)
         if not stamps:
-            raise DataError(f"none of the {missing} frames of {self._csv} is in {self._folder}")
+            raise DataError(f"none of the {missing} frames of {table} is in {self._folder}")
         if missing:
             logger.info(
-                "%s: %d of %d frames were not extracted", self.name, missing, missing + len(stamps)
+                "%s: %d of %d frames were not extracted", table, missing, missing + len(stamps)
             )
         # The owner's rows alternate between the objects of a video.
         order = np.lexsort((stamps, ids))
@@ -87,56 +88,30 @@ class YouTubeBB(PairSet):
         self._starts = np.append(0, np.bincount(ids).cumsum())
         self._stamps = np.array(stamps, np.int64)[order]
         self._boxes = np.array(boxes, np.float32)[order]
+        frames = np.diff(self._starts)
+        names = [f"{'+'.join(one)} {n}" for one, n in zip(self._segments, frames, strict=True)]
+        super().__init__(f"youtube_bb {split}", names, max_gap)
 
-    def __len__(self) -> int:
-        return len(self._segments)
+    def places(self, video: int) -> NDArray[np.int64]:
+        """The seconds at which a segment is annotated."""
+        return self._stamps[self._starts[video] : self._starts[video + 1]] // 1000
 
-    def items(self) -> Iterable[str]:
-        """The segments, each with its number of frames."""
-        for segment, count in zip(self._segments, np.diff(self._starts), strict=True):
-            yield f"{'+'.join(segment)} {count}"
-
-    def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame] | None:
-        """Two frames of a random segment."""
-        index = int(rng.integers(len(self)))
-        begin, end = self._starts[index], self._starts[index + 1]
-        seconds = self._stamps[begin:end] // 1000
-        first = int(rng.integers(len(seconds)))
-        second = near(seconds, first, self.max_gap, rng)
-        one = self._frame(index, int(begin) + first)
-        other = one if first == second else self._frame(index, int(begin) + second)
-        return None if one is None or other is None else (one, other)
-
-    def _frame(self, segment: int, row: int) -> Frame | None:
-        path = self._path(self._segments[segment], int(self._stamps[row]))
+    def view(self, video: int, frame: int, target: Any) -> Frame | None:
+        """The object of a segment in a frame."""
+        row = int(self._starts[video]) + frame
+        path = self._path(self._segments[video], int(self._stamps[row]))
         image, _ = read_picture(self._folder / path)
         height, width = image.shape[:2]
         box: NDArray[np.float32] = self._boxes[row] * np.array([width, height] * 2, np.float32)
         if (box[2:] - box[:2] < MIN_SIDE).any():
             return None
-        return frame_from_box(image, box, f"{self._folder}/{self._segments[segment][0]}")
+        return frame_from_box(image, box, f"{self._folder}/{self._segments[video][0]}")
 
     def _path(self, segment: tuple[str, str, str], stamp: int) -> str:
         youtube_id, class_id, object_id = segment
         return self._pattern.format(
             youtube_id=youtube_id, timestamp_ms=stamp, class_id=class_id, object_id=object_id
         )
-
-
-class _Available:
-    """The files below a folder, listed once per subfolder."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._listed: dict[str, frozenset[str]] = {}
-
-    def has(self, path: str) -> bool:
-        folder, name = os.path.split(path)
-        if folder not in self._listed:
-            place = self._root / folder
-            paths = place.iterdir() if place.is_dir() else ()
-            self._listed[folder] = frozenset(path.name for path in paths)
-        return name in self._listed[folder]
 
 
 def _rows(path: Path) -> Iterable[tuple[tuple[str, str, str], int, tuple[float, ...]]]:

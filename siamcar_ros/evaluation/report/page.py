@@ -18,12 +18,18 @@ from siamcar_ros.evaluation.comparison import (
     count_sequences,
     format_measure,
     measure_order,
+    measured_on,
 )
+from siamcar_ros.evaluation.presence import MEASURES as PRESENCE
+from siamcar_ros.evaluation.presence import reliability
 from siamcar_ros.evaluation.protocols import MEASURES, TrackerScore
 from siamcar_ros.evaluation.report import plots
 from siamcar_ros.evaluation.report.strips import worst_strips
 from siamcar_ros.files import replacing
 from siamcar_ros.geometry import Image
+
+#: Measures of which the smallest value is the best.
+LOWER_IS_BETTER = ("inflated", "false_alarms", "frames_to_find", "calibration_error")
 
 
 def write_report(
@@ -75,6 +81,11 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
                 "success_curve": _numbers(t.success),
                 "precision_curve": _numbers(t.precision),
                 "normalized_precision_curve": _numbers(t.normalized),
+                "reliability": [
+                    [None if np.isnan(value) else round(value, 6) for value in row]
+                    for row in reliability([s.presence for s in t.sequences]).tolist()
+                ],
+                "run": comparison.facts[t.tracker],
                 "by_attribute": {
                     a: {m: round(attributes[m][a][t.tracker], 6) for m in protocol.headline}
                     for a in comparison.attributes
@@ -100,7 +111,7 @@ def _page(comparison: Comparison, focus: TrackerScore, worst: int) -> str:
     environment.filters |= {
         "png": lambda figure: _data_uri(plots.to_png(figure), "png"),
         "jpeg": _jpeg,
-        "measure": lambda value, measure: format_measure(measure, value),
+        "measure": lambda values, measure: format_measure(measure, values),
     }
     headline = comparison.benchmark.protocol.headline[0]
     return environment.get_template("report.html.jinja").render(
@@ -124,10 +135,35 @@ def _page(comparison: Comparison, focus: TrackerScore, worst: int) -> str:
             name: [t.sequences[i].measures["ao"] for t in comparison.trackers]
             for i, name in enumerate(comparison.sequences)
         },
+        presence=list(PRESENCE),
+        lower=LOWER_IS_BETTER,
+        measured={name: measured_on(facts) for name, facts in comparison.facts.items()},
+        differences=differing_settings(comparison),
+        states={s for run in comparison.runs[focus.tracker].values() for s in run.states},
+        absent=sum(
+            int((s.annotated & ~np.isfinite(s.boxes).all(axis=1)).sum())
+            for s in comparison.sequences.values()
+        ),
         colors={t.tracker: plots.tracker_color(i) for i, t in enumerate(comparison.trackers)},
         strips=worst_strips(comparison, focus, count=worst),
         plots=plots,
     )
+
+
+def differing_settings(comparison: Comparison) -> dict[str, list[str]]:
+    """Facts of the SiamCAR trackers that differ: name -> the value of each tracker, as text."""
+    facts = []
+    for tracker in comparison.trackers:
+        run = comparison.facts[tracker.tracker]
+        of_tracker = run.get("tracker", {})
+        versions = {f"{name} version": text for name, text in run.get("versions", {}).items()}
+        known = {**of_tracker, **of_tracker.get("settings", {}), **versions}
+        facts.append({key: known[key] for key in known if key not in ("title", "settings")})
+    if any(one.get("kind") != "siamcar" for one in facts):
+        return {}
+    keys = dict.fromkeys(key for one in facts for key in one)
+    table = {key: [str(one.get(key, "–")) for one in facts] for key in keys}
+    return {key: values for key, values in table.items() if len(set(values)) > 1}
 
 
 def _jpeg(image: Image) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from siamcar_ros.evaluation import metrics
+from siamcar_ros.evaluation import metrics, presence
 from siamcar_ros.evaluation.comparison import Comparison
 from siamcar_ros.evaluation.protocols import MEASURES, TrackerScore
 
@@ -29,6 +30,13 @@ COLORS = (
 _STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)))
 TRUTH_COLOR = "#ffc400"
 _LOSS, _GUIDE, _TEXT = "#c5221f", "#9aa0a6", "#3c4043"
+#: Of the tracker's state; others are gray.
+STATE_COLORS = {
+    "tracking": "#1e8e5a",
+    "uncertain": "#f9ab00",
+    "lost": "#c5221f",
+    "searching": "#a142b5",
+}
 _STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
@@ -45,8 +53,7 @@ _STYLE: Any = {
     "grid.linewidth": 0.8,
     "xtick.color": "#5f6368",
     "ytick.color": "#5f6368",
-    "legend.framealpha": 0.85,
-    "legend.edgecolor": "none",
+    "legend.frameon": False,
     "legend.fontsize": 8.5,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
@@ -59,8 +66,11 @@ def tracker_color(index: int) -> str:
 
 
 def curve_figure(comparison: Comparison, kind: str) -> Figure:
-    """The curves of all trackers: "success", "precision" or "normalized"."""
-    return _figure((4.4, 3.6), lambda axes: _draw_curve(axes, comparison, kind))
+    """The curves of all trackers: "success", "precision" or "normalized", or "tracking", the
+    tracking precision over the recall, or "reliability", how often the score is right.
+    """
+    height = 3.5 + 0.17 * len(comparison.trackers)
+    return _figure((4.4, height), lambda axes: _draw_curve(axes, comparison, kind))
 
 
 def radar_figure(comparison: Comparison, measure: str) -> Figure:
@@ -82,29 +92,39 @@ def differences_figure(comparison: Comparison, focus: TrackerScore, most: int = 
     )
 
 
-def overlaps_figure(comparison: Comparison, sequence: str) -> Figure:
-    """Each tracker's overlap over a sequence's frames."""
-    return _figure((11, 1.1), lambda axes: _draw_overlaps(axes, comparison, sequence))
+def timeline_figure(comparison: Comparison, focus: TrackerScore, sequence: str) -> Figure:
+    """Over a sequence's frames, each tracker's overlap, and one tracker's score and state."""
+    run = comparison.runs[focus.tracker][sequence]
+    scored = bool(np.isfinite(run.scores[1:]).any())
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(7.6, 2.5 if scored else 1.5), layout="constrained")
+        rows: Any = figure.subplots(2 if scored else 1, sharex=True, squeeze=False)[:, 0]
+        _draw_overlaps(rows[0], comparison, sequence)
+        if scored:
+            _draw_score(rows[1], run.scores, run.states)
+        rows[-1].set_xlabel("frame")
+    return figure
 
 
 def overview_figure(comparison: Comparison, focus: TrackerScore) -> Figure:
     """All plots on one sheet, for the PNG."""
-    several, radar = len(comparison.trackers) > 1, len(comparison.attributes) >= 3
-    rows = 2 if several or radar else 1
+    kinds = ["success", "precision", "normalized", "tracking", "reliability"]
+    kinds += ["radar"] if len(comparison.attributes) >= 3 else []
+    kinds += ["differences"] if len(comparison.trackers) > 1 else []
+    rows = -(-len(kinds) // 3)
     with rc_context(_STYLE):
-        figure = Figure(figsize=(13.2, 8.0 if rows == 2 else 4.2), layout="constrained")
+        figure = Figure(figsize=(13.2, 0.4 + 4.4 * rows), layout="constrained")
         title = f"{comparison.title} ({len(comparison.sequences)})"
         figure.suptitle(title, x=0.005, ha="left", fontsize=14, weight="bold")
-        grid = figure.add_gridspec(rows, 6)
-        for column, kind in enumerate(("success", "precision", "normalized")):
-            place = grid[0, 2 * column : 2 * column + 2]
-            _draw_curve(figure.add_subplot(place), comparison, kind)
-        if radar:
-            axes = figure.add_subplot(grid[1, :2], projection="polar")
-            _draw_radar(axes, comparison, comparison.benchmark.protocol.headline[0])
-        if several:
-            axes = figure.add_subplot(grid[1, 2 if radar else 0 :])
-            _draw_differences(axes, comparison, focus, 16)
+        for index, kind in enumerate(kinds, 1):
+            polar = "polar" if kind == "radar" else None
+            axes: Any = figure.add_subplot(rows, 3, index, projection=polar)
+            if kind == "radar":
+                _draw_radar(axes, comparison, comparison.benchmark.protocol.headline[0])
+            elif kind == "differences":
+                _draw_differences(axes, comparison, focus, 16)
+            else:
+                _draw_curve(axes, comparison, kind)
     return figure
 
 
@@ -125,6 +145,10 @@ def _figure(
 
 
 def _draw_curve(axes: Axes, comparison: Comparison, kind: str) -> None:
+    other = {"tracking": _draw_tracking, "reliability": _draw_reliability}.get(kind)
+    if other is not None:
+        other(axes, comparison)
+        return
     protocol = comparison.benchmark.protocol
     title, label, x, measure, guide = {
         "success": (
@@ -151,20 +175,60 @@ def _draw_curve(axes: Axes, comparison: Comparison, kind: str) -> None:
     }[kind]
     ranked = sorted(enumerate(comparison.trackers), key=lambda pair: -pair[1].measures[measure])
     for index, tracker in ranked:
-        axes.plot(
-            x,
-            getattr(tracker, kind),
-            color=tracker_color(index),
-            linestyle=_STYLES[index // len(COLORS) % len(_STYLES)],
-            linewidth=2.2 if index == 0 else 1.6,
-            label=f"{tracker.measures[measure]:.3f}  {tracker.tracker}",
-        )
+        text = f"{tracker.measures[measure]:.3f}  {tracker.tracker}"
+        axes.plot(x, getattr(tracker, kind), label=text, **_line(index))
     if guide is not None:
         axes.axvline(guide, color=_GUIDE, linewidth=0.8, linestyle=":")
     axes.set(title=title, xlabel=label, ylabel="share of frames", ylim=(0, 1.0))
     axes.set_xlim(float(x[0]), float(x[-1]))
-    place: Any = "lower left" if kind == "success" else "lower right"
-    axes.legend(loc=place, title=MEASURES[measure], alignment="left", title_fontsize=8.5)
+    _legend_below(axes, MEASURES[measure])
+
+
+def _line(index: int) -> dict[str, Any]:
+    """The look of the line of the tracker at a place in the ranking."""
+    style = _STYLES[index // len(COLORS) % len(_STYLES)]
+    width = 2.2 if index == 0 else 1.6
+    return {"color": tracker_color(index), "linestyle": style, "linewidth": width}
+
+
+def _legend_below(axes: Axes, title: str) -> None:
+    """A legend below the axis labels, so that it covers no curve."""
+    place: Any = {"loc": "upper left", "bbox_to_anchor": (-0.02, -0.17)}
+    axes.legend(title=title, alignment="left", title_fontsize=8.5, **place)
+
+
+def _draw_tracking(axes: Axes, comparison: Comparison) -> None:
+    for index, tracker in enumerate(comparison.trackers):
+        curve = presence.tracking_curve([s.presence for s in tracker.sequences])
+        measures = tracker.measures
+        axes.plot(
+            curve[:, 2],
+            curve[:, 1],
+            label=f"{measures['f_score']:.3f}  {tracker.tracker}",
+            **_line(index),
+        )
+        best = measures["tracking_recall"], measures["tracking_precision"]
+        axes.plot(*best, "o", color=tracker_color(index), markersize=6)
+    axes.set(title="Presence", xlabel="tracking recall", ylabel="tracking precision")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    _legend_below(axes, "F-score, at the dot")
+
+
+def _draw_reliability(axes: Axes, comparison: Comparison) -> None:
+    axes.plot((0, 1), (0, 1), color=_GUIDE, linewidth=0.8, linestyle=":")
+    for index, tracker in enumerate(comparison.trackers):
+        bins = presence.reliability([s.presence for s in tracker.sequences])
+        number, score, right = bins[bins[:, 0] > 0].T
+        if not len(number):
+            continue
+        text = f"{tracker.measures['calibration_error']:.3f}  {tracker.tracker}"
+        axes.plot(score, right, label=text, **_line(index))
+        sizes = 6 + 120 * number / number.sum()
+        axes.scatter(score, right, sizes, color=tracker_color(index), zorder=3)
+    axes.set(title="Reliability", xlabel="score", ylabel="share with overlap above 0.5")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
+    if len(axes.lines) > 1:
+        _legend_below(axes, "Calibration error; a dot's area is its share of frames")
 
 
 def _draw_radar(axes: Axes, comparison: Comparison, measure: str) -> None:
@@ -190,7 +254,7 @@ def _draw_differences(axes: Axes, comparison: Comparison, focus: TrackerScore, m
     rows = sorted(((own[name] - best[name], name) for name in own), reverse=True)
     if len(rows) > most:
         rows = rows[: most // 2] + rows[-(most - most // 2) :]
-    values = np.array([value for value, _ in rows])
+    values = np.round([value for value, _ in rows], 6)
     color = tracker_color(comparison.trackers.index(focus))
     colors = [color if value >= 0 else _LOSS for value in values]
     bars = axes.barh(np.arange(len(rows))[::-1], values, color=colors, height=0.68)
@@ -199,6 +263,7 @@ def _draw_differences(axes: Axes, comparison: Comparison, focus: TrackerScore, m
     axes.axvline(0, color="#5f6368", linewidth=0.8)
     axes.use_sticky_edges = False
     axes.margins(x=0.15)
+    axes.update_datalim([(-0.02, 0), (0.02, 0)])
     axes.grid(axis="y", visible=False)
     rival = others[0].tracker if len(others) == 1 else "the best other"
     axes.set(title=f"{focus.tracker} against {rival}", xlabel="difference in AO")
@@ -209,10 +274,25 @@ def _draw_overlaps(axes: Axes, comparison: Comparison, sequence: str) -> None:
         overlaps = next(s.overlaps for s in tracker.sequences if s.name == sequence)
         frames = np.arange(1, len(overlaps) + 1)
         axes.plot(frames, overlaps, color=tracker_color(index), linewidth=1.1)
-    axes.set(ylim=(0, 1), yticks=(0, 0.5, 1))
-    axes.set_xlim(1, max(2, len(comparison.sequences[sequence])))
-    axes.set_ylabel("overlap", fontsize=7.5)
-    axes.tick_params(labelsize=7)
+    truth = comparison.sequences[sequence]
+    absent = truth.annotated & metrics.not_finite(truth.boxes)
+    _shade(axes, absent, "#dadce0")
+    axes.set(ylim=(0, 1.02), yticks=(0, 0.5, 1), ylabel="overlap")
+    axes.set_xlim(1, max(2, len(truth)))
+
+
+def _draw_score(axes: Axes, scores: metrics.Floats, states: Sequence[str]) -> None:
+    axes.plot(np.arange(1, len(scores) + 1), scores, color=_TEXT, linewidth=1.1)
+    for state in dict.fromkeys(states):
+        _shade(axes, np.array(states) == state, STATE_COLORS.get(state, _GUIDE), 0.3)
+    axes.set(ylim=(0, 1.02), yticks=(0, 0.5, 1), ylabel="score")
+
+
+def _shade(axes: Axes, where: NDArray[np.bool_], color: str, alpha: float = 1.0) -> None:
+    """Color the background of some frames, (N,)."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], where.astype(int), [0]))))
+    for begin, end in edges.reshape(-1, 2) + 0.5:
+        axes.axvspan(begin, end, color=color, alpha=alpha, linewidth=0, zorder=0)
 
 
 def _ao(tracker: TrackerScore) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Strips of frames from a tracker's worst sequences, with true and predicted boxes."""
+"""Frames of a tracker's worst sequences, with true and predicted boxes."""
 
 from __future__ import annotations
 
@@ -11,52 +11,69 @@ import numpy as np
 from siamcar_ros.data import read_image
 from siamcar_ros.evaluation.comparison import Comparison
 from siamcar_ros.evaluation.metrics import Floats
+from siamcar_ros.evaluation.presence import MISSED
 from siamcar_ros.evaluation.protocols import Score, TrackerScore
 from siamcar_ros.evaluation.report.plots import TRUTH_COLOR, tracker_color
 from siamcar_ros.geometry import Image
 
-#: Below this overlap the target counts as lost.
-LOST = 0.1
-_TILE = (300, 225)
+_TILE = (360, 270)
 
 
 @dataclass(frozen=True)
 class Strip:
-    """A strip of one sequence.
+    """Frames of one sequence.
 
     Attributes:
         sequence: its name.
         ao: the tracker's average overlap on it.
-        picture: BGR uint8.
+        tiles: BGR uint8, one a frame, all of one size.
         told: a caption.
     """
 
     sequence: str
     ao: float
-    picture: Image
+    tiles: list[Image]
     told: str
 
 
 def worst_strips(
     comparison: Comparison, focus: TrackerScore, *, count: int = 5, tiles: int = 5
 ) -> list[Strip]:
-    """Strips of the sequences with the tracker's lowest average overlap.
-
-    Args:
-        comparison: all trackers' boxes are drawn.
-        focus: the tracker.
-        count: how many sequences.
-        tiles: frames per strip.
+    """Strips of the `count` sequences with the tracker's lowest average overlap, of `tiles` frames
+    each; the boxes of all trackers are drawn.
     """
     worst = sorted(focus.sequences, key=lambda s: s.measures["ao"])[:count]
-    strips = (_strip(comparison, focus.tracker, score, tiles) for score in worst)
-    return [strip for strip in strips if strip is not None]
+    strips = [_strip(comparison, focus.tracker, score, tiles) for score in worst]
+    return [strip for strip in strips if strip.tiles]
+
+
+def lost_for_good(overlaps: Floats) -> int | None:
+    """The first of the last frames that all miss the target (overlap below 0.1); None if the target
+    was found in the end. NaN, a frame without the target, is neither.
+    """
+    scored = np.flatnonzero(np.isfinite(overlaps))
+    found = np.flatnonzero(overlaps[scored] >= MISSED)
+    rest = scored[found[-1] + 1 :] if len(found) else scored
+    return int(rest[0]) if len(rest) else None
+
+
+def describe_losses(overlaps: Floats) -> str:
+    """How a target was missed, as a caption."""
+    n, scored = len(overlaps), overlaps[np.isfinite(overlaps)]
+    missed, end = scored < MISSED, lost_for_good(overlaps)
+    if end is not None:
+        return f"lost at frame {end + 1} of {n} and not found again"
+    spells = np.count_nonzero(missed & ~np.append(False, missed[:-1]))
+    if not spells:
+        return "never lost"
+    times = "once" if spells == 1 else f"{spells} times"
+    return f"missed {times} and found again, {missed.sum()} of {n} frames"
 
 
 def choose_frames(overlaps: Floats, count: int) -> list[int]:
     """Choose frames that show how a target was lost: the first, the last good one, later ones.
 
-    If it was never lost, the frames of lowest overlap in equal parts of the sequence.
+    If it was not lost for good, the frames of lowest overlap in equal parts of the sequence.
 
     Args:
         overlaps: (N,) overlap per frame, NaN where not scored.
@@ -68,29 +85,28 @@ def choose_frames(overlaps: Floats, count: int) -> list[int]:
     n = len(overlaps)
     if n <= count:
         return list(range(n))
-    lost = np.flatnonzero(overlaps < LOST)
-    if len(lost) and lost[0] >= 2:
-        after = np.linspace(lost[0], n - 1, count - 1).round().astype(int)
-        frames = {0, int(lost[0]) - 1, *after[: count - 2].tolist()}
+    lost = lost_for_good(overlaps)
+    if lost is not None and lost >= 2:
+        after = np.linspace(lost, n - 1, count - 1).round().astype(int)
+        frames = {0, lost - 1, *after[: count - 2].tolist()}
     else:
         values = np.where(np.isnan(overlaps), np.inf, overlaps)
-        edges = np.linspace(1, n, count).round().astype(int)
-        parts = pairwise(edges.tolist())
+        parts = pairwise(np.linspace(1, n, count).round().astype(int).tolist())
         frames = {0, *(int(a + np.argmin(values[a:b])) for a, b in parts if b > a)}
-    spare = (i for i in np.linspace(0, n - 1, 4 * count).round().astype(int).tolist())
+    spare = iter(np.linspace(0, n - 1, 4 * count).round().astype(int).tolist())
     while len(frames) < count:
         frames.add(next(spare))
     return sorted(frames)[:count]
 
 
-def _strip(comparison: Comparison, focus: str, score: Score, tiles: int) -> Strip | None:
+def _strip(comparison: Comparison, focus: str, score: Score, count: int) -> Strip:
     sequence = comparison.sequences[score.name]
-    overlaps = {
-        t.tracker: next(s.overlaps for s in t.sequences if s.name == score.name)
-        for t in comparison.trackers
-    }
-    pictures = []
-    for frame in choose_frames(score.overlaps, tiles):
+    overlaps = [
+        next(s.overlaps for s in tracker.sequences if s.name == score.name)
+        for tracker in comparison.trackers
+    ]
+    tiles = []
+    for frame in choose_frames(score.overlaps, count):
         image = read_image(sequence.frames[frame])
         if image is None:
             continue
@@ -99,27 +115,18 @@ def _strip(comparison: Comparison, focus: str, score: Score, tiles: int) -> Stri
         boxes = {
             name: runs[score.name].boxes[frame] - shift for name, runs in comparison.runs.items()
         }
-        values = {name: float(overlaps[name][frame]) for name in boxes}
         window = _window([truth, boxes[focus]], image.shape[1], image.shape[0])
         tile = _cut(image, window)
-        scale = _TILE[0] / window[2]
         for index, tracker in reversed(list(enumerate(comparison.trackers))):
-            _rectangle(tile, boxes[tracker.tracker], window, scale, tracker_color(index), 2)
-        _rectangle(tile, truth, window, scale, TRUTH_COLOR, 1)
-        _label(tile, f"#{frame + 1}", (6, 16), (255, 255, 255))
-        for index, tracker in enumerate(comparison.trackers[:5]):
-            value = values[tracker.tracker]
-            if np.isfinite(value):
-                place = (6 + 46 * index, _TILE[1] - 8)
-                _label(tile, f"{value:.2f}", place, _bgr(tracker_color(index)))
-        pictures.append(tile)
-    if not pictures:
-        return None
-    gap = np.full((_TILE[1], 6, 3), 255, np.uint8)
-    spaced = [part for picture in pictures for part in (picture, gap)][:-1]
-    lost = np.flatnonzero(score.overlaps < LOST)
-    told = f"lost at frame {lost[0] + 1} of {len(sequence)}" if len(lost) else "never lost"
-    return Strip(score.name, score.measures["ao"], np.hstack(spaced), told)
+            _rectangle(tile, boxes[tracker.tracker], window, tracker_color(index), 2)
+        _rectangle(tile, truth, window, TRUTH_COLOR, 1)
+        _label(tile, f"#{frame + 1}", (6, 18), (255, 255, 255))
+        for index, values in enumerate(overlaps[:5]):
+            if np.isfinite(values[frame]):
+                place = (6 + 54 * index, _TILE[1] - 8)
+                _label(tile, f"{values[frame]:.2f}", place, _bgr(tracker_color(index)))
+        tiles.append(tile)
+    return Strip(score.name, score.measures["ao"], tiles, describe_losses(score.overlaps))
 
 
 def _cut(image: Image, window: tuple[int, int, int, int]) -> Image:
@@ -129,7 +136,8 @@ def _cut(image: Image, window: tuple[int, int, int, int]) -> Image:
     part = image[max(0, y) : y + height, max(0, x) : x + width]
     top, left = max(0, -y), max(0, -x)
     view[top : top + part.shape[0], left : left + part.shape[1]] = part
-    return np.asarray(cv2.resize(view, _TILE, interpolation=cv2.INTER_AREA), np.uint8)
+    how = cv2.INTER_AREA if width > _TILE[0] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(view, _TILE, interpolation=how), np.uint8)
 
 
 def _window(boxes: list[Floats], width: int, height: int) -> tuple[int, int, int, int]:
@@ -155,10 +163,11 @@ def _inside(center: float, side: float, length: int) -> float:
 
 
 def _rectangle(
-    tile: Image, box: Floats, window: tuple[int, ...], scale: float, color: str, thickness: int
+    tile: Image, box: Floats, window: tuple[int, ...], color: str, thickness: int
 ) -> None:
     if not np.isfinite(box).all():
         return
+    scale = _TILE[0] / window[2]
     x, y = (box[:2] - window[:2]) * scale
     w, h = box[2:] * scale
     corners = (round(x), round(y)), (round(x + w), round(y + h))
@@ -167,7 +176,7 @@ def _rectangle(
 
 
 def _label(tile: Image, text: str, place: tuple[int, int], color: tuple[int, int, int]) -> None:
-    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.45
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.5
     (width, height), _ = cv2.getTextSize(text, font, size, 1)
     x, y = place
     cv2.rectangle(tile, (x - 3, y - height - 3), (x + width + 3, y + 4), (24, 24, 24), -1)
