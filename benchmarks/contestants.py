@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from siamcar_ros.geometry import Box, Image, context_side
 from siamcar_ros.model import SiamCAR, build_model, load_weights
-from siamcar_ros.runtime import DeviceError, Network, build_backend
+from siamcar_ros.runtime import DeviceError, Network, load_network
 from siamcar_ros.runtime.cache import cache_folder
 from siamcar_ros.runtime.graphs import example_inputs
 from siamcar_ros.runtime.quantize import Pair, quantize
@@ -130,13 +130,13 @@ def variants(
         graph = int8_graph(model, film) if precision == "int8" else None
         label = f"{backend} {precision}"
         try:
-            networks[label] = build_backend(
+            networks[label] = load_network(
                 model,
                 device=device,
                 backend=backend,
                 precision=precision,
                 threads=threads,
-                int8_graph=graph,
+                weights=graph,
             )
         except DeviceError as error:
             left_out.append(f"{label} left out: {error}")

@@ -19,7 +19,7 @@ from benchmarks.contestants import (
 )
 from benchmarks.peaks import matrix_multiply, search_operations
 from benchmarks.published import PublishedTracker
-from siamcar_ros.runtime import Network, build_backend
+from siamcar_ros.runtime import Network, load_network
 from siamcar_ros.runtime.network import Images
 from siamcar_ros.runtime.tensors import TensorAdapter
 from siamcar_ros.speed.backends import update_call
@@ -265,6 +265,6 @@ def _placed(name: str, options: Options, film: Film) -> tuple[Network, Any]:
         graph = int8_graph(model, film) if options.device == "cpu" else None
     except ValueError:
         graph = None
-    network = build_backend(model, device=options.device, threads=options.threads, int8_graph=graph)
+    network = load_network(model, device=options.device, threads=options.threads, weights=graph)
     network.warm_up(max(COUNTS), calls=1)
     return network, params

@@ -1,8 +1,8 @@
 """The `siamcar` command: a table of subcommands, each imported only when it is asked for.
 
-A command module in `siamcar_ros.commands` offers `HELP` (one line), `add_arguments(parser)` and
-`run(args) -> int`. Errors meant for the user are `ValueError` or `OSError`; they print as one line
-and end with status 2. `SIAMCAR_TRACEBACK=1` shows where they came from.
+A module of `siamcar_ros.commands` has `add_arguments(parser)` and `run(args) -> int`. Errors meant
+for the user are `ValueError` or `OSError`: they are printed as one line, with exit status 2.
+`SIAMCAR_TRACEBACK=1` shows the traceback.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ COMMANDS: dict[str, str] = {
     "train": "train a network from a recipe",
     "evaluate": "run a tracker over a benchmark",
     "report": "compare results: tables, plots, one HTML page",
-    "sweep": "search the tracker's settings on a data set",
+    "sweep": "search the tracker's settings (penalty, window, learning rate) on a data set",
     "replay": "track through a recorded bag, frame by frame, and score it",
-    "record-sequence": "turn a folder of images and boxes into a bag",
+    "record-sequence": "turn a folder of images and boxes, or a video, into a bag",
     "export": "write the network as ONNX, checked against PyTorch",
     "convert": "turn published weights into this project's format, or average snapshots",
     "bench": "time a network on every backend and precision available on this machine",
@@ -62,9 +62,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class Command(Protocol):
-    """What a module of `siamcar_ros.commands` offers."""
-
-    HELP: str
+    """The interface of a module of `siamcar_ros.commands`."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the subcommand's arguments."""
@@ -114,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         command = load_command(name)
-        parser = _Parser(prog=f"siamcar {name}", description=command.HELP)
+        parser = _Parser(prog=f"siamcar {name}", description=COMMANDS[name])
         command.add_arguments(parser)
         return command.run(parser.parse_intermixed_args(rest))
     except (ValueError, OSError) as error:

@@ -1,8 +1,9 @@
-"""Writing files so that a failure never costs the old one."""
+"""Writing files so that a failure never costs the old one, and their checksums."""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -40,10 +41,25 @@ def replacing(path: str | Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
         yield partial
-        partial.replace(path)
+        move_into_place(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def move_into_place(file: Path, place: Path) -> None:
+    """Move a finished file to where readers look for it, once its content is on the disk."""
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
+    file.replace(place)
+
+
+def sha256(*files: Path) -> str:
+    """The SHA-256 of the contents of files, one after another, in hexadecimal."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -60,9 +60,25 @@ def resource_path(name: str | os.PathLike[str]) -> Path:
     raise FileNotFoundError(f"no shipped file {str(relative)!r}; looked in {looked}")
 
 
+def given_or_shipped(name: str) -> Path:
+    """The file of that path; where there is none, the shipped file of that name, if any."""
+    path = Path(name).expanduser()
+    if not path.is_file():
+        try:
+            return resource_path(name)
+        except (FileNotFoundError, ValueError):
+            pass
+    return path
+
+
+def shipped_names(folder: str) -> tuple[str, ...]:
+    """The names of the YAML files in a shipped folder, sorted, without their suffix."""
+    return tuple(sorted(file.stem for file in resource_path(folder).glob("*.yaml")))
+
+
 def network_names() -> tuple[str, ...]:
-    """The networks that ship: the names of the files in config/networks, sorted."""
-    return tuple(sorted(file.stem for file in resource_path("config/networks").glob("*.yaml")))
+    """The networks that ship, sorted."""
+    return shipped_names("config/networks")
 
 
 def network_file(network: str | os.PathLike[str]) -> Path:

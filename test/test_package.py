@@ -122,8 +122,6 @@ def test_user_errors_are_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Failing:
-        HELP = "fails"
-
         def add_arguments(self, parser: object) -> None: ...
 
         def run(self, args: object) -> int:

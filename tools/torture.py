@@ -16,22 +16,18 @@ import os
 import random
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import psutil
 from diagnostic_msgs.msg import DiagnosticArray
@@ -41,13 +37,15 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from torture_images import bad_compressed_images, bad_raw_images, jpeg, raw
 from vision_msgs.msg import Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
 from siamcar_ros.data.detections import stamp_of
-from siamcar_ros.data.film import open_source
 from siamcar_ros.ros.client import Detection, TargetRefused, TrackerClient, TrackerUnavailable
 from siamcar_ros.ros.messages import SERVICE_QOS
+from siamcar_ros.speed.backends import Film
+from siamcar_ros.speed.tables import Table
 
 RATE = 30.0
 GROWTH = 1.0  # MB per hour
@@ -59,7 +57,7 @@ _WARM_UP, _JUDGED_FROM = 30.0, 300.0
 
 @dataclass
 class Row:
-    """What one phase did and saw."""
+    """The result of one phase; its fields are the columns of the table."""
 
     phase: str
     calls: int = 0
@@ -87,31 +85,9 @@ class Row:
             found.append(f"memory grew by {self.growth:.2f} MB/h")
         return [f"{self.phase}: {each}" for each in found]
 
-    def cells(self) -> list[str]:
-        """The row of the table."""
-        growth = "" if self.growth is None else f"{self.growth:.2f}"
-        longest = f"{self.longest:.2f}" if self.calls else ""
-        faults = f"{self.survived}/{self.faults}" if self.faults else ""
-        numbers = [self.calls or "", self.answered or "", longest, faults]
-        numbers += [self.shown or "", self.lost if self.shown else "", growth]
-        numbers += ["" if each is None else each for each in (self.threads, self.files)]
-        return [self.phase, *map(str, numbers)]
 
-
-HEAD = ["phase", "calls", "answered", "longest s", "survived", "shown", "lost", "MB/h"]
-HEAD += ["threads", "files"]
-
-
-class Film:
-    """The first frames of the film that ships, forwards and backwards."""
-
-    def __init__(self) -> None:
-        source = open_source("clip")
-        assert source.boxes is not None
-        images = list(islice(source.images(), _FRAMES))
-        self.images = images + images[-2:0:-1]
-        x, y, w, h = source.boxes[0].tolist()
-        self.box = (x, y, w, h)
+COLUMNS = {each.name: each.name for each in fields(Row) if each.name != "notes"}
+COLUMNS |= {"longest": "longest s", "growth": "MB/h"}
 
 
 class Node:
@@ -189,7 +165,7 @@ class Camera:
 
     def _run(self) -> None:
         due = time.monotonic()
-        for image in cycle(self._film.images):
+        for image in self._film.endless():
             due += 1 / self._rate
             if self._stopped.wait(max(0.0, due - time.monotonic())):
                 return
@@ -214,7 +190,7 @@ class Torture:
         self.scale = minutes / 15
         self.folder = folder
         self.parameters = node
-        self.film = Film()
+        self.film = Film(_FRAMES)
 
     def phases(self) -> dict[str, Callable[[], Row]]:
         """All phases by name."""
@@ -246,7 +222,7 @@ class Torture:
 
     def start(self, node: Node, targets: int = 1) -> None:
         """Start targets on the newest image, once there is one."""
-        x, y, w, h = self.film.box
+        x, y, w, h = self.film.boxes[0]
         for index in range(targets):
             deadline = time.monotonic() + _PATIENCE
             while True:
@@ -308,13 +284,14 @@ class Torture:
             publisher.publish(stamped(pack(self.film.images[0])))
             self.start(node)
             messages = bad(self.film.images[0], self.random)
+            frames = self.film.endless()
             for index in range(self.amount(1000)):
                 message = messages[index % len(messages)]
                 ahead = self.random.choice([0, 0, -(10**18), 86_400 * 10**9])
                 publisher.publish(stamped(message, ahead))
                 time.sleep(0.02)  # the node's subscription keeps the newest image only
                 row.faults += 1
-                good = stamped(pack(self.film.images[index % len(self.film.images)]))
+                good = stamped(pack(next(frames)))
                 stamp = stamp_of(good)
                 publisher.publish(good)
                 row.shown += 1
@@ -485,7 +462,7 @@ class Torture:
 
 def one_call(client: TrackerClient, node: Node, choose: random.Random, film: Film) -> bool:
     """Make a random call that a client can make; return whether it was answered."""
-    x, y, w, h = film.box
+    x, y, w, h = film.boxes[0]
     kind = choose.randrange(6)
     try:
         if kind == 0:
@@ -510,69 +487,6 @@ def one_call(client: TrackerClient, node: Node, choose: random.Random, film: Fil
     except TrackerUnavailable:
         return False
     return True
-
-
-def bad_raw_images(image: np.ndarray[Any, Any], choose: random.Random) -> list[Image]:
-    """Raw images that cannot be decoded, or whose header lies."""
-    height, width = image.shape[:2]
-    bad = [Image(), Image(height=2**31, width=2**31, encoding="bgr8", step=2**32 - 1)]
-    for change in (
-        {"step": width},
-        {"step": 0},
-        {"height": 2 * height},
-        {"width": 2 * width},
-        {"encoding": ""},
-        {"encoding": "x" * 100_000},
-        {"encoding": "rgba16"},
-        {"encoding": "nv12", "width": width - 1},
-        {"encoding": "bayer_rggb16"},
-        {"encoding": "32FC1"},
-    ):
-        message = raw(image)
-        for name, value in change.items():
-            setattr(message, name, value)
-        bad.append(message)
-    for size in (0, 1, choose.randrange(image.nbytes)):
-        message = raw(image)
-        message.data = message.data[:size]
-        bad.append(message)
-    return bad
-
-
-def bad_compressed_images(image: np.ndarray[Any, Any], choose: random.Random) -> list[Any]:
-    """Streams that cannot be decoded, or that claim to be enormous."""
-    good = bytes(jpeg(image).data)
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        body = name + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 32_000, 32_000, 8, 2, 0, 0, 0))
-    bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10**6)))
-    streams = [b"", b"\0" * 1000, good[: len(good) // 2], good[:3], bomb, b"GIF89a" + bytes(99)]
-    streams += [choose.randbytes(5000), good[:100] + choose.randbytes(len(good) - 100)]
-    streams.append(good[:200] + b"\xff\xda" * 400 + good[200:])
-    messages = []
-    for stream in streams:
-        message = CompressedImage(format=choose.choice(["jpeg", "png", "x" * 10_000, ""]))
-        message.data.frombytes(stream)
-        messages.append(message)
-    return messages
-
-
-def raw(image: np.ndarray[Any, Any]) -> Image:
-    """A bgr8 message."""
-    height, width = image.shape[:2]
-    message = Image(height=height, width=width, encoding="bgr8", step=3 * width)
-    message.data.frombytes(np.ascontiguousarray(image).data.cast("B"))
-    return message
-
-
-def jpeg(image: np.ndarray[Any, Any]) -> CompressedImage:
-    """A JPEG message."""
-    message = CompressedImage(format="bgr8; jpeg compressed bgr8")
-    message.data.frombytes(cv2.imencode(".jpg", image)[1].data.cast("B"))
-    return message
 
 
 def camera_info(film: Film) -> CameraInfo:
@@ -637,19 +551,6 @@ def tail(log: Path) -> str:
     return " / ".join(log.read_text(errors="replace").splitlines()[-5:])
 
 
-def table(rows: list[Row]) -> str:
-    """The rows with aligned columns."""
-    cells = [HEAD, *(row.cells() for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(HEAD))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in cells
-    )
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run all phases and print the table; return 1 if a limit was exceeded."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -680,7 +581,7 @@ def main(arguments: list[str] | None = None) -> int:
             began = time.monotonic()
             rows.append(phases[name]())
             print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    print(table(rows))
+    print(Table("how the node held up", COLUMNS, [vars(row) for row in rows]).text())
     for row in rows:
         for note in dict.fromkeys(row.notes):
             print(f"  {row.phase}: {note}")

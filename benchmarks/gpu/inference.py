@@ -17,7 +17,7 @@ from benchmarks.gpu.run import Clock, GpuOptions, Part
 from benchmarks.peaks import matrix_multiply, search_operations
 from benchmarks.published import PublishedTracker
 from siamcar_ros.model import SiamCAR
-from siamcar_ros.runtime import Network, build_backend, select_backend
+from siamcar_ros.runtime import Network, load_network, select_backend
 from siamcar_ros.runtime.fusion import KERNELS
 from siamcar_ros.speed.measure import interleave
 from siamcar_ros.speed.tables import Table
@@ -79,12 +79,12 @@ def _load(name: str, options: GpuOptions, closely: bool, part: Part) -> _Subject
     part.notes.append(f"{name}: {weights}, {subject.flops / 1e9:.3g} GFLOP a frame")
     if options.device == "cpu":
         starts: dict[str, Callable[[], Network]] = {
-            "torch fp32": lambda: build_backend(
+            "torch fp32": lambda: load_network(
                 model, device="cpu", backend="torch", precision="fp32"
             )
         }
     else:
-        starts = {"as chosen": lambda: build_backend(model, device=options.device)}
+        starts = {"as chosen": lambda: load_network(model, device=options.device)}
         if closely:
             starts = {
                 f"{kernels} kernels": partial(_with_kernels, model, options.device, kernels)
@@ -314,7 +314,7 @@ def _others(part: Part, options: GpuOptions, subject: _Subject, film: Film, cloc
     if options.device == "cpu":
         model = subject.model
         wanted: dict[str, Callable[[], Network]] = {
-            "torch bf16": lambda: build_backend(
+            "torch bf16": lambda: load_network(
                 model, device="cpu", backend="torch", precision="bf16"
             )
         }

@@ -269,7 +269,7 @@ def _outcomes(report: Path) -> tuple[dict[str, int], list[str]]:
 def measure_providers(part: Part, options: GpuOptions, clock: Clock) -> None:
     """Time ONNX Runtime's CUDA and TensorRT providers, where they are installed."""
     from benchmarks.contestants import Film, model_of
-    from siamcar_ros.runtime import DeviceError, build_backend
+    from siamcar_ros.runtime import DeviceError, load_network
     from siamcar_ros.speed.measure import interleave
     from siamcar_ros.tracking import SiamCarTracker
 
@@ -299,7 +299,7 @@ def measure_providers(part: Part, options: GpuOptions, clock: Clock) -> None:
             def one(name: str = name, precision: str = precision) -> None:
                 model, params, _ = model_of(name)
                 try:
-                    network = build_backend(
+                    network = load_network(
                         model, device=options.device, backend="onnxruntime", precision=precision
                     )
                 except DeviceError as error:

@@ -1,1 +1,1 @@
-"""One module per subcommand of `siamcar`: `HELP`, `add_arguments(parser)` and `run(args)`."""
+"""One module per subcommand of `siamcar`: `add_arguments(parser)` and `run(args)`."""

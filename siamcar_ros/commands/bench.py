@@ -7,8 +7,6 @@ import json
 import sys
 from pathlib import Path
 
-HELP = "time a network on every backend and precision available on this machine"
-
 EXAMPLES = """examples:
   siamcar bench
   siamcar bench mobile --threads 2 --targets 4

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from siamcar_ros.files import move_into_place, scratch_folder, sha256
+
 if TYPE_CHECKING:
     from siamcar_ros.model import SiamCAR
-
-HELP = "turn published weights into this project's format, or average snapshots of a training"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +47,6 @@ def run(args: argparse.Namespace) -> int:
     be finite, and the network filled from the new file must give the same maps, bit for bit.
     """
     from siamcar_ros.model import build_model, load_weights, save_weights
-    from siamcar_ros.runtime.cache import new_folder, put_in_place
 
     if args.output.suffix != ".safetensors":
         raise ValueError(f"{args.output}: the file to write is named NAME.safetensors")
@@ -58,20 +56,20 @@ def run(args: argparse.Namespace) -> int:
     origin = _common_metadata(args.checkpoint) | {
         "network": network,
         "source": ", ".join(file.name for file in args.checkpoint),
-        "source_sha256": ", ".join(_sha256(file) for file in args.checkpoint),
+        "source_sha256": ", ".join(sha256(file) for file in args.checkpoint),
     }
-    with new_folder(args.output.parent) as folder:
+    with scratch_folder(args.output.parent, ".new-") as folder:
         written = folder / args.output.name
         save_weights(model, written, origin | added)
         again = build_model(network).eval()
         load_weights(again, written)
         _compare(model, again, args.output)
-        put_in_place(written, args.output)
+        move_into_place(written, args.output)
     parameters = sum(p.numel() for p in again.parameters())
     count = len(args.checkpoint)
     original = "the original" if count == 1 else f"the mean of {count} files"
     print(f"{args.output}: {network}, {parameters:,} parameters, the same maps as {original}")
-    print(f"sha256 {_sha256(args.output)}")
+    print(f"sha256 {sha256(args.output)}")
     if args.sequences is not None:
         from siamcar_ros.training.validation import validate
 
@@ -139,7 +137,3 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
         if not text.partition("=")[0] or "=" not in text:
             raise ValueError(f"--metadata {text!r}: expected KEY=TEXT")
     return dict(text.split("=", 1) for text in texts)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -15,8 +15,6 @@ from typing import Any
 from siamcar_ros import __version__
 from siamcar_ros.commands.network_options import add_network_arguments, network_spec
 
-HELP = "run a tracker over a benchmark"
-
 EXAMPLES = """examples:
   siamcar evaluate got10k-val /data/GOT-10k --workers 4
   siamcar evaluate folder sequences --network compact --baseline csrt kcf mil

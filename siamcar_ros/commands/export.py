@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-HELP = "write the network as ONNX, checked against PyTorch"
-
 EXAMPLES = """examples:
   siamcar export --network compact --weights my.safetensors
   siamcar export --network compact --weights my.safetensors --int8 --calibration sequences

@@ -10,8 +10,6 @@ from siamcar_ros.bags.recording import FIRST_STAMP, RecordOptions, record_sequen
 from siamcar_ros.bags.writer import COMPRESSION_MODES, STORAGES
 from siamcar_ros.processes import unwind_on_signals
 
-HELP = "turn a folder of images and boxes, or a video, into a bag"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's arguments."""

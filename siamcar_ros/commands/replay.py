@@ -23,8 +23,6 @@ from siamcar_ros.commands.network_options import add_network_arguments, network_
 from siamcar_ros.evaluation.trackers import BASELINES, TrackerSpec
 from siamcar_ros.processes import unwind_on_signals
 
-HELP = "track through a recorded bag, frame by frame, and score it"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's arguments."""

@@ -8,8 +8,6 @@ from pathlib import Path
 
 _NAMED = 5  # what was left out, in the terminal
 
-HELP = "compare results: tables, plots, one HTML page"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `siamcar report`."""

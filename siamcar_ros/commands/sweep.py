@@ -12,8 +12,6 @@ from siamcar_ros.commands.evaluate import add_worker_arguments, choose_sequences
 from siamcar_ros.commands.network_options import add_network_arguments, network_spec
 from siamcar_ros.files import check_folder, replacing
 
-HELP = "search the tracker's settings (penalty, window, learning rate) on a data set"
-
 EXAMPLES = """examples:
   siamcar sweep got10k-val /data/GOT-10k --trials 200 --workers 4
   siamcar sweep folder sequences --network compact --range lr=0.2:0.6

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from siamcar_ros.data.film import Source
     from siamcar_ros.tracking import SiamCarTracker, TrackResult
 
-HELP = "follow a target through a video file, a camera or a folder of images"
-
 _WINDOW = "siamcar track (q or Esc ends)"
 _QUIT_KEYS = (ord("q"), 27)
 

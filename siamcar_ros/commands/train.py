@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-from pathlib import Path
 
-HELP = "train a network from a recipe"
+from siamcar_ros.resources import shipped_names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommand's arguments."""
     parser.add_argument(
-        "config", help="a recipe: a YAML file, or the name of a shipped one (compact, siamcar_r50)"
+        "recipe",
+        help=f"a YAML file, or a shipped recipe: {', '.join(shipped_names('config/train'))}",
     )
     parser.add_argument(
         "settings",
@@ -29,18 +29,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; the same command resumes an interrupted run."""
+    """Train, or resume the interrupted run in the recipe's output folder."""
     import numpy as np
     import torch
 
     from siamcar_ros.data import build_mixture
     from siamcar_ros.model import build_model
     from siamcar_ros.training.build import build_teacher
-    from siamcar_ros.training.loop import describe, train
+    from siamcar_ros.training.loop import train
     from siamcar_ros.training.recipe import load_recipe, to_yaml
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    recipe = load_recipe(recipe_path(args.config), args.settings)
+    recipe = load_recipe(args.recipe, args.settings)
     if args.check:
         print(to_yaml(recipe), end="")
         mixture = build_mixture(recipe.data.sets, recipe.data.max_fault_share)
@@ -52,24 +52,8 @@ def run(args: argparse.Namespace) -> int:
         if teacher is not None:
             print(f"# teacher: {teacher.name} of {recipe.teacher.weights}")
         return 0
-    logging.info("%s", describe(recipe))
+    sets = ", ".join(name for name, of in recipe.data.sets.items() if of.get("weight", 1))
+    logging.info("%s: %d steps of %d pairs", recipe.network, recipe.steps, recipe.batch)
+    logging.info("from %s; %s, rate %g", sets, recipe.optimizer.kind, recipe.optimizer.lr)
     print(train(recipe))
     return 0
-
-
-def recipe_path(config: str) -> Path:
-    """The file of a recipe: a path, or the name of a shipped one.
-
-    Raises:
-        ValueError: no shipped recipe has that name; the message lists them.
-        FileNotFoundError: no such file.
-    """
-    from siamcar_ros.data.options import refuse_unknown
-    from siamcar_ros.resources import resource_path
-
-    if "/" in config or config.endswith((".yaml", ".yml")):
-        path = Path(config)
-        return path if path.is_file() else resource_path(config)
-    shipped = {path.stem: path for path in sorted(resource_path("config/train").glob("*.yaml"))}
-    refuse_unknown([config], shipped, "recipe")
-    return shipped[config]

@@ -9,7 +9,7 @@ Importing this package, and running the shipped networks on a CPU, needs numpy a
 """
 
 from .config import NetworkConfig, read_network_config
-from .load import build_backend, find_placement, find_source, load_network
+from .load import find_placement, find_source, load_network
 from .network import (
     BACKENDS,
     PRECISIONS,
@@ -38,7 +38,6 @@ __all__ = [
     "OpenCvNetwork",
     "OpenVinoNetwork",
     "Placement",
-    "build_backend",
     "find_placement",
     "find_source",
     "load_network",

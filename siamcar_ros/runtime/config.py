@@ -16,7 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siamcar_ros.resources import network_file, network_names, read_yaml, resource_path, shortened
+from siamcar_ros.resources import (
+    given_or_shipped,
+    network_file,
+    network_names,
+    read_yaml,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from siamcar_ros.model import SiamCAR
@@ -117,7 +123,4 @@ def _weights_path(asked: str | Path | None, named: object, config: Path) -> Path
             f"{config}: 'weights' is the path of a file or null, not {shortened(named)}"
         )
     beside = config.parent / named  # an absolute path replaces the parent
-    try:
-        return beside if beside.is_file() else resource_path(named)
-    except (FileNotFoundError, ValueError):
-        return Path(named)
+    return beside if beside.is_file() else given_or_shipped(named)

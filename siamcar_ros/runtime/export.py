@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from siamcar_ros.files import move_into_place, scratch_folder
 from siamcar_ros.model import SiamCAR, fold_batchnorm
-from siamcar_ros.runtime.cache import new_folder, put_in_place
 from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
 from siamcar_ros.runtime.network import Placement, import_or_refuse
 from siamcar_ros.runtime.onnx_files import GraphFacts, OnnxFiles
@@ -64,15 +64,16 @@ def export_onnx(
     made_from = fingerprint or fingerprint_of(model)
     facts = GraphFacts(model.name, model.score_size, model.offset, model.stride, made_from, form)
     files = OnnxFiles.beside(weights)
-    with new_folder(weights.parent) as scratch:
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(weights.parent, ".new-") as scratch:
         written = OnnxFiles.beside(scratch / weights.name)
         _write(template_graph, (z,), written.template, ["z"], levels, {"z": any_batch}, facts)
         shapes: dict[str, object] = {"x": any_batch, "template": tuple(any_batch for _ in template)}
         inputs, names = (x, *template), ["x", *levels]
         _write(search_graph, inputs, written.search, names, ["cls", "reg", "cen"], shapes, facts)
         check_onnx(model, written)
-        put_in_place(written.template, files.template)
-        put_in_place(written.search, files.search)
+        move_into_place(written.template, files.template)
+        move_into_place(written.search, files.search)
     return files
 
 

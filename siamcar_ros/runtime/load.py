@@ -1,4 +1,4 @@
-"""From a configuration to a network that runs: the only way there is."""
+"""From a configuration, or a model in memory, to a network that runs: the only way there is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def load_network(
-    config: str | Path | NetworkConfig = "compact",
+    network: str | Path | NetworkConfig | SiamCAR = "compact",
     weights: str | Path | None = None,
     *,
     device: str = "auto",
@@ -25,26 +25,27 @@ def load_network(
     precision: str = "auto",
     threads: int | None = None,
 ) -> Network:
-    """Load a network with its weights where it runs fastest, or where it was asked to.
+    """Load a network with its weights, by default where it runs fastest.
 
     PyTorch is needed only by its own backends and for weights without ONNX graphs beside them.
     The network is not warm: call :meth:`Network.warm_up` before frames arrive.
 
     Args:
-        config: a shipped configuration ("compact"), the path of a YAML file, or one that was read.
-        weights: safetensors, a PyTorch checkpoint or an exported ``STEM.search.onnx``; None for
-            those that the configuration names.
-        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+        network: the name of a shipped configuration ("compact"), the path of a YAML file, a
+            configuration that was read, or a model with its weights, which is copied.
+        weights: safetensors, a PyTorch checkpoint or an exported ``STEM.search.onnx``; by default
+            those that the configuration names. With a model, the int8 graph that was made from it.
+        device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
         backend: "auto" or a name of :data:`BACKENDS`.
         precision: "auto" (the fastest) or one of :data:`PRECISIONS`.
-        threads: of a CPU, at most so many; None for the backend's own choice.
+        threads: the largest number of CPU threads; None leaves the choice to the backend.
 
     Raises:
         DeviceError: what was asked for is not available on this machine.
-        ValueError: no such network; it has no weights; the weights do not fit.
+        ValueError: no such network, it has no weights, or the weights do not fit.
         FileNotFoundError: no such file.
     """
-    source = _source(config, weights)
+    source = _source(network, weights)
     placement = _placement(source, device, backend, precision)
     return BACKENDS[placement.backend].build(source, placement, threads)
 
@@ -57,7 +58,7 @@ def find_placement(
     backend: str = "auto",
     precision: str = "auto",
 ) -> tuple[Placement, Path | None]:
-    """Where :func:`load_network` would run a network, without starting anything.
+    """Find where :func:`load_network` would run a network, without starting it.
 
     Returns:
         the placement, and the path of the int8 graph that would be read, if any.
@@ -70,36 +71,8 @@ def find_placement(
     return placement, source.int8.path if placement.precision == "int8" and source.int8 else None
 
 
-def build_backend(
-    model: SiamCAR,
-    *,
-    device: str = "auto",
-    backend: str = "auto",
-    precision: str = "auto",
-    threads: int | None = None,
-    int8_graph: Path | None = None,
-) -> Network:
-    """Run a model with the weights that it has now, where it is fastest or where it was asked to.
-
-    Args:
-        model: on the CPU; it is copied.
-        device: as for :func:`load_network`.
-        backend: likewise.
-        precision: likewise.
-        threads: likewise.
-        int8_graph: its quantized search graph; one made from other weights is ignored (see
-            :attr:`Network.reason`), unless int8 is asked for.
-
-    Raises:
-        DeviceError: as :func:`load_network`.
-    """
-    source = ModelInMemory(model, int8_graph)
-    placement = _placement(source, device, backend, precision)
-    return BACKENDS[placement.backend].build(source, placement, threads)
-
-
 def find_source(config: NetworkConfig) -> Source:
-    """Where a configuration's network comes from; it is not loaded.
+    """Find the files of a configuration's network, without loading it.
 
     Raises:
         ValueError: it has no weights; the file cannot be read, or is of another network.
@@ -121,10 +94,12 @@ def find_source(config: NetworkConfig) -> Source:
     return source
 
 
-def _source(config: str | Path | NetworkConfig, weights: str | Path | None) -> Source:
-    if not isinstance(config, NetworkConfig):
-        return find_source(read_network_config(config, weights))
-    return find_source(config if weights is None else replace(config, weights=Path(weights)))
+def _source(network: str | Path | NetworkConfig | SiamCAR, weights: str | Path | None) -> Source:
+    if isinstance(network, str | Path):
+        return find_source(read_network_config(network, weights))
+    if isinstance(network, NetworkConfig):
+        return find_source(network if weights is None else replace(network, weights=Path(weights)))
+    return ModelInMemory(network, None if weights is None else Path(weights))
 
 
 def _placement(source: Source, device: str, backend: str, precision: str) -> Placement:

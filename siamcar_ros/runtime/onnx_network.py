@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from siamcar_ros.files import sha256
 from siamcar_ros.runtime.cache import cache_folder
 from siamcar_ros.runtime.network import (
     DeviceError,
@@ -198,7 +198,4 @@ def open_session(
 
 
 def _engine_folder(*graphs: Path) -> Path:
-    digest = hashlib.sha256()
-    for graph in graphs:
-        digest.update(graph.read_bytes())
-    return cache_folder(f"tensorrt/{digest.hexdigest()[:16]}")
+    return cache_folder(f"tensorrt/{sha256(*graphs)[:16]}")

@@ -1,21 +1,21 @@
-"""Int8 for CPUs: calibrated on images, and judged by the tracking that it costs.
+"""Int8 quantization of the search graph for CPUs, calibrated on images.
 
-What the search graph's convolutions read is quantized, with 8-bit unsigned activations and 7-bit
-signed weights that have a scale for each output channel; what they write is not, so that sums and
-rectifiers see the exact value, and a runtime makes one kernel of a convolution, its rectifier and
-the next one's quantization. In floating point stay the template graph (once a target) and the
-correlation, whose kernel is data. The channels of its response differ in range by tens of times and
-share one scale, so they are equalized first, as those of other layers are.
+Convolutions read 8-bit unsigned activations and multiply them by 7-bit signed weights, which have a
+scale for each output channel. Their outputs are not quantized, so that sums and rectifiers work on
+exact values, and a runtime can fuse a convolution, its rectifier and the next quantization into one
+kernel. The template graph, which runs once per target, and the correlation, whose kernel is data,
+stay in floating point. The channels of the correlation's output differ in range by tens of times
+but share one scale, so they are equalized first, as are those of other layers.
 
-x86 CPUs without VNNI add products of bytes in pairs, in 16 bits: 2 * 255 * 64 fits, 2 * 255 * 128
-does not. Weights of 7 bits, -64 to 64, are therefore right on every CPU.
+x86 CPUs without VNNI add products of bytes in pairs in 16 bits: 2 * 255 * 64 fits, 2 * 255 * 128
+overflows. Weights from -64 to 64, 7 bits, are therefore right on every CPU.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.runtime.cache import new_folder, put_in_place
+from siamcar_ros.files import move_into_place, scratch_folder
 from siamcar_ros.runtime.network import Images, Placement, as_planes, import_or_refuse
 from siamcar_ros.runtime.onnx_files import GraphFacts, OnnxFiles
 from siamcar_ros.runtime.onnx_network import OnnxNetwork
@@ -40,8 +40,8 @@ def quantize(files: OnnxFiles, pairs: Iterable[Pair], output: Path, weight_bits:
 
     Args:
         files: the graphs of a network, of form "grouped".
-        pairs: what the network will see; a few dozen are enough.
-        output: the int8 search graph.
+        pairs: inputs to calibrate on; a few dozen are enough.
+        output: where the int8 search graph is written.
         weight_bits: 7, or 8 for CPUs with VNNI only.
 
     Raises:
@@ -73,7 +73,7 @@ def quantize(files: OnnxFiles, pairs: Iterable[Pair], output: Path, weight_bits:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with new_folder(output.parent) as scratch:
+        with scratch_folder(output.parent, ".new-") as scratch:
             prepared, written = scratch / "prepared.onnx", scratch / output.name
             quant_pre_process(str(files.search), str(prepared), skip_symbolic_shape=True)
             prepared_graph = onnx.load(str(prepared))
@@ -94,30 +94,30 @@ def quantize(files: OnnxFiles, pairs: Iterable[Pair], output: Path, weight_bits:
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options={
                     "OpTypesToExcludeOutputQuantization": ["Conv"],
-                    # Bytes are themselves in int8, whatever the brightest one was.
+                    # An image's bytes are quantized to themselves, however bright it is.
                     "TensorQuantOverrides": {"x": [{"scale": _ONE, "zero_point": _ZERO}]},
                 },
             )
             quantized = onnx.load(str(written))
             _round_kernels(quantized, prepared_graph, 64 if weight_bits == 7 else 127)
-            # The quantizer drops the properties that say what the graph was made from.
+            # The quantizer drops the graph's metadata.
             facts = replace(facts, weight_bits=weight_bits)
             onnx.helper.set_model_props(quantized, facts.properties())
             onnx.save(quantized, str(written))
-            put_in_place(written, output)
+            move_into_place(written, output)
     finally:
         logger.setLevel(level)
 
 
 class _Feeds:
-    """Inputs one after another, as ONNX Runtime's calibration asks for them."""
+    """Inputs, one after another, as ONNX Runtime's calibration asks for them."""
 
     def __init__(self, feeds: Sequence[dict[str, NDArray[np.float32]]]) -> None:
-        self._iterator: Iterator[dict[str, NDArray[np.float32]]] = iter(feeds)
+        self._feeds = iter(feeds)
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """The next, None after the last."""
-        return next(self._iterator, None)
+        """The next, or None."""
+        return next(self._feeds, None)
 
 
 def _feed(network: OnnxNetwork, z: Images, x: Images) -> dict[str, NDArray[np.float32]]:
@@ -132,16 +132,17 @@ def _correlations(graph: Any) -> list[str]:
 
 
 def equalize_cross_layer(model: Any, feeds: Sequence[dict[str, NDArray[np.float32]]]) -> None:
-    """Make the channels of a layer's output more alike in range; the graph computes what it did.
+    """Make the channels of layers' outputs more alike in range, without changing the result.
 
-    Where one layer alone reads another's, the other's output is divided, channel by channel, by the
-    root of the largest value there, and the reader's kernel is multiplied by it. A rectifier
-    between them scales along, and so does the correlation. The root leaves the kernel its share of
-    the difference (cross-layer equalization, Nagel et al. 2019; SmoothQuant, Xiao et al. 2023).
+    If only one layer reads another's output, each channel of that output is divided by the square
+    root of its largest value, and the reader's kernel is multiplied by it; a rectifier or the
+    correlation between them passes the factor on. The square root splits the difference between
+    activations and kernel (cross-layer equalization, Nagel et al. 2019; SmoothQuant, Xiao et al.
+    2023).
 
     Args:
         model: an ONNX search graph whose weights are constants; changed in place.
-        feeds: inputs by name, which tell the ranges.
+        feeds: inputs by name, to measure the ranges on.
     """
     from onnx import numpy_helper
 
@@ -151,7 +152,7 @@ def equalize_cross_layer(model: Any, feeds: Sequence[dict[str, NDArray[np.float3
     reads = Counter(name for node in nodes for name in node.input)
 
     def layer_behind(name: str) -> Any:
-        """The convolution that alone decides the range of a tensor that has one reader."""
+        """The convolution that sets the range of a tensor with one reader, if there is one."""
         node = maker.get(name)
         while node is not None and reads[name] == 1:
             if node.op_type == "Conv" and node.input[1] in constants:
@@ -179,24 +180,24 @@ def equalize_cross_layer(model: Any, feeds: Sequence[dict[str, NDArray[np.float3
                 links.append((reader, parts, layers))
     reach = _largest(model, [part for _, parts, _ in links for part in parts], feeds)
     for reader, parts, layers in links:
-        # A channel that calibration left almost dark may light up later.
+        # The bound is for channels that were almost silent during calibration.
         divisors = [np.sqrt(np.maximum(reach[p], 1e-3 * reach[p].max() + 1e-30)) for p in parts]
         for layer, divisor in zip(layers, divisors, strict=True):
             for name in layer.input[1:]:
                 scale(name, 1 / divisor)
         kernel = constants[reader.input[1]]
         array, factor = numpy_helper.to_array(kernel), np.concatenate(divisors)
-        # A depth-wise kernel has its channels in the first place.
+        # A depth-wise kernel has its channels in the first dimension.
         depthwise = len(array) > array.shape[1] == 1
         array = array * factor.reshape(*((-1, 1) if depthwise else (1, -1)), 1, 1)
         kernel.CopyFrom(numpy_helper.from_array(array.astype(np.float32), kernel.name))
 
 
 def _round_kernels(quantized: Any, original: Any, largest: int) -> None:
-    """Round weights so that every kernel, by output and input channel, keeps its sum within 1/2.
+    """Round the weights again, so that the sum of each 2-D kernel is right to within 1/2.
 
-    Neighbors on a map are much alike, so an error shows most in a kernel's sum
-    (SQuant, Guo et al. 2022, its kernel-wise step). The weights nearest to the other side change.
+    Neighboring activations are much alike, so the error of the sum matters most (the kernel-wise
+    step of SQuant, Guo et al. 2022). The weights closest to a half are rounded the other way.
     """
     from onnx import numpy_helper
 
@@ -220,7 +221,7 @@ def _round_kernels(quantized: Any, original: Any, largest: int) -> None:
 def _largest(
     model: Any, names: Sequence[str], feeds: Sequence[dict[str, NDArray[np.float32]]]
 ) -> dict[str, NDArray[np.float32]]:
-    """The largest size of each channel of some of a graph's tensors over all feeds."""
+    """The largest magnitude in each channel of the named tensors over all feeds."""
     import onnx
     import onnxruntime
 

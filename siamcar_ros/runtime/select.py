@@ -1,4 +1,4 @@
-"""Which backend, device and precision: what was asked for, or the fastest available, and why."""
+"""The choice of backend, device and precision: as requested, or the fastest, and why."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from siamcar_ros.runtime.network import (
 from siamcar_ros.runtime.source import Int8Graph
 
 _BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")
-# Arm's dot products are left out: int8 there is for those who ask for it, having measured it.
+# Without Arm's dot products: nobody has measured int8 there, so it must be asked for.
 _INT8_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni")
 
 
 @cache
 def cpu_flags() -> frozenset[str]:
-    """The processor's features as Linux names them; none are known on other systems."""
+    """The processor's features as Linux names them; empty on other systems."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -35,7 +35,7 @@ def cpu_flags() -> frozenset[str]:
 
 
 def gpu_names() -> list[str]:
-    """The GPUs that PyTorch can use; it is imported only where a driver is present."""
+    """The GPUs that PyTorch can use; it is imported only if there is a driver."""
     if not is_installed("torch") or not _has_gpu_driver():
         return []
     import torch
@@ -68,9 +68,9 @@ def select_backend(
         device: "auto", "cpu", "cuda" or "cuda:N".
         backend: "auto" or a name of :data:`~siamcar_ros.runtime.BACKENDS`.
         precision: "auto" or one of :data:`~siamcar_ros.runtime.PRECISIONS`.
-        large: the network has millions of weights, as a ResNet has.
-        int8: the network's quantized search graph, None where there is none.
-        graphs: whether the network can be had as ONNX graphs.
+        large: whether the network has millions of weights, as a ResNet has.
+        int8: the network's quantized search graph, None without one.
+        graphs: whether the network is available as ONNX graphs.
 
     Raises:
         DeviceError: what was asked for is not available; the message says what to do.
@@ -113,9 +113,9 @@ def select_backend(
 
 
 def installed_abilities(kind: str) -> list[tuple[str, str]]:
-    """Each backend and precision that could run here on "cpu" or on "cuda", the reference first.
+    """The backends and precisions installed for "cpu" or "cuda"; PyTorch, the reference, first.
 
-    Whether the libraries behind ONNX Runtime's providers for GPUs work shows when they start.
+    ONNX Runtime's GPU providers may still lack libraries, which only shows when they start.
     """
     return [
         (backend.name, precision)
@@ -197,7 +197,7 @@ def _fastest(
     graphs: bool,
     reasons: list[str],
 ) -> Backend:
-    """The fastest backend that could run the network, as `siamcar bench network` finds them."""
+    """The fastest backend that could run the network, as `siamcar bench` measures them."""
     narrow = any(flag in cpu_flags() for flag in _BF16_FLAGS) or _int8_flag(int8) is not None
     wide = kind == "cpu" and (precision == "fp32" or not narrow)
 
@@ -226,7 +226,7 @@ def _fastest(
     if len(usable) > 1:
         reasons.append(f"{best.name} is the fastest of {', '.join(b.name for b in usable)}")
     else:
-        reasons.append(f"{best.name} is all that is installed to run it")
+        reasons.append(f"{best.name} is the only one installed that runs it")
     return best
 
 
@@ -234,8 +234,8 @@ def _precision(backend: Backend, kind: str, int8: Int8Graph | None, reasons: lis
     has = backend.precisions[kind]
     if kind == "cuda":
         if backend.name == "onnxruntime":
-            # Which TensorRT's libraries do is known when it starts; fp16 is for who has them.
-            reasons.append("fp32 is what its CUDA provider has")
+            # fp16 is TensorRT's, and whether its libraries work only shows when it starts.
+            reasons.append("its CUDA provider has fp32")
             return "fp32"
         reasons.append("fp16 uses the tensor cores")
         return "fp16"
@@ -252,7 +252,7 @@ def _precision(backend: Backend, kind: str, int8: Int8Graph | None, reasons: lis
 
 
 def _int8_flag(int8: Int8Graph | None) -> str | None:
-    """The feature by which this CPU multiplies a graph's bytes fast and right."""
+    """The feature with which this CPU multiplies the graph's bytes fast and without overflow."""
     if int8 is None:
         return None
     safe = ("avx2",) if int8.weight_bits <= 7 else ()

@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from siamcar_ros.data.frames import Frame, PairSource
 from siamcar_ros.data.options import Range
-from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE, Image, context_side
+from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE, Image
 
-from .layers import blurred, cut, deform, paste, random_direction, recolored, rotation_matrix
+from .layers import blurred, cut, deform, paste, random_direction, recolored
 from .photometric import Changes
+from .placing import coverage, edge_errors, intersection, place, random_linear
 
 _TRIES = 4
 _LONGEST_BLUR = 32.0  # pixels of the search region
@@ -154,7 +155,8 @@ class PairMaker:
         rotation = 180.0 if rng.random() < p.turn else p.rotation
         if second.mask is None:  # the bounds of a rotated box are larger than the target in it
             rotation = 0.0
-        search, box, path = self._search(second, _linear(rng, rotation, p.aspect) @ mirror, rng)
+        linear = random_linear(rng, rotation, p.aspect) @ mirror
+        search, box, path = self._search(second, linear, rng)
         side = max(box[2] - box[0], box[3] - box[1], 1.0)
         changes = draw_changes(p, rng, float(side), path)
         return TrainingPair(template, search, box.astype(np.float32), positive, changes)
@@ -166,9 +168,9 @@ class PairMaker:
             linear,
             size / 2 + rng.uniform(-p.template_shift, p.template_shift, 2),
             rng.uniform(-p.template_scale, p.template_scale),
-            _edge_errors(rng, p.template_box),
+            edge_errors(rng, p.template_box),
         )
-        covered = _coverage(frame.image, matrix, size)
+        covered = coverage(frame.image, matrix, size)
         if frame.mask is None or rng.random() >= self._compose(covered, 0.5):
             return self._cropped(frame, matrix, size, covered, rng)
         canvas = self._background(size, rng)
@@ -182,8 +184,8 @@ class PairMaker:
         p, size = self.params, SEARCH_SIZE
         center = size / 2 + rng.uniform(-p.search_shift, p.search_shift, 2)
         scale = rng.uniform(-p.search_scale, p.search_scale)
-        matrix, box = place(frame, linear, center, scale, _edge_errors(rng, p.search_box))
-        covered = _coverage(frame.image, matrix, size)
+        matrix, box = place(frame, linear, center, scale, edge_errors(rng, p.search_box))
+        covered = coverage(frame.image, matrix, size)
         deformed = rng.random() < p.deform
         path = np.zeros(2)
         if rng.random() < p.motion_blur:
@@ -251,9 +253,9 @@ class PairMaker:
             if other is None or other.mask is None:
                 continue
             center = rng.uniform(0, SEARCH_SIZE, 2)
-            linear = _linear(rng, 20.0, 0.2)
+            linear = random_linear(rng, 20.0, 0.2)
             matrix, place_box = place(other, linear, center, rng.uniform(-0.3, 0.3))
-            overlap = _intersection(box, place_box)
+            overlap = intersection(box, place_box)
             if overlap.min() > 0.15 * min(x2 - x1, y2 - y1):
                 continue
             image = other.image
@@ -270,9 +272,9 @@ class PairMaker:
             size = box[2:] - box[:2]
             around = (box[:2] + box[2:]) / 2 + random_direction(rng) * size * rng.uniform(0.4, 0.9)
             matrix, its_box = place(
-                other, _linear(rng, 30.0, 0.3), around + 0.5, rng.uniform(-0.5, 0.3)
+                other, random_linear(rng, 30.0, 0.3), around + 0.5, rng.uniform(-0.5, 0.3)
             )
-            if np.prod(_intersection(box, its_box)) <= 0.5 * np.prod(size):
+            if np.prod(intersection(box, its_box)) <= 0.5 * np.prod(size):
                 paste(canvas, *cut(other.image, other.mask, matrix, SEARCH_SIZE))
                 return
         x1, y1, x2, y2 = box
@@ -294,65 +296,6 @@ class PairMaker:
         c, d = max(0, int(top)), min(SEARCH_SIZE, int(bottom))
         if b > a and d > c:
             canvas[c:d, a:b] = texture[c:d, a:b]
-
-
-def place(
-    frame: Frame,
-    linear: Float,
-    center: Float,
-    log_scale: float,
-    errors: Float | tuple[float, ...] = (0.0, 0.0, 0.0, 0.0),
-) -> tuple[Float, Float]:
-    """The affine map that brings a frame's target to ``center`` of a crop at the tracker's scale.
-
-    Args:
-        frame: with its target's outline.
-        linear: (2, 2) map applied before scaling.
-        center: x, y in the crop, pixel edges.
-        log_scale: jitter of the scale.
-        errors: of the left, top, right and bottom edge of the box that the tracker would crop
-            around, as shares of the box's sides.
-
-    Returns:
-        (2, 3) matrix for ``cv2.warpAffine``; (4,) box x1, y1, x2, y2, pixel centers.
-    """
-    points = frame.outline.astype(np.float64) @ linear.T
-    low, high = points.min(0), points.max(0)
-    size = np.maximum(high - low, 2.0)
-    wrong_low, wrong_high = low + errors[:2] * size, high + errors[2:] * size
-    width, height = np.maximum(wrong_high - wrong_low, 2.0)
-    scale = TEMPLATE_SIZE / float(context_side(width, height)) * math.exp(log_scale)
-    middle = (wrong_low + wrong_high) / 2
-    matrix = np.empty((2, 3))
-    matrix[:, :2] = scale * linear
-    matrix[:, 2] = center - scale * middle + matrix[:, :2].sum(1) / 2 - 0.5
-    box = np.concatenate((scale * (low - middle) + center, scale * (high - middle) + center)) - 0.5
-    return matrix, box
-
-
-def _edge_errors(rng: np.random.Generator, mean: float) -> Float:
-    """Errors of four edges, Laplace-distributed: most are small, a few very large."""
-    return np.clip(rng.laplace(0.0, mean, 4), -0.4, 1.0) * (-1.0, -1.0, 1.0, 1.0)
-
-
-def _coverage(image: Image, matrix: Float, size: int) -> float:
-    """The share of the crop that the image, mapped by ``matrix``, fills."""
-    height, width = image.shape[:2]
-    corners = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]]) @ matrix.T
-    crop = np.array([[0, 0], [size, 0], [size, size], [0, size]], np.float32)
-    area, _ = cv2.intersectConvexConvex(corners.astype(np.float32), crop)
-    return float(area) / (size * size)
-
-
-def _linear(rng: np.random.Generator, rotation: float, aspect: float) -> Float:
-    angle = math.radians(rng.uniform(-rotation, rotation))
-    stretch = math.exp(rng.uniform(-aspect, aspect) / 2)
-    return rotation_matrix(angle) @ np.diag((stretch, 1 / stretch))
-
-
-def _intersection(box: Float, other: Float) -> Float:
-    """Width and height, (2,), of what two boxes x1, y1, x2, y2 share."""
-    return np.clip(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0, None)
 
 
 def draw_changes(p: AugmentParams, rng: np.random.Generator, side: float, path: Float) -> Float:

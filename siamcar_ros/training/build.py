@@ -20,6 +20,7 @@ from siamcar_ros.model import (
     load_weights,
     read_weights,
 )
+from siamcar_ros.resources import given_or_shipped
 
 from .distributed import Processes
 from .recipe import Recipe, RecipeError
@@ -50,9 +51,9 @@ def build_network(recipe: Recipe, device: torch.device) -> SiamCAR:
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.network)
     if recipe.backbone.initial is not None:
-        keys = read_weights(recipe.backbone.initial)[0]
-        whole = any(key.startswith("backbone.") for key in keys)
-        load_weights(model if whole else model.backbone, recipe.backbone.initial)
+        initial = given_or_shipped(recipe.backbone.initial)
+        whole = any(key.startswith("backbone.") for key in read_weights(initial)[0])
+        load_weights(model if whole else model.backbone, initial)
     if recipe.compute.batchnorm == "sync":
         if device.type != "cuda":
             raise RecipeError(f"compute.batchnorm is sync, which needs GPUs, not {device.type}")
@@ -88,7 +89,7 @@ def build_teacher(recipe: Recipe, model: SiamCAR, device: torch.device) -> SiamC
             f"{model.score_size}x{model.score_size}"
         )
     try:
-        load_weights(teacher, recipe.teacher.weights)
+        load_weights(teacher, given_or_shipped(recipe.teacher.weights))
     except WeightsError as error:
         raise RecipeError(
             f"teacher.weights: {error}; set teacher.network to the network that they are of"

@@ -5,9 +5,7 @@ Random numbers need no state: those of a step follow from the seed and the step'
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 import pickle
 import subprocess
 from collections.abc import Callable, Mapping
@@ -20,8 +18,9 @@ from safetensors import SafetensorError
 from torch import nn
 
 from siamcar_ros import __version__
-from siamcar_ros.files import replacing
+from siamcar_ros.files import replacing, sha256
 from siamcar_ros.model import WeightsError, save_weights
+from siamcar_ros.resources import given_or_shipped
 
 from .recipe import Recipe, RecipeError, flatten, recipe_from_dict, to_yaml
 
@@ -58,8 +57,7 @@ def run_metadata(recipe: Recipe, data: str) -> dict[str, str]:
         "torch": str(torch.__version__),  # a plain text, which can be unpickled safely
     }
     if recipe.teacher.weights is not None:
-        weights = Path(recipe.teacher.weights).read_bytes()
-        metadata["teacher"] = hashlib.sha256(weights).hexdigest()
+        metadata["teacher"] = sha256(given_or_shipped(recipe.teacher.weights))
     return metadata
 
 
@@ -135,8 +133,6 @@ def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
     try:
         with replacing(path) as place:
             write(place)
-            with place.open("rb") as file:
-                os.fsync(file.fileno())
     except (OSError, RuntimeError, SafetensorError) as error:
         # PyTorch wraps the error of the file system in its own.
         cause = error if isinstance(error, OSError) else error.__context__

@@ -1,24 +1,26 @@
 """The training loop.
 
-    siamcar train config/train/compact.yaml
-    siamcar train config/train/compact.yaml epochs=1 batch=16 output=runs/short
-    torchrun --nproc-per-node 4 -m siamcar_ros.training config/train/siamcar_r50.yaml variant=code
+    siamcar train compact
+    siamcar train compact epochs=1 batch=16 output=runs/short
+    torchrun --nproc-per-node 4 -m siamcar_ros.training siamcar_r50 variant=code
 
-The same command resumes an interrupted run from ``last.pt`` in its output folder. On one kind of
-machine the weights then are those of an uninterrupted run, on a CPU bit for bit.
+The same command resumes an interrupted run from ``last.pt`` in its output folder. On a CPU the
+final weights are then bit for bit those of an uninterrupted run.
+
+:meth:`Run.advance` is one step; what happens around the steps is in :func:`train`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +42,7 @@ from .checkpoint import load_checkpoint, run_metadata, save_checkpoint, write_we
 from .distributed import Processes, choose_device, join, leave
 from .loader import Batch, Batches, FaultCount, loading
 from .losses import siamcar_loss, teacher_loss
-from .monitor import LOSSES, Monitor
+from .monitor import Meter, Monitor, best_boxes
 from .photometric import apply_changes
 from .recipe import Recipe, to_yaml
 from .schedule import freeze, rate_factor, set_modes
@@ -59,16 +61,16 @@ def train(recipe: Recipe) -> Path:
     """Train a network, or resume its training.
 
     Args:
-        recipe: everything that decides the run.
+        recipe: the settings of the run.
 
     Returns:
-        the file of the trained weights (the averaged ones where there is an average).
+        the file of the trained weights: the averaged ones, if the recipe averages.
 
     Raises:
         DivergedError: the run has diverged; the last checkpoint is from before.
         ValueError, OSError: the recipe, the data or an earlier checkpoint cannot be used, or a file
             cannot be written.
-        KeyboardInterrupt: SIGINT or SIGTERM, after the last checkpoint was written.
+        KeyboardInterrupt: on SIGINT or SIGTERM, after the last checkpoint has been written.
     """
     device = choose_device(recipe.compute.device)
     processes = join(device)
@@ -90,18 +92,16 @@ def train(recipe: Recipe) -> Path:
         leave()
 
 
-class _Seen(NamedTuple):
-    """What a step saw and predicted, for the sample pictures."""
-
-    templates: Tensor
-    searches: Tensor
-    boxes: Tensor
-    cls: Tensor
-    reg: Tensor
-
-
 class Run:
-    """The state of a run, and what is done to it in each step."""
+    """The state of a run.
+
+    Attributes:
+        model: the network in training; `network` wraps it for the forward pass.
+        teacher: the network that it learns from, None without one.
+        average: of the model's weights, None without one.
+        step: the number of steps done.
+        parts: what a checkpoint holds, by name.
+    """
 
     def __init__(self, recipe: Recipe, device: torch.device, processes: Processes) -> None:
         self.recipe, self.device, self.processes = recipe, device, processes
@@ -113,7 +113,7 @@ class Run:
         if recipe.compute.threads is not None:
             torch.set_num_threads(recipe.compute.threads)
         if recipe.validation.sequences is not None:
-            find_sequences(Path(recipe.validation.sequences))  # better refused now than hours later
+            find_sequences(Path(recipe.validation.sequences))  # refuse now, not in hours
         mixture = build_mixture(recipe.data.sets, recipe.data.max_fault_share)
 
         self.model = build_network(recipe, device)
@@ -130,8 +130,8 @@ class Run:
         if self.average is not None:
             self.parts["average"] = self.average
         self.step = load_checkpoint(self.output / LAST, self.parts, recipe, self.metadata)
-        self.buffers = list(self.model.buffers())  # BatchNorm's statistics, and as they were:
-        self.kept = [buffer.clone() for buffer in self.buffers]
+        self.buffers = list(self.model.buffers())  # BatchNorm's statistics
+        self.kept = [buffer.clone() for buffer in self.buffers]  # and those before the step
         freeze(self.model.backbone, recipe.backbone, self.step // recipe.steps_per_epoch)
         self.network = wrap(self.model, recipe, device, processes)
 
@@ -143,6 +143,9 @@ class Run:
             processes,
             photometric=not recipe.compute.augment_on_device,
         )
+        loss = dataclasses.asdict(recipe.loss)
+        self.weights = loss.pop("cls"), loss.pop("reg"), loss.pop("cen")
+        self.loss_options = loss
         self.faults = FaultCount(recipe.data.max_fault_share)
         self.meter = Meter()
         self.monitor = Monitor(
@@ -153,16 +156,15 @@ class Run:
         self._saved, self._whole_step, self._lost_in_a_row = self.step, True, 0
 
     def advance(self, pairs: Iterator[Batch]) -> None:
-        """One training step.
-
-        Args:
-            pairs: gives the batch of this step.
+        """Do one training step with the next batch.
 
         Raises:
             DataError: too many files are missing or broken.
             DivergedError: the last ``optimizer.give_up_after`` gradients were not finite.
         """
         recipe, device = self.recipe, self.device
+
+        # What the epoch trains, and at which rate.
         epoch = self.step // recipe.steps_per_epoch
         if freeze(self.model.backbone, recipe.backbone, epoch):
             self.network = wrap(self.model, recipe, device, self.processes)
@@ -171,53 +173,47 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * group["full_lr"]
 
-        # The batch: images as (B, 3, h, w) float32 BGR 0 ... 255, boxes in search pixels.
+        # The batch: images (B, 3, h, w) float32 BGR 0 ... 255, boxes (B, 4) in search pixels.
         with self.meter.waiting():
             batch = next(pairs)
         self.faults.add(batch.faults)
-        templates, searches = self._upload(batch)
+        templates = self._upload(batch.templates, batch.changes[:, 0])
+        searches = self._upload(batch.searches, batch.changes[:, 1])
         boxes, negatives = batch.boxes.to(device), batch.negatives.to(device)
 
-        # Forward.
-        self._whole_step = False  # until its end: the forward pass moves BatchNorm's statistics
+        # Forward. Until the end of the step no checkpoint is written, since BatchNorm's statistics
+        # have moved and the weights have not.
+        self._whole_step = False
         torch._foreach_copy_(self.kept, self.buffers)
         with autocast(recipe, device):
             cls, reg, cen = self.network(templates, searches)
-            taught = None
             if self.teacher is not None:
                 with torch.no_grad():
                     taught = self.teacher(searches, self.teacher.template(templates))
-        weights = (recipe.loss.cls, recipe.loss.reg, recipe.loss.cen)
-        average = self.processes.average if self.processes.world > 1 else None
+        shared: dict[str, Any] = {"weights": self.weights}
+        if self.processes.world > 1:
+            shared["average"] = self.processes.average
         losses = siamcar_loss(
             cls,
             reg,
             cen,
             boxes,
             self.model.locations,
-            positives=recipe.loss.positives,
-            balanced=recipe.loss.balanced,
             negative=negatives,
-            centerness_weighted=recipe.loss.centerness_weighted,
-            box=recipe.loss.box,
-            oversize=recipe.loss.oversize,
-            quality=recipe.loss.quality,
-            weights=weights,
-            average=average,
+            **self.loss_options,
+            **shared,
         )
-        if taught is not None:
-            losses["teacher"] = teacher_loss(
-                cls, reg, cen, taught, weights=weights, average=average
-            )
+        if self.teacher is not None:
+            losses["teacher"] = teacher_loss(cls, reg, cen, taught, **shared)
             losses["total"] = losses["total"] + recipe.teacher.weight * losses["teacher"]
 
-        # Backward, and a step where the gradient is finite.
+        # Backward. A step whose gradient is not finite is left out.
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(losses["total"]).backward()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip or math.inf)
         finite = bool(torch.isfinite(norm))
-        if finite or self.scaler.is_enabled():  # which leaves out what is not finite by itself
+        if finite or self.scaler.is_enabled():  # the scaler leaves such a step out by itself
             self.scaler.step(self.optimizer)
             self.scaler.update()
         if finite:
@@ -231,18 +227,14 @@ class Run:
 
         self.meter.add(losses, norm)
         true = torch.where(negatives[:, None], math.nan, boxes)
-        self._seen = _Seen(templates, searches, true, cls.detach(), reg.detach())
+        self._seen = templates, searches, true, cls.detach(), reg.detach()
 
-    def _upload(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Templates and search regions as (B, 3, h, w) float32 on the device."""
-        views = []
-        for view, images in enumerate((batch.templates, batch.searches)):
-            there = images.to(self.device, non_blocking=True)
-            if self.recipe.compute.augment_on_device:
-                there = apply_changes(there, batch.changes[:, view].numpy())
-            planes = there.permute(0, 3, 1, 2)
-            views.append(planes.to(dtype=torch.float32, memory_format=layout(self.recipe)))
-        return views[0], views[1]
+    def _upload(self, images: Tensor, changes: Tensor) -> Tensor:
+        """Images (B, h, w, 3) uint8 to (B, 3, h, w) float32 on the device."""
+        there = images.to(self.device, non_blocking=True)
+        if self.recipe.compute.augment_on_device:
+            there = apply_changes(there, changes.numpy())
+        return there.permute(0, 3, 1, 2).to(dtype=torch.float32, memory_format=layout(self.recipe))
 
     def _leave_out(self) -> None:
         """Undo a step whose gradient is not finite."""
@@ -258,7 +250,7 @@ class Run:
             )
 
     def report(self) -> None:
-        """Whatever is due after a step: bar, logs, pictures, checkpoints, validation."""
+        """Do what is due after a step: progress bar, log, pictures, checkpoint, validation."""
         log, step = self.recipe.log, self.step
         last = step == self.recipe.steps
         self.monitor.advance()
@@ -266,9 +258,9 @@ class Run:
             values = self.meter.take(self.recipe.batch, self.processes)
             self.monitor.log(step, {**values, "rate": self.rate * self.recipe.optimizer.lr})
         if last or step % log.images_every == 0:
-            seen = self._seen
-            predicted = best_boxes(seen.cls, seen.reg, self.model.locations)
-            self.monitor.show(step, seen.templates, seen.searches, seen.boxes, predicted)
+            templates, searches, boxes, cls, reg = self._seen
+            predicted = best_boxes(cls, reg, self.model.locations)
+            self.monitor.show(step, templates, searches, boxes, predicted)
         if step % log.checkpoint_every == 0:
             self.save()
         if self._due(log.keep_every_epochs):
@@ -289,12 +281,12 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint that a killed run resumes from."""
-        self._saved = self.step  # also where it fails: it is not tried twice
+        self._saved = self.step  # even if it fails: it is not tried twice
         if self.processes.first:
             save_checkpoint(self.output / LAST, self.step, self.parts, self.metadata)
 
     def close(self) -> None:
-        """Write the last checkpoint, unless a step was broken off half-way, and the summary."""
+        """Write the summary and, unless a step was interrupted, the last checkpoint."""
         if self.step > self._saved and self._whole_step:
             self.save()
         self.monitor.close()
@@ -306,7 +298,7 @@ class Run:
         return self.output / FINAL
 
     def _trained(self) -> SiamCAR:
-        """The averaged network, or the network itself where there is no average."""
+        """The averaged network, or the network itself if there is no average."""
         return self.model if self.average is None else cast(SiamCAR, self.average.module)
 
     def _write_weights(self, path: Path) -> None:
@@ -318,54 +310,11 @@ class Run:
         return self.step == self.recipe.steps or self.step % interval == 0
 
 
-def best_boxes(cls: Tensor, reg: Tensor, locations: Tensor) -> Tensor:
-    """(B, 4) boxes x1, y1, x2, y2 that the cells of the highest foreground score predict."""
-    best = (cls[:, 1] - cls[:, 0]).flatten(1).argmax(1)
-    rows = torch.arange(len(best), device=best.device)
-    left, top, right, bottom = reg.flatten(2)[rows, :, best].float().unbind(1)
-    x, y = locations[best].unbind(1)
-    return torch.stack((x - left, y - top, x + right, y + bottom), 1)
-
-
-class Meter:
-    """Mean losses and speed since they were last taken."""
-
-    def __init__(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._steps = 0
-        self._waited = 0.0
-        self._since = time.perf_counter()
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count the time spent in the block as waiting for the loader."""
-        begin = time.perf_counter()
-        yield
-        self._waited += time.perf_counter() - begin
-
-    def add(self, losses: dict[str, Tensor], norm: Tensor) -> None:
-        """Count a step."""
-        for name, value in (*losses.items(), ("gradient", norm)):
-            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
-        self._steps += 1
-
-    def take(self, batch: int, processes: Processes) -> dict[str, float]:
-        """The means over all processes, pairs a second, and the share of time spent waiting."""
-        names = sorted(self._sums, key=[*LOSSES, "gradient"].index)
-        means = processes.average(torch.stack([self._sums[n] for n in names]) / self._steps)
-        seconds = time.perf_counter() - self._since
-        values = dict(zip(names, means.tolist(), strict=True))
-        values |= {"pairs/s": self._steps * batch / seconds, "loader wait": self._waited / seconds}
-        self._reset()
-        return values
-
-
 @contextmanager
 def _interruption() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in the list, so that the loop ends after its step."""
+    """Note SIGINT and SIGTERM in a list, for the loop to end after its step; a second one ends it
+    at once.
+    """
     noted: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
@@ -380,12 +329,3 @@ def _interruption() -> Iterator[list[int]]:
     finally:
         for kind, handler in zip(kinds, before, strict=True):
             signal.signal(kind, handler)
-
-
-def describe(recipe: Recipe) -> str:
-    """One line about what a recipe asks for."""
-    sets = ", ".join(name for name, o in recipe.data.sets.items() if o.get("weight", 1))
-    return (
-        f"{recipe.network}: {recipe.steps} steps of {recipe.batch} pairs from {sets}; "
-        f"{recipe.optimizer.kind}, rate {recipe.optimizer.lr:g}"
-    )

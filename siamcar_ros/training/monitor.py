@@ -1,22 +1,26 @@
-"""What a run shows: a progress bar, TensorBoard, a history in text and a picture of it."""
+"""What a run reports: progress bar, TensorBoard, a history in text and pictures."""
 
 from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from siamcar_ros.files import replacing
 
+from .distributed import Processes
 from .recipe import LogRecipe
 
 if TYPE_CHECKING:
@@ -148,6 +152,51 @@ def _sample(
             x1, y1, x2, y2 = (round(float(v)) for v in box.clip(-999, 999))
             cv2.rectangle(picture, (x1, y1), (x2, y2), color, 1)
     return picture
+
+
+def best_boxes(cls: Tensor, reg: Tensor, locations: Tensor) -> Tensor:
+    """(B, 4) boxes x1, y1, x2, y2 that the cells of the highest foreground score predict."""
+    best = (cls[:, 1] - cls[:, 0]).flatten(1).argmax(1)
+    rows = torch.arange(len(best), device=best.device)
+    left, top, right, bottom = reg.flatten(2)[rows, :, best].float().unbind(1)
+    x, y = locations[best].unbind(1)
+    return torch.stack((x - left, y - top, x + right, y + bottom), 1)
+
+
+class Meter:
+    """Means of the losses, and the speed, since they were last taken."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+        self._waited = 0.0
+        self._since = time.perf_counter()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time spent in the block as waiting for the loader."""
+        begin = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - begin
+
+    def add(self, losses: dict[str, Tensor], norm: Tensor) -> None:
+        """Count a step."""
+        for name, value in (*losses.items(), ("gradient", norm)):
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
+        self._steps += 1
+
+    def take(self, batch: int, processes: Processes) -> dict[str, float]:
+        """The means over all processes, pairs a second, and the share of time spent waiting."""
+        names = sorted(self._sums, key=[*LOSSES, "gradient"].index)
+        means = processes.average(torch.stack([self._sums[n] for n in names]) / self._steps)
+        seconds = time.perf_counter() - self._since
+        values = dict(zip(names, means.tolist(), strict=True))
+        values |= {"pairs/s": self._steps * batch / seconds, "loader wait": self._waited / seconds}
+        self._reset()
+        return values
 
 
 def draw_summary(history: list[dict[str, Any]], path: Path, samples: Path | None = None) -> None:

@@ -1,13 +1,14 @@
-"""Recipes: what a training run is told, from YAML and the command line.
+"""Recipes: the settings of a training run, from YAML and the command line.
 
+    base: siamcar_r50        # another recipe, which this one changes
     network: resnet50
     variant: code            # which of the variants below applies
     variants:
       code: {batch: 80}      # keys as on the command line, dots for sections
     optimizer: {lr: 0.005}
 
-Whatever a recipe leaves out has the default given here. ``key=value`` on the command line goes
-last. Unknown keys are refused.
+Keys that a recipe leaves out have the defaults given here. ``key=value`` on the command line
+overrides everything else. Unknown keys are refused.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ from typing import Annotated, Any, TypeAlias
 import yaml
 
 from siamcar_ros.data.options import Choice, Range, RecipeError, converted, refuse_unknown
-from siamcar_ros.resources import parse_yaml, read_yaml
+from siamcar_ros.resources import (
+    given_or_shipped,
+    parse_yaml,
+    read_yaml,
+    resource_path,
+    shipped_names,
+)
 
 from .augment import AugmentParams, NotNegative, Probability
 from .losses import BOX_LOSSES, QUALITIES
@@ -257,22 +264,20 @@ class Recipe:
         return max(1, round(self.epochs * self.steps_per_epoch))
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
-        path: a YAML file.
+        recipe: a YAML file, or the name of a shipped recipe.
         overrides: ``key=value`` texts, dots between sections, values in YAML. ``variant=NAME``
             picks one of the file's variants.
 
     Raises:
         RecipeError: a value of the wrong kind or out of range.
-        ValueError: not YAML, or an unknown key; the nearest is named.
+        ValueError: not YAML, or an unknown key or name; the nearest is named.
         OSError: the file cannot be read.
     """
-    content = read_yaml(path) or {}
-    if not isinstance(content, dict):
-        raise RecipeError(f"{path} holds no keys")
+    content = read_recipe(recipe)
     given = dict(_assignment(text) for text in overrides)
     variants = content.pop("variants", {})
     variant = given.pop("variant", content.pop("variant", None))
@@ -284,6 +289,38 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for key, value in given.items():
         _assign(content, key, value)
     return recipe_from_dict(content)
+
+
+def read_recipe(recipe: str | Path, depth: int = 0) -> dict[str, Any]:
+    """The keys of a recipe file over those of its base.
+
+    Raises:
+        RecipeError, ValueError, OSError: as :func:`load_recipe`.
+    """
+    path = Path(recipe)
+    if path.suffix not in (".yaml", ".yml"):
+        refuse_unknown([str(recipe)], shipped_names("config/train"), "recipe")
+        path = resource_path(f"config/train/{recipe}.yaml")
+    content = read_yaml(given_or_shipped(str(path))) or {}
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path} holds no keys")
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    if depth > 3:
+        raise RecipeError(f"{path}: the recipes named by 'base' form a circle, or a long chain")
+    beside = path.parent / str(base)
+    return _over(read_recipe(beside if beside.is_file() else str(base), depth + 1), content)
+
+
+def _over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`, section by section."""
+    merged = dict(base)
+    for key, value in changes.items():
+        below = base.get(key)
+        sections = isinstance(below, dict) and isinstance(value, dict)
+        merged[key] = _over(dict(below or {}), value) if sections else value
+    return merged
 
 
 def recipe_from_dict(content: Mapping[str, Any]) -> Recipe:

@@ -12,7 +12,7 @@ from siamcar_ros.data import DataError, Sequence, SequenceError, read_sequence
 from siamcar_ros.evaluation import run_sequence
 from siamcar_ros.evaluation.protocols import FOLDER, score_sequence
 from siamcar_ros.model import SiamCAR
-from siamcar_ros.runtime import build_backend
+from siamcar_ros.runtime import load_network
 from siamcar_ros.tracking import SiamCarTracker
 from siamcar_ros.tracking.config import read_config
 
@@ -74,7 +74,7 @@ def validate(
     """
     sequences = find_sequences(folder, frames)
     device = str(next(model.parameters()).device)
-    network = build_backend(model, device=device, backend="torch", precision="fp32")
+    network = load_network(model, device=device, backend="torch", precision="fp32")
     tracker = SiamCarTracker(network, read_config(config).params)
     scores = []
     for sequence in sequences:

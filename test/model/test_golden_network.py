@@ -55,9 +55,9 @@ def test_a_gpus_outputs_are_near_the_published_codes(
     golden_model: SiamCAR, network_arrays: dict[str, np.ndarray], precision: str, bound: float
 ) -> None:
     """By the relative distance of each map, the distances' by their logarithms."""
-    from siamcar_ros.runtime import build_backend
+    from siamcar_ros.runtime import load_network
 
-    network = build_backend(golden_model, device="cuda", precision=precision)
+    network = load_network(golden_model, device="cuda", precision=precision)
     for prefix in ("", "blocks_"):
         z, x = network_arrays[prefix + "template"], network_arrays[prefix + "search"]
         for got, name in zip(network(x, network.template(z)), ("cls", "loc", "cen"), strict=True):

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from siamcar_ros.model import SiamCAR
-from siamcar_ros.runtime import BACKENDS, Network, build_backend
+from siamcar_ros.runtime import BACKENDS, Network, load_network
 from siamcar_ros.runtime.export import difference
 from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
 from siamcar_ros.runtime.torch_network import prepared
@@ -66,7 +66,7 @@ def network(request: pytest.FixtureRequest, compact: SiamCAR) -> Network:
             pytest.skip("the installed ONNX Runtime has no CUDA provider")
         if precision == "fp16" and find_spec("tensorrt") is None:
             pytest.skip("TensorRT is not installed")
-    return build_backend(compact, device=device, backend=backend, precision=precision)
+    return load_network(compact, device=device, backend=backend, precision=precision)
 
 
 Array = NDArray[np.float32]
@@ -201,7 +201,7 @@ def test_it_says_what_it_is(network: Network, compact: SiamCAR) -> None:
 def test_a_network_of_another_geometry(alexnet: SiamCAR, backend: str) -> None:
     for module in NEEDS[backend]:
         pytest.importorskip(module)
-    network = build_backend(alexnet, device="cpu", backend=backend, precision="fp32")
+    network = load_network(alexnet, device="cpu", backend=backend, precision="fp32")
     z, x = arrays(alexnet, 2)
     expected = maps_of(alexnet, z, x)
     assert network.score_size == 17
@@ -269,7 +269,7 @@ def test_networks_of_several_nodes_record_side_by_side(
     wrong: list[str] = []
 
     def node(model: SiamCAR, device: str) -> None:
-        network = build_backend(model, device=device, backend="cudagraph", precision="fp32")
+        network = load_network(model, device=device, backend="cudagraph", precision="fp32")
         for count in (1, 2, 3):
             z, x = (value[:count] for value in images)
             got, expected = network(x, network.template(z)), maps_of(model, z, x)

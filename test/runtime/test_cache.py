@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from pathlib import Path
@@ -44,14 +45,16 @@ def test_damaged_files_are_made_again(
 
 
 def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
-    abandoned, fresh = tmp_path / ".new-abandoned", tmp_path / ".new-fresh"
-    for folder in (abandoned, fresh):
+    abandoned, used = tmp_path / ".new-abandoned", tmp_path / ".new-used"
+    for folder in (abandoned, used):
         folder.mkdir()
         (folder / "part").write_bytes(b"part")
-    os.utime(abandoned, (0, 0))
+    handle = os.open(used, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
     cached_files(tmp_path, ["graph", "other"], make)
+    os.close(handle)
     assert not abandoned.exists()
-    assert fresh.exists(), "another process may be writing there"
+    assert used.exists(), "another process is writing there"
 
 
 def test_a_cache_that_cannot_be_written_is_replaced(

@@ -19,7 +19,6 @@ from siamcar_ros.runtime import (
     BACKENDS,
     DeviceError,
     Placement,
-    build_backend,
     find_placement,
     find_source,
     load_network,
@@ -277,7 +276,7 @@ def test_a_missing_package_is_named(compact: SiamCAR, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(importlib, "import_module", import_module)
     with pytest.raises(DeviceError, match=r"needs the Python package 'openvino'.*pip install"):
-        build_backend(compact, device="cpu", backend="openvino", precision="fp32")
+        load_network(compact, device="cpu", backend="openvino", precision="fp32")
 
 
 def test_load_network(weights: Path) -> None:

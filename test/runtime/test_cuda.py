@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.contestants import Film, random_model
 from siamcar_ros.model import MODEL_NAMES, SiamCAR
-from siamcar_ros.runtime import DeviceError, Network, build_backend, load_network, select_backend
+from siamcar_ros.runtime import DeviceError, Network, load_network, select_backend
 from siamcar_ros.runtime.cuda_graph_network import CudaGraphNetwork
 from siamcar_ros.runtime.fusion import KERNELS
 from siamcar_ros.runtime.graphs import example_inputs
@@ -125,7 +125,7 @@ def test_pixels_on_the_cpu_pinned_or_not_give_what_planes_on_the_gpu_give(name: 
 def test_eager_pytorch_gives_the_cpus_maps() -> None:
     model, z, x, maps = reference("resnet50")
     for precision in PRECISIONS:
-        network = build_backend(model, device="cuda", backend="torch", precision=precision)
+        network = load_network(model, device="cuda", backend="torch", precision=precision)
         expected = tuple(part[:2] for part in maps)
         got = network(x[:2], network.template(z[:2]))
         assert distance(expected, got) <= BOUNDS[precision], precision
@@ -183,7 +183,7 @@ def test_targets_in_one_call_are_followed_as_alone() -> None:
 def test_a_gpu_that_is_not_there_is_refused_in_a_sentence() -> None:
     count = torch.cuda.device_count()
     with pytest.raises(DeviceError, match=f"cuda:{count} was asked for, but .* finds {count}"):
-        build_backend(reference("compact")[0], device=f"cuda:{count}")
+        load_network(reference("compact")[0], device=f"cuda:{count}")
 
 
 def test_a_full_gpu_is_told_in_a_sentence() -> None:
@@ -191,10 +191,10 @@ def test_a_full_gpu_is_told_in_a_sentence() -> None:
     script = """
 import torch
 from siamcar_ros.model import build_model
-from siamcar_ros.runtime import DeviceError, build_backend
+from siamcar_ros.runtime import DeviceError, load_network
 torch.cuda.set_per_process_memory_fraction(100 * 2**20 / torch.cuda.mem_get_info()[1])
 try:
-    build_backend(build_model("resnet50").eval(), device="cuda")
+    load_network(build_model("resnet50").eval(), device="cuda")
 except DeviceError as error:
     print(error)
 """

@@ -13,7 +13,7 @@ import torch
 
 from siamcar_ros.commands import export as command
 from siamcar_ros.model import SiamCAR
-from siamcar_ros.runtime import DeviceError, build_backend, load_network
+from siamcar_ros.runtime import DeviceError, load_network
 from siamcar_ros.runtime.export import ExportError, check_onnx, difference, export_onnx
 from siamcar_ros.runtime.graphs import example_inputs
 from siamcar_ros.runtime.onnx_files import GraphFacts, OnnxFiles
@@ -147,9 +147,7 @@ def test_int8_stays_near(
     pairs = [arrays(model, 1, seed) for seed in range(4)]
     output = tmp_path / "some.search.int8.onnx"
     quantize(cached_onnx(model), pairs, output)
-    network = build_backend(
-        model, device="cpu", backend=backend, precision="int8", int8_graph=output
-    )
+    network = load_network(model, device="cpu", backend=backend, precision="int8", weights=output)
     reference = TensorAdapter(model)
     for z, x in pairs:
         cls, reg, cen = reference(x, reference.template(z))

@@ -46,7 +46,7 @@ def test_a_film_is_tracked(sequence: Path, tmp_path: Path) -> None:
     boxes = tmp_path / "boxes.txt"
     done = run("-m", "siamcar_ros.cli", "track", str(sequence), "--boxes", str(boxes))
     assert done.returncode == 0, done.stderr
-    assert "opencv is all that is installed" in done.stdout
+    assert "opencv is the only one installed" in done.stdout
     truth = np.loadtxt(sequence / "groundtruth.txt", delimiter=",")
     assert abs(np.loadtxt(boxes, delimiter=",") - truth).max() < 8
 

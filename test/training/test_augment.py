@@ -19,12 +19,10 @@ from siamcar_ros.training.augment import (
     AugmentParams,
     PairMaker,
     TrainingPair,
-    _coverage,
-    _edge_errors,
-    place,
 )
 from siamcar_ros.training.layers import deform
 from siamcar_ros.training.photometric import Changes, apply_changes
+from siamcar_ros.training.placing import coverage, edge_errors, place
 
 STILL = AugmentParams(**{field.name: 0.0 for field in dataclasses.fields(AugmentParams)})
 EVERYTHING = dataclasses.replace(
@@ -132,10 +130,10 @@ def test_coverage_of_turned_crops(angle: float, mirrored: bool) -> None:
     turn[:, 2] += 127.5 - 450
     if mirrored:
         turn[0] = -turn[0] + (0, 0, 255)
-    assert _coverage(image, turn, 255) == pytest.approx(1, abs=1e-4)
+    assert coverage(image, turn, 255) == pytest.approx(1, abs=1e-4)
     part = image[:500, :500]
     seen = np.mean(cv2.warpAffine(np.ones(part.shape[:2]), turn, (255, 255)))
-    assert _coverage(part, turn, 255) == pytest.approx(seen, abs=0.01)
+    assert coverage(part, turn, 255) == pytest.approx(seen, abs=0.01)
 
 
 def test_lighting_offsets_the_channels_of_each_view_as_the_authors_do() -> None:
@@ -334,7 +332,7 @@ def test_crops_are_taken_around_boxes_as_wrong_as_the_trackers() -> None:
         scales.append(np.log(np.sqrt(np.prod(pair.box[2:] - pair.box[:2]))))
     assert 2 < np.abs(centers).mean() < 8
     assert 0.04 < np.std(scales) < 0.12
-    errors = np.stack([_edge_errors(np.random.default_rng(seed), 0.08) for seed in range(4000)])
+    errors = np.stack([edge_errors(np.random.default_rng(seed), 0.08) for seed in range(4000)])
     assert np.abs(errors).mean() == pytest.approx(0.08, rel=0.05)
     assert (errors[:, 2:] + errors[:, :2] * -1 > -0.81).all(), "no box vanishes"
 

@@ -6,17 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from siamcar_ros.data import dataset_kinds
 from siamcar_ros.data.frames import Frame, frame_from_box
 from siamcar_ros.model import MODEL_NAMES, build_model
 from siamcar_ros.training.augment import PairMaker
+from siamcar_ros.training.build import build_teacher
 from siamcar_ros.training.recipe import (
     Recipe,
     RecipeError,
     flatten,
     load_recipe,
+    read_recipe,
     recipe_from_dict,
     to_yaml,
 )
@@ -27,8 +30,7 @@ SHIPPED = sorted((Path(__file__).parents[2] / "config/train").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_recipe_and_variant_is_valid(path: Path) -> None:
-    variants = yaml.safe_load(path.read_text()).get("variants", {})
-    for variant in [None, *variants]:
+    for variant in [None, *read_recipe(path).get("variants", {})]:
         recipe = load_recipe(path, [f"variant={variant}"] if variant else [])
         assert recipe.network in MODEL_NAMES
         assert {options.get("kind", name) for name, options in recipe.data.sets.items()} <= set(
@@ -133,6 +135,38 @@ def test_the_command_line_goes_last() -> None:
 def test_what_is_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_recipe(SHIPPED[0].with_name("siamcar_r50.yaml"), overrides)
+
+
+def test_a_recipe_changes_its_base(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "base: compact\nbatch: 8\ndata: {sets: {davis: {weight: 1}}}\n"
+        "variants: {distilled: {epochs: 3}}\n"
+    )
+    recipe, base = load_recipe(path), load_recipe("compact")
+    assert (recipe.batch, recipe.epochs, recipe.network) == (8, base.epochs, "compact")
+    assert recipe.data.sets["davis"] == {**base.data.sets["davis"], "weight": 1}
+    distilled = load_recipe(path, ["variant=distilled"])
+    assert (distilled.epochs, distilled.teacher.network) == (3, "mobile")
+    other = tmp_path / "other.yaml"
+    other.write_text("base: mine.yaml\nseed: 3\n")
+    assert load_recipe(other).batch == 8
+    path.write_text("base: other.yaml\n")
+    with pytest.raises(RecipeError, match="form a circle"):
+        load_recipe(path)
+    path.write_text("base: compcat\n")
+    with pytest.raises(ValueError, match="did you mean 'compact'"):
+        load_recipe(path)
+
+
+def test_shipped_teachers_are_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe("compact", ["variant=distilled"])
+    teacher = build_teacher(recipe, build_model("compact"), torch.device("cpu"))
+    assert teacher is not None
+    assert teacher.name == "mobile"
 
 
 def test_a_file_that_is_no_recipe(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,22 +73,26 @@ def test_a_step_broken_off_is_made_again(
     same(run / "model.safetensors", whole / "model.safetensors")
 
 
+def spoil(monkeypatch: pytest.MonkeyPatch, spoilt: Callable[[int], bool]) -> None:
+    """Make a pixel infinite in the steps that `spoilt` picks."""
+    upload = Run._upload
+
+    def uploaded(self: Run, images: torch.Tensor, changes: torch.Tensor) -> torch.Tensor:
+        there = upload(self, images, changes)
+        if spoilt(self.step):
+            there[0, 0, 100, 100] = math.inf
+        return there
+
+    monkeypatch.setattr(Run, "_upload", uploaded)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_step_that_is_not_finite_leaves_no_trace(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, precision: str
 ) -> None:
     if precision == "fp16" and not torch.cuda.is_available():
         pytest.skip("fp16 needs a CUDA device")
-    steps = itertools.count()
-    upload = Run._upload
-
-    def spoilt(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        templates, searches = upload(*arguments)
-        if next(steps) == 2:
-            searches[0, 0, 100, 100] = math.inf
-        return templates, searches
-
-    monkeypatch.setattr(Run, "_upload", spoilt)
+    spoil(monkeypatch, lambda step: step == 2)
     threads = torch.get_num_threads()
     try:
         options = ["compute.workers=0", f"compute.precision={precision}"]
@@ -176,21 +181,11 @@ def test_a_checkpoint_that_cannot_be_read_is_refused(
     assert "weights_only" not in str(raised.value)
 
 
-def spoil_from(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    upload = Run._upload
-
-    def spoilt(self: Run, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        templates, searches = upload(self, batch)
-        return templates, searches * math.inf if self.step >= step else searches
-
-    monkeypatch.setattr(Run, "_upload", spoilt)
-
-
 def test_a_diverged_run_ends_with_an_error(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the command: no weights, and the checkpoint is from before."""
-    spoil_from(monkeypatch, 3)
+    spoil(monkeypatch, lambda step: step >= 3)
     options = ["compute.workers=0", "epochs=9", "optimizer.give_up_after=4"]
     threads = torch.get_num_threads()
     try:
@@ -207,13 +202,7 @@ def test_a_diverged_run_ends_with_an_error(
 def test_steps_left_out_now_and_then_end_no_run(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    upload = Run._upload
-
-    def spoilt(self: Run, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        templates, searches = upload(self, batch)
-        return templates, searches * math.inf if self.step % 2 else searches
-
-    monkeypatch.setattr(Run, "_upload", spoilt)
+    spoil(monkeypatch, lambda step: step % 2 == 1)
     threads = torch.get_num_threads()
     try:
         train(load_recipe(recipe, ["compute.workers=0", "optimizer.give_up_after=2"]))
