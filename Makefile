@@ -1,7 +1,7 @@
 # Every target does the set-up it lacks. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test gpu torture build dev clean distclean
+.PHONY: help demo test gpu torture docs build dev clean distclean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -24,6 +24,9 @@ gpu:  ## tests, tracking and training on a GPU: gpu-bench/gpu.md (ARGS: --device
 
 torture: build  ## try to break a running node; about 15 minutes (ARGS: --minutes, --seed)
 	@source tools/env.sh && exec python tools/torture.py $(ARGS)
+
+docs: dev  ## the API reference from the docstrings: build/docs/index.html
+	@source tools/env.sh && exec python tools/docs.py
 
 build:  ## the environment of the tracker, the interfaces and the package
 	@tools/build

@@ -1,4 +1,4 @@
-"""Adds to pyproject.toml what it cannot say: config/, films/, models/ and msg/ travel inside the wheel.
+"""Adds to pyproject.toml what it cannot say: which folders travel inside the wheel.
 
 They live at the repository's root, where ROS tools and people look for them, and are installed as
 `siamcar_ros/_data/`; `siamcar_ros.resources` finds them in either place.

@@ -1,4 +1,4 @@
-"""Files that ship with the package (config/, films/, models/, msg/, launch/), and YAML within limits."""
+"""Files that ship with the package, in config/, models/ and so on, and YAML within limits."""
 
 from __future__ import annotations
 
