@@ -1,7 +1,7 @@
 """Follow a target through a video, a sequence folder or the film that ships, over real ROS 2.
 
 python -m siamcar_ros.demo [--video FILE --box X,Y,W,H | --sequence FOLDER] [--output FOLDER]
-python -m siamcar_ros.demo --console [--video FILE | --sequence FOLDER]
+python -m siamcar_ros.demo --console [PORT] [--video FILE | --sequence FOLDER]
 """
 
 from __future__ import annotations
@@ -50,8 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--backend", default="auto", help="what runs the network (%(default)s)")
     parser.add_argument(
         "--console",
-        action="store_true",
-        help="play the film again and again to the operator's page, and choose targets there",
+        type=int,
+        nargs="?",
+        const=8484,
+        metavar="PORT",
+        help="play the film again and again to the operator's page on this port (%(const)s), and "
+        "choose targets there",
     )
     given = parser.parse_args(arguments)
     use_fastdds_profile()
@@ -59,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         with unwind_on_signals():
-            (serve if given.console else run)(given)
+            (run if given.console is None else serve)(given)
     except (LiveRunError, ValueError, OSError) as error:
         print(f"demo: error: {error}", file=sys.stderr)
         return 1
@@ -143,7 +147,10 @@ def serve(given: argparse.Namespace) -> None:
     with LiveRun(given.output, _parameters(given) | {"max_targets": 4}, "/demo") as live:
         print("waiting for the tracker node to load its network", flush=True)
         live.wait_until_active()
-        live.show(played, say=lambda line: print(f"{line}  (Ctrl-C ends it)", flush=True))
+        address = f"http://127.0.0.1:{given.console}"
+        live.show(
+            played, given.console, lambda: print(f"open {address}; Ctrl-C ends it", flush=True)
+        )
 
 
 def _parameters(given: argparse.Namespace) -> dict[str, object]:

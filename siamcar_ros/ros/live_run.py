@@ -176,19 +176,18 @@ class LiveRun:
             )
         return heard
 
-    def show(self, source: Mapping[str, object], *, say: Callable[[str], None]) -> None:
-        """Publish a source to the operator's page until interrupted.
+    def show(self, source: Mapping[str, object], port: int, ready: Callable[[], None]) -> None:
+        """Publish a source to the operator's page on `port` until interrupted.
 
-        Args:
-            source: parameters of the frame source.
-            say: called with the page's address once it can be opened.
+        Calls `ready` once the page can be opened.
 
         Raises:
             LiveRunError: a process has ended.
         """
+        page = {"port": port, "trackers": "tracker"}
         with (
             self._node("the frame source", "frame_source", source) as frames,
-            self._node("the console", "operator_console", {}) as console,
+            self._node("the console", "operator_console", page) as console,
         ):
             frames.start()
             console.start()
@@ -196,7 +195,7 @@ class LiveRun:
             while "open http" not in console.tail():
                 require()
                 time.sleep(0.1)
-            say("open http" + console.tail().rpartition("open http")[2])
+            ready()
             while True:
                 require()
                 time.sleep(0.5)

@@ -10,7 +10,6 @@ docs/console.md. Requires aiohttp (the extra `console`).
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import secrets
 import socket
 import sys
@@ -23,7 +22,7 @@ from rclpy.node import Node
 try:
     from aiohttp import web
 
-    from siamcar_ros.ros.console.server import Console
+    from siamcar_ros.ros.console.server import LOOPBACK, Console
 except ModuleNotFoundError as missing:
     if missing.name != "aiohttp":
         raise
@@ -69,24 +68,17 @@ class OperatorConsole(Node):
             raise ValueError("rate must be larger than 0")
         if self.token and len(self.token) < _LEAST_TOKEN:
             raise ValueError(f"token has fewer than {_LEAST_TOKEN} characters: make it longer")
+        self.local = self.host in LOOPBACK
         if not self.token and not self.local:
             self.token = secrets.token_urlsafe(16)
         names = [each.strip() for each in trackers.split(",") if each.strip()]
         self._named = [self.resolve_topic_name(each) for each in names]
 
     @property
-    def local(self) -> bool:
-        """Whether it listens to this machine alone."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return bool(self.host == "localhost")
-
-    @property
     def address(self) -> str:
         """Of the page, token included."""
-        wide = self.host in ("0.0.0.0", "::")
-        host = socket.gethostname() if wide else f"[{self.host}]" if ":" in self.host else self.host
+        host = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
+        host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port}/" + (f"#{quote(self.token)}" if self.token else "")
 
     def find(self) -> list[str]:
@@ -106,7 +98,11 @@ async def _serve(node: OperatorConsole) -> None:
     runner = web.AppRunner(console.app, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, node.host, node.port).start()
+        try:
+            await web.TCPSite(runner, node.host, node.port).start()
+        except OSError as error:
+            why = f"cannot listen on {node.host}, port {node.port} ({error.strerror})"
+            raise OSError(f"{why}: set the parameters host and port to others") from error
         node.get_logger().info(f"open {node.address}")
         while node.context.ok():
             await asyncio.sleep(0.1)

@@ -48,6 +48,7 @@ class FakeCamera:
     def __init__(self, name: str, changed: Callable[[], None]) -> None:
         self.name, self.changed = name, changed
         self.asked: list[tuple[Any, ...]] = []
+        self.client = self  # of its tracker
         self.views, self.closed = map(FakeView, itertools.count()), False
         self.newest: FakeView | None = None
 
@@ -59,11 +60,11 @@ class FakeCamera:
         self.asked.append(wanted)
         raise ValueError("the box lies outside the image")
 
-    def stop(self, target: str) -> str:
+    def remove_target(self, target: str) -> str:
         self.asked.append((target,))
         return f"stopped {target!r}"
 
-    def stop_all(self) -> str:
+    def stop_tracking(self) -> str:
         return "nothing was tracked"
 
     def figures(self) -> dict[str, Any]:

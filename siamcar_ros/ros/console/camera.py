@@ -17,16 +17,17 @@ from std_msgs.msg import Header
 from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.data.image_messages import ImageDecoder, ImageError
 from siamcar_ros.geometry import Box, box_around
-from siamcar_ros.msg import Track, TrackArray
+from siamcar_ros.msg import TrackArray
 from siamcar_ros.ros.client import TrackerClient
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.tracking.stored_image import StoredImage
 
 _KINDS = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
-_RELIABLE = ReliabilityPolicy.RELIABLE
+_RELIABLE, _BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 # Bytes of images that wait for the tracker's result, and seconds after which they no longer do.
 _WAITING_BYTES, _PATIENCE = 64_000_000, 1.0
-_SILENCE = 5.0  # seconds without a word on /diagnostics, which are sent once a second
+# Seconds without a word on /diagnostics: at first, and later, as status_rate may be as low as 0.1.
+_FIRST_SILENCE, _SILENCE = 3.0, 12.0
 
 
 class View(NamedTuple):
@@ -44,48 +45,47 @@ class View(NamedTuple):
             raise ValueError(f"the page cannot show these images: {error}") from error
 
     def described(self) -> dict[str, Any]:
-        """Return all but the pixels and their size, for JSON; boxes are in the image's pixels."""
-        stamp = self.frame.header.stamp
-        return {
-            "stamp": [stamp.sec, stamp.nanosec],
-            "frame_id": self.frame.header.frame_id,
-            "tracks": [_described(each) for each in self.tracks.tracks] if self.tracks else [],
-        }
+        """Return the header and the targets for JSON; boxes are x, y, w, h in pixels."""
+        header, tracks = self.frame.header, []
+        for track in self.tracks.tracks if self.tracks is not None else []:
+            bbox, center = track.bbox, track.bbox.center.position
+            box = box_around((center.x, center.y), (bbox.size_x, bbox.size_y))
+            told = {name: getattr(track, name) for name in ("id", "class_id", "state")}
+            told["box"] = [_finite(each) for each in box]
+            told["score"], told["lost"] = _finite(track.score, 3), _finite(track.seconds_lost)
+            tracks.append(told)
+        stamp = [header.stamp.sec, header.stamp.nanosec]
+        return {"stamp": stamp, "frame_id": header.frame_id, "tracks": tracks}
 
 
 class Camera:
-    """Listens to a tracker and to the images that it looks at; only what is newest is kept.
-
-    The image topic is the one that the tracker subscribes to, as the graph tells, so the stamps of
-    the pictures are those that the tracker knows.
+    """Listens to a tracker and to the images that it subscribes to; only the newest are kept.
 
     Args:
         tracker: the node's full name.
         changed: called when there is a new view, in the client's thread.
 
     Attributes:
+        client: of the tracker.
         view: the newest image with its targets; None before the first.
     """
 
     def __init__(self, tracker: str, changed: Callable[[], None]) -> None:
-        self.tracker, self._changed = tracker, changed
         self.view: View | None = None
+        self._tracker, self._changed = tracker, changed
         self._decoder = ImageDecoder()
         self._frames: deque[Frame] = deque()  # that wait for the tracker's result
         self._tracks: deque[TrackArray] = deque(maxlen=8)
         self._matched_at = -math.inf
         self._report: DiagnosticStatus | None = None
-        self._reported_at = self._opened_at = time.monotonic()
+        self._reported_at = time.monotonic()
         self._source: tuple[str, str, ReliabilityPolicy] | None = None
         self._images: Any = None
-        self._client = TrackerClient(tracker)
-        subscribe = self._client.node.create_subscription
+        self.client = TrackerClient(tracker)
+        self.close = self.client.close
+        subscribe = self.client.node.create_subscription
         subscribe(TrackArray, f"{tracker}/tracks", self._on_tracks, 10)
         subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-
-    def close(self) -> None:
-        """Leave the graph."""
-        self._client.close()
 
     def start(self, box: Box, stamp: tuple[int, int], frame_id: str, target: str) -> str:
         """Start a target; return the answer in words.
@@ -101,47 +101,36 @@ class Camera:
         """
         header = Header(frame_id=frame_id)
         header.stamp.sec, header.stamp.nanosec = stamp
-        return f"{self._client.init_target(box, header, target)} is being tracked"
-
-    def stop(self, target: str) -> str:
-        """End a track; as `start`."""
-        return self._client.remove_target(target)
-
-    def stop_all(self) -> str:
-        """End all tracks; as `start`."""
-        return self._client.stop_tracking()
+        return f"{self.client.init_target(box, header, target)} is being tracked"
 
     def figures(self) -> dict[str, Any]:
-        """Return the node's newest latency, counters and means, for JSON; empty before any."""
-        status = self._client.status
+        """Return the newest latency, counters and means of the node for JSON; empty before any."""
+        status = self.client.status
         if status is None:
             return {}
-        counters = {
-            name: getattr(status, f"frames_{name}")
-            for name in ("received", "tracked", "dropped", "failed")
-        }
-        latency = _finite(1e3 * status.total_latency) if status.state != status.IDLE else None
+        names = ("received", "tracked", "dropped", "failed")
+        counters = {name: getattr(status, f"frames_{name}") for name in names}
+        latency = None if status.state == status.IDLE else _finite(1e3 * status.total_latency)
         means = {name: getattr(status, name) for name in ("network", "backend", "device")}
         return {"latency_ms": latency} | counters | means
 
     def notice(self) -> str:
         """Return what is wrong, in the node's own words where it has any; empty if nothing is."""
-        if not self._client.twins:
-            return f"{self.tracker} is not in the ROS graph: it has ended, or cannot be reached"
-        silent = time.monotonic() - self._reported_at
-        if silent > _SILENCE:
+        if not self.client.twins:
+            return f"{self._tracker} is not in the ROS graph: it has ended, or cannot be reached"
+        report, silent = self._report, time.monotonic() - self._reported_at
+        if silent > (_FIRST_SILENCE if report is None else _SILENCE):
             return (
-                f"{self.tracker} has said nothing on /diagnostics for {silent:.0f} s: it is still "
+                f"{self._tracker} has said nothing on /diagnostics for {silent:.0f} s: it is still "
                 "loading its network, or it hangs"
             )
-        report = self._report
-        if report is not None and (report.level > DiagnosticStatus.OK or not self._source):
-            return f"{self.tracker}: {report.message}"
-        return ""
+        if report is None or (report.level == DiagnosticStatus.OK and self._source is not None):
+            return ""
+        return f"{self._tracker}: {report.message}"
 
     def look(self) -> None:
-        """Subscribe to the images that the tracker looks at now; called again and again."""
-        source, node = self._find_source(), self._client.node
+        """Subscribe to the images that the tracker subscribes to now; to be called again."""
+        source, node = self._find_source(), self.client.node
         if source == self._source:
             return
         if self._images is not None:
@@ -154,8 +143,9 @@ class Camera:
             self._images = node.create_subscription(_KINDS[kind], topic, self._on_image, qos)
 
     def _find_source(self) -> tuple[str, str, ReliabilityPolicy] | None:
-        namespace, _, name = self.tracker.rpartition("/")
-        node = self._client.node
+        """Return topic, type and reliability of the tracker's images, as the graph tells."""
+        namespace, _, name = self._tracker.rpartition("/")
+        node = self.client.node
         try:
             topics = node.get_subscriber_names_and_types_by_node(name, namespace or "/")
         except NodeNameNonExistentError:
@@ -165,7 +155,7 @@ class Camera:
                 # Best effort hears every publisher, but loses images that reliable would bring.
                 offered = node.get_publishers_info_by_topic(topic)
                 reliable = all(each.qos_profile.reliability == _RELIABLE for each in offered)
-                return topic, kind, _RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+                return topic, kind, _RELIABLE if reliable else _BEST_EFFORT
         return None
 
     # Called in the client's thread
@@ -183,12 +173,12 @@ class Camera:
     def _match(self) -> None:
         """Show the newest image for which the tracker's result is there."""
         tracks, now = {stamp_of(each): each for each in self._tracks}, time.monotonic()
-        newest = self._frames[-1] if self._frames else None
         found = next((each for each in reversed(self._frames) if each.stamp in tracks), None)
         if found is not None:
             self.view, self._matched_at = View(found, tracks[found.stamp]), now
-        elif newest is not None and now - self._matched_at > _PATIENCE:
-            found, self.view = newest, View(newest, None)
+        elif self._frames and now - self._matched_at > _PATIENCE:
+            found = self._frames[-1]
+            self.view = View(found, None)
         else:
             return
         while self._frames.popleft() is not found:
@@ -197,21 +187,8 @@ class Camera:
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            if status.name == f"{self.tracker}: tracker":
+            if status.name == f"{self._tracker}: tracker":
                 self._report, self._reported_at = status, time.monotonic()
-
-
-def _described(track: Track) -> dict[str, Any]:
-    bbox, center = track.bbox, track.bbox.center.position
-    box = box_around((center.x, center.y), (bbox.size_x, bbox.size_y))
-    return {
-        "id": track.id,
-        "class_id": track.class_id,
-        "state": track.state,
-        "score": _finite(track.score, 3),
-        "box": [_finite(each) for each in box],
-        "lost": _finite(track.seconds_lost),
-    }
 
 
 def _finite(value: float, digits: int = 1) -> float:

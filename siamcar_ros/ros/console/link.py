@@ -45,10 +45,9 @@ _LARGER_AFTER = 3  # acknowledgments since the last change of step
 class Link:
     """Decides when the next picture is sent to a page, and how large it is made.
 
-    It starts with small pictures, as nothing is known of the link yet. The page measures how long
-    each picture took to arrive once its first byte had: the round trip does not count, so that a
-    slow answer is not taken for a narrow link. Pictures leave no faster than they arrive, and
-    therefore do not queue up on the way.
+    It starts with small pictures. The page measures how long each took to arrive once its first
+    byte had: the round trip does not count, so that a slow answer is not taken for a narrow link.
+    Pictures leave no faster than they arrive, and so do not queue up on the way.
 
     Args:
         most_rate: pictures per second, at most.

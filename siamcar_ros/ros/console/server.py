@@ -1,13 +1,15 @@
-"""The operator's page over HTTP and a websocket. Does not import rclpy."""
+"""The operator's page over HTTP and a websocket, as docs/console.md describes it. No rclpy here."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
 import json
+import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -36,12 +38,11 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
-# Limits of one page: bytes and number per second of its messages, requests per second.
-_MESSAGE_BYTES, _MESSAGES, _REQUESTS = 4096, 300.0, 3.0
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _MOST_PAGES = 8
-_STATE_PERIOD = 1.0  # seconds; the page takes several times that without a word for a lost link
-_FIRST_WORD = 10.0  # seconds within which a page says what it wants to watch
+# Limits of one page: bytes of a message, messages and requests per second, requests at a time.
+_MESSAGE_BYTES, _MESSAGES, _REQUESTS, _AT_A_TIME = 4096, 300, 3, 4
+_FIRST_WORD = 5.0  # seconds within which a page says what it wants to watch
 _WRONG_TOKEN = 4401  # close code
 
 
@@ -50,10 +51,10 @@ class Console:
 
     Args:
         find: returns the names of the trackers that there are.
-        open_camera: opens one; the second argument is to be called when there is a new view.
+        open_camera: opens one; it calls the second argument when it has a new view.
         token: that a page must give; empty: none is asked for.
-        local: whether it is bound to this machine alone: then only this machine's names are
-            accepted as its name, so that no foreign page can reach it under a name of its own.
+        local: whether it listens to this machine alone. Then it answers only to this machine's
+            names, so that no foreign page reaches it under a name of its own.
         rate: pictures per second that a page is sent at most.
     """
 
@@ -66,14 +67,15 @@ class Console:
         local: bool = True,
         rate: float = 30.0,
     ) -> None:
-        self.find, self.token, self.rate = find, token, rate
+        self.find, self.token, self.rate = find, token.encode(), rate
+        self.calls = ThreadPoolExecutor(_MOST_PAGES)  # of services, which may take long
         self._open_camera, self._local = open_camera, local
         self._cameras: dict[str, Camera] = {}
         self._pages: set[Page] = set()
         self._opening = asyncio.Lock()
-        page = files("siamcar_ros.ros.console") / "page"
+        folder = files("siamcar_ros.ros.console") / "page"
         self._files = {
-            path: ((page / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()
+            path: ((folder / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()
         }
         self.app = web.Application(middlewares=[self._guard])
         self.app.router.add_get("/ws", self._websocket)
@@ -112,8 +114,7 @@ class Console:
     ) -> web.StreamResponse:
         """Refuse foreign names; add the headers to every answer, refusals included."""
         try:
-            name = urlsplit(f"//{request.host}").hostname
-            if self._local and name not in _LOOPBACK:
+            if self._local and urlsplit(f"//{request.host}").hostname not in LOOPBACK:
                 raise web.HTTPForbidden(text=f"this console is not called {request.host}")
             answer = await handler(request)
         except web.HTTPException as refusal:
@@ -124,10 +125,10 @@ class Console:
         return answer
 
     async def _file(self, request: web.Request) -> web.Response:
-        found = self._files.get(request.match_info["path"])
-        if found is None:
+        if request.match_info["path"] not in self._files:
             raise web.HTTPNotFound(text="there is no such page; the console is at /")
-        return web.Response(body=found[0], content_type=found[1], charset="utf-8")
+        body, kind = self._files[request.match_info["path"]]
+        return web.Response(body=body, content_type=kind, charset="utf-8")
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         origin = urlsplit(request.headers.get("Origin", ""))
@@ -154,6 +155,7 @@ class Console:
         self._pages.clear()
         for name in list(self._cameras):
             await self.release(name)
+        self.calls.shutdown(wait=False, cancel_futures=True)
 
 
 class Page:
@@ -172,7 +174,7 @@ class Page:
         self._link = Link(console.rate)
         self._shown_width = 640
         self._trouble = ""  # why the newest picture could not be shown
-        self._messages, self._requests = _Allowance(_MESSAGES), _Allowance(_REQUESTS)
+        self._messages = self._requests = 0  # in this second
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def close(self, code: int, reason: str) -> None:
@@ -182,9 +184,9 @@ class Page:
     async def serve(self) -> None:
         """Answer the page until it leaves."""
         try:
-            first = await self._received(await self._socket.receive(_FIRST_WORD))
-            given = str(first.get("token", "")).encode()
-            if not hmac.compare_digest(given, self._console.token.encode()):
+            first = self._content(await self._socket.receive(_FIRST_WORD))
+            given = _text(first, "token").encode(errors="replace")
+            if not hmac.compare_digest(given, self._console.token):
                 await asyncio.sleep(1.0)  # slows guessing down
                 await self.close(_WRONG_TOKEN, "the token is wrong or missing")
                 return
@@ -192,7 +194,7 @@ class Page:
             self._spawn(self._send_states())
             self._spawn(self._send_pictures())
             async for message in self._socket:
-                await self._obey(await self._received(message))
+                await self._obey(self._content(message))
         except (_Refused, asyncio.TimeoutError) as error:
             await self.close(WSCloseCode.POLICY_VIOLATION, str(error) or "the page said nothing")
         except ConnectionError:
@@ -202,21 +204,31 @@ class Page:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except ConnectionError:
+                pass  # the page has left
+            except Exception:
+                logging.getLogger(__name__).exception("a page cannot be served on")
+                await self.close(WSCloseCode.INTERNAL_ERROR, "the console has failed: see its log")
+
+        task = asyncio.ensure_future(guarded())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _received(self, message: Any) -> dict[str, Any]:
+    def _content(self, message: Any) -> dict[str, Any]:
         """Return a message's content; raise _Refused for one that no page of ours sends."""
+        self._messages += 1
         if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED):
             raise ConnectionError
-        if not self._messages.take():
+        if self._messages > _MESSAGES:
             raise _Refused("too many messages")
-        try:
-            content = json.loads(message.data) if message.type is WSMsgType.TEXT else None
-        except ValueError:
-            content = None
+        content = None
+        if message.type is WSMsgType.TEXT:
+            with suppress(ValueError, RecursionError):
+                content = json.loads(message.data)
         if not isinstance(content, dict):
             raise _Refused("messages are JSON objects")
         return content
@@ -225,23 +237,23 @@ class Page:
         """Do what a message asks; raise _Refused for a malformed one."""
         asked = message.get("do")
         if asked == "watch":
-            self._shown_width = round(_number(message, "width", 16, 8192))
+            self._shown_width = round(_number(message.get("width"), 16, 8192))
             await self._watch(_text(message, "camera"))
         elif asked == "acknowledge":
-            seconds = _number(message, "ms", 0, 600_000) / 1000
-            self._link.acknowledged(round(_number(message, "number", 0, 2**53)), seconds)
+            number = round(_number(message.get("number"), 0, 2**53))
+            self._link.acknowledged(number, _number(message.get("ms"), 0, 600_000) / 1000)
             self.news.set()
         elif asked in ("start", "stop", "stop_all"):
-            call = round(_number(message, "call", 0, 2**53))
-            self._spawn(self._answer(call, self._request(message)))
+            call = round(_number(message.get("call"), 0, 2**53))
+            self._spawn(self._answer(call, _request(message)))
         else:
             raise _Refused("a message asks for something unknown")
 
     async def _watch(self, name: str) -> None:
-        """Change to a camera; empty takes the first that there is, if any."""
+        """Change to a camera; empty keeps the one there is, or takes the first."""
         names = self._console.find()
         name = name or self.watched or (names[0] if names else "")
-        if name == self.watched or (name not in names):
+        if name == self.watched or name not in names:
             return
         before, self.watched, self._camera = self.watched, name, None
         self._link = Link(self._console.rate)
@@ -249,53 +261,38 @@ class Page:
         await self._console.release(before)
         self.news.set()
 
-    def _request(self, message: dict[str, Any]) -> Callable[[Camera], str]:
-        """Return the call of a tracker's service that a message asks for."""
-        asked, target = message["do"], _text(message, "id")
-        if asked == "stop":
-            return lambda camera: camera.stop(target)
-        if asked == "stop_all":
-            return lambda camera: camera.stop_all()
-        x, y, w, h = _numbers(message, "box", 4, -1e6, 1e6)
-        sec, nanosec = map(int, _numbers(message, "stamp", 2, 0, 2**31 - 1))
-        frame_id = _text(message, "frame_id")
-        return lambda camera: camera.start((x, y, w, h), (sec, nanosec), frame_id, target)
-
     async def _answer(self, call: int, request: Callable[[Camera], str]) -> None:
+        self._requests += 1
         try:
-            camera = self._camera
-            if camera is None:
+            if self._camera is None:
                 raise ValueError("no tracker is being watched")
-            if not self._requests.take():
+            if self._requests > _REQUESTS or len(self._tasks) > 2 + _AT_A_TIME:
                 raise ValueError("too many requests at once: wait a second")
-            done, text = True, await asyncio.to_thread(request, camera)
+            loop = asyncio.get_running_loop()
+            text = await loop.run_in_executor(self._console.calls, request, self._camera)
+            done = True
         except (ValueError, RuntimeError) as error:  # refused by the node, or it is not there
             done, text = False, str(error)
         await self._send({"is": "answer", "call": call, "done": done, "text": text})
 
     async def _send(self, content: dict[str, Any]) -> None:
-        with suppress(ConnectionError):
-            await self._socket.send_str(json.dumps(content, allow_nan=False))
+        await self._socket.send_str(json.dumps(content, allow_nan=False))
 
     async def _send_states(self) -> None:
+        """Send the state every second: a page that hears nothing takes the link for lost."""
         while True:
-            names = self._console.find()
+            self._messages = self._requests = 0
             if self._camera is None:
                 await self._watch("")
-            camera, notice = self._camera, "no tracker node is in the ROS graph: start one"
-            if camera is not None:
-                camera.look()
-                notice = camera.notice() or self._trouble
-            await self._send(
-                {
-                    "is": "state",
-                    "cameras": sorted({*names, self.watched} - {""}),
-                    "watched": self.watched,
-                    "notice": notice,
-                    "figures": camera.figures() if camera is not None else {},
-                }
-            )
-            await asyncio.sleep(_STATE_PERIOD)
+            state: dict[str, Any] = {"is": "state", "watched": self.watched, "figures": {}}
+            state["cameras"] = sorted({*self._console.find(), self.watched} - {""})
+            state["notice"] = "no tracker node is in the ROS graph: start one"
+            if self._camera is not None:
+                self._camera.look()
+                state["notice"] = self._camera.notice() or self._trouble
+                state["figures"] = self._camera.figures()
+            await self._send(state)
+            await asyncio.sleep(1.0)
 
     async def _send_pictures(self) -> None:
         """Send the newest picture whenever the link has room for one."""
@@ -319,32 +316,31 @@ class Page:
                 continue
             number += 1
             described = {"is": "view", "number": number, "watched": watched, "size": size}
-            # The page takes the time between these two: that which the picture needs.
-            with suppress(ConnectionError):
-                await self._send(described | view.described())
-                link.sent(number, len(jpeg), time.monotonic())
-                await self._socket.send_bytes(jpeg)
+            # The page takes the time between the two: that is what the picture needs.
+            await self._send(described | view.described())
+            link.sent(number, len(jpeg), time.monotonic())
+            await self._socket.send_bytes(jpeg)
 
 
 class _Refused(Exception):
     """The page broke the protocol: the connection ends."""
 
 
-class _Allowance:
-    """So many a second, and as many at once."""
-
-    def __init__(self, rate: float) -> None:
-        self._rate = self._left = rate
-        self._at = time.monotonic()
-
-    def take(self) -> bool:
-        """Use one; return whether there was one."""
-        now = time.monotonic()
-        self._left = min(self._rate, self._left + self._rate * (now - self._at))
-        self._at = now
-        allowed = self._left >= 1.0
-        self._left -= allowed
-        return allowed
+def _request(message: dict[str, Any]) -> Callable[[Camera], str]:
+    """Return the call of a tracker's service that a message asks for."""
+    asked, target = message["do"], _text(message, "id")
+    if asked == "stop":
+        return lambda camera: camera.client.remove_target(target)
+    if asked == "stop_all":
+        return lambda camera: camera.client.stop_tracking()
+    box, stamp, frame_id = message.get("box"), message.get("stamp"), _text(message, "frame_id")
+    if not isinstance(box, list) or not isinstance(stamp, list):
+        raise _Refused("a start has a box and a stamp")
+    if (len(box), len(stamp)) != (4, 2):
+        raise _Refused("a box is four numbers, a stamp two")
+    x, y, w, h = (_number(each, -1e6, 1e6) for each in box)
+    sec, nanosec = (int(_number(each, 0, 2**31 - 1)) for each in stamp)
+    return lambda camera: camera.start((x, y, w, h), (sec, nanosec), frame_id, target)
 
 
 def _picture(view: View, step: Step, shown_width: int) -> tuple[bytes, tuple[int, int]]:
@@ -359,21 +355,8 @@ def _text(message: dict[str, Any], name: str) -> str:
     return value
 
 
-def _number(message: dict[str, Any], name: str, low: float, high: float) -> float:
-    return _checked(message.get(name), name, low, high)
-
-
-def _numbers(
-    message: dict[str, Any], name: str, count: int, low: float, high: float
-) -> list[float]:
-    values = message.get(name)
-    if not isinstance(values, list) or len(values) != count:
-        raise _Refused(f"{name} is a list of {count} numbers")
-    return [_checked(each, name, low, high) for each in values]
-
-
-def _checked(value: Any, name: str, low: float, high: float) -> float:
+def _number(value: Any, low: float, high: float) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not low <= value <= high:
-        raise _Refused(f"{name} is a number from {low:g} to {high:g}")
+        raise _Refused(f"a number from {low:g} to {high:g} is missing")
     return float(value)
