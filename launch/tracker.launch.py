@@ -30,7 +30,7 @@ PARAMETERS: dict[str, tuple[type, str]] = {
     "device": (str, "Where the network runs: auto, cpu, cuda or cuda:N"),
     "image_transport": (
         str,
-        "raw; compressed, ffmpeg or foxglove to subscribe to IMAGE/compressed ...",
+        "raw; or compressed, ffmpeg, foxglove: IMAGE/compressed ...",
     ),
     "qos_reliability": (str, "Requested from the camera: auto, reliable or best_effort"),
     "use_detections": (bool, "Subscribe to a detector's boxes"),

@@ -15,8 +15,7 @@ import numpy as np
 from siamcar_ros.data.images import MAX_PIXELS, ImageError
 
 # Names of codecs and of their encoders: h264, libx264, hevc_nvenc ...
-_CODECS = {"h264": r"h\.?264|avc", "hevc": r"h\.?265|hevc", "av1": r"av1", "vp9": r"vp9"}
-_CODEC_NAMES = {name: re.compile(f"{words}|{name}") for name, words in _CODECS.items()}
+_CODECS = {"h264": "264", "hevc": "265|hevc", "av1": "av1", "vp9": "vp9"}
 
 
 class VideoDecoder:
@@ -36,7 +35,7 @@ class VideoDecoder:
             raise ValueError("video streams are decoded with PyAV: pip install av") from error
         self._av, self._max_pixels = av, max_pixels
         self._codec, self._context = "", cast(Any, None)
-        self._count = 0
+        self._begun, self._count = False, 0
         self._headers: dict[int, Any] = {}
 
     def decode(self, message: Any) -> list[Any]:
@@ -47,15 +46,15 @@ class VideoDecoder:
 
         Returns:
             objects with the fields of a sensor_msgs/Image, in `yuv420` where the stream is, with
-            the headers of their packets. Empty until the first key frame.
+            the headers of their packets.
 
         Raises:
-            ImageError: unknown codec, broken packet, or an image that is incomplete because a
-                packet was lost, or too large.
+            ImageError: unknown codec, broken packet, no key frame yet, an image that is incomplete
+                because a packet was lost, or one that is too large.
         """
         av = self._av
         name = str(getattr(message, "encoding", "") or getattr(message, "format", ""))
-        codec = next((c for c, words in _CODEC_NAMES.items() if words.search(name)), None)
+        codec = next((c for c, words in _CODECS.items() if re.search(words, name)), None)
         if codec is None:
             raise ImageError(f"video of codec {name[:40]!r} is not one of {', '.join(_CODECS)}")
         if codec != self._codec:
@@ -69,7 +68,9 @@ class VideoDecoder:
         try:
             frames = self._context.decode(packet)
         except av.FFmpegError as error:
-            raise ImageError(f"{codec} packet cannot be decoded: {error}") from error
+            hint = "" if self._begun else "; images come from the next key frame on"
+            raise ImageError(f"{codec} packet cannot be decoded: {error}{hint}") from error
+        self._begun |= bool(frames)
         return [self._image(frame) for frame in frames]
 
     def _image(self, frame: Any) -> Any:

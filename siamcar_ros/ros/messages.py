@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.exceptions import ParameterException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.qos import QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 from vision_msgs.msg import (
     BoundingBox2D,
     Detection2D,
@@ -22,7 +27,23 @@ from siamcar_ros.tracking import TrackResult, TrackState
 # rclpy's default depth of 10, answers are lost when many clients call at once.
 SERVICE_QOS = QoSProfile(depth=1000)
 # History, depth and reliability as parameters: qos_overrides./tracker/detection.publisher.depth
-OVERRIDABLE = QoSOverridingOptions.with_default_policies()
+OVERRIDABLE = QoSOverridingOptions.with_default_policies(
+    callback=lambda qos: SetParametersResult(
+        successful=qos.depth > 0, reason=f"depth is at least 1, not {qos.depth}"
+    )
+)
+
+
+@contextmanager
+def checked_overrides() -> Iterator[None]:
+    """Turn what rclpy raises for a wrong override of a quality of service into ValueError."""
+    try:
+        yield
+    except rclpy_implementation.RCLError:
+        raise
+    except (InvalidQosOverridesError, RuntimeError, ParameterException) as error:
+        raise ValueError(f"a parameter qos_overrides is not allowed: {error}") from error
+
 
 _STATES = {
     TrackState.TRACKING: TrackStatus.TRACKING,

@@ -13,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException, ROSInterruptException
+from rclpy.exceptions import ROSInterruptException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -31,7 +31,7 @@ from siamcar_ros.ros.diagnostics import Counters, Health, diagnostic_array
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.image_subscription import VIDEO, ImageSubscription
 from siamcar_ros.ros.loading import LoadedTracker, evict, load_tracker
-from siamcar_ros.ros.messages import OVERRIDABLE
+from siamcar_ros.ros.messages import OVERRIDABLE, checked_overrides
 from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, declare
 from siamcar_ros.ros.ring import FrameRing, free_memory
@@ -141,7 +141,7 @@ class TrackerNode(LifecycleNode):
             action()
             logger.info(f"{name}: done in {time.perf_counter() - begin:.2f} s")
             return default(state)
-        except (ValueError, OSError, ParameterException) as error:
+        except (ValueError, OSError) as error:
             logger.error(f"cannot {name}: {error}")
             return TransitionCallbackReturn.FAILURE
         except ROSInterruptException:
@@ -188,12 +188,14 @@ class TrackerNode(LifecycleNode):
                 )
         loaded = worker.loaded.result()
         self._worker, self._loaded = worker, loaded
-        self._outputs = Outputs(self, self.settings, self._counters, loaded)
+        with checked_overrides():
+            self._outputs = Outputs(self, self.settings, self._counters, loaded)
         logger.info(f"{loaded.network} on {loaded.device} with {loaded.backend} ({loaded.reason})")
 
     def _activate(self) -> None:
         try:
-            self._subscribe()
+            with checked_overrides():
+                self._subscribe()
         except BaseException:
             self._deactivate()
             raise

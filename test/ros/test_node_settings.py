@@ -1,0 +1,106 @@
+"""What a robot's integrator sets: quality of service, namespaces, a lifecycle manager."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lifecycle_msgs.msg import Transition
+from node_harness import BOX, Robot, wait_for
+from rclpy.qos import ReliabilityPolicy
+from std_msgs.msg import String
+
+pytestmark = pytest.mark.ros
+
+# The topics that it publishes and subscribes to, by their kind in qos_overrides.
+PUBLISHED = ("detection", "detections", "tracks", "bearing", "status", "markers", "debug_image")
+SUBSCRIBED = ("image", "camera_info", "detections")
+
+
+def test_every_topic_takes_overrides_of_its_quality_of_service(
+    start: Callable[..., Robot], request: pytest.FixtureRequest
+) -> None:
+    probe = start(autostart=False)  # the namespace of the next one follows from this one's
+    space = probe.process.namespace[:-1] + "1"
+    names = [f"{space}/tracker/{each}.publisher" for each in PUBLISHED] + ["/diagnostics.publisher"]
+    names += [f"{space}/{each}.subscription" for each in SUBSCRIBED]
+    given = [f"qos_overrides.{name}.depth:=3" for name in names]
+    given.append(f"qos_overrides.{space}/tracker/detection.publisher.reliability:=best_effort")
+    given.append(f"qos_overrides.{space}/image.subscription.reliability:=best_effort")
+    robot = start(*(part for each in given for part in ("-p", each)), use_detections=True)
+    robot.client.wait_until_active()
+    for name in names:
+        assert robot.get_parameter(f"qos_overrides.{name}.depth") == 3, name
+    published = robot.node.get_publishers_info_by_topic(f"{robot.name}/detection")
+    assert [each.qos_profile.reliability for each in published] == [ReliabilityPolicy.BEST_EFFORT]
+    for transition in ("DEACTIVATE", "CLEANUP", "CONFIGURE", "ACTIVATE"):
+        assert robot.change_state(getattr(Transition, f"TRANSITION_{transition}"))
+    camera = robot.publisher("image", reliability=ReliabilityPolicy.BEST_EFFORT)
+    wait_for("a subscriber that takes best effort", camera.get_subscription_count)
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("depth:=many", "depth"),
+        ("depth:=-1", "depth is at least 1, not -1"),
+        ("reliability:=sometimes", "Unexpected QoS override for policy `reliability`: `sometimes`"),
+    ],
+)
+def test_a_wrong_override_is_refused_in_one_line(
+    start: Callable[..., Robot], override: str, reason: str
+) -> None:
+    probe = start(autostart=False)
+    topic = probe.process.namespace[:-1] + "1/tracker/tracks"
+    robot = start("-p", f"qos_overrides.{topic}.publisher.{override}", autostart=False)
+    assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
+    assert reason in robot.process.log
+    assert "Traceback" not in robot.process.log
+
+
+BONDPY = """
+from std_msgs.msg import String
+
+class Bond:
+    def __init__(self, node, topic, id):
+        self.id, self.publisher = id, node.create_publisher(String, topic, 10)
+        self.timer = node.create_timer(0.1, lambda: self.publisher.publish(String(data=id)))
+        self.timer.cancel()
+
+    def start(self):
+        self.timer.reset()
+
+    def shutdown(self):
+        self.timer.cancel()
+        self.publisher.publish(String(data=f"{self.id} ended"))
+"""
+
+
+def test_an_active_node_sends_heartbeats_where_bondpy_is_installed(
+    start: Callable[..., Robot], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bondpy").mkdir()
+    (tmp_path / "bondpy" / "bondpy.py").write_text(BONDPY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    robot = start(autostart=False)
+    heard: list[String] = []
+    robot.node.create_subscription(String, f"{robot.process.namespace}/bond", heard.append, 10)
+    assert robot.change_state(Transition.TRANSITION_CONFIGURE)
+    assert not heard
+    assert robot.change_state(Transition.TRANSITION_ACTIVATE)
+    wait_for("heartbeats", lambda: len(heard) > 2)
+    assert {each.data for each in heard} == {"tracker"}
+    assert robot.change_state(Transition.TRANSITION_DEACTIVATE)
+    wait_for("its end", lambda: heard[-1].data == "tracker ended")
+
+
+def test_two_cameras_are_two_namespaces(start: Callable[..., Robot]) -> None:
+    robots = [start() for _ in range(2)]
+    for robot in robots:
+        robot.client.wait_until_active()
+        robot.start_camera()
+    robots[0].track("left")
+    robots[1].track("right", BOX)
+    for robot, target in zip(robots, ("left", "right"), strict=True):
+        assert next(robot.client.detections(timeout=60.0)).id == target
