@@ -1,8 +1,8 @@
-"""Weights in and out: safetensors of our own, and the authors' published ``.pth`` layout.
+"""Reading and writing weights: safetensors, and the authors' published ``.pth`` files.
 
 Nothing here executes pickled code. The published checkpoints are zip archives whose pickle holds
 tensors, plain containers and, in the optimizer's state, numpy scalars; they are read by
-``torch.load(weights_only=True)`` with exactly these scalars admitted.
+``torch.load(weights_only=True)``, which is told to admit these scalars.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class WeightsError(ValueError):
 
 
 def load_weights(model: nn.Module, path: str | Path) -> dict[str, str]:
-    """Fill a network from a file; all of it or none of it.
+    """Load a file into a network, completely or not at all.
 
     Args:
         model: a network from :func:`~siamcar_ros.model.build_model`, or its backbone, which may
@@ -69,9 +69,9 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def save_weights(
     model: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a network's state as safetensors, with string metadata beside it."""
+    """Write a network's state as safetensors, with string metadata."""
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    # By its own hand the library makes files that their owner alone may read.
+    # The library's own function writes files that only their owner can read.
     Path(path).write_bytes(save(state, {"format": "pt", **(metadata or {})}))
 
 
@@ -96,7 +96,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _numpy_scalars() -> list[Any]:
-    """What numpy scalars are rebuilt by: ``scalar``, ``dtype``, and numpy 2's dtype classes."""
+    """What unpickling numpy scalars needs: ``scalar``, ``dtype``, and numpy 2's dtype classes."""
     scalar = np.float64(0).__reduce__()[0]
     dtypes = {type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}
     return [
@@ -115,7 +115,7 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     except OSError:
         raise
     except Exception as error:  # a malformed pickle fails in any way: IndexError, TypeError ...
-        # PyTorch's own message recommends to load it unsafely: it is not repeated.
+        # PyTorch's own message recommends loading it unsafely, so it is not repeated.
         raise WeightsError(
             f"{path} is not a PyTorch checkpoint of tensors and plain containers; one that holds "
             "other objects is not loaded, as that could execute code"
@@ -130,7 +130,7 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def _misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """What keeps a state from fitting, a line a key; batch counters may be missing."""
+    """The reasons why a state does not fit, one line per key; batch counters may be missing."""
     problems = []
     for key, tensor in expected.items():
         if key not in state:
