@@ -7,14 +7,15 @@ tensors, plain containers and, in the optimizer's state, numpy scalars; they are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 
@@ -62,7 +63,9 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"no weights file at {path}")
     if path.suffix == ".safetensors":
-        return _load_safetensors(path), read_metadata(path)
+        with _opened(path) as file:
+            keys = file.keys()
+            return {key: file.get_tensor(key) for key in keys}, dict(file.metadata() or {})
     return _read_checkpoint(path), {}
 
 
@@ -81,16 +84,15 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     Raises:
         WeightsError: not a safetensors file.
     """
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
     try:
         with safe_open(str(path), framework="pt") as file:
-            return dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
-
-
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(str(path))
+            yield file
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,6 +17,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .augment import AugmentParams
 
 Floats = NDArray[np.float64]
 
@@ -42,6 +45,14 @@ _COLOR_STEPS = torch.full((8, 8), 99.0)
 _COLOR_STEPS[:4, :4] = torch.tensor(
     [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99.0]]
 )
+
+
+LIGHTING = (8.24, 2.52, 1.20)
+"""Standard deviations of the offsets of blue, green and red.
+
+They are what the authors' code comes to: the rows of its matrix, ImageNet's principal colors, are
+orthogonal, and each is taken for a channel.
+"""
 
 
 class Changes(NamedTuple):
@@ -83,6 +94,73 @@ class Changes(NamedTuple):
     quality: Any = 0.0
     noise: Any = 0.0
     seed: Any = 0.0
+
+
+def draw_changes(p: AugmentParams, rng: np.random.Generator, side: float, path: Floats) -> Floats:
+    """Draw the changes of a pair.
+
+    Args:
+        p: the augmentation.
+        rng: of the pair.
+        side: the longer side of the target, in search pixels.
+        path: by which the whole search region is blurred, (dx, dy) pixels.
+
+    Returns:
+        (2, number of :class:`Changes`' fields), of template and search region.
+    """
+    thermal = rng.random() < p.thermal
+    gray = thermal or rng.random() < p.gray
+    colored = rng.random() < p.color
+    common = _tone(rng, 0.35, 0.15) if colored else np.ones(4)
+    own = common * _tone(rng, 0.18, 0.05) if colored else common
+    resolution = 1.0
+    if rng.random() < p.low_resolution:
+        resolution = float(np.exp(rng.uniform(math.log(8), math.log(60)))) / side
+    rows = []
+    for tone, blur, moved in ((common, p.template_blur, np.zeros(2)), (own, p.blur, path)):
+        offset = rng.normal(0.0, LIGHTING) if rng.random() < p.lighting else np.zeros(3)
+        if rng.random() < blur and not moved.any():
+            angle = rng.uniform(0, 2 * math.pi)
+            moved = np.array([math.cos(angle), math.sin(angle)]) * rng.uniform(2, 12)
+        quality = int(rng.integers(15, 70)) if rng.random() < p.compression else 0
+        noise = rng.uniform(2, 10) if rng.random() < p.noise else 0.0
+        rows.append(
+            Changes(
+                gray=gray,
+                invert=thermal,
+                gamma=tone[3],
+                blue=tone[0],
+                green=tone[1],
+                red=tone[2],
+                add_blue=offset[0],
+                add_green=offset[1],
+                add_red=offset[2],
+                resolution=resolution,
+                blur_x=moved[0],
+                blur_y=moved[1],
+                quality=quality,
+                noise=noise,
+                seed=rng.integers(1 << 32),
+            )
+        )
+    if rng.random() < p.glare:
+        middle, spread = rng.uniform(0, 1, 2), np.exp(rng.uniform(math.log(0.02), math.log(0.3), 2))
+        rows[1] = rows[1]._replace(
+            glare=rng.uniform(0.4, 1.0),
+            glare_x=middle[0],
+            glare_y=middle[1],
+            glare_width=spread[0],
+            glare_height=spread[1],
+        )
+    return np.array(rows, np.float64)
+
+
+def _tone(rng: np.random.Generator, strength: float, tint: float) -> Floats:
+    """Gain of each channel, and gamma: four ratios about 1."""
+    spread = np.array([tint, tint, tint, strength])
+    ratios = rng.uniform(-spread, spread)
+    ratios[:3] += rng.uniform(-strength, strength)
+    return np.exp(ratios)
 
 
 _NO_TONE = np.array(Changes()[1:9])
