@@ -17,8 +17,8 @@ class Backbone(nn.Module):
     """The interface of a backbone.
 
     :meth:`forward` maps (B, 3, H, W) images, float32 BGR times the architecture's ``input_scale``,
-    to one (B, C, h, w) tensor per level. The first level is the finest; the first and last cells of
-    a coarser one coincide with its, and the neck interpolates between them.
+    to one (B, C, h, w) tensor a level. The first level is the finest; a coarser one covers the same
+    places from its first cell to its last, and the neck interpolates it to the first one's cells.
 
     Attributes:
         levels: channels of each level.
