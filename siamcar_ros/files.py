@@ -25,6 +25,13 @@ def check_folder(path: Path) -> None:
         raise IsADirectoryError(f"{path} is a folder: name a file in it")
 
 
+def move_into_place(file: Path, place: Path) -> None:
+    """Move a finished file to where readers look for it, once its content is on the disk."""
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
+    file.replace(place)
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a path to write to in place of `path`, and move the result there at the end.
@@ -45,13 +52,6 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-
-
-def move_into_place(file: Path, place: Path) -> None:
-    """Move a finished file to where readers look for it, once its content is on the disk."""
-    with file.open("rb") as written:
-        os.fsync(written.fileno())
-    file.replace(place)
 
 
 def sha256(*files: Path) -> str:

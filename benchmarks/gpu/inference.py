@@ -104,12 +104,10 @@ def _load(name: str, options: GpuOptions, closely: bool, part: Part) -> _Subject
     return subject
 
 
-def _with_kernels(
-    model: SiamCAR, device: str, kernels: str, precision: str = "fp16", tuned: bool = False
-) -> Network:
+def _with_kernels(model: SiamCAR, device: str, kernels: str, precision: str = "fp16") -> Network:
     from siamcar_ros.runtime.cuda_graph_network import CudaGraphNetwork
 
-    return CudaGraphNetwork(model, select_backend(device, "cudagraph", precision), kernels, tuned)
+    return CudaGraphNetwork(model, select_backend(device, "cudagraph", precision), kernels)
 
 
 def _measure_frames(
@@ -308,7 +306,7 @@ def _targets(
 
 
 def _others(part: Part, options: GpuOptions, subject: _Subject, film: Film, clock: Clock) -> None:
-    """What tuning by cuDNN brings, and what it costs at the start; the other precisions."""
+    """Time the other precisions."""
     kernels = getattr(subject.networks.get(subject.fastest), "kernels", "plain")
     on_gpu = partial(_with_kernels, subject.model, options.device)
     if options.device == "cpu":
@@ -319,13 +317,10 @@ def _others(part: Part, options: GpuOptions, subject: _Subject, film: Film, cloc
             )
         }
     else:
-        tuned = {f"{k} kernels, tuned": partial(on_gpu, k, tuned=True) for k in KERNELS}
-        slow = tuned.popitem()  # cuDNN builds a kernel for every algorithm that it tries
         wanted = {f"{kernels} kernels, {p}": partial(on_gpu, kernels, p) for p in ("bf16", "fp32")}
-        wanted = tuned | wanted | dict([slow])
     table = part.table(
         Table(
-            f"{subject.name}: tuned by cuDNN, and in other precisions",
+            f"{subject.name}: other precisions",
             {"name": "", "ms": "ms", "network": "network ms", "load": "start s"},
         )
     )

@@ -1,10 +1,11 @@
-"""`siamcar export`: the network as ONNX graphs, and as int8 for CPUs, with what that costs."""
+"""`siamcar export`: write the network as ONNX graphs, and in int8 with its loss of accuracy."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from collections.abc import Sequence as Items
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from siamcar_ros.tracking import TrackerConfig
 
 Item = TypeVar("Item")
+Example = tuple[Any, Any, Any]
+"""An image with its target's box, and the image in which the target is searched for."""
 
 EXAMPLES = """examples:
   siamcar export --network compact --weights my.safetensors
@@ -95,20 +98,19 @@ def _export_int8(args: argparse.Namespace, config: TrackerConfig, files: OnnxFil
     from siamcar_ros.runtime import load_network
     from siamcar_ros.runtime.onnx_files import INT8_SUFFIX, SEARCH_SUFFIX
     from siamcar_ros.runtime.quantize import quantize
+    from siamcar_ros.training.validation import track_all
 
     sequences = _sequences(args.calibration)
     reference = load_network(config.network, files.search, precision="fp32")
-    if sequences:
-        pairs = _pairs_of_sequences(reference, config.params, sequences, args.pairs)
-    else:
-        pairs = _pairs_of_images(reference, config.params, args.calibration, args.pairs)
+    examples = _examples(sequences, args.calibration, args.pairs)
+    pairs = _spread(_crops(reference, config.params, examples), args.pairs)
     output = files.search.with_name(files.search.name.removesuffix(SEARCH_SUFFIX) + INT8_SUFFIX)
     quantize(files, pairs, output)
     print(f"{output}  {output.stat().st_size / 1e6:.1f} MB, calibrated on {len(pairs)} inputs")
     scored = _sequences(args.score_on) if args.score_on is not None else sequences
     if scored:
         networks = (reference, load_network(config.network, output))
-        before, after = (_mean_ao(network, config.params, scored) for network in networks)
+        before, after = (track_all(each, config.params, scored)["tracking/ao"] for each in networks)
         print(
             f"AO over {len(scored)} sequences: fp32 {before:.4f}, int8 {after:.4f}, "
             f"change {after - before:+.4f}"
@@ -132,7 +134,7 @@ def _sequences(folder: Path) -> list[Sequence]:
 
 
 class _Recorder:
-    """A network that keeps what a tracker shows it."""
+    """A network that records the crops a tracker shows it."""
 
     takes_pixels = True
 
@@ -155,78 +157,48 @@ class _Recorder:
         return self.network(x, template)
 
 
-def _pairs_of_sequences(
-    network: Network, params: Any, sequences: list[Sequence], count: int
-) -> list[Pair]:
-    """What the tracker sees at `count` frames spread over the sequences."""
+def _examples(sequences: list[Sequence], folder: Path, count: int) -> Iterator[Example]:
+    """Frames spread over the sequences, each with the frame and the true box before it; without
+    sequences, the images in the folder, each with its own middle as the target.
+    """
     from siamcar_ros.data.images import read_image
+    from siamcar_ros.data.sequences import IMAGE_SUFFIXES
+
+    chosen = _spread(sequences, count)
+    for sequence in chosen:
+        frames = range(1, len(sequence))
+        for i in _spread(frames, -(-count // len(chosen))):
+            before, now = (read_image(sequence.frames[k]) for k in (i - 1, i))
+            yield before, sequence.boxes[i - 1], now
+    if not chosen:
+        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        for path in _spread(paths, count):
+            image = read_image(path)
+            if image is not None:
+                height, width = image.shape[:2]
+                yield image, (0.4 * width, 0.4 * height, 0.2 * width, 0.2 * height), image
+
+
+def _crops(network: Network, params: Any, examples: Iterator[Example]) -> list[Pair]:
+    """The crops that a tracker, started anew on each example, shows the network."""
     from siamcar_ros.tracking import SiamCarTracker, TargetError
 
     recorder = _Recorder(network)
     tracker = SiamCarTracker(recorder, params)
-    chosen = list(_spread(sequences, count))
-    each = -(-count // len(chosen))
-    for sequence in chosen:
-        # A start at the truth before each frame, so that a target lost early does no harm.
-        steps = np.linspace(1, len(sequence) - 1, min(each, len(sequence) - 1)).astype(int)
-        for i in steps:
-            before, image = read_image(sequence.frames[i - 1]), read_image(sequence.frames[i])
-            box = sequence.boxes[i - 1]
-            if before is None or image is None:
-                continue
-            with contextlib.suppress(TargetError):  # absent there
+    for before, box, image in examples:
+        if before is not None and image is not None:
+            with contextlib.suppress(TargetError):  # the target is absent
                 tracker.init(before, box)
                 tracker.update(image)
     if not recorder.pairs:
-        raise ValueError("the sequences of --calibration show no target that can be tracked")
-    return list(_spread(recorder.pairs, count))
-
-
-def _pairs_of_images(network: Network, params: Any, folder: Path, count: int) -> list[Pair]:
-    """Middles of still images as targets, each sought in its own image."""
-    from siamcar_ros.data.images import read_image
-    from siamcar_ros.tracking import SiamCarTracker
-
-    recorder = _Recorder(network)
-    tracker = SiamCarTracker(recorder, params)
-    for path in _spread(_images(folder), count):
-        image = read_image(path)
-        if image is not None:
-            height, width = image.shape[:2]
-            tracker.init(image, (width * 0.4, height * 0.4, width * 0.2, height * 0.2))
-            tracker.update(image)
-    if not recorder.pairs:
-        raise ValueError(f"{folder} holds neither sequences nor images that can be read")
+        raise ValueError(
+            "nothing in --calibration can be tracked: give images, or sequences with "
+            "groundtruth.txt"
+        )
     return recorder.pairs
 
 
-def _images(folder: Path) -> list[Path]:
-    from siamcar_ros.data.sequences import IMAGE_SUFFIXES
-
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def _spread(items: list[Item], count: int) -> Iterable[Item]:
-    """At most `count` of them, evenly."""
-    return (items[i] for i in _indices(len(items), count))
-
-
-def _indices(length: int, count: int) -> Iterator[int]:
-    yield from dict.fromkeys(np.linspace(0, length - 1, min(count, length)).astype(int).tolist())
-
-
-def _mean_ao(network: Network, params: Any, sequences: list[Sequence]) -> float:
-    from tqdm import tqdm
-
-    from siamcar_ros.evaluation.one_pass import run_sequence
-    from siamcar_ros.evaluation.protocols import FOLDER, score_sequence, summarize
-    from siamcar_ros.tracking import SiamCarTracker
-
-    scores = []
-    for sequence in tqdm(
-        sequences, desc=network.precision, unit="sequence", leave=False, disable=None
-    ):
-        done = run_sequence(SiamCarTracker(network, params), sequence)
-        scores.append(score_sequence(sequence, [done], FOLDER))
-    scored = [score for score in scores if score is not None]
-    return summarize(network.precision, scored, FOLDER).measures["ao"]
+def _spread(items: Items[Item], count: int) -> list[Item]:
+    """At most `count` of the items, evenly spaced."""
+    chosen = np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)
+    return [items[i] for i in dict.fromkeys(chosen.tolist())]

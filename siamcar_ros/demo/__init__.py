@@ -1,1 +1,1 @@
-"""The demonstration: a clip with exact ground truth, frame sources, and a run of the node."""
+"""`make demo`: a tracker node follows a target in a video that another process publishes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 from collections.abc import Callable
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 
 from siamcar_ros.evaluation.one_pass import Tracker
-from siamcar_ros.files import sha256
 from siamcar_ros.geometry import Box, Image
 
 if TYPE_CHECKING:
@@ -127,11 +127,11 @@ class TrackerSpec:
             config = read_config(self.network, self.weights, self.settings)
             facts["settings"] = asdict(config.params)
             if config.weights is not None:
-                facts["weights_sha256"] = sha256(config.weights)
+                facts["weights_sha256"] = _sha256(config.weights)
                 facts |= self._placed(config.network, config.weights)
         elif self.kind in BASELINES:
             _check_files(BASELINES[self.kind], self.files)
-            facts["files_sha256"] = [sha256(Path(file)) for file in self.files]
+            facts["files_sha256"] = [_sha256(Path(file)) for file in self.files]
         return facts
 
     def _placed(self, network: NetworkConfig, weights: Path) -> dict[str, str]:
@@ -146,7 +146,7 @@ class TrackerSpec:
             "precision": placement.precision,
         }
         if int8_graph is not None:
-            placed["int8_sha256"] = sha256(int8_graph)
+            placed["int8_sha256"] = _sha256(int8_graph)
         return placed
 
 
@@ -185,6 +185,10 @@ class OpenCVTracker:
             x, y, w, h = box
             self._box = (float(x), float(y), float(w), float(h))
         return Found(self._box)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _check_files(baseline: Baseline, files: tuple[str, ...]) -> None:

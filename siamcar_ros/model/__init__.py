@@ -1,4 +1,4 @@
-"""The network: backbones, neck, correlation, head, weights in and out. Torch only."""
+"""The network in PyTorch: backbones, neck, correlation, head, and its weights."""
 
 from .architecture import Architecture
 from .correlation import depthwise_correlation, depthwise_correlation_fft

@@ -1,4 +1,4 @@
-"""A network's architecture: read from ``config/networks/NAME.yaml``, which also lists the names."""
+"""A network's architecture, as ``config/networks/NAME.yaml`` describes it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .head import CONVOLUTIONS, NORMS
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a network is made of; the section ``architecture`` of its configuration.
+    """The section ``architecture`` of a network's configuration.
 
     Attributes:
         backbone: a name given to :func:`~siamcar_ros.model.register_backbone`.
-        input_scale: pixels are multiplied by it.
-        channels: of each level once the neck has reduced it; None has no neck, and then no crop of
-            the template's features.
-        head_channels: of the response map after the levels are joined, and of the towers.
+        input_scale: factor of the pixels.
+        channels: of each level after the neck; None for no neck, in which case the template's
+            features are not cropped either.
+        head_channels: of the joined response map and of the towers.
         head_depth: layers of each tower.
         head_convolution: "dense" 3x3 layers (published) or "separable", a depth-wise 3x3 and a 1x1.
         norm: of the head, "group" (published) or "batch", which folds into the convolutions.

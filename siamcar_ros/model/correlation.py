@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def _matched(x: Tensor, z: Tensor) -> Tensor:
-    """The template features repeated to the batch of ``x`` where there is only one of them."""
+    """A single template repeated for the batch of ``x``."""
     if z.shape[0] == x.shape[0]:
         return z
     if z.shape[0] != 1:

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 TEMPLATE_CELLS = 7
-"""The template keeps the central 7x7 of its 15x15 features: what lies beyond saw the border."""
+"""The template keeps the central 7x7 of its 15x15 cells; the others have seen the padding."""
 NORMS = ("group", "batch")
 CONVOLUTIONS = ("dense", "separable")
 
 
 class AdjustLayer(nn.Module):
-    """One level's 1x1 reduction."""
+    """The 1x1 reduction of a level's channels."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class AdjustLayer(nn.Module):
     def forward(self, x: Tensor, cells: torch.Size, crop: bool) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, *cells), or (B, outputs, 7, 7) where ``crop``."""
         x = self.downsample(x)
-        if x.shape[-2:] != cells:  # first and last cell of both lie at the same places
+        if x.shape[-2:] != cells:  # the first and the last cell coincide
             x = F.interpolate(x, size=cells, mode="bilinear", align_corners=True)
         if crop:
             first = (x.shape[-1] - TEMPLATE_CELLS) // 2
@@ -37,7 +37,7 @@ class AdjustLayer(nn.Module):
 
 
 class Neck(nn.Module):
-    """Each level reduced to the same channels and cells; ``downsample2`` to ``downsample4``."""
+    """Reduces all levels to the same channels and cells, by ``downsample2`` to ``downsample4``."""
 
     def __init__(self, levels: Sequence[int], channels: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Neck(nn.Module):
             self.add_module(f"downsample{index + 2}", AdjustLayer(inputs, channels))
 
     def forward(self, features: Sequence[Tensor], crop: bool) -> tuple[Tensor, ...]:
-        """All levels through their layers, to the first one's cells; ``crop`` for a template's."""
+        """Reduce all levels to the cells of the first; ``crop`` those of a template."""
         cells = features[0].shape[-2:]
         return tuple(
             layer(x, cells, crop) for layer, x in zip(self.children(), features, strict=True)

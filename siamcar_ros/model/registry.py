@@ -1,4 +1,4 @@
-"""Backbones by name, and the geometry that follows from their strides."""
+"""The registry of backbones, and the geometry that follows from their strides."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE
 
 
 class Backbone(nn.Module):
-    """What a backbone is to the network.
+    """The interface of a backbone.
 
     :meth:`forward` maps (B, 3, H, W) images, float32 BGR times the architecture's ``input_scale``,
     to one (B, C, h, w) tensor a level. The first level is the finest; a coarser one covers the same
@@ -27,7 +27,7 @@ class Backbone(nn.Module):
     levels: tuple[int, ...]
 
     def adapt_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Pretrained weights in another layout, renamed to this one's; by default unchanged."""
+        """Convert pretrained weights from another layout; by default unchanged."""
         return state
 
 
@@ -54,13 +54,13 @@ _BACKBONES: dict[str, BackboneEntry] = {}
 
 
 def register_backbone(name: str, *, stride: int, first_cell: int) -> Callable[[Factory], Factory]:
-    """Decorate a backbone's class, or a function that returns one, to make it known by name.
+    """Register a backbone's class, or a function that returns one, under a name.
 
-    Modules in ``siamcar_ros/model/backbones`` are imported on first use; one elsewhere registers
-    its backbone when it is imported.
+    Modules in ``siamcar_ros/model/backbones`` are imported on first use; others must be imported by
+    whoever uses them.
 
     Args:
-        name: what ``backbone`` in a network's configuration calls it.
+        name: for ``backbone`` in a network's configuration.
         stride: pixels between neighboring cells of the first level.
         first_cell: the center of the first level's first cell, in pixels from the image's first.
 
@@ -100,7 +100,7 @@ def find_backbone(name: str) -> BackboneEntry:
 
 @torch.inference_mode()
 def dry_run(backbone: Backbone, size: int) -> list[tuple[int, ...]]:
-    """The shape of each level, (C, h, w), for images of `size` pixels: from a batch of none."""
+    """The shape of each level, (C, h, w), for images of `size` pixels, from an empty batch."""
     training = backbone.training
     levels = backbone.eval()(torch.empty(0, 3, size, size))
     backbone.train(training)
@@ -108,7 +108,7 @@ def dry_run(backbone: Backbone, size: int) -> list[tuple[int, ...]]:
 
 
 def check_backbone(entry: BackboneEntry, backbone: Backbone) -> None:
-    """Compare what a backbone says of itself with what a dry run gives.
+    """Compare what a backbone is registered as with a dry run.
 
     Raises:
         ValueError: its channels or cells differ, or a coarser level does not align with the first.

@@ -22,11 +22,11 @@ Correlation = Callable[[Tensor, Tensor], Tensor]
 
 
 class SiamCAR(nn.Module):
-    """A Siamese network without anchors: template features, then three maps for a search region.
+    """The anchor-free Siamese network: template features, then three maps of a search region.
 
     Args:
-        name: what it is called.
-        architecture: what it is made of.
+        name: of the network.
+        architecture: of its parts.
 
     Attributes:
         name: as given.
@@ -35,12 +35,12 @@ class SiamCAR(nn.Module):
         stride, offset: cell (i, j), row i and column j, lies at (offset + stride*j,
             offset + stride*i), x before y, in pixels of the search region.
         locations: (S*S, 2) float32 buffer of these points, row by row.
-        input_scale: pixels are multiplied by it; 1 once it is folded into the first convolution.
-        correlation: how the features are correlated; training may set
+        input_scale: factor of the pixels; 1 once it is folded into the first convolution.
+        correlation: the function that correlates the features; training may set
             :func:`~siamcar_ros.model.depthwise_correlation_fft`.
 
     Raises:
-        ValueError: an unknown backbone, or one that is not what it was registered as.
+        ValueError: the backbone is unknown, or differs from its registration.
     """
 
     template_size = TEMPLATE_SIZE
@@ -66,7 +66,7 @@ class SiamCAR(nn.Module):
         self.car_head = CarHead(
             head_channels, architecture.head_depth, architecture.norm, architecture.head_convolution
         )
-        # A cell of the response sees as many cells of the search features as the template has.
+        # A cell of the response covers as many cells of the search features as the template has.
         kernel = entry.cells(TEMPLATE_SIZE) if self.neck is None else TEMPLATE_CELLS
         self.score_size = entry.cells(SEARCH_SIZE) - kernel + 1
         middle = entry.first_cell + entry.stride * (kernel - 1) // 2
@@ -76,18 +76,18 @@ class SiamCAR(nn.Module):
         self.register_buffer("locations", torch.stack((x, y), -1).reshape(-1, 2), persistent=False)
 
     def template(self, z: Tensor) -> tuple[Tensor, ...]:
-        """The target's features, to be computed once and kept by the track.
+        """The target's features, computed once and kept by the track.
 
         Args:
             z: (B, 3, 127, 127) float32 BGR 0..255, the target in the middle.
 
         Returns:
-            one (B, C, h, w) tensor a level; templates of several tracks are joined along dim 0.
+            one (B, C, h, w) tensor per level; templates of several tracks are joined along dim 0.
         """
         return self._features(z, crop=True)
 
     def forward(self, x: Tensor, template: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Where in the search region the template's target is.
+        """The maps that locate the template's target in the search region.
 
         Args:
             x: (B, 3, 255, 255) float32 BGR 0..255.
@@ -130,12 +130,12 @@ def build_model(network: str | Path) -> SiamCAR:
 
 
 def fold_batchnorm(model: SiamCAR) -> SiamCAR:
-    """A copy for inference, in evaluation mode, its batch normalizations and input scale folded.
+    """A copy in evaluation mode with batch normalizations and input scale folded.
 
     The outputs equal those of ``model.eval()`` up to float32 rounding.
     """
     folded = copy.deepcopy(model).eval()
-    folded.correlation = depthwise_correlation  # training's may be by FFT
+    folded.correlation = depthwise_correlation  # in training it may be the FFT
     first = next(m for m in folded.backbone.modules() if isinstance(m, nn.Conv2d))
     first.weight.data.mul_(folded.input_scale)
     folded.input_scale = 1.0

@@ -1,20 +1,21 @@
-"""Weights in and out: safetensors of our own, and the authors' published ``.pth`` layout.
+"""Reading and writing weights: safetensors, and the authors' published ``.pth`` files.
 
 Nothing here executes pickled code. The published checkpoints are zip archives whose pickle holds
 tensors, plain containers and, in the optimizer's state, numpy scalars; they are read by
-``torch.load(weights_only=True)`` with exactly these scalars admitted.
+``torch.load(weights_only=True)``, which is told to admit these scalars.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 
@@ -23,7 +24,7 @@ class WeightsError(ValueError):
 
 
 def load_weights(model: nn.Module, path: str | Path) -> dict[str, str]:
-    """Fill a network from a file; all of it or none of it.
+    """Load a file into a network, completely or not at all.
 
     Args:
         model: a network from :func:`~siamcar_ros.model.build_model`, or its backbone, which may
@@ -62,16 +63,18 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"no weights file at {path}")
     if path.suffix == ".safetensors":
-        return _load_safetensors(path), read_metadata(path)
+        with _opened(path) as file:
+            keys = file.keys()
+            return {key: file.get_tensor(key) for key in keys}, dict(file.metadata() or {})
     return _read_checkpoint(path), {}
 
 
 def save_weights(
     model: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a network's state as safetensors, with string metadata beside it."""
+    """Write a network's state as safetensors, with string metadata."""
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    # By its own hand the library makes files that their owner alone may read.
+    # The library's own function writes files that only their owner can read.
     Path(path).write_bytes(save(state, {"format": "pt", **(metadata or {})}))
 
 
@@ -81,22 +84,21 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     Raises:
         WeightsError: not a safetensors file.
     """
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
     try:
         with safe_open(str(path), framework="pt") as file:
-            return dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
-
-
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(str(path))
+            yield file
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
 
 
 def _numpy_scalars() -> list[Any]:
-    """What numpy scalars are rebuilt by: ``scalar``, ``dtype``, and numpy 2's dtype classes."""
+    """What unpickling numpy scalars needs: ``scalar``, ``dtype``, and numpy 2's dtype classes."""
     scalar = np.float64(0).__reduce__()[0]
     dtypes = {type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}
     return [
@@ -115,7 +117,7 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     except OSError:
         raise
     except Exception as error:  # a malformed pickle fails in any way: IndexError, TypeError ...
-        # PyTorch's own message recommends to load it unsafely: it is not repeated.
+        # PyTorch's own message recommends loading it unsafely, so it is not repeated.
         raise WeightsError(
             f"{path} is not a PyTorch checkpoint of tensors and plain containers; one that holds "
             "other objects is not loaded, as that could execute code"
@@ -130,7 +132,7 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def _misfits(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """What keeps a state from fitting, a line a key; batch counters may be missing."""
+    """The reasons why a state does not fit, one line per key; batch counters may be missing."""
     problems = []
     for key, tensor in expected.items():
         if key not in state:

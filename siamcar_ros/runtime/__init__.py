@@ -1,11 +1,11 @@
-"""Where a network runs: OpenVINO, ONNX Runtime, OpenCV or PyTorch behind one interface.
+"""Runs a network in OpenVINO, ONNX Runtime, OpenCV or PyTorch, behind one interface.
 
 >>> from siamcar_ros.runtime import load_network
 >>> network = load_network("compact")
 >>> print(network, network.reason)
 >>> network.warm_up()
 
-Importing this package, and running the shipped networks on a CPU, needs numpy and OpenCV alone.
+Importing this package and running the shipped networks on a CPU needs only numpy and OpenCV.
 """
 
 from .config import NetworkConfig, read_network_config

@@ -3,8 +3,8 @@
 ::
 
     network: compact                                # its name
-    architecture: {backbone: compact, ...}          # where it is left out, the shipped network's
-    weights: models/siamcar_compact.safetensors     # shipped, or a path beside the file; or null
+    architecture: {backbone: compact, ...}          # by default the shipped network's
+    weights: models/siamcar_compact.safetensors     # shipped, relative to this file, or null
     tracker: {decoder: upsampled, penalty_k: 0.04, window_influence: 0.44, lr: 0.33}
 """
 
@@ -37,11 +37,10 @@ class NetworkConfig:
     Attributes:
         name: of the network.
         path: of the file.
-        described_in: the file that holds the architecture; the shipped one where this one does not.
-        architecture: what the network is made of, not yet checked; None where nothing says so.
-        weights: the file that holds them, which may not exist where none was asked for; None where
-            the configuration names none.
-        knobs: the tracker's parameters that it sets, not yet checked.
+        described_in: the file that gives the architecture; this one, or the shipped one.
+        architecture: of the network, not yet checked; None if neither gives it.
+        weights: their file, None without one; one that the configuration names may be missing.
+        knobs: its parameters of the tracker, not yet checked.
     """
 
     name: str
@@ -53,7 +52,7 @@ class NetworkConfig:
 
     @property
     def identity(self) -> str:
-        """What is built from the weights, as text."""
+        """Name and architecture as text."""
         return json.dumps([self.name, self.architecture], sort_keys=True, default=str)
 
     def build(self) -> SiamCAR:
@@ -81,7 +80,7 @@ def read_network_config(config: str | Path, weights: str | Path | None = None) -
 
     Raises:
         ValueError: an unknown name or key, or a value that is refused.
-        FileNotFoundError: no such file; those asked for as `weights` do not exist.
+        FileNotFoundError: no such file, or the given `weights` do not exist.
     """
     path = network_file(config)
     content = read_yaml(path)
@@ -103,7 +102,7 @@ def read_network_config(config: str | Path, weights: str | Path | None = None) -
 
 
 def refuse_unknown(given: Iterable[Any], known: Iterable[str], what: str) -> None:
-    """Raise ValueError, listing the known names, where a given one is not among them."""
+    """Raise ValueError, which lists the known names, if a given one is not among them."""
     unknown = [str(key) for key in given if key not in known]
     if unknown:
         names = shortened(", ".join(unknown)).strip("'\"")
@@ -111,7 +110,7 @@ def refuse_unknown(given: Iterable[Any], known: Iterable[str], what: str) -> Non
 
 
 def _weights_path(asked: str | Path | None, named: object, config: Path) -> Path | None:
-    """The file asked for or, without one, the file that a configuration names."""
+    """The file given or, without one, the file that the configuration names."""
     if asked is not None:
         if not Path(asked).is_file():
             raise FileNotFoundError(f"the weights file {asked} does not exist")

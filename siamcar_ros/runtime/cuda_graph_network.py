@@ -1,10 +1,9 @@
-"""CUDA graphs: the whole search branch as one launch, in half precision and channels last."""
+"""CUDA graphs: the search branch as one launch, in half precision and channels last."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -21,47 +20,36 @@ from siamcar_ros.runtime.torch_network import DTYPES, prepared
 
 _CALLS_BEFORE_CAPTURE = 3
 _COMPARED_CALLS = 15
-_ALGORITHMS = 4  # of a convolution that tuning tries
-# Largest relative distance of maps that count as the same: bfloat16's rounding alone may come to
-# half of it, maps that have nothing to do with each other to 1.4.
+# The largest relative distance of maps that count as the same: bfloat16's rounding alone may reach
+# half of it, unrelated maps 1.4.
 _SAME = 0.5
-# CUDA lets a process record one graph at a time; cuDNN's switch for tuning is the process's, too.
-_recording = threading.Lock()
+_recording = threading.Lock()  # CUDA lets a process record one graph at a time
 
 
 class CudaGraphNetwork(TensorNetwork):
     """The search branch, recorded once for each number of targets and replayed every frame.
 
-    Maps are given on the CPU, in memory of their own.
-
     Args:
         model: with its weights; it is copied.
         placement: of backend "cudagraph" on "cuda:N"; precision "fp16", "bf16" or "fp32".
-        kernels: one of :data:`~siamcar_ros.runtime.fusion.KERNELS`; None measures all that run
-            here and takes the fastest.
-        tuned: cuDNN tries its algorithms on each convolution, which takes longer to start.
+        kernels: one of :data:`~siamcar_ros.runtime.fusion.KERNELS`; None times all that run here
+            and takes the fastest.
 
     Raises:
-        DeviceError: the kernels that were asked for do not run here.
+        DeviceError: the requested kernels do not run here.
     """
 
-    def __init__(
-        self,
-        model: SiamCAR,
-        placement: Placement,
-        kernels: str | None = None,
-        tuned: bool = False,
-    ) -> None:
+    def __init__(self, model: SiamCAR, placement: Placement, kernels: str | None = None) -> None:
         super().__init__(Geometry.of(model), placement)
         if kernels is None:
-            self._branches, note = _fastest(model, placement, tuned)
+            self._branches, note = _fastest(model, placement)
             self.reason += f"; {note}"
         else:
-            self._branches = _started(model, placement, kernels, tuned)
+            self._branches = _started(model, placement, kernels)
 
     @property
     def kernels(self) -> str:
-        """Which of :data:`~siamcar_ros.runtime.fusion.KERNELS` it runs."""
+        """The kernels that it runs, one of :data:`~siamcar_ros.runtime.fusion.KERNELS`."""
         return self._branches.kernels
 
     def _template(self, z: Tensor) -> Template:
@@ -75,12 +63,12 @@ class CudaGraphNetwork(TensorNetwork):
 class _Branches:
     """Both branches with one kind of kernels, and the recordings of the search branch."""
 
-    def __init__(self, model: SiamCAR, placement: Placement, kernels: str, tuned: bool) -> None:
-        self.kernels, self.tuned, self.device = kernels, tuned, torch.device(placement.device)
+    def __init__(self, model: SiamCAR, placement: Placement, kernels: str) -> None:
+        self.kernels, self.device = kernels, torch.device(placement.device)
         self._dtype = DTYPES[placement.precision]
         ready = prepared(model, placement.device, placement.precision)
         plain = kernels == "plain"
-        # The banded product runs on the tensor cores; a convolution with one group a channel
+        # The banded product runs on the tensor cores, a convolution with one group per channel
         # does not.
         form = "banded" if plain else "grouped"
         self._template_graph = TemplateGraph(ready, form).eval()
@@ -92,8 +80,8 @@ class _Branches:
                 self._search_graph = _Forked(ready, form).eval()
                 self._search_graph.correlate = correlation
                 fuse_(ready, kernels)
-            # One stream and one pool, so that recordings lie in the same memory: no two of them
-            # are ever under way at once.
+            # With one stream and one pool the recordings share their memory; only one runs at a
+            # time.
             self._stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
             self._done = torch.cuda.Event()
         self._recordings: dict[int, _Recording] = {}
@@ -117,7 +105,7 @@ class _Branches:
                 self._inputs = _Inputs(batch, x, template, self._channels, self._dtype)
             recording = self._recordings.get(batch)
             if recording is None:
-                with _recording, _tuning(self.tuned):
+                with _recording:
                     recording = _Recording(
                         self._search_graph, self._inputs, batch, self._stream, self._pool
                     )
@@ -130,7 +118,7 @@ class _Branches:
 
 
 class _Forked(SearchGraph):
-    """The search branch, its head's towers side by side: neither fills a GPU."""
+    """The search branch with the head's towers on two streams, as neither fills a GPU."""
 
     def __init__(self, model: SiamCAR, form: str) -> None:
         super().__init__(model, form)
@@ -149,9 +137,10 @@ class _Forked(SearchGraph):
 
 
 class _Inputs:
-    """What recordings read: search regions and templates of so many targets or fewer.
+    """The inputs of recordings: search regions and templates, for up to `room` targets.
 
-    The room is a power of two, so that all that were ever made take twice the largest at most.
+    The room is a power of two, so that all that were ever made take at most twice the memory of the
+    largest.
     """
 
     def __init__(
@@ -171,10 +160,10 @@ class _Inputs:
         self._shown_batch = 0
 
     def show(self, x: Tensor, template: Sequence[Tensor]) -> None:
-        """Put in what is to be read next."""
+        """Copy in the next search regions and, if they have changed, the templates."""
         batch, given = x.shape[0], tuple(template)
         self.x[:batch, :3].copy_(x)
-        # A track's template is the same tensors in every frame: copied when they change.
+        # While a track lasts its template is the same tensors.
         if (
             batch != self._shown_batch
             or len(given) != len(self._shown)
@@ -186,7 +175,7 @@ class _Inputs:
 
 
 class _Recording:
-    """A CUDA graph for one batch size, on the inputs that were there when it was made."""
+    """A CUDA graph for one batch size, on the inputs that it was made with."""
 
     def __init__(
         self,
@@ -204,9 +193,8 @@ class _Recording:
                 torch.cat(graph(x, *template), 1)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        # The stream is this device's: torch's own for captures belongs to the device that was
-        # current first. Other threads may use the device meanwhile, such as a second camera's
-        # upload.
+        # Torch's own stream for captures belongs to the device that was current first. Other
+        # threads may use the device meanwhile, as a second camera's upload does.
         with torch.cuda.graph(
             self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
         ):
@@ -214,13 +202,13 @@ class _Recording:
         self._host = torch.empty(self._joined.shape, pin_memory=True)
 
     def replay(self) -> Tensor:
-        """(B, 7, S, S) float32 on the CPU, there once the stream has come so far."""
+        """(B, 7, S, S) float32 on the CPU, valid once the stream has reached this point."""
         self._graph.replay()
         return self._host.copy_(self._joined, non_blocking=True)
 
 
-def _started(model: SiamCAR, placement: Placement, kernels: str, tuned: bool) -> _Branches:
-    """Both branches, run once.
+def _started(model: SiamCAR, placement: Placement, kernels: str) -> _Branches:
+    """Both branches, after a first run.
 
     Raises:
         DeviceError: they do not run here; the message says why.
@@ -228,7 +216,7 @@ def _started(model: SiamCAR, placement: Placement, kernels: str, tuned: bool) ->
     if kernels not in KERNELS:
         raise DeviceError(f"kernels are one of {', '.join(KERNELS)}, not {kernels!r}")
     try:
-        branches = _Branches(model, placement, kernels, tuned)
+        branches = _Branches(model, placement, kernels)
         with torch.inference_mode():
             z, x = example_inputs(model, 1)
             branches.maps(x, branches.template(z))
@@ -237,7 +225,7 @@ def _started(model: SiamCAR, placement: Placement, kernels: str, tuned: bool) ->
             f"{placement.device} has too little free memory for {model.name}: end other programs "
             "on it, or choose another device"
         ) from error
-    except Exception as error:  # a missing compiler's, Triton's, cuDNN's: they have no common base
+    except Exception as error:  # of the compiler, Triton or cuDNN, which have no common base
         if kernels == "plain":
             raise
         first = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -246,8 +234,8 @@ def _started(model: SiamCAR, placement: Placement, kernels: str, tuned: bool) ->
     return branches
 
 
-def _fastest(model: SiamCAR, placement: Placement, tuned: bool) -> tuple[_Branches, str]:
-    """The fastest kernels that run here and give the plain ones' maps; why, in words."""
+def _fastest(model: SiamCAR, placement: Placement) -> tuple[_Branches, str]:
+    """The fastest kernels that run here and give the plain kernels' maps, and the reason."""
     chosen: _Branches | None = None
     best, seconds = 0.0, dict[str, float]()
     notes: list[str] = []
@@ -255,7 +243,7 @@ def _fastest(model: SiamCAR, placement: Placement, tuned: bool) -> tuple[_Branch
     z, x = example_inputs(model, 1)
     for kernels in KERNELS:
         try:
-            branches = _started(model, placement, kernels, tuned)
+            branches = _started(model, placement, kernels)
         except DeviceError as error:
             if kernels == "plain":
                 raise
@@ -287,7 +275,7 @@ def _seconds(branches: _Branches, x: Tensor, template: Sequence[Tensor]) -> floa
 
 
 def _same(expected: Tensor, got: Tensor) -> bool:
-    """Whether (B, 7, S, S) maps are the same but for rounding; whatever is where weights overflow.
+    """Whether (B, 7, S, S) maps are the same but for rounding; True if the expected ones overflow.
 
     Distances are compared by their logarithms.
     """
@@ -298,7 +286,7 @@ def _same(expected: Tensor, got: Tensor) -> bool:
         if low == 2:
             one, other = one.clamp_min(1e-6).log(), other.clamp_min(1e-6).log()
         spread = float((one - one.mean()).norm())
-        rounding = 0.01 * one.numel() ** 0.5  # that of maps nearly the same everywhere
+        rounding = 0.01 * one.numel() ** 0.5  # matters if a map is nearly constant
         if not float((one - other).norm()) <= _SAME * spread + rounding:
             return False
     return True
@@ -315,14 +303,3 @@ def _blank(
         memory_format=torch.channels_last,
     )
     return images.zero_()
-
-
-@contextmanager
-def _tuning(wanted: bool) -> Iterator[None]:
-    cudnn = torch.backends.cudnn
-    before = cudnn.benchmark, cudnn.benchmark_limit
-    cudnn.benchmark, cudnn.benchmark_limit = wanted, _ALGORITHMS
-    try:
-        yield
-    finally:
-        cudnn.benchmark, cudnn.benchmark_limit = before

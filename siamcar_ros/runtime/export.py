@@ -1,4 +1,4 @@
-"""Writing a network as two ONNX graphs, checked against PyTorch before they count as written."""
+"""Export of a network as two ONNX graphs, which are checked against PyTorch first."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ TOLERANCE = 1e-3
 
 
 class ExportError(ValueError):
-    """A graph that was written does not give what the network gives."""
+    """An exported graph gives other maps than the network."""
 
 
 def export_onnx(
     model: SiamCAR, weights: Path, form: str = "grouped", fingerprint: str | None = None
 ) -> OnnxFiles:
-    """Write a network's two graphs, and compare what they give in ONNX Runtime with PyTorch.
+    """Write a network's two graphs, after comparing their maps in ONNX Runtime with PyTorch's.
 
     Args:
         model: with its weights, on the CPU.
         weights: the file that the graphs are written beside and named after; it need not exist.
-            Its folder is created where missing. Both graphs are replaced or neither.
+            Its folder is created if missing.
         form: of the correlation: "grouped" (batch 1) or "banded" (any batch), see
             :mod:`siamcar_ros.runtime.graphs`.
-        fingerprint: of the weights, where it is known.
+        fingerprint: of the weights, if known.
 
     Raises:
         DeviceError: the packages ``onnx``, ``onnxscript`` and ``onnxruntime`` are not installed.
-        ExportError: the graphs do not give what PyTorch gives.
+        ExportError: the graphs give other maps.
     """
     for package in ("onnxscript", "onnxruntime"):
         import_or_refuse(package, "ONNX export", "torch")
@@ -54,7 +54,7 @@ def export_onnx(
     template_graph, search_graph = (
         graph(folded, form).eval() for graph in (TemplateGraph, SearchGraph)
     )
-    # Not 1, which an exporter takes for a constant.
+    # A batch of 1 would be exported as a constant.
     batch = 1 if form == "grouped" else 2
     z, x = example_inputs(model, batch)
     with torch.no_grad():
@@ -80,13 +80,13 @@ def export_onnx(
 def check_onnx(model: SiamCAR, files: OnnxFiles, tolerance: float = TOLERANCE) -> float:
     """Compare the graphs with the model on example inputs; return the largest difference.
 
-    Logits count by their difference, distances by their difference over 1 + their size.
+    Differences of distances are divided by 1 + the distance.
 
     Raises:
         ExportError: the difference is above the tolerance.
     """
     source = GraphFiles(files)
-    placement = Placement("onnxruntime", "cpu", "fp32", "it is to be checked")
+    placement = Placement("onnxruntime", "cpu", "fp32", "to check it")
     network = onnx_network(source, placement)
     was_training = model.training
     model.eval()
@@ -141,14 +141,14 @@ def _write(
     assert program is not None
     program.model.metadata_props.update(facts.properties())
     for node in program.model.graph:
-        # The exporter notes for each where in the source it comes from, with this machine's paths.
+        # The exporter records source files, with the paths of this machine.
         node.metadata_props.clear()
     program.save(str(path))
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter's notes of its own progress are not for our users."""
+    """Suppress the exporter's progress messages and warnings."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

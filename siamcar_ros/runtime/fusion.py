@@ -1,8 +1,8 @@
-"""A network's small operations joined to the convolutions before them, for GPUs.
+"""Fusion of a network's small operations with the convolutions before them, for GPUs.
 
-At a batch of 1 a GPU has done a convolution before the next kernel is there to be run: what counts
-is how many there are. PyTorch runs a folded convolution as three, the convolution, its bias and its
-rectifier, and a residual as a fourth.
+At a batch of 1 a GPU finishes a convolution before the next kernel is launched, so the number of
+kernels decides the speed. PyTorch runs a folded convolution as three, the convolution, its bias and
+its rectifier, and a residual as a fourth.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from torch import Tensor, fx, nn
 from siamcar_ros.model import SiamCAR, depthwise_correlation
 
 KERNELS = ("plain", "triton", "cudnn")
-"""plain: PyTorch's own. triton: bias, residual, rectifier in one kernel after the convolution;
-GroupNorm, its rectifier and the bias before it in one; the correlation in one. cudnn: the same, and
-rectified convolutions with bias and residual in one kernel of cuDNN's.
+"""plain: PyTorch's own. triton: one kernel for bias, residual and rectifier after a convolution,
+one for GroupNorm with the bias before and the rectifier after it, one for the correlation. cudnn:
+the same, and rectified convolutions with bias and residual in one cuDNN kernel.
 """
 
-# Tensor cores take half precision by eights.
+# Tensor cores take half precision in groups of eight channels.
 INPUT_CHANNELS = 8
 _ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.ReLU6: "relu6"}
 
 
 class FusedConv(nn.Module):
-    """A convolution with its bias, what is added to its output, and the rectifier after it.
+    """A convolution with its bias, the residual added to its output, and its rectifier.
 
     Args:
         conv: with its weights.
         activation: "none", "relu" or "relu6".
-        zeros: what cuDNN adds where nothing is to be added.
-        by_cudnn: in one kernel of cuDNN's, where it has one.
+        zeros: added by cuDNN if there is no residual.
+        by_cudnn: use one cuDNN kernel, if it has one for this layer.
     """
 
     def __init__(
@@ -82,9 +82,9 @@ class FusedConv(nn.Module):
 
 
 class _Zeros:
-    """One tensor of zeros for all convolutions: cuDNN reads a summand even where its factor is 0.
+    """Zeros shared by all convolutions: cuDNN reads a residual even if its factor is 0.
 
-    A larger one takes its place when it is wanted; recordings hold on to theirs.
+    A larger tensor is added when one is needed; recordings keep using theirs.
     """
 
     def __init__(self) -> None:
@@ -128,9 +128,9 @@ def correlation(maps: Tensor, kernels: Tensor) -> Tensor:
 
 
 def fuse_(model: SiamCAR, kernels: str) -> SiamCAR:
-    """Join what :data:`KERNELS` says, in a folded model that is changed in place.
+    """Fuse what :data:`KERNELS` says in a folded model, in place.
 
-    Its images then have :data:`INPUT_CHANNELS` channels, of which the first three are read.
+    Its images then have :data:`INPUT_CHANNELS` channels, of which the first three are used.
     """
     zeros, by_cudnn = _Zeros(), kernels == "cudnn"
     _widen_input(model.backbone)
@@ -156,9 +156,9 @@ def outermost_sequences(module: nn.Module, name: str) -> list[str]:
 
 
 def fused(module: nn.Module, zeros: _Zeros | None = None, by_cudnn: bool = False) -> nn.Module:
-    """The module with its convolutions and what follows them joined.
+    """The module with its convolutions fused with what follows them.
 
-    One whose forward pass cannot be traced, as it depends on values, is given back as it is.
+    A module whose forward pass depends on values cannot be traced and is returned unchanged.
     """
     zeros = zeros or _Zeros()
     try:
@@ -191,13 +191,13 @@ def _join(
     zeros: _Zeros,
     by_cudnn: bool,
 ) -> None:
-    """Put one module in the place of a convolution, an addition and a rectifier."""
+    """Replace a convolution, an addition and a rectifier by one module."""
     graph, source = traced.graph, _behind(traced, source)
     conv, residual = (source, None) if _is_conv(traced, source) else (None, None)
     if conv is None and _is_sum(source):
         summands = list(source.args[:2])
         nodes = [_behind(traced, part) for part in summands]
-        # Of two convolutions the later one, as the other's output is there by then.
+        # Of two convolutions the later one, when the other's output exists.
         found = [i for i in (0, 1) if _is_conv(traced, nodes[i]) and len(nodes[i].users) == 1]
         if found and len(source.users) == 1:
             index = max(found, key=lambda i: order.get(nodes[i], -1))
@@ -271,7 +271,7 @@ def _is_sum(node: Any) -> bool:
 
 
 def _behind(traced: fx.GraphModule, node: Any) -> Any:
-    """What a chain of identities gives, as long as nothing else reads it."""
+    """The input of a chain of identities that nothing else reads."""
     while isinstance(_module(traced, node), nn.Identity) and len(node.users) == 1:
         node = node.args[0]
     return node

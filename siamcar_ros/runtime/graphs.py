@@ -1,10 +1,10 @@
-"""The network as two graphs without Python, for export: template once, search every frame.
+"""The network as two graphs for export: template, run once, and search, run for every frame.
 
-The correlation takes one of two forms. "grouped" is a convolution whose kernels are an input: what
-the model itself does, and the faster form on CPUs, for batches of 1 only (a graph's number of
-groups is fixed). "banded" is one matrix product a level: rows of the search features times banded
-matrices that the template graph makes of its features. It takes any batch, and TensorRT takes it,
-as none of its kernels changes.
+The correlation takes one of two forms. "grouped" is a convolution whose kernels are an input, as in
+the model itself. It is the faster form on CPUs, but only for batches of 1, since the number of
+groups is fixed in a graph. "banded" is one matrix product per level, of rows of the search features
+and banded matrices that the template graph makes of its features. It works for any batch, and in
+TensorRT, since none of its kernels changes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FORMS = ("banded", "grouped")
 class TemplateGraph(nn.Module):
     """(B, 3, 127, 127) to the template's features in the form that the search graph takes.
 
-    grouped: (B, C, h, w) a level. banded: (B, C, h*W, W-w+1) a level, W the search features' width.
+    Per level, grouped: (B, C, h, w); banded: (B, C, h*W, W-w+1), W the search features' width.
     """
 
     def __init__(self, model: SiamCAR, form: str) -> None:
@@ -104,7 +104,7 @@ class SearchGraph(nn.Module):
 
 
 def example_inputs(model: SiamCAR, batch: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """A template and a search image of colored blocks, float32 BGR 0..255, the same every time."""
+    """A fixed template and search image of colored blocks, float32 BGR 0..255."""
     random = np.random.default_rng(seed)
 
     def blocks(size: int, side: int) -> Tensor:
@@ -117,20 +117,16 @@ def example_inputs(model: SiamCAR, batch: int, seed: int = 0) -> tuple[Tensor, T
 
 
 def checked_form(form: str) -> str:
-    """`form` if it is one of :data:`FORMS`.
-
-    Raises:
-        DeviceError: it is not.
-    """
+    """Return `form`, or raise DeviceError if it is not one of :data:`FORMS`."""
     if form not in FORMS:
         raise DeviceError(f"the correlation's form is one of {', '.join(FORMS)}, not {form!r}")
     return form
 
 
 def _band_index(height: int, width: int, columns: int) -> tuple[Tensor, Tensor]:
-    """Where in a flat kernel each element of the banded matrices comes from, and which are zero.
+    """The index in a flat kernel of each element of the banded matrices, and a mask of zeros.
 
-    Row u*columns + x and column j hold kernel element (u, x - j) where that lies inside.
+    Row u*columns + x and column j hold the kernel's element (u, x - j), if there is one.
     """
     shift = torch.arange(columns)[:, None] - torch.arange(columns - width + 1)[None]
     inside = (shift >= 0) & (shift < width)
@@ -139,7 +135,7 @@ def _band_index(height: int, width: int, columns: int) -> tuple[Tensor, Tensor]:
 
 
 def _plain_convolution(transposed: nn.ConvTranspose2d) -> nn.Conv2d:
-    """The same 1x1 layer in the form that backends have quick kernels and int8 for."""
+    """The same 1x1 layer as a convolution, for which backends have fast kernels and int8."""
     weight = transposed.weight.detach().transpose(0, 1).contiguous()
     bias = transposed.bias
     layer = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=bias is not None)
@@ -150,7 +146,7 @@ def _plain_convolution(transposed: nn.ConvTranspose2d) -> nn.Conv2d:
 
 
 def _side_by_side(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
-    """Two convolutions of the same input as one, its outputs the first's and then the second's."""
+    """Two convolutions of the same input as one, with the outputs of both."""
     joined = copy.deepcopy(first)
     joined.out_channels += second.out_channels
     assert first.bias is not None

@@ -1,4 +1,4 @@
-"""What every backend offers, the registry of backends, and the error of choosing one."""
+"""The interface of all backends, and their registry."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Placement:
         backend: a name of :data:`BACKENDS`.
         device: "cpu" or "cuda:N".
         precision: one of :data:`PRECISIONS`, of the arithmetic; inputs and maps are float32.
-        reason: why it runs there, one sentence for a person.
+        reason: why it runs there, as a sentence for the user.
     """
 
     backend: str
@@ -79,11 +79,11 @@ class Placement:
 
 
 class Network(ABC):
-    """A network with its weights on a device: the model's contract, whatever runs it.
+    """A network with its weights on a device: the interface of all backends.
 
     Images are (B, n, n, 3) uint8 BGR, as cut from a frame, or (B, 3, n, n) float32 BGR 0..255.
-    Templates and maps are new arrays that no later call changes. Calls from several threads are
-    taken one after another, so trackers of several cameras can share one network.
+    Templates and maps are new arrays, which later calls do not change. Calls from several threads
+    run one after another, so the trackers of several cameras can share a network.
 
     Attributes:
         takes_pixels: True: images may be uint8.
@@ -107,7 +107,7 @@ class Network(ABC):
         self._lock = threading.Lock()
 
     def template(self, z: Images) -> Template:
-        """The target's features, to be kept by the track.
+        """The target's features, which the track keeps.
 
         Args:
             z: images of 127 x 127 pixels.
@@ -116,7 +116,7 @@ class Network(ABC):
             return self._template(np.asarray(z))
 
     def __call__(self, x: Images, template: Sequence[Any]) -> Maps:
-        """Where in each search region its template's target is.
+        """The maps that locate the templates' targets in the search regions.
 
         Args:
             x: images of 255 x 255 pixels.
@@ -134,15 +134,15 @@ class Network(ABC):
         return join_arrays(templates)
 
     def pixel_buffer(self, shape: Sequence[int], dtype: Any = np.uint8) -> NDArray[np.uint8]:
-        """An array to write crops into that this network reads fastest, as `numpy.empty` gives."""
+        """An array for crops, like `numpy.empty`, in the memory that this network reads fastest."""
         return np.empty(shape, dtype)
 
     def warm_up(self, batch: int = 1, calls: int = 3) -> None:
-        """Run a few times on gray images, so that the first frame is as fast as the others.
+        """Run a few times on gray images, so that the first frame is as fast as later ones.
 
         Args:
-            batch: the largest number of targets at once; smaller ones are warmed, too.
-            calls: times each.
+            batch: the largest number of targets at once; smaller numbers are run as well.
+            calls: how often, for each number.
         """
         z, x = (
             np.full((batch, size, size, 3), 128, np.uint8)
@@ -173,9 +173,9 @@ class Network(ABC):
 
 
 class OneByOneNetwork(Network):
-    """A network whose graphs take one target at a time; batches are run in turn.
+    """A network whose graphs take one target at a time.
 
-    On a CPU a batch is no faster than its parts, and a fixed shape is faster than any other.
+    On a CPU a batch is no faster than its parts, and fixed shapes are faster than variable ones.
     """
 
     def __init__(self, geometry: Geometry, placement: Placement) -> None:
@@ -185,7 +185,7 @@ class OneByOneNetwork(Network):
 
     @abstractmethod
     def _template_of(self, z: Images) -> Template:
-        """The template of one image, of either form; new arrays."""
+        """The template of one image of either form, as new arrays."""
 
     @abstractmethod
     def _maps_of(self, x: Images, template: Template) -> Sequence[NDArray[np.float32]]:
@@ -211,7 +211,7 @@ class OneByOneNetwork(Network):
 
 
 def join_arrays(parts: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
-    """Templates or maps of single targets, array by array, as one batch."""
+    """Templates or maps of single targets as one batch."""
     if len(parts) == 1:
         return tuple(parts[0])
     return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -229,13 +229,13 @@ class Backend:
     """A way to run a network.
 
     Attributes:
-        name: by which it is asked for.
-        build: from a network's source, a placement and a number of CPU threads (None: the
-            backend's own choice) to a :class:`Network`.
-        packages: Python packages that it needs.
-        precisions: by kind of device, "cpu" or "cuda", the precisions that it has.
-        speed: its rank among those that could run a network; the highest is taken.
-        speed_large: likewise for a network of millions of weights in float32 on a CPU.
+        name: for the argument `backend` of :func:`load_network`.
+        build: makes a :class:`Network` of its source, a placement and a number of CPU threads
+            (None for the backend's own choice).
+        packages: the Python packages that it needs.
+        precisions: its precisions, by kind of device ("cpu" or "cuda").
+        speed: of the backends that can run a network, the one with the highest value is chosen.
+        speed_large: the same for a network of millions of weights in float32 on a CPU.
     """
 
     name: str
@@ -247,7 +247,7 @@ class Backend:
 
     @property
     def installed(self) -> bool:
-        """Whether the packages that it needs are."""
+        """Whether its packages are installed."""
         return all(map(is_installed, self.packages))
 
 

@@ -1,8 +1,8 @@
-"""A network as ONNX files: their names, and what they say of themselves. Needs no package.
+"""The ONNX files of a network: their names and metadata, read without the package onnx.
 
-Beside the weights ``STEM.safetensors`` lie ``STEM.template.onnx`` and ``STEM.search.onnx`` and,
-where there is one, the search graph in int8, ``STEM.search.int8.onnx``. They name the weights that
-they were made from by a fingerprint, and are used with those only.
+Beside the weights ``STEM.safetensors`` lie ``STEM.template.onnx``, ``STEM.search.onnx`` and, if the
+network was quantized, ``STEM.search.int8.onnx``. They hold the fingerprint of the weights that they
+were made from, and are used only with those.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class OnnxFiles:
 
     @classmethod
     def beside(cls, weights: Path) -> OnnxFiles:
-        """Those of a weights file, which may not exist."""
+        """The graphs of a weights file; they may not exist."""
         return cls(*(weights.with_suffix(suffix) for suffix in (TEMPLATE_SUFFIX, SEARCH_SUFFIX)))
 
     @classmethod
     def of_search(cls, search: Path) -> OnnxFiles:
-        """Those of a search graph, in float32 or int8.
+        """The graphs that belong to a search graph, in float32 or int8.
 
         Raises:
             FileNotFoundError: one of the two is missing.
@@ -60,14 +60,14 @@ class OnnxFiles:
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """What a graph that :func:`siamcar_ros.runtime.export.export_onnx` wrote says of itself.
+    """The metadata of a graph from :func:`siamcar_ros.runtime.export.export_onnx`.
 
     Attributes:
         network, score_size, offset, stride: of its network.
         weights: fingerprint of the weights that it was made from.
         form: of the correlation, "grouped" or "banded".
-        weight_bits: of an int8 graph's weights, else 32. With 7 no sum of two products overflows
-            16 bits, which 8 do on x86 CPUs without VNNI.
+        weight_bits: 32, or those of an int8 graph: 7, or 8 for CPUs on which the sum of two
+            products may exceed 16 bits (x86 needs VNNI for it).
     """
 
     network: str
@@ -84,12 +84,12 @@ class GraphFacts:
         return Geometry(self.network, self.score_size, self.offset, self.stride)
 
     def properties(self) -> dict[str, str]:
-        """As an ONNX file's metadata."""
+        """As the metadata of an ONNX file."""
         return {"siamcar_ros": f"{_MARK}{json.dumps(asdict(self))}"}
 
     @classmethod
     def read(cls, path: Path) -> GraphFacts:
-        """Those of a file, read without the package onnx.
+        """Read the metadata of a file.
 
         Raises:
             DeviceError: the file is not one that this version of 'siamcar export' wrote.
@@ -98,7 +98,7 @@ class GraphFacts:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL))
             tail = file.read()
-        # Metadata is the last thing in an ONNX file, in plain text.
+        # The metadata is plain text at the end of an ONNX file.
         _, _, facts = tail.rpartition(_MARK.encode())
         try:
             return cls(**json.loads(facts[: facts.index(b"}") + 1]))
@@ -109,11 +109,11 @@ class GraphFacts:
 
 
 def fingerprint(network: str, weights: bytes | memoryview) -> str:
-    """Of a network and its weights: equal for equal tensors, whatever else a file holds.
+    """The fingerprint of a network and its weights, which depends on nothing else in the file.
 
     Args:
-        network: what is built from the weights.
-        weights: a safetensors file's content.
+        network: the identity of the network.
+        weights: the content of a safetensors file.
 
     Raises:
         ValueError: it is not one.

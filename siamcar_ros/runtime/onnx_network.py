@@ -1,4 +1,4 @@
-"""ONNX Runtime: on any CPU, and on GPUs by its CUDA and TensorRT providers."""
+"""ONNX Runtime: on any CPU, and on GPUs with its CUDA and TensorRT providers."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from siamcar_ros.runtime.source import Source
 def onnx_network(source: Source, placement: Placement, threads: int | None = None) -> Network:
     """ONNX Runtime's network for a placement.
 
-    On "cuda:N" "fp16" is by the TensorRT provider, which takes no convolution whose kernel is an
-    input, and "fp32" by the CUDA provider; both take batches.
+    On "cuda:N", "fp16" uses the TensorRT provider, which cannot run convolutions whose kernel is an
+    input, and "fp32" the CUDA provider; both run batches.
 
     Raises:
         DeviceError: the installed package has no provider for the placement, or it does not start.
@@ -54,7 +54,7 @@ class OnnxNetwork(OneByOneNetwork):
     Args:
         source: of the network; its graphs of form "grouped" are read.
         placement: of backend "onnxruntime" on "cpu"; precision "fp32" or "int8".
-        threads: at most so many; None for one per core.
+        threads: the largest number; None for one per core.
     """
 
     def __init__(self, source: Source, placement: Placement, threads: int | None = None) -> None:
@@ -75,12 +75,12 @@ class OnnxNetwork(OneByOneNetwork):
 
 
 class BatchedOnnxNetwork(Network):
-    """The graphs of form "banded", for any batch: on GPUs.
+    """The graphs of form "banded", for any batch, as on GPUs.
 
     Args:
         source: of the network.
         placement: of backend "onnxruntime".
-        threads: of a CPU, at most so many; None for one per core.
+        threads: the largest number on a CPU; None for one per core.
     """
 
     def __init__(self, source: Source, placement: Placement, threads: int | None = None) -> None:
@@ -105,7 +105,7 @@ class BatchedOnnxNetwork(Network):
         given, binding = tuple(template), self._search_session.io_binding()
         shown, batch = self._shown
         if batch != len(x) or [*map(id, given)] != [*map(id, shown)]:
-            # A template is the same arrays in every frame: it stays on the device.
+            # The template's arrays are the same in every frame, so they stay on the device.
             from onnxruntime import OrtValue
 
             levels = (np.broadcast_to(level, (len(x), *level.shape[1:])) for level in given)
@@ -129,10 +129,10 @@ def providers_for(
     """ONNX Runtime's execution providers for a placement, the preferred one first.
 
     Args:
-        available: those that the installed package was built with.
-        placement: TensorRT is for "fp16", which the CUDA provider does not have.
-        engines: where TensorRT keeps the engines of the graphs to be run, and of no others: its
-            own key of an engine holds the graph's names and not its weights.
+        available: the providers that the installed package was built with.
+        placement: "fp16" needs TensorRT, as the CUDA provider does not have it.
+        engines: a folder for TensorRT's engines of these graphs alone: its own names of engines
+            depend on the names in a graph, not on the weights.
 
     Raises:
         DeviceError: none of them runs there in that precision.
@@ -145,7 +145,7 @@ def providers_for(
     others: list[Any] = ["CPUExecutionProvider"]
     if placement.precision == "fp16":
         name = "TensorrtExecutionProvider"
-        # Of these it takes "True" and "False" only.
+        # TensorRT only takes "True" and "False" here.
         options |= {"trt_fp16_enable": "True", "trt_timing_cache_enable": "True"}
         if engines is not None:
             options |= {"trt_engine_cache_enable": "True", "trt_engine_cache_path": str(engines)}
@@ -163,17 +163,17 @@ def providers_for(
 def open_session(
     graph: Path, placement: Placement, threads: int | None = None, engines: Path | None = None
 ) -> Any:
-    """A session of a placement's first provider; the others run what that one has no kernel for.
+    """A session with the providers of a placement, of which the first must have started.
 
     Raises:
-        DeviceError: ONNX Runtime cannot read the graph; or it could not start the provider, and
-            would have used another one in silence.
+        DeviceError: ONNX Runtime cannot read the graph or start that provider; by itself it would
+            silently use another one.
     """
     runtime = import_or_refuse("onnxruntime", "the onnxruntime backend", "onnxruntime")
     options = runtime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
-    # Between frames the cores belong to the rest of the robot.
+    # Between frames the cores are for the rest of the robot.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     providers = providers_for(runtime.get_available_providers(), placement, engines)
     wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]

@@ -1,4 +1,4 @@
-"""OpenCV's own DNN module: the slowest, and the one that is always there."""
+"""OpenCV's own DNN module: the slowest backend, but always available."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OpenCvNetwork(OneByOneNetwork):
     Args:
         source: of the network; its graphs of form "grouped" are read.
         placement: of backend "opencv", precision "fp32".
-        threads: of all that OpenCV does in this process; None leaves them as they are.
+        threads: of everything that OpenCV does in this process; None leaves the number as it is.
 
     Raises:
         DeviceError: OpenCV is older than 4.6.
@@ -76,11 +76,11 @@ def _read(path: Path) -> Any:
 
 
 def clips_as_attributes(model: bytes) -> bytes:
-    """An ONNX model whose Clip nodes have their limits as attributes, as before opset 11.
+    """Convert the inputs min and max of an ONNX model's Clip nodes to attributes.
 
-    OpenCV 4.6 reads no others. The fields are those of onnx.proto: ModelProto.graph 7;
-    GraphProto.node 1, initializer 5; TensorProto.name 8, raw_data 9; NodeProto.input 1, op_type 4,
-    attribute 5; AttributeProto.name 1, f 2, type 20.
+    OpenCV 4.6 only reads these, which are from before opset 11. The fields are those of onnx.proto:
+    ModelProto.graph 7; GraphProto.node 1, initializer 5; TensorProto.name 8, raw_data 9;
+    NodeProto.input 1, op_type 4, attribute 5; AttributeProto.name 1, f 2, type 20.
     """
     parts = []
     for field, whole, graph in _fields(model):
@@ -114,7 +114,7 @@ def _named(message: bytes) -> dict[int, bytes]:
 
 
 def _field(number: int, value: bytes) -> bytes:
-    """A field of bytes, in protobuf's encoding."""
+    """Encode a protobuf field of bytes."""
     length, size = b"", len(value)
     while size > 127:
         length += bytes([size & 127 | 128])
@@ -123,7 +123,7 @@ def _field(number: int, value: bytes) -> bytes:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """The fields of a protobuf message: number, all of its bytes, and its value's."""
+    """Yield the number, the bytes and the value's bytes of each field of a protobuf message."""
     at = 0
     while at < len(message):
         begin = at
@@ -151,5 +151,5 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
 
 
 def _copies(outputs: Any) -> tuple[NDArray[np.float32], ...]:
-    """The outputs as arrays of their own: the next call writes over those of the network."""
+    """Copies of the outputs, which the next call overwrites."""
     return tuple(np.array(output, np.float32) for output in outputs)

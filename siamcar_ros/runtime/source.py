@@ -1,4 +1,4 @@
-"""A network's weights, and the graphs made of them: found, or exported with PyTorch."""
+"""A network's weights and the graphs made from them, found or exported with PyTorch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GRAPH_VERSION = 4
-"""Of what the graphs are for given weights: increase it when they change."""
+"""Increase it when the graphs of the same weights change."""
 
 _LARGE = 24 << 20  # bytes of weights
 
@@ -39,16 +39,17 @@ class Int8Graph:
 
 
 class Source(ABC):
-    """What backends are built from; PyTorch is imported only by what needs it.
+    """What backends are built from; it imports PyTorch only when needed.
 
     Attributes:
-        weights: their file, or the graphs' where there are only graphs; None for a model in memory.
+        weights: their file, or the search graph if there are only graphs; None for a model in
+            memory.
         name: of the network.
         fingerprint: of the network and its weights.
-        large: whether it has so many weights that other backends are the faster ones.
-        int8: its search graph in int8, None where there is none.
-        stale_int8: the path of one that was made from other weights.
-        form: of its graphs, None where either can be had.
+        large: whether it has so many weights that other backends are faster.
+        int8: its search graph in int8, or None.
+        stale_int8: the path of an int8 graph that was made from other weights.
+        form: of its graphs; None if both are available.
     """
 
     name: str
@@ -69,10 +70,10 @@ class Source(ABC):
 
         Args:
             form: of the correlation: "grouped" (one target at a time) or "banded" (any batch).
-            precision: "int8" for the quantized search graph, else that in float32.
+            precision: "int8" for the quantized search graph; otherwise it is in float32.
 
         Raises:
-            DeviceError: there are none, and they cannot be exported without PyTorch.
+            DeviceError: there are none, and without PyTorch they cannot be exported.
         """
         files = self._graphs(form)
         if precision == "int8" and self.int8 is not None:
@@ -81,10 +82,10 @@ class Source(ABC):
 
     @abstractmethod
     def model(self) -> SiamCAR:
-        """The model with its weights, on the CPU; not to be changed.
+        """The model with its weights, on the CPU; do not change it.
 
         Raises:
-            DeviceError: PyTorch is not installed, or there are no weights but only graphs.
+            DeviceError: PyTorch is not installed, or there are only graphs.
         """
 
     @property
@@ -103,7 +104,7 @@ class Source(ABC):
             self.stale_int8 = path
 
     def _facts_of(self, graph: Path) -> GraphFacts | None:
-        """Those of a graph of these weights; None if it is of others, or cannot be read."""
+        """The facts of a graph; None if it is of other weights or cannot be read."""
         try:
             facts = GraphFacts.read(graph)
         except DeviceError as error:
@@ -112,7 +113,7 @@ class Source(ABC):
         return facts if facts.weights == self.fingerprint else None
 
     def _graphs(self, form: str) -> OnnxFiles:
-        """The float32 graphs: from the user's cache, exported there on first use."""
+        """The float32 graphs from the user's cache; exported on first use."""
         weights = Path(f"{self.name}.safetensors")
         files = OnnxFiles.beside(weights)
 
@@ -232,7 +233,7 @@ class ModelInMemory(Source):
 
 
 class GraphFiles(Source):
-    """Graphs alone, without the weights that they were made from.
+    """Graphs without the weights that they were made from.
 
     Args:
         files: the template graph and the search graph, which may be in int8.
@@ -254,12 +255,12 @@ class GraphFiles(Source):
 
     @property
     def geometry(self) -> Geometry:
-        """As the graph says."""
+        """Of the graph."""
         return self._facts.geometry
 
     @property
     def has_graphs(self) -> bool:
-        """It has."""
+        """True."""
         return True
 
     def _graphs(self, form: str) -> OnnxFiles:
@@ -271,11 +272,7 @@ class GraphFiles(Source):
         return self._files
 
     def model(self) -> SiamCAR:
-        """There is none.
-
-        Raises:
-            DeviceError: always.
-        """
+        """Raise DeviceError: there is none."""
         raise DeviceError(
             f"{self._files.search} is a graph, which PyTorch does not run: give the weights that "
             "it was made from, or leave the backend at 'auto'"
@@ -283,16 +280,16 @@ class GraphFiles(Source):
 
 
 def can_export() -> bool:
-    """Whether the packages that an export needs are installed."""
+    """Whether the packages for an export are installed."""
     return all(map(is_installed, ("torch", "onnx", "onnxscript", "onnxruntime")))
 
 
 def fingerprint_of(model: SiamCAR, identity: str | None = None) -> str:
-    """The fingerprint of a model with its present weights, as of a file of them.
+    """The fingerprint of a model with its present weights, equal to that of a file of them.
 
     Args:
         model: on any device.
-        identity: of its configuration; without one, it equals that of no file.
+        identity: of its configuration; without it, the fingerprint equals no file's.
     """
     from safetensors.torch import save
 

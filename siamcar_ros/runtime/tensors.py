@@ -1,4 +1,4 @@
-"""Networks of PyTorch tensors behind the interface of numpy arrays. Imports torch."""
+"""Networks that work on PyTorch tensors, behind the interface of numpy arrays."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TensorMaps = tuple[Tensor, Tensor, Tensor]
 class TensorNetwork(Network):
     """A network whose `_template` and `_maps` take and return tensors on :attr:`device`.
 
-    They are given images as in :class:`Network`, as tensors on the CPU that they upload themselves:
-    without waiting, as the memory is pinned and is not written to before the maps have come. Their
-    maps may be on the CPU or on the device. Levels of templates are tensors.
+    They get images as in :class:`Network`, as tensors on the CPU, and upload them without waiting:
+    the memory is pinned, and is not written to until the maps are there. Their maps may be on the
+    CPU or on the device. The levels of templates are tensors.
     """
 
     def template(self, z: Any) -> Template:
@@ -40,7 +40,7 @@ class TensorNetwork(Network):
         return join_tensors(templates)
 
     def pixel_buffer(self, shape: Sequence[int], dtype: Any = np.uint8) -> NDArray[np.uint8]:
-        """Pinned memory where the network is on a GPU."""
+        """Pinned memory, if the network is on a GPU."""
         buffer = super().pixel_buffer(shape, dtype)
         if torch.device(self.device).type == "cuda":
             buffer = torch.from_numpy(buffer).pin_memory().numpy()
@@ -48,10 +48,10 @@ class TensorNetwork(Network):
 
 
 class TensorAdapter:
-    """Any object that keeps the model's contract, on the arrays that the tracker gives.
+    """Adapts any object with the model's interface to the tracker's arrays.
 
-    It gets float32 tensors (B, 3, n, n) on its own device, that of its attribute ``device`` or of
-    its parameters.
+    The object gets float32 tensors (B, 3, n, n) on its device, which is that of its attribute
+    ``device`` or of its parameters.
 
     Args:
         network: has ``template``, ``__call__``, ``score_size`` and ``offset``.
@@ -87,17 +87,17 @@ class TensorAdapter:
 
 
 def as_tensor(images: Any) -> Tensor:
-    """Images as a tensor, in the same memory unless they are arrays with gaps or reversed axes."""
+    """Images as a tensor; arrays with gaps or reversed axes are copied."""
     return images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
 
 
 def as_planes(images: Tensor) -> Tensor:
-    """Images of either form as (B, 3, n, n): pixels as a view of another shape, still uint8."""
+    """Images of either form as (B, 3, n, n); pixels stay uint8, in the same memory."""
     return images.permute(0, 3, 1, 2) if images.dtype == torch.uint8 else images
 
 
 def on_host(maps: Sequence[Any]) -> Maps:
-    """Maps as arrays; those of a GPU come in one copy."""
+    """Maps as arrays, downloaded from a GPU in one copy."""
     cls, reg, cen = maps
     if isinstance(cls, Tensor) and cls.device.type != "cpu":
         joined = torch.cat((cls, reg, cen), 1).float().cpu().numpy()

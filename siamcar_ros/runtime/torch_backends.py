@@ -1,4 +1,4 @@
-"""The backends that run in PyTorch, registered without importing it."""
+"""The PyTorch backends, registered without importing PyTorch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from siamcar_ros.runtime.source import Source
     speed=20,
 )
 def torch_network(source: Source, placement: Placement, threads: int | None = None) -> Network:
-    """PyTorch, operation by operation: the reference; `threads` holds for the whole process."""
+    """Eager PyTorch, the reference; `threads` applies to the whole process."""
     model = source.model()
     import torch
 

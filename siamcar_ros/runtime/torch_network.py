@@ -1,4 +1,4 @@
-"""PyTorch eager: the reference that every other backend is held to."""
+"""Eager PyTorch, the reference for every other backend."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def prepared(model: SiamCAR, device: str, precision: str) -> SiamCAR:
     """A copy of a model for inference: folded, channels last, in a precision, on a device.
 
-    The last three convolutions stay in float32: bfloat16 would round a distance's logarithm so
-    that the distance is off by up to 1.6 %.
+    The last three convolutions stay in float32, since rounding a distance's logarithm to bfloat16
+    would change the distance by up to 1.6 %.
     """
     dtype = DTYPES[precision]
     ready = fold_batchnorm(model).to(device, dtype)
@@ -36,7 +36,7 @@ def _to_float32(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, 
 
 
 class TorchNetwork(TensorNetwork):
-    """The model, folded, called as it is.
+    """The folded model.
 
     Args:
         model: with its weights; it is copied.
@@ -56,6 +56,6 @@ class TorchNetwork(TensorNetwork):
         return cls, reg, cen
 
     def _input(self, image: Tensor) -> Tensor:
-        # The bytes travel as they are, a quarter of the floats.
+        # Bytes are uploaded as they are: a quarter of the floats' size.
         image = as_planes(image.to(self.device, non_blocking=True))
         return image.to(self._dtype, memory_format=torch.channels_last)

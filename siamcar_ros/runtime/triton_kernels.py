@@ -1,7 +1,8 @@
-"""Triton kernels for what PyTorch runs as many small ones between the convolutions of a batch of 1.
+"""Triton kernels that replace PyTorch's many small ones between convolutions.
 
-All take channels-last maps and compute in float32 whatever the maps' precision. Triton comes with
-PyTorch's CUDA builds on Linux. It reads its functions' annotations: only its own may be there.
+All take channels-last maps and compute in float32, whatever the precision of the maps. Triton comes
+with PyTorch's CUDA builds on Linux. It interprets the annotations of a kernel's arguments, so there
+are none but its own.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ the middle of 255 pixels is centered on 127, as the tracker assumes.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple, TypeAlias
 
@@ -26,18 +25,11 @@ from siamcar_ros.data.options import Range
 from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE, Image
 
 from .layers import blurred, cut, deform, paste, random_direction, recolored
-from .photometric import Changes
+from .photometric import draw_changes
 from .placing import coverage, edge_errors, intersection, place, random_linear
 
 _TRIES = 4
 _LONGEST_BLUR = 32.0  # pixels of the search region
-LIGHTING = (8.24, 2.52, 1.20)
-"""Standard deviations of the offsets of blue, green and red.
-
-They are what the authors' code comes to: the rows of its matrix, ImageNet's principal colors, are
-orthogonal, and each is taken for a channel.
-"""
-
 Float = NDArray[np.float64]
 Probability: TypeAlias = Annotated[float, Range(0, 1)]
 NotNegative: TypeAlias = Annotated[float, Range(0)]
@@ -296,69 +288,3 @@ class PairMaker:
         c, d = max(0, int(top)), min(SEARCH_SIZE, int(bottom))
         if b > a and d > c:
             canvas[c:d, a:b] = texture[c:d, a:b]
-
-
-def draw_changes(p: AugmentParams, rng: np.random.Generator, side: float, path: Float) -> Float:
-    """What is changed in the light, sharpness and noise of a pair.
-
-    Args:
-        p: the augmentation.
-        rng: of the pair.
-        side: the longer side of the target, in search pixels.
-        path: by which the whole search region is blurred, (dx, dy) pixels.
-
-    Returns:
-        (2, number of :class:`Changes`' fields), of template and search region.
-    """
-    thermal = rng.random() < p.thermal
-    gray = thermal or rng.random() < p.gray
-    colored = rng.random() < p.color
-    common = _tone(rng, 0.35, 0.15) if colored else np.ones(4)
-    own = common * _tone(rng, 0.18, 0.05) if colored else common
-    resolution = 1.0
-    if rng.random() < p.low_resolution:
-        resolution = float(np.exp(rng.uniform(math.log(8), math.log(60)))) / side
-    rows = []
-    for tone, blur, moved in ((common, p.template_blur, np.zeros(2)), (own, p.blur, path)):
-        offset = rng.normal(0.0, LIGHTING) if rng.random() < p.lighting else np.zeros(3)
-        if rng.random() < blur and not moved.any():
-            moved = random_direction(rng) * rng.uniform(2, 12)
-        quality = int(rng.integers(15, 70)) if rng.random() < p.compression else 0
-        noise = rng.uniform(2, 10) if rng.random() < p.noise else 0.0
-        rows.append(
-            Changes(
-                gray=gray,
-                invert=thermal,
-                gamma=tone[3],
-                blue=tone[0],
-                green=tone[1],
-                red=tone[2],
-                add_blue=offset[0],
-                add_green=offset[1],
-                add_red=offset[2],
-                resolution=resolution,
-                blur_x=moved[0],
-                blur_y=moved[1],
-                quality=quality,
-                noise=noise,
-                seed=rng.integers(1 << 32),
-            )
-        )
-    if rng.random() < p.glare:
-        middle, spread = rng.uniform(0, 1, 2), np.exp(rng.uniform(math.log(0.02), math.log(0.3), 2))
-        rows[1] = rows[1]._replace(
-            glare=rng.uniform(0.4, 1.0),
-            glare_x=middle[0],
-            glare_y=middle[1],
-            glare_width=spread[0],
-            glare_height=spread[1],
-        )
-    return np.array(rows, np.float64)
-
-
-def _tone(rng: np.random.Generator, strength: float, tint: float) -> Float:
-    """Gain of each channel, and gamma: four ratios about 1."""
-    spread = np.array([tint, tint, tint, strength])
-    ratios = rng.uniform(-spread, spread)
-    ratios[:3] += rng.uniform(-strength, strength)
-    return np.exp(ratios)

@@ -1,4 +1,4 @@
-"""What a recipe asks for: the network, its teacher, average, optimizer and precision."""
+"""Builds the parts of a run from its recipe: network, teacher, average, optimizer, precision."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
 class Siamese(nn.Module):
-    """Both branches as one module, so that a wrapper sees one forward pass."""
+    """Both branches as one module, with one forward pass for wrappers."""
 
     def __init__(self, model: SiamCAR) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ def build_network(recipe: Recipe, device: torch.device) -> SiamCAR:
     """The network with its initial weights, on the device.
 
     Raises:
-        RecipeError: the device does not support what the recipe asks for.
+        RecipeError: the device does not support the recipe.
         WeightsError, OSError: ``backbone.initial`` cannot be read or does not fit.
     """
     torch.manual_seed(recipe.seed)
@@ -65,15 +65,15 @@ def build_network(recipe: Recipe, device: torch.device) -> SiamCAR:
 
 
 def build_teacher(recipe: Recipe, model: SiamCAR, device: torch.device) -> SiamCAR | None:
-    """The network that `model` learns from; None where the recipe names none.
+    """The network that `model` learns from, or None.
 
     Args:
         recipe: its section ``teacher``.
         model: the network in training, whose cells the teacher's must match.
-        device: where the teacher is to run.
+        device: where the teacher runs.
 
     Returns:
-        the teacher with folded BatchNorms, in evaluation mode, without gradients.
+        the teacher in evaluation mode, with folded BatchNorms and without gradients.
 
     Raises:
         RecipeError: its cells do not match the model's, or its weights do not fit.
@@ -98,7 +98,7 @@ def build_teacher(recipe: Recipe, model: SiamCAR, device: torch.device) -> SiamC
 
 
 def _laid_out(model: SiamCAR, recipe: Recipe) -> SiamCAR:
-    """The model, its convolutions' weights in the recipe's memory format."""
+    """The model with its convolutions in the recipe's memory format."""
     for parameter in model.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=layout(recipe))
@@ -111,7 +111,7 @@ def layout(recipe: Recipe) -> torch.memory_format:
 
 
 def build_optimizer(model: SiamCAR, recipe: Recipe) -> torch.optim.Optimizer:
-    """The optimizer of all parameters; a frozen one has no gradient, and so is left alone."""
+    """The optimizer of all parameters; those without a gradient, which are frozen, are skipped."""
     groups = []
     for in_backbone in (True, False):
         for vectors in (True, False):
@@ -136,13 +136,13 @@ def build_optimizer(model: SiamCAR, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def wrap(model: SiamCAR, recipe: Recipe, device: torch.device, processes: Processes) -> nn.Module:
-    """Both branches as one module, in step with other processes and compiled where asked for."""
+    """Both branches as one module, synchronized with other processes and compiled if requested."""
     network: nn.Module = Siamese(model)
     if processes.world > 1:
         ids = [device.index] if device.type == "cuda" else None
         network = DistributedDataParallel(network, device_ids=ids)
     if recipe.compute.compile:
-        network.compile()  # in place: the module stays what it is
+        network.compile()  # in place
     return network
 
 
@@ -159,8 +159,8 @@ def build_average(model: SiamCAR, decay: float) -> AveragedModel:
 
     Args:
         model: the network in training.
-        decay: of the average; at update n it is at most (1 + n) / (20 + n), so that the weights at
-            the start are soon forgotten.
+        decay: of the average; at most (1 + n) / (20 + n) at update n, so that the initial weights
+            are soon forgotten.
     """
 
     def update(averages: _Tensors, values: _Tensors, count: Tensor | int) -> None:

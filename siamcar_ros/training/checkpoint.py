@@ -1,6 +1,6 @@
-"""Checkpoints: everything that a killed run needs to go on exactly where it was.
+"""Checkpoints: everything that a killed run needs to continue exactly where it was.
 
-Random numbers need no state: those of a step follow from the seed and the step's number.
+Random generators have no state to save: their numbers follow from the seed and the step.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MAY_DIFFER = (
 
 
 def run_metadata(recipe: Recipe, data: str) -> dict[str, str]:
-    """What a run writes beside its weights.
+    """The metadata that a run writes with its weights.
 
     Args:
         recipe: of the run.
@@ -54,7 +54,7 @@ def run_metadata(recipe: Recipe, data: str) -> dict[str, str]:
         "revision": _revision(),
         "seed": str(recipe.seed),
         "data": data,
-        "torch": str(torch.__version__),  # a plain text, which can be unpickled safely
+        "torch": str(torch.__version__),  # not its own class, so that it can be unpickled safely
     }
     if recipe.teacher.weights is not None:
         metadata["teacher"] = sha256(given_or_shipped(recipe.teacher.weights))
@@ -68,12 +68,12 @@ def save_checkpoint(
 
     Args:
         path: the file.
-        step: how many steps are done.
-        parts: what the run consists of by name, each with `state_dict` and `load_state_dict`.
+        step: the number of steps done.
+        parts: the parts of the run by name, each with `state_dict` and `load_state_dict`.
         metadata: from :func:`run_metadata`.
 
     Raises:
-        OSError: it cannot be written; the checkpoint before is kept.
+        OSError: it cannot be written; the previous one is kept.
     """
     content = {name: part.state_dict() for name, part in parts.items()}
 
@@ -87,19 +87,19 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, parts: Mapping[str, Any], recipe: Recipe, metadata: Mapping[str, str]
 ) -> int:
-    """Bring a run to where its checkpoint was written.
+    """Restore the state of a run from its checkpoint.
 
     Args:
-        path: the file. Nothing in it is executed.
+        path: the file; nothing in it is executed.
         parts: as for :func:`save_checkpoint`.
         recipe: of the run.
         metadata: from :func:`run_metadata`.
 
     Returns:
-        the number of steps done, 0 where there is no checkpoint.
+        the number of steps done; 0 if there is no checkpoint.
 
     Raises:
-        RecipeError: the checkpoint is of another recipe, other data or another teacher.
+        RecipeError: it was written by another recipe, with other data or another teacher.
         WeightsError: it cannot be read.
     """
     if not path.is_file():
@@ -116,7 +116,7 @@ def load_checkpoint(
             f"{path} is damaged, or no checkpoint of a training run: remove it to start anew, or "
             "give another output"
         ) from error
-    logger.info("going on from step %d of %s", step, path)
+    logger.info("continuing from step %d of %s", step, path)
     return step
 
 
@@ -134,7 +134,7 @@ def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
         with replacing(path) as place:
             write(place)
     except (OSError, RuntimeError, SafetensorError) as error:
-        # PyTorch wraps the error of the file system in its own.
+        # PyTorch hides the file system's error behind its own.
         cause = error if isinstance(error, OSError) else error.__context__
         reason = cause.strerror if isinstance(cause, OSError) else str(error).splitlines()[0]
         raise OSError(f"{path} cannot be written: {reason}; an earlier one is kept") from None
@@ -164,7 +164,7 @@ def _check_same_run(
 
 
 def _revision() -> str:
-    """The git revision of this code, marked where files were changed; else the version."""
+    """The git revision of this code, marked if files have changed; or the version."""
     folder = Path(__file__).resolve().parent
     try:
         head, changes = (

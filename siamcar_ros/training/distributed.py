@@ -1,4 +1,4 @@
-"""The processes of a training run, started by torchrun, or the only one."""
+"""The processes of a training run: those that torchrun starts, or a single one."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch.distributed as dist
 from torch import Tensor
 
 _PATIENCE = timedelta(hours=12)
-"""How long the others wait while the first one validates; NCCL itself waits ten minutes."""
+"""How long the others wait while the first one validates; NCCL's own limit is ten minutes."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all.
+    """The place of this process among all.
 
     Attributes:
         rank: its number, from 0.
         world: how many there are.
-        patient: the group in which they wait for each other and agree. It is on the CPU, so that no
-            GPU has to finish its work for that. None for a single process.
+        patient: a group on the CPU in which they wait for each other, without waiting for GPUs;
+            None for a single process.
     """
 
     rank: int = 0
@@ -51,7 +51,7 @@ class Processes:
         return bool(count > 0)
 
     def wait(self) -> None:
-        """Wait until all processes get here, for hours if necessary."""
+        """Wait, for hours if necessary, until all processes get here."""
         self.any(False)
 
 

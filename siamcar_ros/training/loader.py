@@ -1,4 +1,4 @@
-"""Batches of training pairs, made in worker processes; each is decided by its step alone."""
+"""Batches of training pairs, made in worker processes; each depends only on its step."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Batch(NamedTuple):
         boxes: (B, 4) float32 x1, y1, x2, y2 in search pixels.
         negatives: (B,) bool, pairs whose target is not in the search region.
         changes: (B, 2, number of :class:`~.photometric.Changes`' fields) float64, of templates and
-            search regions; already applied unless :class:`Batches` was told not to.
-        faults: what the worker met since its last batch.
-        failure: why there are no pairs. An exception raised in a worker would bring its whole
-            traceback along.
+            search regions; already applied if the workers apply them.
+        faults: the broken files met since the worker's last batch.
+        failure: why there are no pairs; an exception raised in a worker would arrive with its whole
+            traceback.
     """
 
     templates: Tensor
@@ -57,19 +57,19 @@ class Batch(NamedTuple):
 class Batches(Dataset[Batch]):
     """One process's part of the batch of each step.
 
-    Pair i of a step depends on the seed, the step and i only: neither the number of processes or
-    workers nor an interruption changes it.
+    Pair i of a step depends only on the seed, the step and i, not on the number of processes or
+    workers, nor on interruptions.
 
     Args:
         maker: makes the pairs.
-        mixture: its source, asked for its faults.
-        batch: pairs of a step over all processes, a multiple of their number.
+        mixture: its source, which reports the faults.
+        batch: pairs per step over all processes, a multiple of their number.
         seed: of the run.
         processes: this process's place among them.
-        photometric: apply the changes of light, sharpness and noise here.
+        photometric: whether the workers apply the changes of light, sharpness and noise.
 
     Raises:
-        ValueError: the batch cannot be shared equally.
+        ValueError: the batch cannot be divided equally.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Batches(Dataset[Batch]):
 
     def _images(self, images: list[Image], changes: NDArray[np.float64]) -> Tensor:
         tensors = [torch.from_numpy(image)[None] for image in images]
-        if self._photometric:  # one by one, while each is in the processor's cache
+        if self._photometric:  # one by one, while each is in the CPU's cache
             tensors = [
                 apply_changes(image, row[None]) for image, row in zip(tensors, changes, strict=True)
             ]
@@ -120,18 +120,18 @@ class Batches(Dataset[Batch]):
 def loading(
     batches: Batches, first: int, last: int, workers: int, device: torch.device
 ) -> Iterator[Iterator[Batch]]:
-    """The batches of the steps first to last - 1, in order, while the context lasts.
+    """The batches of the steps first to last - 1, in order.
 
     Args:
         batches: where they come from.
         first: step to begin with.
         last: step to end before.
-        workers: processes that make them ahead of time; 0 makes them here, when asked for.
-        device: pinned memory is used when it is a GPU.
+        workers: processes that make them ahead of time; with 0, this process makes them on demand.
+        device: for a GPU, batches are in pinned memory.
 
-    What it yields raises DataError where a set gives no pair.
+    The iterator raises DataError if a set gives no pair.
     """
-    cv2.setNumThreads(1)  # ends OpenCV's thread pool, which a forked worker would wait for in vain
+    cv2.setNumThreads(1)  # ends OpenCV's thread pool, on which forked workers would hang
     loader: DataLoader[Batch] = DataLoader(
         batches,
         batch_size=None,
@@ -145,8 +145,8 @@ def loading(
     try:
         yield map(_with_pairs, iterator)
     finally:
-        # What the iterator does when it is collected, which after an error may be too late: the
-        # workers do not heed the signal that the interpreter sends them at its exit.
+        # The iterator does this when it is collected, which may be too late after an error: the
+        # workers ignore the signal that the interpreter sends them at its exit.
         shut_down = getattr(iterator, "_shutdown_workers", None)
         if shut_down is not None:
             shut_down()
@@ -159,7 +159,7 @@ def _with_pairs(batch: Batch) -> Batch:
 
 
 def _start_worker(_: int) -> None:
-    """One thread a worker; signals are for the main process, which then ends its workers."""
+    """Use one thread, and leave signals to the main process, which ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
@@ -168,12 +168,12 @@ def _start_worker(_: int) -> None:
 
 
 class FaultCount:
-    """Counts the files that could not be used; names each once, and the first twenty in the log.
+    """Counts files that could not be used, and names the first twenty in the log.
 
     Attributes:
-        draws: pairs drawn, those that met a fault first included.
-        faults: times that a fault was met.
-        named: the different faults.
+        draws: pairs drawn, including those that first met a fault.
+        faults: how often a fault was met.
+        named: how often each was met, by its message.
     """
 
     def __init__(self, max_share: float) -> None:
@@ -182,10 +182,10 @@ class FaultCount:
         self.named: dict[str, int] = {}
 
     def add(self, met: Faults) -> None:
-        """Count what a batch met.
+        """Count the faults of a batch.
 
         Raises:
-            DataError: the faults' share of the draws is too large.
+            DataError: their share of the draws is too large.
         """
         self.draws += met.draws
         self.faults += len(met.messages)

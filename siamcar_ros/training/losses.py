@@ -1,4 +1,4 @@
-"""The three losses of SiamCAR and their weighted sum (Eq. 4, 7 and 8), and a teacher's."""
+"""SiamCAR's three losses and their weighted sum (Eq. 4, 7, 8), and the loss against a teacher."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def siamcar_loss(
     weights: tuple[float, float, float] = (1.0, 3.0, 1.0),
     average: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Losses of a batch.
+    """The losses of a batch.
 
     Args:
         cls: the network's foreground logits (B, 2, S, S).
@@ -50,21 +50,20 @@ def siamcar_loss(
             al., CVPR 2019).
         oversize: the box loss of a cell whose box is larger than the true one is multiplied by
             1 + `oversize`.
-        quality: what the centerness branch is taught: "centerness" of the positive cells
-            (published), or "iou", the overlap of the box that a cell predicts with the true one,
-            for each cell inside the true box (as IoU-Net and PAA do), so that a box that does not
-            fit scores low.
+        quality: the target of the centerness branch: "centerness" of the positive cells
+            (published), or "iou", the overlap of a cell's predicted box with the true one, for each
+            cell inside the true box (as in IoU-Net and PAA), so that a bad box scores low.
         weights: of classification, regression and centerness in the sum (paper: 1, 3, 1).
-        average: where several processes share a batch, what averages a tensor over them. The sums
-            are then divided by the whole batch's counts, so that the averaged gradients are those
-            of one process.
+        average: averages a tensor over the processes that share a batch. The sums are then divided
+            by the counts of the whole batch, so that the averaged gradients equal those of a single
+            process.
 
     Returns:
         scalars by name: ``cls`` (cross-entropy), ``reg`` (box loss), ``cen`` (binary cross-entropy)
         and ``total``.
 
     Raises:
-        ValueError: an unknown word.
+        ValueError: an unknown `positives`, `box` or `quality`.
     """
     if box not in BOX_LOSSES:
         raise ValueError(f"box is {box!r}; it may be {' or '.join(BOX_LOSSES)}")
@@ -72,7 +71,7 @@ def siamcar_loss(
         raise ValueError(f"quality is {quality!r}; it may be {' or '.join(QUALITIES)}")
     targets = make_targets(boxes, locations, positives)
     labels = targets.labels if negative is None else targets.labels & ~negative[:, None]
-    # Masks rather than selections: shapes stay fixed, and a GPU need not wait for their counts.
+    # Masks, not selections: shapes stay fixed, and a GPU need not wait for their counts.
     shares = targets.centerness * labels if centerness_weighted else labels.float()
     cross_entropy = F.cross_entropy(cls.float().flatten(2), labels.long(), reduction="none")
 
@@ -114,12 +113,12 @@ def teacher_loss(
     weights: tuple[float, float, float] = (1.0, 3.0, 1.0),
     average: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """How far a network's maps are from a teacher's (knowledge distillation, Hinton et al. 2015).
+    """The distance of maps from a teacher's (knowledge distillation, Hinton et al. 2015).
 
-    Each cell is foreground by as much as the teacher takes it for. Foreground and background count
-    by half in the cross-entropies of classification and centerness; the centerness matters in the
-    background, too, since decoders stretch it over the whole map. The distances' -log IoU counts
-    by the teacher's foreground probability times its centerness.
+    The teacher's foreground probability is each cell's soft label. Foreground and background have
+    equal weight in the cross-entropies of classification and centerness; centerness counts in the
+    background, too, since decoders normalize it over the whole map. The -log IoU of the distances
+    is weighted by the teacher's foreground probability times its centerness.
 
     Args:
         cls: foreground logits (B, 2, S, S).
@@ -130,7 +129,7 @@ def teacher_loss(
         average: as for :func:`siamcar_loss`.
 
     Returns:
-        a scalar, the weighted sum; 0 where the maps are the teacher's.
+        a scalar, the weighted sum; 0 if the maps equal the teacher's.
     """
     cls_t, reg_t, cen_t = (part.float().flatten(2) for part in taught)
     logit, logit_t = cls.float().flatten(2).diff(dim=1).squeeze(1), cls_t.diff(dim=1).squeeze(1)
@@ -139,7 +138,7 @@ def teacher_loss(
     sums = torch.stack((share.sum(), (1 - share).sum(), inner.sum()))
     if average is not None:
         sums = average(sums)
-    sums = sums.clamp(min=1.0)  # where the teacher is sure of all cells, a cell's worth
+    sums = sums.clamp(min=1.0)  # at least one cell, if the teacher is sure of all
     halves = (share / sums[0] + (1 - share) / sums[1]) / 2
     cls_loss = (halves * _excess_entropy(logit, share)).sum()
     cen_loss = (halves * _excess_entropy(cen.float().flatten(1), centerness)).sum()
@@ -149,13 +148,13 @@ def teacher_loss(
 
 
 def _excess_entropy(logit: Tensor, wanted: Tensor) -> Tensor:
-    """Binary cross-entropy less its least value, cell by cell, (B, S*S) both: the divergence."""
+    """Binary cross-entropy minus its minimum (the divergence), cell by cell, (B, S*S)."""
     least = F.binary_cross_entropy(wanted, wanted, reduction="none")
     return F.binary_cross_entropy_with_logits(logit, wanted, reduction="none") - least
 
 
 def _area(distances: Tensor) -> Tensor:
-    """Of boxes given by (..., 4) distances l, t, r, b."""
+    """The areas of boxes given by (..., 4) distances l, t, r, b."""
     return (distances[..., 0] + distances[..., 2]) * (distances[..., 1] + distances[..., 3])
 
 

@@ -41,7 +41,7 @@ class Monitor:
         steps: its length.
         first: the number of steps already done; the history of later ones is dropped.
         recipe: what is written.
-        quiet: write nothing at all, as all processes but the first do.
+        quiet: write nothing, as in all processes but the first.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Monitor:
             self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1)
 
     def advance(self) -> None:
-        """One step more."""
+        """Move the progress bar on by one step."""
         self._bar.update()
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -123,12 +123,12 @@ class Monitor:
 
 
 def _read_history(path: Path) -> Iterator[dict[str, Any]]:
-    """The entries of a history; a killed run may leave its last line torn."""
+    """The entries of a history; a killed run may leave its last line incomplete."""
     for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
         try:
             yield json.loads(line)
         except json.JSONDecodeError:
-            logger.warning("%s is read up to a torn line", path)
+            logger.warning("%s is read up to an incomplete line", path)
             return
 
 
@@ -155,7 +155,7 @@ def _sample(
 
 
 def best_boxes(cls: Tensor, reg: Tensor, locations: Tensor) -> Tensor:
-    """(B, 4) boxes x1, y1, x2, y2 that the cells of the highest foreground score predict."""
+    """(B, 4) boxes x1, y1, x2, y2 predicted by the cells with the highest foreground score."""
     best = (cls[:, 1] - cls[:, 0]).flatten(1).argmax(1)
     rows = torch.arange(len(best), device=best.device)
     left, top, right, bottom = reg.flatten(2)[rows, :, best].float().unbind(1)
@@ -183,13 +183,13 @@ class Meter:
         self._waited += time.perf_counter() - begin
 
     def add(self, losses: dict[str, Tensor], norm: Tensor) -> None:
-        """Count a step."""
+        """Add the losses of a step."""
         for name, value in (*losses.items(), ("gradient", norm)):
             self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
         self._steps += 1
 
     def take(self, batch: int, processes: Processes) -> dict[str, float]:
-        """The means over all processes, pairs a second, and the share of time spent waiting."""
+        """Means over all processes, pairs per second, and the share of time spent waiting."""
         names = sorted(self._sums, key=[*LOSSES, "gradient"].index)
         means = processes.average(torch.stack([self._sums[n] for n in names]) / self._steps)
         seconds = time.perf_counter() - self._since
@@ -200,7 +200,7 @@ class Meter:
 
 
 def draw_summary(history: list[dict[str, Any]], path: Path, samples: Path | None = None) -> None:
-    """One picture of a run: losses, rate and speed, validation, sample pairs."""
+    """Draw losses, rate and speed, validation and sample pairs in one picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,15 +1,15 @@
-"""Light, sharpness, compression and noise: drawn as numbers for each image, applied to tensors.
+"""Changes of light, sharpness, compression and noise, drawn as numbers and applied to images.
 
-A worker draws the numbers of a pair with the pair's own random generator. They are applied by the
-worker, or for a whole batch on the training device; the images then differ only in the pixels of
-the noise and by rounding.
+A worker draws the numbers of a pair with the pair's own random generator. Either the worker applies
+them, or the training device does, to a whole batch; the results differ only in rounding and in the
+pixels of the noise.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,6 +17,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .augment import AugmentParams
 
 Floats = NDArray[np.float64]
 
@@ -44,20 +47,28 @@ _COLOR_STEPS[:4, :4] = torch.tensor(
 )
 
 
+LIGHTING = (8.24, 2.52, 1.20)
+"""Standard deviations of the offsets of blue, green and red.
+
+They are what the authors' code comes to: the rows of its matrix, ImageNet's principal colors, are
+orthogonal, and each is taken for a channel.
+"""
+
+
 class Changes(NamedTuple):
-    """What is changed in an image: numbers, or columns (B,) of them. The defaults change nothing.
+    """The changes of an image as numbers, or of B images as columns (B,); none by default.
 
     Attributes:
-        gray: 1 for an image of its brightness alone.
-        invert: 1 for an image whose dark and bright are exchanged.
+        gray: 1 for a gray image.
+        invert: 1 to exchange dark and bright.
         gamma: exponent of the values in [0, 1].
         blue, green, red: gain of each channel.
         add_blue, add_green, add_red: added to each channel, in levels of 255.
         glare: share of the way to white at the middle of a spot of light.
         glare_x, glare_y: its middle, in sides of the image.
         glare_width, glare_height: its standard deviations, in sides of the image.
-        resolution: pixels that the sensor had, per pixel of the image and direction.
-        blur_x, blur_y: path of the motion during the exposure, in pixels.
+        resolution: pixels of the sensor per pixel of the image, in each direction.
+        blur_x, blur_y: motion during the exposure, in pixels.
         quality: of JPEG compression, 1 to 100; 0 for none.
         noise: standard deviation, in levels of 255.
         seed: of the noise.
@@ -83,6 +94,73 @@ class Changes(NamedTuple):
     quality: Any = 0.0
     noise: Any = 0.0
     seed: Any = 0.0
+
+
+def draw_changes(p: AugmentParams, rng: np.random.Generator, side: float, path: Floats) -> Floats:
+    """Draw the changes of a pair.
+
+    Args:
+        p: the augmentation.
+        rng: of the pair.
+        side: the longer side of the target, in search pixels.
+        path: by which the whole search region is blurred, (dx, dy) pixels.
+
+    Returns:
+        (2, number of :class:`Changes`' fields), of template and search region.
+    """
+    thermal = rng.random() < p.thermal
+    gray = thermal or rng.random() < p.gray
+    colored = rng.random() < p.color
+    common = _tone(rng, 0.35, 0.15) if colored else np.ones(4)
+    own = common * _tone(rng, 0.18, 0.05) if colored else common
+    resolution = 1.0
+    if rng.random() < p.low_resolution:
+        resolution = float(np.exp(rng.uniform(math.log(8), math.log(60)))) / side
+    rows = []
+    for tone, blur, moved in ((common, p.template_blur, np.zeros(2)), (own, p.blur, path)):
+        offset = rng.normal(0.0, LIGHTING) if rng.random() < p.lighting else np.zeros(3)
+        if rng.random() < blur and not moved.any():
+            angle = rng.uniform(0, 2 * math.pi)
+            moved = np.array([math.cos(angle), math.sin(angle)]) * rng.uniform(2, 12)
+        quality = int(rng.integers(15, 70)) if rng.random() < p.compression else 0
+        noise = rng.uniform(2, 10) if rng.random() < p.noise else 0.0
+        rows.append(
+            Changes(
+                gray=gray,
+                invert=thermal,
+                gamma=tone[3],
+                blue=tone[0],
+                green=tone[1],
+                red=tone[2],
+                add_blue=offset[0],
+                add_green=offset[1],
+                add_red=offset[2],
+                resolution=resolution,
+                blur_x=moved[0],
+                blur_y=moved[1],
+                quality=quality,
+                noise=noise,
+                seed=rng.integers(1 << 32),
+            )
+        )
+    if rng.random() < p.glare:
+        middle, spread = rng.uniform(0, 1, 2), np.exp(rng.uniform(math.log(0.02), math.log(0.3), 2))
+        rows[1] = rows[1]._replace(
+            glare=rng.uniform(0.4, 1.0),
+            glare_x=middle[0],
+            glare_y=middle[1],
+            glare_width=spread[0],
+            glare_height=spread[1],
+        )
+    return np.array(rows, np.float64)
+
+
+def _tone(rng: np.random.Generator, strength: float, tint: float) -> Floats:
+    """Gain of each channel, and gamma: four ratios about 1."""
+    spread = np.array([tint, tint, tint, strength])
+    ratios = rng.uniform(-spread, spread)
+    ratios[:3] += rng.uniform(-strength, strength)
+    return np.exp(ratios)
 
 
 _NO_TONE = np.array(Changes()[1:9])
@@ -117,7 +195,7 @@ def _where(
     images: Tensor,
     *columns: Floats,
 ) -> Tensor:
-    """The images, those chosen replaced by ``operation(images, *columns)`` of them."""
+    """The images, with ``operation(images, *columns)`` applied to the chosen ones."""
     if not chosen.any():
         return images
     if chosen.all():
@@ -141,13 +219,13 @@ def _gray(images: Tensor) -> Tensor:
 
 
 def _toned(images: Tensor, tone: Floats) -> Tensor:
-    """By a table of 256 levels for each image and channel."""
+    """Apply a table of 256 levels to each image and channel."""
     invert, gamma, gain, offset = np.split(tone[:, :, None], (1, 2, 5), 1)
     levels = np.abs(invert - np.arange(256) / 255)
     values = np.rint(levels**gamma * gain * 255 + offset)
     tables = np.clip(values, 0, 255).astype(np.uint8)  # (B, 3, 256)
     pixels = images.permute(0, 2, 3, 1)
-    if not _on_gpu(images):  # OpenCV looks them up ten times as fast
+    if not _on_gpu(images):  # OpenCV is ten times as fast
         pairs = zip(pixels, tables, strict=True)
         found = [cv2.LUT(one.numpy(), np.ascontiguousarray(table.T)[None]) for one, table in pairs]
         return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
@@ -169,7 +247,7 @@ def _glaring(images: Tensor, spots: Floats) -> Tensor:
 
 
 def _coarsened(images: Tensor, resolutions: Floats) -> Tensor:
-    """Reduced and enlarged again."""
+    """Reduce the images and enlarge them again."""
     size = images.shape[-1]
     # uint8 can be resampled with antialiasing on CPUs only, and much faster than float32 there.
     source = images.float() if _on_gpu(images) else images
@@ -211,7 +289,7 @@ def _compressed(images: Tensor, qualities: Floats) -> Tensor:
 
 
 def jpeg(images: Tensor, qualities: Tensor) -> Tensor:
-    """What JPEG leaves of images (ITU-T T.81), computed on their device.
+    """The effect of JPEG compression (ITU-T T.81) on images, computed on their device.
 
     Args:
         images: (B, 3, h, w) uint8 BGR, square.
@@ -243,7 +321,7 @@ def jpeg(images: Tensor, qualities: Tensor) -> Tensor:
 
 
 def _dct() -> Tensor:
-    """(64, 64): the coefficients of an 8x8 block from its pixels, both row by row."""
+    """(64, 64): the transform of an 8x8 block, pixels and coefficients row by row."""
     k, n = torch.arange(8.0)[:, None], torch.arange(8.0)
     basis = torch.cos((2 * n + 1) * k * math.pi / 16) / 2
     basis[0] /= math.sqrt(2)

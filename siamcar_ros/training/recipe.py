@@ -41,14 +41,14 @@ Positive: TypeAlias = Annotated[float, Range(0, above=True)]
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Which pairs.
+    """The training pairs.
 
     Attributes:
         sets: options of each data set by name; see
             :func:`~siamcar_ros.data.build_mixture`.
-        pairs_per_epoch: what an epoch is.
-        max_fault_share: the run fails when more than this share of the draws met a file that was
-            missing or broken (looked at from the 1,000th draw on).
+        pairs_per_epoch: length of an epoch.
+        max_fault_share: the run fails if more than this share of the draws, from the 1,000th on,
+            met a missing or broken file.
     """
 
     sets: dict[str, Any] = field(default_factory=dict)
@@ -63,8 +63,8 @@ class LossRecipe:
     Attributes:
         cls, reg, cen: their weights (paper: 1, 3, 1).
         positives: "center" (authors' code: the middle 40 % of the box) or "box" (paper, Eq. 5).
-        balanced: positive and negative cells count by half in the cross-entropy (authors' code), or
-            each cell alike (paper, Section 3.2).
+        balanced: positive and negative cells have equal weight in the cross-entropy (authors'
+            code); otherwise every cell has (paper, Section 3.2).
         centerness_weighted: the box loss weighted by centerness (authors' code) or not (Eq. 4).
         box: "iou" (published) or "giou".
         oversize: the box loss of a box larger than the true one is multiplied by 1 + oversize.
@@ -85,12 +85,12 @@ class LossRecipe:
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """A trained network whose maps the one in training learns from, besides the true boxes.
+    """A trained network from whose maps the new one learns, besides the true boxes.
 
     Attributes:
-        network: its name; its maps must have as many cells as the other's, at the same places.
-        weights: its file; None does without a teacher.
-        weight: of what it adds to the loss, in which the weights of ``loss`` apply, too.
+        network: its name; the cells of both networks must coincide.
+        weights: its file; None for no teacher.
+        weight: of its term in the loss, whose parts have the weights of ``loss``.
     """
 
     network: str = "resnet50"
@@ -107,8 +107,8 @@ class OptimizerRecipe:
         lr: the rate that the schedule scales.
         momentum: of SGD.
         betas: of AdamW.
-        weight_decay: of weights; of biases and norms, too, where ``decay_vectors``.
-        clip: the largest gradient norm; 0 does not clip. A step whose gradient is not finite is
+        weight_decay: of weights, and with ``decay_vectors`` of biases and norms.
+        clip: the largest gradient norm; 0 for no limit. A step whose gradient is not finite is
             left out.
         give_up_after: the run fails after so many steps in a row without a finite gradient.
     """
@@ -149,9 +149,9 @@ class BackboneRecipe:
 
     Attributes:
         initial: weights to start from, of the backbone alone (ImageNet) or of a whole network.
-        frozen_epochs: so long the backbone is not trained and its BatchNorms keep their statistics.
-        train: its parts that are trained afterwards, all if empty; the others stay frozen.
-        lr_factor: its rate as a share of the rest's.
+        frozen_epochs: epochs during which the backbone and its statistics stay as they are.
+        train: the parts that are trained afterwards (all if empty); the others stay frozen.
+        lr_factor: its learning rate relative to the rest.
     """
 
     initial: str | None = None
@@ -162,7 +162,7 @@ class BackboneRecipe:
 
 @dataclass(frozen=True)
 class ComputeRecipe:
-    """Where and how it is computed.
+    """Devices and arithmetic.
 
     Attributes:
         device: "auto", "cpu", "cuda" or "cuda:N"; under torchrun each process takes its own GPU.
@@ -191,13 +191,13 @@ class ComputeRecipe:
 
 @dataclass(frozen=True)
 class LogRecipe:
-    """What is written while it runs, in steps.
+    """What is written during a run; intervals in steps.
 
     Attributes:
         every: losses, rate and speed.
-        images_every: sample crops with true and predicted boxes.
+        images_every: sample pairs with true and predicted boxes.
         checkpoint_every: the checkpoint that a killed run resumes from; the last is always written.
-        keep_every_epochs: the averaged weights are kept under their own name every so many epochs.
+        keep_every_epochs: interval in epochs at which the (averaged) weights are kept in a file.
         tensorboard: write event files.
     """
 
@@ -210,12 +210,12 @@ class LogRecipe:
 
 @dataclass(frozen=True)
 class ValidationRecipe:
-    """Tracking while training.
+    """Validation by tracking.
 
     Attributes:
-        sequences: a folder of sequences; None does without.
-        frames: of each sequence at most so many; None for all.
-        every_epochs: how often.
+        sequences: a folder of sequences; None for no validation.
+        frames: the largest number of frames of each; None for all.
+        every_epochs: interval in epochs.
     """
 
     sequences: str | None = None
@@ -230,10 +230,10 @@ class Recipe:
     Attributes:
         network: a name of :data:`~siamcar_ros.model.MODEL_NAMES`.
         output: folder of checkpoints and logs.
-        seed: decides the initial weights and every pair.
-        epochs: how long; a fraction is allowed.
-        batch: pairs of one step, over all processes together.
-        average: decay of the exponential average of the weights, ramped up from 0; 0 does without.
+        seed: of the initial weights and of every pair.
+        epochs: length of the run; may be fractional.
+        batch: pairs per step, over all processes.
+        average: decay of the exponential average of the weights, ramped up from 0; 0 for none.
     """
 
     network: str = "compact"
@@ -324,7 +324,7 @@ def _over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def recipe_from_dict(content: Mapping[str, Any]) -> Recipe:
-    """A recipe from nested mappings; what is left out has its default.
+    """A recipe from nested mappings, with defaults for what is left out.
 
     Raises:
         RecipeError, ValueError: as :func:`load_recipe`.

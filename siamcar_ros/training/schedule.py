@@ -1,4 +1,4 @@
-"""The learning rate over time, and which parts of the backbone are trained when."""
+"""The learning rate, and the parts of the backbone that are trained, over time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rate_factor(recipe: Recipe, step: int) -> float:
 
 
 def _log_factor(recipe: Recipe, epoch: int) -> float:
-    """The authors' schedule: both phases geometric, in steps of an epoch."""
+    """The authors' schedule: geometric warm-up and decay, constant within an epoch."""
     schedule = recipe.schedule
     warmup = int(schedule.warmup_epochs)
     if epoch < warmup:
@@ -40,12 +40,11 @@ def _log_factor(recipe: Recipe, epoch: int) -> float:
 def freeze(backbone: nn.Module, recipe: BackboneRecipe, epoch: int) -> bool:
     """Set which parameters of the backbone are trained in an epoch.
 
-    Before ``frozen_epochs`` none is. Afterwards those of the parts named in ``train`` are (all
-    parts where none is named); what else there is, the first convolution and its BatchNorm in the
-    published recipe, is never trained, on resuming neither.
+    None are before ``frozen_epochs``. Afterwards, the parts named in ``train`` are, or all if none
+    is named; the others, such as the first convolution of the published recipe, never are.
 
     Returns:
-        whether any parameter's state has changed.
+        whether any parameter has changed between trained and frozen.
 
     Raises:
         RecipeError: the backbone has no part of that name.
@@ -64,7 +63,7 @@ def freeze(backbone: nn.Module, recipe: BackboneRecipe, epoch: int) -> bool:
 
 
 def set_modes(model: nn.Module, backbone: nn.Module, recipe: Recipe, epoch: int) -> None:
-    """Training mode, but evaluation mode for the BatchNorms of what is frozen."""
+    """Set training mode, except for the BatchNorms of frozen parts."""
     model.train()
     if recipe.compute.batchnorm == "frozen":
         _norms_to_eval(model)

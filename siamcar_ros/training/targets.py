@@ -1,4 +1,4 @@
-"""Which cells are positive, and what they shall predict (Eq. 3, 5 and 6)."""
+"""The positive cells, and the distances and centerness they should predict (Eq. 3, 5, 6)."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def make_targets(boxes: Tensor, locations: Tensor, positives: str = "center") ->
         locations: (N, 2) x, y of the cells.
         positives: "center", the published code's rule: each side farther than 0.6 of the half
             size; or "box", the paper's Eq. 5: any cell inside. A box that no cell falls in gets
-            the cell nearest to its centre either way.
+            the cell nearest to its center either way.
 
     Raises:
-        ValueError: another rule's name, or boxes of another shape.
+        ValueError: an unknown rule, or boxes of the wrong shape.
     """
     if positives not in POSITIVE_RULES:
         raise ValueError(f"positives is {positives!r}; it may be {' or '.join(POSITIVE_RULES)}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +122,20 @@ def test_every_backend_is_timed_and_scored(
         assert 0 < row["low"] <= row["ms"] <= row["high"]
         assert {"crop", "network", "decode", "start"} <= row.keys()
         assert row["name"] in printed
+
+
+@pytest.mark.slow
+def test_it_needs_no_inference_library(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    path = tmp_path / "bench.json"
+    folders = os.pathsep.join(map(str, (root / "test" / "without_torch", root)))
+    command = [sys.executable, "-m", "siamcar_ros.cli", "bench", "--seconds", "0.01"]
+    done = subprocess.run(
+        [*command, "--json", str(path)],
+        env={**os.environ, "PYTHONPATH": folders},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(path.read_text())["tables"][0]["rows"]
+    assert row["name"] == "opencv fp32"

@@ -97,7 +97,7 @@ def test_a_torn_history_is_gone_on_with(tmp_path: Path, caplog: pytest.LogCaptur
     monitor.log(5, {"total": 1.0})
     monitor.close()
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 5]
-    assert f"{path} is read up to a torn line" in caplog.text
+    assert f"{path} is read up to an incomplete line" in caplog.text
     assert not list(tmp_path.glob("*part*"))
 
 

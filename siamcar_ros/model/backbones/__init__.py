@@ -1,1 +1,1 @@
-"""One module a backbone; each registers itself, and every module here is found by the registry."""
+"""The backbones, a module each; the registry imports all of them."""

@@ -25,7 +25,7 @@ _STAGES = (
     (3, 2, 1, 6, 80, 3),
     (5, 1, 2, 6, 112, 1),
 )
-# The original has three blocks of 112 channels; its blocks are numbered through.
+# The original, which has three blocks of 112 channels, numbers its blocks consecutively.
 _ORIGINAL_FIRST_BLOCK = (0, 1, 3, 5, 8)
 _LAYERS = {"_expand_conv": "expand.0", "_bn0": "expand.1", "_depthwise_conv": "depthwise.0"}
 _LAYERS |= {"_bn1": "depthwise.1", "_project_conv": "project.0", "_bn2": "project.1"}
@@ -88,11 +88,11 @@ class MobileBackbone(Backbone):
         return first, second, self.stage5(second)
 
     def adapt_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The original's weights, keys as in EfficientNet-PyTorch, for this module; others as is.
+        """Convert the original's weights (EfficientNet-PyTorch's keys); leave others as they are.
 
-        The original reads RGB, (x - 127) / 128. Here the order of the channels goes into the first
-        convolution and the mean into the normalization behind it; 1/128 is left to the
-        architecture's ``input_scale``.
+        The original reads RGB, (x - 127) / 128. The order of the channels is folded into the first
+        convolution, the mean into the normalization after it; 1/128 is the architecture's
+        ``input_scale``.
         """
         if "_conv_stem.weight" not in state:
             return state
@@ -112,7 +112,7 @@ class MobileBackbone(Backbone):
 
     @staticmethod
     def _place(block: int) -> str | None:
-        """Where the original's block of that number is here; None where it is left out."""
+        """The module of the original's block of that number; None if it is left out."""
         for index, (first, stage) in enumerate(zip(_ORIGINAL_FIRST_BLOCK, _STAGES, strict=True)):
             if first <= block < first + stage[-1]:
                 return f"stage{index + 1}.{block - first}"
