@@ -16,13 +16,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 
 from siamcar_ros.bags.messages import COMPRESSED_IMAGE, DETECTION, IMAGE, typestore
-from siamcar_ros.bags.repair import (
-    ZSTD_MAGIC,
-    completed_copies,
-    decompress_file,
-    has_log,
-    zstd,
-)
+from siamcar_ros.bags.repair import ZSTD_MAGIC, completed_copies, decompress_file, has_log, zstd
 from siamcar_ros.files import scratch_folder
 
 IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
@@ -113,17 +107,13 @@ class Bag:
         """Return the topic `name` if it holds images; without a name, the only one that does.
 
         Raises:
-            BagError: there is no such topic, it holds no images, or there are several to choose
-                from. The message lists the image topics.
+            BagError: there is no such topic, it holds something else, or there are several to
+                choose from. The message lists the topics that would do.
         """
         return self._topic(name, IMAGE_TYPES, "image", "--topic")
 
     def detection_topic(self, name: str) -> str:
-        """Return the topic `name` if it holds vision_msgs/Detection2D.
-
-        Raises:
-            BagError: it does not. The message lists the topics of that type.
-        """
+        """The same for a topic of vision_msgs/Detection2D."""
         return self._topic(name, (DETECTION,), "Detection2D", "--ground-truth-topic")
 
     def count(self, topic: str) -> int:
@@ -186,13 +176,8 @@ class Bag:
             return [self.path]
         files = sorted(self.path.iterdir())
         stored = [file for file in files if file.suffix in _STORAGE]
-        stored += [
-            file
-            for file in files
-            if file.suffix == ".zstd"
-            and Path(file.stem).suffix in _STORAGE
-            and file.with_suffix("") not in stored
-        ]
+        packed = [f for f in files if f.suffix == ".zstd" and Path(f.stem).suffix in _STORAGE]
+        stored += [file for file in packed if file.with_suffix("") not in stored]
         if not stored:
             raise BagError(f"{self.path} is not a bag: it has no .mcap or .db3 file")
         return stored

@@ -20,7 +20,7 @@ from siamcar_ros.bags.messages import (
     header,
     image_message,
     jpeg_message,
-    typestore,
+    message,
 )
 from siamcar_ros.bags.reader import BagError
 from siamcar_ros.bags.writer import BagWriter
@@ -106,9 +106,8 @@ def record_sequence(
         SequenceError: the folder or the annotation is malformed.
         VideoError: the video cannot be read.
     """
-    opened = _open_source(Path(source), ground_truth)
-    rate = options.rate or opened.rate
-    boxes = np.zeros((0, 4)) if opened.boxes is None else opened.boxes
+    frames, total, boxes, own_rate, notes = _open_source(Path(source), ground_truth)
+    rate = options.rate or own_rate
     info = _camera_info(Path(camera_info), options.frame_id) if camera_info else None
     topic, truth_topic = (
         "/" + name.strip("/") for name in (options.topic, options.ground_truth_topic)
@@ -116,71 +115,61 @@ def record_sequence(
     info_topic = f"{topic.rsplit('/', 1)[0]}/camera_info"
     topic += "/compressed" if options.compressed else ""
     written = annotated = 0
+
+    def stamp_at(index: int) -> int:
+        return round(options.first_stamp * 1e9) + round(index * 1e9 / rate)
+
     with BagWriter(bag, storage=options.storage, compression=options.compression) as writer:
         writer.add_topic(topic, COMPRESSED_IMAGE if options.compressed else IMAGE)
         if info is not None:
             writer.add_topic(info_topic, CAMERA_INFO)
-        if opened.boxes is not None:
+        if boxes is not None:
             writer.add_topic(truth_topic, DETECTION)
-        for index, frame in opened.frames:
-            stamp = round(options.first_stamp * 1e9) + round(index * 1e9 / rate)
-            for i in range(annotated, min(index + 1, len(boxes))):
-                at = round(options.first_stamp * 1e9) + round(i * 1e9 / rate)
-                truth = detection_message(
-                    boxes[i], at, options.frame_id, id="ground_truth", class_id="target"
-                )
+        for index, frame in frames:
+            stamp = stamp_at(index)
+            while boxes is not None and annotated < min(index + 1, len(boxes)):
+                at = stamp_at(annotated)
+                box, frame_id = boxes[annotated], options.frame_id
+                truth = detection_message(box, at, frame_id, id="ground_truth", class_id="target")
                 writer.write(truth_topic, truth, at)
                 annotated += 1
             if info is not None:
                 info.header = header(stamp, options.frame_id)
                 writer.write(info_topic, info, stamp)
-            message = _image(frame, options, stamp)
-            if message is None:
-                opened.notes.append(f"frame {index + 1} does not decode and is left out: {frame}")
+            made = _image(frame, options, stamp)
+            if made is None:
+                notes.append(f"frame {index + 1} does not decode and is left out: {frame}")
                 continue
-            writer.write(topic, message, stamp)
+            writer.write(topic, made, stamp)
             written += 1
             if on_frame is not None:
-                on_frame(written, opened.total)
+                on_frame(written, total)
         if written == 0:
             raise BagError(f"no frame of {source} decodes")
-    return Recording(written, annotated, rate, tuple(opened.notes))
+    return Recording(written, annotated, rate, tuple(notes))
 
 
-@dataclass
-class _Source:
-    """An opened source: its frames by index, their number (0: unknown), boxes, rate and notes."""
-
-    frames: Iterator[tuple[int, Path | Image]]
-    total: int
-    boxes: Boxes | None
-    rate: float
-    notes: list[str]
-
-
-def _open_source(source: Path, ground_truth: str | Path | None) -> _Source:
+def _open_source(
+    source: Path, ground_truth: str | Path | None
+) -> tuple[Iterator[tuple[int, Path | Image]], int, Boxes | None, float, list[str]]:
+    """The frames of a source by index, their number (0: unknown), boxes, rate and notes."""
     if source.is_dir():
         if ground_truth is not None:
             raise BagError(f"{source} is a folder and brings its own ground truth")
         sequence = read_sequence(source)
-        return _Source(
-            enumerate(sequence.frames),
-            len(sequence),
-            sequence.boxes,
-            DEFAULT_RATE,
-            list(sequence.notes),
-        )
+        boxes, notes = sequence.boxes, list(sequence.notes)
+        return enumerate(sequence.frames), len(sequence), boxes, DEFAULT_RATE, notes
     if not source.exists():
         raise FileNotFoundError(f"no sequence folder or video at {source}")
     video = VideoReader(source)
-    notes: list[str] = []
+    said: list[str] = []
 
     def frames() -> Iterator[tuple[int, Image]]:
         yield from video
-        notes.extend(filter(None, [video.note()]))
+        said.extend(filter(None, [video.note()]))
 
-    boxes = None if ground_truth is None else read_boxes(ground_truth)
-    return _Source(frames(), video.length or 0, boxes, video.rate, notes)
+    truth = None if ground_truth is None else read_boxes(ground_truth)
+    return frames(), video.length or 0, truth, video.rate, said
 
 
 def _image(frame: Path | Image, options: RecordOptions, stamp: int) -> Any | None:
@@ -195,7 +184,6 @@ def _image(frame: Path | Image, options: RecordOptions, stamp: int) -> Any | Non
 
 def _camera_info(path: Path, frame_id: str) -> Any:
     """sensor_msgs/CameraInfo of a calibration file."""
-    types = typestore().types
     sizes = {
         "camera_matrix": 9,
         "distortion_coefficients": None,
@@ -206,25 +194,18 @@ def _camera_info(path: Path, frame_id: str) -> Any:
         saved = yaml.safe_load(path.read_text(encoding="utf-8"))
         if missing := [key for key in (*sizes, "image_height", "image_width") if key not in saved]:
             raise BagError(f"{path} is not a camera calibration: it lacks {', '.join(missing)}")
-        k, d, r, p = (np.array(saved[name]["data"], np.float64) for name in sizes)
-        for (name, size), matrix in zip(sizes.items(), (k, d, r, p), strict=True):
+        matrices = [np.array(saved[name]["data"], np.float64) for name in sizes]
+        for (name, size), matrix in zip(sizes.items(), matrices, strict=True):
             if matrix.size != (size or matrix.size):
                 raise BagError(f"{path}: {name} must have {size} values, it has {matrix.size}")
-        return types[CAMERA_INFO](
+        return message(
+            CAMERA_INFO,
             header=header(0, frame_id),
             height=int(saved["image_height"]),
             width=int(saved["image_width"]),
             # Old calibrators do not name the model; they know only this one.
             distortion_model=str(saved.get("distortion_model", "plumb_bob")),
-            d=d,
-            k=k,
-            r=r,
-            p=p,
-            binning_x=0,
-            binning_y=0,
-            roi=types["sensor_msgs/msg/RegionOfInterest"](
-                x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
-            ),
+            **dict(zip("dkrp", (matrices[i] for i in (1, 0, 2, 3)), strict=True)),
         )
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise BagError(

@@ -46,23 +46,15 @@ class GroundTruth:
         Raises:
             SequenceError: a line is not a box.
         """
-        rows: list[Box | None] = [
-            (row[0], row[1], row[2], row[3]) if np.isfinite(row).all() else None
-            for row in read_boxes(path).tolist()
-        ]
-        return cls(str(path), rows, None)
+        boxes = [(x, y, w, h) for x, y, w, h in read_boxes(path).tolist()]
+        return cls(str(path), [box if np.isfinite(box).all() else None for box in boxes], None)
 
     @classmethod
     def from_topic(cls, bag: Bag, topic: str, images: str) -> GroundTruth:
-        """Read a topic of vision_msgs/Detection2D.
+        """Read a topic of vision_msgs/Detection2D, for the images of another topic.
 
         A box belongs to the image of the same stamp. Where different boxes have the same stamp, as
         with drivers that leave it at zero, they belong to the images in order.
-
-        Args:
-            bag: an open bag.
-            topic: of the boxes.
-            images: the image topic.
 
         Raises:
             BagError: the topic is missing or of another type, or stamps repeat and there are not
@@ -150,15 +142,7 @@ def replay(
     """Run a tracker over the images of a topic.
 
     An image that does not decode is skipped: the tracker does not see it, and a start that was due
-    on it moves to the next one.
-
-    Args:
-        bag: an open bag.
-        tracker: any object with `init(image, box)` and `update(image).box`.
-        topic: of the images, as `Bag.image_topic` returns it.
-        start: where to start.
-        truth: the true boxes.
-        depth: how 16-bit images are scaled to 8 bits, as for ImageDecoder.
+    on it moves to the next one. 16-bit images are scaled as `depth` says; see ImageDecoder.
 
     Yields:
         Each frame from the topic's first on, with its BGR image (a view of the message) or None.

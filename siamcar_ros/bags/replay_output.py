@@ -105,17 +105,17 @@ class ReplayOutput:
         overwrite: bool = False,
         sources: Iterable[Path] = (),
     ) -> None:
-        """Check the folder.
+        """Check the folder, which is made if it does not exist.
 
         Args:
-            folder: made if it does not exist.
+            folder: of the results.
             rate: frames per second of the video.
             track_id: id of the detections.
             images: the images that were tracked, in the bag: a key of `IMAGES`.
             overlay: the same with the boxes drawn on them.
             video: write replay.mp4.
-            storage: of the bag, as for BagWriter.
-            compression: of the bag, as for BagWriter.
+            storage: of the bag, as for BagWriter; so is `compression`.
+            compression: see `storage`.
             overwrite: replace the results of an earlier replay in that folder.
             sources: what is read meanwhile, which must not be among them.
 

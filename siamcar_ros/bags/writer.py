@@ -34,17 +34,16 @@ COMPRESSION_MODES = {
     "file": CompressionMode.FILE,
     "chunk": CompressionMode.STORAGE,
 }
-_UNSET = QosTime(0, 0)
 # What a playing publisher offers: reliable, so that nothing is lost on the way to a scorer.
 _QOS = Qos(
-    history=QosHistory.KEEP_LAST,
-    depth=10,
-    reliability=QosReliability.RELIABLE,
-    durability=QosDurability.VOLATILE,
-    deadline=_UNSET,
-    lifespan=_UNSET,
+    QosHistory.KEEP_LAST,
+    10,
+    QosReliability.RELIABLE,
+    QosDurability.VOLATILE,
+    deadline=QosTime(0, 0),
+    lifespan=QosTime(0, 0),
     liveliness=QosLiveliness.AUTOMATIC,
-    liveliness_lease_duration=_UNSET,
+    liveliness_lease_duration=QosTime(0, 0),
     avoid_ros_namespace_conventions=False,
 )
 

@@ -16,7 +16,7 @@ from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE
 class Backbone(nn.Module):
     """The interface of a backbone.
 
-    :meth:`forward` maps (B, 3, H, W) images, float32 BGR times the architecture's ``input_scale``,
+    Its method forward maps (B, 3, H, W) images, float32 BGR times the architecture's `input_scale`,
     to one (B, C, h, w) tensor a level. The first level is the finest; a coarser one covers the same
     places from its first cell to its last, and the neck interpolates it to the first one's cells.
 

@@ -14,33 +14,28 @@ was read; one that breaks off is opened again.
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import chain, cycle, islice
 from typing import Any
 
-import cv2
-import numpy as np
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from std_msgs.msg import Header
-from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
+from vision_msgs.msg import Detection2D
 
 from siamcar_ros.data.film import CLIP, Source, SourceError, open_source
 from siamcar_ros.geometry import Box, parse_box
 from siamcar_ros.geometry import Image as Pixels
-from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
 from siamcar_ros.ros.command_line import declare_read_only, run_node
-from siamcar_ros.ros.messages import box_to_bbox
+from siamcar_ros.ros.source_frames import Frame, FrameMaker, parse_size, truth_message
+from siamcar_ros.ros.starter import Starter
 from siamcar_ros.tracking.selection import choose_box
 
 _TRANSPORTS = ("raw", "compressed", "both")
@@ -52,20 +47,6 @@ _RELIABILITIES = {
 _SETTLE = 0.5
 # Seconds that a camera is given to finish its current image when the node ends.
 _LAST_IMAGE = 1.0
-# Seconds that a tracker may take to become active, and then to find the first frame.
-_TRACKER_PATIENCE, _START_PATIENCE = 600.0, 5.0
-
-
-@dataclass
-class _Frame:
-    """A frame as it will be published; its stamp is set last. The tracker is started on `first`."""
-
-    first: bool
-    header: Header
-    size: tuple[int, int]
-    raw: Image | None
-    compressed: CompressedImage | None
-    box: Box | None
 
 
 class FrameSource(Node):
@@ -97,7 +78,7 @@ class FrameSource(Node):
         self._loop = parameter("loop", False, "Start again at the end.")
         transport = parameter("image_transport", "raw", "raw, compressed or both.")
         reliability = parameter("qos_reliability", "reliable", "reliable or best_effort.")
-        self._frame_id = parameter("frame_id", "camera", "frame_id of the headers.")
+        frame_id = parameter("frame_id", "camera", "frame_id of the headers.")
         self._waiting = parameter(
             "wait_for_subscriber", False, "Publish nothing until someone subscribes to the image."
         )
@@ -133,12 +114,17 @@ class FrameSource(Node):
             "Focal length for camera_info in pixels; 0 is the source's, or uncalibrated.",
             most=1e6,
         )
-        self._quality = parameter("jpeg_quality", 90, "Of compressed images, 1 to 100.")
+        quality = parameter("jpeg_quality", 90, "Of compressed images, 1 to 100.")
         self._transport = _one_of("image_transport", transport, _TRANSPORTS)
         _one_of("qos_reliability", reliability, tuple(_RELIABILITIES))
-        self._size = _parse_size(size)
         self.source: Source = open_source(str(name))
-        self._focal = focal or self.source.focal or 0.0
+        self._frame = FrameMaker(
+            self.source.boxes,
+            frame_id=frame_id,
+            size=parse_size(size),
+            focal=focal or self.source.focal or 0.0,
+            quality=quality,
+        )
         if preload and self.source.live:
             raise SourceError("preload needs a source with an end, not a camera")
 
@@ -171,7 +157,7 @@ class FrameSource(Node):
         image = next(self._images, None)
         if image is None:
             raise SourceError(f"{self.source.name} has no frames")
-        self._box = self._target(init, image)
+        target = self._target(init, image)
         # a camera's first image only shows that it works, unless a box was drawn on it
         self._drawn = init == "draw"
         if not self.source.live or self._drawn:
@@ -185,11 +171,10 @@ class FrameSource(Node):
             f"{self.source.name}: {self.source.length or 'unknown number of'} frames at {pace} on "
             f"{self.resolve_topic_name('image')}"
         )
-        self._client: TrackerClient | None = None
-        self._busy: threading.Thread | None = None  # with the tracker: nothing is published
-        if self._box is not None:
-            self._client = TrackerClient(self.resolve_topic_name(tracker))
-            self._ask(self._await_tracker)
+        self._starter = None
+        if target is not None:
+            name = self.resolve_topic_name(tracker)
+            self._starter = Starter(name, target, self.get_logger())
         self._camera: threading.Thread | None = None
         if self.source.live:
             self._camera = threading.Thread(target=self._film, name="camera", daemon=True)
@@ -197,11 +182,11 @@ class FrameSource(Node):
         else:
             self.create_timer(1 / (rate or self.source.rate), self._tick)
 
-    def _preloaded(self, count: int) -> Iterator[_Frame]:
+    def _preloaded(self, count: int) -> Iterator[Frame]:
         frames = list(islice(self._read(), count))
         return cycle(frames + frames[-2:0:-1])
 
-    def _read(self) -> Iterator[_Frame]:
+    def _read(self) -> Iterator[Frame]:
         """Read the source, again and again if it is to loop."""
         while True:
             for index, image in enumerate(self._images):
@@ -211,24 +196,9 @@ class FrameSource(Node):
                 return
             self._images = self.source.images()
 
-    def _scaled(self, image: Pixels, index: int) -> tuple[Pixels, Box | None]:
-        """The frame and its true box, at the size at which they are published."""
-        box, boxes = None, self.source.boxes
-        if boxes is not None and np.isfinite(boxes[index]).all():
-            x, y, w, h = boxes[index].tolist()
-            box = (x, y, w, h)
-        if self._size is not None:
-            across, down = (
-                new / old for new, old in zip(self._size, image.shape[1::-1], strict=True)
-            )
-            image = np.asarray(cv2.resize(image, self._size), np.uint8)
-            if box is not None:
-                box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
-        return image, box
-
     def _target(self, init: str, image: Pixels) -> Box | None:
         """The box in the first frame that the parameter `init` stands for."""
-        image, true = self._scaled(image, len(self.source.skipped))
+        image, true = self._frame.scaled(image, len(self.source.skipped))
         name = self.source.name
         if init == "auto" and true is None:
             self.get_logger().info(
@@ -241,54 +211,16 @@ class FrameSource(Node):
             return true if init else None
         return choose_box(image, name, "init:=x,y,w,h") if init == "draw" else parse_box(init)
 
-    def _ask(self, task: Callable[..., None], *arguments: Any) -> None:
-        """Run a task of the tracker's client, during which nothing is published."""
-        self._busy = threading.Thread(target=task, args=arguments, name="start", daemon=True)
-        self._busy.start()
-
-    def _await_tracker(self) -> None:
-        assert self._client is not None
-        try:
-            self._client.wait_until_active(_TRACKER_PATIENCE, self._check_alive)
-        except TrackerUnavailable as error:
-            self._box = None
-            if not self.ended:
-                self.get_logger().error(f"nothing will be tracked: {error}")
-
-    def _check_alive(self) -> None:
-        if self.ended:
-            raise TrackerUnavailable("the source ends")
-
-    def _start_tracker(self, header: Header) -> None:
-        assert self._client is not None
-        assert self._box is not None
-        try:
-            target = self._client.start_target(
-                self._box, header, patience=_START_PATIENCE, wanted=lambda: not self.ended
-            )
-            self.get_logger().info(f"{target} is tracked from {self._box} on")
-        except (TargetRefused, TrackerUnavailable) as error:
-            self.get_logger().error(f"nothing is tracked from {self._box} on: {error}")
-
-    def _prepared(self, image: Pixels, index: int, *, first: bool) -> _Frame:
-        image, box = self._scaled(image, index)
-        header = Header(frame_id=self._frame_id)
-        height, width = image.shape[:2]
-        raw = compressed = None
-        if self._raw is not None:
-            raw = Image(header=header, height=height, width=width, encoding="bgr8", step=3 * width)
-            raw.data.frombytes(np.ascontiguousarray(image).data.cast("B"))
-        if self._compressed is not None and (
-            self._transport == "compressed" or self._compressed.get_subscription_count()
-        ):
-            quality = [cv2.IMWRITE_JPEG_QUALITY, self._quality]
-            compressed = CompressedImage(header=header, format="bgr8; jpeg compressed bgr8")
-            compressed.data.frombytes(cv2.imencode(".jpg", image, quality)[1].data.cast("B"))
-        return _Frame(first, header, (width, height), raw, compressed, box)
+    def _prepared(self, image: Pixels, row: int, *, first: bool) -> Frame:
+        compressed = self._compressed is not None and (
+            self._transport == "compressed" or self._compressed.get_subscription_count() > 0
+        )
+        raw = self._raw is not None
+        return self._frame.prepare(image, row, first=first, raw=raw, compressed=compressed)
 
     def _may_begin(self) -> bool:
         """Whether nobody is waited for: someone has subscribed to the image for a moment."""
-        if self._busy is not None and self._busy.is_alive():
+        if self._starter is not None and self._starter.busy:
             return False
         if self._waiting:
             publishers = [each for each in (self._raw, self._compressed) if each is not None]
@@ -347,46 +279,28 @@ class FrameSource(Node):
         # the next frame is read now, so that it goes out without delay when its time comes
         self._next = next(self._frames, None)
 
-    def _publish(self, frame: _Frame, stamp: Time) -> None:
+    def _publish(self, frame: Frame, stamp: Time) -> None:
         frame.header.stamp = stamp.to_msg()
-        for message, publisher in ((frame.raw, self._raw), (frame.compressed, self._compressed)):
+        for message, publisher in (
+            (frame.raw, self._raw),
+            (frame.compressed, self._compressed),
+            (self._frame.camera_info(frame), self._info),
+            (truth_message(frame), self._truth),
+        ):
             if message is not None and publisher is not None:
                 message.header = frame.header
                 publisher.publish(message)
-        self._info.publish(self._camera_info(frame))
-        if self._truth is not None:
-            truth = Detection2D(header=frame.header, id="ground_truth")
-            if frame.box is not None:
-                truth.bbox = box_to_bbox(frame.box)
-                truth.results = [ObjectHypothesisWithPose()]
-                truth.results[0].hypothesis.score = 1.0
-            self._truth.publish(truth)
         self._count += 1
-        if frame.first and self._box is not None:
-            self._ask(self._start_tracker, frame.header)
-
-    def _camera_info(self, frame: _Frame) -> CameraInfo:
-        """A lens without distortion; with an unknown focal length K is zero: uncalibrated."""
-        width, height = frame.size
-        info = CameraInfo(
-            header=frame.header, width=width, height=height, distortion_model="plumb_bob"
-        )
-        info.d = [0.0] * 5
-        if self._focal:
-            f, cx, cy = self._focal, width / 2, height / 2
-            info.k = [f, 0.0, cx, 0.0, f, cy, 0.0, 0.0, 1.0]
-            info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
-            info.p = [f, 0.0, cx, 0.0, 0.0, f, cy, 0.0, 0.0, 0.0, 1.0, 0.0]
-        return info
+        if frame.first and self._starter is not None:
+            self._starter.start(frame.header)
 
     def close(self) -> None:
         """Destroy the node."""
         self.ended = True
         if self._camera is not None:
             self._camera.join(_LAST_IMAGE)
-        if self._client is not None and self._busy is not None:
-            self._busy.join(_LAST_IMAGE)
-            self._client.close()
+        if self._starter is not None:
+            self._starter.close()
         self.destroy_node()
 
 
@@ -394,15 +308,6 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise SourceError(f"{name} is one of {', '.join(allowed)}, not {value!r}")
     return value
-
-
-def _parse_size(text: str) -> tuple[int, int] | None:
-    if not text:
-        return None
-    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
-    if not found:
-        raise SourceError(f"size is WIDTHxHEIGHT in pixels, such as 640x480, not {text!r}")
-    return int(found[1]), int(found[2])
 
 
 def _on_signals(action: Callable[[], object]) -> None:

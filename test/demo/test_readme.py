@@ -55,11 +55,24 @@ def test_the_launch_files_exist() -> None:
         assert (ROOT / "launch" / name).is_file()
 
 
+def headings(page: Path) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    lines = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_and_pictures_are_there(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-        if not target.startswith("http"):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+def test_no_link_inside_the_repository_is_dead(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    for link in links:
+        target, _, heading = link.partition("#")
+        if target.startswith("http"):
+            continue
+        aimed = page.parent / target if target else page
+        assert aimed.exists(), f"{page.name} links to {link}"
+        if heading:
+            assert heading in headings(aimed), f"{page.name} links to {link}"
 
 
 def test_the_readmes_pictures_are_small() -> None:
