@@ -40,14 +40,18 @@ FIRST = (255, 195, 25)  # BGR of the first target's box
 expect.set_options(timeout=PATIENCE)
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 class Desk:
     """A tracker node that is shown the film, a console, and a browser."""
 
     def __init__(self, folder: Path, stack: ExitStack, browser: Browser) -> None:
         self.stack, self.browser, self._folder = stack, browser, folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         given: dict[str, object] = {"max_targets": 4, "threads": 1, "image_timeout": 4.0}
         self.node = NodeProcess(folder / "tracker.log", NAMESPACE, given)
@@ -61,7 +65,7 @@ class Desk:
         arguments = ["--ros-args", "-r", f"__ns:={NAMESPACE}"]
         for key, value in parameters.items():
             arguments += ["-p", f"{key}:={value}"]
-        log = self._folder / f"{name}.log"
+        log = self._folder / f"{name}{time.monotonic_ns()}.log"
         child = self.stack.enter_context(Child(name, f"siamcar_ros.ros.{name}", arguments, log))
         child.start()
         return child
@@ -284,6 +288,7 @@ def test_what_is_wrong_is_said_in_the_nodes_words(desk: Desk, page: Page) -> Non
     assert desk.robot.change_state(Transition.TRANSITION_ACTIVATE)
     desk.film = desk.start("frame_source", source="clip", rate=10.0, preload=240)
     expect(notice).to_be_hidden()
+    expect(page.locator("#frame")).not_to_have_class("stale")
     drag_car(page)
     expect(page.locator("#answer")).to_contain_text("is being tracked")
 
@@ -302,3 +307,23 @@ def test_a_lost_server_is_told_and_found_again(desk: Desk, page: Page) -> None:
     expect(page.locator("#answer")).to_contain_text("Connected again")
     expect(page.locator("#notice")).to_be_hidden()
     assert_follows(page)
+
+
+def test_a_console_for_other_machines_asks_for_the_token_that_it_printed(desk: Desk) -> None:
+    port = free_port()
+    wide = desk.start("operator_console", port=port, host="0.0.0.0")
+    wait_for("console", lambda: "open http" in wide.tail())
+    token = wide.tail().rpartition("#")[2].strip()
+    page = desk.browser.new_page()
+    page.goto(f"http://127.0.0.1:{port}/#wrong")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    expect(page.locator("#nothing")).to_be_visible()
+    page.get_by_label("Token", exact=True).fill(token)
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator("#nothing")).to_be_hidden()
+    page.goto("about:blank")
+    page.goto(f"http://127.0.0.1:{port}/#{token}")
+    expect(page.locator("#nothing")).to_be_hidden()
+    assert page.url == f"http://127.0.0.1:{port}/"  # the token is not to be seen
+    page.context.close()
+    wide.end()

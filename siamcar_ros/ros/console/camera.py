@@ -124,9 +124,12 @@ class Camera:
                 f"{self._tracker} has said nothing on /diagnostics for {silent:.0f} s: it is still "
                 "loading its network, or it hangs"
             )
-        if report is None or (report.level == DiagnosticStatus.OK and self._source is not None):
+        if report is None:
             return ""
-        return f"{self._tracker}: {report.message}"
+        if self._source is None:
+            nothing = "it subscribes to no images that this page can show: Image, CompressedImage"
+            return f"{self._tracker}: {report.message}; {nothing}"
+        return "" if report.level == DiagnosticStatus.OK else f"{self._tracker}: {report.message}"
 
     def look(self) -> None:
         """Subscribe to the images that the tracker subscribes to now; to be called again."""

@@ -13,6 +13,7 @@ const HELD = "The picture is held while you draw. Let go to start, Esc cancels."
 const KEYS = "Arrows move the box, Shift+arrows size it. Enter starts, P takes its center, Esc cancels.";
 const TAP = 8; // CSS pixels that a tap may move
 const MINUTE = 60_000;
+const GONE = 1_000; // milliseconds without a target after which it is no longer listed
 const SILENCE = 5_000; // milliseconds; the server says something every second
 
 let socket, retry, tries = 0, heardAt = 0, wasLost = false;
@@ -58,6 +59,7 @@ function lost(reason, refused = false) {
   wasLost = true;
   cancel();
   $("frame").classList.add("stale");
+  $("panel").inert = canvas.inert = true;
   $("link").classList.remove("live");
   say($("link"), "Not connected");
   notice(refused ? "The token is wrong or missing." : `The connection to the console is lost${
@@ -99,12 +101,12 @@ function heard(message) {
   }
   if (message.is === "state") {
     tries = 0;
+    $("panel").inert = canvas.inert = false;
     $("link").classList.add("live");
     if (wasLost) answer("Connected again.", true);
     wasLost = false;
     listCameras(message.cameras, message.watched);
     notice(message.notice);
-    $("frame").classList.toggle("stale", Boolean(message.notice));
     sample(message.figures);
   }
 }
@@ -181,8 +183,11 @@ $("cameras").onchange = () => watch($("cameras").value);
 
 function listTargets(tracks) {
   const list = $("targets"), ids = new Set(tracks.map((each) => each.id));
-  for (const item of [...list.children]) if (!ids.has(item.dataset.id)) item.remove();
-  if (again && !ids.has(again)) { again = ""; }
+  // A target that is selected again is gone for a moment: its place is kept, so that no button moves.
+  for (const item of [...list.children]) {
+    item.goneAt = ids.has(item.dataset.id) ? 0 : item.goneAt || performance.now();
+    if (item.goneAt && performance.now() - item.goneAt > GONE) item.remove();
+  }
   for (const track of tracks) {
     let item = [...list.children].find((each) => each.dataset.id === track.id);
     if (!item) {
@@ -193,7 +198,10 @@ function listTargets(tracks) {
       item.querySelector(".swatch").style.background = colors.get(track.id);
       item.querySelector(".again").onclick = () => { again = again === track.id ? "" : track.id; hint(); canvas.focus(); };
       const stop = item.querySelector(".stop");
-      stop.onclick = () => { stop.disabled = true; call({ do: "stop", id: track.id }, () => { stop.disabled = false; }); };
+      stop.onclick = () => {
+        stop.disabled = true;
+        call({ do: "stop", id: track.id }, ({ done }) => { stop.disabled = false; if (done) ended(track.id); });
+      };
       list.append(item);
     }
     const state = item.querySelector(".state"), lostFor = track.state === LOST ? ` for ${track.lost.toFixed(1)} s` : "";
@@ -202,7 +210,8 @@ function listTargets(tracks) {
     item.querySelector("progress").value = track.score;
     say(item.querySelector(".sure"), `${Math.round(100 * track.score)} % sure`);
   }
-  $("no-targets").hidden = tracks.length > 0;
+  if (again && ![...list.children].some((each) => each.dataset.id === again)) again = "";
+  $("no-targets").hidden = list.children.length > 0;
   $("stop-all").disabled = tracks.length === 0;
   hint();
 }
@@ -213,7 +222,17 @@ function colorFor(id, ids) {
   for (const each of colors.keys()) if (colors.size > 50 && !ids.has(each)) colors.delete(each);
   return [colors.get(id), ...COLORS].find((each) => each && !taken.includes(each)) ?? COLORS[0];
 }
-$("stop-all").onclick = () => call({ do: "stop_all" });
+$("stop-all").onclick = () => call({ do: "stop_all" }, ({ done }) => done && ended());
+
+// The node has ended a target, or all: it may be long until a picture says so.
+function ended(id) {
+  if (!newest) return;
+  const tracks = newest.described.tracks;
+  newest.described.tracks = tracks.filter((each) => id !== undefined && each.id !== id);
+  for (const item of [...$("targets").children]) if (id === undefined || item.dataset.id === id) item.remove();
+  listTargets(newest.described.tracks);
+  draw();
+}
 
 // The picture
 
@@ -394,6 +413,7 @@ setInterval(() => {
     const rate = recent.length / 2, kilobits = recent.reduce((sum, each) => sum + each.bytes, 0) / 250;
     const size = newest ? ` · ${newest.bitmap.width} px` : "";
     const flow = kilobits < 1000 ? `${kilobits.toFixed(0)} kbit/s` : `${(kilobits / 1000).toFixed(1)} Mbit/s`;
+    $("frame").classList.toggle("stale", recent.length === 0);
     say($("link"), `Live · ${rate.toFixed(rate < 10 ? 1 : 0)} pictures/s${size} · ${flow}`);
   }
   if (socket.readyState < WebSocket.CLOSING && now - heardAt > SILENCE) lost("no answer");
