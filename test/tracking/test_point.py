@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from siamcar_ros.cli import main
 from siamcar_ros.data.film import open_source
 from siamcar_ros.geometry import box_center, overlap
 from siamcar_ros.tracking import SiamCarTracker, TargetError, box_about
@@ -70,6 +72,15 @@ def test_a_point_on_nothing_or_outside_is_refused() -> None:
         box_about(Bright(), image, (320, 5))
     with pytest.raises(TargetError, match="outside"):
         box_about(Bright(), image, (np.nan, 5))
+
+
+def test_a_point_is_typed(tmp_path: Path) -> None:
+    source, file = open_source("clip"), tmp_path / "boxes.txt"
+    assert source.boxes is not None
+    x, y = box_center(source.boxes[0])
+    arguments = ["track", "clip", "--point", f"{x},{y}", "--frames", "2", "--boxes", str(file)]
+    assert main(arguments) == 0
+    assert (overlap(np.loadtxt(file, delimiter=","), source.boxes[:2]) > 0.5).all()
 
 
 def test_the_shipped_network_finds_the_car_of_the_shipped_film() -> None:
