@@ -46,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--boxes", type=Path, metavar="TXT", help="write x,y,w,h, a line a frame")
     parser.add_argument("--show", action="store_true", help="show the frames in a window")
     parser.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
+    parser.add_argument(
+        "--point",
+        metavar="X,Y",
+        help="instead of --box, a point near the middle of the target on the first frame, pixels",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -72,6 +77,10 @@ def run(args: argparse.Namespace) -> int:
     first = next(images, None)
     if first is None:
         raise ValueError(f"{args.source} holds no frames")
+    if args.point is not None:
+        if given:
+            raise ValueError("give --box or --point, not both")
+        given = _box_at(args.point, tracker, first)
     box = given or _first_box(args, source, first)
     total = source.length if args.frames is None else args.frames
     boxes: list[Box] = []
@@ -113,6 +122,17 @@ def _follow(
     yield first, tracker.result
     for image in images:
         yield image, tracker.update(image)
+
+
+def _box_at(point: str, tracker: SiamCarTracker, first: Image) -> Box:
+    """The box that is found about a point, typed as `x,y`."""
+    from siamcar_ros.tracking import box_about
+
+    try:
+        x, y = (float(part) for part in point.split(","))
+    except ValueError:
+        raise ValueError(f"--point is two numbers x,y, not {point!r}") from None
+    return box_about(tracker.network, first, (x, y))
 
 
 def _first_box(args: argparse.Namespace, source: Source, first: Image) -> Box:

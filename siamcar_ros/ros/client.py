@@ -15,7 +15,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,20 +35,15 @@ from siamcar_ros.action import TrackTarget
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.geometry import Box
 from siamcar_ros.msg import Track, TrackArray, TrackStatus
+from siamcar_ros.ros.following import Following, TargetRefused, TrackerUnavailable
 from siamcar_ros.ros.messages import SERVICE_QOS, box_to_bbox
 from siamcar_ros.srv import InitTarget, RemoveTarget
+
+__all__ = ["Detection", "Following", "TargetRefused", "TrackerClient", "TrackerUnavailable"]
 
 logger = logging.getLogger(__name__)
 
 _RETRY_PERIOD = 0.05
-
-
-class TrackerUnavailable(RuntimeError):
-    """The node does not exist, does not answer, or is not active in time."""
-
-
-class TargetRefused(ValueError):
-    """The node refused a target; the message is its reason."""
 
 
 @dataclass(frozen=True)
@@ -68,42 +63,6 @@ class Detection:
     box: Box
     score: float
     id: str
-
-
-class Following:
-    """A goal of the action `track_target`; iterate over it for its Track in each image.
-
-    The iteration ends with the goal. It raises TargetRefused, with the node's reason, if the target
-    was never started, and TrackerUnavailable if nothing arrives for `timeout` seconds.
-
-    Attributes:
-        result: of the goal, a TrackTarget.Result; None while it lasts.
-    """
-
-    def __init__(
-        self, handle: Any, tracks: queue.SimpleQueue[Track | None], timeout: float
-    ) -> None:
-        self.result: TrackTarget.Result | None = None
-        self._handle, self._tracks, self._timeout = handle, tracks, timeout
-        self._outcome = handle.get_result_async()
-        self._outcome.add_done_callback(lambda _: tracks.put(None))
-
-    def cancel(self) -> None:
-        """Ask the node to stop; the iteration ends when it has."""
-        self._handle.cancel_goal_async()
-
-    def __iter__(self) -> Iterator[Track]:
-        while self.result is None:
-            try:
-                track = self._tracks.get(timeout=self._timeout)
-            except queue.Empty:
-                raise TrackerUnavailable(f"nothing in {self._timeout:g} s") from None
-            if track is not None:
-                yield track
-                continue
-            self.result = self._outcome.result().result
-            if self.result.outcome == TrackTarget.Result.REFUSED:
-                raise TargetRefused(self.result.message)
 
 
 class TrackerClient:

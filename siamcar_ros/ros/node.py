@@ -22,32 +22,25 @@ from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
-from siamcar_ros.data.image_messages import ImageDecoder, ImageError
-from siamcar_ros.data.video_messages import VideoDecoder
 from siamcar_ros.ros.action import TrackAction
 from siamcar_ros.ros.bond import form_bond
 from siamcar_ros.ros.detections import Detections
 from siamcar_ros.ros.diagnostics import Counters, Health, diagnostic_array
-from siamcar_ros.ros.frame import Frame
-from siamcar_ros.ros.image_subscription import VIDEO, ImageSubscription
+from siamcar_ros.ros.image_input import ImageInput
 from siamcar_ros.ros.loading import LoadedTracker, evict, load_tracker
 from siamcar_ros.ros.messages import OVERRIDABLE, checked_overrides
 from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, declare
 from siamcar_ros.ros.ring import FrameRing, free_memory
 from siamcar_ros.ros.services import STUCK_AFTER, TargetServices
-from siamcar_ros.ros.stamps import StampFilter
 from siamcar_ros.ros.worker import Tracked, TrackWorker
 
 _MEGA = 1_000_000
 _FREE_MEMORY = free_memory()
 # Seconds that the worker has to finish its frame when the node is cleaned up.
 _CLOSE_TIMEOUT = 1.0
-# Seconds between log lines while the network is being loaded, and about the same problem.
+# Seconds between log lines while the network is being loaded.
 _LOADING_PERIOD = 10.0
-_LOG_PERIOD = 5.0
-# Seconds that a callback sleeps to let the worker run.
-_HAND_OVER = 0.00005
 
 
 class TrackerNode(LifecycleNode):
@@ -68,13 +61,11 @@ class TrackerNode(LifecycleNode):
         self._worker: TrackWorker | None = None
         self._loaded: LoadedTracker | None = None
         self._outputs: Outputs | None = None
-        self._images: ImageSubscription | None = None
+        self._images: ImageInput | None = None
         self._info_subscription: Any = None
         self._detections: Detections | None = None
         self._bond: Any = None
         self._ring = FrameRing(**_ring_limits(self.settings))
-        self._stamps = StampFilter(self.settings.time_jump)
-        self._last_arrival = 0.0
         self._silent = self._has_twins = False  # each is logged once
         self._counters = self._reported = Counters()
         self.add_on_set_parameters_callback(self._check_parameters)
@@ -157,14 +148,6 @@ class TrackerNode(LifecycleNode):
         self._counters, self._reported = Counters(), Counters()
         logger = self.get_logger()
         logger.info(f"loading the network of config {settings.config!r}")
-        self._decoder = ImageDecoder(
-            settings.image_depth,
-            max_pixels=_MEGA * settings.max_megapixels,
-            say=lambda text: logger.info(text),
-        )
-        self._video = None
-        if settings.image_transport in VIDEO:
-            self._video = VideoDecoder(_MEGA * settings.max_megapixels)
         worker = TrackWorker(
             load=lambda: load_tracker(settings),
             ring=self._ring,
@@ -201,7 +184,6 @@ class TrackerNode(LifecycleNode):
             raise
 
     def _subscribe(self) -> None:
-        self._last_arrival = time.perf_counter()
         self._info_subscription = self.create_subscription(
             CameraInfo,
             "camera_info",
@@ -209,15 +191,13 @@ class TrackerNode(LifecycleNode):
             QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
             qos_overriding_options=OVERRIDABLE,
         )
-        self._images = ImageSubscription(
-            self,
-            transport=self.settings.image_transport,
-            reliability=self.settings.qos_reliability,
-            on_message=self._on_image if self._video is None else self._on_packet,
-        )
         worker = self._worker
-        if self.settings.use_detections and worker is not None:
-            self._detections = Detections(self, self._ring, worker, lambda: self.settings)
+        assert worker is not None
+        self._images = ImageInput(
+            self, self._current, self._ring, worker, self._counters, self._forget
+        )
+        if self.settings.use_detections:
+            self._detections = Detections(self, self._ring, worker, self._current)
         self._target_services.detections = self._detections
         self._bond = None if self.settings.autostart else form_bond(self)
 
@@ -236,7 +216,6 @@ class TrackerNode(LifecycleNode):
 
     def _forget(self, reason: str) -> None:
         """Forget all images and end all tracks."""
-        self._stamps.reset()
         self._ring.clear()
         if self._worker is not None:
             self._worker.mailbox.empty_slot()
@@ -275,70 +254,6 @@ class TrackerNode(LifecycleNode):
 
     # Images
 
-    def _on_packet(self, message: Any) -> None:
-        """Take the images that a packet of a video completes."""
-        try:
-            images = self._video.decode(message) if self._video is not None else []
-        except ImageError as error:
-            self._counters.received += 1
-            self._refuse(error)
-            return
-        for image in images:
-            self._on_image(image)
-
-    def _refuse(self, error: ImageError) -> None:
-        self._counters.refused += 1
-        self._counters.trouble = str(error)
-        self.get_logger().error(
-            f"an image cannot be used: {error}", throttle_duration_sec=_LOG_PERIOD
-        )
-
-    def _on_image(self, message: Any) -> None:
-        worker, counters = self._worker, self._counters
-        if worker is None:
-            return
-        frame = Frame(message, self._decoder)
-        counters.received += 1
-        self._last_arrival = frame.received
-        try:
-            frame.check()  # first: the stamp of an image that cannot be used is not believed
-        except ImageError as error:
-            self._refuse(error)
-            return
-        frames, jump = self._stamps.accept(frame)
-        if not frames:
-            counters.out_of_order += 1
-            self._log_disorder()
-            return
-        if jump < 0:
-            targets = ", ".join(map(repr, worker.targets)) or "none"
-            self.get_logger().warning(
-                f"image stamps went back by {-jump:.3f} s: forgetting all images and stopping the "
-                f"tracks ({targets})",
-                throttle_duration_sec=_LOG_PERIOD,
-            )
-            self._forget(f"image stamps went back by {-jump:.3f} s")
-            self._stamps.accept(frame)
-        elif jump > 0:
-            self.get_logger().warning(
-                f"image stamps jumped ahead by {jump:.3f} s", throttle_duration_sec=_LOG_PERIOD
-            )
-        for each in frames:
-            full = self._ring.push(each)
-            if full:
-                self.get_logger().info(f"{full}: see ring_memory_mb")
-        counters.dropped += worker.mailbox.put(frame)
-        # Let the worker have the interpreter at once: the executor's bookkeeping can wait.
-        time.sleep(_HAND_OVER)
-
-    def _log_disorder(self) -> None:
-        publishers = self._images.publishers if self._images is not None else 0
-        hint = f": {publishers} nodes publish on the topic" if publishers > 1 else ""
-        self.get_logger().warning(
-            f"images arrive out of the order of their stamps and are dropped{hint}",
-            throttle_duration_sec=_LOG_PERIOD,
-        )
-
     def _on_camera_info(self, message: CameraInfo) -> None:
         if self._outputs is not None:
             self._outputs.camera_info = message
@@ -354,7 +269,7 @@ class TrackerNode(LifecycleNode):
             if self.context.ok():  # else it was ended by a signal
                 raise
 
-    def _ready(self) -> tuple[TrackWorker, ImageSubscription]:
+    def _ready(self) -> tuple[TrackWorker, ImageInput]:
         """Return what an active node has; raise ValueError if it is not active."""
         if self._worker is None or self._images is None:
             if self._state_machine.current_state[0] == State.PRIMARY_STATE_FINALIZED:
@@ -368,6 +283,9 @@ class TrackerNode(LifecycleNode):
 
     # Parameters
 
+    def _current(self) -> NodeSettings:
+        return self.settings
+
     def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         try:
             self.settings.changed({each.name: each.value for each in parameters})
@@ -379,7 +297,6 @@ class TrackerNode(LifecycleNode):
         before = self.settings
         self.settings = before.changed({each.name: each.value for each in parameters})
         self._ring.resize(**_ring_limits(self.settings))
-        self._stamps.time_jump = self.settings.time_jump
         if self._outputs is not None:
             self._outputs.settings = self.settings
         if self.settings.status_rate != before.status_rate:
@@ -424,7 +341,7 @@ class TrackerNode(LifecycleNode):
             active=images is not None,
             topic=images.topic if images else "",
             publishers=images.publishers if images else 0,
-            silence=time.perf_counter() - self._last_arrival,
+            silence=time.perf_counter() - images.last_arrival if images else 0.0,
             silence_allowed=self.settings.image_timeout,
             used=now.used - before.used,
             failed=now.failed + now.refused - before.failed - before.refused,

@@ -18,7 +18,7 @@ from siamcar_ros.action import TrackTarget
 from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.ros.detections import Detections
 from siamcar_ros.ros.frame import Frame
-from siamcar_ros.ros.image_subscription import ImageSubscription
+from siamcar_ros.ros.image_input import ImageInput
 from siamcar_ros.ros.mailbox import MailboxClosed
 from siamcar_ros.ros.messages import SERVICE_QOS, bbox_to_box, box_to_bbox
 from siamcar_ros.ros.parameters import checked_name
@@ -41,7 +41,7 @@ class TargetServices:
     Args:
         node: offers the services.
         ring: the recent images.
-        ready: returns the worker and the image subscription; raises ValueError if the node is not
+        ready: returns the worker and the images; raises ValueError if the node is not
             active.
         image_timeout: returns the age in seconds above which the newest image is too old to start
             on.
@@ -57,7 +57,7 @@ class TargetServices:
         node: Node,
         *,
         ring: FrameRing,
-        ready: Callable[[], tuple[TrackWorker, ImageSubscription]],
+        ready: Callable[[], tuple[TrackWorker, ImageInput]],
         image_timeout: Callable[[], float],
         awaits: bool,
     ) -> None:
@@ -180,7 +180,7 @@ class TargetServices:
         return future.result()
 
     def _frame_named(
-        self, request: InitTarget.Request | TrackTarget.Goal, images: ImageSubscription
+        self, request: InitTarget.Request | TrackTarget.Goal, images: ImageInput
     ) -> Frame:
         """Return the image that a box was drawn on; raise ValueError if it is not available."""
         header, newest, span = request.header, self._ring.newest(), self._ring.span()

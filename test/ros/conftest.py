@@ -61,14 +61,19 @@ class _Starter:
         self._prefix = prefix
         self._robots: list[Robot] = []
 
+    @property
+    def namespace(self) -> str:
+        """Of the node that is started next."""
+        return f"/{self._prefix}{len(self._robots)}"
+
     def __call__(self, *ros_args: str, **parameters: object) -> Robot:
         from node_harness import NodeProcess, Robot
 
-        name = f"{self._prefix}{len(self._robots)}"
+        namespace = self.namespace
         values: dict[str, object] = {"config": self._config, "backend": "torch", "threads": 1}
         values["image_timeout"] = 30.0  # a loaded machine is slow
-        log = self._folder / f"{name}.log"
-        process = NodeProcess(log, f"/{name}", values | parameters, *ros_args)
+        log = self._folder / f"{namespace[1:]}.log"
+        process = NodeProcess(log, namespace, values | parameters, *ros_args)
         self._robots.append(Robot(process))
         return self._robots[-1]
 

@@ -1,0 +1,136 @@
+"""From the camera's messages to frames in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+
+from siamcar_ros.data.image_messages import ImageDecoder, ImageError
+from siamcar_ros.data.video_messages import VideoDecoder
+from siamcar_ros.ros.diagnostics import Counters
+from siamcar_ros.ros.frame import Frame
+from siamcar_ros.ros.image_subscription import VIDEO, ImageSubscription
+from siamcar_ros.ros.parameters import NodeSettings
+from siamcar_ros.ros.ring import FrameRing
+from siamcar_ros.ros.stamps import StampFilter
+from siamcar_ros.ros.worker import TrackWorker
+
+_MEGA = 1_000_000
+# Seconds between log lines about the same problem.
+_LOG_PERIOD = 5.0
+# Seconds that a callback sleeps to let the worker run.
+_HAND_OVER = 0.00005
+
+
+class ImageInput:
+    """Subscribes to the camera; keeps usable images in the ring and gives the worker the newest.
+
+    Args:
+        node: subscribes.
+        settings: returns the node's parameters.
+        ring: keeps the images.
+        worker: tracks.
+        counters: of which it writes `received`, `refused`, `out_of_order` and `dropped`.
+        start_over: called with the reason when stamps have gone back: forgets all images and ends
+            all tracks.
+
+    Attributes:
+        last_arrival: `time.perf_counter()` when the last image arrived.
+
+    Raises:
+        ValueError: what the transport needs is not installed.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        settings: Callable[[], NodeSettings],
+        ring: FrameRing,
+        worker: TrackWorker,
+        counters: Counters,
+        start_over: Callable[[str], None],
+    ) -> None:
+        now = settings()
+        self.last_arrival = time.perf_counter()
+        self._logger, self._settings = node.get_logger(), settings
+        self._ring, self._worker, self._counters = ring, worker, counters
+        self._start_over = start_over
+        self._stamps = StampFilter(now.time_jump)
+        max_pixels = _MEGA * now.max_megapixels
+        self._decoder = ImageDecoder(
+            now.image_depth, max_pixels=max_pixels, say=lambda text: self._logger.info(text)
+        )
+        video = now.image_transport in VIDEO
+        self._video = VideoDecoder(max_pixels) if video else None
+        self._subscription = ImageSubscription(
+            node,
+            transport=now.image_transport,
+            reliability=now.qos_reliability,
+            on_message=self._on_packet if video else self._on_image,
+        )
+        self.topic = self._subscription.topic
+
+    @property
+    def publishers(self) -> int:
+        """The number of publishers of the topic, compatible or not."""
+        return self._subscription.publishers
+
+    def destroy(self) -> None:
+        """Destroy the subscription."""
+        self._subscription.destroy()
+
+    def _on_packet(self, message: Any) -> None:
+        """Take the images that a packet of a video completes."""
+        try:
+            images = self._video.decode(message) if self._video is not None else []
+        except ImageError as error:
+            self._counters.received += 1
+            self._refuse(error)
+            return
+        for image in images:
+            self._on_image(image)
+
+    def _on_image(self, message: Any) -> None:
+        frame, counters = Frame(message, self._decoder), self._counters
+        counters.received += 1
+        self.last_arrival = frame.received
+        try:
+            frame.check()  # first: the stamp of an image that cannot be used is not believed
+        except ImageError as error:
+            self._refuse(error)
+            return
+        self._stamps.time_jump = self._settings().time_jump
+        frames, jump = self._stamps.accept(frame)
+        if not frames:
+            counters.out_of_order += 1
+            others = self.publishers
+            self._warn(
+                "images arrive out of the order of their stamps and are dropped"
+                + (f": {others} nodes publish on the topic" if others > 1 else "")
+            )
+            return
+        if jump < 0:
+            targets = ", ".join(map(repr, self._worker.targets)) or "none"
+            back = f"image stamps went back by {-jump:.3f} s"
+            self._warn(f"{back}: forgetting all images and stopping the tracks ({targets})")
+            self._start_over(back)
+        elif jump > 0:
+            self._warn(f"image stamps jumped ahead by {jump:.3f} s")
+        for each in frames:
+            full = self._ring.push(each)
+            if full:
+                self._logger.info(f"{full}: see ring_memory_mb")
+        counters.dropped += self._worker.mailbox.put(frame)
+        # Let the worker have the interpreter at once: the executor's bookkeeping can wait.
+        time.sleep(_HAND_OVER)
+
+    def _refuse(self, error: ImageError) -> None:
+        self._counters.refused += 1
+        self._counters.trouble = str(error)
+        self._logger.error(f"an image cannot be used: {error}", throttle_duration_sec=_LOG_PERIOD)
+
+    def _warn(self, text: str) -> None:
+        self._logger.warning(text, throttle_duration_sec=_LOG_PERIOD)
