@@ -1,8 +1,9 @@
-"""Writing files so that a failure never costs the old one."""
+"""Writing files so that a failure never costs the old one, and their checksums."""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -44,6 +45,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def sha256(*files: Path) -> str:
+    """The SHA-256 of the contents of files, one after another, in hexadecimal."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 @contextmanager

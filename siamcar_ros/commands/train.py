@@ -64,8 +64,7 @@ def recipe_path(config: str) -> Path:
         ValueError: no shipped recipe has that name; the message lists them.
         FileNotFoundError: no such file.
     """
-    from siamcar_ros.data.options import refuse_unknown
-    from siamcar_ros.resources import resource_path
+    from siamcar_ros.resources import refuse_unknown, resource_path
 
     if "/" in config or config.endswith((".yaml", ".yml")):
         path = Path(config)

@@ -13,10 +13,11 @@ import numpy as np
 
 from siamcar_ros.data.annotations import SequenceError
 from siamcar_ros.data.frames import Frame
-from siamcar_ros.data.options import RecipeError, converted, refuse_unknown
+from siamcar_ros.data.options import RecipeError, converted
 from siamcar_ros.data.pair_sources import DataError, Faults, MaxGap, PairSet, SequencePairs
 from siamcar_ros.data.registry import dataset_kinds
 from siamcar_ros.data.sequence_sets import SequenceSet
+from siamcar_ros.resources import refuse_unknown
 
 
 class Mixture:

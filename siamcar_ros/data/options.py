@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import types
 import typing
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -51,26 +49,6 @@ class Choice:
 
     def __str__(self) -> str:
         return " or ".join(self.words)
-
-
-def refuse_unknown(names: Iterable[str], allowed: Iterable[str], what: str) -> None:
-    """Check that all names are known.
-
-    Args:
-        names: the names to check.
-        allowed: the known names.
-        what: what the message calls one of them, e.g. "option".
-
-    Raises:
-        ValueError: a name is unknown; the message gives the nearest known name and all others.
-    """
-    known = list(allowed)
-    for name in names:
-        if name in known:
-            continue
-        nearest = difflib.get_close_matches(name, known, 1, 0.5)
-        guess = f"; did you mean {nearest[0]!r}? Known are" if nearest else "; known are"
-        raise ValueError(f"unknown {what} {name!r}{guess} {', '.join(known)}")
 
 
 def converted(value: Any, hint: Any, key: str) -> Any:

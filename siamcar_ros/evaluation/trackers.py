@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 
 from siamcar_ros.evaluation.one_pass import Tracker
+from siamcar_ros.files import sha256
 from siamcar_ros.geometry import Box, Image
 
 if TYPE_CHECKING:
@@ -21,19 +21,24 @@ if TYPE_CHECKING:
 
 
 class Baseline(NamedTuple):
-    """One of OpenCV's trackers: its title, its class, and the files that it needs."""
+    """One of OpenCV's trackers: its title, its class, the files that it needs, and the parameters
+    that name them.
+    """
 
     title: str
     opencv_class: str
     files: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
 
 
 BASELINES: dict[str, Baseline] = {
     "csrt": Baseline("CSRT", "TrackerCSRT"),
     "kcf": Baseline("KCF", "TrackerKCF"),
     "mil": Baseline("MIL", "TrackerMIL"),
-    "nano": Baseline("NanoTrack", "TrackerNano", ("backbone.onnx", "head.onnx")),
-    "vit": Baseline("ViT", "TrackerVit", ("model.onnx",)),
+    "nano": Baseline(
+        "NanoTrack", "TrackerNano", ("backbone.onnx", "head.onnx"), ("backbone", "neckhead")
+    ),
+    "vit": Baseline("ViT", "TrackerVit", ("model.onnx",), ("net",)),
 }
 
 
@@ -64,11 +69,7 @@ class TrackerSpec:
     files: tuple[str, ...] = ()
 
     def build(self, device: str | None = None, threads: int | None = None) -> Tracker:
-        """Build the tracker.
-
-        Args:
-            device: replaces its own.
-            threads: most threads on a CPU.
+        """Build the tracker, on another `device` if given, with at most `threads` on a CPU.
 
         Raises:
             ValueError: the tracker is unknown, lacks files, or is not in this OpenCV.
@@ -114,11 +115,7 @@ class TrackerSpec:
 
     def facts(self) -> dict[str, Any]:
         """Describe it for `run.json`: "auto" resolved for this machine, and the SHA-256 of its
-        files.
-
-        Raises:
-            ValueError: as `build`.
-            OSError: likewise.
+        files. Raises as `build`.
         """
         facts: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.kind == "siamcar":
@@ -127,11 +124,11 @@ class TrackerSpec:
             config = read_config(self.network, self.weights, self.settings)
             facts["settings"] = asdict(config.params)
             if config.weights is not None:
-                facts["weights_sha256"] = _sha256(config.weights)
+                facts["weights_sha256"] = sha256(config.weights)
                 facts |= self._placed(config.network, config.weights)
         elif self.kind in BASELINES:
             _check_files(BASELINES[self.kind], self.files)
-            facts["files_sha256"] = [_sha256(Path(file)) for file in self.files]
+            facts["files_sha256"] = [sha256(Path(file)) for file in self.files]
         return facts
 
     def _placed(self, network: NetworkConfig, weights: Path) -> dict[str, str]:
@@ -146,12 +143,11 @@ class TrackerSpec:
             "precision": placement.precision,
         }
         if int8_graph is not None:
-            placed["int8_sha256"] = _sha256(int8_graph)
+            placed["int8_sha256"] = sha256(int8_graph)
         return placed
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """The result of a tracker without a score."""
 
     box: Box
@@ -187,10 +183,6 @@ class OpenCVTracker:
         return Found(self._box)
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _check_files(baseline: Baseline, files: tuple[str, ...]) -> None:
     if len(files) != len(baseline.files):
         raise ValueError(
@@ -205,17 +197,15 @@ def _check_files(baseline: Baseline, files: tuple[str, ...]) -> None:
 def _opencv(baseline: Baseline, files: tuple[str, ...]) -> Callable[[], Any]:
     """Return a function that makes a new OpenCV tracker."""
     _check_files(baseline, files)
-    if not hasattr(cv2, f"{baseline.opencv_class}_create"):
+    create: Callable[..., Any] | None = getattr(cv2, f"{baseline.opencv_class}_create", None)
+    if create is None:
         raise ValueError(
             f"this OpenCV ({cv2.__version__}) has no {baseline.title}; "
             "install opencv-contrib-python-headless in place of other OpenCV packages"
         )
-    create: Callable[..., Any] = getattr(cv2, f"{baseline.opencv_class}_create")
     if not files:
         return create
     parameters = getattr(cv2, f"{baseline.opencv_class}_Params")()
-    if baseline.opencv_class == "TrackerNano":
-        parameters.backbone, parameters.neckhead = files
-    else:
-        (parameters.net,) = files
+    for name, file in zip(baseline.parameters, files, strict=True):
+        setattr(parameters, name, file)
     return lambda: create(parameters)

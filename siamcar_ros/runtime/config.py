@@ -11,12 +11,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siamcar_ros.resources import network_file, network_names, read_yaml, resource_path, shortened
+from siamcar_ros.resources import (
+    network_file,
+    network_names,
+    read_yaml,
+    refuse_unknown,
+    resource_path,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from siamcar_ros.model import SiamCAR
@@ -94,14 +101,6 @@ def read_network_config(config: str | Path, weights: str | Path | None = None) -
         architecture = read_yaml(described_in).get("architecture")
     found = _weights_path(weights, content.get("weights"), path)
     return NetworkConfig(name, path, described_in, architecture, found, knobs)
-
-
-def refuse_unknown(given: Iterable[Any], known: Iterable[str], what: str) -> None:
-    """Raise ValueError, listing the known names, where a given one is not among them."""
-    unknown = [str(key) for key in given if key not in known]
-    if unknown:
-        names = shortened(", ".join(unknown)).strip("'\"")
-        raise ValueError(f"{what} {names} is unknown; there are {', '.join(known)}")
 
 
 def _weights_path(asked: str | Path | None, named: object, config: Path) -> Path | None:

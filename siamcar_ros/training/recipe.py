@@ -21,8 +21,8 @@ from typing import Annotated, Any, TypeAlias
 
 import yaml
 
-from siamcar_ros.data.options import Choice, Range, RecipeError, converted, refuse_unknown
-from siamcar_ros.resources import parse_yaml, read_yaml
+from siamcar_ros.data.options import Choice, Range, RecipeError, converted
+from siamcar_ros.resources import parse_yaml, read_yaml, refuse_unknown
 
 from .augment import AugmentParams, NotNegative, Probability
 from .losses import BOX_LOSSES, QUALITIES
