@@ -52,7 +52,7 @@ class Mixture:
         return Faults(sum(faults.draws for faults in taken), messages)
 
     def fingerprint(self) -> str:
-        """Hexadecimal digest of the sets' contents, in the order in which pairs are drawn."""
+        """Hexadecimal digest of the sets' contents, in their order."""
         digest = hashlib.sha256()
         for name, source in self.sources.items():
             digest.update(f"{name} {source.fingerprint()}\n".encode())

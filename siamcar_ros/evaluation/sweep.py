@@ -30,15 +30,8 @@ RANGES: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Found:
-    """The result of a search.
-
-    Attributes:
-        settings: the best knobs.
-        value: the measure with them.
-        before: the measure with the knobs that the search started from, None where they lie outside
-            the ranges.
-        measure: which one.
-        trials: finished trials of the study, earlier searches' included.
+    """The best knobs of a search, the measure's value with them and with the tracker's own (None
+    where those lie outside the ranges), and the number of the study's finished trials.
     """
 
     settings: dict[str, float]
