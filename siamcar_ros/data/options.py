@@ -15,17 +15,11 @@ class RecipeError(ValueError):
 
 
 class Range(NamedTuple):
-    """Annotates a number: ``Annotated[float, Range(0, 1)]`` is refused outside [0, 1].
-
-    Attributes:
-        low: the least value.
-        high: the greatest.
-        above: whether `low` itself is refused, too.
-    """
+    """Annotates a number: ``Annotated[float, Range(0, 1)]`` is refused outside [0, 1]."""
 
     low: float
     high: float = math.inf
-    above: bool = False
+    above: bool = False  # whether `low` itself is refused, too
 
     def allows(self, value: float) -> bool:
         """Whether a value lies in the range; NaN does not."""
@@ -54,12 +48,7 @@ class Choice:
 def converted(value: Any, hint: Any, key: str) -> Any:
     """Convert a value to its annotated type: YAML gives 1e-3 as text, 5 for 5.0, lists for tuples.
 
-    In paths ``~`` and ``$VARIABLES`` are expanded.
-
-    Args:
-        value: as YAML gives it.
-        hint: the annotation.
-        key: what the message calls it.
+    In paths ``~`` and ``$VARIABLES`` are expanded. `key` is what the message calls the value.
 
     Raises:
         RecipeError: it cannot be converted, or exceeds its limits.

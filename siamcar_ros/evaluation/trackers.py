@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -49,11 +50,8 @@ class TrackerSpec:
     Attributes:
         title: its name in result folders, tables and plots.
         kind: "siamcar"; a key of `BASELINES`; or "module:callable" that returns a tracker.
-        network: SiamCAR's network, a name or the path of a YAML file.
-        weights: SiamCAR's weights; those that the network's file names when None.
-        device: "auto", "cpu", "cuda", "cuda:1" ...
-        backend: where the network runs, "auto" or one of `siamcar_ros.runtime.BACKENDS`.
-        precision: "auto" or one of `siamcar_ros.runtime.PRECISIONS`.
+        network, weights, device, backend, precision: SiamCAR's, as for
+            `siamcar_ros.runtime.load_network`.
         settings: SiamCAR's tracker parameters that differ from the network's file.
         files: a baseline's model files.
     """
@@ -148,18 +146,18 @@ class TrackerSpec:
 
 
 class Found(NamedTuple):
-    """The result of a tracker without a score."""
+    """The result of one of OpenCV's trackers; the score is NaN where it has none."""
 
     box: Box
+    score: float
+    state: str
 
 
 class OpenCVTracker:
     """Adapts an OpenCV tracker to the two methods.
 
-    OpenCV's trackers take whole pixels and return no box on a miss; the last one is repeated.
-
-    Args:
-        create: makes a new `cv2.Tracker`, one for each target.
+    OpenCV's trackers take whole pixels and return no box on a miss: the last one is repeated, with
+    state "lost". `create` makes a new `cv2.Tracker`, one for each target.
     """
 
     def __init__(self, create: Callable[[], Any]) -> None:
@@ -180,7 +178,9 @@ class OpenCVTracker:
         if found:
             x, y, w, h = box
             self._box = (float(x), float(y), float(w), float(h))
-        return Found(self._box)
+        scored = hasattr(self._tracker, "getTrackingScore")
+        score = float(self._tracker.getTrackingScore()) if scored else math.nan
+        return Found(self._box, score, "tracking" if found else "lost")
 
 
 def _check_files(baseline: Baseline, files: tuple[str, ...]) -> None:

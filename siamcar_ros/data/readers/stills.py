@@ -73,9 +73,6 @@ class StillImages(PairSet):
         short_side: larger images are reduced to it.
         limit: most images, taken evenly from the sorted list.
         cache: folder that keeps the masks found by GrabCut for the next start.
-
-    Raises:
-        DataError: no image could be read below the folder.
     """
 
     def __init__(
@@ -124,9 +121,6 @@ class MaskedVideos(VideoPairs):
         folder: holds the videos.
         max_gap: most frames between the two of a pair.
         short_side: larger frames are reduced to it.
-
-    Raises:
-        DataError: no video below the folder.
     """
 
     def __init__(
