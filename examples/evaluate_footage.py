@@ -10,8 +10,7 @@ the same with reports, other trackers to compare with, and several processes.
 import sys
 from pathlib import Path
 
-import yaml
-
+from siamcar_ros.commands.network_options import parse_settings
 from siamcar_ros.data import read_sequence
 from siamcar_ros.evaluation import run_sequence, score
 from siamcar_ros.evaluation.protocols import FOLDER
@@ -20,7 +19,7 @@ from siamcar_ros.tracking import SiamCarTracker
 
 def main(folder: str, *settings: str) -> None:
     """Print the mean overlap and the frames per second of each sequence."""
-    knobs = {key: yaml.safe_load(value) for key, value in (text.split("=") for text in settings)}
+    knobs = parse_settings(list(settings))
     tracker = SiamCarTracker.from_config("compact", **knobs)
     for path in sorted(path for path in Path(folder).iterdir() if path.is_dir()):
         sequence = read_sequence(path)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import reprlib
 import shutil
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -181,3 +183,17 @@ def shortened(value: object, length: int = 80) -> str:
         brief.maxstring = brief.maxother = length
         text = brief.repr(value)
     return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def refuse_unknown(given: Iterable[object], known: Iterable[str], what: str) -> None:
+    """Raise ValueError where a given name is not a known one, with the nearest one and all.
+
+    `what` is what the message calls a name: "option", or "FILE: key".
+    """
+    names = list(known)
+    for name in map(str, given):
+        if name not in names:
+            nearest = difflib.get_close_matches(name, names, 1, 0.5)
+            guess = f"did you mean {nearest[0]!r}? There" if nearest else "there"
+            shown = shortened(name).strip("'\"")
+            raise ValueError(f"{what} {shown} is unknown; {guess} are {', '.join(names)}")

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-import yaml
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 
 from siamcar_ros.bags.messages import COMPRESSED_IMAGE, DETECTION, IMAGE, typestore
 from siamcar_ros.bags.repair import ZSTD_MAGIC, completed_copies, decompress_file, has_log, zstd
 from siamcar_ros.files import scratch_folder
+from siamcar_ros.resources import read_yaml
 
 IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
 
@@ -187,12 +187,11 @@ class Bag:
         if self.path.is_file():
             return {}
         try:
-            text = (self.path / _METADATA).read_text(encoding="utf-8")
-            information = yaml.safe_load(text)["rosbag2_bagfile_information"]
+            information = read_yaml(self.path / _METADATA)["rosbag2_bagfile_information"]
             named = [PurePath(name).name for name in information["relative_file_paths"]]
             topics = [entry["topic_metadata"] for entry in information["topics_with_message_count"]]
             types = {topic["name"]: topic["type"] for topic in topics}
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        except (OSError, ValueError, KeyError, TypeError):
             self.notes.append(
                 f"{self.path.name} has no readable {_METADATA}; its files are read without it"
                 " (`ros2 bag reindex` writes a new one)"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from siamcar_ros.bags.messages import (
     CAMERA_INFO,
@@ -29,6 +28,7 @@ from siamcar_ros.data.images import read_image
 from siamcar_ros.data.sequences import read_sequence
 from siamcar_ros.data.video import DEFAULT_RATE, VideoReader
 from siamcar_ros.geometry import Boxes, Image
+from siamcar_ros.resources import read_yaml
 
 #: Stamp of the first frame unless another is given: an arbitrary, fixed moment, in seconds.
 FIRST_STAMP = 1_700_000_000.0
@@ -191,7 +191,7 @@ def _camera_info(path: Path, frame_id: str) -> Any:
         "projection_matrix": 12,
     }
     try:
-        saved = yaml.safe_load(path.read_text(encoding="utf-8"))
+        saved = read_yaml(path)
         if missing := [key for key in (*sizes, "image_height", "image_width") if key not in saved]:
             raise BagError(f"{path} is not a camera calibration: it lacks {', '.join(missing)}")
         matrices = [np.array(saved[name]["data"], np.float64) for name in sizes]
@@ -207,7 +207,7 @@ def _camera_info(path: Path, frame_id: str) -> Any:
             distortion_model=str(saved.get("distortion_model", "plumb_bob")),
             **dict(zip("dkrp", (matrices[i] for i in (1, 0, 2, 3)), strict=True)),
         )
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise BagError(
             f"{path} is not a calibration as camera_calibration saves it: {error}"
         ) from error

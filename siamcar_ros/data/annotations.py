@@ -83,11 +83,7 @@ def fit_boxes(
 
     Where images are missing, the numbers in the names of the others tell their rows. Otherwise row
     i is frame i: surplus rows are dropped, and frames beyond the last row are not annotated.
-
-    Args:
-        boxes: (rows, 4).
-        frames: the N image files, or N for a video.
-        source: the annotation, for the notes.
+    `frames` are the N image files, or N for a video; `source`, the annotation, is for the notes.
 
     Returns:
         (N, 4) boxes, NaN without a row; (N,) whether there is a row; notes that say what was odd.
@@ -99,16 +95,13 @@ def fit_boxes(
     if rows > n:
         known = None if isinstance(frames, int) else _rows_by_number(frames, rows)
         if known is not None:
-            what = f"{_count(rows - n)} missing, the others are matched by their numbers"
-            return boxes[known], np.ones(n, bool), (told + what,)
+            missing = "1 image is" if rows - n == 1 else f"{rows - n} images are"
+            told += f"{missing} missing, the others are matched by their numbers"
+            return boxes[known], np.ones(n, bool), (told,)
         return boxes[:n], np.ones(n, bool), (told + "the surplus rows are ignored",)
     fitted = np.full((n, 4), np.nan)
     fitted[:rows] = boxes
     return fitted, np.arange(n) < rows, (f"{told}frames from {rows + 1} on are not scored",)
-
-
-def _count(missing: int) -> str:
-    return "1 image is" if missing == 1 else f"{missing} images are"
 
 
 def _rows_by_number(frames: Rows[Path], rows: int) -> NDArray[np.int64] | None:
@@ -129,19 +122,14 @@ def frame_number(path: Path) -> int:
 
 
 def read_flags(path: Path, frames: int) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    """Read one flag per frame, true above zero; missing flags are false.
-
-    Returns:
-        (frames,) flags, and a note where their number differs. No file gives no flags.
-
-    Raises:
-        SequenceError: as :func:`read_numbers`.
+    """Read one flag per frame, (frames,), true above zero; missing flags, or those of a missing
+    file, are false. With a note where their number differs; raises as :func:`read_numbers`.
     """
     flags = np.zeros(frames, bool)
     if not path.is_file():
         return flags, ()
     values = read_numbers(path)
-    flags[: min(len(values), frames)] = values[:frames] > 0
+    flags[: len(values)] = values[:frames] > 0
     if len(values) == frames:
         return flags, ()
     return flags, (f"{path}: {len(values)} flags for {frames} frames",)

@@ -38,7 +38,6 @@ class PairSource(Protocol):
 
     def pair(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
         """Draw a pair."""
-        ...
 
 
 def frame_from_box(image: Image, box: NDArray[np.float32], scene: str = "") -> Frame:

@@ -82,7 +82,9 @@ class ImageDecoder:
     """Turns image messages into BGR arrays.
 
     Packed 8-bit encodings (`PACKED_ENCODINGS`) are viewed in place: nothing is copied, whatever the
-    row step or the order of the channels. `CONVERTED_ENCODINGS` are converted by OpenCV.
+    row step or the order of the channels. `CONVERTED_ENCODINGS` are converted by OpenCV. Compressed
+    images are JPEG, PNG, WebP, BMP, TIFF or PNM; their orientation tag is ignored, because boxes
+    refer to the pixels that the camera sent.
 
     16-bit images are scaled to 8 bits as `depth` says:
 
@@ -94,6 +96,11 @@ class ImageDecoder:
     - `range:LOW,HIGH`: from LOW to HIGH counts.
 
     A decoder keeps what `auto` found, so use one for each camera.
+
+    Args:
+        depth: how 16-bit images are scaled; ValueError if it is none of the forms above.
+        max_pixels: width times height above which a compressed image is refused.
+        say: called with one sentence when the scaling of 16-bit images is chosen or changes.
     """
 
     def __init__(
@@ -103,16 +110,6 @@ class ImageDecoder:
         max_pixels: int = MAX_PIXELS,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """Set up a decoder.
-
-        Args:
-            depth: how 16-bit images are scaled, see above.
-            max_pixels: width times height above which a compressed image is refused.
-            say: called with one sentence when the scaling of 16-bit images is chosen or changes.
-
-        Raises:
-            ValueError: `depth` is none of the forms above.
-        """
         self._kind, self._limits = _parse_depth(depth)
         self._max_pixels = max_pixels
         self._say = say
@@ -123,32 +120,38 @@ class ImageDecoder:
         """The pixels of a `sensor_msgs/Image` or `sensor_msgs/CompressedImage`.
 
         Returns:
-            (H, W, 3) uint8 BGR; for the packed encodings a view of `message.data`, which must not
-            be written to.
+            (H, W, 3) uint8 BGR; for the packed encodings a view of `message.data`, with strides
+            that may be negative (rgb8) or zero (mono8), which must not be written to.
 
         Raises:
-            ImageError: see `decode_raw` and `decode_compressed`.
+            ImageError: the encoding is unknown or is that of a depth map, the image is empty, too
+                large, corrupt or truncated, or its fields contradict each other.
         """
-        if hasattr(message, "encoding"):
-            return self.decode_raw(
-                message.data,
-                height=message.height,
-                width=message.width,
-                encoding=message.encoding,
-                step=message.step,
-                is_bigendian=bool(message.is_bigendian),
+        if not hasattr(message, "encoding"):
+            return self._decompress(message.data, message.format)
+        encoding, height, width = message.encoding, message.height, message.width
+        if encoding in _PACKED:
+            return _stored(message).bgr()
+        if encoding in _SUBSAMPLED:
+            return _to_bgr(_planes(message), _SUBSAMPLED[encoding], encoding)
+        if encoding not in _CONVERTED:
+            supported = ", ".join(PACKED_ENCODINGS + CONVERTED_ENCODINGS)
+            raise ImageError(
+                f"image encoding {encoding[:40]!r} is not supported; supported are {supported}"
             )
-        return self.decode_compressed(message.data, message.format)
+        dtype, channels, code = _CONVERTED[encoding]
+        rows = _view(message.data, _rows(message), message.step, encoding)[..., 0]
+        packed = np.ascontiguousarray(rows).view(dtype).reshape(height, width, channels)
+        if dtype is np.uint16:
+            if bool(message.is_bigendian) != (sys.byteorder == "big"):
+                packed = packed.byteswap()
+            packed = self._to_8_bits(packed, encoding)
+        return _to_bgr(packed, code, encoding)
 
     def read(self, message: Any) -> StoredImage:
-        """Like `decode`, but packed encodings keep the order of their channels.
-
-        Raises:
-            ImageError: as `decode`.
-        """
-        encoding = getattr(message, "encoding", "")
-        if encoding in _PACKED:
-            return _stored(message.data, message.height, message.width, message.step, encoding)
+        """Like `decode`, but packed encodings keep the order of their channels."""
+        if getattr(message, "encoding", "") in _PACKED:
+            return _stored(message)
         return StoredImage(self.decode(message), "bgr")
 
     def check(self, message: Any) -> None:
@@ -163,78 +166,17 @@ class ImageDecoder:
             width, height = image_size(head) or (0, 0)
             unknown = not width and (len(data) <= _HEADER or len(set(head)) < 2)
             if unknown or width * height > self._max_pixels or "compressedDepth" in message.format:
-                self.decode_compressed(head, message.format)  # raises with the reason
-            return
-        size = {"height": message.height, "width": message.width, "step": message.step}
-        layout = _CONVERTED.get(message.encoding)
-        if layout is not None:
-            row = message.width * layout.channels * np.dtype(layout.dtype).itemsize
-            _view(data, (message.height, row, 1), message.step, message.encoding)
+                self._decompress(head, message.format)  # raises with the reason
+        elif message.encoding in _CONVERTED:
+            _view(data, _rows(message), message.step, message.encoding)
         elif message.encoding in _SUBSAMPLED:
             _view(data, (message.height, message.width, 1), message.step, message.encoding)
         else:  # a view, or refused
-            self.decode_raw(data, encoding=message.encoding, **size)
+            self.decode(message)
 
-    def decode_raw(
-        self,
-        data: Any,
-        *,
-        height: int,
-        width: int,
-        encoding: str,
-        step: int,
-        is_bigendian: bool = False,
-    ) -> Image:
-        """Raw pixels as (H, W, 3) uint8 BGR.
-
-        Args:
-            data: any object with the buffer protocol that holds `height` rows of `step` bytes, of
-                which the pixels come first. Bytes after the last pixel are not needed. 4:2:0 images
-                have the chroma rows after the luma rows: of `step` bytes in `nv12` and `nv21`, of
-                half that in `yuv420`.
-            height: rows.
-            width: pixels in a row.
-            encoding: one of `PACKED_ENCODINGS` (the result is then a view, with strides that may be
-                negative for rgb8 or zero for mono8) or `CONVERTED_ENCODINGS`.
-            step: bytes from row to row. For 4:2:0 images, 1.5 times the width is read as the width.
-            is_bigendian: byte order of 16-bit encodings.
-
-        Raises:
-            ImageError: unknown encoding, empty image, a step shorter than a row, data shorter than
-                the image, or a size that the encoding does not allow.
-        """
-        if encoding in _PACKED:
-            return _stored(data, height, width, step, encoding).bgr()
-        if encoding in _SUBSAMPLED:
-            planes = _planes(data, height, width, step, encoding)
-            return _to_bgr(planes, _SUBSAMPLED[encoding], encoding)
-        if encoding not in _CONVERTED:
-            supported = ", ".join(PACKED_ENCODINGS + CONVERTED_ENCODINGS)
-            raise ImageError(
-                f"image encoding {encoding[:40]!r} is not supported; supported are {supported}"
-            )
-        dtype, channels, code = _CONVERTED[encoding]
-        row_bytes = width * channels * np.dtype(dtype).itemsize
-        rows = _view(data, (height, row_bytes, 1), step, encoding)[..., 0]
-        packed = np.ascontiguousarray(rows).view(dtype).reshape(height, width, channels)
-        if dtype is np.uint16:
-            if is_bigendian != (sys.byteorder == "big"):
-                packed = packed.byteswap()
-            packed = self._to_8_bits(packed, encoding)
-        return _to_bgr(packed, code, encoding)
-
-    def decode_compressed(self, data: Any, format: str = "") -> Image:
-        """A JPEG, PNG, WebP, BMP, TIFF or PNM stream as (H, W, 3) uint8 BGR.
-
-        Args:
-            data: any object with the buffer protocol; padding after the stream is ignored. The
-                orientation tag is ignored, too: boxes refer to the pixels that the camera sent.
-            format: the message's format field. Its first word says that a gray stream is a Bayer
-                mosaic, as in `bayer_rggb8; png compressed`.
-
-        Raises:
-            ImageError: the stream is empty, corrupt or truncated, a depth map, or larger than the
-                limits allow.
+    def _decompress(self, data: Any, format: str) -> Image:
+        """A compressed stream, which may be padded, as BGR. The first word of `format` says that a
+        gray stream is a Bayer mosaic, as in `bayer_rggb8; png compressed`.
         """
         shown = format[:60]
         if "compressedDepth" in format:
@@ -333,21 +275,32 @@ def _view(data: Any, shape: tuple[int, int, int], step: int, encoding: str) -> I
     return np.ndarray(shape, np.uint8, flat, strides=(step, channels, 1))
 
 
-def _stored(data: Any, height: int, width: int, step: int, encoding: str) -> StoredImage:
+def _rows(message: Any) -> tuple[int, int, int]:
+    """The shape in bytes of an image of `_CONVERTED`."""
+    dtype, channels, _ = _CONVERTED[message.encoding]
+    return message.height, message.width * channels * np.dtype(dtype).itemsize, 1
+
+
+def _stored(message: Any) -> StoredImage:
     """A packed image, not copied."""
-    channels, order = _PACKED[encoding]
-    pixels = _view(data, (height, width, channels), step, encoding)
+    channels, order = _PACKED[message.encoding]
+    shape = (message.height, message.width, channels)
+    pixels = _view(message.data, shape, message.step, message.encoding)
     return StoredImage(pixels[..., 0] if channels == 1 else pixels, order)
 
 
-def _planes(data: Any, height: int, width: int, step: int, encoding: str) -> Image:
-    """A 4:2:0 image as OpenCV takes it: (1.5 H, W, 1), without padding."""
+def _planes(message: Any) -> Image:
+    """A 4:2:0 image as OpenCV takes it: (1.5 H, W, 1), without padding.
+
+    The chroma rows follow the luma rows: of `step` bytes in nv12 and nv21, of half that in yuv420.
+    A step of 1.5 times the width is read as the width.
+    """
+    height, width, encoding = message.height, message.width, message.encoding
     if height % 2 or width % 2:
         raise ImageError(f"{encoding} image has an odd size: {width}x{height}")
-    if 2 * step == 3 * width:
-        step = width
-    luma = _view(data, (height, width, 1), step, encoding)
-    rest = np.frombuffer(data, np.uint8)[height * step :]
+    step = width if 2 * message.step == 3 * width else message.step
+    luma = _view(message.data, (height, width, 1), step, encoding)
+    rest = np.frombuffer(message.data, np.uint8)[height * step :]
     if encoding == "yuv420":  # two planes with rows of half the length
         chroma = _view(rest, (height, width // 2, 1), step // 2, encoding)
     else:

@@ -43,12 +43,8 @@ class ImageError(ValueError):
 def read_image(path: Path, divisor: int = 1, *, max_pixels: int = MAX_PIXELS) -> Image | None:
     """Read an image file as (H, W, 3) uint8 BGR; None if it is missing or does not decode.
 
-    The orientation tag is ignored: boxes and masks refer to the pixels as stored.
-
-    Args:
-        path: the file.
-        divisor: 1, 2 or 4, by which the size is reduced; cheap for a JPEG.
-        max_pixels: width times height above which the file is refused.
+    The orientation tag is ignored: boxes and masks refer to the pixels as stored. The size is
+    reduced by `divisor` (1, 2 or 4), which is cheap for a JPEG.
 
     Raises:
         ImageError: it has more than `max_pixels`, or too many scans for its size.

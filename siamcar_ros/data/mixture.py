@@ -13,21 +13,16 @@ import numpy as np
 
 from siamcar_ros.data.annotations import SequenceError
 from siamcar_ros.data.frames import Frame
-from siamcar_ros.data.options import RecipeError, converted, refuse_unknown
+from siamcar_ros.data.options import RecipeError, converted
 from siamcar_ros.data.pair_sources import DataError, Faults, MaxGap, PairSet, SequencePairs
 from siamcar_ros.data.registry import dataset_kinds
 from siamcar_ros.data.sequence_sets import SequenceSet
+from siamcar_ros.resources import refuse_unknown
 
 
 class Mixture:
-    """Several data sets; each pair comes from one of them, chosen at random by weight.
-
-    Args:
-        sources: by the names that the recipe gives them.
-        weights: by the same names; their sum need not be 1.
-
-    Raises:
-        DataError: no source has a weight above 0, or a weight is negative.
+    """Several data sets, by the recipe's names; each pair comes from one of them, chosen at random
+    by weight. Refuses with DataError weights of which none is above 0 or one is negative.
     """
 
     def __init__(self, sources: Mapping[str, PairSet], weights: Mapping[str, float]) -> None:
@@ -51,7 +46,7 @@ class Mixture:
         return Faults(sum(faults.draws for faults in taken), messages)
 
     def fingerprint(self) -> str:
-        """Hexadecimal digest of the sets' contents, in the order in which pairs are drawn."""
+        """Hexadecimal digest of the sets' contents, in their order."""
         digest = hashlib.sha256()
         for name, source in self.sources.items():
             digest.update(f"{name} {source.fingerprint()}\n".encode())
@@ -96,11 +91,7 @@ def build_mixture(sets: Mapping[str, Mapping[str, Any]], max_fault_share: float 
 
 
 def build_source(name: str, options: Mapping[str, Any]) -> PairSet:
-    """Open one data set by its options, as in :func:`build_mixture` but without a weight.
-
-    Raises:
-        ValueError, DataError: as there.
-    """
+    """Open one data set by its options, as in :func:`build_mixture` but without a weight."""
     settings, kinds = dict(options), dataset_kinds()
     kind_name = str(settings.pop("kind", name))
     refuse_unknown([kind_name], kinds, f"data set {name!r}: kind")

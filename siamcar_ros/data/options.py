@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import types
 import typing
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -17,17 +15,11 @@ class RecipeError(ValueError):
 
 
 class Range(NamedTuple):
-    """Annotates a number: ``Annotated[float, Range(0, 1)]`` is refused outside [0, 1].
-
-    Attributes:
-        low: the least value.
-        high: the greatest.
-        above: whether `low` itself is refused, too.
-    """
+    """Annotates a number: ``Annotated[float, Range(0, 1)]`` is refused outside [0, 1]."""
 
     low: float
     high: float = math.inf
-    above: bool = False
+    above: bool = False  # whether `low` itself is refused, too
 
     def allows(self, value: float) -> bool:
         """Whether a value lies in the range; NaN does not."""
@@ -53,35 +45,10 @@ class Choice:
         return " or ".join(self.words)
 
 
-def refuse_unknown(names: Iterable[str], allowed: Iterable[str], what: str) -> None:
-    """Check that all names are known.
-
-    Args:
-        names: the names to check.
-        allowed: the known names.
-        what: what the message calls one of them, e.g. "option".
-
-    Raises:
-        ValueError: a name is unknown; the message gives the nearest known name and all others.
-    """
-    known = list(allowed)
-    for name in names:
-        if name in known:
-            continue
-        nearest = difflib.get_close_matches(name, known, 1, 0.5)
-        guess = f"; did you mean {nearest[0]!r}? Known are" if nearest else "; known are"
-        raise ValueError(f"unknown {what} {name!r}{guess} {', '.join(known)}")
-
-
 def converted(value: Any, hint: Any, key: str) -> Any:
     """Convert a value to its annotated type: YAML gives 1e-3 as text, 5 for 5.0, lists for tuples.
 
-    In paths ``~`` and ``$VARIABLES`` are expanded.
-
-    Args:
-        value: as YAML gives it.
-        hint: the annotation.
-        key: what the message calls it.
+    In paths ``~`` and ``$VARIABLES`` are expanded. `key` is what the message calls the value.
 
     Raises:
         RecipeError: it cannot be converted, or exceeds its limits.

@@ -56,7 +56,7 @@ class PairSet(ABC):
 
     A reader implements :meth:`draw`; :meth:`pair` repeats it until it succeeds. Which files failed
     earlier does not influence later draws, so that the same random numbers always give the same
-    pair.
+    pair. A reader raises DataError at the start if its files are missing or malformed.
 
     Attributes:
         name: what the set is called in messages.
@@ -121,8 +121,8 @@ class PairSet(ABC):
 class VideoPairs(PairSet):
     """Pairs of frames of one video that show the same target, in either order.
 
-    Attributes:
-        max_gap: the largest difference between the places of the two frames.
+    `max_gap` is the largest difference between the places of the two frames. The methods of a
+    reader raise DataFault where a file is missing or broken.
     """
 
     def __init__(self, name: str, names: Sequence[str], max_gap: int) -> None:
@@ -131,27 +131,15 @@ class VideoPairs(PairSet):
 
     @abstractmethod
     def places(self, video: int) -> NDArray[np.int64]:
-        """The places in time of a video's frames, (N,), ascending.
-
-        Raises:
-            DataFault: the video cannot be read.
-        """
+        """The places in time of a video's frames, (N,), ascending."""
 
     def targets(self, video: int, frame: int) -> dict[Any, Any]:
-        """What can be followed from a frame on: its identity -> what :meth:`view` is given.
-
-        Raises:
-            DataFault: the annotation is missing or broken.
-        """
+        """What can be followed from a frame on: its identity -> what :meth:`view` is given."""
         return {None: None}
 
     @abstractmethod
     def view(self, video: int, frame: int, target: Any) -> Frame | None:
-        """A target in a frame; None where it is too small or lies outside.
-
-        Raises:
-            DataFault: a file is missing or broken.
-        """
+        """A target in a frame; None where it is too small or lies outside."""
 
     def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame] | None:
         """Two frames of a random video; the same one twice if others do not show its target."""
@@ -179,30 +167,17 @@ class VideoPairs(PairSet):
 
 
 class _Track(NamedTuple):
-    """The frames of a sequence that show the target: compact, since thousands are kept.
-
-    Attributes:
-        folder: of the images.
-        names: (N,) bytes, the file names.
-        numbers: (N,) int64, the frames' indices, ascending.
-        corners: (N, 4) float32 x1, y1, x2, y2 in pixels.
-    """
+    """The N frames of a sequence that show the target: compact, since thousands are kept."""
 
     folder: Path
-    names: NDArray[np.bytes_]
-    numbers: NDArray[np.int64]
-    corners: NDArray[np.float32]
+    names: NDArray[np.bytes_]  # (N,) of the files
+    numbers: NDArray[np.int64]  # (N,) the frames' indices, ascending
+    corners: NDArray[np.float32]  # (N, 4) x1, y1, x2, y2 in pixels
 
 
 class SequencePairs(VideoPairs):
-    """Pairs of frames of one sequence, which is read when first drawn.
-
-    Args:
-        sequences: the data set.
-        max_gap: most frames between the two of a pair.
-
-    Raises:
-        DataError: the set has no training split.
+    """Pairs of frames of one sequence, which is read when first drawn; refuses with DataError a
+    data set without a training split.
     """
 
     def __init__(self, sequences: SequenceSet, max_gap: int | None = None) -> None:
@@ -242,14 +217,11 @@ class SequencePairs(VideoPairs):
 
 
 def read_picture(path: Path, box: NDArray[np.float32] | None = None) -> tuple[Image, int]:
-    """Decode an image, at half or a quarter of its size where the target's crop allows that.
+    """Decode an image, at half or a quarter of its size where the crop of its target (x1, y1, x2,
+    y2 in pixels) allows that.
 
     A large target is shown to the network much reduced. Decoding a JPEG at a fraction of its size
     costs a fraction of the time and filters the image, which the crop's interpolation does not.
-
-    Args:
-        path: the file.
-        box: the target, x1, y1, x2, y2 in pixels; without it the image is read at its full size.
 
     Returns:
         (H, W, 3) uint8 BGR; and the divisor, 1, 2 or 4: a point of the file at (x, y) is at
@@ -273,15 +245,8 @@ def read_picture(path: Path, box: NDArray[np.float32] | None = None) -> tuple[Im
 
 
 def boxed_frame(path: Path, box: NDArray[np.float32], scene: Path) -> Frame | None:
-    """The frame of an image whose target's box (x1, y1, x2, y2) is known.
-
-    Args:
-        path: the image.
-        box: the target.
-        scene: the image, or the folder of its video.
-
-    Returns:
-        None where the box lies outside the image or is too small.
+    """The frame of an image whose target's box (x1, y1, x2, y2) is known; None where the box lies
+    outside or is too small. `scene` is the image, or the folder of its video.
 
     Raises:
         DataFault: the file is missing or no image.
@@ -297,11 +262,7 @@ def boxed_frame(path: Path, box: NDArray[np.float32], scene: Path) -> Frame | No
 
 
 def existing(root: Path, *candidates: str) -> Path:
-    """The first of the candidate files or folders below root that is there.
-
-    Raises:
-        DataError: none is.
-    """
+    """The first of the candidate files or folders below root that is there; DataError if none."""
     for candidate in candidates:
         if (root / candidate).exists():
             return root / candidate

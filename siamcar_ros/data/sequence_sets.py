@@ -85,23 +85,26 @@ class SequenceSet(ABC):
         return Collection(tuple(sequences), tuple(problems), self.attributes)
 
 
-def subfolders(root: Path) -> list[str]:
-    """Names of the folders in `root`, sorted.
+def listed_names(root: Path) -> list[str]:
+    """The names of sequences in `root`: those in its `list.txt`, else of its folders, sorted.
 
     Raises:
         FileNotFoundError: there is no such folder.
     """
+    if (root / "list.txt").is_file():
+        return (root / "list.txt").read_text(encoding="utf-8").split()
+    return subfolders(root)
+
+
+def subfolders(root: Path) -> list[str]:
+    """Names of the folders in `root`, sorted; raises FileNotFoundError where it does not exist."""
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}")
     return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def first_folder(*candidates: Path) -> Path:
-    """The first of several places that exists.
-
-    Raises:
-        FileNotFoundError: none does.
-    """
+    """The first of several places that exists; raises FileNotFoundError where none does."""
     for candidate in candidates:
         if candidate.is_dir():
             return candidate

@@ -145,8 +145,7 @@ def load_sequence(
         frames: the image files in order.
         annotation: the file of boxes, one row per frame.
         boxes: its content, where :func:`read_boxes` does not understand the file.
-        absent: files of flags of the frames without the target; those that do not exist are
-            ignored.
+        absent: files of flags of the frames without the target, where they exist.
         facts: other attributes of :class:`Sequence`.
 
     Raises:
@@ -178,10 +177,8 @@ def find_frames(folder: Path) -> tuple[Path, ...]:
 
 
 def natural_order(path: Path) -> tuple[Any, ...]:
-    """A sort key that compares every number in a file's name by its value.
-
-    So `frame9_take2` precedes `frame10_take1`, with or without leading zeros. Time stamps in
-    seconds (`1311868164.36`) compare as decimal fractions.
+    """A sort key that compares every number in a file's name by its value, `frame9_take2` before
+    `frame10_take1`, and time stamps in seconds (`1311868164.36`) as decimal fractions.
     """
     parts = _NUMBER.split(path.stem.casefold())
     return tuple(Decimal(p) if i % 2 else p for i, p in enumerate(parts)), path.name

@@ -40,11 +40,7 @@ class Benchmark:
     server: str = ""
 
     def read(self, root: Path) -> Collection:
-        """Read its data from the root folder.
-
-        Raises:
-            SequenceError, FileNotFoundError: there is none.
-        """
+        """Read its data; raises SequenceError or FileNotFoundError where there is none."""
         if not root.is_dir():
             raise FileNotFoundError(f"no folder {root}")
         data: SequenceSet = dataset_kinds()[self.kind](root, **self.options)

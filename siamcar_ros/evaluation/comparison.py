@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,18 @@ class Comparison:
             }
         return table
 
+    def count(self) -> str:
+        """The number of sequences compared, and of the benchmark's where it has more."""
+        number, whole = len(self.sequences), self.benchmark.size
+        if whole is not None and number < whole:
+            return f"{number} of {whole} sequences"
+        return f"{number:,} {'sequence' if number == 1 else 'sequences'}"
+
+    def columns(self) -> list[str]:
+        """The measures of boxes, those that the benchmark reports first."""
+        headline = self.benchmark.protocol.headline
+        return [*headline, *(m for m in BOX_MEASURES if m not in headline)]
+
 
 def compare(
     folders: list[Path], *, benchmark: str | None = None, root: Path | None = None
@@ -90,13 +102,7 @@ def compare(
 def compare_on(
     rules: Benchmark, collection: Collection, title: str, folders: list[Path]
 ) -> Comparison:
-    """Score the result folders of trackers, one each, on data that has been read.
-
-    Args:
-        rules: the benchmark.
-        collection: its data.
-        title: of the data.
-        folders: results/BENCHMARK/TRACKER.
+    """Score result folders, one tracker each, on data that has been read, called `title`.
 
     Raises:
         ValueError: as `compare`.
@@ -136,27 +142,14 @@ def compare_on(
     trackers.sort(key=lambda t: -t.measures[rules.protocol.headline[0]])
     present = set().union(*(s.attributes for s in sequences.values()))
     long_names = collection.attributes or {name: name for name in sorted(present)}
-    return Comparison(
-        benchmark=rules,
-        title=title,
-        sequences=sequences,
-        trackers=trackers,
-        runs=runs,
-        facts=facts,
-        attributes={k: v for k, v in long_names.items() if k in present},
-        problems=problems,
-    )
+    attributes = {k: v for k, v in long_names.items() if k in present}
+    return Comparison(rules, title, sequences, trackers, runs, facts, attributes, problems)
 
 
 def format_table(comparison: Comparison, *, most_sequences: int = 20) -> str:
-    """Format the measures of each tracker, and AO by sequence, as tables of text.
-
-    Args:
-        comparison: the trackers.
-        most_sequences: the table of sequences is omitted where there are more.
-    """
-    parts = [f"{comparison.title}: {count_sequences(comparison)}"]
-    for title, columns in (("tracker", measure_order(comparison)), ("presence", list(PRESENCE))):
+    """Format the measures of each tracker, and AO by sequence where there are few, as text."""
+    parts = [f"{comparison.title}: {comparison.count()}"]
+    for title, columns in (("tracker", comparison.columns()), ("presence", list(PRESENCE))):
         rows = [[title, *(MEASURES[m] for m in columns)]]
         for tracker in comparison.trackers:
             cells = [format_measure(m, tracker.measures) for m in columns]
@@ -164,7 +157,7 @@ def format_table(comparison: Comparison, *, most_sequences: int = 20) -> str:
         parts.append(_aligned(rows))
     where = {t.tracker: measured_on(comparison.facts[t.tracker]) for t in comparison.trackers}
     told = [f"{name}: {text}" for name, text in where.items() if text]
-    parts += ["Frames/s measured with\n" + "\n".join(told)] if told else []
+    parts += ["\n".join(["Frames/s measured with", *told])] if told else []
     if len(comparison.sequences) <= most_sequences:
         rows = [["AO", *(t.tracker for t in comparison.trackers)]]
         for i, name in enumerate(comparison.sequences):
@@ -176,28 +169,12 @@ def format_table(comparison: Comparison, *, most_sequences: int = 20) -> str:
 
 def measured_on(facts: Mapping[str, Any]) -> str:
     """What a tracker ran on, by its `run.json`: "openvino int8 on Intel ..."; empty if unknown."""
-    tracker = facts.get("tracker", {})
-    how = " ".join(str(tracker[key]) for key in ("backend", "precision") if key in tracker)
-    if tracker.get("kind", "siamcar") != "siamcar":
-        how = ""
+    tracker, workers = facts.get("tracker", {}), facts.get("workers", 1)
+    ours = tracker.get("kind", "siamcar") == "siamcar"
+    how = " ".join(str(tracker[key]) for key in ("backend", "precision") if ours and key in tracker)
     machine = facts.get("processor") or facts.get("machine", "")
     text = " on ".join(filter(None, (how, machine)))
-    workers = facts.get("workers", 1)
     return f"{text}, {workers} processes at a time" if workers > 1 else text
-
-
-def count_sequences(comparison: Comparison) -> str:
-    """The number of sequences compared, and of the benchmark's where it has more."""
-    number, whole = len(comparison.sequences), comparison.benchmark.size
-    if whole is not None and number < whole:
-        return f"{number} of {whole} sequences"
-    return f"{number:,} {'sequence' if number == 1 else 'sequences'}"
-
-
-def measure_order(comparison: Comparison) -> list[str]:
-    """The measures of boxes, those that the benchmark reports first."""
-    headline = comparison.benchmark.protocol.headline
-    return [*headline, *(m for m in BOX_MEASURES if m not in headline)]
 
 
 def format_measure(measure: str, values: Mapping[str, float]) -> str:
@@ -228,12 +205,10 @@ def _tracker_folders(folder: Path) -> list[Path]:
     if (folder / "run.json").is_file() or any(folder.glob("*.txt")) or not trackers:
         return [folder]
     # GOT-10k's layout has a folder per sequence in the tracker's, others' have files in it.
-    if any((p / f"{p.name}_001.txt").is_file() for p in trackers):
-        return [folder]
-    return trackers
+    return [folder] if any((p / f"{p.name}_001.txt").is_file() for p in trackers) else trackers
 
 
-def _titles(folders: Iterable[Path]) -> list[str]:
+def _titles(folders: list[Path]) -> list[str]:
     """A name for each folder: its own, after that of a folder above it where several share it.
 
     Raises:

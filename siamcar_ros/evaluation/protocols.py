@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -154,41 +153,54 @@ def score(
         return None
     if protocol.clipped and size is None:
         raise ValueError("this protocol clips boxes to the image, whose size is not known")
-    runs = runs.reshape(-1, *true.shape)
-    may_count = np.ones(runs.shape[:2], bool)
-    if counted is not None:
-        may_count &= counted
-    frames = [
-        _score_frames(*run, true, protocol, size) for run in zip(runs, may_count, strict=True)
-    ]
-    first = frames[0]
-    overlap, error, normalized_error, swollen = (
-        np.concatenate([f[i][f.counted] for f in frames]) for i in (1, 2, 3, 4)
-    )
-    if len(overlap) == 0:
+    # The repetitions one after another; N frames each.
+    n, shape = len(true), runs.reshape(-1, *true.shape).shape[:2]
+    runs, true = runs.reshape(-1, 4).copy(), np.tile(true, (shape[0], 1))
+    first = np.arange(len(true)) % n == 0
+    may_count = np.broadcast_to(True if counted is None else counted, shape).ravel()
+    runs[first] = true[first]
+    absent = metrics.not_finite(true)
+    if protocol.positive:  # boxes without a size repeat the previous one
+        invalid = metrics.not_finite(runs) | (runs[:, 2:] <= 0).any(axis=1)
+        for i in np.flatnonzero(invalid & ~(absent & (protocol.absent is Absent.OTB))):
+            runs[i] = runs[i - 1]
+    plain = metrics.iou(runs, true, bound=size if protocol.clipped else None)
+    overlap, error = plain.copy(), metrics.center_error(runs, true)
+    normalized_error = metrics.center_error(runs, true, normalized=True)
+    kept = may_count & (protocol.first_frame | ~first)
+    if protocol.absent is Absent.LEFT_OUT:
+        kept &= ~absent
+    if protocol.absent is Absent.MISSED:
+        overlap[absent], error[absent], normalized_error[absent] = -1, np.inf, np.inf
+    half = absent & (protocol.absent is Absent.OTB)
+    if protocol.positive:
+        half = half | (~absent & (true <= 0).any(axis=1))
+    overlap[half], error[half], normalized_error[half] = -1, -1, -1
+    if not kept.any():
         return None
-    success = metrics.success_curve(overlap, protocol.thresholds)
-    precision = metrics.precision_curve(error)
-    normalized = metrics.precision_curve(normalized_error, metrics.NORMALIZED_THRESHOLDS)
+    success = metrics.success_curve(overlap[kept], protocol.thresholds)
+    precision = metrics.precision_curve(error[kept])
+    normalized = metrics.precision_curve(normalized_error[kept], metrics.NORMALIZED_THRESHOLDS)
     at = protocol.normalized_at
-    present = overlap >= 0
+    present = kept & (overlap >= 0)
+    swollen = metrics.inflated(runs, true)
     rates = metrics.frame_rates(times)
-    kept = may_count[0] & (np.arange(len(true)) > 0)
+    shown = may_count[:n] & ~first[:n]
     told = Presence(
-        np.nan_to_num(first.plain[kept]),
-        metrics.not_finite(true)[kept],
-        np.full(kept.sum(), np.nan) if scores is None else np.asarray(scores, np.float64)[kept],
-        None if lost is None else np.asarray(lost, bool)[kept],
+        np.nan_to_num(plain[:n][shown]),
+        absent[:n][shown],
+        np.full(shown.sum(), np.nan) if scores is None else np.asarray(scores, np.float64)[shown],
+        None if lost is None else np.asarray(lost, bool)[shown],
     )
     return Score(
-        overlaps=np.where(first.counted & (first.overlap >= 0), first.overlap, np.nan),
+        overlaps=np.where(present, overlap, np.nan)[:n],
         success=success,
         precision=precision,
         normalized=normalized,
         measures={
             "ao": float(overlap[present].mean()) if present.any() else 0.0,
-            "sr50": float(np.mean(overlap > 0.5)),
-            "sr75": float(np.mean(overlap > 0.75)),
+            "sr50": float(np.mean(overlap[kept] > 0.5)),
+            "sr75": float(np.mean(overlap[kept] > 0.75)),
             "success": float(success.mean()),
             "precision": float(precision[20]),
             "normalized": float(normalized.mean() if at is None else normalized[round(100 * at)]),
@@ -196,7 +208,7 @@ def score(
             "fps": float(rates.mean()) if len(rates) else float("nan"),
             **presence.presence_measures([told]),
         },
-        frames=len(overlap),
+        frames=int(kept.sum()),
         timed=len(rates),
         presence=told,
     )
@@ -222,49 +234,6 @@ def score_sequence(sequence: Sequence, runs: list[Run], protocol: Protocol) -> S
         lost=np.isin(states, presence.LOST_STATES) if states else None,
     )
     return None if found is None else replace(found, name=sequence.name)
-
-
-class _Frames(NamedTuple):
-    """Per frame, (N,): whether it counts, overlap, center error in pixels and in target sizes, all
-    by the protocol; whether the box is inflated; and the overlap as it is, NaN without a target.
-    """
-
-    counted: NDArray[np.bool_]
-    overlap: Floats
-    error: Floats
-    normalized: Floats
-    inflated: NDArray[np.bool_]
-    plain: Floats
-
-
-def _score_frames(
-    boxes: Floats,
-    counted: NDArray[np.bool_],
-    truth: Floats,
-    protocol: Protocol,
-    size: tuple[int, int] | None,
-) -> _Frames:
-    boxes, counted = boxes.copy(), counted.copy()
-    boxes[0] = truth[0]
-    counted[0] &= protocol.first_frame
-    absent = metrics.not_finite(truth)
-    if protocol.positive:  # boxes without a size repeat the previous one
-        invalid = metrics.not_finite(boxes) | (boxes[:, 2:] <= 0).any(axis=1)
-        for i in np.flatnonzero(invalid & ~(absent & (protocol.absent is Absent.OTB))):
-            boxes[i] = boxes[i - 1]
-    plain = metrics.iou(boxes, truth, bound=size if protocol.clipped else None)
-    overlap, error = plain.copy(), metrics.center_error(boxes, truth)
-    normalized = metrics.center_error(boxes, truth, normalized=True)
-    if protocol.absent is Absent.LEFT_OUT:
-        counted &= ~absent
-    if protocol.absent is Absent.MISSED:
-        overlap[absent], error[absent], normalized[absent] = -1, np.inf, np.inf
-    half = absent & (protocol.absent is Absent.OTB)
-    if protocol.positive:
-        half = half | (~absent & (truth <= 0).any(axis=1))
-    overlap[half], error[half], normalized[half] = -1, -1, -1
-    swollen = metrics.inflated(boxes, truth)
-    return _Frames(counted, overlap, error, normalized, swollen, plain)
 
 
 @dataclass(frozen=True)

@@ -33,15 +33,10 @@ _ROUNDING = 0.5e-3  # of the boxes that are written
 
 @dataclass(frozen=True)
 class TrackerResults:
-    """The results of one tracker on one benchmark.
+    """The results of one tracker on one benchmark."""
 
-    Attributes:
-        folder: the tracker's folder, e.g. results/OTB2015/SiamCAR.
-        layout: "got10k", a folder per sequence, or "otb", a file per sequence.
-    """
-
-    folder: Path
-    layout: str
+    folder: Path  # the tracker's, e.g. results/OTB2015/SiamCAR
+    layout: str  # "got10k", a folder per sequence, or "otb", a file per sequence
 
     @property
     def tracker(self) -> str:
@@ -53,6 +48,12 @@ class TrackerResults:
         if self.layout == "got10k":
             return self.folder / name / f"{name}_001.txt"
         return self.folder / f"{name}.txt"
+
+    def all_boxes_paths(self, name: str) -> list[Path]:
+        """The files of a sequence's boxes that exist: GOT-10k may have several repetitions."""
+        if self.layout == "got10k":
+            return sorted((self.folder / name).glob(f"{name}_[0-9]*.txt"))
+        return [path for path in (self.boxes_path(name),) if path.is_file()]
 
     def beside(self, name: str, kind: str) -> Path:
         """The file of a sequence's values per frame: "time", "score" or "state"."""
@@ -80,11 +81,9 @@ class TrackerResults:
         return sorted(path.stem for path in self.folder.glob("[!.]*.txt"))
 
     def remove(self, name: str) -> None:
-        """Remove the files of a sequence, including GOT-10k's repetitions, the boxes first."""
-        paths = [self.boxes_path(name)]
-        if self.layout == "got10k":
-            paths = list((self.folder / name).glob(f"{name}_[0-9]*.txt"))
-        for path in (*paths, *(self.beside(name, kind) for kind in BESIDE)):
+        """Remove the files of a sequence, the boxes first."""
+        beside = (self.beside(name, kind) for kind in BESIDE)
+        for path in (*self.all_boxes_paths(name), *beside):
             path.unlink(missing_ok=True)
 
     def staged(self) -> TrackerResults:
@@ -123,27 +122,21 @@ class TrackerResults:
             FileNotFoundError: there is no result.
             SequenceError: a file has fewer rows than the sequence has frames, or is malformed.
         """
+        n = len(sequence)
         for name in (sequence.name, *sequence.aliases):
-            paths = [self.boxes_path(name)]
-            if self.layout == "got10k":
-                paths = sorted((self.folder / name).glob(f"{name}_[0-9]*.txt"))
-            paths = [path for path in paths if path.is_file()]
+            paths = self.all_boxes_paths(name)
             if paths:
-                n = len(sequence)
                 times, scores = (_columns(self.beside(name, kind), n) for kind in BESIDE[:2])
                 states = _words(self.beside(name, "state"), n)
-                boxes = (_read_boxes(path, sequence) for path in paths)
                 return [
-                    Run(each, scores(trial), times(trial), states)
-                    for trial, each in enumerate(boxes)
+                    Run(_read_boxes(path, sequence), scores(trial), times(trial), states)
+                    for trial, path in enumerate(paths)
                 ]
         raise FileNotFoundError(f"no result {self.boxes_path(sequence.name)}")
 
     def write_submission(self, sequences: list[Sequence]) -> Path:
-        """Zip the results as the benchmark's server wants them, beside the tracker's folder.
-
-        GOT-10k: `SEQUENCE/SEQUENCE_001.txt` and `SEQUENCE/SEQUENCE_time.txt`; TrackingNet:
-        `SEQUENCE.txt`. Both have a row x,y,w,h for every frame.
+        """Zip the results as the benchmark's server wants them, beside the tracker's folder: with
+        the times for GOT-10k, the boxes alone for TrackingNet.
 
         Raises:
             ValueError: a sequence has no result yet; the server refuses an incomplete archive.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 import yaml
@@ -28,17 +28,9 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-@dataclass(frozen=True)
-class Found:
-    """The result of a search.
-
-    Attributes:
-        settings: the best knobs.
-        value: the measure with them.
-        before: the measure with the knobs that the search started from, None where they lie outside
-            the ranges.
-        measure: which one.
-        trials: finished trials of the study, earlier searches' included.
+class Found(NamedTuple):
+    """The best knobs of a search, the measure's value with them and with the tracker's own (None
+    where those lie outside the ranges), and the number of the study's finished trials.
     """
 
     settings: dict[str, float]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 
 from siamcar_ros.evaluation.one_pass import Tracker
+from siamcar_ros.files import sha256
 from siamcar_ros.geometry import Box, Image
 
 if TYPE_CHECKING:
@@ -21,19 +22,24 @@ if TYPE_CHECKING:
 
 
 class Baseline(NamedTuple):
-    """One of OpenCV's trackers: its title, its class, and the files that it needs."""
+    """One of OpenCV's trackers: its title, its class, the files that it needs, and the parameters
+    that name them.
+    """
 
     title: str
     opencv_class: str
     files: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
 
 
 BASELINES: dict[str, Baseline] = {
     "csrt": Baseline("CSRT", "TrackerCSRT"),
     "kcf": Baseline("KCF", "TrackerKCF"),
     "mil": Baseline("MIL", "TrackerMIL"),
-    "nano": Baseline("NanoTrack", "TrackerNano", ("backbone.onnx", "head.onnx")),
-    "vit": Baseline("ViT", "TrackerVit", ("model.onnx",)),
+    "nano": Baseline(
+        "NanoTrack", "TrackerNano", ("backbone.onnx", "head.onnx"), ("backbone", "neckhead")
+    ),
+    "vit": Baseline("ViT", "TrackerVit", ("model.onnx",), ("net",)),
 }
 
 
@@ -44,11 +50,8 @@ class TrackerSpec:
     Attributes:
         title: its name in result folders, tables and plots.
         kind: "siamcar"; a key of `BASELINES`; or "module:callable" that returns a tracker.
-        network: SiamCAR's network, a name or the path of a YAML file.
-        weights: SiamCAR's weights; those that the network's file names when None.
-        device: "auto", "cpu", "cuda", "cuda:1" ...
-        backend: where the network runs, "auto" or one of `siamcar_ros.runtime.BACKENDS`.
-        precision: "auto" or one of `siamcar_ros.runtime.PRECISIONS`.
+        network, weights, device, backend, precision: SiamCAR's, as for
+            `siamcar_ros.runtime.load_network`.
         settings: SiamCAR's tracker parameters that differ from the network's file.
         files: a baseline's model files.
     """
@@ -64,11 +67,7 @@ class TrackerSpec:
     files: tuple[str, ...] = ()
 
     def build(self, device: str | None = None, threads: int | None = None) -> Tracker:
-        """Build the tracker.
-
-        Args:
-            device: replaces its own.
-            threads: most threads on a CPU.
+        """Build the tracker, on another `device` if given, with at most `threads` on a CPU.
 
         Raises:
             ValueError: the tracker is unknown, lacks files, or is not in this OpenCV.
@@ -114,11 +113,7 @@ class TrackerSpec:
 
     def facts(self) -> dict[str, Any]:
         """Describe it for `run.json`: "auto" resolved for this machine, and the SHA-256 of its
-        files.
-
-        Raises:
-            ValueError: as `build`.
-            OSError: likewise.
+        files. Raises as `build`.
         """
         facts: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.kind == "siamcar":
@@ -127,11 +122,11 @@ class TrackerSpec:
             config = read_config(self.network, self.weights, self.settings)
             facts["settings"] = asdict(config.params)
             if config.weights is not None:
-                facts["weights_sha256"] = _sha256(config.weights)
+                facts["weights_sha256"] = sha256(config.weights)
                 facts |= self._placed(config.network, config.weights)
         elif self.kind in BASELINES:
             _check_files(BASELINES[self.kind], self.files)
-            facts["files_sha256"] = [_sha256(Path(file)) for file in self.files]
+            facts["files_sha256"] = [sha256(Path(file)) for file in self.files]
         return facts
 
     def _placed(self, network: NetworkConfig, weights: Path) -> dict[str, str]:
@@ -146,24 +141,23 @@ class TrackerSpec:
             "precision": placement.precision,
         }
         if int8_graph is not None:
-            placed["int8_sha256"] = _sha256(int8_graph)
+            placed["int8_sha256"] = sha256(int8_graph)
         return placed
 
 
-@dataclass(frozen=True)
-class Found:
-    """The result of a tracker without a score."""
+class Found(NamedTuple):
+    """The result of one of OpenCV's trackers; the score is NaN where it has none."""
 
     box: Box
+    score: float
+    state: str
 
 
 class OpenCVTracker:
     """Adapts an OpenCV tracker to the two methods.
 
-    OpenCV's trackers take whole pixels and return no box on a miss; the last one is repeated.
-
-    Args:
-        create: makes a new `cv2.Tracker`, one for each target.
+    OpenCV's trackers take whole pixels and return no box on a miss: the last one is repeated, with
+    state "lost". `create` makes a new `cv2.Tracker`, one for each target.
     """
 
     def __init__(self, create: Callable[[], Any]) -> None:
@@ -184,11 +178,9 @@ class OpenCVTracker:
         if found:
             x, y, w, h = box
             self._box = (float(x), float(y), float(w), float(h))
-        return Found(self._box)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+        scored = hasattr(self._tracker, "getTrackingScore")
+        score = float(self._tracker.getTrackingScore()) if scored else math.nan
+        return Found(self._box, score, "tracking" if found else "lost")
 
 
 def _check_files(baseline: Baseline, files: tuple[str, ...]) -> None:
@@ -205,17 +197,15 @@ def _check_files(baseline: Baseline, files: tuple[str, ...]) -> None:
 def _opencv(baseline: Baseline, files: tuple[str, ...]) -> Callable[[], Any]:
     """Return a function that makes a new OpenCV tracker."""
     _check_files(baseline, files)
-    if not hasattr(cv2, f"{baseline.opencv_class}_create"):
+    create: Callable[..., Any] | None = getattr(cv2, f"{baseline.opencv_class}_create", None)
+    if create is None:
         raise ValueError(
             f"this OpenCV ({cv2.__version__}) has no {baseline.title}; "
             "install opencv-contrib-python-headless in place of other OpenCV packages"
         )
-    create: Callable[..., Any] = getattr(cv2, f"{baseline.opencv_class}_create")
     if not files:
         return create
     parameters = getattr(cv2, f"{baseline.opencv_class}_Params")()
-    if baseline.opencv_class == "TrackerNano":
-        parameters.backbone, parameters.neckhead = files
-    else:
-        (parameters.net,) = files
+    for name, file in zip(baseline.parameters, files, strict=True):
+        setattr(parameters, name, file)
     return lambda: create(parameters)

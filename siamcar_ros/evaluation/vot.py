@@ -20,7 +20,7 @@ from siamcar_ros.data import read_image
 from siamcar_ros.evaluation.one_pass import Tracker
 from siamcar_ros.evaluation.trackers import TrackerSpec
 from siamcar_ros.files import replacing
-from siamcar_ros.geometry import Box, Image
+from siamcar_ros.geometry import Image
 
 
 def write_trackers_ini(workspace: Path, spec: TrackerSpec) -> Path:
@@ -28,15 +28,11 @@ def write_trackers_ini(workspace: Path, spec: TrackerSpec) -> Path:
 
     The command in it holds absolute paths, so that it runs in any working folder.
 
-    Args:
-        workspace: the folder that `vot initialize` made.
-        spec: the tracker.
-
     Returns:
         The path of trackers.ini.
 
     Raises:
-        FileNotFoundError: the folder is no workspace.
+        FileNotFoundError: the folder is no workspace, as `vot initialize` makes it.
         ValueError: the trackers.ini that is there cannot be read.
     """
     if not (workspace / "config.yaml").is_file():
@@ -74,7 +70,7 @@ def serve(tracker: Tracker, name: str) -> None:
 
     Raises:
         trax.TraxException: the other side broke the protocol or is gone.
-        ValueError: an image that the toolkit names does not decode.
+        ValueError: an image does not decode.
     """
     from trax import Image as TraxImage
     from trax import Rectangle, Region, TraxStatus
@@ -85,13 +81,12 @@ def serve(tracker: Tracker, name: str) -> None:
             request = server.wait()
             if request.type == TraxStatus.INITIALIZE:
                 region, _ = request.objects[0]
-                box: Box = region.bounds()
+                box = region.bounds()
                 tracker.init(_image(request.image), box)
                 score = 1.0
             elif request.type == TraxStatus.FRAME:
                 result = tracker.update(_image(request.image))
-                x, y, w, h = result.box
-                box = (float(x), float(y), float(w), float(h))
+                box = tuple(map(float, result.box))
                 score = float(getattr(result, "score", 1.0))
             else:
                 return

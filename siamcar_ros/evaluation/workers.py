@@ -24,12 +24,8 @@ Item = TypeVar("Item")
 
 
 class Workers:
-    """Workers that are ready.
-
-    Attributes:
-        count: how many there are.
-        facts: the tracker's, with the device, backend and precision that it has in the workers.
-        here: the one worker is this process.
+    """Workers that are ready; `facts` are the tracker's in them, for `run.json`, and `here` says
+    that the only one is this process.
     """
 
     def __init__(

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from siamcar_ros.resources import (
     network_file,
     network_names,
     read_yaml,
+    refuse_unknown,
     shortened,
 )
 
@@ -99,14 +100,6 @@ def read_network_config(config: str | Path, weights: str | Path | None = None) -
         architecture = read_yaml(described_in).get("architecture")
     found = _weights_path(weights, content.get("weights"), path)
     return NetworkConfig(name, path, described_in, architecture, found, knobs)
-
-
-def refuse_unknown(given: Iterable[Any], known: Iterable[str], what: str) -> None:
-    """Raise ValueError, which lists the known names, if a given one is not among them."""
-    unknown = [str(key) for key in given if key not in known]
-    if unknown:
-        names = shortened(", ".join(unknown)).strip("'\"")
-        raise ValueError(f"{what} {names} is unknown; there are {', '.join(known)}")
 
 
 def _weights_path(asked: str | Path | None, named: object, config: Path) -> Path | None:

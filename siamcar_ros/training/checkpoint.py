@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError
 from torch import nn
 
 from siamcar_ros import __version__
 from siamcar_ros.files import replacing, sha256
 from siamcar_ros.model import WeightsError, save_weights
-from siamcar_ros.resources import given_or_shipped
+from siamcar_ros.resources import given_or_shipped, parse_yaml
 
 from .recipe import Recipe, RecipeError, flatten, recipe_from_dict, to_yaml
 
@@ -143,7 +142,7 @@ def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
 def _check_same_run(
     path: Path, recipe: Recipe, stored: Mapping[str, str], metadata: Mapping[str, str]
 ) -> None:
-    before = flatten(recipe_from_dict(yaml.safe_load(stored["recipe"])))
+    before = flatten(recipe_from_dict(parse_yaml(stored["recipe"], f"{path}: recipe")))
     now = flatten(recipe)
     changed = [
         key

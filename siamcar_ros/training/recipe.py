@@ -22,11 +22,12 @@ from typing import Annotated, Any, TypeAlias
 
 import yaml
 
-from siamcar_ros.data.options import Choice, Range, RecipeError, converted, refuse_unknown
+from siamcar_ros.data.options import Choice, Range, RecipeError, converted
 from siamcar_ros.resources import (
     given_or_shipped,
     parse_yaml,
     read_yaml,
+    refuse_unknown,
     resource_path,
     shipped_names,
 )

@@ -34,12 +34,16 @@ BGR_POSITIONS = {
 }
 
 
+def raw(data: Any, **fields: Any) -> SimpleNamespace:
+    return SimpleNamespace(**{"data": data, "is_bigendian": 0, **fields})
+
+
 def raw_to_bgr(data: Any, **fields: Any) -> np.ndarray:
-    return ImageDecoder().decode_raw(data, **fields)
+    return ImageDecoder().decode(raw(data, **fields))
 
 
 def compressed_to_bgr(data: Any, format: str) -> np.ndarray:
-    return ImageDecoder().decode_compressed(data, format)
+    return ImageDecoder().decode(SimpleNamespace(data=data, format=format))
 
 
 def bytes_per_pixel(encoding: str) -> int:
@@ -322,9 +326,8 @@ def test_yuv420_gives_the_colors_back(encoding: str, padding: int) -> None:
 def deep(values: np.ndarray, decoder: ImageDecoder) -> np.ndarray:
     height, width = values.shape
     data = values.astype("<u2").tobytes()
-    return decoder.decode_raw(data, height=height, width=width, encoding="mono16", step=2 * width)[
-        ..., 0
-    ]
+    message = raw(data, height=height, width=width, encoding="mono16", step=2 * width)
+    return decoder.decode(message)[..., 0]
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14, 16])
@@ -340,7 +343,7 @@ def test_the_significant_bits_are_found_and_said_once(bits: int) -> None:
     half = deep(ramp // 2, decoder).astype(int)
     assert np.abs(half - expected / 2).max() <= 1, "a darker image stays darker"
     stream = cv2.imencode(".png", ramp)[1].tobytes()
-    compressed = ImageDecoder().decode_compressed(stream, "mono16; png compressed ")
+    compressed = compressed_to_bgr(stream, "mono16; png compressed ")
     assert np.abs(compressed[..., 1].astype(int) - expected).max() <= 1
 
 
@@ -414,10 +417,9 @@ def test_what_can_be_decoded_passes_the_check(suffix: str) -> None:
 
 
 def test_a_picture_that_is_too_large_is_refused_unread() -> None:
+    stream = cv2.imencode(".png", picture())[1].tobytes()
     with pytest.raises(ImageError, match=r"64x48 pixels, more than the limit of 0\.003 million"):
-        ImageDecoder(max_pixels=3000).decode_compressed(
-            cv2.imencode(".png", picture())[1].tobytes(), "png"
-        )
+        ImageDecoder(max_pixels=3000).decode(SimpleNamespace(data=stream, format="png"))
 
 
 @pytest.mark.parametrize(

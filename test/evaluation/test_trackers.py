@@ -40,13 +40,16 @@ class Loses:
         self.updates += 1
         return (self.updates == 1), (self.updates, 5, 6, 7)
 
+    def getTrackingScore(self) -> float:
+        return 0.9 / self.updates
+
 
 def test_opencv_tracker_keeps_the_last_box_when_it_misses() -> None:
     image = np.zeros((20, 20, 3), np.uint8)
     tracker = OpenCVTracker(Loses)
     tracker.init(image, (3.4, 3.6, 0.2, 2.4))  # whole pixels, at least one
-    assert tracker.update(image).box == (1, 5, 6, 7)
-    assert tracker.update(image).box == (1, 5, 6, 7)
+    assert tracker.update(image) == ((1, 5, 6, 7), 0.9, "tracking")
+    assert tracker.update(image) == ((1, 5, 6, 7), 0.45, "lost")
 
 
 @pytest.mark.parametrize(

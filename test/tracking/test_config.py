@@ -56,8 +56,8 @@ def test_a_tracker_is_built_from_a_configuration(tracker: Any, weights: Path) ->
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("network: compact\nweight: x\n", "weight is unknown; there are network, architecture, "),
-        ("network: compact\ntracker: {lrate: 1}\n", "lrate is unknown; there are decoder"),
+        ("network: compact\nweight: x\n", "weight is unknown; did you mean"),
+        ("network: compact\ntracker: {lrate: 1}\n", "lrate is unknown; did you mean "),
         ("network: compact\ntracker: {lr: 2}\n", "lr is in"),
         ("network: compact\ntracker: [1]\n", "by name"),
         ("weights: null\n", "'network' must name one"),
@@ -82,5 +82,5 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     assert read_config(path).params == TrackerParams()
     with pytest.raises(FileNotFoundError, match=r"gone\.safetensors"):
         SiamCarTracker.from_config(path)
-    with pytest.raises(ValueError, match="lrate is unknown; there are decoder"):
+    with pytest.raises(ValueError, match="lrate is unknown; did you mean "):
         SiamCarTracker.from_config("resnet50", lrate=1)

@@ -104,7 +104,7 @@ def test_the_command_line_goes_last() -> None:
     ("overrides", "message"),
     [
         (["optimiser.lr=1"], "did you mean 'optimizer'"),
-        (["optimizer.learning_rate=1"], "unknown key 'optimizer.learning_rate'"),
+        (["optimizer.learning_rate=1"], "key optimizer.learning_rate is unknown"),
         (["optimizer.lr=fast"], "optimizer.lr is 'fast'; it must be of the kind float"),
         (["batch=2.5"], "batch is 2.5; it must be of the kind int"),
         (["batch=0"], "batch is 0"),

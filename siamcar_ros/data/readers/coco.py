@@ -37,9 +37,6 @@ class Coco(PairSet):
         split: ``train2017``, ``val2017``, ...
         masks: use the outlines as masks, so that targets can be pasted onto other backgrounds.
         min_area: smallest area of an object in pixels.
-
-    Raises:
-        DataError: files are missing, or the JSON is not COCO's.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ import numpy as np
 from siamcar_ros.data.annotations import SequenceError, is_absent, read_lines, read_properties
 from siamcar_ros.data.images import image_size
 from siamcar_ros.data.registry import register_dataset
-from siamcar_ros.data.sequence_sets import SequenceSet, subfolders
+from siamcar_ros.data.sequence_sets import SequenceSet, listed_names, subfolders
 from siamcar_ros.data.sequences import (
     ANNOTATIONS,
     Sequence,
@@ -32,12 +32,8 @@ class SequenceFolder(SequenceSet):
     """
 
     def __init__(self, root: Path, *, origin: int = 0) -> None:
-        listing = root / "list.txt"
-        if any((root / name).is_file() for name in ANNOTATIONS):
-            names = ["."]
-        else:
-            names = listing.read_text().split() if listing.is_file() else subfolders(root)
-        super().__init__("sequences", root, names)
+        is_one = any((root / name).is_file() for name in ANNOTATIONS)
+        super().__init__("sequences", root, ["."] if is_one else listed_names(root))
         self._origin = origin
 
     def read(self, name: str) -> Sequence:

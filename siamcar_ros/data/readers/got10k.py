@@ -11,7 +11,7 @@ from pathlib import Path
 from siamcar_ros.data.annotations import SequenceError, read_flags, read_properties
 from siamcar_ros.data.images import image_size
 from siamcar_ros.data.registry import register_dataset
-from siamcar_ros.data.sequence_sets import SequenceSet, first_folder, subfolders
+from siamcar_ros.data.sequence_sets import SequenceSet, first_folder, listed_names
 from siamcar_ros.data.sequences import Sequence, find_frames, load_sequence
 
 _NAME = re.compile(r"GOT-10k_(Train|Val|Test)_\d{6}")
@@ -32,9 +32,7 @@ class Got10k(SequenceSet):
 
     def __init__(self, root: Path, *, split: str = "train") -> None:
         folder = first_folder(root / split, root)
-        listing = folder / "list.txt"
-        names = listing.read_text().split() if listing.is_file() else subfolders(folder)
-        names = [name for name in names if _NAME.fullmatch(name)]
+        names = [name for name in listed_names(folder) if _NAME.fullmatch(name)]
         if not names:
             raise SequenceError(
                 f"nothing to read in {folder}: it holds no GOT-10k_{split.capitalize()}_000001 and "

@@ -34,9 +34,6 @@ class ImageNetDet(PairSet):
     Args:
         root: the folder ``ILSVRC`` or its parent.
         split: "train" (2013 and the 2014 additions) or "val".
-
-    Raises:
-        DataError: files are missing.
     """
 
     def __init__(self, root: Path, *, split: str = "train") -> None:
@@ -70,9 +67,6 @@ class ImageNetVid(VideoPairs):
         root: the folder ``ILSVRC`` or its parent.
         split: "train" or "val".
         max_gap: most frames between the two of a pair.
-
-    Raises:
-        DataError: files are missing.
     """
 
     def __init__(self, root: Path, *, split: str = "train", max_gap: MaxGap = 100) -> None:
@@ -109,10 +103,10 @@ class ImageNetVid(VideoPairs):
 
 
 class AnnotatedObject(NamedTuple):
-    """An annotated object: its box (4,) float32 x1, y1, x2, y2, and its track, "" without one."""
+    """An annotated object."""
 
-    box: NDArray[np.float32]
-    track: str
+    box: NDArray[np.float32]  # (4,) x1, y1, x2, y2
+    track: str  # "" without one
 
 
 def read_objects(path: Path) -> list[AnnotatedObject]:

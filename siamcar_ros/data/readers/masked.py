@@ -87,9 +87,6 @@ class Davis(MaskedVideoSet):
         year: 2016 (one object a video) or 2017 (several).
         resolution: "480p", "1080p" or "Full-Resolution".
         max_gap: most annotated frames between the two of a pair.
-
-    Raises:
-        DataError: files are missing.
     """
 
     def __init__(
@@ -105,7 +102,7 @@ class Davis(MaskedVideoSet):
         if year == 2016:
             lists.append(f"ImageSets/{resolution}/{split}.txt")
         lines = existing(root, *lists).read_text().splitlines()
-        videos = dict.fromkeys(_video(line) for line in lines if line.strip())
+        videos = dict.fromkeys(_video(line.split()[0]) for line in lines if line.strip())
         super().__init__(
             f"davis{year} {split}",
             existing(root, f"JPEGImages/{resolution}"),
@@ -123,9 +120,6 @@ class YouTubeVos(MaskedVideoSet):
         root: holds the split's folder.
         split: "train".
         max_gap: most annotated frames between the two of a pair.
-
-    Raises:
-        DataError: files are missing.
     """
 
     def __init__(self, root: Path, *, split: str = "train", max_gap: MaxGap = 6) -> None:
@@ -135,7 +129,6 @@ class YouTubeVos(MaskedVideoSet):
         super().__init__(f"youtube_vos {split}", images, annotations, videos, max_gap)
 
 
-def _video(line: str) -> str:
-    """The video of a list's line: its name, or the path of a frame and that of its mask."""
-    first = line.split()[0]
+def _video(first: str) -> str:
+    """The video that a line of a list begins with: its name, or the path of a frame."""
     return Path(first).parent.name if first.endswith(".jpg") else first

@@ -73,9 +73,6 @@ class StillImages(PairSet):
         short_side: larger images are reduced to it.
         limit: most images, taken evenly from the sorted list.
         cache: folder that keeps the masks found by GrabCut for the next start.
-
-    Raises:
-        DataError: no image could be read below the folder.
     """
 
     def __init__(
@@ -124,9 +121,6 @@ class MaskedVideos(VideoPairs):
         folder: holds the videos.
         max_gap: most frames between the two of a pair.
         short_side: larger frames are reduced to it.
-
-    Raises:
-        DataError: no video below the folder.
     """
 
     def __init__(
@@ -254,12 +248,12 @@ def _read_still(path: Path, short_side: int, cache: Path | None) -> _Still:
     if beside != path and beside.exists():
         targets = tuple(_segment_targets(image, read_segments(beside, image), str(path)))
     else:
-        mask = _cached_object(path, image, cache)
+        mask = _cached_object(image, cache)
         targets = () if mask is None else (frame_from_mask(image, mask, str(path)),)
     return _Still(path, image, targets)
 
 
-def _cached_object(path: Path, image: Image, cache: Path | None) -> Image | None:
+def _cached_object(image: Image, cache: Path | None) -> Image | None:
     if cache is None:
         return central_object(image)
     key = hashlib.sha1(image.tobytes()).hexdigest()

@@ -43,9 +43,6 @@ class YouTubeBB(VideoPairs):
         max_gap: most seconds between the two frames of a pair.
         pattern: a frame's path below ``root/yt_bb_detection_SPLIT``, from the CSV's columns
             ``youtube_id``, ``timestamp_ms``, ``class_id`` and ``object_id``.
-
-    Raises:
-        DataError: the CSV is missing or malformed, or none of its frames was extracted.
     """
 
     def __init__(

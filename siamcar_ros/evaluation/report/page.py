@@ -13,13 +13,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from siamcar_ros import __version__
-from siamcar_ros.evaluation.comparison import (
-    Comparison,
-    count_sequences,
-    format_measure,
-    measure_order,
-    measured_on,
-)
+from siamcar_ros.evaluation.comparison import Comparison, format_measure, measured_on
 from siamcar_ros.evaluation.presence import MEASURES as PRESENCE
 from siamcar_ros.evaluation.presence import reliability
 from siamcar_ros.evaluation.protocols import MEASURES, TrackerScore
@@ -55,11 +49,10 @@ def write_report(
         raise ValueError(f"no tracker {focus!r} among {', '.join(names)}")
     shown = comparison.trackers[names.index(focus) if focus else 0]
     folder.mkdir(parents=True, exist_ok=True)
-    page, sheet, data = (folder / f"report.{suffix}" for suffix in ("html", "png", "json"))
     contents = {
-        page: _page(comparison, shown, worst).encode(),
-        sheet: plots.to_png(plots.overview_figure(comparison, shown)),
-        data: (json.dumps(as_json(comparison), indent=1) + "\n").encode(),
+        folder / "report.html": _page(comparison, shown, worst).encode(),
+        folder / "report.png": plots.to_png(plots.overview_figure(comparison, shown)),
+        folder / "report.json": (json.dumps(as_json(comparison), indent=1) + "\n").encode(),
     }
     for path, content in contents.items():
         with replacing(path) as partial:
@@ -77,21 +70,18 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "overlap_thresholds": _numbers(protocol.thresholds),
         "trackers": {
             t.tracker: {
-                "measures": _measures(t.measures),
+                "measures": _numbers(t.measures),
                 "success_curve": _numbers(t.success),
                 "precision_curve": _numbers(t.precision),
                 "normalized_precision_curve": _numbers(t.normalized),
-                "reliability": [
-                    [None if np.isnan(value) else round(value, 6) for value in row]
-                    for row in reliability([s.presence for s in t.sequences]).tolist()
-                ],
+                "reliability": _numbers(reliability([s.presence for s in t.sequences])),
                 "run": comparison.facts[t.tracker],
                 "by_attribute": {
-                    a: {m: round(attributes[m][a][t.tracker], 6) for m in protocol.headline}
+                    a: {m: _numbers(attributes[m][a][t.tracker]) for m in protocol.headline}
                     for a in comparison.attributes
                 },
                 "sequences": {
-                    s.name: {"frames": s.frames, **_measures(s.measures)} for s in t.sequences
+                    s.name: {"frames": s.frames, **_numbers(s.measures)} for s in t.sequences
                 },
             }
             for t in comparison.trackers
@@ -114,6 +104,8 @@ def _page(comparison: Comparison, focus: TrackerScore, worst: int) -> str:
         "measure": lambda values, measure: format_measure(measure, values),
     }
     headline = comparison.benchmark.protocol.headline[0]
+    sequences = comparison.sequences
+    absent = sum((s.annotated & ~np.isfinite(s.boxes).all(1)).sum() for s in sequences.values())
     return environment.get_template("report.html.jinja").render(
         comparison=comparison,
         trackers=comparison.trackers,
@@ -121,29 +113,24 @@ def _page(comparison: Comparison, focus: TrackerScore, worst: int) -> str:
         focus=focus,
         version=__version__,
         date=datetime.now(timezone.utc),
-        count=count_sequences(comparison),
-        frames=sum(map(len, comparison.sequences.values())),
-        columns=measure_order(comparison),
+        frames=sum(map(len, sequences.values())),
+        absent=int(absent),
         names=MEASURES,
+        presence=list(PRESENCE),
+        lower=LOWER_IS_BETTER,
         headline=headline,
         by_attribute=comparison.by_attribute(headline),
         carriers={
-            attribute: sum(attribute in s.attributes for s in comparison.sequences.values())
+            attribute: sum(attribute in s.attributes for s in sequences.values())
             for attribute in comparison.attributes
         },
         overlaps={
             name: [t.sequences[i].measures["ao"] for t in comparison.trackers]
-            for i, name in enumerate(comparison.sequences)
+            for i, name in enumerate(sequences)
         },
-        presence=list(PRESENCE),
-        lower=LOWER_IS_BETTER,
         measured={name: measured_on(facts) for name, facts in comparison.facts.items()},
         differences=differing_settings(comparison),
         states={s for run in comparison.runs[focus.tracker].values() for s in run.states},
-        absent=sum(
-            int((s.annotated & ~np.isfinite(s.boxes).all(axis=1)).sum())
-            for s in comparison.sequences.values()
-        ),
         colors={t.tracker: plots.tracker_color(i) for i, t in enumerate(comparison.trackers)},
         strips=worst_strips(comparison, focus, count=worst),
         plots=plots,
@@ -156,11 +143,11 @@ def differing_settings(comparison: Comparison) -> dict[str, list[str]]:
     for tracker in comparison.trackers:
         run = comparison.facts[tracker.tracker]
         of_tracker = run.get("tracker", {})
+        if of_tracker.get("kind") != "siamcar":
+            return {}
         versions = {f"{name} version": text for name, text in run.get("versions", {}).items()}
         known = {**of_tracker, **of_tracker.get("settings", {}), **versions}
         facts.append({key: known[key] for key in known if key not in ("title", "settings")})
-    if any(one.get("kind") != "siamcar" for one in facts):
-        return {}
     keys = dict.fromkeys(key for one in facts for key in one)
     table = {key: [str(one.get(key, "–")) for one in facts] for key in keys}
     return {key: values for key, values in table.items() if len(set(values)) > 1}
@@ -175,9 +162,10 @@ def _data_uri(data: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _numbers(values: Any) -> list[float]:
-    return [round(float(v), 6) for v in np.asarray(values)]
-
-
-def _measures(values: dict[str, float]) -> dict[str, float | None]:
-    return {k: round(v, 6) if np.isfinite(v) else None for k, v in values.items()}
+def _numbers(values: Any) -> Any:
+    """Numbers, arrays and dictionaries of them for JSON: rounded, null for what is not finite."""
+    if isinstance(values, dict):
+        return {key: _numbers(value) for key, value in values.items()}
+    if np.ndim(values):
+        return [_numbers(value) for value in values]
+    return round(float(values), 6) if np.isfinite(values) else None

@@ -79,12 +79,8 @@ def radar_figure(comparison: Comparison, measure: str) -> Figure:
 
 
 def differences_figure(comparison: Comparison, focus: TrackerScore, most: int = 40) -> Figure:
-    """Per sequence, how far one tracker is ahead of the best of the others, in AO.
-
-    Args:
-        comparison: at least two trackers.
-        focus: the tracker.
-        most: rows; where there are more sequences, those with the largest gains and losses.
+    """Per sequence, how far one of several trackers is ahead of the best of the others, in AO; of
+    more than `most` sequences, those with the largest gains and losses.
     """
     rows = max(4, min(most, len(comparison.sequences)))
     return _figure(
@@ -150,29 +146,16 @@ def _draw_curve(axes: Axes, comparison: Comparison, kind: str) -> None:
         other(axes, comparison)
         return
     protocol = comparison.benchmark.protocol
-    title, label, x, measure, guide = {
-        "success": (
-            "Success",
-            "overlap threshold",
-            protocol.thresholds,
-            "ao" if protocol.headline[0] == "ao" else "success",
-            None,
-        ),
-        "precision": (
-            "Precision",
-            "center error (pixels)",
-            metrics.PIXEL_THRESHOLDS,
-            "precision",
-            20,
-        ),
-        "normalized": (
-            "Normalized precision",
-            "center error (target sizes)",
-            metrics.NORMALIZED_THRESHOLDS,
-            "normalized",
-            protocol.normalized_at,
-        ),
-    }[kind]
+    measure, guide = kind, None
+    if kind == "success":
+        title, label, x = "Success", "overlap threshold", protocol.thresholds
+        measure = "ao" if protocol.headline[0] == "ao" else "success"
+    elif kind == "precision":
+        title, label, x = "Precision", "center error (pixels)", metrics.PIXEL_THRESHOLDS
+        guide = 20.0
+    else:
+        title, label = "Normalized precision", "center error (target sizes)"
+        x, guide = metrics.NORMALIZED_THRESHOLDS, protocol.normalized_at
     ranked = sorted(enumerate(comparison.trackers), key=lambda pair: -pair[1].measures[measure])
     for index, tracker in ranked:
         text = f"{tracker.measures[measure]:.3f}  {tracker.tracker}"

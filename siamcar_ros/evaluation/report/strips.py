@@ -21,19 +21,12 @@ _TILE = (360, 270)
 
 @dataclass(frozen=True)
 class Strip:
-    """Frames of one sequence.
-
-    Attributes:
-        sequence: its name.
-        ao: the tracker's average overlap on it.
-        tiles: BGR uint8, one a frame, all of one size.
-        told: a caption.
-    """
+    """Frames of one sequence, and the tracker's average overlap on it."""
 
     sequence: str
     ao: float
-    tiles: list[Image]
-    told: str
+    tiles: list[Image]  # BGR uint8, all of one size
+    told: str  # a caption
 
 
 def worst_strips(
@@ -74,13 +67,8 @@ def choose_frames(overlaps: Floats, count: int) -> list[int]:
     """Choose frames that show how a target was lost: the first, the last good one, later ones.
 
     If it was not lost for good, the frames of lowest overlap in equal parts of the sequence.
-
-    Args:
-        overlaps: (N,) overlap per frame, NaN where not scored.
-        count: how many, at least three.
-
-    Returns:
-        Ascending indices, `count` of them or as many as there are frames.
+    `overlaps` is (N,), NaN where not scored; of the ascending indices there are `count`, at least
+    three, or as many as there are frames.
     """
     n = len(overlaps)
     if n <= count:
