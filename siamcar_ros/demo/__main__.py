@@ -1,6 +1,6 @@
 """Follow a target through a video, a sequence folder or the film that ships, over real ROS 2.
 
-python -m siamcar_ros.demo [--video FILE --box X,Y,W,H | --sequence FOLDER] [--output FOLDER]
+python -m siamcar_ros.demo [--video FILE --box X,Y,W,H | --sequence FOLDER | --follow]
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _STRIP_FRAMES, _STRIP_WIDTH = 8, 320
 # Frames at the end without any overlap after which the target counts as lost.
 _UNTOUCHED = 5
+_FOLLOW_RATE = 30.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--video", default="", help="video file; needs --box unless it is annotated")
     what.add_argument("--sequence", default="", help="folder of frames with groundtruth.txt")
+    what.add_argument(
+        "--follow", action="store_true", help="simulate a pan-tilt camera that follows a car"
+    )
     parser.add_argument("--box", type=_box, help="the target on the first frame: x,y,w,h in pixels")
     parser.add_argument("--rate", type=float, default=0.0, help="frames/s; 0: the source's")
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="%(default)s")
@@ -49,12 +53,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--backend", default="auto", help="what runs the network (%(default)s)")
     given = parser.parse_args(arguments)
     use_fastdds_profile()
+    from siamcar_ros.demo.follow import FollowError, follow
     from siamcar_ros.ros.live_run import LiveRunError
 
     try:
         with unwind_on_signals():
-            run(given)
-    except (LiveRunError, ValueError, OSError) as error:
+            if given.follow:
+                follow(given.output, _tracker_parameters(given), given.rate or _FOLLOW_RATE)
+            else:
+                run(given)
+    except (LiveRunError, FollowError, ValueError, OSError) as error:
         print(f"demo: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -80,8 +88,7 @@ def run(given: argparse.Namespace) -> None:
     given.output.mkdir(parents=True, exist_ok=True)
     path = str(Path(name).expanduser().resolve()) if name else CLIP
     played = {"source": path, "rate": float(given.rate or source.rate)}
-    node = {key: getattr(given, key) for key in ("config", "weights", "device", "backend")}
-    with LiveRun(given.output, node, "/demo") as live:
+    with LiveRun(given.output, _tracker_parameters(given), "/demo") as live:
         print("waiting for the tracker node to load its network", flush=True)
         live.wait_until_active()
         print("tracking on /demo/image, detections on /demo/tracker/detection", flush=True)
@@ -117,6 +124,10 @@ def run(given: argparse.Namespace) -> None:
     for note in source.notes:
         print(f"note: {note}")
     print(f"wrote {film} and {strip}")
+
+
+def _tracker_parameters(given: argparse.Namespace) -> dict[str, object]:
+    return {key: getattr(given, key) for key in ("config", "weights", "device", "backend")}
 
 
 def _box(text: str) -> Box:

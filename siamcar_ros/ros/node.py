@@ -23,6 +23,7 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from siamcar_ros.data.image_messages import ImageDecoder, ImageError
+from siamcar_ros.ros.camera_motion import CameraMotion
 from siamcar_ros.ros.diagnostics import Counters, Health, diagnostic_array
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.image_subscription import ImageSubscription
@@ -62,6 +63,7 @@ class TrackerNode(LifecycleNode):
         self._worker: TrackWorker | None = None
         self._loaded: LoadedTracker | None = None
         self._outputs: Outputs | None = None
+        self._camera_motion: CameraMotion | None = None
         self._images: ImageSubscription | None = None
         self._info_subscription: Any = None
         self._ring = FrameRing(**_ring_limits(self.settings))
@@ -151,6 +153,8 @@ class TrackerNode(LifecycleNode):
             max_pixels=1_000_000 * settings.max_megapixels,
             say=lambda text: logger.info(text),
         )
+        if settings.camera_rates and self._camera_motion is None:
+            self._camera_motion = CameraMotion(self, settings)
         worker = TrackWorker(
             load=lambda: load_tracker(settings),
             ring=self._ring,
@@ -159,6 +163,7 @@ class TrackerNode(LifecycleNode):
             counters=self._counters,
             max_targets=settings.max_targets,
             max_failures=settings.max_failures,
+            motion=self._camera_motion.shift if self._camera_motion is not None else None,
         )
         # Loading takes seconds, during which signals must be noticed.
         begin = logged = time.perf_counter()
@@ -228,6 +233,9 @@ class TrackerNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
+        if self._camera_motion is not None:
+            self._camera_motion.destroy()
+            self._camera_motion = None
 
     def _answer_illegal_transitions(self) -> None:
         """Answer requests for transitions that the state does not allow.
@@ -300,6 +308,8 @@ class TrackerNode(LifecycleNode):
     def _on_camera_info(self, message: CameraInfo) -> None:
         if self._outputs is not None:
             self._outputs.camera_info = message
+        if self._camera_motion is not None:
+            self._camera_motion.camera_info = message
 
     def _publish(self, tracked: Tracked) -> None:
         """Called in the worker's thread."""
@@ -338,7 +348,9 @@ class TrackerNode(LifecycleNode):
         self._ring.resize(**_ring_limits(self.settings))
         self._stamps.time_jump = self.settings.time_jump
         if self._outputs is not None:
-            self._outputs.settings = self.settings
+            self._outputs.settings = self._outputs.positions.settings = self.settings
+        if self._camera_motion is not None:
+            self._camera_motion.settings = self.settings
         if self.settings.status_rate != before.status_rate:
             self.destroy_timer(self._timer)
             self._timer = self._report_timer()
