@@ -2,6 +2,7 @@
 
 python -m siamcar_ros.demo [--video FILE --box X,Y,W,H | --sequence FOLDER] [--output FOLDER]
 python -m siamcar_ros.demo --console [PORT] [--video FILE | --sequence FOLDER]
+python -m siamcar_ros.demo --follow
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _STRIP_FRAMES, _STRIP_WIDTH = 8, 320
 # Frames at the end without any overlap after which the target counts as lost.
 _UNTOUCHED = 5
+_FOLLOW_RATE = 30.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,6 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--video", default="", help="video file; needs --box unless it is annotated")
     what.add_argument("--sequence", default="", help="folder of frames with groundtruth.txt")
+    what.add_argument(
+        "--follow", action="store_true", help="simulate a pan-tilt camera that follows a car"
+    )
     parser.add_argument("--box", type=_box, help="the target on the first frame: x,y,w,h in pixels")
     parser.add_argument("--rate", type=float, default=0.0, help="frames/s; 0: the source's")
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="%(default)s")
@@ -59,12 +64,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     use_fastdds_profile()
+    from siamcar_ros.demo.follow import FollowError, follow
     from siamcar_ros.ros.live_run import LiveRunError
 
     try:
         with unwind_on_signals():
-            (run if given.console is None else serve)(given)
-    except (LiveRunError, ValueError, OSError) as error:
+            if given.follow:
+                follow(given.output, _parameters(given), given.rate or _FOLLOW_RATE)
+            else:
+                (run if given.console is None else serve)(given)
+    except (LiveRunError, FollowError, ValueError, OSError) as error:
         print(f"demo: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -24,6 +24,7 @@ from std_msgs.msg import Header
 
 from siamcar_ros.ros.action import TrackAction
 from siamcar_ros.ros.bond import form_bond
+from siamcar_ros.ros.camera_motion import CameraMotion
 from siamcar_ros.ros.detections import Detections
 from siamcar_ros.ros.diagnostics import Counters, Health, diagnostic_array
 from siamcar_ros.ros.image_input import ImageInput
@@ -61,6 +62,7 @@ class TrackerNode(LifecycleNode):
         self._worker: TrackWorker | None = None
         self._loaded: LoadedTracker | None = None
         self._outputs: Outputs | None = None
+        self._camera_motion: CameraMotion | None = None
         self._images: ImageInput | None = None
         self._info_subscription: Any = None
         self._detections: Detections | None = None
@@ -148,6 +150,8 @@ class TrackerNode(LifecycleNode):
         self._counters, self._reported = Counters(), Counters()
         logger = self.get_logger()
         logger.info(f"loading the network of config {settings.config!r}")
+        if settings.camera_rates and self._camera_motion is None:
+            self._camera_motion = CameraMotion(self, settings)
         worker = TrackWorker(
             load=lambda: load_tracker(settings),
             ring=self._ring,
@@ -156,6 +160,7 @@ class TrackerNode(LifecycleNode):
             counters=self._counters,
             max_targets=settings.max_targets,
             max_failures=settings.max_failures,
+            motion=self._camera_motion.shift if self._camera_motion is not None else None,
         )
         # Loading takes seconds, during which signals must be noticed.
         begin = logged = time.perf_counter()
@@ -233,6 +238,9 @@ class TrackerNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
+        if self._camera_motion is not None:
+            self._camera_motion.destroy()
+            self._camera_motion = None
 
     def _answer_illegal_transitions(self) -> None:
         """Answer requests for transitions that the state does not allow.
@@ -257,6 +265,8 @@ class TrackerNode(LifecycleNode):
     def _on_camera_info(self, message: CameraInfo) -> None:
         if self._outputs is not None:
             self._outputs.camera_info = message
+        if self._camera_motion is not None:
+            self._camera_motion.camera_info = message
 
     def _publish(self, tracked: Tracked) -> None:
         """Called in the worker's thread."""
@@ -298,7 +308,9 @@ class TrackerNode(LifecycleNode):
         self.settings = before.changed({each.name: each.value for each in parameters})
         self._ring.resize(**_ring_limits(self.settings))
         if self._outputs is not None:
-            self._outputs.settings = self.settings
+            self._outputs.settings = self._outputs.positions.settings = self.settings
+        if self._camera_motion is not None:
+            self._camera_motion.settings = self.settings
         if self.settings.status_rate != before.status_rate:
             self.destroy_timer(self._timer)
             self._timer = self._report_timer()

@@ -21,6 +21,7 @@ from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.markers import frusta, frustum
 from siamcar_ros.ros.messages import OVERRIDABLE
 from siamcar_ros.ros.parameters import NodeSettings
+from siamcar_ros.ros.position import Positions
 from siamcar_ros.ros.rays import CameraModelError, bearing, corner_rays
 from siamcar_ros.ros.worker import Target, Tracked
 from siamcar_ros.tracking import TrackState
@@ -82,9 +83,11 @@ class Outputs:
 
             self._foxglove = foxglove
             self._annotations = create(foxglove.ImageAnnotations, "~/annotations")
+        self.positions = Positions(node, settings)
 
     def destroy(self) -> None:
         """Remove the publishers."""
+        self.positions.destroy()
         for each in (
             self._detection,
             self._detections,
@@ -168,6 +171,11 @@ class Outputs:
         if message.tracks and message.tracks[0].bearing:
             vector = message.tracks[0].bearing[0].direction
             self._bearing.publish(Vector3Stamped(header=frame.header, vector=vector))
+        if self.positions.wanted:
+            try:
+                self.positions.add(message, self._camera_info_for(tracked))
+            except CameraModelError as error:
+                self._say_unusable(error)
         return message
 
     def _add_bearing(self, track: Any, tracked: Tracked) -> None:
@@ -197,7 +205,7 @@ class Outputs:
         """Log why there are no rays, once for each reason."""
         if str(error) not in self._unusable and len(self._unusable) < _MOST_REASONS:
             self._unusable.add(str(error))
-            self._node.get_logger().warning(f"no bearing and no markers: {error}")
+            self._node.get_logger().warning(f"no bearing, no position and no markers: {error}")
 
     def _publish_markers(self, tracked: Tracked) -> None:
         header, settings = tracked.frame.header, self.settings

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib.util import find_spec
@@ -179,7 +180,48 @@ class NodeSettings:
         5.0, "Length of the target's frustum in meters.", range=(0.01, 10000.0)
     )
     image_rectified: bool = _live(
-        False, "Images are rectified: markers use P of camera_info instead of K and D."
+        False, "Images are rectified: rays use P of camera_info instead of K, D and R."
+    )
+
+    depth: str = _fixed(
+        "",
+        "Topic of depth images registered to the camera (16UC1 in mm, 32FC1 in m), for "
+        "~/detections_3d; empty: none.",
+    )
+    depth_slop: float = _live(
+        0.02,
+        "Seconds by which the stamps of an image and its depth image may differ.",
+        range=(0.0, 1.0),
+    )
+    target_height: float = _live(
+        0.0,
+        "Height of the targets in meters, from which their distance follows where depth does not "
+        "give it; 0: unknown.",
+        range=(0.0, 1000.0),
+    )
+    ground_plane: str = _live(
+        "",
+        "The ground in the camera's optical frame, for distances where nothing else gives one: "
+        "NX,NY,NZ,D with N p = D for its points p in meters (0,1,0,1.2: a level camera 1.2 m above "
+        "it); empty: unknown.",
+    )
+    target_tf: bool = _fixed(
+        False, "Publish a frame target_ID on /tf for each target of ~/detections_3d."
+    )
+    camera_rates: str = _fixed(
+        "",
+        "Topic of the camera's angular velocity; a target is then searched for where the camera's "
+        "turn has moved it. Empty: none.",
+    )
+    camera_rates_type: str = _fixed(
+        "imu",
+        "Of camera_rates: imu (sensor_msgs/Imu) or vector (geometry_msgs/Vector3Stamped, rad/s).",
+        choices=("imu", "vector"),
+    )
+    camera_rates_rpy: str = _fixed(
+        "",
+        "ROLL,PITCH,YAW of the camera's optical frame in the frame of camera_rates, in radians as "
+        "in URDF; empty: from /tf_static.",
     )
 
     def __post_init__(self) -> None:
@@ -195,6 +237,10 @@ class NodeSettings:
                 "annotations needs foxglove_msgs, which is not installed: "
                 "sudo apt install ros-$ROS_DISTRO-foxglove-msgs"
             )
+        plane = numbers("ground_plane", self.ground_plane, 4)
+        if plane and not (any(plane[:3]) and plane[3]):
+            raise ValueError("ground_plane needs a normal and a distance that are not zero")
+        numbers("camera_rates_rpy", self.camera_rates_rpy, 3)
         if self.lost_below > self.uncertain_below:
             raise ValueError(
                 f"lost_below {self.lost_below:g} must not exceed uncertain_below "
@@ -260,6 +306,20 @@ def checked_name(what: str, text: str) -> str:
     if not text.isprintable():
         raise ValueError(f"{what} {text!r} contains characters that cannot be printed")
     return text
+
+
+def numbers(what: str, text: str, count: int) -> tuple[float, ...]:
+    """Return the numbers of a text "1,0.5,-2"; none if it is empty.
+
+    Raises ValueError if they are not `count` finite numbers.
+    """
+    try:
+        found = tuple(float(word) for word in text.split(",")) if text.strip() else ()
+    except ValueError:
+        found = (math.nan,)
+    if found and (len(found) != count or not all(map(math.isfinite, found))):
+        raise ValueError(f"{what} is {count} numbers with commas between them, not {text!r:.60}")
+    return found
 
 
 def weights_file(text: str) -> Path | None:

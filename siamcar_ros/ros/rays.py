@@ -91,7 +91,8 @@ def rays(
 
     Args:
         info: sensor_msgs/CameraInfo. Its distortion is undone (plumb_bob, rational_polynomial and
-            equidistant models); binning and region of interest are taken into account.
+            equidistant models), a stereo camera's R applied; binning and region of interest are
+            taken into account.
         points: (N, 2), x and y in pixels of the image.
         image_size: width and height of the image; one scaled from camera_info's size, by the same
             factor in both directions, is allowed.
@@ -103,31 +104,14 @@ def rays(
     Raises:
         CameraModelError: the camera is not calibrated, or its calibration does not fit this image.
     """
-    if rectified:
-        matrix = np.array(info.p, np.float64).reshape(3, 4)[:, :3]
-        distortion = np.zeros(0)
-    else:
-        matrix = np.array(info.k, np.float64).reshape(3, 3)
-        distortion = np.array(info.d, np.float64)
-    if not (matrix[0, 0] > 0 and matrix[1, 1] > 0):  # NaN is no focal length, either
-        which = "P" if rectified else "K"
-        raise CameraModelError(f"camera_info's {which} has no focal length: calibrate the camera")
-    pixels = _full_resolution(np.asarray(points, np.float64), info, image_size)
-    if distortion.any() and info.distortion_model not in _UNDERSTOOD:
-        raise CameraModelError(f"distortion model {info.distortion_model!r} is not understood")
-    fisheye = distortion.any() and info.distortion_model in _FISHEYE
+    matrix, distortion, turn, fisheye = _lens(info, rectified=rectified)
+    scale, offset = _to_sensor(info, image_size)
+    pixels = np.asarray(points, np.float64) * scale + offset
     try:
-        if fisheye:
-            found = cv2.fisheye.undistortPoints(pixels[:, None], matrix, distortion[:4])
-        else:
-            found = cv2.undistortPoints(
-                pixels[:, None], matrix, distortion if distortion.size else None
-            )
+        undistort = cv2.fisheye.undistortPoints if fisheye else cv2.undistortPoints
+        found = undistort(pixels[:, None], matrix, distortion, R=turn)
     except cv2.error as error:
-        raise CameraModelError(
-            f"distortion model {info.distortion_model!r} with {distortion.size} coefficients is "
-            "not understood"
-        ) from error
+        raise _not_understood(info) from error
     found = np.asarray(found, np.float64).reshape(-1, 2)
     if not np.isfinite(found).all():
         raise CameraModelError("camera_info gives no finite ray: its numbers are not a camera's")
@@ -138,10 +122,74 @@ def rays(
     return found
 
 
-def _full_resolution(
-    points: NDArray[np.float64], info: Any, image_size: tuple[int, int]
+def project(
+    info: Any, directions: ArrayLike, image_size: tuple[int, int], *, rectified: bool
 ) -> NDArray[np.float64]:
-    """Edges of pixels in the image -> sample positions on the sensor, which K and P speak of."""
+    """Return where points are seen in the image: the inverse of `rays`.
+
+    Args:
+        info: see `rays`.
+        directions: (N, 3), points or directions in the optical frame, all with z > 0.
+        image_size: see `rays`.
+        rectified: see `rays`.
+
+    Returns:
+        (N, 2): x and y in pixels of the image, which may lie outside of it.
+
+    Raises:
+        CameraModelError: see `rays`.
+    """
+    matrix, distortion, turn, fisheye = _lens(info, rectified=rectified)
+    scale, offset = _to_sensor(info, image_size)
+    raw = np.asarray(directions, np.float64) @ turn  # the inverse of the turn
+    none = np.zeros(3)
+    try:
+        onto = cv2.fisheye.projectPoints if fisheye else cv2.projectPoints
+        found, _ = onto(raw[:, None], none, none, matrix, distortion)
+    except cv2.error as error:
+        raise _not_understood(info) from error
+    return (np.asarray(found, np.float64).reshape(-1, 2) - offset) / scale
+
+
+def _lens(
+    info: Any, *, rectified: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], bool]:
+    """Return camera matrix, distortion, the turn into the optical frame, and if it is a fisheye.
+
+    The optical frame is that of the rectified image: R turns a stereo camera's raw rays into it.
+    """
+    if rectified:
+        matrix = np.array(info.p, np.float64).reshape(3, 4)[:, :3]
+        distortion, turn = np.zeros(4), np.eye(3)
+    else:
+        matrix = np.array(info.k, np.float64).reshape(3, 3)
+        distortion = np.array(info.d, np.float64)
+        turn = np.array(info.r, np.float64).reshape(3, 3)
+        if not turn.any():  # not filled in
+            turn = np.eye(3)
+    if not (matrix[0, 0] > 0 and matrix[1, 1] > 0):  # NaN is no focal length, either
+        which = "P" if rectified else "K"
+        raise CameraModelError(f"camera_info's {which} has no focal length: calibrate the camera")
+    if not distortion.any():
+        distortion = np.zeros(4)
+    elif info.distortion_model not in _UNDERSTOOD:
+        raise CameraModelError(f"distortion model {info.distortion_model!r} is not understood")
+    elif info.distortion_model in _FISHEYE:
+        return matrix, distortion[:4], turn, True
+    return matrix, distortion, turn, False
+
+
+def _not_understood(info: Any) -> CameraModelError:
+    return CameraModelError(
+        f"distortion model {info.distortion_model!r} with {len(info.d)} coefficients is not "
+        "understood"
+    )
+
+
+def _to_sensor(
+    info: Any, image_size: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scale and offset from edges of pixels in the image to the samples that K and P speak of."""
     binning = np.array([max(1, info.binning_x), max(1, info.binning_y)], np.float64)
     roi = info.roi
     region = np.array([roi.width or info.width, roi.height or info.height], np.float64)
@@ -154,4 +202,4 @@ def _full_resolution(
             f"camera_info is for images of {sent}, these are {image_size[0]} by {image_size[1]}"
         )
     # Boxes count from pixels' edges, camera models from their middles.
-    return points * scale + np.array([roi.x_offset, roi.y_offset]) - 0.5
+    return scale, np.array([roi.x_offset, roi.y_offset]) - 0.5

@@ -99,6 +99,8 @@ class TrackWorker:
         max_targets: tracks at a time; the tracker has room for one more, so that a new target can
             be started before an old one is removed.
         max_failures: tracker errors in a row after which the tracks are stopped.
+        motion: returns by how many pixels the camera's motion between two frames has moved a box,
+            or None if that is not known.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class TrackWorker:
         counters: Counters,
         max_targets: int,
         max_failures: int,
+        motion: Callable[[Frame, Frame, Box], tuple[float, float] | None] | None = None,
     ) -> None:
         self.mailbox = Mailbox()
         self.loaded: Future[LoadedTracker] = Future()
@@ -121,6 +124,7 @@ class TrackWorker:
         self._on_frame = on_frame
         self._logger = logger
         self._limit = max_targets
+        self._motion = motion
         self._failures_in_row = 0
         self._last: dict[str, Frame] = {}  # by track, the last frame that it was on
         self._targets: dict[str, Target] = {}
@@ -360,7 +364,7 @@ class TrackWorker:
                 self._stop_for_size(_size(image))
                 return Tracked(frame, image)
             converted = time.perf_counter()
-            found = self._tracker.update(image, targets)
+            found = self._tracker.update(image, targets, motion=self._moved(frame, targets))
         except ImageError as error:
             self._bad_image(error)
             return None
@@ -377,6 +381,17 @@ class TrackWorker:
         results = {target: found[target] for target in targets}
         started = {target: self._targets[target] for target in targets}
         return Tracked(frame, image, results, stages | self._tracker.timings, started)
+
+    def _moved(self, frame: Frame, targets: list[str]) -> dict[str, tuple[float, float]] | None:
+        """By how many pixels the camera's motion has moved each target, where it is known."""
+        if self._motion is None:
+            return None
+        known = {}
+        for target in targets:
+            moved = self._motion(self._last[target], frame, self._tracker.result(target).box)
+            if moved is not None:
+                known[target] = moved
+        return known
 
     def _stop_for_size(self, size: str) -> None:
         changed = f"images are {size} now, were {self._size}"

@@ -80,6 +80,11 @@ class Track:
             pixels *= _SEARCH_FACTORS[frames % len(_SEARCH_FACTORS)]
         return pixels
 
+    def shifted(self, motion: Sequence[float]) -> Track:
+        """The track with its center moved by (dx, dy) image pixels, as the camera's turn does."""
+        (cx, cy), (dx, dy) = self.center, motion
+        return replace(self, center=(cx + dx, cy + dy))
+
     def moved(
         self,
         shift: Sequence[float],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -189,13 +189,19 @@ class MultiTracker(_Tracker):
         self._batch = (), None
 
     def update(
-        self, image: Image | StoredImage, ids: Iterable[str] | None = None
+        self,
+        image: Image | StoredImage,
+        ids: Iterable[str] | None = None,
+        *,
+        motion: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
     ) -> dict[str, TrackResult]:
         """Find the targets in the next frame.
 
         Args:
             image: as for :meth:`SiamCarTracker.init`.
             ids: the targets to look for, all by default; the others stay as they are.
+            motion: (dx, dy) image pixels by which the camera's own motion has moved the targets
+                since the last frame, one for all or by id; they are looked for there.
 
         Returns:
             the results by id; empty when there is no target to look for.
@@ -208,11 +214,25 @@ class MultiTracker(_Tracker):
         tracks = [self._track(id) for id in wanted]
         if not tracks:
             return {}
+        if motion is not None:
+            by_id = motion if isinstance(motion, Mapping) else dict.fromkeys(wanted, motion)
+            tracks = [
+                each.shifted(by_id.get(id, (0.0, 0.0)))
+                for id, each in zip(wanted, tracks, strict=True)
+            ]
         if wanted != self._batch[0]:
             self._batch = wanted, self._engine.join([track.template for track in tracks])
         advanced = self._engine.advance(image, tracks, self._batch[1], self.params)
         self._tracks.update(zip(wanted, advanced, strict=True))
         return {id: track.result for id, track in zip(wanted, advanced, strict=True)}
+
+    def result(self, id: str) -> TrackResult:
+        """The last frame's result of one target, after :meth:`add` the given box.
+
+        Raises:
+            TargetError: no target has that id.
+        """
+        return self._track(id).result
 
     def stop(self) -> None:
         """Forget all targets."""

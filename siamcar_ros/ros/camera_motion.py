@@ -1,0 +1,174 @@
+"""The camera's turn between two images, from a gyroscope or a gimbal's encoders."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left, bisect_right
+from collections import deque
+from typing import Any
+
+import cv2
+import numpy as np
+from geometry_msgs.msg import Vector3Stamped
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Imu
+
+from siamcar_ros.data.detections import stamp_of
+from siamcar_ros.geometry import Box, box_center
+from siamcar_ros.ros.complaints import Complaints
+from siamcar_ros.ros.frame import Frame
+from siamcar_ros.ros.parameters import NodeSettings, numbers
+from siamcar_ros.ros.rays import CameraModelError, project, rays
+from siamcar_ros.ros.static_frames import StaticFrames, rotation_of_rpy
+
+Matrix = NDArray[np.float64]
+
+# A rate holds for so many nanoseconds, if no other follows; a turn across a longer gap is unknown.
+_HOLD = 60_000_000
+# Nanoseconds of the past for which rates are kept: as long as a target may take to catch up.
+_KEPT = 20 * 10**9
+
+
+class Turns:
+    """Integrates angular rates to the rotation between two moments. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stamps: deque[int] = deque()
+        self._rates: deque[Matrix] = deque()
+
+    def add(self, stamp: int, rate: Matrix) -> None:
+        """Take in the camera's angular velocity (3,) in its optical frame: nanoseconds, rad/s."""
+        with self._lock:
+            if self._stamps and stamp <= self._stamps[-1]:
+                if self._stamps[-1] - stamp < _KEPT:
+                    return  # out of order
+                self._stamps.clear()  # a bag that starts over
+                self._rates.clear()
+            self._stamps.append(stamp)
+            self._rates.append(rate)
+            while stamp - self._stamps[0] > _KEPT:
+                self._stamps.popleft()
+                self._rates.popleft()
+
+    def between(self, begin: int, end: int) -> Matrix | None:
+        """Return the matrix that turns directions in the camera at `begin` into those at `end`.
+
+        Each rate holds until the next one, the last for 60 ms. None if rates are missing.
+        """
+        with self._lock:
+            first = max(bisect_right(self._stamps, begin) - 1, 0)
+            last = bisect_left(self._stamps, end)
+            stamps = [self._stamps[i] for i in range(first, last)]
+            rates = [self._rates[i] for i in range(first, last)]
+        if not stamps or stamps[0] - begin > _HOLD:
+            return None
+        turn = np.eye(3)
+        edges = [begin, *stamps[1:], end]
+        for rate, since, start, stop in zip(rates, stamps, edges, edges[1:], strict=False):
+            if stop - since > _HOLD:
+                return None
+            # The camera turns by rate * time; what it sees turns the other way.
+            turn = cv2.Rodrigues(-rate * (stop - start) / 1e9)[0] @ turn
+        return turn
+
+
+class CameraMotion:
+    """Where a target that stands still is in the next image, from the camera's measured turn.
+
+    Subscribes to the parameter `camera_rates`; does nothing if it is empty.
+
+    Args:
+        node: subscribes.
+        settings: the node's parameters.
+
+    Attributes:
+        camera_info: the newest.
+        settings: may be replaced at any time.
+    """
+
+    def __init__(self, node: Node, settings: NodeSettings) -> None:
+        self.camera_info: CameraInfo | None = None
+        self._node, self.settings = node, settings
+        self._complaints = Complaints(node, "the camera's motion is not known")
+        self._turns = Turns()
+        self._into_camera: dict[tuple[str, str], Matrix] = {}
+        rpy = numbers("camera_rates_rpy", settings.camera_rates_rpy, 3)
+        self._fixed = rotation_of_rpy(*rpy).T if rpy else None
+        self._frames = None if rpy else StaticFrames(node)
+        self._subscription = node.create_subscription(
+            Imu if settings.camera_rates_type == "imu" else Vector3Stamped,
+            settings.camera_rates,
+            self._on_rate,
+            QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT),
+        )
+
+    def destroy(self) -> None:
+        """End the subscriptions."""
+        self._node.destroy_subscription(self._subscription)
+        if self._frames is not None:
+            self._frames.destroy()
+
+    def shift(self, before: Frame, now: Frame, box: Box) -> tuple[float, float] | None:
+        """Return by how many pixels (x, y) the camera's turn between two images has moved a box.
+
+        None if the turn, the camera model or the sensor's orientation is unknown; the log says so.
+        """
+        info, width, height = self.camera_info, *_size_of(now)
+        turn = self._turns.between(before.stamp, now.stamp)
+        if turn is None or info is None or not width:
+            what = "no angular rates" if turn is None else "no camera_info"
+            self._complaints.say(f"{what} for the images")
+            return None
+        rectified = self.settings.image_rectified
+        center = box_center(box)
+        try:
+            (ray,) = rays(info, [center], (width, height), rectified=rectified)
+            direction = turn @ (*ray, 1.0)
+            if direction[2] < 0.1:
+                return None  # behind the camera now
+            (found,) = project(info, direction[None], (width, height), rectified=rectified)
+        except CameraModelError as error:
+            self._complaints.say(str(error))
+            return None
+        dx, dy = (found - center).tolist()
+        return dx, dy
+
+    def _on_rate(self, message: Any) -> None:
+        vector = getattr(message, "angular_velocity", None) or message.vector
+        rate = np.array((vector.x, vector.y, vector.z))
+        # An IMU without a gyroscope says so by a covariance of -1.
+        absent = hasattr(message, "angular_velocity") and message.angular_velocity_covariance[0] < 0
+        if absent or not np.isfinite(rate).all():
+            self._complaints.say(f"{self.settings.camera_rates} has no usable angular velocity")
+            return
+        turn = self._into_optical(message.header.frame_id)
+        if turn is not None:
+            self._turns.add(stamp_of(message), turn @ rate)
+
+    def _into_optical(self, sensor: str) -> Matrix | None:
+        """The rotation from the sensor's frame to the camera's optical frame."""
+        if self._fixed is not None:
+            return self._fixed
+        camera = self.camera_info.header.frame_id if self.camera_info is not None else ""
+        if not camera or sensor == camera:
+            return np.eye(3) if camera else None
+        assert self._frames is not None
+        turn = self._frames.rotation(camera, sensor)
+        if turn is None:
+            self._complaints.say(
+                f"/tf_static does not connect {sensor[:256]!r} and {camera[:256]!r}: publish the "
+                "sensor's mounting, or set the parameter camera_rates_rpy"
+            )
+        return turn
+
+
+def _size_of(frame: Frame) -> tuple[int, int]:
+    """Width and height of a frame, decoded where only its pixels tell."""
+    message = frame.message
+    if hasattr(message, "width"):
+        return int(message.width), int(message.height)
+    shape = frame.image().shape
+    return int(shape[1]), int(shape[0])

@@ -1,0 +1,109 @@
+"""The depth of a target in a registered depth image. Does not import rclpy."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamcar_ros.data.images import ImageError
+from siamcar_ros.geometry import Box
+
+# The target fills the middle of its box; the rim shows what is around it.
+_MIDDLE = 0.6
+# Depths of one surface differ by less than this factor: a car seen at an angle at 15 m, say.
+_SAME_SURFACE = 1.15
+# What covers a smaller share of the known depths is in front of the target (a branch) or noise.
+_LEAST_SHARE = 0.25
+_LEAST_PIXELS = 9
+_LEAST_KNOWN = 0.05
+_MOST_SAMPLES = 4096
+_ENCODINGS = {"16UC1": (np.uint16, 0.001), "mono16": (np.uint16, 0.001), "32FC1": (np.float32, 1.0)}
+# The standard deviation of a normal distribution, from its median absolute deviation.
+_DEVIATION = 1.4826
+
+
+class Depth(NamedTuple):
+    """The visible surface of a target, in meters along the optical axis.
+
+    Attributes:
+        distance: the median.
+        deviation: of single pixels from it, a robust standard deviation.
+        extent: from its nearest to its farthest parts, a twentieth left out at both ends.
+        pixels: number of depths that were used.
+    """
+
+    distance: float
+    deviation: float
+    extent: float
+    pixels: int
+
+
+def target_depth(depth: NDArray[Any], box: Box, unit: float = 1.0) -> Depth | None:
+    """Return the depth of the nearest surface that fills a good part of the middle of a box.
+
+    The nearest surface with at least a quarter of the known depths is taken for the target: what
+    lies behind it shows through gaps, and smaller things before it are passed over.
+
+    Args:
+        depth: (H, W) in multiples of `unit`; 0, negative, infinite and NaN are unknown.
+        box: (x, y, w, h) in pixels of the depth image; may reach past its border.
+        unit: in meters.
+
+    Returns:
+        None if too little is known: fewer than 9 pixels, or less than 5 % of the middle.
+    """
+    x, y, w, h = box
+    columns = _middle(x, w, depth.shape[1])
+    rows = _middle(y, h, depth.shape[0])
+    middle = depth[rows, columns]
+    step = int(np.ceil(np.sqrt(max(middle.size / _MOST_SAMPLES, 1.0))))
+    middle = middle[::step, ::step]
+    known = unit * np.sort(middle[np.isfinite(middle) & (middle > 0)].astype(np.float64))
+    if len(known) < max(_LEAST_PIXELS, _LEAST_KNOWN * middle.size):
+        return None
+    # For each depth, how many lie from there to a surface's reach behind it.
+    reach = np.searchsorted(known, known * _SAME_SURFACE, side="right") - np.arange(len(known))
+    first = int(np.argmax(reach >= _LEAST_SHARE * len(known)))
+    if reach[first] < max(_LEAST_PIXELS, _LEAST_SHARE * len(known)):
+        return None
+    near = int(np.searchsorted(known, known[first] * _SAME_SURFACE, side="right"))
+    begin = first + int(np.argmax(reach[first:near]))
+    surface = known[begin : begin + reach[begin]]
+    distance = float(np.median(surface))
+    deviation = _DEVIATION * float(np.median(np.abs(surface - distance)))
+    low, high = np.quantile(surface, (0.05, 0.95)).tolist()
+    return Depth(distance, deviation, high - low, len(surface))
+
+
+def _middle(start: float, length: float, limit: int) -> slice:
+    """The pixels of the middle of one side of a box, at least one if they are in the image."""
+    margin = (1 - _MIDDLE) / 2 * length
+    first = int(np.clip(np.floor(start + margin), 0, limit))
+    last = int(np.clip(np.ceil(start + length - margin), 0, limit))
+    return slice(first, last)
+
+
+def depth_image(message: Any) -> tuple[NDArray[Any], float]:
+    """Return the pixels of a depth image, not copied, and their unit in meters.
+
+    Args:
+        message: sensor_msgs/Image, 16UC1 (or mono16) in millimeters or 32FC1 in meters (REP 118).
+
+    Raises:
+        ImageError: another encoding, or less data than the size promises.
+    """
+    if message.encoding not in _ENCODINGS:
+        known = ", ".join(_ENCODINGS)
+        raise ImageError(f"depth is encoded as one of {known}, not {message.encoding[:64]!r}")
+    kind, unit = _ENCODINGS[message.encoding]
+    dtype = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
+    height, width, step = message.height, message.width, message.step
+    if not height or step < width * dtype.itemsize or len(message.data) < step * height:
+        raise ImageError(
+            f"a depth image of {width} by {height} with rows of {step} bytes has "
+            f"{len(message.data)} bytes of data"
+        )
+    rows = np.frombuffer(message.data, np.uint8, step * height).reshape(height, step)
+    return rows[:, : width * dtype.itemsize].view(dtype), unit

@@ -1,0 +1,207 @@
+r"""The executable `pan_tilt_controller`: turns a pan-tilt mount so that the target stays in view.
+
+    ros2 run siamcar_ros pan_tilt_controller --ros-args -p tracker:=/tracker \
+        -r '~/joint_velocities:=/pan_tilt_velocity_controller/commands'
+
+Needs the bearing in the tracker's `tracks`, and so the camera's `camera_info`. Publishes the same
+rates as `~/rates` (TwistStamped: angular.y turns down, angular.z to the left, as in REP 103) and as
+`~/joint_velocities` (pan, tilt) for ros2_control's velocity controllers. They become 0 when the
+node ends. See docs/pan_tilt.md.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import TwistStamped
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+
+from siamcar_ros.data.detections import stamp_of
+from siamcar_ros.msg import TrackArray, TrackStatus
+from siamcar_ros.ros.command_line import declare_read_only, run_node
+from siamcar_ros.ros.pan_tilt import Pair, PanTiltLaw, PanTiltSettings
+from siamcar_ros.tracking import TrackState
+
+_STATES = {
+    TrackStatus.TRACKING: TrackState.TRACKING,
+    TrackStatus.UNCERTAIN: TrackState.UNCERTAIN,
+    TrackStatus.LOST: TrackState.LOST,
+}
+_LOG_PERIOD = 5.0
+# Joint angles older than this are not believed.
+_FRESH = 0.5
+# Seconds; older stamps are taken for those of another clock.
+_OLDEST = 1.0
+
+
+class PanTiltController(Node):
+    """Publishes the rates of `PanTiltLaw` at the parameter `rate`.
+
+    Raises:
+        ValueError: a parameter is not allowed.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("pan_tilt_controller", **options)
+
+        def parameter(name: str, default: Any, text: str, most: float | None = None) -> Any:
+            return declare_read_only(self, name, default, text, most=most)
+
+        tracker = parameter("tracker", "tracker", "Name of the tracker node.")
+        self._target = parameter("target", "", "Id of the target; empty: the oldest.")
+        rate = parameter("rate", 50.0, "Rate of the commands in Hz.", 1000.0)
+        self._frame_id = parameter("frame_id", "", "frame_id of ~/rates.")
+        self._joints = (
+            parameter("pan_joint", "", "Name of the pan joint in joint_states; empty: unknown."),
+            parameter("tilt_joint", "", "Name of the tilt joint in joint_states; empty: unknown."),
+        )
+        self._signs = np.array(
+            [
+                1.0 if parameter(f"{axis}_reversed", False, text) else -1.0
+                for axis, text in (
+                    ("pan", "The pan joint turns to the right at positive rates, not to the left."),
+                    ("tilt", "The tilt joint turns up at positive rates, not down."),
+                )
+            ]
+        )
+        if not rate > 0:
+            raise ValueError("rate must be larger than 0")
+        self._law = PanTiltLaw(PanTiltSettings(**self._declare_settings()))
+        self.add_on_set_parameters_callback(self._check_settings)
+        self.add_post_set_parameters_callback(self._apply_settings)
+        self._joints_at = -math.inf  # when they were heard
+        self._clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._rates = self.create_publisher(TwistStamped, "~/rates", 10)
+        self._velocities = self.create_publisher(Float64MultiArray, "~/joint_velocities", 10)
+        name = self.resolve_topic_name(tracker)
+        self.create_subscription(TrackArray, f"{name}/tracks", self._on_tracks, 1)
+        if all(self._joints):
+            newest = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+            self.create_subscription(JointState, "joint_states", self._on_joints, newest)
+        else:
+            self.get_logger().info(
+                "pan_joint and tilt_joint are not set: the limits of the angles are not kept"
+            )
+        self.create_timer(1 / rate, self._tick, clock=self._clock)
+
+    def stop(self) -> None:
+        """Publish rates of 0."""
+        self._publish(np.zeros(2))
+
+    def _declare_settings(self) -> dict[str, float]:
+        values = {}
+        for each in fields(PanTiltSettings):
+            low, high = each.metadata["range"]
+            described = ParameterDescriptor(
+                description=each.metadata["description"],
+                floating_point_range=[FloatingPointRange(from_value=low, to_value=high)],
+            )
+            values[each.name] = self.declare_parameter(each.name, each.default, described).value
+        return values
+
+    def _changed(self, parameters: list[Parameter]) -> PanTiltSettings:
+        known = {each.name for each in fields(PanTiltSettings)}
+        values = {each.name: each.value for each in parameters if each.name in known}
+        return replace(self._law.settings, **values)
+
+    def _check_settings(self, parameters: list[Parameter]) -> SetParametersResult:
+        try:
+            self._changed(parameters)
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _apply_settings(self, parameters: list[Parameter]) -> None:
+        self._law.settings = self._changed(parameters)
+
+    def _now(self) -> float:
+        return float(self._clock.now().nanoseconds) / 1e9
+
+    def _age(self, message: Any) -> float:
+        """Seconds since a message's stamp; 0 if the stamps are of another clock."""
+        age = (self.get_clock().now().nanoseconds - stamp_of(message)) / 1e9
+        return age if 0 < age < _OLDEST else 0.0
+
+    def _on_tracks(self, message: TrackArray) -> None:
+        tracks = [each for each in message.tracks if self._target in ("", each.id)]
+        if not tracks:
+            self._law.see(self._now(), None)
+            return
+        track, bearing = tracks[0], None
+        if track.bearing:
+            angles = track.bearing[0].azimuth, track.bearing[0].elevation
+            bearing = np.array(angles) if all(map(math.isfinite, angles)) else None
+        elif track.state == TrackStatus.TRACKING:
+            self.get_logger().warning(
+                "the track has no bearing: the tracker needs the camera's camera_info",
+                throttle_duration_sec=_LOG_PERIOD,
+            )
+        self._law.see(self._now(), _STATES.get(track.state), bearing, self._age(message))
+
+    def _on_joints(self, message: JointState) -> None:
+        positions = dict(zip(message.name, message.position, strict=False))
+        if all(math.isfinite(positions.get(name, math.nan)) for name in self._joints):
+            angles = np.array([positions[name] for name in self._joints])
+            self._joints_at = self._now()
+            self._law.moved(self._joints_at - self._age(message), angles * self._signs)
+
+    def _tick(self) -> None:
+        now = self._now()
+        if all(self._joints) and now - self._joints_at > _FRESH:
+            self.get_logger().warning(
+                f"joint_states does not have {' and '.join(self._joints)}: stopped",
+                throttle_duration_sec=_LOG_PERIOD,
+            )
+            self.stop()
+            return
+        self._publish(self._law.rates(now))
+
+    def _publish(self, rates: Pair) -> None:
+        right, up = rates.tolist()
+        message = TwistStamped()
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.header.frame_id = self._frame_id
+        message.twist.angular.y, message.twist.angular.z = -up, -right
+        self._rates.publish(message)
+        self._velocities.publish(Float64MultiArray(data=(rates * self._signs).tolist()))
+
+
+def _run() -> None:
+    interrupted = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: interrupted.set())
+    node = PanTiltController()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while not interrupted.is_set():
+            executor.spin_once(timeout_sec=0.2)
+    finally:
+        node.stop()
+        node.destroy_node()
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM; return the process's exit status."""
+    # rclpy's own handlers would end the context before the mount is stopped.
+    no = SignalHandlerOptions.NO
+    return run_node("pan_tilt_controller", __doc__ or "", _run, args, signal_handler_options=no)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""The world of the pan-tilt simulation: a yard where a car drives to and fro, once behind a bush.
+
+A view is cut from a wide picture of the yard (made by tools/clip); car and bush are pictures in
+front of it. World axes in meters: X to the right, Z forward, the camera above the origin. Angles in
+radians, positive to the right and upward.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from siamcar_ros.geometry import Box, Image
+from siamcar_ros.resources import resource_path
+
+FOCAL = 600.0  # pixels, of the panorama and of the camera
+PANORAMA = (1600, 720)
+PITCH = -0.1  # of the panorama's optical axis
+EYE_HEIGHT = 3.3
+CAR_DISTANCE = 24.0  # from which the car's views were drawn
+CELL, SHEET = (224, 112), (9, 8)  # size of a view; columns and rows of the sheet
+BUSH_METERS, BUSH_SCALE = 4.6, 40.0  # side, and pixels per meter of its picture
+
+Matrix = NDArray[np.float64]
+
+# The car drives to the right on a far arc and backs up on a near one, in so many seconds; between
+# the arcs stands a bush, behind which it passes halfway through the first 26 s and not again.
+_MIDDLE, _REACH, _ROUND, _FAR_AT = np.array((0.0, 30.0)), np.array((12.0, 3.0)), 18.0, 13.0
+_BUSH = np.array((0.0, 29.0))
+
+
+class View(NamedTuple):
+    """What the camera sees at one moment.
+
+    Attributes:
+        image: (H, W, 3) BGR.
+        box: (x, y, w, h) of the whole car in pixels, hidden parts included.
+        visible: share of the car that the bush does not hide and that is in the image.
+        target: the car's azimuth and elevation in the world, of the box's center.
+    """
+
+    image: Image
+    box: Box
+    visible: float
+    target: tuple[float, float]
+
+
+class Scene:
+    """Renders views for any moment and any direction of the camera.
+
+    Args:
+        size: (width, height) of the camera's images.
+    """
+
+    def __init__(self, size: tuple[int, int] = (640, 480)) -> None:
+        self.size = size
+        self._panorama = _read("panorama.jpg")
+        self._car, self._bush = _read("car.webp"), _read("bush.webp")
+
+    def view(self, seconds: float, pan: float, tilt: float) -> View:
+        """Render the scene at a time as seen by the camera turned by `pan` and `tilt`."""
+        camera = _lens(self.size) @ _rotation(pan, tilt)
+        wide = _lens(PANORAMA) @ _rotation(0.0, PITCH)
+        image = np.asarray(
+            cv2.warpPerspective(self._panorama, camera @ np.linalg.inv(wide), self.size), np.uint8
+        )
+        car, place, anchor = self._car_picture(seconds)
+        onto = _placed(camera, place, anchor, CAR_DISTANCE / FOCAL)
+        whole = float(car[..., 3].sum()) * float(onto[0, 0]) ** 2
+        bush = self._bush  # its foot bulges towards the camera
+        root = (bush.shape[1] / 2, 0.84 * bush.shape[0])
+        before = _placed(camera, _BUSH, root, 1 / BUSH_SCALE)
+        if _BUSH[1] < place[1]:
+            covered = _lay(image, car, onto).astype(np.float32)
+            covered *= 1 - _lay(image, bush, before) / np.float32(255)
+        else:
+            _lay(image, bush, before)
+            covered = _lay(image, car, onto).astype(np.float32)
+        box = _bounds(car, onto)
+        x, y, w, h = box
+        ray = np.linalg.inv(camera) @ (x + w / 2 - 0.5, y + h / 2 - 0.5, 1.0)
+        target = (
+            float(np.arctan2(ray[0], ray[2])),
+            float(np.arctan2(-ray[1], np.hypot(ray[0], ray[2]))),
+        )
+        return View(image, box, float(covered.sum()) / whole, target)
+
+    def _car_picture(self, seconds: float) -> tuple[Image, Matrix, tuple[float, float]]:
+        """The car's picture, the place (2,) where it stands, and the pixel that is there."""
+        place, heading = _car_at(seconds)
+        seen = heading - float(np.arctan2(*place))
+        columns, rows = SHEET
+        index = round(seen / (2 * np.pi) * columns * rows) % (columns * rows)
+        row, column = divmod(index, columns)
+        width, height = CELL
+        across = slice(column * width, (column + 1) * width)
+        view = self._car[row * height : (row + 1) * height, across]
+        return view, place, (width / 2, height / 2)
+
+
+def _placed(camera: Matrix, place: Matrix, anchor: tuple[float, float], meters: float) -> Matrix:
+    """The (2, 3) map of an upright picture into the image.
+
+    Args:
+        camera: projects directions.
+        place: (2,) X and Z of its foot.
+        anchor: the pixel of the picture that is there.
+        meters: per pixel of the picture.
+    """
+    x, y, depth = camera @ (place[0], EYE_HEIGHT, place[1])
+    scale = FOCAL * meters / depth
+    ax, ay = anchor
+    return np.array([[scale, 0, x / depth - scale * ax], [0, scale, y / depth - scale * ay]])
+
+
+def _car_at(seconds: float) -> tuple[Matrix, float]:
+    """The car's place (2,) X and Z, and its heading: 0 along Z, positive towards X."""
+    phase = 2 * np.pi * (seconds - _FAR_AT) / _ROUND
+    (across, away), sine, cosine = _REACH, np.sin(phase), np.cos(phase)
+    # The arcs' ends have the same tangent: dZ / dX = -3 away / across * sine * cosine.
+    heading = np.pi / 2 + np.arctan(3 * away / across * sine * cosine)
+    return _MIDDLE + np.array((across * sine, away * cosine**3)), float(heading)
+
+
+def _rotation(pan: float, tilt: float) -> Matrix:
+    """From the world (X right, Y down, Z forward) to a camera turned by pan and tilt."""
+    (cp, ct), (sp, st) = np.cos((pan, tilt)), np.sin((pan, tilt))
+    turn = np.array([[cp, 0, -sp], [0, 1, 0], [sp, 0, cp]])
+    nod = np.array([[1, 0, 0], [0, ct, st], [0, -st, ct]])
+    return np.asarray(nod @ turn)
+
+
+def _lens(size: tuple[int, int]) -> Matrix:
+    return np.array([[FOCAL, 0, size[0] / 2 - 0.5], [0, FOCAL, size[1] / 2 - 0.5], [0, 0, 1.0]])
+
+
+def _lay(image: Image, patch: Image, onto: Matrix) -> NDArray[np.uint8]:
+    """Lay a premultiplied BGRA picture on the image, in place; its alpha there, (H, W)."""
+    height, width = image.shape[:2]
+    alpha = np.zeros((height, width), np.uint8)
+    corners = onto @ np.array([[0, 0, 1.0], [patch.shape[1], patch.shape[0], 1.0]]).T
+    left, top = np.clip(np.floor(corners[:, 0]).astype(int), 0, (width, height))
+    right, bottom = np.clip(np.ceil(corners[:, 1]).astype(int) + 1, 0, (width, height))
+    if right <= left or bottom <= top:
+        return alpha
+    moved = onto.copy()
+    moved[:, 2] -= (left, top)
+    drawn = cv2.warpAffine(patch, moved, (int(right - left), int(bottom - top)))
+    below = image[top:bottom, left:right]
+    clear = cv2.cvtColor(255 - drawn[..., 3], cv2.COLOR_GRAY2BGR)
+    cv2.add(cv2.multiply(below, clear, scale=1 / 255), drawn[..., :3], dst=below)
+    image[top:bottom, left:right] = below
+    alpha[top:bottom, left:right] = drawn[..., 3]
+    return alpha
+
+
+def _bounds(patch: Image, onto: Matrix) -> Box:
+    """The box of a picture's solid part (not its shadow) in the image."""
+    x, y, w, h = cv2.boundingRect((patch[..., 3] > 200).astype(np.uint8))
+    x1, y1 = (onto[:, :2] @ (x - 0.5, y - 0.5) + onto[:, 2] + 0.5).tolist()
+    x2, y2 = (onto[:, :2] @ (x + w - 0.5, y + h - 0.5) + onto[:, 2] + 0.5).tolist()
+    return x1, y1, x2 - x1, y2 - y1
+
+
+def _read(name: str) -> Image:
+    file = resource_path(f"films/yard/{name}")
+    image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise OSError(f"{file} cannot be read: OpenCV was built without its format")
+    if image.shape[2] == 4:  # premultiplied; compression leaves colors brighter than that
+        image[..., :3] = np.minimum(image[..., :3], image[..., 3:])
+    return np.asarray(image, np.uint8)

@@ -1,0 +1,336 @@
+"""The executable `pan_tilt_simulation`: a camera on a simulated mount, and a car to follow.
+
+    ros2 launch siamcar_ros follow.launch.py
+
+Publishes `image`, `camera_info`, `ground_truth`, `joint_states` (pan, tilt) and `camera_rates`
+(Vector3Stamped in the optical frame). Starts the tracker on the car, lets time run, and turns the
+camera as `rates` (geometry_msgs/TwistStamped) says. After `duration` it logs how well the car was
+kept in the middle, writes that to the folder `report`, and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import TwistStamped, Vector3Stamped
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from vision_msgs.msg import Detection2D
+
+from siamcar_ros.data.detections import stamp_of
+from siamcar_ros.data.video import VideoWriter
+from siamcar_ros.files import replacing
+from siamcar_ros.geometry import Box
+from siamcar_ros.msg import TrackArray, TrackStatus
+from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
+from siamcar_ros.ros.command_line import declare_read_only, run_node
+from siamcar_ros.ros.messages import bbox_to_box, box_to_bbox
+from siamcar_ros.ros.pan_tilt_scene import FOCAL, Scene, View
+from siamcar_ros.tracking import TrackResult, TrackState
+from siamcar_ros.tracking.overlay import draw_overlay
+
+NEAR = 0.05
+"""Share of the image's width and height by which the car may be off the middle."""
+
+SETTLING = 1.0
+"""Seconds at the start that do not count."""
+
+_STATES = {
+    TrackStatus.TRACKING: TrackState.TRACKING,
+    TrackStatus.UNCERTAIN: TrackState.UNCERTAIN,
+    TrackStatus.LOST: TrackState.LOST,
+}
+# Where the camera looks at first, off the car.
+_FIRST_OFFSET = np.array((0.07, 0.03))
+_PATIENCE = 180.0
+_HIDDEN = 0.5  # share of the car that is visible
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One frame of the run.
+
+    Attributes:
+        seconds: since the start.
+        pan, tilt: of the camera, rad, to the right and upward.
+        across, down: of the car's center from the image's, in widths and heights of the image.
+        visible: share of the car.
+        stamp: in nanoseconds.
+    """
+
+    seconds: float
+    pan: float
+    tilt: float
+    across: float
+    down: float
+    visible: float
+    stamp: int
+
+    @property
+    def error(self) -> float:
+        """The larger of the two distances, in parts of the image."""
+        return max(abs(self.across), abs(self.down))
+
+
+class PanTiltSimulation(Node):
+    """The camera, its mount and the scene.
+
+    Raises:
+        ValueError: a parameter is not allowed.
+        OSError: the scene cannot be read, or the report cannot be written.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("pan_tilt_simulation", **options)
+
+        def parameter(name: str, default: Any, text: str, most: float | None = None) -> Any:
+            return declare_read_only(self, name, default, text, most=most)
+
+        tracker = parameter("tracker", "tracker", "Name of the tracker node.")
+        self._rate = parameter("rate", 30.0, "Frames per second.", 1000.0)
+        self._duration = parameter("duration", 26.0, "Seconds; the car's round takes 26.", 3600.0)
+        self._lag = parameter("lag", 0.05, "Time constant in s with which the mount follows.", 10.0)
+        report = parameter("report", "", "Folder for follow.png, .mp4 and .json; empty: none.")
+        if not (self._rate > 0 and self._duration > SETTLING):
+            raise ValueError(f"rate must be larger than 0 and duration larger than {SETTLING:g} s")
+        self._folder = Path(report).expanduser() if report else None
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        self.tracker = self.resolve_topic_name(tracker)
+        self._scene = Scene()
+        self._rates, self._wanted = np.zeros(2), np.zeros(2)  # to the right and upward
+        self._angles = np.array(self._scene.view(0.0, 0.0, 0.0).target) - _FIRST_OFFSET
+        self._tracks: dict[int, tuple[Box, float, TrackState]] = {}
+        self._image = self.create_publisher(Image, "image", 5)
+        self._info = self.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=5))
+        self._truth = self.create_publisher(Detection2D, "ground_truth", 10)
+        self._joints = self.create_publisher(JointState, "joint_states", 10)
+        self._turning = self.create_publisher(Vector3Stamped, "camera_rates", 10)
+        self.create_subscription(TwistStamped, "rates", self._on_rates, 1)
+        self.create_subscription(TrackArray, f"{self.tracker}/tracks", self._on_tracks, 200)
+
+    def run(self) -> None:
+        """Play the scene once and report.
+
+        Raises:
+            OSError: the tracker cannot be used, or the report cannot be written.
+        """
+        with TrackerClient(self.tracker, node=self) as client:
+            try:
+                client.wait_until_active(_PATIENCE, check=self._check)
+                self._begin(client)
+                moments = self._play()
+            except (TrackerUnavailable, TargetRefused) as error:
+                if not self.context.ok():
+                    return
+                raise OSError(str(error)) from error
+            time.sleep(0.5)  # the last results
+        if moments:
+            self._report(moments)
+
+    def _check(self) -> None:
+        if not self.context.ok():
+            raise TrackerUnavailable("interrupted")
+
+    def _begin(self, client: TrackerClient) -> None:
+        """Show the first view until the tracker has started on the car."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            self._check()
+            view, _ = self._show(0.0)
+            time.sleep(0.1)
+            try:
+                client.init_target(view.box)
+                return
+            except TargetRefused:
+                if time.monotonic() > deadline:
+                    raise
+
+    def _play(self) -> list[Moment]:
+        moments: list[Moment] = []
+        begin, step = time.monotonic(), 1 / self._rate
+        for index in range(int(self._duration * self._rate)):
+            if not self.context.ok():
+                break
+            behind = time.monotonic() - begin - index * step
+            if behind < 0:
+                time.sleep(-behind)
+            elif behind > step:
+                begin += behind  # too slow: the scene waits, so that no frame is left out
+            self._turn(step)
+            view, stamp = self._show(index * step)
+            x, y, w, h = view.box
+            width, height = self._scene.size
+            pan, tilt = self._angles.tolist()
+            across, down = (x + w / 2) / width - 0.5, (y + h / 2) / height - 0.5
+            moments.append(Moment(index * step, pan, tilt, across, down, view.visible, stamp))
+        return moments
+
+    def _turn(self, step: float) -> None:
+        """Move the mount: its rates follow the commands like a first-order lag."""
+        share = 1 - np.exp(-step / self._lag) if self._lag else 1.0
+        before = self._rates
+        self._rates = before + share * (self._wanted - before)
+        self._angles = self._angles + step * (before + self._rates) / 2
+
+    def _show(self, seconds: float) -> tuple[View, int]:
+        """Render and publish one moment; the view and its stamp."""
+        view = self._scene.view(seconds, *self._angles.tolist())
+        stamp = self.get_clock().now().to_msg()
+        width, height = self._scene.size
+        image = Image(height=height, width=width, encoding="bgr8", step=3 * width)
+        image.header.stamp, image.header.frame_id = stamp, "camera"
+        image.data.frombytes(np.ascontiguousarray(view.image).data.cast("B"))
+        info = CameraInfo(header=image.header, width=width, height=height)
+        info.distortion_model, info.d = "plumb_bob", [0.0] * 5
+        cx, cy = width / 2 - 0.5, height / 2 - 0.5
+        info.k = [FOCAL, 0.0, cx, 0.0, FOCAL, cy, 0.0, 0.0, 1.0]
+        info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+        info.p = [FOCAL, 0.0, cx, 0.0, 0.0, FOCAL, cy, 0.0, 0.0, 0.0, 1.0, 0.0]
+        joints = JointState(header=image.header, name=["pan", "tilt"])
+        joints.position, joints.velocity = (-self._angles).tolist(), (-self._rates).tolist()
+        turning = Vector3Stamped(header=image.header)
+        pan, (right, up) = np.cos(self._angles[1]), self._rates.tolist()
+        vector = turning.vector  # about x to the right, y downward, z forward
+        vector.x, vector.y = up, right * float(pan)
+        vector.z = -right * float(np.sin(self._angles[1]))
+        truth = Detection2D(header=image.header, bbox=box_to_bbox(view.box), id="ground_truth")
+        for publisher, message in (
+            (self._info, info),
+            (self._joints, joints),
+            (self._turning, turning),
+            (self._image, image),
+            (self._truth, truth),
+        ):
+            publisher.publish(message)
+        return view, stamp_of(image)
+
+    def _on_rates(self, message: TwistStamped) -> None:
+        wanted = -np.array((message.twist.angular.z, message.twist.angular.y))
+        if np.isfinite(wanted).all():
+            self._wanted = wanted
+
+    def _on_tracks(self, message: TrackArray) -> None:
+        if message.tracks:
+            track = message.tracks[0]
+            state = _STATES[track.state]
+            self._tracks[stamp_of(message)] = bbox_to_box(track.bbox), track.score, state
+
+    def _report(self, moments: list[Moment]) -> None:
+        told = summary(moments)
+        states = [self._tracks[each.stamp][2] for each in moments if each.stamp in self._tracks]
+        told["states"] = {each.name: states.count(each) for each in TrackState}
+        for line in describe(told):
+            self.get_logger().info(line)
+        if self._folder is None:
+            return
+        document = {"summary": told, "frames": [asdict(each) for each in moments]}
+        with replacing(self._folder / "follow.json") as file:
+            file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        self._write_film(moments, self._folder / "follow.mp4")
+        try:
+            draw(moments, [self._tracks.get(each.stamp) for each in moments], self._folder)
+        except ModuleNotFoundError as error:
+            self.get_logger().warning(f"follow.png is not drawn: {error} (pip install matplotlib)")
+        self.get_logger().info(f"wrote {self._folder}/follow.png, .mp4 and .json")
+
+    def _write_film(self, moments: list[Moment], file: Path) -> None:
+        """Render the run again, with what the tracker said."""
+        with VideoWriter(file, self._rate) as writer:
+            for each in moments:
+                view = self._scene.view(each.seconds, each.pan, each.tilt)
+                found = self._tracks.get(each.stamp)
+                shown = {} if found is None else {"": TrackResult(*found)}
+                caption = f"{100 * each.error:.1f} % off"
+                writer.write(draw_overlay(view.image, shown, caption=caption, truth=view.box))
+
+
+def summary(moments: Sequence[Moment]) -> dict[str, Any]:
+    """What a run comes to; the first second does not count."""
+    counted = [each for each in moments if each.seconds >= SETTLING]
+    errors = np.array([each.error for each in counted])
+    hidden = [each for each in counted if each.visible < _HIDDEN]
+    return {
+        "frames": len(counted),
+        "near": float((errors <= NEAR).mean()),
+        "median_error": float(np.median(errors)),
+        "largest_error": float(errors.max()),
+        "hidden_frames": len(hidden),
+        "least_visible": min(each.visible for each in counted),
+        "largest_error_while_hidden": max((each.error for each in hidden), default=0.0),
+    }
+
+
+def describe(told: dict[str, Any]) -> list[str]:
+    """The summary in words."""
+    return [
+        f"within {100 * NEAR:g} % of the image's middle on {100 * told['near']:.1f} % of "
+        f"{told['frames']} frames; median {100 * told['median_error']:.1f} %, largest "
+        f"{100 * told['largest_error']:.1f} %",
+        f"hidden by more than half on {told['hidden_frames']} frames, down to "
+        f"{100 * told['least_visible']:.0f} % visible: largest error then "
+        f"{100 * told['largest_error_while_hidden']:.1f} %",
+        "states: " + ", ".join(f"{name} {count}" for name, count in told["states"].items()),
+    ]
+
+
+def draw(
+    moments: Sequence[Moment], tracks: Sequence[tuple[Box, float, TrackState] | None], folder: Path
+) -> None:
+    """Draw error, states and the mount's angles over time as follow.png.
+
+    Raises ModuleNotFoundError without matplotlib.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    seconds = np.array([each.seconds for each in moments])
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    above.axhspan(-100 * NEAR, 100 * NEAR, color="tab:green", alpha=0.12, label="within 5 %")
+    above.plot(seconds, [100 * each.across for each in moments], label="across, % of width")
+    above.plot(seconds, [100 * each.down for each in moments], label="down, % of height")
+    for state, color in ((TrackState.UNCERTAIN, "tab:orange"), (TrackState.LOST, "tab:red")):
+        off = [each is not None and each[2] is state for each in tracks]
+        above.fill_between(
+            *(seconds, 0, 1, off),
+            transform=above.get_xaxis_transform(),
+            color=color,
+            alpha=0.25,
+            label=state.name,
+        )
+    above.axvline(SETTLING, color="gray", linewidth=0.8)
+    above.set_ylabel("car off the image's middle")
+    above.legend(loc="upper right", ncols=3, fontsize="small")
+    below.plot(seconds, np.degrees([each.pan for each in moments]), label="pan, degrees")
+    below.plot(seconds, np.degrees([each.tilt for each in moments]), label="tilt, degrees")
+    below.fill_between(
+        seconds,
+        0,
+        [100 * each.visible for each in moments],
+        color="gray",
+        alpha=0.2,
+        label="car visible, %",
+    )
+    below.set_xlabel("seconds")
+    below.legend(loc="upper right", ncols=3, fontsize="small")
+    with replacing(folder / "follow.png") as file:
+        figure.savefig(str(file), dpi=110, format="png")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the simulation to its end or until SIGINT or SIGTERM; return the exit status."""
+    return run_node("pan_tilt_simulation", __doc__ or "", lambda: PanTiltSimulation().run(), args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

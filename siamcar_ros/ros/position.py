@@ -1,0 +1,243 @@
+"""Where targets are in space: from a depth image, their height or the ground they stand on."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import deque
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import TransformStamped
+from numpy.typing import NDArray
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image
+from tf2_msgs.msg import TFMessage
+from vision_msgs.msg import (
+    Detection3D,
+    Detection3DArray,
+    ObjectHypothesis,
+    ObjectHypothesisWithPose,
+)
+
+from siamcar_ros.data.detections import stamp_of
+from siamcar_ros.data.images import ImageError
+from siamcar_ros.geometry import Box
+from siamcar_ros.msg import Track, TrackArray, TrackStatus
+from siamcar_ros.ros.complaints import Complaints
+from siamcar_ros.ros.depth import Depth, depth_image, target_depth
+from siamcar_ros.ros.messages import bbox_to_box
+from siamcar_ros.ros.parameters import NodeSettings, numbers
+from siamcar_ros.ros.rays import CameraModelError, bearing, rays
+
+# Images and depth images that wait for each other.
+_WAITING = 16
+# A depth image may differ so much from the image's proportions.
+_MOST_STRETCH = 0.02
+
+
+class Positions:
+    """Publishes `~/detections_3d`, and a frame on /tf for each target if that is wanted.
+
+    A target's distance comes from the depth image of the same moment, if the parameter `depth`
+    names its topic; where that says nothing, from `target_height`, then from `ground_plane`. A
+    target of unknown distance is left out, and nothing is published if none is known.
+
+    Args:
+        node: publishes and subscribes.
+        settings: the node's parameters.
+
+    Attributes:
+        settings: may be replaced at any time.
+    """
+
+    def __init__(self, node: LifecycleNode, settings: NodeSettings) -> None:
+        self.settings = settings
+        self._node = node
+        self._complaints = Complaints(node, "no position from depth")
+        self._lock = threading.Lock()
+        self._depths: deque[Image] = deque(maxlen=_WAITING)
+        self._waiting: deque[tuple[TrackArray, CameraInfo]] = deque(maxlen=_WAITING)
+        self._publisher = node.create_lifecycle_publisher(
+            Detection3DArray, "~/detections_3d", QoSProfile(depth=10)
+        )
+        self._frames = self._subscription = None
+        if settings.target_tf:
+            self._frames = node.create_lifecycle_publisher(TFMessage, "/tf", QoSProfile(depth=100))
+        if settings.depth:
+            self._subscription = node.create_subscription(
+                Image,
+                settings.depth,
+                self._on_depth,
+                QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT),
+            )
+
+    def destroy(self) -> None:
+        """Remove the publishers and the subscription."""
+        for each in (self._publisher, self._frames):
+            if each is not None:
+                self._node.destroy_lifecycle_publisher(each)
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether someone would receive positions, and there is something to take them from."""
+        settings = self.settings
+        known = settings.depth or settings.target_height or settings.ground_plane
+        listened = self._frames is not None or self._publisher.get_subscription_count()
+        return bool(known and listened)
+
+    def add(self, tracks: TrackArray, info: CameraInfo) -> None:
+        """Publish the positions of an image's targets, once its depth image is here.
+
+        Raises:
+            CameraModelError: no rays can be computed.
+        """
+        if not tracks.tracks:
+            return
+        if self._subscription is None:
+            self._publish(tracks, info, None)
+            return
+        with self._lock:
+            self._waiting.append((tracks, info))
+        self._match()
+
+    def _on_depth(self, message: Image) -> None:
+        with self._lock:
+            if self._depths and stamp_of(message) < stamp_of(self._depths[-1]):
+                self._depths.clear()  # stamps went back
+            self._depths.append(message)
+        try:
+            self._match()
+        except CameraModelError:
+            return  # said before, when the tracks came
+
+    def _match(self) -> None:
+        """Publish for each image for which the nearest depth image is known."""
+        slop = self.settings.depth_slop * 1e9
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    return
+                tracks, info = self._waiting[0]
+                stamp = stamp_of(tracks)
+                nearest = min(
+                    self._depths, key=lambda each: abs(stamp_of(each) - stamp), default=None
+                )
+                newest = stamp_of(self._depths[-1]) if self._depths else 0
+                late = len(self._waiting) == _WAITING
+                if newest < stamp and not late:
+                    return  # its depth image may still come
+                self._waiting.popleft()
+            if nearest is not None and abs(stamp_of(nearest) - stamp) > slop:
+                nearest = None
+            if nearest is None:
+                self._complaints.say(
+                    f"no depth image within depth_slop ({self.settings.depth_slop:g} s)"
+                )
+            self._publish(tracks, info, nearest)
+
+    def _publish(self, tracks: TrackArray, info: CameraInfo, message: Image | None) -> None:
+        size = (tracks.image_width, tracks.image_height)
+        image = None
+        try:
+            if message is not None:
+                image = depth_image(message)
+        except ImageError as error:
+            self._complaints.say(f"the depth image cannot be used: {error}")
+        if image is not None:
+            (height, width), stretch = image[0].shape, size[0] / size[1]
+            if abs(width / height / stretch - 1) > _MOST_STRETCH:
+                self._complaints.say(
+                    f"depth images are {width} by {height}, images {size[0]} by {size[1]}"
+                )
+                image = None
+        found = [
+            each
+            for track in tracks.tracks
+            if track.state != TrackStatus.LOST
+            and (each := self._detection(track, info, size, image)) is not None
+        ]
+        for each in found:
+            each.header = tracks.header
+        if not found:
+            return
+        self._publisher.publish(Detection3DArray(header=tracks.header, detections=found))
+        if self._frames is not None:
+            self._frames.publish(TFMessage(transforms=[_transform(each) for each in found]))
+
+    def _detection(
+        self,
+        track: Track,
+        info: CameraInfo,
+        size: tuple[int, int],
+        image: tuple[NDArray[Any], float] | None,
+    ) -> Detection3D | None:
+        x, y, w, h = box = bbox_to_box(track.bbox)
+        rectified = self.settings.image_rectified
+        points = [[x + w / 2, y + h / 2], [x, y + h / 2], [x + w, y + h / 2]]
+        points += [[x + w / 2, y], [x + w / 2, y + h]]
+        middle, left, right, top, foot = rays(info, points, size, rectified=rectified)
+        angles = bearing(info, box, track.score, size, rectified=rectified).covariance
+        depth = self._measured(box, size, image)
+        if depth is None:
+            depth = self._inferred(float(foot[1] - top[1]), foot, float(np.sqrt(angles[3])))
+        if depth is None:
+            return None
+        z = depth.distance
+        message = Detection3D(id=track.id)
+        center = message.bbox.center
+        (center.position.x, center.position.y), center.position.z = (z * middle).tolist(), z
+        center.orientation.w = 1.0
+        message.bbox.size.x = float(z * (right[0] - left[0]))
+        message.bbox.size.y = float(z * (foot[1] - top[1]))
+        message.bbox.size.z = depth.extent
+        hypothesis = ObjectHypothesis(class_id=track.class_id, score=track.score)
+        result = ObjectHypothesisWithPose(hypothesis=hypothesis)
+        result.pose.pose = center
+        covariance = np.diag((angles[0] * z**2, angles[3] * z**2, depth.deviation**2, 0, 0, 0))
+        result.pose.covariance = covariance.astype(float).ravel()
+        message.results = [result]
+        return message
+
+    def _measured(
+        self, box: Box, size: tuple[int, int], image: tuple[NDArray[Any], float] | None
+    ) -> Depth | None:
+        if image is None:
+            return None
+        pixels, unit = image
+        scale = np.array(pixels.shape[1::-1]) / size
+        x, y, w, h = (np.array(box) * np.tile(scale, 2)).tolist()
+        return target_depth(pixels, (x, y, w, h), unit)
+
+    def _inferred(self, slope: float, foot: NDArray[Any], deviation: float) -> Depth | None:
+        """The distance from the target's height, or from the ground below it.
+
+        Args:
+            slope: between the rays through the box's upper and lower edges.
+            foot: (2,) the ray through the middle of the lower edge.
+            deviation: of the elevation, in radians.
+        """
+        if self.settings.target_height and slope > 0:
+            z = self.settings.target_height / slope
+            return Depth(z, z * deviation / slope, 0.0, 0)
+        plane = numbers("ground_plane", self.settings.ground_plane, 4)
+        if not plane:
+            return None
+        normal, distance = np.array(plane[:3]), plane[3] / float(np.linalg.norm(plane[:3]))
+        below = float(normal @ (*foot, 1.0)) / float(np.linalg.norm(normal))
+        if below * distance <= 1e-6 * abs(distance):
+            return None  # at or above the horizon
+        z = distance / below
+        return Depth(z, z * deviation / abs(below), 0.0, 0)
+
+
+def _transform(detection: Detection3D) -> TransformStamped:
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", detection.id)
+    message = TransformStamped(header=detection.header, child_frame_id=f"target_{name}")
+    position, translation = detection.bbox.center.position, message.transform.translation
+    translation.x, translation.y, translation.z = position.x, position.y, position.z
+    message.transform.rotation.w = 1.0
+    return message

@@ -1,0 +1,326 @@
+"""Positions, the camera's motion and the pan-tilt loop, over the real middleware."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import Quaternion, TransformStamped, TwistStamped, Vector3Stamped
+from node_harness import (
+    HEIGHT,
+    PATIENCE,
+    WIDTH,
+    NodeProcess,
+    Robot,
+    camera_info,
+    raw_image,
+    scene,
+    wait_for,
+)
+from numpy.typing import NDArray
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image, Imu, JointState
+from std_msgs.msg import Float64MultiArray
+from tf2_msgs.msg import TFMessage
+from vision_msgs.msg import Detection3DArray
+
+from siamcar_ros.data.detections import stamp_of
+from siamcar_ros.msg import Bearing, Track, TrackArray, TrackStatus
+
+STEP = 40_000_000  # nanoseconds between images
+
+
+def depth_of(target: float, background: float = 8.0) -> Image:
+    """The depth of the scene's first image in millimeters, with unknown pixels."""
+    depth = np.full((HEIGHT, WIDTH), 1000 * background, np.uint16)
+    depth[100:130, 140:180] = 1000 * target
+    depth[::3] = 0
+    return raw_image(depth, "16UC1")
+
+
+@pytest.fixture
+def shipped(tmp_path: Path) -> Iterator[Callable[..., Robot]]:
+    """Start the node with the network that ships."""
+    robots: list[Robot] = []
+
+    def start(**parameters: object) -> Robot:
+        log, space = tmp_path / f"{len(robots)}.log", f"/motion{len(robots)}"
+        robots.append(Robot(NodeProcess(log, space, {"image_timeout": 30.0} | parameters)))
+        return robots[-1]
+
+    yield start
+    for robot in robots:
+        robot.close()
+        robot.process.end()
+
+
+def test_positions_from_depth_that_belongs_to_the_image(shipped: Callable[..., Robot]) -> None:
+    robot = shipped(depth="depth", target_tf=True)
+    heard: list[Detection3DArray] = robot.collect(Detection3DArray, "detections_3d")
+    tracks: list[TrackArray] = robot.collect(TrackArray, "tracks")
+    frames: list[TFMessage] = []
+    robot.node.create_subscription(TFMessage, "/tf", frames.append, 50)
+    robot.client.wait_until_active(PATIENCE)
+    stamp = 10**12
+
+    def show(depth: Image, lag: int = 0) -> list[Detection3DArray]:
+        """The positions of some images, each followed by a depth image `lag` after it."""
+        nonlocal stamp
+        del heard[:]
+        for _ in range(3):
+            stamp += STEP
+            robot.show(camera_info(), "camera_info", stamp)
+            robot.show(raw_image(scene(0)), stamp=stamp)
+            robot.show(depth, "depth", stamp + lag)
+            newest = robot.sent[-2]
+            wait_for("tracks", lambda newest=newest: tracks and tracks[-1].header == newest)
+        # The next depth image shows that none has come for the images so far.
+        robot.show(depth_of(9.0, 9.0), "depth", stamp + STEP // 2)
+        wait_quietly(lambda: heard and stamp_of(heard[-1]) == stamp)
+        return list(heard)
+
+    show(depth_of(4.0))
+    robot.track("the one")
+    wait_for("positions", lambda: show(depth_of(4.0)))
+    found = show(depth_of(3.0))[-1]
+    assert stamp_of(found) == stamp
+    (detection,) = found.detections
+    assert detection.id == "the one"
+    assert detection.header == found.header
+    place, size = detection.bbox.center.position, detection.bbox.size
+    assert place.z == pytest.approx(3.0, abs=0.01)
+    assert (place.x, place.y) == pytest.approx((0.0, -0.05), abs=0.05)
+    assert (size.x, size.y) == pytest.approx((0.4, 0.3), abs=0.08)
+    assert detection.results[0].hypothesis.class_id == "target"
+    covariance = np.array(detection.results[0].pose.covariance).reshape(6, 6)
+    assert 0 < covariance[0, 0] < 0.1
+    assert covariance[2, 2] < 1e-4  # a flat target without noise
+    transform = wait_for("frame", lambda: frames)[-1].transforms[0]
+    assert (transform.child_frame_id, transform.header.frame_id) == ("target_the_one", "camera")
+    wait_for("newest frame", lambda: frames[-1].transforms[0].header == found.header)
+    assert frames[-1].transforms[0].transform.translation.z == pytest.approx(place.z)
+
+    near = show(depth_of(2.0), lag=STEP // 4)[-1]
+    assert near.detections[0].bbox.center.position.z == pytest.approx(2.0, abs=0.01)
+    # Depth that says nothing, or that belongs to no image, is no position.
+    unknown = raw_image(np.zeros((HEIGHT, WIDTH), np.float32), "32FC1")
+    assert show(unknown) == []
+    assert robot.set_parameters(depth_slop=0.001) == ""
+    assert show(depth_of(2.0), lag=STEP // 4) == []
+    robot.process.wait_for_log("no depth image within depth_slop (0.001 s)")
+    # The height of the target gives the distance where depth does not.
+    assert robot.set_parameters(target_height=0.4) == ""
+    box = wait_for("position from the height", lambda: show(unknown))[-1].detections[0].bbox
+    assert box.size.y == pytest.approx(0.4, rel=1e-3)
+    assert box.center.position.z == pytest.approx(0.4 * 300 / 30, rel=0.25)
+    show(raw_image(scene(0)))
+    robot.process.wait_for_log("depth is encoded as one of 16UC1, mono16, 32FC1, not 'bgr8'")
+
+
+def wait_quietly(condition: Callable[[], object]) -> bool:
+    try:
+        return bool(wait_for("", condition, timeout=0.3))
+    except AssertionError:
+        return False
+
+
+def test_positions_from_the_ground_and_parameters_that_are_refused(
+    shipped: Callable[..., Robot],
+) -> None:
+    robot = shipped(ground_plane="0,1,0,1.2")
+    heard: list[Detection3DArray] = robot.collect(Detection3DArray, "detections_3d")
+    tracks: list[TrackArray] = robot.collect(TrackArray, "tracks")
+    robot.client.wait_until_active(PATIENCE)
+    robot.show(camera_info(), "camera_info")
+    robot.start_camera()
+    robot.track()
+    found = wait_for("position", lambda: heard)[-1]
+    track = wait_for(
+        "its track", lambda: [e for e in tracks if e.header.stamp == found.header.stamp]
+    )[0].tracks[0]
+    foot = track.bbox.center.position.y + track.bbox.size_y / 2
+    place = found.detections[0].bbox.center.position
+    assert place.z == pytest.approx(1.2 * 300 / (foot - 0.5 - 120), rel=1e-3)
+    refused = robot.set_parameters(ground_plane="0,1,0")
+    assert "ground_plane is 4 numbers with commas between them, not '0,1,0'" in refused
+    assert "not zero" in robot.set_parameters(ground_plane="0,0,0,1")
+
+
+def turned(x: int) -> NDArray[np.uint8]:
+    """A textured square 30 high on textured ground whose left edge is `x`."""
+    rng = np.random.default_rng(5)
+    ground = rng.integers(90, 110, (HEIGHT, WIDTH * 2, 3), dtype=np.uint8)
+    square = np.kron(rng.integers(0, 255, (6, 8, 3)), np.ones((5, 5, 1))).astype(np.uint8)
+    image = ground[:, WIDTH - x : 2 * WIDTH - x].copy()
+    image[100:130, x : x + 40] = square
+    return image
+
+
+@pytest.mark.parametrize("kind", ["imu", "vector", "none"])
+def test_a_target_is_found_where_the_cameras_turn_has_moved_it(
+    shipped: Callable[..., Robot], kind: str
+) -> None:
+    """The camera jerks so far that the target leaves the region in which it was searched for."""
+    rates = {"camera_rates": "rates", "camera_rates_type": kind} if kind != "none" else {}
+    robot = shipped(redetect=False, **rates)
+    tracks: list[TrackArray] = robot.collect(TrackArray, "tracks")
+    robot.client.wait_until_active(PATIENCE)
+    if kind == "imu":  # mounted in a body frame: x forward, y left, z up
+        kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        static = robot.node.create_publisher(TFMessage, "/tf_static", kept)
+        mounting = TransformStamped(child_frame_id="camera")
+        mounting.header.frame_id = "body"
+        mounting.transform.rotation = Quaternion(x=-0.5, y=0.5, z=-0.5, w=0.5)
+        static.publish(TFMessage(transforms=[mounting]))
+    begin = 10**12
+    rates_topic = robot.publisher("rates", Imu if kind == "imu" else Vector3Stamped)
+    if kind != "none":
+        wait_for("subscriber of the rates", rates_topic.get_subscription_count)
+
+    def show(x: int, stamp: int, rate: float) -> None:
+        """Rates of the camera to the right since the last image, and the image."""
+        for moment in range(stamp - STEP, stamp, STEP // 8) if kind != "none" else ():
+            message: Any = Imu() if kind == "imu" else Vector3Stamped()
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(moment, 10**9)
+            if kind == "imu":
+                message.header.frame_id, message.angular_velocity.z = "body", -rate
+            else:
+                message.header.frame_id, message.vector.y = "camera", rate
+            rates_topic.publish(message)
+        robot.show(camera_info(), "camera_info", stamp)
+        robot.show(raw_image(turned(x)), stamp=stamp)
+
+    show(30, begin, 0.0)
+    robot.track(box=(30.0, 100.0, 40.0, 30.0))
+
+    def answer(x: int, rate: float) -> Track | None:
+        nonlocal begin
+        begin += STEP
+        show(x, begin, rate)
+        wait_for("tracks", lambda: tracks and stamp_of(tracks[-1]) == begin)
+        return tracks[-1].tracks[0] if tracks[-1].tracks else None
+
+    for _ in range(5):
+        seen = answer(30, 0.0)
+    assert seen is not None
+    assert seen.bbox.center.position.x == pytest.approx(50, abs=6)
+    # 190 pixels to the left in one image: from 30 to 220 is a turn to the left.
+    angle = np.arctan((240 - 160) / 300) - np.arctan((50 - 160) / 300)
+    found = answer(220, -float(angle) / (STEP / 1e9))
+    for _ in range(3):
+        found = answer(220, 0.0)
+    assert found is not None
+    offset = abs(found.bbox.center.position.x - 240)
+    if kind == "none":
+        assert offset > 60
+    else:
+        assert offset < 10
+        assert found.state == TrackStatus.TRACKING
+
+
+class Loop:
+    """A pan-tilt controller in a process of its own, shown tracks and joints."""
+
+    def __init__(self, robot: Robot, log: Path, *parameters: str) -> None:
+        arguments = [word for each in parameters for word in ("-p", each)]
+        command = [sys.executable, "-m", "siamcar_ros.ros.pan_tilt_controller", "--ros-args"]
+        space = robot.process.namespace
+        with open(log, "wb") as out:
+            self.process = subprocess.Popen(
+                [*command, "-r", f"__ns:={space}", *arguments],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        self.log, self.node = log, robot.node
+        self.rates: list[TwistStamped] = []
+        self.velocities: list[Float64MultiArray] = []
+        name = f"{space}/pan_tilt_controller"
+        self.node.create_subscription(TwistStamped, f"{name}/rates", self.rates.append, 50)
+        self.node.create_subscription(
+            Float64MultiArray, f"{name}/joint_velocities", self.velocities.append, 50
+        )
+        self.tracks = self.node.create_publisher(TrackArray, f"{space}/shown/tracks", 5)
+        self.joints = self.node.create_publisher(JointState, f"{space}/joint_states", 5)
+
+    def show(self, state: int, azimuth: float, elevation: float, **joints: float) -> None:
+        track = Track(id="a", state=state)
+        track.bearing = [Bearing(azimuth=azimuth, elevation=elevation)]
+        self.tracks.publish(TrackArray(tracks=[track]))
+        if joints:
+            self.joints.publish(
+                JointState(name=list(joints), position=list(map(float, joints.values())))
+            )
+
+    def wait(self, what: str, wanted: Callable[[float, float], bool], **shown: Any) -> None:
+        def heard() -> bool:
+            self.show(**shown)
+            if not self.rates:
+                return False
+            turn = self.rates[-1].twist.angular
+            return wanted(turn.y, turn.z)
+
+        wait_for(f"{what}: {self.log.read_text()}", heard)
+
+
+def test_the_controller_turns_a_mount_and_stops_it(robot: Robot, tmp_path: Path) -> None:
+    loop = Loop(
+        robot,
+        tmp_path / "loop.log",
+        *("tracker:=shown", "max_rate:=0.5", "pan_joint:=p", "tilt_joint:=t"),
+        *("pan_reversed:=true", "pan_right:=1.0", "frame_id:=mount", "search_rate:=0.2"),
+        *("search_after:=0.2", "timeout:=1.0"),
+    )
+    seen = {"state": TrackStatus.TRACKING, "azimuth": 0.2, "elevation": 0.2}
+    rest = {"p": 0.0, "t": 0.0}
+    # ROS turns down and left at positive rates.
+    loop.wait("rates", lambda down, left: down == -0.5 and left == -0.5, **seen, **rest)
+    assert loop.rates[-1].header.frame_id == "mount"
+    np.testing.assert_allclose(loop.velocities[-1].data, (0.5, -0.5))  # pan is reversed
+    loop.wait("limit", lambda down, left: left == 0 and down == -0.5, **seen, p=1.0, t=0.0)
+    lost = seen | {"state": TrackStatus.LOST}
+    loop.wait("search", lambda down, left: abs(left) == 0.2 and down == 0, **lost, **rest)
+    parameters = {"max_rate": 0.1}
+    assert robot_parameters(robot, parameters) == ""
+    loop.wait("slower", lambda down, left: down == -0.1, **seen, **rest)
+    assert "pan_left and tilt_down must be less" in robot_parameters(robot, {"pan_right": -9.0})
+    wait_for("stop", lambda: loop.rates[-1].twist.angular.y == 0)  # nothing is heard
+    assert "joint_states does not have p and t: stopped" in loop.log.read_text()
+    loop.wait("rates", lambda down, left: down == -0.1, **seen, **rest)
+    loop.process.send_signal(signal.SIGINT)
+    assert loop.process.wait(PATIENCE) == 0, loop.log.read_text()
+    wait_for("last rates", lambda: loop.rates[-1].twist.angular.y == 0)
+
+
+def robot_parameters(robot: Robot, values: dict[str, float]) -> str:
+    """Set the controller's parameters; the reason of a refusal, or ""."""
+    name = robot.name
+    robot.name = f"{robot.process.namespace}/pan_tilt_controller"
+    clients, robot._clients = robot._clients, {}
+    try:
+        return robot.set_parameters(**values)
+    finally:
+        robot.name, robot._clients = name, clients
+
+
+@pytest.mark.slow
+def test_a_simulated_camera_follows_a_car_through_an_occlusion(tmp_path: Path) -> None:
+    """The whole loop as `make demo ARGS=--follow` runs it; how well depends on the machine."""
+    command = [sys.executable, "-m", "siamcar_ros.demo", "--follow", "--output", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "within 5 % of the image's middle on" in done.stdout
+    told = json.loads((tmp_path / "follow.json").read_text())
+    assert len(told["frames"]) == 780
+    assert told["summary"]["hidden_frames"] > 5
+    assert told["summary"]["near"] > 0.5
+    for name in ("follow.png", "follow.mp4"):
+        assert (tmp_path / name).stat().st_size > 10_000
