@@ -46,7 +46,9 @@ def load_network(
     """
     source = _source(config, weights)
     placement = _placement(source, device, backend, precision)
-    return BACKENDS[placement.backend].build(source, placement, threads)
+    network = BACKENDS[placement.backend].build(source, placement, threads)
+    network.calibration = source.calibration()
+    return network
 
 
 def find_placement(

@@ -89,8 +89,11 @@ class Network(ABC):
         takes_pixels: True: images may be uint8.
         name, score_size, offset, stride: as the model's; template_size, search_size: 127, 255.
         backend, device, precision, reason: as :class:`Placement`'s.
+        calibration: coefficients of :class:`siamcar_ros.tracking.calibration.Calibration`, None
+            where none were fitted for these weights.
     """
 
+    calibration: dict[str, float] | None = None
     takes_pixels = True
     template_size = TEMPLATE_SIZE
     search_size = SEARCH_SIZE
