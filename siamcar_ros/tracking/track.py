@@ -25,10 +25,11 @@ _MIN_SIDE = 1.0  # image pixels; a followed box never gets smaller
 _FORGET = (
     0.9  # per frame: the velocity of a target that is not seen, the running means of one that is
 )
+_KEEP = 0.97  # likewise, of the usual score
 _FASTEST = 0.5  # box sides per frame, of that velocity
 _CLOSE = 0.5  # box sides from a look-alike within which a place is taken for it
 _REMEMBERED = 40  # frames
-_BELOW_USUAL = 0.1  # as much lower than usual may the score of a target be that is found again
+_WORSE = 5.0  # times the usual chance of being wrong: the most for a target that is found again
 _UNSEEN = 0.5  # of ``lost_below``: with a lower score the box goes where it is expected
 _PATIENCE = 6  # frames that a candidate may take beyond those that confirm it
 
@@ -103,7 +104,7 @@ class Track:
     lost_frames: int = 0
     high_frames: int = 0
     velocity: Point = (0.0, 0.0)
-    usual_score: float = 1.0
+    usual_score: float = 0.9
     usual_peak: float = math.nan
     evidence: tuple[float, ...] = ()
     candidate: Candidate | None = None
@@ -180,7 +181,7 @@ class Track:
         )
         certain = params.certain
         if self.state is TrackState.LOST:
-            certain = max(certain, self.usual_score - _BELOW_USUAL)
+            certain = max(certain, 1 - _WORSE * (1 - self.usual_score))
         high_frames = self.high_frames + 1 if seen.score >= certain else 0
         reach = frame_size if params.camera_motion else (0, 0)
         rest = replace(
@@ -235,7 +236,7 @@ class Track:
             center=seen.center,
             size=seen.size,
             velocity=(vx, vy),
-            usual_score=_FORGET * self.usual_score + (1 - _FORGET) * seen.score,
+            usual_score=_KEEP * self.usual_score + (1 - _KEEP) * seen.score,
             usual_peak=usual,
         )
 
