@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-GRAPH_VERSION = 4
+GRAPH_VERSION = 5
 """Of what the graphs are for given weights: increase it when they change."""
 
 _LARGE = 24 << 20  # bytes of weights

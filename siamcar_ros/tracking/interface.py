@@ -81,6 +81,9 @@ class TrackerParams:
         lost_after: LOST after so many such frames in a row, >= 1.
         redetect: look for a LOST target in growing regions around where it was last seen, and
             take only a box scored at least ``uncertain_below``.
+        online: learn a model of each target while it is followed, from its start on; see
+            :mod:`siamcar_ros.tracking.online`. It needs a network that gives features.
+        online_weight: share in [0, 1] of that model in the choice of the place.
     """
 
     decoder: str = "upsampled"
@@ -91,6 +94,8 @@ class TrackerParams:
     lost_below: float = 0.25
     lost_after: int = 10
     redetect: bool = False
+    online: bool = False
+    online_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.decoder not in DECODERS:
@@ -107,8 +112,10 @@ class TrackerParams:
             )
         if self.lost_after < 1:
             raise ValueError(f"lost_after is at least 1, not {self.lost_after}")
-        if not isinstance(self.redetect, bool):
-            raise ValueError(f"redetect is true or false, not {shortened(self.redetect)}")
+        _require_number("online_weight", self.online_weight, 0.0, 1.0)
+        for name in ("redetect", "online"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"{name} is true or false, not {shortened(value)}")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

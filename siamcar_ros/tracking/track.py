@@ -7,6 +7,7 @@ tracks unchanged.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -37,7 +38,10 @@ from siamcar_ros.tracking.interface import (
     checked_box,
     checked_image,
 )
+from siamcar_ros.tracking.online import OnlineModel, sure, weighed
 from siamcar_ros.tracking.stored_image import StoredImage
+
+logger = logging.getLogger(__name__)
 
 _MIN_SIDE = 1.0  # image pixels; a followed box never gets smaller
 # A LOST target is searched for in regions of these multiples of the usual side, one a frame, in
@@ -55,6 +59,8 @@ class Track:
         center, size: of its box, image pixels.
         score, state: as in :class:`TrackResult`.
         low_frames: frames in a row, up to the last, scored below ``lost_below``.
+        online: what has been learned of it; None where nothing is to be.
+        confidence: that of `online` in the box, see :meth:`OnlineModel.confidence`.
     """
 
     template: Any
@@ -64,6 +70,8 @@ class Track:
     score: float = 1.0
     state: TrackState = TrackState.TRACKING
     low_frames: int = 0
+    online: OnlineModel | None = None
+    confidence: float = 1.0
 
     @property
     def result(self) -> TrackResult:
@@ -144,7 +152,12 @@ class TrackingEngine:
         """Templates of single targets as one batch."""
         return getattr(self._runner, "join", join_arrays)(templates)
 
-    def start(self, image: Image | StoredImage, box: Sequence[float] | NDArray[Any]) -> Track:
+    def start(
+        self,
+        image: Image | StoredImage,
+        box: Sequence[float] | NDArray[Any],
+        params: TrackerParams,
+    ) -> Track:
         """A track of the target in `box`.
 
         Raises:
@@ -156,7 +169,18 @@ class TrackingEngine:
         crop = np.empty((1, TEMPLATE_SIZE, TEMPLATE_SIZE, 3), np.uint8)
         pixels = float(context_side(*size)) / TEMPLATE_SIZE
         crop_square(image, center, pixels, (TEMPLATE_SIZE - 1) / 2, padding, crop[0])
-        return Track(self._runner.template(crop), padding, center, size)
+        track = Track(self._runner.template(crop), padding, center, size)
+        if not params.online:
+            return track
+        if not getattr(self._runner, "gives_features", False):
+            logger.warning("%r gives no features: no model of the target is learned", self.network)
+            return track
+        region = self._crops[:1]
+        crop_square(image, center, pixels, self._reference_index, padding, region[0])
+        _, features = self._runner.observe(region, track.template)
+        cell, middle = pixels * self._grid.stride, (self._grid.score_size - 1) / 2
+        cells = (middle, middle, size[0] / cell, size[1] / cell)
+        return replace(track, online=OnlineModel.start(features[0], cells))
 
     def advance(
         self,
@@ -190,8 +214,15 @@ class TrackingEngine:
         # OpenCV releases the interpreter's lock: crops are cut in parallel where cores are idle.
         list((self._pool.map if n > 1 else map)(cut, tracks, pixels, crops))
         cropped = perf_counter()
-        maps = _checked(self._runner(crops, template), n, self._grid.score_size)
+        models = [track.online for track in tracks] if params.online else []
+        if any(models):
+            maps, features = self._runner.observe(crops, template)
+        else:
+            maps, features = self._runner(crops, template), []
+        maps = _checked(maps, n, self._grid.score_size)
         answered = perf_counter()
+        responses = [m and m.respond(f) for m, f in zip(models, features, strict=False)]
+        maps = weighed(maps, models, responses, params.online_weight)
         size = np.array([track.size for track in tracks])
         decoded = decode(self._grid, maps, size, 1 / np.array(pixels), params)
         frame_size = (image.shape[1], image.shape[0])
@@ -199,6 +230,8 @@ class TrackingEngine:
             track.moved(shift, size, score, frame_size, params)
             for track, shift, size, score in zip(tracks, *_as_lists(decoded), strict=True)
         ]
+        if len(features):
+            advanced = [*map(self._judged, tracks, advanced, features, responses, pixels)]
         end = perf_counter()
         self.timings = {
             "crop": cropped - begin,
@@ -206,6 +239,20 @@ class TrackingEngine:
             "decode": end - answered,
         }
         return advanced
+
+    def _judged(
+        self, before: Track, track: Track, features: Any, response: Any, per_sample: float
+    ) -> Track:
+        """The track with what its online model says of it, taught where both are sure."""
+        if (model := track.online) is None:
+            return track
+        cell, middle = per_sample * self._grid.stride, (self._grid.score_size - 1) / 2
+        x, y = np.subtract(track.center, before.center) / cell + middle
+        box = (x, y, track.size[0] / cell, track.size[1] / cell)
+        confidence = model.confidence(response, box)
+        if track.state is TrackState.TRACKING and sure(track.score, confidence):
+            model = model.learn(features, box)
+        return replace(track, online=model, confidence=confidence)
 
 
 def _checked(maps: Sequence[Any], batch: int, score_size: int) -> Maps:

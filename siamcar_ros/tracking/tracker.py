@@ -104,7 +104,7 @@ class SiamCarTracker(_Tracker):
         Raises:
             TargetError: the image or the box cannot be tracked; a former target still is.
         """
-        self._track = self._engine.start(image, box)
+        self._track = self._engine.start(image, box, self.params)
 
     def update(self, image: Image | StoredImage) -> TrackResult:
         """Find the target in the next frame, given as in :meth:`init`.
@@ -175,7 +175,7 @@ class MultiTracker(_Tracker):
             raise TargetError(
                 f"{self.max_targets} targets are followed already: remove one, or raise max_targets"
             )
-        self._tracks[id] = self._engine.start(image, box)
+        self._tracks[id] = self._engine.start(image, box, self.params)
         self._batch = (), None
 
     def remove(self, id: str) -> None:
