@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-GRAPH_VERSION = 4
+GRAPH_VERSION = 5
 """Of what the graphs are for given weights: increase it when they change."""
 
 _LARGE = 24 << 20  # bytes of weights
@@ -100,7 +100,7 @@ class Source(ABC):
         """Whether :meth:`graphs` succeeds, as far as can be said without calling it."""
         return can_export()
 
-    def calibration(self) -> dict[str, float] | None:
+    def calibration(self) -> dict[str, dict[str, float]] | None:
         """The coefficients that ``tools/calibrate.py`` fitted for these weights, if any.
 
         They are read from ``STEM.calibration.json`` beside the weights or graphs.
@@ -118,8 +118,13 @@ class Source(ABC):
             return None
         try:
             content = json.loads(path.read_text())
-            made_for, coefficients = content["weights"], content["coefficients"]
-            coefficients = {str(name): float(value) for name, value in coefficients.items()}
+            made_for, coefficients = (
+                content["weights"],
+                {
+                    str(part): {str(name): float(value) for name, value in named.items()}
+                    for part, named in content["coefficients"].items()
+                },
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} is not a readable calibration ({error!r}): fit it again with "

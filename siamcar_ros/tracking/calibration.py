@@ -2,15 +2,17 @@
 
 A network's foreground probability ranks its boxes well, but is no probability that they are right:
 a look-alike scores as high as the target. :func:`observe` takes from the maps what tells them
-apart, and :func:`chance`, a logistic model fitted to annotated footage by ``tools/calibrate.py``,
-makes of it the chance that the box overlaps the target by more than half.
+apart, and :class:`Calibration`, a logistic model that ``tools/calibrate.py`` fits to annotated
+footage, makes of it the chance that the box overlaps the target by more than half.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from siamcar_ros.runtime.config import refuse_unknown
 from siamcar_ros.runtime.network import Maps
@@ -28,6 +30,7 @@ EVIDENCE: Mapping[str, str] = {
     "shift": "from the last center to the new one in box sides, at most 1.5",
     "outside": "share of the box beyond the image's border",
     "usual": "the running mean of the peak over the frames before",
+    "confidence": "that of the model learned online, -1 to 1.5; 1 without one",
 }
 """What a frame shows of a box, and what the coefficients of a calibration are named after."""
 
@@ -44,6 +47,7 @@ def observe(
     size: Array,
     scale: Array,
     usual: Array,
+    confidence: Sequence[float],
     frame_size: tuple[int, int],
 ) -> Array:
     """(B, len(EVIDENCE)): what the maps show of the decoded boxes.
@@ -56,6 +60,7 @@ def observe(
         size: (B, 2) last sizes, image pixels.
         scale: (B,) search pixels per image pixel.
         usual: (B,) running means of the peak, NaN where there is none yet.
+        confidence: B numbers.
         frame_size: (width, height) of the image.
     """
     s, rows = grid.score_size, np.arange(len(size))[:, None]
@@ -99,28 +104,48 @@ def observe(
         "shift": np.minimum(shift, 1.5),
         "outside": 1 - (inside.clip(0) / decoded.size).prod(1),
         "usual": np.where(np.isnan(usual), peak, usual),
+        "confidence": np.clip(confidence, -1, 1.5),
     }
     return np.stack([evidence[name] for name in EVIDENCE], 1)
 
 
-def coefficients(named: Mapping[str, float] | None) -> Array | None:
-    """The coefficients of :data:`EVIDENCE`, in its order, and the constant; None stays None.
+class Calibration(NamedTuple):
+    """Coefficients of :data:`EVIDENCE`, in its order, and a constant.
 
-    Raises:
-        ValueError: a name is unknown.
+    Attributes:
+        alone: for targets without a model learned online.
+        online: for those with one.
     """
-    if named is None:
-        return None
-    names = (*EVIDENCE, "constant")
-    refuse_unknown(named, names, "coefficient of the calibration")
-    return np.array([named.get(name, 0.0) for name in names])
 
+    alone: Array
+    online: Array
 
-def chance(evidence: Array, coefficients: Array) -> Array:
-    """(B,) the chance that each box overlaps its target by more than half.
+    @classmethod
+    def of(cls, named: Mapping[str, Mapping[str, float]] | None) -> Calibration | None:
+        """From coefficients by name, zero where they are not named; None without any.
 
-    Args:
-        evidence: from :func:`observe`.
-        coefficients: from :func:`coefficients`.
-    """
-    return 1 / (1 + np.exp(-(evidence @ coefficients[:-1] + coefficients[-1])))
+        Args:
+            named: "alone" and, where it was fitted, "online".
+
+        Raises:
+            ValueError: a name is unknown.
+        """
+        if named is None:
+            return None
+        refuse_unknown(named, cls._fields, "part of the calibration")
+        names = (*EVIDENCE, "constant")
+        for part in named.values():
+            refuse_unknown(part, names, "coefficient of the calibration")
+        sets = (named.get(part, named["alone"]) for part in cls._fields)
+        return cls(*(np.array([each.get(name, 0.0) for name in names]) for each in sets))
+
+    def chance(self, evidence: Array, learned: NDArray[np.bool_]) -> Array:
+        """(B,) the chance that each box overlaps its target by more than half.
+
+        Args:
+            evidence: from :func:`observe`.
+            learned: (B,) whether a model of the target was learned online.
+        """
+        by_row = np.where(learned[:, None], self.online, self.alone)
+        logit = (evidence * by_row[:, :-1]).sum(1) + by_row[:, -1]
+        return 1 / (1 + np.exp(-logit))

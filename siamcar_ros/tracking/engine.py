@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -15,14 +16,17 @@ from numpy.typing import NDArray
 
 from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE, Box, Image, box_center, context_side
 from siamcar_ros.runtime.network import Maps, join_arrays
-from siamcar_ros.tracking.calibration import chance, coefficients, observe
+from siamcar_ros.tracking.calibration import Calibration, observe
 from siamcar_ros.tracking.crop import crop_square, mean_color
 from siamcar_ros.tracking.decode import Grid, decode
 from siamcar_ros.tracking.interface import Network, TrackerParams, checked_box, checked_image
 from siamcar_ros.tracking.motion import camera_shift, thumbnail
+from siamcar_ros.tracking.online import OnlineModel, weighed
 from siamcar_ros.tracking.search import Region, elsewhere
 from siamcar_ros.tracking.stored_image import StoredImage
 from siamcar_ros.tracking.track import Sighting, Track
+
+logger = logging.getLogger(__name__)
 
 
 class TrackingEngine:
@@ -34,10 +38,12 @@ class TrackingEngine:
     def __init__(self, network: Network, max_targets: int) -> None:
         self.network = network
         self.timings = dict.fromkeys(("crop", "network", "decode"), 0.0)
-        self._runner = network if getattr(network, "takes_pixels", False) else _adapted(network)
+        self._runner: Any = (
+            network if getattr(network, "takes_pixels", False) else _adapted(network)
+        )
         stride = getattr(network, "stride", 8)
         self._grid = Grid(network.score_size, stride)
-        self._calibration = coefficients(getattr(network, "calibration", None))
+        self._calibration = Calibration.of(getattr(network, "calibration", None))
         # The decoder reads a peak on the middle cell as no motion, so the last center belongs on
         # that cell's search pixel: 128 of 0..254 for the ResNets, one past the middle.
         self._reference_index = network.offset + stride * (network.score_size - 1) / 2
@@ -63,7 +69,18 @@ class TrackingEngine:
         pixels = float(context_side(*size)) / TEMPLATE_SIZE
         crop_square(image, center, pixels, (TEMPLATE_SIZE - 1) / 2, padding, crop[0])
         view = thumbnail(image) if params.camera_motion else None
-        return Track(self._runner.template(crop), padding, center, size, view=view)
+        track = Track(self._runner.template(crop), padding, center, size, view=view)
+        if not params.online:
+            return track
+        if not getattr(self._runner, "gives_features", False):
+            logger.warning("%r gives no features: no model of the target is learned", self.network)
+            return track
+        region = self._crops[:1]
+        crop_square(image, center, pixels, self._reference_index, padding, region[0])
+        _, features = self._runner.observe(region, track.template)
+        cell, middle = pixels * self._grid.stride, (self._grid.score_size - 1) / 2
+        cells = (middle, middle, size[0] / cell, size[1] / cell)
+        return replace(track, online=OnlineModel.start(features[0], cells))
 
     def advance(
         self,
@@ -145,29 +162,49 @@ class TrackingEngine:
         # OpenCV releases the interpreter's lock: crops are cut in parallel where cores are idle.
         list((self._pool.map if n > 1 else map)(cut, tracks, regions, pixels, crops))
         cropped = perf_counter()
-        maps = _checked(self._runner(crops, template), n, self._grid.score_size)
+        models = [track.online if params.online else None for track in tracks]
+        if any(models):
+            maps, features = self._runner.observe(crops, template)
+        else:
+            maps, features = self._runner(crops, template), [None] * n
+        maps = _checked(maps, n, self._grid.score_size)
         answered = perf_counter()
+        responses = [
+            None if model is None else model.respond(part)
+            for model, part in zip(models, features, strict=True)
+        ]
+        maps = weighed(maps, models, responses, params.online_weight)
         size = np.array([track.size for track in tracks])
         last = np.array([region.center for region in regions])
         scale = 1 / np.array(pixels)
         decoded = decode(self._grid, maps, size, scale, params)
+        cell = (scale / self._grid.stride)[:, None]
+        middle = (self._grid.score_size - 1) / 2
+        cells = np.hstack((decoded.shift * cell + middle, decoded.size * cell)).tolist()
+        confidence = [
+            1.0 if model is None or response is None else model.confidence(response, box)
+            for model, response, box in zip(models, responses, cells, strict=True)
+        ]
         score, evidence = decoded.score, np.zeros((n, 0))
         if params.calibrated and self._calibration is not None:
             frame_size = (image.shape[1], image.shape[0])
             usual = np.array([track.usual_peak for track in tracks])
-            evidence = observe(self._grid, maps, decoded, last, size, scale, usual, frame_size)
-            score = chance(evidence, self._calibration)
-        sightings = [
-            Sighting(tuple(place), tuple(new), p, raw, tuple(shown))
-            for place, new, p, raw, shown in zip(
-                (last + decoded.shift).tolist(),
-                decoded.size.tolist(),
-                score.tolist(),
-                decoded.score.tolist(),
-                evidence.tolist(),
-                strict=True,
+            evidence = observe(
+                self._grid, maps, decoded, last, size, scale, usual, confidence, frame_size
             )
-        ]
+            learned = np.array([model is not None for model in models])
+            score = self._calibration.chance(evidence, learned)
+        columns = (
+            (last + decoded.shift).tolist(),
+            decoded.size.tolist(),
+            score.tolist(),
+            decoded.score.tolist(),
+            map(tuple, evidence.tolist()),
+            confidence,
+            features,
+            cells,
+        )
+        sightings = [Sighting(*row) for row in zip(*columns, strict=True)]
         end = perf_counter()
         for name, spent in (
             ("crop", cropped - begin),

@@ -94,6 +94,9 @@ class TrackerParams:
         redetect: look for a LOST target around where it is expected and, as far as
             ``search_regions`` go, in the whole frame.
         search_regions: further regions of each frame in which a LOST target is looked for, >= 0.
+        online: learn a model of each target while it is followed, from its start on; see
+            :mod:`siamcar_ros.tracking.online`. It needs a network that gives features.
+        online_weight: share in [0, 1] of that model in the choice of the place.
     """
 
     decoder: str = "upsampled"
@@ -109,13 +112,21 @@ class TrackerParams:
     camera_motion: bool = False
     redetect: bool = False
     search_regions: int = 0
+    online: bool = False
+    online_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.decoder not in DECODERS:
             known = ", ".join(DECODERS)
             raise ValueError(f"decoder is one of {known}, not {shortened(self.decoder)}")
         _require_number("penalty_k", self.penalty_k, 0.0, math.inf)
-        for name in ("window_influence", "lr", "uncertain_below", "certain_above"):
+        for name in (
+            "window_influence",
+            "lr",
+            "uncertain_below",
+            "certain_above",
+            "online_weight",
+        ):
             _require_number(name, getattr(self, name), 0.0, 1.0)
         _require_number("lost_below", self.lost_below, 0.0, self.uncertain_below)
         for name, least in (("lost_after", 1), ("found_after", 1), ("search_regions", 0)):
@@ -124,9 +135,9 @@ class TrackerParams:
                 raise ValueError(f"{name} is a whole number, not {shortened(value)}")
             if value < least:
                 raise ValueError(f"{name} is at least {least}, not {value}")
-        for name in ("calibrated", "camera_motion", "redetect"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} is true or false, not {shortened(getattr(self, name))}")
+        for name in ("calibrated", "camera_motion", "redetect", "online"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"{name} is true or false, not {shortened(value)}")
 
     @property
     def certain(self) -> float:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from siamcar_ros.geometry import TEMPLATE_SIZE, box_around, context_side
 from siamcar_ros.tracking.interface import TrackerParams, TrackResult, TrackState
+from siamcar_ros.tracking.online import OnlineModel, sure
 from siamcar_ros.tracking.search import Region, near
 
 Point = tuple[float, float]
@@ -41,6 +42,9 @@ class Sighting(NamedTuple):
         center, size: of the box, image pixels.
         score, raw_score: as in :class:`TrackResult`.
         evidence: as in :func:`~siamcar_ros.tracking.calibration.observe`, if it was asked for.
+        confidence: of the model learned online in the box; 1 without one.
+        features: (C, S, S) for that model, None without one.
+        cells: the box on the score grid, as that model wants it.
     """
 
     center: Point
@@ -48,6 +52,9 @@ class Sighting(NamedTuple):
     score: float
     raw_score: float
     evidence: tuple[float, ...] = ()
+    confidence: float = 1.0
+    features: NDArray[np.float32] | None = None
+    cells: tuple[float, ...] = ()
 
 
 class Candidate(NamedTuple):
@@ -90,6 +97,7 @@ class Track:
         evidence: of the last frame.
         candidate: what is looked at while the target is LOST.
         look_alikes: candidates that were wrong.
+        online: what has been learned of it; None where nothing is to be.
         view: a small gray copy of the last frame; None where the camera's motion is not followed.
     """
 
@@ -109,6 +117,7 @@ class Track:
     evidence: tuple[float, ...] = ()
     candidate: Candidate | None = None
     look_alikes: tuple[LookAlike, ...] = ()
+    online: OnlineModel | None = None
     view: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -231,10 +240,14 @@ class Track:
         if seen.evidence:
             peak = seen.evidence[0]
             usual = peak if math.isnan(usual) else _FORGET * usual + (1 - _FORGET) * peak
+        online, features = self.online, seen.features
+        if online and features is not None and sure(seen.score, seen.confidence):
+            online = online.learn(features, seen.cells)
         return replace(
             self,
             center=seen.center,
             size=seen.size,
+            online=online,
             velocity=(vx, vy),
             usual_score=_KEEP * self.usual_score + (1 - _KEEP) * seen.score,
             usual_peak=usual,
