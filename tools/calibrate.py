@@ -29,7 +29,7 @@ from siamcar_ros.files import replacing
 from siamcar_ros.runtime import load_network
 from siamcar_ros.runtime.load import find_source
 from siamcar_ros.tracking import SiamCarTracker, TrackState, read_config
-from siamcar_ros.tracking.calibration import EVIDENCE, chance, coefficients
+from siamcar_ros.tracking.calibration import EVIDENCE, Calibration
 
 Array = NDArray[np.float64]
 
@@ -79,6 +79,14 @@ def fit(shown: Array, right: NDArray[np.bool_]) -> dict[str, float]:
     weights = beta[:-1] / scale
     named = dict(zip(EVIDENCE, weights.tolist(), strict=True))
     return named | {"constant": float(beta[-1] - weights @ mean)}
+
+
+def fits(shown: Array, right: NDArray[np.bool_], online: bool) -> dict[str, dict[str, float]]:
+    """The coefficients without the model learned online and, if it took part, with it."""
+    alone = shown.copy()
+    alone[:, list(EVIDENCE).index("confidence")] = 1
+    named = {"alone": fit(alone, right)}
+    return named | {"online": fit(shown, right)} if online else named
 
 
 def calibration_error(p: Array, right: NDArray[np.bool_]) -> float:
@@ -133,7 +141,7 @@ def main(arguments: SequenceOf[str] | None = None) -> None:
         parser.error(f"no weights ship for {options.network}: give --weights")
     network = load_network(config.network)
     # Without a calibration the score is the foreground probability at the box's center.
-    network.calibration = network.calibration or {"peak": 1.0}
+    network.calibration = network.calibration or {"alone": {"peak": 1.0}}
     tracker = SiamCarTracker(network, config.params)
     parts = []
     for folder in options.folders:
@@ -143,11 +151,12 @@ def main(arguments: SequenceOf[str] | None = None) -> None:
             print(f"{folder.name}/{name}: {len(parts[-1][1])} frames", flush=True)
     shown, right, raw = (np.concatenate(column) for column in zip(*parts, strict=True))
     fold = np.repeat(np.arange(len(parts)) % FOLDS, [len(part[1]) for part in parts])
+    learned = np.full(len(right), config.params.online)
     judged = np.zeros(len(right))
     for k in range(FOLDS):
-        model = coefficients(fit(shown[fold != k], right[fold != k]))
+        model = Calibration.of(fits(shown[fold != k], right[fold != k], config.params.online))
         assert model is not None
-        judged[fold == k] = chance(shown[fold == k], model)
+        judged[fold == k] = model.chance(shown[fold == k], learned[fold == k])
     print(f"{len(parts)} sequences, {len(right)} frames, {right.mean():.1%} of the boxes right")
     print(f"calibration error: {calibration_error(judged, right):.3f} cross-validated,")
     print(f"    {calibration_error(raw, right):.3f} of the raw score")
@@ -156,7 +165,7 @@ def main(arguments: SequenceOf[str] | None = None) -> None:
         "weights": find_source(config.network).fingerprint,
         "frames": len(right),
         "calibration_error": round(calibration_error(judged, right), 4),
-        "coefficients": fit(shown, right),
+        "coefficients": fits(shown, right, config.params.online),
     }
     output = options.output or config.weights.with_suffix(".calibration.json")
     with replacing(output) as file:
