@@ -119,6 +119,7 @@ class NodeSettings:
         range=(1, 100000),
     )
     redetect: bool = _knob("redetect", "Search for a LOST target in growing regions.")
+    online: bool = _knob("online", "Learn a model of each target while it is followed.")
 
     class_id: str = _live("target", "hypothesis.class_id of the published detections.")
     ring_length: int = _live(

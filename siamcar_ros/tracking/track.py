@@ -137,7 +137,7 @@ class TrackingEngine:
     def __init__(self, network: Network, max_targets: int) -> None:
         self.network = network
         self.timings = dict.fromkeys(("crop", "network", "decode"), 0.0)
-        self._runner = network if getattr(network, "takes_pixels", False) else _adapted(network)
+        self._runner: Any = network if getattr(network, "takes_pixels", False) else _adapted(network)
         stride = getattr(network, "stride", 8)
         self._grid = Grid(network.score_size, stride)
         # The decoder reads a peak on the middle cell as no motion, so the last center belongs on
@@ -221,7 +221,7 @@ class TrackingEngine:
             maps, features = self._runner(crops, template), []
         maps = _checked(maps, n, self._grid.score_size)
         answered = perf_counter()
-        responses = [m and m.respond(f) for m, f in zip(models, features, strict=False)]
+        responses = [m.respond(f) if m else None for m, f in zip(models, features, strict=False)]
         maps = weighed(maps, models, responses, params.online_weight)
         size = np.array([track.size for track in tracks])
         decoded = decode(self._grid, maps, size, 1 / np.array(pixels), params)
