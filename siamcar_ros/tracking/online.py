@@ -194,7 +194,7 @@ def _moments(samples: Array, box: Cells, response: Array | None, side: int) -> M
 
 
 def _gaussian(box: Cells, side: int) -> Array:
-    x, y, w, h = (np.float32(value) for value in box)
+    x, y, w, h = (float(value) for value in box)
     cells = np.arange(side, dtype=np.float32)
     across = np.exp(-0.5 * ((cells - x) / max(_SPREAD * w, _LEAST_SPREAD)) ** 2)
     down = np.exp(-0.5 * ((cells - y) / max(_SPREAD * h, _LEAST_SPREAD)) ** 2)
