@@ -28,9 +28,10 @@ EXAMPLES = """examples:
   siamcar track video.mp4 --box 412,230,60,80 --weights my.safetensors
 
 Two graphs are written beside the weights STEM.safetensors (or into --output). STEM.template.onnx: z
-(1, 3, 127, 127) to the template. STEM.search.onnx: x (1, 3, 255, 255) and the template to cls, reg
-and cen. Images are float32, BGR, 0..255. Where they lie beside the weights, the tracker needs no
-PyTorch. With --int8 a third is written, STEM.search.int8.onnx, which CPUs with AVX2 or better use.
+(1, 3, 127, 127) to the template. STEM.search.onnx: x (1, 3, 255, 255) and the template to cls, reg,
+cen and the features that the tracker's online model reads. Images are float32, BGR, 0..255. Where
+they lie beside the weights, the tracker needs no PyTorch. With --int8 a third is written,
+STEM.search.int8.onnx, which CPUs with AVX2 or better use.
 """
 
 

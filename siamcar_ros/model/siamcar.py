@@ -98,12 +98,20 @@ class SiamCAR(nn.Module):
             from the cell's location to the box's sides in search pixels, above 0; cen
             (B, 1, S, S) centerness logits.
         """
-        features = self._features(x, crop=False)
-        response = torch.cat(
-            [self.correlation(f, t) for f, t in zip(features, template, strict=True)], 1
-        )
-        cls, reg, cen = self.car_head(self.down(response))
+        cls, reg, cen = self.car_head(self.response(x, template))
         return cls, reg, cen
+
+    def response(self, x: Tensor, template: Sequence[Tensor]) -> Tensor:
+        """What the head reads: the levels' correlations, (B, head_channels, S, S).
+
+        Args:
+            x: as for :meth:`forward`.
+            template: likewise.
+        """
+        features = self._features(x, crop=False)
+        levels = [self.correlation(f, t) for f, t in zip(features, template, strict=True)]
+        response: Tensor = self.down(torch.cat(levels, 1))
+        return response
 
     def _features(self, image: Tensor, crop: bool) -> tuple[Tensor, ...]:
         if self.input_scale != 1:

@@ -117,20 +117,48 @@ class NodeSettings:
         range=(0.0, 1.0),
     )
     lr: float = _knob("lr", "Share of a new size that is adopted in one frame.", range=(0.0, 1.0))
+    calibrated: bool = _knob("calibrated", "Judge by the calibrated score, if the network has one.")
     uncertain_below: float = _knob(
         "uncertain_below", "Score below which a frame is UNCERTAIN.", range=(0.0, 1.0)
     )
+    certain_above: float = _knob(
+        "certain_above",
+        "Score from which an UNCERTAIN or LOST target counts as seen; at least uncertain_below.",
+        range=(0.0, 1.0),
+    )
     lost_below: float = _knob(
         "lost_below",
-        "Score below which a frame counts towards LOST; at most uncertain_below.",
+        "Score below which a frame counts towards LOST, the more the lower it is; at most "
+        "uncertain_below.",
         range=(0.0, 1.0),
     )
     lost_after: int = _knob(
         "lost_after",
-        "Number of such frames in a row after which a target is LOST.",
+        "Number of frames with a score of 0 after which a target is LOST.",
         range=(1, 100000),
     )
-    redetect: bool = _knob("redetect", "Search for a LOST target in growing regions.")
+    found_after: int = _knob(
+        "found_after",
+        "Number of frames that must show a LOST target before it is TRACKING.",
+        range=(1, 1000),
+    )
+    camera_motion: bool = _knob(
+        "camera_motion",
+        "Move the box of a target that is not seen with the camera and with its own velocity.",
+    )
+    redetect: bool = _knob("redetect", "Search for a LOST target.")
+    search_regions: int = _knob(
+        "search_regions",
+        "Regions of each image, besides the one around its expected place, in which a LOST target "
+        "is searched for, so that the whole image is covered in turn.",
+        range=(0, 1000),
+    )
+    online: bool = _knob(
+        "online", "Learn a model of each target while it is followed, from its start on."
+    )
+    online_weight: float = _knob(
+        "online_weight", "Share of that model in the choice of the place.", range=(0.0, 1.0)
+    )
 
     class_id: str = _live("target", "hypothesis.class_id of the published detections.")
     start_class: str = _live(

@@ -55,7 +55,7 @@ class CudaGraphNetwork(TensorNetwork):
     def _template(self, z: Tensor) -> Template:
         return self._branches.template(z)
 
-    def _maps(self, x: Tensor, template: Sequence[Tensor]) -> TensorMaps:
+    def _maps(self, x: Tensor, template: Sequence[Tensor], features: bool = False) -> TensorMaps:
         joined = self._branches.maps(x, template)
         return joined[:, :2], joined[:, 2:6], joined[:, 6:]
 

@@ -51,9 +51,8 @@ def export_onnx(
     for package in ("onnxscript", "onnxruntime"):
         import_or_refuse(package, "ONNX export", "torch")
     folded = fold_batchnorm(model).requires_grad_(False)
-    template_graph, search_graph = (
-        graph(folded, form).eval() for graph in (TemplateGraph, SearchGraph)
-    )
+    template_graph = TemplateGraph(folded, form).eval()
+    search_graph = SearchGraph(folded, form, features=True).eval()
     # A batch of 1 would be exported as a constant.
     batch = 1 if form == "grouped" else 2
     z, x = example_inputs(model, batch)
@@ -70,7 +69,8 @@ def export_onnx(
         _write(template_graph, (z,), written.template, ["z"], levels, {"z": any_batch}, facts)
         shapes: dict[str, object] = {"x": any_batch, "template": tuple(any_batch for _ in template)}
         inputs, names = (x, *template), ["x", *levels]
-        _write(search_graph, inputs, written.search, names, ["cls", "reg", "cen"], shapes, facts)
+        outputs = ["cls", "reg", "cen", "features"]
+        _write(search_graph, inputs, written.search, names, outputs, shapes, facts)
         check_onnx(model, written)
         move_into_place(written.template, files.template)
         move_into_place(written.search, files.search)

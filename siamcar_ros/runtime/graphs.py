@@ -58,11 +58,15 @@ class TemplateGraph(nn.Module):
 
 
 class SearchGraph(nn.Module):
-    """(B, 3, 255, 255) and the template graph's outputs to cls, reg, cen."""
+    """(B, 3, 255, 255) and the template graph's outputs to cls, reg, cen.
 
-    def __init__(self, model: SiamCAR, form: str) -> None:
+    With `features`, also to what the head reads, (B, C, S, S).
+    """
+
+    def __init__(self, model: SiamCAR, form: str, features: bool = False) -> None:
         super().__init__()
         self.model = model
+        self.features = features
         self.reduce = _plain_convolution(model.down)
         head = model.car_head
         # One kernel for both: with so few outputs, a second one costs as much as the first.
@@ -77,11 +81,12 @@ class SearchGraph(nn.Module):
         self.register_buffer("unit", unit, persistent=False)
         self.correlate: Correlation = _banded if checked_form(form) == "banded" else _grouped
 
-    def forward(self, x: Tensor, *template: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, *template: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
         reduced = self.reduced(x, *template)
         scores = self.scores(reduced)
-        return scores[:, :2], self.distances(reduced), scores[:, 2:]
+        maps = scores[:, :2], self.distances(reduced), scores[:, 2:]
+        return (*maps, reduced) if self.features else maps
 
     def reduced(self, x: Tensor, *template: Tensor) -> Tensor:
         """The levels' responses, reduced to the head's channels."""

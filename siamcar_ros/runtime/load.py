@@ -47,7 +47,9 @@ def load_network(
     """
     source = _source(network, weights)
     placement = _placement(source, device, backend, precision)
-    return BACKENDS[placement.backend].build(source, placement, threads)
+    network = BACKENDS[placement.backend].build(source, placement, threads)
+    network.calibration = source.calibration()
+    return network
 
 
 def find_placement(

@@ -87,11 +87,16 @@ class Network(ABC):
 
     Attributes:
         takes_pixels: True: images may be uint8.
+        gives_features: whether :meth:`observe` works.
         name, score_size, offset, stride: as the model's; template_size, search_size: 127, 255.
         backend, device, precision, reason: as :class:`Placement`'s.
+        calibration: what :class:`siamcar_ros.tracking.calibration.Calibration` is made of, None
+            where none was fitted for these weights.
     """
 
+    calibration: dict[str, dict[str, float]] | None = None
     takes_pixels = True
+    gives_features = False
     template_size = TEMPLATE_SIZE
     search_size = SEARCH_SIZE
 
@@ -127,7 +132,24 @@ class Network(ABC):
         """
         self._check_batch(x, template)
         with self._lock:
-            return self._maps(np.asarray(x), template)
+            return Maps(*self._maps(np.asarray(x), template))
+
+    def observe(self, x: Images, template: Sequence[Any]) -> tuple[Maps, NDArray[np.float32]]:
+        """The maps, and what the head made them of.
+
+        Returns:
+            the maps, and (B, C, S, S) features, cell for cell theirs: the levels' responses,
+            reduced to the head's channels. In int8 they are as coarse as the head reads them.
+
+        Raises:
+            DeviceError: it gives no features.
+            ValueError: as :meth:`__call__`.
+        """
+        self._check_features()
+        self._check_batch(x, template)
+        with self._lock:
+            *maps, features = self._maps(np.asarray(x), template, features=True)
+        return Maps(*maps), features
 
     def join(self, templates: Sequence[Template]) -> Template:
         """The templates of several tracks as one batch, in their order."""
@@ -160,8 +182,15 @@ class Network(ABC):
         """:meth:`template`, one caller at a time."""
 
     @abstractmethod
-    def _maps(self, x: Any, template: Sequence[Any]) -> Any:
-        """:meth:`__call__`, one caller at a time, the batches checked."""
+    def _maps(self, x: Any, template: Sequence[Any], features: bool = False) -> Sequence[Any]:
+        """The three maps, and the features if wanted; one caller at a time, the batches checked."""
+
+    def _check_features(self) -> None:
+        if not self.gives_features:
+            raise DeviceError(
+                f"{self!r} gives no features: choose backend 'openvino', 'onnxruntime', 'opencv' "
+                "or 'torch', and export graphs of an earlier version again"
+            )
 
     def _check_batch(self, x: Any, template: Sequence[Any]) -> None:
         batch, given = x.shape[0], template[0].shape[0]
@@ -188,14 +217,18 @@ class OneByOneNetwork(Network):
         """The template of one image of either form, as new arrays."""
 
     @abstractmethod
-    def _maps_of(self, x: Images, template: Template) -> Sequence[NDArray[np.float32]]:
-        """The maps of one image; the same `template` object is given while it does not change."""
+    def _maps_of(
+        self, x: Images, template: Template, features: bool
+    ) -> Sequence[NDArray[np.float32]]:
+        """:meth:`_maps` of one image; `template` is the same object while it does not change."""
 
     def _template(self, z: Images) -> Template:
         parts = [self._template_of(z[i : i + 1]) for i in range(len(z))]
         return join_arrays(parts)
 
-    def _maps(self, x: Images, template: Sequence[Any]) -> Maps:
+    def _maps(
+        self, x: Images, template: Sequence[Any], features: bool = False
+    ) -> Sequence[NDArray[np.float32]]:
         given = tuple(template)
         if len(given) != len(self._shown) or any(
             new is not old for new, old in zip(given, self._shown, strict=True)
@@ -206,8 +239,11 @@ class OneByOneNetwork(Network):
                 for i in range(len(given[0]))
             ]
         one = len(self._targets) == 1
-        parts = [self._maps_of(x[i : i + 1], self._targets[0 if one else i]) for i in range(len(x))]
-        return Maps(*join_arrays(parts))
+        parts = [
+            self._maps_of(x[i : i + 1], self._targets[0 if one else i], features)
+            for i in range(len(x))
+        ]
+        return join_arrays(parts)
 
 
 def join_arrays(parts: Sequence[Sequence[Any]]) -> tuple[Any, ...]:

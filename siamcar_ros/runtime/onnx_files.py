@@ -15,6 +15,7 @@ from pathlib import Path
 from siamcar_ros.runtime.network import DeviceError, Geometry
 
 SEARCH_SUFFIX, INT8_SUFFIX, TEMPLATE_SUFFIX = ".search.onnx", ".search.int8.onnx", ".template.onnx"
+CALIBRATION_SUFFIX = ".calibration.json"
 _MARK = "siamcar_ros graph "
 _TAIL = 1 << 16  # bytes
 

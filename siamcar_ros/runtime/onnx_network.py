@@ -25,6 +25,8 @@ from siamcar_ros.runtime.network import (
 )
 from siamcar_ros.runtime.source import Source
 
+_OUTPUTS = (*Maps._fields, "features")
+
 
 @register_backend(
     "onnxruntime",
@@ -64,13 +66,16 @@ class OnnxNetwork(OneByOneNetwork):
             open_session(path, placement, threads) for path in (files.template, files.search)
         )
         self._inputs = [entry.name for entry in self._search_session.get_inputs()]
+        self.gives_features = _gives_features(self._search_session)
 
     def _template_of(self, z: Images) -> Template:
         return tuple(self._template_session.run(None, {"z": as_planes(z)}))
 
-    def _maps_of(self, x: Images, template: Template) -> Sequence[NDArray[np.float32]]:
+    def _maps_of(
+        self, x: Images, template: Template, features: bool
+    ) -> Sequence[NDArray[np.float32]]:
         feed = dict(zip(self._inputs, (as_planes(x), *template), strict=True))
-        maps: list[NDArray[np.float32]] = self._search_session.run(None, feed)
+        maps: list[NDArray[np.float32]] = self._search_session.run(_OUTPUTS[: 3 + features], feed)
         return maps
 
 
@@ -93,6 +98,7 @@ class BatchedOnnxNetwork(Network):
             for path in (files.template, files.search)
         )
         self._inputs = [entry.name for entry in self._search_session.get_inputs()]
+        self.gives_features = _gives_features(self._search_session)
         kind, _, number = placement.device.partition(":")
         self._memory = kind, int(number or 0)
         self._shown: tuple[tuple[Any, ...], int] = (), 0
@@ -101,7 +107,9 @@ class BatchedOnnxNetwork(Network):
     def _template(self, z: Images) -> Template:
         return tuple(self._template_session.run(None, {"z": as_planes(z)}))
 
-    def _maps(self, x: Images, template: Sequence[Any]) -> Maps:
+    def _maps(
+        self, x: Images, template: Sequence[Any], features: bool = False
+    ) -> Sequence[NDArray[np.float32]]:
         given, binding = tuple(template), self._search_session.io_binding()
         shown, batch = self._shown
         if batch != len(x) or [*map(id, given)] != [*map(id, shown)]:
@@ -117,10 +125,15 @@ class BatchedOnnxNetwork(Network):
         binding.bind_cpu_input(self._inputs[0], as_planes(x))
         for name, value in zip(self._inputs[1:], self._values, strict=True):
             binding.bind_ortvalue_input(name, value)
-        for output in self._search_session.get_outputs():
-            binding.bind_output(output.name)
+        for name in _OUTPUTS[: 3 + features]:
+            binding.bind_output(name)
         self._search_session.run_with_iobinding(binding)
-        return Maps(*binding.copy_outputs_to_cpu())
+        maps: list[NDArray[np.float32]] = binding.copy_outputs_to_cpu()
+        return maps
+
+
+def _gives_features(search: Any) -> bool:
+    return any(entry.name == _OUTPUTS[-1] for entry in search.get_outputs())
 
 
 def providers_for(

@@ -51,16 +51,20 @@ class OpenCvNetwork(OneByOneNetwork):
             cv2.setNumThreads(threads)
         self._template_net, self._search_net = _read(files.template), _read(files.search)
         self._levels = list(self._template_net.getUnconnectedOutLayersNames())
+        self.gives_features = "features" in self._search_net.getUnconnectedOutLayersNames()
+        self._outputs = ["cls", "reg", "cen", "features"][: 3 + self.gives_features]
 
     def _template_of(self, z: Images) -> Template:
         self._template_net.setInput(as_planes(z), "z")
         return _copies(self._template_net.forward(self._levels))
 
-    def _maps_of(self, x: Images, template: Template) -> Template:
+    def _maps_of(self, x: Images, template: Template, features: bool) -> Template:
         self._search_net.setInput(as_planes(x), "x")
         for name, level in zip(self._levels, template, strict=True):
             self._search_net.setInput(level, name)
-        return _copies(self._search_net.forward(["cls", "reg", "cen"]))
+        # OpenCV 5 gives all outputs or none.
+        outputs = self._search_net.forward(self._outputs)
+        return _copies(outputs[: 3 + features])
 
 
 def _read(path: Path) -> Any:

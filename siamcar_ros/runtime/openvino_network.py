@@ -37,8 +37,11 @@ class OpenVinoNetwork(OneByOneNetwork):
         openvino = import_or_refuse("openvino", "the openvino backend", "openvino")
         # The template is computed once and used in every frame: in full precision.
         self._template_request = _compiled(openvino, files.template, "fp32", threads)
-        # One for each form that images may have, compiled when it is first given.
-        self._search_requests: dict[bool, _Request] = {}
+        outputs = openvino.Core().read_model(files.search).outputs
+        self.gives_features = any("features" in output.names for output in outputs)
+        # One for each form that images may have, without the features and with them, compiled when
+        # it is first wanted.
+        self._search_requests: dict[tuple[bool, bool], _Request] = {}
         self._compile_search = partial(
             _compiled, openvino, files.search, placement.precision, threads
         )
@@ -46,11 +49,13 @@ class OpenVinoNetwork(OneByOneNetwork):
     def _template_of(self, z: Images) -> Template:
         return self._template_request(as_planes(z))
 
-    def _maps_of(self, x: Images, template: Template) -> Template:
+    def _maps_of(self, x: Images, template: Template, features: bool) -> Template:
         pixels = x.dtype == np.uint8
-        if pixels not in self._search_requests:
-            self._search_requests[pixels] = self._compile_search(pixels=pixels)
-        return self._search_requests[pixels](x if pixels else as_planes(x), template)
+        request = self._search_requests.get((pixels, features))
+        if request is None:
+            request = self._compile_search(pixels=pixels, features=features)
+            self._search_requests[pixels, features] = request
+        return request(x if pixels else as_planes(x), template)
 
 
 class _Request:
@@ -85,11 +90,16 @@ class _Request:
 
 
 def _compiled(
-    openvino: Any, path: Path, precision: str, threads: int | None, pixels: bool = False
+    openvino: Any,
+    path: Path,
+    precision: str,
+    threads: int | None,
+    pixels: bool = False,
+    features: bool = False,
 ) -> _Request:
     """A graph compiled for the lowest latency.
 
-    With `pixels` its first input is (1, n, n, 3) uint8.
+    With `pixels` its first input is (1, n, n, 3) uint8. Without `features` that output is left out.
     """
     core = openvino.Core()
     config: dict[str, Any] = {
@@ -103,6 +113,9 @@ def _compiled(
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
     model = core.read_model(path)
+    for result in model.get_results():
+        if not features and "features" in result.input_value(0).get_names():
+            model.remove_result(result)
     if pixels:
         from openvino import Layout, Type
         from openvino.preprocess import PrePostProcessor

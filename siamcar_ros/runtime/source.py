@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,14 +13,21 @@ from typing import TYPE_CHECKING
 from siamcar_ros.runtime.cache import cache_folder, cached_files
 from siamcar_ros.runtime.config import NetworkConfig
 from siamcar_ros.runtime.network import DeviceError, Geometry, is_installed
-from siamcar_ros.runtime.onnx_files import INT8_SUFFIX, GraphFacts, OnnxFiles, fingerprint
+from siamcar_ros.runtime.onnx_files import (
+    CALIBRATION_SUFFIX,
+    INT8_SUFFIX,
+    SEARCH_SUFFIX,
+    GraphFacts,
+    OnnxFiles,
+    fingerprint,
+)
 
 if TYPE_CHECKING:
     from siamcar_ros.model import SiamCAR
 
 logger = logging.getLogger(__name__)
 
-GRAPH_VERSION = 4
+GRAPH_VERSION = 5
 """Increase it when the graphs of the same weights change."""
 
 _LARGE = 24 << 20  # bytes of weights
@@ -92,6 +100,41 @@ class Source(ABC):
     def has_graphs(self) -> bool:
         """Whether :meth:`graphs` succeeds, as far as can be said without calling it."""
         return can_export()
+
+    def calibration(self) -> dict[str, dict[str, float]] | None:
+        """The coefficients that ``tools/calibrate.py`` fitted for these weights, if any.
+
+        They are read from ``STEM.calibration.json`` beside the weights or graphs.
+
+        Raises:
+            ValueError: the file cannot be read.
+        """
+        if self.weights is None:
+            return None
+        stem = self.weights.name
+        for suffix in (INT8_SUFFIX, SEARCH_SUFFIX, self.weights.suffix):
+            stem = stem.removesuffix(suffix)
+        path = self.weights.with_name(stem + CALIBRATION_SUFFIX)
+        if not path.is_file():
+            return None
+        try:
+            content = json.loads(path.read_text())
+            made_for, coefficients = (
+                content["weights"],
+                {
+                    str(part): {str(name): float(value) for name, value in named.items()}
+                    for part, named in content["coefficients"].items()
+                },
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path} is not a readable calibration ({error!r}): fit it again with "
+                "tools/calibrate.py, or remove it"
+            ) from error
+        if made_for != self.fingerprint:
+            logger.warning("%s was fitted for other weights than those given: ignored", path)
+            return None
+        return coefficients
 
     def _find_int8(self, path: Path) -> None:
         """Take the int8 graph of a path if it is of these weights."""

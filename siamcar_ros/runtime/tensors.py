@@ -35,6 +35,14 @@ class TensorNetwork(Network):
             maps = self._maps(as_tensor(x), template)
         return on_host(maps)  # which waits for them, and need not keep others waiting
 
+    def observe(self, x: Any, template: Sequence[Tensor]) -> tuple[Maps, NDArray[np.float32]]:
+        """See :meth:`Network.observe`."""
+        self._check_features()
+        self._check_batch(x, template)
+        with self._lock, torch.inference_mode():
+            *maps, features = self._maps(as_tensor(x), template, features=True)
+        return on_host(maps), features.float().cpu().numpy()
+
     def join(self, templates: Sequence[Template]) -> Template:
         """See :meth:`Network.join`."""
         return join_tensors(templates)

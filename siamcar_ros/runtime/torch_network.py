@@ -10,7 +10,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from siamcar_ros.model import SiamCAR, fold_batchnorm
 from siamcar_ros.runtime.network import Geometry, Placement, Template
-from siamcar_ros.runtime.tensors import TensorMaps, TensorNetwork, as_planes
+from siamcar_ros.runtime.tensors import TensorNetwork, as_planes
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -43,6 +43,8 @@ class TorchNetwork(TensorNetwork):
         placement: of backend "torch"; precision "fp32", "bf16" or "fp16".
     """
 
+    gives_features = True
+
     def __init__(self, model: SiamCAR, placement: Placement) -> None:
         super().__init__(Geometry.of(model), placement)
         self._dtype = DTYPES[placement.precision]
@@ -51,9 +53,12 @@ class TorchNetwork(TensorNetwork):
     def _template(self, z: Tensor) -> Template:
         return self._model.template(self._input(z))
 
-    def _maps(self, x: Tensor, template: Sequence[Tensor]) -> TensorMaps:
-        cls, reg, cen = self._model(self._input(x), template)
-        return cls, reg, cen
+    def _maps(
+        self, x: Tensor, template: Sequence[Tensor], features: bool = False
+    ) -> tuple[Tensor, ...]:
+        response = self._model.response(self._input(x), template)
+        maps = self._model.car_head(response)
+        return (*maps, response) if features else maps
 
     def _input(self, image: Tensor) -> Tensor:
         # Bytes are uploaded as they are: a quarter of the floats' size.

@@ -37,7 +37,7 @@ def mean_color(image: Image | StoredImage) -> tuple[float, float, float]:
     Used once a track. Of images larger than 1920x1080 only evenly spread rows are read.
     """
     rows = max(1, image.shape[0] * image.shape[1] // _MEAN_PIXELS)
-    pixels, kind = _readable(image[::rows])
+    pixels, kind = readable(image[::rows])
     mean = cv2.mean(pixels)
     if kind == "gray":
         return mean[0], mean[0], mean[0]
@@ -75,7 +75,7 @@ def crop_square(
         return
     # OpenCV 4 warps no image with a longer side; of those, only every k-th pixel is read.
     k = -(-max(y1 - y0, x1 - x0) // _LONGEST)
-    part, kind = _readable(image[y0:y1:k, x0:x1:k])
+    part, kind = readable(image[y0:y1:k, x0:x1:k])
     blue, green, red = padding
     if kind == "gray":
         border = (0.114 * blue + 0.587 * green + 0.299 * red,) * 4
@@ -106,7 +106,7 @@ def _samples(first: float, step: float, n: int, size: int) -> tuple[int, int]:
     )
 
 
-def _readable(image: Image | StoredImage) -> tuple[Image, str]:
+def readable(image: Image | StoredImage) -> tuple[Image, str]:
     """The pixels as OpenCV reads them, and the order of their channels; copied only if need be.
 
     OpenCV needs pixels and channels packed, and rows in ascending order.

@@ -55,14 +55,18 @@ class TrackResult(NamedTuple):
 
     Attributes:
         box: (x, y, w, h) in image pixels, 0-based, top-left, floats; may reach past the border.
-        score: in [0, 1], the network's foreground probability at the box; while a LOST target is
-            searched for, that of the best place found, which was not accepted.
+            While the target is LOST, where it is expected.
+        score: in [0, 1]: near the chance that the box overlaps the target by more than half, where
+            the network is calibrated, else `raw_score`; while a LOST target is searched for, that
+            of the best place found, which was not accepted.
         state: what the scores up to this frame say of the track.
+        raw_score: in [0, 1], the network's foreground probability; NaN where it is not known.
     """
 
     box: Box
     score: float
     state: TrackState
+    raw_score: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -76,39 +80,69 @@ class TrackerParams:
         penalty_k: how strongly a change of size or aspect ratio lowers a cell's score, >= 0.
         window_influence: weight in [0, 1] of the cosine window, which favors small motion.
         lr: share in [0, 1] of a new size that a sure frame takes over. "paper" does not smooth.
+        calibrated: judge by the calibrated score where the network has one.
         uncertain_below: a score in [0, 1] under which a frame is UNCERTAIN.
-        lost_below: a score in [0, uncertain_below] under which a frame counts toward LOST.
-        lost_after: LOST after so many such frames in a row, >= 1.
-        redetect: look for a LOST target in growing regions around where it was last seen, and
-            take only a box scored at least ``uncertain_below``.
+        certain_above: a score in [0, 1] from which a target that was UNCERTAIN or LOST counts as
+            seen; at least ``uncertain_below``, and raised to it where it is lower.
+        lost_below: a score in [0, uncertain_below] under which a frame counts toward LOST: fully
+            at a score of 0, half at half of ``lost_below``; a better frame takes as much away, and
+            one that shows the target for certain all of it.
+        lost_after: LOST when frames have counted for so many, >= 1.
+        found_after: a LOST target is TRACKING after so many frames that show it, >= 1.
+        camera_motion: move the box of a target that is not seen with the camera and with its own
+            velocity.
+        redetect: look for a LOST target around where it is expected and, as far as
+            ``search_regions`` go, in the whole frame.
+        search_regions: further regions of each frame in which a LOST target is looked for, >= 0.
+        online: learn a model of each target while it is followed, from its start on; see
+            :mod:`siamcar_ros.tracking.online`. It needs a network that gives features.
+        online_weight: share in [0, 1] of that model in the choice of the place.
     """
 
     decoder: str = "upsampled"
     penalty_k: float = 0.04
     window_influence: float = 0.44
     lr: float = 0.33
+    calibrated: bool = True
     uncertain_below: float = 0.5
+    certain_above: float = 0.5
     lost_below: float = 0.25
     lost_after: int = 10
+    found_after: int = 1
+    camera_motion: bool = False
     redetect: bool = False
+    search_regions: int = 0
+    online: bool = False
+    online_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.decoder not in DECODERS:
             known = ", ".join(DECODERS)
             raise ValueError(f"decoder is one of {known}, not {shortened(self.decoder)}")
         _require_number("penalty_k", self.penalty_k, 0.0, math.inf)
-        _require_number("window_influence", self.window_influence, 0.0, 1.0)
-        _require_number("lr", self.lr, 0.0, 1.0)
-        _require_number("uncertain_below", self.uncertain_below, 0.0, 1.0)
+        for name in (
+            "window_influence",
+            "lr",
+            "uncertain_below",
+            "certain_above",
+            "online_weight",
+        ):
+            _require_number(name, getattr(self, name), 0.0, 1.0)
         _require_number("lost_below", self.lost_below, 0.0, self.uncertain_below)
-        if isinstance(self.lost_after, bool) or not isinstance(self.lost_after, int):
-            raise ValueError(
-                f"lost_after is a whole number of frames, not {shortened(self.lost_after)}"
-            )
-        if self.lost_after < 1:
-            raise ValueError(f"lost_after is at least 1, not {self.lost_after}")
-        if not isinstance(self.redetect, bool):
-            raise ValueError(f"redetect is true or false, not {shortened(self.redetect)}")
+        for name, least in (("lost_after", 1), ("found_after", 1), ("search_regions", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f"{name} is a whole number, not {shortened(value)}")
+            if value < least:
+                raise ValueError(f"{name} is at least {least}, not {value}")
+        for name in ("calibrated", "camera_motion", "redetect", "online"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"{name} is true or false, not {shortened(value)}")
+
+    @property
+    def certain(self) -> float:
+        """The score from which an UNCERTAIN or LOST target counts as seen."""
+        return max(self.certain_above, self.uncertain_below)
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""One target's state, and the step that takes it from frame to frame.
+"""One target's state, and how a frame changes it.
 
 A network holds no state. A :class:`Track` holds all of it, is immutable, and is replaced when a
 frame is done, so any number of trackers can share a network, and a call that fails leaves its
@@ -9,38 +9,74 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from time import perf_counter
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.geometry import (
-    SEARCH_SIZE,
-    TEMPLATE_SIZE,
-    Image,
-    box_around,
-    box_center,
-    context_side,
-)
-from siamcar_ros.runtime.network import Maps, join_arrays
-from siamcar_ros.tracking.crop import crop_square, mean_color
-from siamcar_ros.tracking.decode import Decoded, Grid, decode
-from siamcar_ros.tracking.interface import (
-    Network,
-    TrackerParams,
-    TrackResult,
-    TrackState,
-    checked_box,
-    checked_image,
-)
-from siamcar_ros.tracking.stored_image import StoredImage
+from siamcar_ros.geometry import TEMPLATE_SIZE, box_around, context_side
+from siamcar_ros.tracking.interface import TrackerParams, TrackResult, TrackState
+from siamcar_ros.tracking.online import OnlineModel, sure
+from siamcar_ros.tracking.search import Region, near
+
+Point = tuple[float, float]
 
 _MIN_SIDE = 1.0  # image pixels; a followed box never gets smaller
-# A LOST target is searched for in regions of these multiples of the usual side, one a frame, in
-# turn. The usual one comes last: the target has just been missed there.
-_SEARCH_FACTORS = (1.5, 2.0, 3.0, 1.0)
+_FORGET = (
+    0.9  # per frame: the velocity of a target that is not seen, the running means of one that is
+)
+_KEEP = 0.97  # likewise, of the usual score
+_FASTEST = 0.5  # box sides per frame, of that velocity
+_CLOSE = 0.5  # box sides from a look-alike within which a place is taken for it
+_REMEMBERED = 40  # frames
+_WORSE = 5.0  # times the usual chance of being wrong: the most for a target that is found again
+_UNSEEN = 0.5  # of ``lost_below``: with a lower score the box goes where it is expected
+_PATIENCE = 6  # frames that a candidate may take beyond those that confirm it
+
+
+class Sighting(NamedTuple):
+    """Where a frame shows one target.
+
+    Attributes:
+        center, size: of the box, image pixels.
+        score, raw_score: as in :class:`TrackResult`.
+        evidence: as in :func:`~siamcar_ros.tracking.calibration.observe`, if it was asked for.
+        confidence: of the model learned online in the box; 1 without one.
+        features: (C, S, S) for that model, None without one.
+        cells: the box on the score grid, as that model wants it.
+    """
+
+    center: Point
+    size: Point
+    score: float
+    raw_score: float
+    evidence: tuple[float, ...] = ()
+    confidence: float = 1.0
+    features: NDArray[np.float32] | None = None
+    cells: tuple[float, ...] = ()
+
+
+class Candidate(NamedTuple):
+    """A place where a lost target may be.
+
+    Attributes:
+        center, size: of the box, image pixels.
+        confirmed: frames that showed it there.
+        frames: frames for which it has been looked at.
+    """
+
+    center: Point
+    size: Point
+    confirmed: int = 0
+    frames: int = 0
+
+
+class LookAlike(NamedTuple):
+    """A place that was taken for the target and was not it; forgotten after so many `frames`."""
+
+    center: Point
+    frames: int = _REMEMBERED
 
 
 @dataclass(frozen=True)
@@ -50,189 +86,239 @@ class Track:
     Attributes:
         template: the network's features of it.
         padding: BGR beyond the border: the mean of the frame on which it was started.
-        center, size: of its box, image pixels.
-        score, state: as in :class:`TrackResult`.
-        low_frames: frames in a row, up to the last, scored below ``lost_below``.
+        center, size: of its box, image pixels; of a LOST target, where it is expected.
+        score, raw_score, state: as in :class:`TrackResult`.
+        doubt: what frames scored below ``lost_below`` add up to, see :class:`TrackerParams`.
+        lost_frames: frames since the target was LOST, 0 while it is not.
+        high_frames: frames in a row, up to the last, scored at least ``certain_above``.
+        velocity: image pixels per frame, without the camera's motion.
+        usual_score: running mean of the score while the target is TRACKING.
+        usual_peak: running mean of the peak, NaN where it is not known.
+        evidence: of the last frame.
+        candidate: what is looked at while the target is LOST.
+        look_alikes: candidates that were wrong.
+        online: what has been learned of it; None where nothing is to be.
+        view: a small gray copy of the last frame; None where the camera's motion is not followed.
     """
 
     template: Any
     padding: tuple[float, float, float]
-    center: tuple[float, float]
-    size: tuple[float, float]
+    center: Point
+    size: Point
     score: float = 1.0
+    raw_score: float = 1.0
     state: TrackState = TrackState.TRACKING
-    low_frames: int = 0
+    doubt: float = 0.0
+    lost_frames: int = 0
+    high_frames: int = 0
+    velocity: Point = (0.0, 0.0)
+    usual_score: float = 0.9
+    usual_peak: float = math.nan
+    evidence: tuple[float, ...] = ()
+    candidate: Candidate | None = None
+    look_alikes: tuple[LookAlike, ...] = ()
+    online: OnlineModel | None = None
+    view: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
     @property
     def result(self) -> TrackResult:
         """The public view of the track."""
-        return TrackResult(box_around(self.center, self.size), self.score, self.state)
+        shown = self if self.candidate is None else self.candidate
+        box = box_around(shown.center, shown.size)
+        return TrackResult(box, self.score, self.state, self.raw_score)
+
+    @property
+    def pixels_per_sample(self) -> float:
+        """Image pixels per pixel of a search region of the usual size."""
+        return float(context_side(*self.size)) / TEMPLATE_SIZE
+
+    @property
+    def side(self) -> float:
+        """Of a square as large as the box, image pixels."""
+        return math.sqrt(self.size[0] * self.size[1])
 
     def seeking(self, params: TrackerParams) -> bool:
         """Whether the next frame looks for the target rather than follows it."""
         return params.redetect and self.state is TrackState.LOST
 
-    def pixels_per_sample(self, params: TrackerParams) -> float:
-        """Image pixels per pixel of the next frame's search region."""
-        pixels = float(context_side(*self.size)) / TEMPLATE_SIZE
-        if self.seeking(params):
-            frames = self.low_frames - params.lost_after
-            pixels *= _SEARCH_FACTORS[frames % len(_SEARCH_FACTORS)]
-        return pixels
+    def region(self, frame_size: tuple[int, int], params: TrackerParams) -> Region:
+        """Where the next frame is searched first."""
+        if not self.seeking(params):
+            return Region(self.center, 1.0)
+        if self.candidate is not None:
+            return Region(self.candidate.center, 1.0)
+        return near(_within(self.center, frame_size), self.lost_frames)
 
-    def shifted(self, motion: Sequence[float]) -> Track:
-        """The track with its center moved by (dx, dy) image pixels, as the camera's turn does."""
-        (cx, cy), (dx, dy) = self.center, motion
-        return replace(self, center=(cx + dx, cy + dy))
+    def shifted(self, motion: Point) -> Track:
+        """The track with its places moved by (dx, dy) image pixels, as the camera turns."""
+        candidate = self.candidate
+        return replace(
+            self,
+            center=_sum(self.center, motion),
+            candidate=candidate and candidate._replace(center=_sum(candidate.center, motion)),
+            look_alikes=tuple(
+                each._replace(center=_sum(each.center, motion)) for each in self.look_alikes
+            ),
+        )
 
-    def moved(
-        self,
-        shift: Sequence[float],
-        size: Sequence[float],
-        score: float,
-        frame_size: tuple[int, int],
-        params: TrackerParams,
+    def carried(self, shift: Point, view: NDArray[np.uint8]) -> Track:
+        """The track where the next frame is expected to show it.
+
+        Args:
+            shift: the camera's, as :func:`~siamcar_ros.tracking.motion.camera_shift` gives it.
+            view: a small gray copy of that frame.
+        """
+        moved = replace(self.shifted(shift), view=view)
+        if self.state is TrackState.TRACKING:
+            return replace(moved, center=self.center)
+        vx, vy = self.velocity
+        return replace(
+            moved,
+            center=_sum(moved.center, self.velocity),
+            velocity=(_FORGET * vx, _FORGET * vy),
+        )
+
+    def after(
+        self, seen: Sighting, shift: Point, frame_size: tuple[int, int], params: TrackerParams
     ) -> Track:
         """The track after a frame.
 
         Args:
-            shift: of the center, (x, y) image pixels.
-            size: the new (w, h), image pixels.
-            score: in [0, 1].
+            seen: in its region.
+            shift: the camera's, image pixels.
             frame_size: (width, height); the center stays inside, the box gets no larger.
             params: thresholds of the state.
         """
-        (cx, cy), (w, h), (width, height) = self.center, size, frame_size
-        low_frames = self.low_frames + 1 if score < params.lost_below else 0
-        if self.seeking(params) and score < params.uncertain_below:
-            held = (_clamped(cx, 0.0, width), _clamped(cy, 0.0, height))
-            return replace(self, center=held, score=score, low_frames=self.low_frames + 1)
-        if low_frames >= params.lost_after:
+        width, height = frame_size
+        w, h = seen.size
+        seen = seen._replace(
+            center=_within(seen.center, frame_size),
+            size=(_clamped(w, _MIN_SIDE, width), _clamped(h, _MIN_SIDE, height)),
+        )
+        certain = params.certain
+        if self.state is TrackState.LOST:
+            certain = max(certain, 1 - _WORSE * (1 - self.usual_score))
+        high_frames = self.high_frames + 1 if seen.score >= certain else 0
+        reach = frame_size if params.camera_motion else (0, 0)
+        rest = replace(
+            self,
+            center=_within(self.center, frame_size, reach),
+            score=seen.score,
+            raw_score=seen.raw_score,
+            evidence=seen.evidence,
+            high_frames=high_frames,
+        )
+        if self.seeking(params):
+            return rest._sought(seen, params)
+        if high_frames:
+            doubt = 0.0
+        elif params.lost_below > 0:
+            doubt = max(self.doubt + 1 - seen.score / params.lost_below, 0.0)
+        else:
+            doubt = self.doubt
+        still_lost = self.state is TrackState.LOST and high_frames < params.found_after
+        if still_lost or doubt >= params.lost_after:
             state = TrackState.LOST
-        elif score < params.uncertain_below:
+        elif seen.score < params.uncertain_below or (
+            self.state is not TrackState.TRACKING and high_frames == 0
+        ):
             state = TrackState.UNCERTAIN
         else:
             state = TrackState.TRACKING
+        rest = replace(rest, state=state, doubt=doubt)
+        if params.camera_motion and seen.score < _UNSEEN * params.lost_below:
+            return rest
+        return rest._moved(seen, shift)
+
+    def _moved(self, seen: Sighting, shift: Point) -> Track:
+        """At the place that was seen; velocity and usual peak are learned while it is certain."""
+        if self.state is not TrackState.TRACKING:
+            return replace(self, center=seen.center, size=seen.size)
+        step = (
+            seen.center[0] - self.center[0] - shift[0],
+            seen.center[1] - self.center[1] - shift[1],
+        )
+        fastest = _FASTEST * self.side
+        vx, vy = (
+            _clamped(_FORGET * old + (1 - _FORGET) * new, -fastest, fastest)
+            for old, new in zip(self.velocity, step, strict=True)
+        )
+        usual = self.usual_peak
+        if seen.evidence:
+            peak = seen.evidence[0]
+            usual = peak if math.isnan(usual) else _FORGET * usual + (1 - _FORGET) * peak
+        online, features = self.online, seen.features
+        if online and features is not None and sure(seen.score, seen.confidence):
+            online = online.learn(features, seen.cells)
         return replace(
             self,
-            center=(_clamped(cx + shift[0], 0.0, width), _clamped(cy + shift[1], 0.0, height)),
-            size=(_clamped(w, _MIN_SIDE, width), _clamped(h, _MIN_SIDE, height)),
-            score=score,
-            state=state,
-            low_frames=low_frames,
+            center=seen.center,
+            size=seen.size,
+            online=online,
+            velocity=(vx, vy),
+            usual_score=_KEEP * self.usual_score + (1 - _KEEP) * seen.score,
+            usual_peak=usual,
         )
 
-
-class TrackingEngine:
-    """Starts tracks and advances them from frame to frame, with one network.
-
-    It has buffers for `max_targets` crops and keeps no track.
-    """
-
-    def __init__(self, network: Network, max_targets: int) -> None:
-        self.network = network
-        self.timings = dict.fromkeys(("crop", "network", "decode"), 0.0)
-        self._runner = network if getattr(network, "takes_pixels", False) else _adapted(network)
-        stride = getattr(network, "stride", 8)
-        self._grid = Grid(network.score_size, stride)
-        # The decoder reads a peak on the middle cell as no motion, so the last center belongs on
-        # that cell's search pixel: 128 of 0..254 for the ResNets, one past the middle.
-        self._reference_index = network.offset + stride * (network.score_size - 1) / 2
-        shape = (max_targets, SEARCH_SIZE, SEARCH_SIZE, 3)
-        allocate = getattr(self._runner, "pixel_buffer", np.empty)
-        self._crops: NDArray[np.uint8] = allocate(shape, np.uint8)
-
-    def join(self, templates: Sequence[Any]) -> Any:
-        """Templates of single targets as one batch."""
-        return getattr(self._runner, "join", join_arrays)(templates)
-
-    def start(self, image: Image | StoredImage, box: Sequence[float] | NDArray[Any]) -> Track:
-        """A track of the target in `box`.
-
-        Raises:
-            TargetError: the image or the box cannot be tracked.
-        """
-        image = checked_image(image)
-        target = checked_box(box, image)
-        padding, center, size = mean_color(image), box_center(target), target[2:]
-        crop = np.empty((1, TEMPLATE_SIZE, TEMPLATE_SIZE, 3), np.uint8)
-        pixels = float(context_side(*size)) / TEMPLATE_SIZE
-        crop_square(image, center, pixels, (TEMPLATE_SIZE - 1) / 2, padding, crop[0])
-        return Track(self._runner.template(crop), padding, center, size)
-
-    def advance(
-        self,
-        image: Image | StoredImage,
-        tracks: Sequence[Track],
-        template: Any,
-        params: TrackerParams,
-    ) -> list[Track]:
-        """The tracks after `image`, found with one call of the network.
-
-        Args:
-            image: the next frame.
-            tracks: at most `max_targets`.
-            template: their templates as one batch, in their order.
-            params: for all of them.
-
-        Raises:
-            TargetError: the image cannot be tracked.
-            RuntimeError: the network's maps are of the wrong shape or not finite.
-        """
-        begin = perf_counter()
-        image = checked_image(image)
-        n = len(tracks)
-        crops = self._crops[:n]
-        pixels = [track.pixels_per_sample(params) for track in tracks]
-        # One after another: a crop takes some tenths of a millisecond, in several short calls of
-        # OpenCV, so that threads wait for the interpreter's lock rather than work.
-        for track, per_sample, crop in zip(tracks, pixels, crops, strict=True):
-            index = self._reference_index
-            crop_square(image, track.center, per_sample, index, track.padding, crop)
-        cropped = perf_counter()
-        maps = _checked(self._runner(crops, template), n, self._grid.score_size)
-        answered = perf_counter()
-        size = np.array([track.size for track in tracks])
-        decoded = decode(self._grid, maps, size, 1 / np.array(pixels), params)
-        frame_size = (image.shape[1], image.shape[0])
-        advanced = [
-            track.moved(shift, size, score, frame_size, params)
-            for track, shift, size, score in zip(tracks, *_as_lists(decoded), strict=True)
-        ]
-        end = perf_counter()
-        self.timings = {
-            "crop": cropped - begin,
-            "network": answered - cropped,
-            "decode": end - answered,
-        }
-        return advanced
-
-
-def _checked(maps: Sequence[Any], batch: int, score_size: int) -> Maps:
-    """The three maps, if they are what they should be."""
-    arrays = Maps(*maps)
-    for name, part, channels in zip(Maps._fields, arrays, (2, 4, 1), strict=True):
-        expected = (batch, channels, score_size, score_size)
-        if part.shape != expected:
-            raise RuntimeError(f"the network's {name} map is {part.shape}, expected {expected}")
-        # One value that is not finite spoils the sum. A distance may overflow where no target is,
-        # but it is a number.
-        spoilt = math.isnan(part.min()) if name == "reg" else not math.isfinite(part.sum())
-        if spoilt:
-            raise RuntimeError(
-                f"the network's {name} map is not finite: check its weights and precision"
+    def _sought(self, seen: Sighting, params: TrackerParams) -> Track:
+        """After a frame in which the LOST target was looked for in its region."""
+        look_alikes = tuple(
+            each._replace(frames=each.frames - 1) for each in self.look_alikes if each.frames > 1
+        )
+        rest = replace(self, lost_frames=self.lost_frames + 1, look_alikes=look_alikes)
+        if self.candidate is None:
+            rest = rest.considering([seen], params, confirmed=int(self.high_frames > 0))
+            confirmed = rest.candidate.confirmed if rest.candidate else 0
+        else:
+            confirmed = self.candidate.confirmed + (self.high_frames > 0)
+        if confirmed >= params.found_after:
+            return replace(
+                rest,
+                center=seen.center,
+                size=seen.size,
+                velocity=(0.0, 0.0),
+                state=TrackState.TRACKING,
+                doubt=0.0,
+                lost_frames=0,
+                candidate=None,
             )
-    return arrays
+        if self.candidate is None:
+            return rest
+        frames = self.candidate.frames + 1
+        if seen.score < params.lost_below or frames > params.found_after + _PATIENCE:
+            wrong = LookAlike(self.candidate.center)
+            return replace(rest, candidate=None, look_alikes=(*look_alikes, wrong))
+        return replace(rest, candidate=Candidate(seen.center, seen.size, confirmed, frames))
+
+    def considering(
+        self, seen: Sequence[Sighting], params: TrackerParams, confirmed: int = 0
+    ) -> Track:
+        """The track with the best of some sightings as its candidate, if one is worth a look."""
+        close = _CLOSE * self.side
+        seen = [each for each in seen if each.score >= _UNSEEN * params.lost_below]
+        look_alikes, new = [], list(seen)
+        for known in self.look_alikes:
+            again = [each for each in seen if math.dist(each.center, known.center) <= close]
+            new = [each for each in new if each not in again]
+            look_alikes.append(known._replace(center=again[0].center) if again else known)
+        rest = replace(self, look_alikes=tuple(look_alikes))
+        if not new:
+            return rest
+        best = max(new, key=lambda each: each.score)
+        return replace(rest, candidate=Candidate(best.center, best.size, confirmed))
 
 
-def _as_lists(decoded: Decoded) -> tuple[list[list[float]], list[list[float]], list[float]]:
-    return decoded.shift.tolist(), decoded.size.tolist(), decoded.score.tolist()
+def _sum(a: Point, b: Point) -> Point:
+    return a[0] + b[0], a[1] + b[1]
 
 
-def _adapted(network: Any) -> Any:
-    from siamcar_ros.runtime.tensors import TensorAdapter
-
-    return TensorAdapter(network)
+def _within(place: Point, frame_size: tuple[int, int], reach: tuple[int, int] = (0, 0)) -> Point:
+    """The place, or the nearest one in a frame with so much around it."""
+    x, y = (
+        _clamped(value, -beyond, side + beyond)
+        for value, side, beyond in zip(place, frame_size, reach, strict=True)
+    )
+    return x, y
 
 
 def _clamped(value: float, low: float, high: float) -> float:

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from siamcar_ros.geometry import Image
+from siamcar_ros.geometry import Box, Image
 from siamcar_ros.runtime import load_network
 from siamcar_ros.tracking.config import read_config
+from siamcar_ros.tracking.engine import TrackingEngine
 from siamcar_ros.tracking.interface import (
     Network,
     TargetError,
@@ -18,7 +19,7 @@ from siamcar_ros.tracking.interface import (
     TrackResult,
 )
 from siamcar_ros.tracking.stored_image import StoredImage
-from siamcar_ros.tracking.track import Track, TrackingEngine
+from siamcar_ros.tracking.track import Track
 
 _Self = TypeVar("_Self", bound="_Tracker")
 
@@ -104,10 +105,17 @@ class SiamCarTracker(_Tracker):
         Raises:
             TargetError: the image or the box cannot be tracked; a former target still is.
         """
-        self._track = self._engine.start(image, box)
+        self._track = self._engine.start(image, box, self.params)
 
-    def update(self, image: Image | StoredImage) -> TrackResult:
-        """Find the target in the next frame, given as in :meth:`init`.
+    def update(
+        self, image: Image | StoredImage, candidates: Sequence[Box] | None = None
+    ) -> TrackResult:
+        """Find the target in the next frame.
+
+        Args:
+            image: as for :meth:`init`.
+            candidates: boxes (x, y, w, h) in this frame, a detector's perhaps, in which a LOST
+                target is looked for first; image pixels.
 
         Raises:
             TargetError: there is no target, or the image cannot be tracked.
@@ -117,9 +125,17 @@ class SiamCarTracker(_Tracker):
         if self._track is None:
             raise TargetError("there is no target to follow: call init(image, box) first")
         (self._track,) = self._engine.advance(
-            image, (self._track,), self._track.template, self.params
+            image, (self._track,), self._track.template, self.params, candidates or ()
         )
         return self._track.result
+
+    @property
+    def evidence(self) -> tuple[float, ...]:
+        """What the last frame showed, in the order of :data:`~.calibration.EVIDENCE`.
+
+        It is empty after :meth:`init`, and where the score is not calibrated.
+        """
+        return self._track.evidence if self._track else ()
 
     def stop(self) -> None:
         """Forget the target."""
@@ -175,7 +191,7 @@ class MultiTracker(_Tracker):
             raise TargetError(
                 f"{self.max_targets} targets are followed already: remove one, or raise max_targets"
             )
-        self._tracks[id] = self._engine.start(image, box)
+        self._tracks[id] = self._engine.start(image, box, self.params)
         self._batch = (), None
 
     def remove(self, id: str) -> None:
@@ -192,16 +208,18 @@ class MultiTracker(_Tracker):
         self,
         image: Image | StoredImage,
         ids: Iterable[str] | None = None,
+        candidates: Sequence[Box] | None = None,
         *,
-        motion: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
+        motion: Mapping[str, tuple[float, float]] | None = None,
     ) -> dict[str, TrackResult]:
         """Find the targets in the next frame.
 
         Args:
             image: as for :meth:`SiamCarTracker.init`.
             ids: the targets to look for, all by default; the others stay as they are.
-            motion: (dx, dy) image pixels by which the camera's own motion has moved the targets
-                since the last frame, one for all or by id; they are looked for there.
+            candidates: as for :meth:`SiamCarTracker.update`.
+            motion: by id, (dx, dy) image pixels by which the camera's own motion, as a sensor
+                measured it, has moved a target since the last frame; it is looked for there.
 
         Returns:
             the results by id; empty when there is no target to look for.
@@ -214,15 +232,12 @@ class MultiTracker(_Tracker):
         tracks = [self._track(id) for id in wanted]
         if not tracks:
             return {}
-        if motion is not None:
-            by_id = motion if isinstance(motion, Mapping) else dict.fromkeys(wanted, motion)
-            tracks = [
-                each.shifted(by_id.get(id, (0.0, 0.0)))
-                for id, each in zip(wanted, tracks, strict=True)
-            ]
         if wanted != self._batch[0]:
             self._batch = wanted, self._engine.join([track.template for track in tracks])
-        advanced = self._engine.advance(image, tracks, self._batch[1], self.params)
+        measured = [motion.get(id) for id in wanted] if motion else None
+        advanced = self._engine.advance(
+            image, tracks, self._batch[1], self.params, candidates or (), measured
+        )
         self._tracks.update(zip(wanted, advanced, strict=True))
         return {id: track.result for id, track in zip(wanted, advanced, strict=True)}
 

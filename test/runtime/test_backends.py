@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from siamcar_ros.model import SiamCAR
-from siamcar_ros.runtime import BACKENDS, Network, load_network
+from siamcar_ros.runtime import BACKENDS, DeviceError, Network, load_network
 from siamcar_ros.runtime.export import difference
 from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
 from siamcar_ros.runtime.torch_network import prepared
@@ -103,6 +103,41 @@ def test_it_gives_what_the_model_gives(
     assert [part.shape for part in got] == [part.shape for part in expected]
     assert all(part.dtype == np.float32 for part in got)
     assert difference(expected, got) <= tolerance(network)
+
+
+def test_it_gives_the_features_that_its_head_reads(
+    network: Network, compact: SiamCAR, images: tuple[Array, Array]
+) -> None:
+    z, x = images
+    template = network.template(z)
+    if network.backend == "cudagraph":
+        with pytest.raises(DeviceError, match="gives no features"):
+            network.observe(x, template)
+        return
+    maps, features = network.observe(x, template)
+    assert difference(network(x, template), maps) <= TOLERANCE["fp32"]
+    with torch.inference_mode():
+        z_tensor, x_tensor = map(torch.from_numpy, images)
+        expected = compact.response(x_tensor, compact.template(z_tensor)).numpy()
+    assert features.dtype == np.float32
+    assert abs(features - expected).max() <= tolerance(network) * max(abs(expected).max(), 1)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("name", ["compact", "mobile"])
+def test_features_leave_the_shipped_int8_maps_as_they_are(name: str, backend: str) -> None:
+    """To the bit: what they are read from is in the graph anyway."""
+    pytest.importorskip(backend)
+    exact, quantized = (
+        load_network(name, device="cpu", backend=backend, precision=precision)
+        for precision in ("fp32", "int8")
+    )
+    z, x = (np.random.default_rng(0).integers(0, 256, (1, n, n, 3), np.uint8) for n in (127, 255))
+    template = exact.template(z)
+    maps, features = quantized.observe(x, template)
+    assert all(map(np.array_equal, quantized(x, template), maps))
+    expected = exact.observe(x, template)[1]
+    assert np.corrcoef(features.ravel(), expected.ravel())[0, 1] > 0.95
 
 
 def test_pixels_are_taken_as_planes_are(network: Network, images: tuple[Array, Array]) -> None:

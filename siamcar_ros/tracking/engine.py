@@ -1,0 +1,252 @@
+"""The step that takes tracks from frame to frame, with one network."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE, Box, Image, box_center, context_side
+from siamcar_ros.runtime.network import Maps, join_arrays
+from siamcar_ros.tracking.calibration import Calibration, observe
+from siamcar_ros.tracking.crop import crop_square, mean_color
+from siamcar_ros.tracking.decode import Grid, decode
+from siamcar_ros.tracking.interface import Network, TrackerParams, checked_box, checked_image
+from siamcar_ros.tracking.motion import camera_shift, thumbnail
+from siamcar_ros.tracking.online import OnlineModel, weighed
+from siamcar_ros.tracking.search import Region, elsewhere
+from siamcar_ros.tracking.stored_image import StoredImage
+from siamcar_ros.tracking.track import Point, Sighting, Track
+
+logger = logging.getLogger(__name__)
+
+
+class TrackingEngine:
+    """Starts tracks and advances them from frame to frame, with one network.
+
+    It has buffers for `max_targets` crops and keeps no track.
+    """
+
+    def __init__(self, network: Network, max_targets: int) -> None:
+        self.network = network
+        self.timings = dict.fromkeys(("crop", "network", "decode"), 0.0)
+        self._runner: Any = (
+            network if getattr(network, "takes_pixels", False) else _adapted(network)
+        )
+        stride = getattr(network, "stride", 8)
+        self._grid = Grid(network.score_size, stride)
+        self._calibration = Calibration.of(getattr(network, "calibration", None))
+        # The decoder reads a peak on the middle cell as no motion, so the last center belongs on
+        # that cell's search pixel: 128 of 0..254 for the ResNets, one past the middle.
+        self._reference_index = network.offset + stride * (network.score_size - 1) / 2
+        self._crops = self._buffer(max_targets)
+
+    def join(self, templates: Sequence[Any]) -> Any:
+        """Templates of single targets as one batch."""
+        return getattr(self._runner, "join", join_arrays)(templates)
+
+    def start(
+        self, image: Image | StoredImage, box: Sequence[float] | NDArray[Any], params: TrackerParams
+    ) -> Track:
+        """A track of the target in `box`.
+
+        Raises:
+            TargetError: the image or the box cannot be tracked.
+        """
+        image = checked_image(image)
+        target = checked_box(box, image)
+        padding, center, size = mean_color(image), box_center(target), target[2:]
+        crop = np.empty((1, TEMPLATE_SIZE, TEMPLATE_SIZE, 3), np.uint8)
+        pixels = float(context_side(*size)) / TEMPLATE_SIZE
+        crop_square(image, center, pixels, (TEMPLATE_SIZE - 1) / 2, padding, crop[0])
+        view = thumbnail(image) if params.camera_motion else None
+        track = Track(self._runner.template(crop), padding, center, size, view=view)
+        if not params.online:
+            return track
+        if not getattr(self._runner, "gives_features", False):
+            logger.warning("%r gives no features: no model of the target is learned", self.network)
+            return track
+        region = self._crops[:1]
+        crop_square(image, center, pixels, self._reference_index, padding, region[0])
+        _, features = self._runner.observe(region, track.template)
+        cell, middle = pixels * self._grid.stride, (self._grid.score_size - 1) / 2
+        cells = (middle, middle, size[0] / cell, size[1] / cell)
+        return replace(track, online=OnlineModel.start(features[0], cells))
+
+    def advance(
+        self,
+        image: Image | StoredImage,
+        tracks: Sequence[Track],
+        template: Any,
+        params: TrackerParams,
+        candidates: Sequence[Box] = (),
+        motion: Sequence[Point | None] | None = None,
+    ) -> list[Track]:
+        """The tracks after `image`, found with one call of the network, and one more for each
+        LOST one that is looked for in the whole frame.
+
+        Args:
+            image: the next frame.
+            tracks: at most `max_targets`.
+            template: their templates as one batch, in their order.
+            params: for all of them.
+            candidates: boxes (x, y, w, h) in which a LOST target is looked for first, image pixels.
+            motion: by how many image pixels a sensor says that the camera has moved each target;
+                None where it is not known.
+
+        Raises:
+            TargetError: the image cannot be tracked.
+            RuntimeError: the network's maps are of the wrong shape or not finite.
+        """
+        image = checked_image(image)
+        self.timings = dict.fromkeys(self.timings, 0.0)
+        frame_size = (image.shape[1], image.shape[0])
+        measured = motion or [None] * len(tracks)
+        tracks = [
+            track if moved is None else track.shifted(moved)
+            for track, moved in zip(tracks, measured, strict=True)
+        ]
+        shifts = [(0.0, 0.0)] * len(tracks)  # beyond what was measured
+        if params.camera_motion:
+            begin, view = perf_counter(), thumbnail(image)
+            before = {id(track.view): track.view for track in tracks if track.view is not None}
+            seen_to = {
+                key: camera_shift(each, view, image.shape[1]) for key, each in before.items()
+            }
+            shifts = [
+                seen_to.get(id(track.view), (0.0, 0.0)) if known is None else (0.0, 0.0)
+                for track, known in zip(tracks, measured, strict=True)
+            ]
+            tracks = [
+                track.carried(shift, view) for track, shift in zip(tracks, shifts, strict=True)
+            ]
+            self.timings["crop"] += perf_counter() - begin
+        unbiased = replace(params, window_influence=0.0)
+        regions = [track.region(frame_size, params) for track in tracks]
+        seen = self._look(image, tracks, regions, template, params)
+        advanced = [
+            track.after(sighting, shift, frame_size, params)
+            for track, sighting, shift in zip(tracks, seen, shifts, strict=True)
+        ]
+        for i, track in enumerate(advanced):
+            if params.search_regions and track.seeking(params) and track.candidate is None:
+                side = track.pixels_per_sample * SEARCH_SIZE
+                regions = [Region(box_center(box), 1.0) for box in candidates]
+                regions += elsewhere(
+                    track.center, side, frame_size, track.lost_frames, params.search_regions
+                )
+                regions = regions[: params.search_regions]
+                same = [track] * len(regions)
+                looked = self._look(image, same, regions, track.template, unbiased)
+                advanced[i] = track.considering(looked, params)
+        return advanced
+
+    def _look(
+        self,
+        image: Image | StoredImage,
+        tracks: Sequence[Track],
+        regions: Sequence[Region],
+        template: Any,
+        params: TrackerParams,
+    ) -> list[Sighting]:
+        """What each region shows of its track's target."""
+        begin, n = perf_counter(), len(regions)
+        if n > len(self._crops):
+            self._crops = self._buffer(n)
+        crops = self._crops[:n]
+        pixels = [
+            track.pixels_per_sample * region.factor
+            for track, region in zip(tracks, regions, strict=True)
+        ]
+
+        # One after another: a crop takes some tenths of a millisecond, in several short calls of
+        # OpenCV, so that threads wait for the interpreter's lock rather than work.
+        for track, region, per_sample, crop in zip(tracks, regions, pixels, crops, strict=True):
+            index = self._reference_index
+            crop_square(image, region.center, per_sample, index, track.padding, crop)
+        cropped = perf_counter()
+        models = [track.online if params.online else None for track in tracks]
+        if any(models):
+            maps, features = self._runner.observe(crops, template)
+        else:
+            maps, features = self._runner(crops, template), [None] * n
+        maps = _checked(maps, n, self._grid.score_size)
+        answered = perf_counter()
+        responses = [
+            None if model is None else model.respond(part)
+            for model, part in zip(models, features, strict=True)
+        ]
+        maps = weighed(maps, models, responses, params.online_weight)
+        size = np.array([track.size for track in tracks])
+        last = np.array([region.center for region in regions])
+        scale = 1 / np.array(pixels)
+        decoded = decode(self._grid, maps, size, scale, params)
+        cell = (scale / self._grid.stride)[:, None]
+        middle = (self._grid.score_size - 1) / 2
+        cells = np.hstack((decoded.shift * cell + middle, decoded.size * cell)).tolist()
+        confidence = [
+            1.0 if model is None or response is None else model.confidence(response, box)
+            for model, response, box in zip(models, responses, cells, strict=True)
+        ]
+        score, evidence = decoded.score, np.zeros((n, 0))
+        if params.calibrated and self._calibration is not None:
+            frame_size = (image.shape[1], image.shape[0])
+            usual = np.array([track.usual_peak for track in tracks])
+            evidence = observe(
+                self._grid, maps, decoded, last, size, scale, usual, confidence, frame_size
+            )
+            learned = np.array([model is not None for model in models])
+            score = self._calibration.chance(evidence, learned)
+        columns = (
+            (last + decoded.shift).tolist(),
+            decoded.size.tolist(),
+            score.tolist(),
+            decoded.score.tolist(),
+            map(tuple, evidence.tolist()),
+            confidence,
+            features,
+            cells,
+        )
+        sightings = [Sighting(*row) for row in zip(*columns, strict=True)]
+        end = perf_counter()
+        for name, spent in (
+            ("crop", cropped - begin),
+            ("network", answered - cropped),
+            ("decode", end - answered),
+        ):
+            self.timings[name] += spent
+        return sightings
+
+    def _buffer(self, n: int) -> NDArray[np.uint8]:
+        allocate = getattr(self._runner, "pixel_buffer", np.empty)
+        buffer: NDArray[np.uint8] = allocate((n, SEARCH_SIZE, SEARCH_SIZE, 3), np.uint8)
+        return buffer
+
+
+def _checked(maps: Sequence[Any], batch: int, score_size: int) -> Maps:
+    """The three maps, if they are what they should be."""
+    arrays = Maps(*maps)
+    for name, part, channels in zip(Maps._fields, arrays, (2, 4, 1), strict=True):
+        expected = (batch, channels, score_size, score_size)
+        if part.shape != expected:
+            raise RuntimeError(f"the network's {name} map is {part.shape}, expected {expected}")
+        # One value that is not finite spoils the sum. A distance may overflow where no target is,
+        # but it is a number.
+        spoilt = math.isnan(part.min()) if name == "reg" else not math.isfinite(part.sum())
+        if spoilt:
+            raise RuntimeError(
+                f"the network's {name} map is not finite: check its weights and precision"
+            )
+    return arrays
+
+
+def _adapted(network: Any) -> Any:
+    from siamcar_ros.runtime.tensors import TensorAdapter
+
+    return TensorAdapter(network)

@@ -1,0 +1,71 @@
+"""How the picture moved between two frames, from small gray copies of them.
+
+Points on a regular grid are followed by pyramidal Lucas-Kanade; the camera's motion is the median
+of their displacements, which a moving target or a few wrong matches do not change. It costs about
+a quarter of a millisecond, whatever the image's size.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from siamcar_ros.geometry import Image
+from siamcar_ros.tracking.crop import readable
+from siamcar_ros.tracking.stored_image import StoredImage
+
+_TO_GRAY = {
+    "bgr": cv2.COLOR_BGR2GRAY,
+    "rgb": cv2.COLOR_RGB2GRAY,
+    "bgra": cv2.COLOR_BGRA2GRAY,
+    "rgba": cv2.COLOR_RGBA2GRAY,
+}
+_WIDTH = 160  # of the small copies
+_GRID = (8, 6)  # points across and down
+_MARGIN = 0.08
+_AGREEING = 1.0  # small pixels around the median
+_ENOUGH = 0.4  # share of the points that must agree with it
+
+
+def thumbnail(image: Image | StoredImage) -> NDArray[np.uint8]:
+    """A gray copy (h, 160) of an image, for :func:`camera_shift`."""
+    pixels, kind = readable(image)
+    height = max(16, round(_WIDTH * image.shape[0] / image.shape[1]))
+    if image.shape[1] > 2 * _WIDTH:  # few pixels are read of a large image
+        pixels = cv2.resize(pixels, (2 * _WIDTH, 2 * height), interpolation=cv2.INTER_LINEAR)
+    small = cv2.resize(pixels, (_WIDTH, height), interpolation=cv2.INTER_AREA)
+    return small if kind == "gray" else cv2.cvtColor(small, _TO_GRAY[kind])
+
+
+def camera_shift(
+    before: NDArray[np.uint8], after: NDArray[np.uint8], width: int
+) -> tuple[float, float]:
+    """Where the picture's content moved, (x, y) in image pixels; (0, 0) where that is unclear.
+
+    Args:
+        before: :func:`thumbnail` of the earlier frame.
+        after: of the later one.
+        width: of the images, pixels.
+    """
+    if before.shape != after.shape:
+        return 0.0, 0.0
+    h, w = before.shape
+    x, y = (
+        np.linspace(_MARGIN * side, (1 - _MARGIN) * side, n)
+        for side, n in zip((w, h), _GRID, strict=True)
+    )
+    points = np.stack(np.meshgrid(x, y), -1).reshape(-1, 1, 2).astype(np.float32)
+    criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 6, 0.05)
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(
+        before, after, points, None, winSize=(11, 11), maxLevel=2, criteria=criteria
+    )
+    shifts = (moved - points)[found.ravel() == 1].reshape(-1, 2)
+    if len(shifts) == 0:
+        return 0.0, 0.0
+    median = np.median(shifts, axis=0)
+    agree = (np.abs(shifts - median).max(1) < _AGREEING).sum()
+    if agree < _ENOUGH * len(points):
+        return 0.0, 0.0
+    dx, dy = (median * (width / w)).tolist()
+    return dx, dy

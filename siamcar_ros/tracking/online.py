@@ -1,0 +1,208 @@
+"""A model of one target, learned while it is followed: a second opinion on where it is.
+
+A Siamese network is taught what similar means, and never what this target's surroundings look like.
+Here a ridge regression is fitted from the features of the network's head, cell by cell, to a
+Gaussian around the target's center. It is the 1x1 filter of ATOM (Danelljan et al., CVPR 2019) and
+DiMP (Bhat et al., ICCV 2019), solved in closed form: the head's features are responses already,
+each channel that of one channel of the template, so that their weights say which parts of the
+template tell this target from what is around it.
+
+What is learned is a pair of moments of the samples, which are added up and forgotten exponentially.
+Those of the first frame, the only one whose box is known, keep a fixed share. Cells that look like
+the target and are not, its distractors, count several times. A frame is learned where network and
+model agree, see :func:`sure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamcar_ros.runtime.network import Maps
+
+Array = NDArray[np.float32]
+Cells = Sequence[float] | NDArray[np.floating[Any]]
+"""A box on the score grid: center x and y, width and height, in cells; cell (0, 0) is at 0, 0."""
+
+_SPREAD = 0.12  # of the Gaussian, of the box's sides
+_LEAST_SPREAD = 0.6  # cells
+_TARGET = 0.05  # the Gaussian's value above which a cell counts as the target's
+_HARD = 4.0  # extra weight of a cell that responds as the target does and is none
+_RIDGE = 1e-3  # of the mean of the moments' diagonal
+_FIRST = 0.3  # share of the first frame's samples
+_RATE = 0.1  # share of a new frame's samples among the others
+_INTERVAL = 3  # frames from one that is learned to the next; neighbors are alike
+_SURE_SCORE = 0.7
+_SURE_CONFIDENCE = 0.4
+
+
+class Moments(NamedTuple):
+    """Of weighted samples x, (D,), with labels y.
+
+    Attributes:
+        xx: (D, D) mean of x x'.
+        xy: (D,) mean of x y.
+    """
+
+    xx: Array
+    xy: Array
+
+    def blended(self, other: Moments, share: float) -> Moments:
+        """With a share of another's samples in place of its own."""
+        return Moments(*((1 - share) * a + share * b for a, b in zip(self, other, strict=True)))
+
+
+@dataclass(frozen=True)
+class OnlineModel:
+    """What tells a target from its surroundings. Immutable: learning gives another one.
+
+    Attributes:
+        mean, scale: (C, 1) of the first frame's features, which standardize all others.
+        first, recent: moments of the first frame's samples and of those since.
+        weights: (C + 1,) of the features and of a constant.
+        reference: the response at the target's center in the frames that were learned.
+        waited: frames given to :meth:`learn` since the last one that was learned.
+    """
+
+    mean: Array
+    scale: Array
+    first: Moments
+    recent: Moments
+    weights: Array
+    reference: float
+    waited: int = 0
+
+    @classmethod
+    def start(cls, features: Array, box: Cells) -> OnlineModel:
+        """Learn the first frame.
+
+        Args:
+            features: (C, S, S) of :meth:`siamcar_ros.runtime.Network.observe`.
+            box: the target's.
+        """
+        flat = features.reshape(len(features), -1)
+        mean, spread = flat.mean(1, keepdims=True), flat.std(1, keepdims=True)
+        scale = 1 / (spread + 1e-3 * flat.std() + 1e-12)
+        nothing = np.zeros(len(flat) + 1, np.float32)
+        moments = _moments(_samples(features, mean, scale), box, None, features.shape[-1])
+        model = cls(mean, scale, moments, moments, nothing, 1.0)._solved()
+        return replace(model, reference=max(at_center(model.respond(features), box), 0.1))
+
+    def respond(self, features: Array) -> Array:
+        """(C, S, S) features to (S, S): about 1 at the target's center, 0 away from it."""
+        weights = self.weights[:-1] * self.scale[:, 0]
+        constant = self.weights[-1] - weights @ self.mean[:, 0]
+        response: Array = np.tensordot(weights, features, 1) + constant
+        return response
+
+    def confidence(self, response: Array, box: Cells) -> float:
+        """How much the place of a box looks like the target, and no other place does.
+
+        It is the response there, over that in the frames that were learned, less the highest one
+        outside the box: about 1 where the target is alone, below 0 where another place fits better.
+        """
+        away = ~_inside(box, response.shape[-1])
+        rival = float(response.max(where=away, initial=0.0))
+        return (at_center(response, box) - rival) / self.reference
+
+    def learn(self, features: Array, box: Cells, weight: float = 1.0) -> OnlineModel:
+        """The model with another frame's samples, those of the past forgotten a little.
+
+        Every third call does so; those between only count.
+
+        Args:
+            features: as for :meth:`start`.
+            box: where the target surely is.
+            weight: in [0, 1], of this frame's samples.
+        """
+        if self.waited + 1 < _INTERVAL:
+            return replace(self, waited=self.waited + 1)
+        response, share = self.respond(features), _RATE * weight
+        samples = _samples(features, self.mean, self.scale)
+        seen = _moments(samples, box, response, features.shape[-1])
+        model = replace(self, recent=self.recent.blended(seen, share))._solved()
+        reference = (1 - share) * self.reference + share * at_center(response, box)
+        return replace(model, reference=max(reference, 0.1), waited=0)
+
+    def _solved(self) -> OnlineModel:
+        xx, xy = self.recent.blended(self.first, _FIRST)
+        ridge = np.full(len(xy), _RIDGE * np.trace(xx) / len(xy), np.float32)
+        ridge[-1] = 1e-6
+        return replace(self, weights=np.linalg.solve(xx + np.diag(ridge), xy))
+
+
+def sure(score: float, confidence: float) -> bool:
+    """Whether network and model agree enough on a frame that it may be learned."""
+    return score >= _SURE_SCORE and confidence >= _SURE_CONFIDENCE
+
+
+def weighed(
+    maps: Maps,
+    models: Sequence[OnlineModel | None],
+    responses: Sequence[Array | None],
+    weight: float,
+) -> Maps:
+    """Maps whose centerness is lowered where a target's model sees something else.
+
+    Centerness has a part in where the decoders look and none in the score, which stays as it is;
+    "paper" does not use it.
+
+    Args:
+        maps: of B targets; not changed.
+        models: theirs, None for those without.
+        responses: of these.
+        weight: of the model, in [0, 1].
+    """
+    if not any(models):
+        return maps
+    cen = maps.cen - maps.cen.min((1, 2, 3), keepdims=True)
+    for part, model, response in zip(cen, models, responses, strict=True):
+        if model is not None and response is not None:
+            part *= 1 - weight + weight * (response / model.reference).clip(0, 1)
+    return maps._replace(cen=cen)
+
+
+def at_center(response: Array, box: Cells) -> float:
+    """The highest response of the cell at a box's center and its neighbors."""
+    last = response.shape[-1] - 1
+    x, y = (round(min(max(float(value), 0.0), last)) for value in box[:2])
+    return float(response[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].max())
+
+
+def _samples(features: Array, mean: Array, scale: Array) -> Array:
+    """(C, S, S) to (C + 1, S * S), standardized, with a constant."""
+    samples = np.ones((len(features) + 1, features[0].size), np.float32)
+    np.multiply(features.reshape(len(features), -1) - mean, scale, out=samples[:-1])
+    return samples
+
+
+def _moments(samples: Array, box: Cells, response: Array | None, side: int) -> Moments:
+    label = _gaussian(box, side).ravel()
+    weight = np.ones_like(label)
+    if response is not None:
+        weight += _HARD * (response.ravel() - label).clip(0, 1)
+    target = label > _TARGET
+    if target.any() and not target.all():
+        # All of the target's cells weigh half as much as all the others.
+        weight[target] *= 0.5 * weight[~target].sum() / weight[target].sum()
+    weighted = samples * (weight / weight.sum())
+    return Moments(weighted @ samples.T, weighted @ label)
+
+
+def _gaussian(box: Cells, side: int) -> Array:
+    x, y, w, h = (float(value) for value in box)
+    cells = np.arange(side, dtype=np.float32)
+    across = np.exp(-0.5 * ((cells - x) / max(_SPREAD * w, _LEAST_SPREAD)) ** 2)
+    down = np.exp(-0.5 * ((cells - y) / max(_SPREAD * h, _LEAST_SPREAD)) ** 2)
+    return np.outer(down, across).astype(np.float32)
+
+
+def _inside(box: Cells, side: int) -> NDArray[np.bool_]:
+    """The cells that a box, of at least five cells a side, covers."""
+    x, y, w, h = (float(value) for value in box)
+    cells = np.arange(side)
+    return np.outer(abs(cells - y) <= max(h / 2, 2), abs(cells - x) <= max(w / 2, 2))
