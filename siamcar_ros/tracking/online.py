@@ -8,9 +8,9 @@ each channel that of one channel of the template, so that their weights say whic
 template tell this target from what is around it.
 
 What is learned is a pair of moments of the samples, which are added up and forgotten exponentially.
-Those of the first frame, the only one whose box is known, keep a fixed share. Cells that look like
-the target and are not, its distractors, count several times. A frame is learned where network and
-model agree, see :func:`sure`.
+Those of the first frame, the only one whose box is known, keep a fixed share. All that is in a
+frame beside the target, look-alikes included, is learned as not being it. A frame is learned where
+network and model agree, see :func:`sure`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ Cells = Sequence[float] | NDArray[np.floating[Any]]
 _SPREAD = 0.12  # of the Gaussian, of the box's sides
 _LEAST_SPREAD = 0.6  # cells
 _TARGET = 0.05  # the Gaussian's value above which a cell counts as the target's
-_HARD = 4.0  # extra weight of a cell that responds as the target does and is none
 _RIDGE = 1e-3  # of the mean of the moments' diagonal
 _FIRST = 0.3  # share of the first frame's samples
 _RATE = 0.1  # share of a new frame's samples among the others
@@ -88,7 +87,7 @@ class OnlineModel:
         mean, spread = flat.mean(1, keepdims=True), flat.std(1, keepdims=True)
         scale = 1 / (spread + 1e-3 * flat.std() + 1e-12)
         nothing = np.zeros(len(flat) + 1, np.float32)
-        moments = _moments(_samples(features, mean, scale), box, None, features.shape[-1])
+        moments = _moments(_samples(features, mean, scale), box, features.shape[-1])
         model = cls(mean, scale, moments, moments, nothing, 1.0)._solved()
         return replace(model, reference=max(at_center(model.respond(features), box), 0.1))
 
@@ -121,11 +120,12 @@ class OnlineModel:
         """
         if self.waited + 1 < _INTERVAL:
             return replace(self, waited=self.waited + 1)
-        response, share = self.respond(features), _RATE * weight
+        share = _RATE * weight
         samples = _samples(features, self.mean, self.scale)
-        seen = _moments(samples, box, response, features.shape[-1])
+        seen = _moments(samples, box, features.shape[-1])
         model = replace(self, recent=self.recent.blended(seen, share))._solved()
-        reference = (1 - share) * self.reference + share * at_center(response, box)
+        response = at_center(self.respond(features), box)
+        reference = (1 - share) * self.reference + share * response
         return replace(model, reference=max(reference, 0.1), waited=0)
 
     def _solved(self) -> OnlineModel:
@@ -180,15 +180,13 @@ def _samples(features: Array, mean: Array, scale: Array) -> Array:
     return samples
 
 
-def _moments(samples: Array, box: Cells, response: Array | None, side: int) -> Moments:
+def _moments(samples: Array, box: Cells, side: int) -> Moments:
     label = _gaussian(box, side).ravel()
     weight = np.ones_like(label)
-    if response is not None:
-        weight += _HARD * (response.ravel() - label).clip(0, 1)
     target = label > _TARGET
     if target.any() and not target.all():
         # All of the target's cells weigh half as much as all the others.
-        weight[target] *= 0.5 * weight[~target].sum() / weight[target].sum()
+        weight[target] = 0.5 * (~target).sum() / target.sum()
     weighted = samples * (weight / weight.sum())
     return Moments(weighted @ samples.T, weighted @ label)
 
