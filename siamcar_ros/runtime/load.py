@@ -47,9 +47,9 @@ def load_network(
     """
     source = _source(network, weights)
     placement = _placement(source, device, backend, precision)
-    network = BACKENDS[placement.backend].build(source, placement, threads)
-    network.calibration = source.calibration()
-    return network
+    loaded = BACKENDS[placement.backend].build(source, placement, threads)
+    loaded.calibration = source.calibration()
+    return loaded
 
 
 def find_placement(

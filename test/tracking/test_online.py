@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from siamcar_ros.geometry import Box
 from siamcar_ros.runtime.network import Maps
 from siamcar_ros.tracking import MultiTracker, SiamCarTracker, TrackerParams
+from siamcar_ros.tracking.calibration import EVIDENCE
 from siamcar_ros.tracking.online import OnlineModel, at_center, weighed
 
 SEQUENCES = Path(__file__).parents[3] / "shared" / "sequences"
@@ -175,9 +176,9 @@ def test_a_target_on_film(clip: tuple[list[Any], NDArray[Any]]) -> None:
         distance = np.subtract(result.box[:2], box[:2]) + np.subtract(result.box[2:], box[2:]) / 2
         assert np.hypot(*distance) < 10
         np.testing.assert_allclose(both.update(frame)["target"].box, result.box, atol=0.05)
-        assert tracker._track is not None
-        confidence.append(tracker._track.confidence)
+        confidence.append(dict(zip(EVIDENCE, tracker.evidence, strict=True))["confidence"])
     assert np.median(confidence) > 0.5
+    assert tracker._track is not None
     model = tracker._track.online
     assert model is not None
     assert not np.array_equal(model.recent.xx, model.first.xx)

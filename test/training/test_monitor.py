@@ -122,9 +122,9 @@ def test_validation_may_stop_early(sequences: Path) -> None:
     seen: list[str] = []
 
     class Counting(SiamCarTracker):
-        def update(self, image: Any) -> Any:
+        def update(self, image: Any, candidates: Any = None) -> Any:
             seen.append("frame")
-            return super().update(image)
+            return super().update(image, candidates)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("siamcar_ros.training.validation.SiamCarTracker", Counting)
