@@ -28,9 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NETWORK",
         help="a shipped network's name, or a YAML file (default: compact)",
     )
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights, if one network is given")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="of the network, if one is given"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: each backend's own choice)")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads (default: as each backend has it)"
+    )
     parser.add_argument(
         "--targets", type=int, default=1, metavar="N", help="targets in each frame (%(default)s)"
     )
