@@ -16,13 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siamcar_ros.resources import (
-    given_or_shipped,
-    network_file,
-    network_names,
-    read_yaml,
-    shortened,
-)
+from siamcar_ros.resources import network_file, network_names, read_yaml, resource_path, shortened
 
 if TYPE_CHECKING:
     from siamcar_ros.model import SiamCAR
@@ -122,4 +116,7 @@ def _weights_path(asked: str | Path | None, named: object, config: Path) -> Path
             f"{config}: 'weights' is the path of a file or null, not {shortened(named)}"
         )
     beside = config.parent / named  # an absolute path replaces the parent
-    return beside if beside.is_file() else given_or_shipped(named)
+    try:
+        return beside if beside.is_file() else resource_path(named)
+    except (FileNotFoundError, ValueError):
+        return Path(named)
