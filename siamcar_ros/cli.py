@@ -83,7 +83,7 @@ def overview() -> str:
     lines = [f"  {name:<{width}}{text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: siamcar COMMAND [options]    (siamcar COMMAND --help tells its options)",
+            "usage: siamcar COMMAND [options]    (siamcar COMMAND --help lists its options)",
             "",
             "SiamCAR visual object tracking.",
             "",

@@ -26,16 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=["compact"],
         metavar="NETWORK",
-        help="names, or YAML files (compact)",
+        help="a shipped network's name, or a YAML file (default: compact)",
     )
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="of the one network given")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="of the network, if one is given"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: all cores)")
     parser.add_argument(
-        "--targets", type=int, default=1, metavar="N", help="in each frame (%(default)s)"
+        "--threads", type=int, metavar="N", help="CPU threads (default: as each backend has it)"
     )
     parser.add_argument(
-        "--seconds", type=float, default=20.0, help="for each network, about (%(default)g)"
+        "--targets", type=int, default=1, metavar="N", help="targets in each frame (%(default)s)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="time for each network, about (%(default)g)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures; - for stdout")
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siamcar_ros.resources import (
-    given_or_shipped,
     network_file,
     network_names,
     read_yaml,
     refuse_unknown,
+    resource_path,
     shortened,
 )
 
@@ -115,4 +115,7 @@ def _weights_path(asked: str | Path | None, named: object, config: Path) -> Path
             f"{config}: 'weights' is the path of a file or null, not {shortened(named)}"
         )
     beside = config.parent / named  # an absolute path replaces the parent
-    return beside if beside.is_file() else given_or_shipped(named)
+    try:
+        return beside if beside.is_file() else resource_path(named)
+    except (FileNotFoundError, ValueError):
+        return Path(named)

@@ -6,7 +6,8 @@ import math
 
 from torch import nn
 
-from .recipe import BackboneRecipe, Recipe, RecipeError
+from .recipe import Recipe, RecipeError
+from .recipe_sections import BackboneRecipe
 
 
 def rate_factor(recipe: Recipe, step: int) -> float:

@@ -100,7 +100,7 @@ def test_coefficients_by_name() -> None:
     alone = Calibration.of({"alone": {"peak": 1}})
     assert alone is not None
     assert alone.chance(row, np.array([True, False])).tolist() == pytest.approx([chance[0]] * 2)
-    with pytest.raises(ValueError, match="peek is unknown; .*peak, strength"):
+    with pytest.raises(ValueError, match=r"peek is unknown; .*peak, strength"):
         Calibration.of({"alone": {"peek": 1}})
     with pytest.raises(ValueError, match="offline"):
         Calibration.of({"alone": {}, "offline": {}})
