@@ -120,6 +120,11 @@ class Bag:
         """Number of messages on the topic."""
         return sum(c.msgcount for c in self._connections(topic))
 
+    def rate(self, topic: str) -> float:
+        """Mean rate of a topic in Hz, within 1 and 240; 30 where there is none."""
+        seconds, count = self.seconds(self.end), self.count(topic)
+        return min(max((count - 1) / seconds, 1.0), 240.0) if seconds > 0 and count > 1 else 30.0
+
     def messages(self, topic: str) -> Iterator[Recorded]:
         """Iterate over the messages of one topic in the order of their times.
 

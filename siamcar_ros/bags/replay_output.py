@@ -23,7 +23,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,14 @@ from siamcar_ros.bags.messages import (
     tracks_message,
 )
 from siamcar_ros.bags.reader import Bag
-from siamcar_ros.bags.replay import BEFORE, SKIPPED, STARTED, ReplayFrame, replay_score
+from siamcar_ros.bags.replay import (
+    BEFORE,
+    SKIPPED,
+    STARTED,
+    GroundTruth,
+    ReplayFrame,
+    replay_score,
+)
 from siamcar_ros.bags.writer import BagWriter
 from siamcar_ros.data.video import VideoWriter
 from siamcar_ros.files import scratch_folder
@@ -80,40 +87,33 @@ _UNTRACKED = (BEFORE, STARTED, SKIPPED)
 
 
 class ReplayOutput:
-    """Writes the results of a replay.
-
-    Use it in a `with` statement: give it every frame, then call `finish`, write what else belongs
-    to the results into `staging`, and call `publish`. Only then are earlier results replaced; an
-    exception before that leaves them as they were.
-
-    Attributes:
-        folder: of the results.
-        staging: the folder in it in which they are written.
-    """
+    """Writes the results of a replay to a folder, which is made if it does not exist."""
 
     def __init__(
         self,
         folder: str | Path,
         *,
-        rate: float,
         track_id: str = "target",
         images: str = "compressed",
         overlay: str = "none",
         video: bool = True,
+        page: bool = True,
+        keep_sequence: bool = False,
         storage: str = "mcap",
         compression: str = "none",
         overwrite: bool = False,
         sources: Iterable[Path] = (),
     ) -> None:
-        """Check the folder, which is made if it does not exist.
+        """Check the folder.
 
         Args:
             folder: of the results.
-            rate: frames per second of the video.
             track_id: id of the detections.
             images: the images that were tracked, in the bag: a key of `IMAGES`.
             overlay: the same with the boxes drawn on them.
             video: write replay.mp4.
+            page: write report/, where there is a ground truth.
+            keep_sequence: write sequence/.
             storage: of the bag, as for BagWriter; so is `compression`.
             compression: see `storage`.
             overwrite: replace the results of an earlier replay in that folder.
@@ -129,9 +129,8 @@ class ReplayOutput:
         self._images, self._overlay = (
             None if kind is None else (topic + kind[0], *kind[1:]) for topic, kind in kinds
         )
-        self._rate, self._has_video = rate, video
+        self._has_video, self._page, self._keep = video, page, keep_sequence
         self._options = {"storage": storage, "compression": compression}
-        self._frames: list[ReplayFrame] = []
         self._motion: Motion | None = None
         there = [path for name in _RESULTS if (path := self.folder / name).exists()]
         if there and not overwrite:
@@ -146,41 +145,84 @@ class ReplayOutput:
                     f"{source} would be overwritten: name another folder than {folder}"
                 )
 
-    def __enter__(self) -> ReplayOutput:
+    def write(
+        self,
+        bag: Bag,
+        frames: Iterable[tuple[ReplayFrame, Image | None]],
+        truth: GroundTruth | None,
+        *,
+        title: str,
+        settings: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Write all results; earlier ones are replaced at the end, and stay if anything fails.
+
+        Args:
+            bag: the bag that is replayed.
+            frames: what `replay` yields.
+            truth: what it was given.
+            title: the tracker's name in the report.
+            settings: what the run is made with, JSON values; `topic` is that of the images.
+
+        Returns:
+            The report, with its timing.
+        """
         with ExitStack() as stack:
             if not self.folder.exists():
                 self.folder.mkdir(parents=True)
                 stack.callback(_remove_if_empty, self.folder)
-            self.staging = stack.enter_context(scratch_folder(self.folder, ".replay-"))
-            self._writers = stack.enter_context(ExitStack())
-            self._bag = BagWriter(self.staging / _BAG, **self._options)
-            self._writers.enter_context(self._bag)
-            topics = {DETECTION_TOPIC: DETECTION, TRUTH_TOPIC: DETECTION}
-            topics |= {TRACKS_TOPIC: TRACKS, ANNOTATIONS_TOPIC: ANNOTATIONS}
-            topics |= {each[0]: each[1] for each in (self._images, self._overlay) if each}
-            for name, kind in topics.items():
-                self._bag.add_topic(name, kind)
-            self._video: VideoWriter | None = None
-            if self._has_video:
-                self._video = VideoWriter(self.staging / _VIDEO, self._rate)
-                self._writers.enter_context(self._video)
-            self._cleanup = stack.pop_all()
-        return self
+            staging = stack.enter_context(scratch_folder(self.folder, ".replay-"))
+            sequence = None
+            if self._keep or (truth is not None and self._page):
+                from siamcar_ros.bags.replay_report import SequenceExport  # imports matplotlib
 
-    def __exit__(self, *raised: Any) -> None:
-        self._cleanup.__exit__(*raised)
+                name = bag.path.resolve().name.split(".")[0] or "bag"
+                sequence = SequenceExport(staging / SEQUENCE_FOLDER / name)
+            done = []
+            rate = bag.rate(settings["topic"])
+            video = VideoWriter(staging / _VIDEO, rate) if self._has_video else None
+            with BagWriter(staging / _BAG, **self._options) as writer, video or nullcontext():
+                writer.describe("source_bag", str(bag.path.resolve()))
+                writer.describe("source_topic", settings["topic"])
+                topics = {DETECTION_TOPIC: DETECTION, TRUTH_TOPIC: DETECTION}
+                topics |= {TRACKS_TOPIC: TRACKS, ANNOTATIONS_TOPIC: ANNOTATIONS}
+                topics |= {each[0]: each[1] for each in (self._images, self._overlay) if each}
+                for topic, kind in topics.items():
+                    writer.add_topic(topic, kind)
+                for frame, image in frames:
+                    done.append(frame)
+                    if frame.box is None or image is None:
+                        continue
+                    self._add(writer, video, frame, image)
+                    if sequence is not None:
+                        sequence.add(frame, image)
+            notes = [*bag.notes, *([] if truth is None else truth.notes)]
+            notes += [video.note] if video is not None and video.note else []
+            report = {"bag": bag.path.resolve().name, **settings, **scores(done, bag)}
+            report["notes"] = notes
+            timing = speed(done)
+            rows = [frame.box or _NOWHERE for frame in done]
+            np.savetxt(staging / _BOXES, rows, fmt="%.4f", delimiter=",")
+            write_frames(staging / _FRAMES, done, bag)
+            for name, content in ((_REPORT, report), (_TIMING, timing)):
+                text = json.dumps(content, indent=2) + "\n"
+                (staging / name).write_text(text, encoding="utf-8")
+            if sequence is not None:
+                sequence.finish()
+                if report["score"] is not None and self._page:
+                    root = self.folder / SEQUENCE_FOLDER / sequence.folder.name
+                    facts = {"root": str(root.resolve()), **settings}
+                    sequence.write_report(staging / REPORT_FOLDER, tracker=title, facts=facts)
+            if not self._keep:
+                shutil.rmtree(staging / SEQUENCE_FOLDER, ignore_errors=True)
+            self._publish(staging)
+        return {**report, "timing": timing}
 
-    @property
-    def notes(self) -> list[str]:
-        """What the user should know about the files."""
-        return [self._video.note] if self._video is not None and self._video.note else []
-
-    def add(self, frame: ReplayFrame, image: Image | None) -> None:
-        """Take the next frame, with its image if it has one."""
-        self._frames.append(frame)
-        if frame.box is None or image is None:
-            return
-        head = (frame.stamp, frame.frame_id)
+    def _add(
+        self, writer: BagWriter, video: VideoWriter | None, frame: ReplayFrame, image: Image
+    ) -> None:
+        """Write a frame that was tracked to the bag and the video."""
+        assert frame.box is not None
+        head, time = (frame.stamp, frame.frame_id), frame.time
         state = TrackState.TRACKING if frame.state == STARTED else TrackState(frame.state)
         result = TrackResult(frame.box, frame.score, state)
         self._motion = self._motion or Motion(frame.stamp)
@@ -188,58 +230,32 @@ class ReplayOutput:
         # As the node does it: a lost target keeps its last box and has no hypothesis.
         seen = None if state is TrackState.LOST else frame.score
         detection = detection_message(frame.box, *head, id=self._id, class_id="target", score=seen)
-        self._bag.write(DETECTION_TOPIC, detection, frame.time)
+        writer.write(DETECTION_TOPIC, detection, time)
         if frame.truth is not None:
             truth = detection_message(frame.truth, *head, id="ground_truth", class_id="target")
-            self._bag.write(TRUTH_TOPIC, truth, frame.time)
+            writer.write(TRUTH_TOPIC, truth, time)
         size = (image.shape[1], image.shape[0])
         tracks = tracks_message(self._id, result, self._motion, size, *head)
-        self._bag.write(TRACKS_TOPIC, tracks, frame.time)
+        writer.write(TRACKS_TOPIC, tracks, time)
         results, at = {self._id: result}, time_message(frame.stamp)
         drawing = image_annotations(foxglove_message, at, results, frame.truth)
-        self._bag.write(ANNOTATIONS_TOPIC, drawing, frame.time)
+        writer.write(ANNOTATIONS_TOPIC, drawing, time)
         if self._images is not None:
             topic, _, made = self._images
-            self._bag.write(topic, made(image, *head), frame.time)
-        if self._overlay is None and self._video is None:
+            writer.write(topic, made(image, *head), time)
+        if self._overlay is None and video is None:
             return
         drawn = draw_overlay(image, results, caption=f"image {frame.index}", truth=frame.truth)
         if self._overlay is not None:
             topic, _, made = self._overlay
-            self._bag.write(topic, made(drawn, *head), frame.time)
-        if self._video is not None:
-            self._video.write(drawn)
+            writer.write(topic, made(drawn, *head), time)
+        if video is not None:
+            video.write(drawn)
 
-    def finish(self, bag: Bag, settings: Mapping[str, Any], notes: Iterable[str]) -> dict[str, Any]:
-        """Close the bag and the video, write the text files and the report.
-
-        Args:
-            bag: the bag that was replayed.
-            settings: what the run was made with, JSON values; `topic` is that of the images.
-            notes: anything unusual about the run.
-
-        Returns:
-            The report, with its timing.
-        """
-        self._bag.describe("source_bag", str(bag.path.resolve()))
-        self._bag.describe("source_topic", settings["topic"])
-        self._writers.close()
-        frames = self._frames
-        rows = [f.box or _NOWHERE for f in frames]
-        np.savetxt(self.staging / _BOXES, rows, fmt="%.4f", delimiter=",")
-        write_frames(self.staging / _FRAMES, frames, bag)
-        report = {"bag": bag.path.resolve().name, **settings, **scores(frames, bag)}
-        report["notes"] = list(notes)
-        timing = speed(frames)
-        for name, content in ((_REPORT, report), (_TIMING, timing)):
-            text = json.dumps(content, indent=2) + "\n"
-            (self.staging / name).write_text(text, encoding="utf-8")
-        return {**report, "timing": timing}
-
-    def publish(self) -> None:
+    def _publish(self, staging: Path) -> None:
         """Move the results to their places; earlier ones are removed."""
         for name in _RESULTS:
-            old, new = self.folder / name, self.staging / name
+            old, new = self.folder / name, staging / name
             if old.is_dir() and not old.is_symlink():
                 shutil.rmtree(old)
             else:

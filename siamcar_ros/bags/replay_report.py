@@ -25,7 +25,7 @@ _NOWHERE = (math.nan,) * 4
 
 
 class SequenceExport:
-    """Writes the frames from the start on that decode, in the sequence layout.
+    """Writes the frames that were tracked in the sequence layout.
 
     Attributes:
         folder: of the sequence; its name is the sequence's.
@@ -37,10 +37,8 @@ class SequenceExport:
         self.folder = folder
         self.frames: list[ReplayFrame] = []
 
-    def add(self, frame: ReplayFrame, image: Image | None) -> None:
-        """Take the next frame, with its image if it has one."""
-        if image is None or frame.box is None:
-            return
+    def add(self, frame: ReplayFrame, image: Image) -> None:
+        """Take the next frame and its image."""
         self.frames.append(frame)
         path = self.folder / f"{len(self.frames):08d}.jpg"
         path.write_bytes(jpeg_message(image, 0, "").data.tobytes())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,7 @@ from tqdm import tqdm
 
 from siamcar_ros.bags.reader import Bag, BagError
 from siamcar_ros.bags.replay import GroundTruth, replay
-from siamcar_ros.bags.replay_output import (
-    IMAGES,
-    REPORT_FOLDER,
-    SEQUENCE_FOLDER,
-    ReplayOutput,
-)
+from siamcar_ros.bags.replay_output import IMAGES, REPORT_FOLDER, ReplayOutput
 from siamcar_ros.bags.start import Start, parse_start
 from siamcar_ros.bags.writer import COMPRESSION_MODES, STORAGES
 from siamcar_ros.commands.network_options import add_network_arguments, network_spec
@@ -89,9 +83,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Replay, write the results, print them."""
-    # matplotlib, for which --help need not wait
-    from siamcar_ros.bags.replay_report import SequenceExport
-
     start = parse_start(args.init) if args.init else Start()
     with unwind_on_signals(), Bag(args.bag) as bag:
         topic = bag.image_topic(args.topic)
@@ -100,53 +91,33 @@ def run(args: argparse.Namespace) -> int:
             raise BagError(_no_start(bag))
         spec = _tracker_spec(args)
         name = bag.path.resolve().name.split(".")[0] or "bag"
-        out = Path(args.output or f"{name}_replay")
-        images = bag.count(topic)
         output = ReplayOutput(
-            out,
-            rate=_rate(bag, images),
+            args.output or f"{name}_replay",
             track_id=args.track_id,
             images=args.images,
             overlay=args.overlay,
             video=not args.no_video,
+            page=not args.no_report,
+            keep_sequence=args.keep_sequence,
             storage=args.storage,
             compression=args.compression_mode,
             overwrite=args.overwrite,
             sources=[bag.path, *([Path(args.ground_truth)] if args.ground_truth else [])],
         )
         tracker = spec.build()
-        with output:
-            sequence = None
-            if args.keep_sequence or (truth is not None and not args.no_report):
-                sequence = SequenceExport(output.staging / SEQUENCE_FOLDER / name)
-            frames = replay(bag, tracker, topic, start, truth, depth=args.image_depth)
-            for frame, image in tqdm(frames, total=images, unit=" frames", disable=None):
-                output.add(frame, image)
-                if sequence is not None:
-                    sequence.add(frame, image)
-            settings = {
-                "topic": topic,
-                "ground_truth": None if truth is None else truth.source,
-                "tracker": spec.facts(),
-                "network": _network_facts(tracker),
-            }
-            notes = [*bag.notes, *([] if truth is None else truth.notes), *output.notes]
-            report = output.finish(bag, settings, notes)
-            has_page = report["score"] is not None and not args.no_report
-            if sequence is not None:
-                sequence.finish()
-            if sequence is not None and has_page:
-                root = str((out / SEQUENCE_FOLDER / name).resolve())
-                page = output.staging / REPORT_FOLDER
-                facts = {"root": root, **settings}
-                sequence.write_report(page, tracker=spec.title, facts=facts)
-            if not args.keep_sequence:
-                shutil.rmtree(output.staging / SEQUENCE_FOLDER, ignore_errors=True)
-            output.publish()
+        settings = {
+            "topic": topic,
+            "ground_truth": None if truth is None else truth.source,
+            "tracker": spec.facts(),
+            "network": _network_facts(tracker),
+        }
+        frames = replay(bag, tracker, topic, start, truth, depth=args.image_depth)
+        shown = tqdm(frames, total=bag.count(topic), unit=" frames", disable=None)
+        report = output.write(bag, shown, truth, title=spec.title, settings=settings)
     print(_table(report))
-    print(f"results: {out}")
-    if has_page:
-        print(f"report: {out / REPORT_FOLDER / 'report.html'}")
+    print(f"results: {output.folder}")
+    if (page := output.folder / REPORT_FOLDER / "report.html").exists():
+        print(f"report: {page}")
     return 0
 
 
@@ -171,12 +142,6 @@ def _network_facts(tracker: Any) -> dict[str, str]:
     network = getattr(tracker, "network", None)
     names = ("name", "backend", "device", "precision")
     return {name: str(getattr(network, name)) for name in names if hasattr(network, name)}
-
-
-def _rate(bag: Bag, images: int) -> float:
-    """Mean rate of the images, for the video."""
-    seconds = bag.seconds(bag.end)
-    return min(max((images - 1) / seconds, 1.0), 240.0) if seconds > 0 and images > 1 else 30.0
 
 
 def _no_start(bag: Bag) -> str:

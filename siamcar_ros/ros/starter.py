@@ -53,6 +53,7 @@ class Starter:
         self._thread.start()
 
     def _wait(self) -> None:
+        self._logger.info(f"nothing is published until {self._client.tracker} is active")
         try:
             self._client.wait_until_active(_TRACKER_PATIENCE, self._check)
         except TrackerUnavailable as error:

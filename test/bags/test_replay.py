@@ -600,9 +600,9 @@ def test_a_run_that_is_ended_leaves_nothing_for_long(
     monkeypatch.setenv("TMPDIR", str(temporary))
     bag = make_bag(tmp_path / "bag")
     slow = (
-        "import time\nimport siamcar_ros.bags.replay_output as r\nadd = r.ReplayOutput.add\n"
+        "import time\nimport siamcar_ros.bags.replay_output as r\nadd = r.ReplayOutput._add\n"
         "def slowly(*arguments):\n    time.sleep(0.5)\n    add(*arguments)\n"
-        "r.ReplayOutput.add = slowly"
+        "r.ReplayOutput._add = slowly"
     )
     arguments = ["replay", str(bag), "--ground-truth-topic", TRUTH, "--baseline", "mil"]
     arguments += ["--output", str(out), "--no-video"]
