@@ -285,6 +285,7 @@ class Page:
             if self._camera is None:
                 await self._watch("")
             state: dict[str, Any] = {"is": "state", "watched": self.watched, "figures": {}}
+            state["at"] = time.monotonic()
             state["cameras"] = sorted({*self._console.find(), self.watched} - {""})
             state["notice"] = "no tracker node is in the ROS graph: start one"
             if self._camera is not None:
