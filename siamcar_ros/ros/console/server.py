@@ -41,7 +41,7 @@ _HEADERS = {
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _MOST_PAGES = 8
 # Limits of one page: bytes of a message, messages and requests per second, requests at a time.
-_MESSAGE_BYTES, _MESSAGES, _REQUESTS, _AT_A_TIME = 4096, 300, 3, 4
+_MESSAGE_BYTES, _MESSAGES, _REQUESTS, _AT_A_TIME = 4096, 300, 10, 4
 _FIRST_WORD = 5.0  # seconds within which a page says what it wants to watch
 _WRONG_TOKEN = 4401  # close code
 
@@ -285,6 +285,7 @@ class Page:
             if self._camera is None:
                 await self._watch("")
             state: dict[str, Any] = {"is": "state", "watched": self.watched, "figures": {}}
+            state["at"] = time.monotonic()
             state["cameras"] = sorted({*self._console.find(), self.watched} - {""})
             state["notice"] = "no tracker node is in the ROS graph: start one"
             if self._camera is not None:

@@ -107,7 +107,7 @@ function heard(message) {
     wasLost = false;
     listCameras(message.cameras, message.watched);
     notice(message.notice);
-    sample(message.figures);
+    sample(message.figures, message.at);
   }
 }
 
@@ -258,7 +258,7 @@ function draw() {
   pen.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   const placed = []; // labels
   for (const track of described.tracks) {
-    const dash = { 1: [], 2: [10, 6], 3: [2, 7] }[track.state] ?? [];
+    const dash = { 1: [], 2: [10, 6], 3: [3, 5] }[track.state] ?? [];
     frame(track.box, scale, colors.get(track.id) ?? COLORS[0], dash);
     label(track, scale, colors.get(track.id) ?? COLORS[0], placed);
   }
@@ -378,10 +378,10 @@ for (const each of CURVES) {
   $("curves").append(each.figure);
 }
 
-function sample(figures) {
-  const now = performance.now(), last = samples.at(-1), seconds = last ? (now - last.now) / 1000 : 0;
-  const each = { now, figures, latency: figures.latency_ms ?? NaN };
-  const count = (name) => (last && seconds < 3 ? Math.max(0, (figures[name] - last.figures[name]) / seconds) : NaN);
+function sample(figures, at) { // `at`: the console's clock in seconds, as messages may be held up
+  const now = performance.now(), last = samples.at(-1), seconds = last ? at - last.at : 0;
+  const each = { now, at, figures, latency: figures.latency_ms ?? NaN };
+  const count = (name) => (seconds > 0.5 && seconds < 3 ? Math.max(0, (figures[name] - last.figures[name]) / seconds) : NaN);
   each.rate = count("tracked");
   each.drops = count("dropped");
   samples.push(each);
