@@ -100,7 +100,7 @@ def test_a_failed_activation_leaves_no_subscription(
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no more topics")
 
-    monkeypatch.setattr("siamcar_ros.ros.node.ImageSubscription", refuse)
+    monkeypatch.setattr("siamcar_ros.ros.node.ImageInput", refuse)
     context = Context()
     rclpy.init(context=context)
     try:
