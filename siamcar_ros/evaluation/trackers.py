@@ -178,9 +178,10 @@ class OpenCVTracker:
         if found:
             x, y, w, h = box
             self._box = (float(x), float(y), float(w), float(h))
-        scored = hasattr(self._tracker, "getTrackingScore")
-        score = float(self._tracker.getTrackingScore()) if scored else math.nan
-        return Found(self._box, score, "tracking" if found else "lost")
+        # Older releases have no score for any tracker, newer ones -1 for those without.
+        score = float(getattr(self._tracker, "getTrackingScore", lambda: -1.0)())
+        known = score if score >= 0 else math.nan
+        return Found(self._box, known, "tracking" if found else "lost")
 
 
 def _check_files(baseline: Baseline, files: tuple[str, ...]) -> None:

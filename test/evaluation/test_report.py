@@ -164,7 +164,7 @@ def test_strips_show_the_worst_sequence_first(results: Path) -> None:
     first, second = worst_strips(comparison, lost, count=2, tiles=4)
     assert first.sequence == "b"
     assert first.ao == pytest.approx(3 / 8)
-    assert second.told == "never lost"
+    assert second.caption == "never lost"
     assert [tile.shape for tile in first.tiles] == [(270, 360, 3)] * 4
 
 
