@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="RESULTS",
-        help="result folders of trackers, e.g. results/OTB2015/SiamCAR-compact; "
-        "results/OTB2015 stands for all trackers in it",
+        help="result folders of trackers or of several runs of one, e.g. "
+        "results/OTB2015/SiamCAR-compact; results/OTB2015 stands for all trackers in it",
     )
     parser.add_argument("--dataset", help="the benchmark (default: as the results' run.json says)")
     parser.add_argument("--root", type=Path, help="where its data is (default: likewise)")

@@ -237,11 +237,6 @@ class ImageDecoder:
         return low, high
 
 
-def message_to_bgr(message: Any) -> Image:
-    """The pixels of one image message, as a new `ImageDecoder` gives them."""
-    return ImageDecoder().decode(message)
-
-
 def _parse_depth(text: str) -> tuple[str, tuple[float, float]]:
     kind, _, rest = text.partition(":")
     refusal = ValueError(f"expected {_DEPTHS} for the depth of 16-bit images, got {text[:40]!r}")

@@ -117,7 +117,7 @@ def compare_on(
         results = TrackerResults(folder, rules.layout)
         facts[name] = results.read_run_file()
         scores[name], runs[name] = {}, {}
-        told = len(problems)
+        before = len(problems)
         for sequence in collection.sequences:
             try:
                 found = results.read(sequence)
@@ -131,7 +131,7 @@ def compare_on(
             scores[name][sequence.name], runs[name][sequence.name] = score, found[0]
         if not scores[name] and len(folders) > 1:
             del scores[name], runs[name]
-            problems[told:] = [f"{name} left out: no result in {folder} that can be scored"]
+            problems[before:] = [f"{name} left out: no result in {folder} that can be scored"]
     common = set.intersection(*(set(of) for of in scores.values())) if scores else set()
     if not common:
         raise ValueError("; ".join(["no sequence has results of every tracker", *problems[:3]]))
@@ -156,8 +156,8 @@ def format_table(comparison: Comparison, *, most_sequences: int = 20) -> str:
             rows.append([tracker.tracker, *cells])
         parts.append(_aligned(rows))
     where = {t.tracker: measured_on(comparison.facts[t.tracker]) for t in comparison.trackers}
-    told = [f"{name}: {text}" for name, text in where.items() if text]
-    parts += ["\n".join(["Frames/s measured with", *told])] if told else []
+    lines = [f"{name}: {text}" for name, text in where.items() if text]
+    parts += ["\n".join(["Frames/s measured with", *lines])] if lines else []
     if len(comparison.sequences) <= most_sequences:
         rows = [["AO", *(t.tracker for t in comparison.trackers)]]
         for i, name in enumerate(comparison.sequences):

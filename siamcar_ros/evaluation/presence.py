@@ -94,8 +94,8 @@ def reliability(sequences: Sequence[Presence]) -> NDArray[np.float64]:
         (10, 3) rows of number of frames, mean score, share of frames with an overlap above 0.5;
         the last two are NaN for an empty bin. Frames without a score are left out.
     """
-    score = np.concatenate([s.score for s in sequences]) if sequences else np.zeros(0)
-    overlap = np.concatenate([s.overlap for s in sequences]) if sequences else np.zeros(0)
+    score = np.concatenate([np.zeros(0), *(s.score for s in sequences)])
+    overlap = np.concatenate([np.zeros(0), *(s.overlap for s in sequences)])
     known = np.isfinite(score)
     score, right = score[known], overlap[known] > FOUND
     place = np.clip((score * _BINS).astype(int), 0, _BINS - 1)
@@ -138,18 +138,18 @@ def presence_measures(sequences: Sequence[Presence]) -> dict[str, float]:
         "frames_to_find": float(np.mean(found)) if found else np.nan,
         "calibration_error": _share(frames @ gaps, frames.sum()),
     }
-    told = [s for s in sequences if s.lost is not None]
-    lost = np.concatenate([np.asarray(s.lost, bool) for s in told]) if told else np.zeros(0, bool)
-    overlap = np.concatenate([s.overlap for s in told]) if told else np.zeros(0)
+    stated = [(s.overlap, np.asarray(s.lost, bool)) for s in sequences if s.lost is not None]
+    overlap = np.concatenate([np.zeros(0), *(overlap for overlap, _ in stated)])
+    lost = np.concatenate([np.zeros(0, bool), *(lost for _, lost in stated)])
     gone, right = overlap < MISSED, overlap > FOUND
-    ends = [s.overlap[1:][~s.lost[1:] & s.lost[:-1]] for s in told if s.lost is not None]
-    finds = np.concatenate(ends) if ends else np.zeros(0)
+    finds = [overlap[1:][~lost[1:] & lost[:-1]] for overlap, lost in stated]
+    found_at = np.concatenate([np.zeros(0), *finds])
     return measures | {
         "lost_precision": _share((lost & gone).sum(), lost.sum()),
         "lost_recall": _share((lost & gone).sum(), gone.sum()),
         "false_alarms": _share((lost & right).sum(), right.sum()),
-        "finds": len(finds),
-        "false_finds": float((finds < MISSED).sum()) if len(finds) else np.nan,
+        "finds": len(found_at),
+        "false_finds": float((found_at < MISSED).sum()) if len(found_at) else np.nan,
     }
 
 

@@ -186,7 +186,7 @@ def score(
     swollen = metrics.inflated(runs, true)
     rates = metrics.frame_rates(times)
     shown = may_count[:n] & ~first[:n]
-    told = Presence(
+    of_presence = Presence(
         np.nan_to_num(plain[:n][shown]),
         absent[:n][shown],
         np.full(shown.sum(), np.nan) if scores is None else np.asarray(scores, np.float64)[shown],
@@ -206,11 +206,11 @@ def score(
             "normalized": float(normalized.mean() if at is None else normalized[round(100 * at)]),
             "inflated": float(swollen[present].mean()) if present.any() else 0.0,
             "fps": float(rates.mean()) if len(rates) else float("nan"),
-            **presence.presence_measures([told]),
+            **presence.presence_measures([of_presence]),
         },
         frames=int(kept.sum()),
         timed=len(rates),
-        presence=told,
+        presence=of_presence,
     )
 
 

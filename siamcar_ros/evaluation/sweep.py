@@ -99,11 +99,11 @@ def sweep(
             knobs = {k: trial.suggest_float(k, *ends) for k, ends in ranges.items()}
             return float(pool.call(_evaluate, knobs))
 
-        def told(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        def show(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
             bar.update()
             bar.set_postfix({measure: f"{trial.value:.4f}", "best": f"{study.best_value:.4f}"})
 
-        study.optimize(evaluate, n_trials=trials, n_jobs=pool.count, callbacks=[told])
+        study.optimize(evaluate, n_trials=trials, n_jobs=pool.count, callbacks=[show])
     done = _done(study)
     before = next((t.value for t in done if _same(t.params, own)), None)
     best = max((t for t in done if _inside(t.params, ranges)), key=lambda trial: trial.value or 0.0)

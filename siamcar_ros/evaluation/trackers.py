@@ -145,7 +145,7 @@ class TrackerSpec:
         return placed
 
 
-class Found(NamedTuple):
+class OpenCVResult(NamedTuple):
     """The result of one of OpenCV's trackers; the score is NaN where it has none."""
 
     box: Box
@@ -172,15 +172,16 @@ class OpenCVTracker:
         self._tracker.init(image, (round(x), round(y), max(1, round(w)), max(1, round(h))))
         self._box = box
 
-    def update(self, image: Image) -> Found:
+    def update(self, image: Image) -> OpenCVResult:
         """Find the target in the next frame."""
         found, box = self._tracker.update(image)
         if found:
             x, y, w, h = box
             self._box = (float(x), float(y), float(w), float(h))
-        scored = hasattr(self._tracker, "getTrackingScore")
-        score = float(self._tracker.getTrackingScore()) if scored else math.nan
-        return Found(self._box, score, "tracking" if found else "lost")
+        # Older releases have no score for any tracker, newer ones -1 for those without.
+        score = float(getattr(self._tracker, "getTrackingScore", lambda: -1.0)())
+        known = score if score >= 0 else math.nan
+        return OpenCVResult(self._box, known, "tracking" if found else "lost")
 
 
 def _check_files(baseline: Baseline, files: tuple[str, ...]) -> None:

@@ -44,7 +44,7 @@ class Workers:
         """
         worker = self._idle.get()
         try:
-            with _deaths_told():
+            with _explain_deaths():
                 return worker(work, item)
         finally:
             self._idle.put(worker)
@@ -183,7 +183,7 @@ def _ray_workers(
     device = "cuda" if spec.device.startswith("cuda") else None
     actors = [actor.remote(spec, setup, device) for _ in range(min(count, slots))]
 
-    with _deaths_told():
+    with _explain_deaths():
         facts = ray.get([one.run.remote(None, None) for one in actors])
     runs = [partial(_in_actor, one) for one in actors]
     return Workers(runs, agreed_facts(facts))
@@ -214,7 +214,7 @@ def agreed_facts(facts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @contextmanager
-def _deaths_told() -> Iterator[None]:
+def _explain_deaths() -> Iterator[None]:
     """Turn the death of a worker into one sentence."""
     try:
         yield

@@ -33,7 +33,7 @@ from siamcar_ros.bags.recording import FIRST_STAMP, RecordOptions, record_sequen
 from siamcar_ros.bags.repair import ZSTD_MAGIC
 from siamcar_ros.bags.writer import BagWriter
 from siamcar_ros.data.detections import detection_box, stamp_of
-from siamcar_ros.data.image_messages import message_to_bgr
+from siamcar_ros.data.image_messages import ImageDecoder
 
 # vision_msgs 4.1.1 as released
 VISION_HASHES = {
@@ -119,7 +119,7 @@ def test_a_recorded_sequence_reads_back_whole(
         assert truth.message is not None
         assert stamp_of(image.message) == stamp_of(truth.message) == image.time == truth.time
         assert image.message.header.frame_id == "camera"
-        assert (message_to_bgr(image.message) == frame(sequence, i)).all()
+        assert (ImageDecoder().decode(image.message) == frame(sequence, i)).all()
         expected = None if i == 10 else (10.0 + 3 * i, 20.0 + i, 14.0, 18.0)
         assert detection_box(truth.message) == expected
         assert len(truth.message.results) == (i != 10)
@@ -137,7 +137,7 @@ def test_the_storage_file_alone_is_enough(
         assert bag.notes == []
     assert len(images) == FRAMES
     assert images[7].message is not None
-    assert (message_to_bgr(images[7].message) == frame(sequence, 7)).all()
+    assert (ImageDecoder().decode(images[7].message) == frame(sequence, 7)).all()
 
 
 @pytest.mark.parametrize(("storage", "compression"), STORAGE_MODES)
@@ -201,7 +201,7 @@ def test_a_cut_off_bag_is_read_up_to_the_cut(
     # Every image that is wholly there, less those that share a chunk with the cut.
     assert kept * FRAMES - 7 <= len(images) <= kept * FRAMES + 2
     for i, image in enumerate(images):
-        assert (message_to_bgr(image.message) == frame(large, i)).all()
+        assert (ImageDecoder().decode(image.message) == frame(large, i)).all()
 
 
 @pytest.mark.parametrize("compression", ["none", "chunk"])
@@ -294,7 +294,7 @@ def test_types_that_only_the_metadata_names_are_taken_from_there(
     with Bag(folder) as bag:
         images = [m.message for m in bag.messages(bag.image_topic(None))]
     assert len(images) == FRAMES
-    assert (message_to_bgr(images[3]) == frame(sequence, 3)).all()
+    assert (ImageDecoder().decode(images[3]) == frame(sequence, 3)).all()
 
 
 def test_the_readers_own_reason_is_given(sequence: Path, tmp_path: Path) -> None:
@@ -530,7 +530,7 @@ def test_ros_1_bags_are_read(tmp_path: Path) -> None:
     with Bag(tmp_path / "old.bag") as bag:
         images = [m.message for m in bag.messages(bag.image_topic(None))]
     assert [stamp_of(m) for m in images] == [5 * 10**9 + i for i in range(3)]
-    assert (message_to_bgr(images[0]).ravel() == pixels).all()
+    assert (ImageDecoder().decode(images[0]).ravel() == pixels).all()
 
 
 def test_camera_info_travels_with_every_image(sequence: Path, tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from siamcar_ros.data.image_messages import (
     CONVERTED_ENCODINGS,
     PACKED_ENCODINGS,
     ImageDecoder,
-    message_to_bgr,
 )
 from siamcar_ros.data.images import ImageError
 
@@ -238,9 +237,9 @@ def test_messages_of_any_class_are_read_by_their_fields() -> None:
     raw = SimpleNamespace(
         height=48, width=64, encoding="bgr8", step=192, is_bigendian=0, data=color.tobytes()
     )
-    assert (message_to_bgr(raw) == color).all()
+    assert (ImageDecoder().decode(raw) == color).all()
     compressed = SimpleNamespace(format="png", data=cv2.imencode(".png", color)[1].tobytes())
-    assert (message_to_bgr(compressed) == color).all()
+    assert (ImageDecoder().decode(compressed) == color).all()
 
 
 def test_a_half_installed_cv_bridge_is_not_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,7 @@ def test_strips_show_the_worst_sequence_first(results: Path) -> None:
     first, second = worst_strips(comparison, lost, count=2, tiles=4)
     assert first.sequence == "b"
     assert first.ao == pytest.approx(3 / 8)
-    assert second.told == "never lost"
+    assert second.caption == "never lost"
     assert [tile.shape for tile in first.tiles] == [(270, 360, 3)] * 4
 
 
@@ -190,7 +190,8 @@ def test_the_number_in_the_legend_is_the_area_under_the_curve(results: Path) -> 
 
 @pytest.mark.parametrize("kind", ["success", "precision", "normalized", "tracking"])
 def test_legends_cover_no_curve(results: Path, kind: str) -> None:
-    figure = plots.curve_figure(compare([results]), kind)
+    comparison = compare([results])
+    figure = plots.figure(comparison, comparison.trackers[0], kind)
     figure.draw_without_rendering()
     (axes,) = figure.axes
     legend = axes.get_legend()

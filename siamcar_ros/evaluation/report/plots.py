@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ STATE_COLORS = {
     "lost": "#c5221f",
     "searching": "#a142b5",
 }
+_MOST_ROWS = 40  # of the differences
 _STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
@@ -65,27 +66,20 @@ def tracker_color(index: int) -> str:
     return COLORS[index % len(COLORS)]
 
 
-def curve_figure(comparison: Comparison, kind: str) -> Figure:
-    """The curves of all trackers: "success", "precision" or "normalized", or "tracking", the
-    tracking precision over the recall, or "reliability", how often the score is right.
+def figure(comparison: Comparison, focus: TrackerScore, kind: str) -> Figure:
+    """One plot of all trackers.
+
+    A curve: "success", "precision", "normalized", "tracking" (tracking precision over recall) or
+    "reliability" (how often the score is right); "radar", the headline measure by attribute; or
+    "differences", how far `focus` is ahead of the best of the others on each sequence, in AO.
     """
-    height = 3.5 + 0.17 * len(comparison.trackers)
-    return _figure((4.4, height), lambda axes: _draw_curve(axes, comparison, kind))
-
-
-def radar_figure(comparison: Comparison, measure: str) -> Figure:
-    """A measure by attribute, one polygon a tracker."""
-    return _figure((4.8, 4.4), lambda axes: _draw_radar(axes, comparison, measure), "polar")
-
-
-def differences_figure(comparison: Comparison, focus: TrackerScore, most: int = 40) -> Figure:
-    """Per sequence, how far one of several trackers is ahead of the best of the others, in AO; of
-    more than `most` sequences, those with the largest gains and losses.
-    """
-    rows = max(4, min(most, len(comparison.sequences)))
-    return _figure(
-        (6.0, 0.9 + 0.24 * rows), lambda axes: _draw_differences(axes, comparison, focus, most)
-    )
+    rows = max(4, min(_MOST_ROWS, len(comparison.sequences)))
+    curve = (4.4, 3.5 + 0.17 * len(comparison.trackers))
+    sizes = {"radar": (4.8, 4.4), "differences": (6.0, 0.9 + 0.24 * rows)}
+    with rc_context(_STYLE):
+        plot = Figure(figsize=sizes.get(kind, curve), layout="constrained")
+        _draw(plot, (1, 1, 1), comparison, focus, kind, _MOST_ROWS)
+    return plot
 
 
 def timeline_figure(comparison: Comparison, focus: TrackerScore, sequence: str) -> Figure:
@@ -109,19 +103,12 @@ def overview_figure(comparison: Comparison, focus: TrackerScore) -> Figure:
     kinds += ["differences"] if len(comparison.trackers) > 1 else []
     rows = -(-len(kinds) // 3)
     with rc_context(_STYLE):
-        figure = Figure(figsize=(13.2, 0.4 + 4.4 * rows), layout="constrained")
+        sheet = Figure(figsize=(13.2, 0.4 + 4.4 * rows), layout="constrained")
         title = f"{comparison.title} ({len(comparison.sequences)})"
-        figure.suptitle(title, x=0.005, ha="left", fontsize=14, weight="bold")
+        sheet.suptitle(title, x=0.005, ha="left", fontsize=14, weight="bold")
         for index, kind in enumerate(kinds, 1):
-            polar = "polar" if kind == "radar" else None
-            axes: Any = figure.add_subplot(rows, 3, index, projection=polar)
-            if kind == "radar":
-                _draw_radar(axes, comparison, comparison.benchmark.protocol.headline[0])
-            elif kind == "differences":
-                _draw_differences(axes, comparison, focus, 16)
-            else:
-                _draw_curve(axes, comparison, kind)
-    return figure
+            _draw(sheet, (rows, 3, index), comparison, focus, kind, 16)
+    return sheet
 
 
 def to_png(figure: Figure, dpi: int = 150) -> bytes:
@@ -131,20 +118,28 @@ def to_png(figure: Figure, dpi: int = 150) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(
-    size: tuple[float, float], draw: Callable[[Any], None], projection: str | None = None
-) -> Figure:
-    with rc_context(_STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure.add_subplot(projection=projection))
-    return figure
+def _draw(
+    plot: Figure,
+    place: tuple[int, int, int],
+    comparison: Comparison,
+    focus: TrackerScore,
+    kind: str,
+    most_rows: int,
+) -> None:
+    axes: Any = plot.add_subplot(*place, projection="polar" if kind == "radar" else None)
+    if kind == "differences":
+        _draw_differences(axes, comparison, focus, most_rows)
+    elif kind == "tracking":
+        _draw_tracking(axes, comparison)
+    elif kind == "reliability":
+        _draw_reliability(axes, comparison)
+    elif kind == "radar":
+        _draw_radar(axes, comparison, comparison.benchmark.protocol.headline[0])
+    else:
+        _draw_curve(axes, comparison, kind)
 
 
 def _draw_curve(axes: Axes, comparison: Comparison, kind: str) -> None:
-    other = {"tracking": _draw_tracking, "reliability": _draw_reliability}.get(kind)
-    if other is not None:
-        other(axes, comparison)
-        return
     protocol = comparison.benchmark.protocol
     measure, guide = kind, None
     if kind == "success":

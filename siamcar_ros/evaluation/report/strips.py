@@ -26,7 +26,7 @@ class Strip:
     sequence: str
     ao: float
     tiles: list[Image]  # BGR uint8, all of one size
-    told: str  # a caption
+    caption: str
 
 
 def worst_strips(
