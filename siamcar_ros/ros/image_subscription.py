@@ -14,7 +14,7 @@ _POLICY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPol
 
 
 class ImageSubscription:
-    """Subscribes to `image`, or to `image/compressed`, keeping the newest message only.
+    """Subscribes to a topic, or to its `compressed`, keeping the newest message only.
 
     A publisher with an incompatible quality of service is logged with what to change. "auto" asks
     for reliable and changes to best effort if a publisher offers no more. (On many links a large
@@ -24,6 +24,7 @@ class ImageSubscription:
         transport: "raw" or "compressed".
         reliability: "reliable", "best_effort" or "auto".
         on_message: called with each message.
+        topic: the base topic.
     """
 
     def __init__(
@@ -33,13 +34,14 @@ class ImageSubscription:
         transport: str,
         reliability: str,
         on_message: Callable[[Any], None],
+        topic: str = "image",
     ) -> None:
         self._node = node
         self._type = CompressedImage if transport == "compressed" else Image
         self._auto = reliability == "auto"
         self._on_message = on_message
         # Like image_transport: a remapping of the base topic applies to the compressed one, too.
-        base = node.resolve_topic_name("image")
+        base = node.resolve_topic_name(topic)
         self.topic = f"{base}/compressed" if transport == "compressed" else base
         self._subscribe("reliable" if self._auto else reliability)
 

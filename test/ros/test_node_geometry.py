@@ -24,6 +24,7 @@ from node_harness import (
     raw_image,
     scene,
     wait_for,
+    wait_for_header,
 )
 from numpy.typing import NDArray
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -80,8 +81,7 @@ def test_positions_from_depth_that_belongs_to_the_image(shipped: Callable[..., R
             robot.show(camera_info(), "camera_info", stamp)
             robot.show(raw_image(scene(0)), stamp=stamp)
             robot.show(depth, "depth", stamp + lag)
-            newest = robot.sent[-2]
-            wait_for("tracks", lambda newest=newest: tracks and tracks[-1].header == newest)
+            wait_for_header(robot.sent[-2], tracks)
         # The next depth image shows that none has come for the images so far.
         robot.show(depth_of(9.0, 9.0), "depth", stamp + STEP // 2)
         wait_quietly(lambda: heard and stamp_of(heard[-1]) == stamp)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -70,7 +70,9 @@ def used(observer: Node, name: str) -> Used:
 
 
 @contextmanager
-def running(name: str, log: Path, *arguments: str, **environment: str) -> Iterator[None]:
+def running(
+    name: str, log: Path, arguments: list[str], environment: dict[str, str] | None = None
+) -> Iterator[None]:
     """An executable as a process of its own."""
     command = [sys.executable, "-m", f"siamcar_ros.ros.{name}", *arguments]
     with log.open("wb") as out:
@@ -78,7 +80,7 @@ def running(name: str, log: Path, *arguments: str, **environment: str) -> Iterat
             command,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"} | environment,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"} | (environment or {}),
         )
     try:
         yield
@@ -111,7 +113,7 @@ def test_a_policy_allows_what_the_executable_opens(name: str, tmp_path: Path) ->
     observer = rclpy.create_node("observer", context=context)
     log = tmp_path / "log"
     try:
-        with running(name, log, *parameters(*STARTS[name])):
+        with running(name, log, parameters(*STARTS[name])):
 
             def opened() -> Used | None:
                 if node_name not in observer.get_node_names():
@@ -124,6 +126,7 @@ def test_a_policy_allows_what_the_executable_opens(name: str, tmp_path: Path) ->
                 return found if own <= found["publish"] | found["subscribe"] else None
 
             found = wait_for(f"node {node_name}: {log.read_text()}", opened)
+            assert found is not None
             if name == "tracker_node":
                 wait_for("images", lambda: "/image" in used(observer, node_name)["subscribe"])
                 found = used(observer, node_name)
@@ -180,32 +183,22 @@ def secured(keystore: Path) -> dict[str, str]:
 @pytest.mark.slow
 def test_a_secured_tracker_follows_and_others_hear_nothing(keystore: Path, tmp_path: Path) -> None:
     """Film, tracker and evaluation in their enclaves; an observer without keys."""
-    environment, report = secured(keystore), tmp_path / "live.json"
-
-    def enclave(name: str) -> list[str]:
-        return ["--enclave", f"/siamcar/{name}"]
-
+    report = tmp_path / "live.json"
+    starts = {
+        "tracker_node": parameters(),
+        "frame_source": parameters("loop:=true"),
+        "evaluate_node": parameters("init:=ground_truth", f"report:={report}"),
+    }
     context = rclpy.Context()
     rclpy.init(context=context)
     observer = rclpy.create_node("observer", context=context)
-    wanted = parameters("init:=ground_truth", f"report:={report}")
     try:
-        with (
-            running(
-                *("tracker_node", tmp_path / "t.log", *parameters(), *enclave("tracker_node")),
-                **environment,
-            ),
-            running(
-                *("frame_source", tmp_path / "f.log", *parameters("loop:=true")),
-                *enclave("frame_source"),
-                **environment,
-            ),
-            running(
-                *("evaluate_node", tmp_path / "e.log", *wanted, *enclave("evaluate_node")),
-                **environment,
-            ),
-        ):
-            wait_for("scores", lambda: "overlap" in (tmp_path / "e.log").read_text())
+        with ExitStack() as stack:
+            for name, arguments in starts.items():
+                enclave = ["--enclave", f"/siamcar/{name}"]
+                process = running(name, tmp_path / name, arguments + enclave, secured(keystore))
+                stack.enter_context(process)
+            wait_for("scores", lambda: "overlap" in (tmp_path / "evaluate_node").read_text())
             assert "tracker" not in observer.get_node_names()
     finally:
         observer.destroy_node()
