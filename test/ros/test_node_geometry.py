@@ -139,10 +139,15 @@ def test_positions_from_the_ground_and_parameters_that_are_refused(
     heard: list[Detection3DArray] = robot.collect(Detection3DArray, "detections_3d")
     tracks: list[TrackArray] = robot.collect(TrackArray, "tracks")
     robot.client.wait_until_active(PATIENCE)
-    robot.show(camera_info(), "camera_info")
     robot.start_camera()
     robot.track()
-    found = wait_for("position", lambda: heard)[-1]
+
+    def position() -> Detection3DArray | None:
+        robot.show(camera_info(), "camera_info")
+        return heard[-1] if heard else None
+
+    found = wait_for("position", position)
+    assert found is not None
     track = wait_for(
         "its track", lambda: [e for e in tracks if e.header.stamp == found.header.stamp]
     )[0].tracks[0]
