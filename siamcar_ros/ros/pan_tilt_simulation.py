@@ -129,8 +129,8 @@ class PanTiltSimulation(Node):
                     return
                 raise OSError(str(error)) from error
             time.sleep(0.5)  # the last results
-        if self.context.ok():
-            self._report(moments)
+            if self.context.ok():
+                self._report(moments)
 
     def _check(self) -> None:
         if not self.context.ok():

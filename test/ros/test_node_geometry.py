@@ -326,6 +326,6 @@ def test_a_simulated_camera_follows_a_car_through_an_occlusion(tmp_path: Path) -
     told = json.loads((tmp_path / "follow.json").read_text())
     assert len(told["frames"]) == 780
     assert told["summary"]["hidden_frames"] > 5
-    assert told["summary"]["near"] > 0.5
+    assert told["summary"]["near"] > 0.9  # 0.96 and more where the machine keeps up
     for name in ("follow.png", "follow.mp4"):
         assert (tmp_path / name).stat().st_size > 10_000
