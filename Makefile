@@ -9,6 +9,7 @@ help:  ## list the targets
 	@echo "  make demo VIDEO=file BOX=x,y,w,h    track the target in a box through a video"
 	@echo "  make demo SEQUENCE=folder           the same for a folder with groundtruth.txt"
 	@echo "  make demo ARGS=--console            play the film to a page, and pick targets there"
+	@echo "  make demo ARGS=--follow             a simulated pan-tilt camera follows a car"
 	@echo "  source tools/env.sh                 a shell with siamcar, tracker_node and the interfaces"
 
 demo: build  ## track a target through the real middleware; writes pictures and a video

@@ -23,7 +23,7 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument("rate", default_value="30.0", description="Frames per second"),
     DeclareLaunchArgument(
-        "duration", default_value="26.0", description="Seconds; the car's round takes 26"
+        "duration", default_value="26.0", description="Seconds; the car is hidden once in 26"
     ),
 ]
 

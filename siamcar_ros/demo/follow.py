@@ -29,6 +29,8 @@ def follow(output: Path, tracker: Mapping[str, object], rate: float) -> None:
         OSError: they cannot be started.
     """
     output.mkdir(parents=True, exist_ok=True)
+    told = output / "follow.json"
+    told.unlink(missing_ok=True)
     joints = {"pan_joint": "pan", "tilt_joint": "tilt"}
     with ExitStack() as stack:
         nodes = [
@@ -48,7 +50,7 @@ def follow(output: Path, tracker: Mapping[str, object], rate: float) -> None:
                 if not each.running:
                     raise FollowError(f"{each.name} ended; its last words:\n{each.tail()}")
             time.sleep(0.1)
-        if simulation.status:
+        if simulation.status or not told.exists():
             raise FollowError(f"{simulation.name} failed; its last words:\n{simulation.tail()}")
         for line in simulation.log.read_text(errors="replace").splitlines():
             print("  " + line.rpartition("]: ")[2])

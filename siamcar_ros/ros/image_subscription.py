@@ -26,7 +26,7 @@ _VIDEO_DEPTH = 60
 
 
 class ImageSubscription:
-    """Subscribes to `image`, or to `image/TRANSPORT`, keeping the newest image or some packets.
+    """Subscribes to a topic, or to its `TRANSPORT`, keeping the newest image or some packets.
 
     A publisher with an incompatible quality of service is logged with what to change. "auto" asks
     for reliable and changes to best effort if a publisher offers no more. (On many links a large
@@ -36,6 +36,7 @@ class ImageSubscription:
         transport: one of `parameters.TRANSPORTS`.
         reliability: "reliable", "best_effort" or "auto".
         on_message: called with each message.
+        topic: the base topic.
 
     Raises:
         ValueError: the package of the transport's messages is not installed.
@@ -48,6 +49,7 @@ class ImageSubscription:
         transport: str,
         reliability: str,
         on_message: Callable[[Any], None],
+        topic: str = "image",
     ) -> None:
         self._node = node
         package, name = _TYPES[transport]
@@ -61,7 +63,7 @@ class ImageSubscription:
         self._auto = reliability == "auto"
         self._on_message = on_message
         # Like image_transport: a remapping of the base topic applies to the others, too.
-        base = node.resolve_topic_name("image")
+        base = node.resolve_topic_name(topic)
         self.topic = base if transport == "raw" else f"{base}/{transport}"
         self._subscribe("reliable" if self._auto else reliability)
 

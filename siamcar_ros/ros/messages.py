@@ -50,6 +50,9 @@ _STATES = {
     TrackState.UNCERTAIN: TrackStatus.UNCERTAIN,
     TrackState.LOST: TrackStatus.LOST,
 }
+STATES = {number: state for state, number in _STATES.items()}
+"""The tracker's state for each that a track can have in TrackStatus."""
+
 STAGES = ("wait", "convert", "crop", "network", "decode")
 
 

@@ -15,8 +15,8 @@ from siamcar_ros.tracking import TrackState
 Pair = NDArray[np.float64]
 """(2,) of pan, to the right, and tilt, upward: radians, or radians per second."""
 
-# Moments for which the mount's angles are kept: two seconds at 100 Hz.
-_HISTORY = 200
+# Seconds for which the mount's angles are kept: images may be so late.
+_HISTORY = 1.2
 _LONGEST_STEP = 0.1
 
 
@@ -78,8 +78,8 @@ class PanTiltLaw:
         self._state: TrackState | None = None
         # Where the mount was: measured, or what it was told, added up from 0.
         self._measured = False
-        self._moments: deque[float] = deque([0.0], maxlen=_HISTORY)
-        self._angles: deque[Pair] = deque([np.zeros(2)], maxlen=_HISTORY)
+        self._moments: deque[float] = deque([0.0])
+        self._angles: deque[Pair] = deque([np.zeros(2)])
         # The target in the mount's frame at the moment `_seen_at`.
         self._direction, self._motion = np.zeros(2), np.zeros(2)
 
@@ -90,8 +90,7 @@ class PanTiltLaw:
             self._angles.clear()
             self._seen_at = -math.inf
         self._measured = True
-        self._moments.append(moment)
-        self._angles.append(angles)
+        self._keep(moment, angles)
 
     def see(
         self, now: float, state: TrackState | None, bearing: Pair | None = None, age: float = 0.0
@@ -140,10 +139,16 @@ class PanTiltLaw:
             np.clip(wanted, self._rates - change, self._rates + change),
         )
         if not self._measured:
-            self._moments.append(now)
-            self._angles.append(self._angles[-1] + step * before)
+            self._keep(now, self._angles[-1] + step * before)
         self._now = now
         return self._rates.copy()
+
+    def _keep(self, moment: float, angles: Pair) -> None:
+        self._moments.append(moment)
+        self._angles.append(angles)
+        while moment - self._moments[0] > _HISTORY:
+            self._moments.popleft()
+            self._angles.popleft()
 
     def _at(self, moment: float) -> Pair:
         """The mount's angles at a moment; between measurements and after the last by its rates."""

@@ -34,14 +34,9 @@ from std_msgs.msg import Float64MultiArray
 from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.msg import TrackArray, TrackStatus
 from siamcar_ros.ros.command_line import declare_read_only, run_node
+from siamcar_ros.ros.messages import STATES
 from siamcar_ros.ros.pan_tilt import Pair, PanTiltLaw, PanTiltSettings
-from siamcar_ros.tracking import TrackState
 
-_STATES = {
-    TrackStatus.TRACKING: TrackState.TRACKING,
-    TrackStatus.UNCERTAIN: TrackState.UNCERTAIN,
-    TrackStatus.LOST: TrackState.LOST,
-}
 _LOG_PERIOD = 5.0
 # Joint angles older than this are not believed.
 _FRESH = 0.5
@@ -151,7 +146,7 @@ class PanTiltController(Node):
                 "the track has no bearing: the tracker needs the camera's camera_info",
                 throttle_duration_sec=_LOG_PERIOD,
             )
-        self._law.see(self._now(), _STATES.get(track.state), bearing, self._age(message))
+        self._law.see(self._now(), STATES.get(track.state), bearing, self._age(message))
 
     def _on_joints(self, message: JointState) -> None:
         positions = dict(zip(message.name, message.position, strict=False))
@@ -167,8 +162,7 @@ class PanTiltController(Node):
                 f"joint_states does not have {' and '.join(self._joints)}: stopped",
                 throttle_duration_sec=_LOG_PERIOD,
             )
-            self.stop()
-            return
+            self._law.see(now, None)
         self._publish(self._law.rates(now))
 
     def _publish(self, rates: Pair) -> None:

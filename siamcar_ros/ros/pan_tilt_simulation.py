@@ -11,6 +11,7 @@ kept in the middle, writes that to the folder `report`, and ends.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -29,10 +30,10 @@ from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.data.video import VideoWriter
 from siamcar_ros.files import replacing
 from siamcar_ros.geometry import Box
-from siamcar_ros.msg import TrackArray, TrackStatus
+from siamcar_ros.msg import TrackArray
 from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
 from siamcar_ros.ros.command_line import declare_read_only, run_node
-from siamcar_ros.ros.messages import bbox_to_box, box_to_bbox
+from siamcar_ros.ros.messages import STATES, bbox_to_box, box_to_bbox
 from siamcar_ros.ros.pan_tilt_scene import FOCAL, Scene, View
 from siamcar_ros.tracking import TrackResult, TrackState
 from siamcar_ros.tracking.overlay import draw_overlay
@@ -43,11 +44,6 @@ NEAR = 0.05
 SETTLING = 1.0
 """Seconds at the start that do not count."""
 
-_STATES = {
-    TrackStatus.TRACKING: TrackState.TRACKING,
-    TrackStatus.UNCERTAIN: TrackState.UNCERTAIN,
-    TrackStatus.LOST: TrackState.LOST,
-}
 # Where the camera looks at first, off the car.
 _FIRST_OFFSET = np.array((0.07, 0.03))
 _PATIENCE = 180.0
@@ -96,11 +92,11 @@ class PanTiltSimulation(Node):
 
         tracker = parameter("tracker", "tracker", "Name of the tracker node.")
         self._rate = parameter("rate", 30.0, "Frames per second.", 1000.0)
-        self._duration = parameter("duration", 26.0, "Seconds; the car's round takes 26.", 3600.0)
+        self._duration = parameter("duration", 26.0, "Seconds; the car hides once in 26.", 3600.0)
         self._lag = parameter("lag", 0.05, "Time constant in s with which the mount follows.", 10.0)
         report = parameter("report", "", "Folder for follow.png, .mp4 and .json; empty: none.")
-        if not (self._rate > 0 and self._duration > SETTLING):
-            raise ValueError(f"rate must be larger than 0 and duration larger than {SETTLING:g} s")
+        if not (self._duration - SETTLING) * self._rate >= 1:
+            raise ValueError(f"duration must be a frame longer than {SETTLING:g} s at the least")
         self._folder = Path(report).expanduser() if report else None
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -133,8 +129,8 @@ class PanTiltSimulation(Node):
                     return
                 raise OSError(str(error)) from error
             time.sleep(0.5)  # the last results
-        if moments:
-            self._report(moments)
+            if self.context.ok():
+                self._report(moments)
 
     def _check(self) -> None:
         if not self.context.ok():
@@ -198,10 +194,9 @@ class PanTiltSimulation(Node):
         joints = JointState(header=image.header, name=["pan", "tilt"])
         joints.position, joints.velocity = (-self._angles).tolist(), (-self._rates).tolist()
         turning = Vector3Stamped(header=image.header)
-        pan, (right, up) = np.cos(self._angles[1]), self._rates.tolist()
+        tilt, (right, up) = float(self._angles[1]), self._rates.tolist()
         vector = turning.vector  # about x to the right, y downward, z forward
-        vector.x, vector.y = up, right * float(pan)
-        vector.z = -right * float(np.sin(self._angles[1]))
+        vector.x, vector.y, vector.z = up, right * math.cos(tilt), -right * math.sin(tilt)
         truth = Detection2D(header=image.header, bbox=box_to_bbox(view.box), id="ground_truth")
         for publisher, message in (
             (self._info, info),
@@ -221,7 +216,7 @@ class PanTiltSimulation(Node):
     def _on_tracks(self, message: TrackArray) -> None:
         if message.tracks:
             track = message.tracks[0]
-            state = _STATES[track.state]
+            state = STATES[track.state]
             self._tracks[stamp_of(message)] = bbox_to_box(track.bbox), track.score, state
 
     def _report(self, moments: list[Moment]) -> None:

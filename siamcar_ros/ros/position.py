@@ -11,7 +11,7 @@ import numpy as np
 from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import (
@@ -27,6 +27,7 @@ from siamcar_ros.geometry import Box
 from siamcar_ros.msg import Track, TrackArray, TrackStatus
 from siamcar_ros.ros.complaints import Complaints
 from siamcar_ros.ros.depth import Depth, depth_image, target_depth
+from siamcar_ros.ros.image_subscription import ImageSubscription
 from siamcar_ros.ros.messages import bbox_to_box
 from siamcar_ros.ros.parameters import NodeSettings, numbers
 from siamcar_ros.ros.rays import CameraModelError, bearing, rays
@@ -66,11 +67,12 @@ class Positions:
         if settings.target_tf:
             self._frames = node.create_lifecycle_publisher(TFMessage, "/tf", QoSProfile(depth=100))
         if settings.depth:
-            self._subscription = node.create_subscription(
-                Image,
-                settings.depth,
-                self._on_depth,
-                QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT),
+            self._subscription = ImageSubscription(
+                node,
+                transport="raw",
+                reliability=settings.qos_reliability,
+                on_message=self._on_depth,
+                topic=settings.depth,
             )
 
     def destroy(self) -> None:
@@ -79,7 +81,7 @@ class Positions:
             if each is not None:
                 self._node.destroy_lifecycle_publisher(each)
         if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
+            self._subscription.destroy()
 
     @property
     def wanted(self) -> bool:

@@ -24,6 +24,7 @@ from node_harness import (
     raw_image,
     scene,
     wait_for,
+    wait_for_header,
 )
 from numpy.typing import NDArray
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -80,8 +81,7 @@ def test_positions_from_depth_that_belongs_to_the_image(shipped: Callable[..., R
             robot.show(camera_info(), "camera_info", stamp)
             robot.show(raw_image(scene(0)), stamp=stamp)
             robot.show(depth, "depth", stamp + lag)
-            newest = robot.sent[-2]
-            wait_for("tracks", lambda newest=newest: tracks and tracks[-1].header == newest)
+            wait_for_header(robot.sent[-2], tracks)
         # The next depth image shows that none has come for the images so far.
         robot.show(depth_of(9.0, 9.0), "depth", stamp + STEP // 2)
         wait_quietly(lambda: heard and stamp_of(heard[-1]) == stamp)
@@ -139,10 +139,15 @@ def test_positions_from_the_ground_and_parameters_that_are_refused(
     heard: list[Detection3DArray] = robot.collect(Detection3DArray, "detections_3d")
     tracks: list[TrackArray] = robot.collect(TrackArray, "tracks")
     robot.client.wait_until_active(PATIENCE)
-    robot.show(camera_info(), "camera_info")
     robot.start_camera()
     robot.track()
-    found = wait_for("position", lambda: heard)[-1]
+
+    def position() -> Detection3DArray | None:
+        robot.show(camera_info(), "camera_info")
+        return heard[-1] if heard else None
+
+    found = wait_for("position", position)
+    assert found is not None
     track = wait_for(
         "its track", lambda: [e for e in tracks if e.header.stamp == found.header.stamp]
     )[0].tracks[0]
@@ -321,6 +326,6 @@ def test_a_simulated_camera_follows_a_car_through_an_occlusion(tmp_path: Path) -
     told = json.loads((tmp_path / "follow.json").read_text())
     assert len(told["frames"]) == 780
     assert told["summary"]["hidden_frames"] > 5
-    assert told["summary"]["near"] > 0.5
+    assert told["summary"]["near"] > 0.9  # 0.96 and more where the machine keeps up
     for name in ("follow.png", "follow.mp4"):
         assert (tmp_path / name).stat().st_size > 10_000

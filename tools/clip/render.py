@@ -135,15 +135,17 @@ class Clip:
     Args:
         seed: chooses textures, colors, the camera's unrest and the side the car comes from.
         frames: length; the same way is driven whatever the length.
+        turning: radians by which the camera swings to either side, 1.5 times a second.
     """
 
-    def __init__(self, seed: int = 0, frames: int = 240) -> None:
+    def __init__(self, seed: int = 0, frames: int = 240, turning: float = 0.0) -> None:
         if frames < 2:
             raise ValueError(f"a clip needs at least 2 frames, not {frames}")
         self.size = (640, 480)
         self.focal = 560.0
         self.rate = RATE
         self.frames = frames
+        self.turning = turning
         rng = np.random.default_rng(seed)
         mirror = np.array((1 if seed % 2 == 0 else -1, 1))
         corners = (np.array(_WAY) + rng.uniform(-0.4, 0.4, (len(_WAY), 2))) * mirror
@@ -197,6 +199,7 @@ class Clip:
         seconds = share * self.frames / self.rate
         waves = np.sin(2 * np.pi * seconds * np.array((0.7, 1.3, 2.9, 5.3)) + self._unrest)
         sway = waves @ np.array((1.0, 0.7, 0.35, 0.12)) * 0.0032
+        sway[0] += self.turning * np.sin(2 * np.pi * 1.5 * seconds)
         return Camera(
             self._eye, yaw + sway[0], pitch + sway[1], 1.4 * sway[2], self.focal, self.size
         )
@@ -325,6 +328,17 @@ class Clip:
 
         shown = float(visible.sum()) / whole if whole else 0.0
         return RenderedFrame(self._expose(image, index, share), _bounds(camera, outline), shown)
+
+    def turn_rate(self, index: float) -> Points:
+        """The camera's angular velocity (3,) at a frame, which may lie between two, in rad/s.
+
+        In the optical frame: x to the right, y downward, z forward.
+        """
+        share, step = index / (self.frames - 1), 0.05 / (self.frames - 1)
+        before, after = (self._camera(share + way * step).rotation for way in (-1, 1))
+        down = np.diag((1.0, -1.0, 1.0))  # the scene's y is upward
+        turn, _ = cv2.Rodrigues(down @ after @ before.T @ down)
+        return np.asarray(-turn.ravel() * self.rate / 0.1)
 
     def box(self, index: int) -> Box:
         """The box of frame `index` alone, without drawing it."""

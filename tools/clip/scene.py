@@ -42,8 +42,8 @@ class Camera:
     size: tuple[int, int]
 
     @cached_property
-    def projection(self) -> Points:
-        """(3, 4) matrix from world meters to homogeneous pixels; its third row gives the depth."""
+    def rotation(self) -> Points:
+        """(3, 3) from the world's axes to the camera's: to the right, upward, forward."""
         (cy, cp, cr), (sy, sp, sr) = (
             np.cos([self.yaw, self.pitch, self.roll]),
             np.sin([self.yaw, self.pitch, self.roll]),
@@ -51,11 +51,16 @@ class Camera:
         turn = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
         nod = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
         tilt = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
-        rotation = tilt @ nod @ turn
+        return np.asarray(tilt @ nod @ turn)
+
+    @cached_property
+    def projection(self) -> Points:
+        """(3, 4) matrix from world meters to homogeneous pixels; its third row gives the depth."""
         width, height = self.size
         lens = np.array(
             [[self.focal, 0, width / 2], [0, -self.focal, height / 2], [0, 0, 1]], dtype=np.float64
         )
+        rotation = self.rotation
         return lens @ np.hstack([rotation, -(rotation @ self.position)[:, None]])
 
     def project(self, points: Points) -> tuple[Points, Points]:
