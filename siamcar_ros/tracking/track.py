@@ -30,7 +30,7 @@ _KEEP = 0.97  # likewise, of the usual score
 _FASTEST = 0.5  # box sides per frame, of that velocity
 _CLOSE = 0.5  # box sides from a look-alike within which a place is taken for it
 _REMEMBERED = 40  # frames
-_WORSE = 5.0  # times the usual chance of being wrong: the most for a target that is found again
+_WORSE = 12.0  # times the usual chance of being wrong: the most for a target that is found again
 _UNSEEN = 0.5  # of ``lost_below``: with a lower score the box goes where it is expected
 _PATIENCE = 6  # frames that a candidate may take beyond those that confirm it
 
@@ -123,14 +123,18 @@ class Track:
     @property
     def result(self) -> TrackResult:
         """The public view of the track."""
-        shown = self if self.candidate is None else self.candidate
-        box = box_around(shown.center, shown.size)
+        box = box_around(self.shown.center, self.shown.size)
         return TrackResult(box, self.score, self.state, self.raw_score)
+
+    @property
+    def shown(self) -> Track | Candidate:
+        """What is looked at: the candidate, if there is one."""
+        return self if self.candidate is None else self.candidate
 
     @property
     def pixels_per_sample(self) -> float:
         """Image pixels per pixel of a search region of the usual size."""
-        return float(context_side(*self.size)) / TEMPLATE_SIZE
+        return float(context_side(*self.shown.size)) / TEMPLATE_SIZE
 
     @property
     def side(self) -> float:
