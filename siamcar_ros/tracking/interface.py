@@ -83,7 +83,6 @@ class TrackerParams:
             take only a box scored at least ``uncertain_below``.
         online: learn a model of each target while it is followed, from its start on; see
             :mod:`siamcar_ros.tracking.online`. It needs a network that gives features.
-        online_weight: share in [0, 1] of that model in the choice of the place.
     """
 
     decoder: str = "upsampled"
@@ -95,7 +94,6 @@ class TrackerParams:
     lost_after: int = 10
     redetect: bool = False
     online: bool = False
-    online_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.decoder not in DECODERS:
@@ -112,7 +110,6 @@ class TrackerParams:
             )
         if self.lost_after < 1:
             raise ValueError(f"lost_after is at least 1, not {self.lost_after}")
-        _require_number("online_weight", self.online_weight, 0.0, 1.0)
         for name in ("redetect", "online"):
             if not isinstance(value := getattr(self, name), bool):
                 raise ValueError(f"{name} is true or false, not {shortened(value)}")

@@ -137,7 +137,8 @@ class TrackingEngine:
     def __init__(self, network: Network, max_targets: int) -> None:
         self.network = network
         self.timings = dict.fromkeys(("crop", "network", "decode"), 0.0)
-        self._runner: Any = network if getattr(network, "takes_pixels", False) else _adapted(network)
+        pixels = getattr(network, "takes_pixels", False)
+        self._runner: Any = network if pixels else _adapted(network)
         stride = getattr(network, "stride", 8)
         self._grid = Grid(network.score_size, stride)
         # The decoder reads a peak on the middle cell as no motion, so the last center belongs on
@@ -222,7 +223,7 @@ class TrackingEngine:
         maps = _checked(maps, n, self._grid.score_size)
         answered = perf_counter()
         responses = [m.respond(f) if m else None for m, f in zip(models, features, strict=False)]
-        maps = weighed(maps, models, responses, params.online_weight)
+        maps = weighed(maps, models, responses)
         size = np.array([track.size for track in tracks])
         decoded = decode(self._grid, maps, size, 1 / np.array(pixels), params)
         frame_size = (image.shape[1], image.shape[0])
@@ -252,7 +253,7 @@ class TrackingEngine:
         confidence = model.confidence(response, box)
         if track.state is TrackState.TRACKING and sure(track.score, confidence):
             model = model.learn(features, box)
-        return replace(track, online=model, confidence=confidence)
+        return replace(track, online=model.rated(confidence), confidence=confidence)
 
 
 def _checked(maps: Sequence[Any], batch: int, score_size: int) -> Maps:
