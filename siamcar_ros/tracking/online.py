@@ -8,9 +8,9 @@ each channel that of one channel of the template, so that their weights say whic
 template tell this target from what is around it.
 
 What is learned is a pair of moments of the samples, which are added up and forgotten exponentially.
-Those of the first frame, the only one whose box is known, keep a fixed share. Cells that look like
-the target and are not, its distractors, count several times. A frame is learned where network and
-model agree, see :func:`sure`.
+Those of the first frame, the only one whose box is known, keep a fixed share. All that is in a
+frame beside the target, look-alikes included, is learned as not being it. A frame is learned where
+network and model agree, see :func:`sure`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ Cells = Sequence[float] | NDArray[np.floating[Any]]
 _SPREAD = 0.12  # of the Gaussian, of the box's sides
 _LEAST_SPREAD = 0.6  # cells
 _TARGET = 0.05  # the Gaussian's value above which a cell counts as the target's
-_HARD = 4.0  # extra weight of a cell that responds as the target does and is none
 _RIDGE = 1e-3  # of the mean of the moments' diagonal
 _FIRST = 0.3  # share of the first frame's samples
 _RATE = 0.1  # share of a new frame's samples among the others
 _INTERVAL = 3  # frames from one that is learned to the next; neighbors are alike
 _SURE_SCORE = 0.7
 _SURE_CONFIDENCE = 0.4
+_WEIGHT = 0.6  # in the choice of the place, of a model that is trusted fully
+_TRUST_RATE = 0.1
+_TRUST = 0.2, 0.6  # from none to full
 
 
 class Moments(NamedTuple):
@@ -65,6 +67,7 @@ class OnlineModel:
         first, recent: moments of the first frame's samples and of those since.
         weights: (C + 1,) of the features and of a constant.
         reference: the response at the target's center in the frames that were learned.
+        trust: mean confidence of the last frames, in [0, 1].
         waited: frames given to :meth:`learn` since the last one that was learned.
     """
 
@@ -74,6 +77,7 @@ class OnlineModel:
     recent: Moments
     weights: Array
     reference: float
+    trust: float = 0.5
     waited: int = 0
 
     @classmethod
@@ -88,7 +92,7 @@ class OnlineModel:
         mean, spread = flat.mean(1, keepdims=True), flat.std(1, keepdims=True)
         scale = 1 / (spread + 1e-3 * flat.std() + 1e-12)
         nothing = np.zeros(len(flat) + 1, np.float32)
-        moments = _moments(_samples(features, mean, scale), box, None, features.shape[-1])
+        moments = _moments(_samples(features, mean, scale), box, features.shape[-1])
         model = cls(mean, scale, moments, moments, nothing, 1.0)._solved()
         return replace(model, reference=max(at_center(model.respond(features), box), 0.1))
 
@@ -121,12 +125,18 @@ class OnlineModel:
         """
         if self.waited + 1 < _INTERVAL:
             return replace(self, waited=self.waited + 1)
-        response, share = self.respond(features), _RATE * weight
+        share = _RATE * weight
         samples = _samples(features, self.mean, self.scale)
-        seen = _moments(samples, box, response, features.shape[-1])
+        seen = _moments(samples, box, features.shape[-1])
         model = replace(self, recent=self.recent.blended(seen, share))._solved()
-        reference = (1 - share) * self.reference + share * at_center(response, box)
+        response = at_center(self.respond(features), box)
+        reference = (1 - share) * self.reference + share * response
         return replace(model, reference=max(reference, 0.1), waited=0)
+
+    def rated(self, confidence: float) -> OnlineModel:
+        """The model after a frame in which its confidence in the box was this."""
+        change = min(max(confidence, 0.0), 1.0) - self.trust
+        return replace(self, trust=self.trust + _TRUST_RATE * change)
 
     def _solved(self) -> OnlineModel:
         xx, xy = self.recent.blended(self.first, _FIRST)
@@ -141,12 +151,9 @@ def sure(score: float, confidence: float) -> bool:
 
 
 def weighed(
-    maps: Maps,
-    models: Sequence[OnlineModel | None],
-    responses: Sequence[Array | None],
-    weight: float,
+    maps: Maps, models: Sequence[OnlineModel | None], responses: Sequence[Array | None]
 ) -> Maps:
-    """Maps whose centerness is lowered where a target's model sees something else.
+    """Maps whose centerness is lowered where a target's model, if trusted, sees something else.
 
     Centerness has a part in where the decoders look and none in the score, which stays as it is;
     "paper" does not use it.
@@ -155,13 +162,14 @@ def weighed(
         maps: of B targets; not changed.
         models: theirs, None for those without.
         responses: of these.
-        weight: of the model, in [0, 1].
     """
     if not any(models):
         return maps
     cen = maps.cen - maps.cen.min((1, 2, 3), keepdims=True)
     for part, model, response in zip(cen, models, responses, strict=True):
         if model is not None and response is not None:
+            low, high = _TRUST
+            weight = _WEIGHT * min(max((model.trust - low) / (high - low), 0.0), 1.0)
             part *= 1 - weight + weight * (response / model.reference).clip(0, 1)
     return maps._replace(cen=cen)
 
@@ -180,15 +188,13 @@ def _samples(features: Array, mean: Array, scale: Array) -> Array:
     return samples
 
 
-def _moments(samples: Array, box: Cells, response: Array | None, side: int) -> Moments:
+def _moments(samples: Array, box: Cells, side: int) -> Moments:
     label = _gaussian(box, side).ravel()
     weight = np.ones_like(label)
-    if response is not None:
-        weight += _HARD * (response.ravel() - label).clip(0, 1)
     target = label > _TARGET
     if target.any() and not target.all():
         # All of the target's cells weigh half as much as all the others.
-        weight[target] *= 0.5 * weight[~target].sum() / weight[target].sum()
+        weight[target] = 0.5 * (~target).sum() / target.sum()
     weighted = samples * (weight / weight.sum())
     return Moments(weighted @ samples.T, weighted @ label)
 

@@ -94,7 +94,7 @@ class Track:
         velocity: image pixels per frame, without the camera's motion.
         usual_score: running mean of the score while the target is TRACKING.
         usual_peak: running mean of the peak, NaN where it is not known.
-        evidence: of the last frame.
+        evidence, confidence: as in the last :class:`Sighting`.
         candidate: what is looked at while the target is LOST.
         look_alikes: candidates that were wrong.
         online: what has been learned of it; None where nothing is to be.
@@ -203,10 +203,13 @@ class Track:
             score=seen.score,
             raw_score=seen.raw_score,
             evidence=seen.evidence,
+            confidence=seen.confidence,
             high_frames=high_frames,
         )
         if self.seeking(params):
             return rest._sought(seen, params)
+        if self.online is not None:
+            rest = replace(rest, online=self.online.rated(seen.confidence))
         if high_frames:
             doubt = 0.0
         elif params.lost_below > 0:
