@@ -92,8 +92,8 @@ class Track:
         lost_frames: frames since the target was LOST, 0 while it is not.
         high_frames: frames in a row, up to the last, scored at least ``certain_above``.
         velocity: image pixels per frame, without the camera's motion.
-        usual_score: running mean of the score while the target is TRACKING.
-        usual_peak: running mean of the peak, NaN where it is not known.
+        usual_score, usual_peak: running means of the score and of the peak while the target is
+            TRACKING; NaN where they are not known.
         evidence, confidence: as in the last :class:`Sighting`.
         candidate: what is looked at while the target is LOST.
         look_alikes: candidates that were wrong.
@@ -112,9 +112,10 @@ class Track:
     lost_frames: int = 0
     high_frames: int = 0
     velocity: Point = (0.0, 0.0)
-    usual_score: float = 0.9
+    usual_score: float = math.nan
     usual_peak: float = math.nan
     evidence: tuple[float, ...] = ()
+    confidence: float = 1.0
     candidate: Candidate | None = None
     look_alikes: tuple[LookAlike, ...] = ()
     online: OnlineModel | None = None
@@ -193,7 +194,7 @@ class Track:
             size=(_clamped(w, _MIN_SIDE, width), _clamped(h, _MIN_SIDE, height)),
         )
         certain = params.certain
-        if self.state is TrackState.LOST:
+        if self.state is TrackState.LOST and not math.isnan(self.usual_score):
             certain = max(certain, 1 - _WORSE * (1 - self.usual_score))
         high_frames = self.high_frames + 1 if seen.score >= certain else 0
         reach = frame_size if params.camera_motion else (0, 0)
@@ -243,6 +244,7 @@ class Track:
             _clamped(_FORGET * old + (1 - _FORGET) * new, -fastest, fastest)
             for old, new in zip(self.velocity, step, strict=True)
         )
+        score = seen.score if math.isnan(self.usual_score) else self.usual_score
         usual = self.usual_peak
         if seen.evidence:
             peak = seen.evidence[0]
@@ -256,7 +258,7 @@ class Track:
             size=seen.size,
             online=online,
             velocity=(vx, vy),
-            usual_score=_KEEP * self.usual_score + (1 - _KEEP) * seen.score,
+            usual_score=_KEEP * score + (1 - _KEEP) * seen.score,
             usual_peak=usual,
         )
 
