@@ -156,9 +156,6 @@ class NodeSettings:
     online: bool = _knob(
         "online", "Learn a model of each target while it is followed, from its start on."
     )
-    online_weight: float = _knob(
-        "online_weight", "Share of that model in the choice of the place.", range=(0.0, 1.0)
-    )
 
     class_id: str = _live("target", "hypothesis.class_id of the published detections.")
     start_class: str = _live(

@@ -127,7 +127,7 @@ class TrackingEngine:
                 track.carried(shift, view) for track, shift in zip(tracks, shifts, strict=True)
             ]
             self.timings["crop"] += perf_counter() - begin
-        unbiased = replace(params, window_influence=0.0)
+        unbiased = replace(params, window_influence=0.0, lr=1.0)
         regions = [track.region(frame_size, params) for track in tracks]
         seen = self._look(image, tracks, regions, template, params)
         advanced = [
@@ -182,11 +182,10 @@ class TrackingEngine:
             None if model is None else model.respond(part)
             for model, part in zip(models, features, strict=True)
         ]
-        maps = weighed(maps, models, responses, params.online_weight)
-        size = np.array([track.size for track in tracks])
+        size = np.array([track.shown.size for track in tracks])
         last = np.array([region.center for region in regions])
         scale = 1 / np.array(pixels)
-        decoded = decode(self._grid, maps, size, scale, params)
+        decoded = decode(self._grid, weighed(maps, models, responses), size, scale, params)
         cell = (scale / self._grid.stride)[:, None]
         middle = (self._grid.score_size - 1) / 2
         cells = np.hstack((decoded.shift * cell + middle, decoded.size * cell)).tolist()

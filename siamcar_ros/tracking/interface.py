@@ -96,7 +96,6 @@ class TrackerParams:
         search_regions: further regions of each frame in which a LOST target is looked for, >= 0.
         online: learn a model of each target while it is followed, from its start on; see
             :mod:`siamcar_ros.tracking.online`. It needs a network that gives features.
-        online_weight: share in [0, 1] of that model in the choice of the place.
     """
 
     decoder: str = "upsampled"
@@ -113,20 +112,13 @@ class TrackerParams:
     redetect: bool = False
     search_regions: int = 0
     online: bool = False
-    online_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.decoder not in DECODERS:
             known = ", ".join(DECODERS)
             raise ValueError(f"decoder is one of {known}, not {shortened(self.decoder)}")
         _require_number("penalty_k", self.penalty_k, 0.0, math.inf)
-        for name in (
-            "window_influence",
-            "lr",
-            "uncertain_below",
-            "certain_above",
-            "online_weight",
-        ):
+        for name in ("window_influence", "lr", "uncertain_below", "certain_above"):
             _require_number(name, getattr(self, name), 0.0, 1.0)
         _require_number("lost_below", self.lost_below, 0.0, self.uncertain_below)
         for name, least in (("lost_after", 1), ("found_after", 1), ("search_regions", 0)):

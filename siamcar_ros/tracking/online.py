@@ -37,6 +37,9 @@ _RATE = 0.1  # share of a new frame's samples among the others
 _INTERVAL = 3  # frames from one that is learned to the next; neighbors are alike
 _SURE_SCORE = 0.7
 _SURE_CONFIDENCE = 0.4
+_WEIGHT = 0.6  # in the choice of the place, of a model that is trusted fully
+_TRUST_RATE = 0.1
+_TRUST = 0.2, 0.6  # from none to full
 
 
 class Moments(NamedTuple):
@@ -64,6 +67,7 @@ class OnlineModel:
         first, recent: moments of the first frame's samples and of those since.
         weights: (C + 1,) of the features and of a constant.
         reference: the response at the target's center in the frames that were learned.
+        trust: mean confidence of the last frames, in [0, 1].
         waited: frames given to :meth:`learn` since the last one that was learned.
     """
 
@@ -73,6 +77,7 @@ class OnlineModel:
     recent: Moments
     weights: Array
     reference: float
+    trust: float = 0.5
     waited: int = 0
 
     @classmethod
@@ -128,6 +133,11 @@ class OnlineModel:
         reference = (1 - share) * self.reference + share * response
         return replace(model, reference=max(reference, 0.1), waited=0)
 
+    def rated(self, confidence: float) -> OnlineModel:
+        """The model after a frame in which its confidence in the box was this."""
+        change = min(max(confidence, 0.0), 1.0) - self.trust
+        return replace(self, trust=self.trust + _TRUST_RATE * change)
+
     def _solved(self) -> OnlineModel:
         xx, xy = self.recent.blended(self.first, _FIRST)
         ridge = np.full(len(xy), _RIDGE * np.trace(xx) / len(xy), np.float32)
@@ -141,12 +151,9 @@ def sure(score: float, confidence: float) -> bool:
 
 
 def weighed(
-    maps: Maps,
-    models: Sequence[OnlineModel | None],
-    responses: Sequence[Array | None],
-    weight: float,
+    maps: Maps, models: Sequence[OnlineModel | None], responses: Sequence[Array | None]
 ) -> Maps:
-    """Maps whose centerness is lowered where a target's model sees something else.
+    """Maps whose centerness is lowered where a target's model, if trusted, sees something else.
 
     Centerness has a part in where the decoders look and none in the score, which stays as it is;
     "paper" does not use it.
@@ -155,13 +162,14 @@ def weighed(
         maps: of B targets; not changed.
         models: theirs, None for those without.
         responses: of these.
-        weight: of the model, in [0, 1].
     """
     if not any(models):
         return maps
     cen = maps.cen - maps.cen.min((1, 2, 3), keepdims=True)
     for part, model, response in zip(cen, models, responses, strict=True):
         if model is not None and response is not None:
+            low, high = _TRUST
+            weight = _WEIGHT * min(max((model.trust - low) / (high - low), 0.0), 1.0)
             part *= 1 - weight + weight * (response / model.reference).clip(0, 1)
     return maps._replace(cen=cen)
 

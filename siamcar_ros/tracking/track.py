@@ -30,7 +30,7 @@ _KEEP = 0.97  # likewise, of the usual score
 _FASTEST = 0.5  # box sides per frame, of that velocity
 _CLOSE = 0.5  # box sides from a look-alike within which a place is taken for it
 _REMEMBERED = 40  # frames
-_WORSE = 5.0  # times the usual chance of being wrong: the most for a target that is found again
+_WORSE = 12.0  # times the usual chance of being wrong: the most for a target that is found again
 _UNSEEN = 0.5  # of ``lost_below``: with a lower score the box goes where it is expected
 _PATIENCE = 6  # frames that a candidate may take beyond those that confirm it
 
@@ -92,9 +92,9 @@ class Track:
         lost_frames: frames since the target was LOST, 0 while it is not.
         high_frames: frames in a row, up to the last, scored at least ``certain_above``.
         velocity: image pixels per frame, without the camera's motion.
-        usual_score: running mean of the score while the target is TRACKING.
-        usual_peak: running mean of the peak, NaN where it is not known.
-        evidence: of the last frame.
+        usual_score, usual_peak: running means of the score and of the peak while the target is
+            TRACKING; NaN where they are not known.
+        evidence, confidence: as in the last :class:`Sighting`.
         candidate: what is looked at while the target is LOST.
         look_alikes: candidates that were wrong.
         online: what has been learned of it; None where nothing is to be.
@@ -112,9 +112,10 @@ class Track:
     lost_frames: int = 0
     high_frames: int = 0
     velocity: Point = (0.0, 0.0)
-    usual_score: float = 0.9
+    usual_score: float = math.nan
     usual_peak: float = math.nan
     evidence: tuple[float, ...] = ()
+    confidence: float = 1.0
     candidate: Candidate | None = None
     look_alikes: tuple[LookAlike, ...] = ()
     online: OnlineModel | None = None
@@ -123,14 +124,18 @@ class Track:
     @property
     def result(self) -> TrackResult:
         """The public view of the track."""
-        shown = self if self.candidate is None else self.candidate
-        box = box_around(shown.center, shown.size)
+        box = box_around(self.shown.center, self.shown.size)
         return TrackResult(box, self.score, self.state, self.raw_score)
+
+    @property
+    def shown(self) -> Track | Candidate:
+        """What is looked at: the candidate, if there is one."""
+        return self if self.candidate is None else self.candidate
 
     @property
     def pixels_per_sample(self) -> float:
         """Image pixels per pixel of a search region of the usual size."""
-        return float(context_side(*self.size)) / TEMPLATE_SIZE
+        return float(context_side(*self.shown.size)) / TEMPLATE_SIZE
 
     @property
     def side(self) -> float:
@@ -196,7 +201,7 @@ class Track:
             size=(_clamped(w, _MIN_SIDE, width), _clamped(h, _MIN_SIDE, height)),
         )
         certain = params.certain
-        if self.state is TrackState.LOST:
+        if self.state is TrackState.LOST and not math.isnan(self.usual_score):
             certain = max(certain, 1 - _WORSE * (1 - self.usual_score))
         high_frames = self.high_frames + 1 if seen.score >= certain else 0
         reach = frame_size if params.camera_motion else (0, 0)
@@ -206,10 +211,13 @@ class Track:
             score=seen.score,
             raw_score=seen.raw_score,
             evidence=seen.evidence,
+            confidence=seen.confidence,
             high_frames=high_frames,
         )
         if self.seeking(params):
             return rest._sought(seen, params)
+        if self.online is not None:
+            rest = replace(rest, online=self.online.rated(seen.confidence))
         if high_frames:
             doubt = 0.0
         elif params.lost_below > 0:
@@ -243,6 +251,7 @@ class Track:
             _clamped(_FORGET * old + (1 - _FORGET) * new, -fastest, fastest)
             for old, new in zip(self.velocity, step, strict=True)
         )
+        score = seen.score if math.isnan(self.usual_score) else self.usual_score
         usual = self.usual_peak
         if seen.evidence:
             peak = seen.evidence[0]
@@ -256,7 +265,7 @@ class Track:
             size=seen.size,
             online=online,
             velocity=(vx, vy),
-            usual_score=_KEEP * self.usual_score + (1 - _KEEP) * seen.score,
+            usual_score=_KEEP * score + (1 - _KEEP) * seen.score,
             usual_peak=usual,
         )
 

@@ -49,7 +49,7 @@ def test_the_search_graph_suits_tensorrt(files: OnnxFiles) -> None:
     graph = onnx.load(str(files.search)).graph
     onnx.checker.check_model(str(files.search))
     assert [entry.name for entry in graph.input] == ["x", "template0", "template1", "template2"]
-    assert [entry.name for entry in graph.output] == ["cls", "reg", "cen"]
+    assert [entry.name for entry in graph.output] == ["cls", "reg", "cen", "features"]
     assert graph.input[0].type.tensor_type.shape.dim[0].dim_param
     constants = {entry.name for entry in graph.initializer}
     kernels = [node.input[1] for node in graph.node if "Conv" in node.op_type]

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from siamcar_ros.model import build_model
-from siamcar_ros.tracking import MultiTracker, SiamCarTracker, TargetError, TrackerParams
+from siamcar_ros.tracking import (
+    MultiTracker,
+    SiamCarTracker,
+    TargetError,
+    TrackerParams,
+    TrackState,
+)
 
 BOXES = {
     "car": (300.0, 200.0, 40.0, 80.0),
@@ -42,6 +49,59 @@ def test_together_as_alone(compact: Any, frame: NDArray[np.uint8], decoder: str)
             expected = tracker.update(picture)
             np.testing.assert_allclose(results[name].box, expected.box, atol=0.05)
             assert results[name].score == pytest.approx(expected.score, abs=1e-4)
+
+
+class FromPixels:
+    """A network whose maps are the picture's own brightness, target by target."""
+
+    score_size, offset, stride, takes_pixels, gives_features = 25, 32, 8, True, True
+    calibration: ClassVar[Any] = {
+        "alone": {"peak": 1, "constant": -4},
+        "online": {"peak": 1, "confidence": 1, "constant": -4.5},
+    }
+
+    def template(self, z: Any) -> Any:
+        return (z.mean((1, 2), keepdims=True),)
+
+    def observe(self, x: Any, template: Any) -> Any:
+        features = x[:, 32:225:8, 32:225:8].transpose(0, 3, 1, 2).astype(np.float32)
+        level = features - template[0].astype(np.float32).transpose(0, 3, 1, 2)
+        cls, cen = level[:, :2] / 16, level[:, 2:] / 64
+        return (cls, 20 + abs(features[:, [0, 1, 2, 0]]) / 8, cen), features
+
+    def __call__(self, x: Any, template: Any) -> Any:
+        return self.observe(x, template)[0]
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_lost_and_found_together_as_alone(online: bool) -> None:
+    params = TrackerParams(
+        decoder="regressed",
+        lost_after=1,
+        found_after=2,
+        lost_below=0.5,
+        redetect=True,
+        camera_motion=True,
+        search_regions=2,
+        online=online,
+    )
+    rng = np.random.default_rng(5)
+    frames = rng.integers(0, 256, (40, 120, 160, 3), np.uint8)
+    frames = np.stack([cv2.GaussianBlur(each, (0, 0), 3) * 2 for each in frames])
+    boxes = {"a": (60, 40, 20, 20), "b": (-5, 90, 30, 20), "c": (10, 10, 8, 12)}
+    given = [(100.0, 50.0, 20.0, 20.0)]
+    together = MultiTracker(FromPixels(), params)
+    alone = {name: SiamCarTracker(FromPixels(), params) for name in boxes}
+    for name, box in boxes.items():
+        together.add(frames[0], box, name)
+        alone[name].init(frames[0], box)
+    states = set()
+    for image in frames[1:]:
+        results = together.update(image, candidates=given)
+        for name, tracker in alone.items():
+            assert results[name] == tracker.update(image, given)
+        states |= {result.state for result in results.values()}
+    assert states == set(TrackState)
 
 
 def test_one_call_whatever_the_number(network: Any, frame: NDArray[np.uint8]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,13 @@ def test_a_look_alike_weighs_less_in_the_choice_of_the_place(scene: Scene) -> No
     random = np.random.default_rng(1)
     cls, reg, cen = (random.normal(size=(2, n, S, S)).astype(np.float32) for n in (2, 4, 1))
     maps = Maps(cls, reg, cen.copy())
-    got = weighed(maps, [model, None], [model.respond(features), None], 0.5)
+    responses = [model.respond(features), None]
+    doubted = replace(model, trust=0.0)
+    np.testing.assert_allclose(
+        weighed(maps, [doubted, None], responses).cen, cen - cen.min((1, 2, 3), keepdims=True)
+    )
+    model = replace(model, trust=1.0)
+    got = weighed(maps, [model, None], responses)
     np.testing.assert_array_equal(maps.cen, cen)
     assert got.cls is cls
     plain = cen - cen.min((1, 2, 3), keepdims=True)
@@ -130,7 +137,7 @@ def test_a_look_alike_weighs_less_in_the_choice_of_the_place(scene: Scene) -> No
     assert ratio[12, 12] > 0.9
     assert ratio[19, 5] < 0.7
     assert ratio.max() <= 1 + 1e-6
-    assert weighed(maps, [], [], 0.5) is maps
+    assert weighed(maps, [], []) is maps
 
 
 def test_without_features_a_target_is_followed_as_ever(
