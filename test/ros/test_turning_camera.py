@@ -50,7 +50,9 @@ def overlaps(clip: Clip, *, measured: bool) -> np.ndarray[Any, np.dtype[np.float
         before = tracker.result("car").box
         shift = motion.shift(frame(index - EVERY), frame(index), before) if measured else None
         assert (shift is not None) == measured
-        found.append(tracker.update(clip.frame(index).image, motion=shift)["car"].box)
+        found.append(
+            tracker.update(clip.frame(index).image, motion=shift and {"car": shift})["car"].box
+        )
     return iou(found, [clip.box(index) for index in range(EVERY, FRAMES, EVERY)])
 
 
