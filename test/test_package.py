@@ -39,7 +39,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pip")
     source = folder / "source"
     # Away from the checkout, in which pip's own build/ would mix with colcon's.
-    for name in ("siamcar_ros", "config", "films", "models"):
+    for name in ("siamcar_ros", "config", "films", "models", "msg"):
         shutil.copytree(
             ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
         )
@@ -80,7 +80,7 @@ def test_installed_package_finds_its_files(installed: Path, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_every_shipped_file_is_installed(installed: Path) -> None:
-    for folder in ("config", "films", "models"):
+    for folder in ("config", "films", "models", "msg"):
         here = {each.relative_to(ROOT) for each in (ROOT / folder).rglob("*") if each.is_file()}
         data = installed / "siamcar_ros" / "_data"
         there = {each.relative_to(data) for each in (data / folder).rglob("*") if each.is_file()}

@@ -173,6 +173,7 @@ class FrameSource(Node):
         )
         self._starter = None
         if target is not None:
+            self._waiting = True  # for the tracker's subscription: it must not miss the first frame
             name = self.resolve_topic_name(tracker)
             self._starter = Starter(name, target, self.get_logger())
         self._camera: threading.Thread | None = None
