@@ -54,7 +54,7 @@ def export_onnx(
     template_graph, search_graph = (
         graph(folded, form).eval() for graph in (TemplateGraph, SearchGraph)
     )
-    # A batch of 1 would be exported as a constant.
+    # Not 1, which an exporter takes for a constant.
     batch = 1 if form == "grouped" else 2
     z, x = example_inputs(model, batch)
     with torch.no_grad():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GRAPH_VERSION = 4
-"""Increase it when the graphs of the same weights change."""
+"""Of what the graphs are for given weights: increase it when they change."""
 
 _LARGE = 24 << 20  # bytes of weights
 
