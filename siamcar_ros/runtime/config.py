@@ -96,7 +96,7 @@ def read_network_config(config: str | Path, weights: str | Path | None = None) -
 
 
 def refuse_unknown(given: Iterable[Any], known: Iterable[str], what: str) -> None:
-    """Raise ValueError, which lists the known names, if a given one is not among them."""
+    """Raise ValueError, listing the known names, where a given one is not among them."""
     unknown = [str(key) for key in given if key not in known]
     if unknown:
         names = shortened(", ".join(unknown)).strip("'\"")
