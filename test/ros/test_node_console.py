@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -342,8 +343,19 @@ def test_what_is_wrong_is_said_in_the_nodes_words(desk: Desk, page: Page) -> Non
 
 
 def test_a_lost_server_is_told_and_found_again(desk: Desk, page: Page) -> None:
+    numbers: list[int] = []  # of the pictures that arrived
+
+    def heard(message: str | bytes) -> None:
+        if isinstance(message, str) and '"is": "view"' in message:
+            numbers.append(json.loads(message)["number"])
+
+    page.on("websocket", lambda socket: socket.on("framereceived", heard))
+    page.reload()
     drag_car(page)
     expect(targets(page)).to_have_count(1)
+    expect(page.locator("#frame")).not_to_have_class("stale")
+    page.wait_for_timeout(6000)  # some thirty pictures
+    before = numbers[-1]
     process = desk.console._process
     assert process is not None
     process.send_signal(signal.SIGKILL)
@@ -354,6 +366,8 @@ def test_a_lost_server_is_told_and_found_again(desk: Desk, page: Page) -> None:
     desk.console = desk.start("operator_console", port=desk.port)
     expect(page.locator("#answer")).to_contain_text("Connected again")
     expect(page.locator("#notice")).to_be_hidden()
+    expect(page.locator("#frame")).not_to_have_class("stale")
+    assert numbers[-1] < before  # the new server's first pictures are shown already
     assert_follows(page)
 
 

@@ -19,7 +19,7 @@ const SILENCE = 5_000; // milliseconds; the server says something every second
 let socket, retry, tries = 0, heardAt = 0, wasLost = false;
 let announced = null; // the description of the picture that is arriving, and when it came
 let newest = null, shown = null; // {described, bitmap}; they differ while the picture is held
-let newestWatched = "";
+let newestWatched = "", newestNumber = 0;
 let selection = null; // {box, by: "pointer" | "keys", from}: what is being drawn, in image pixels
 let asked = null; // a box that the node has not answered yet
 let again = ""; // the target that is being selected again
@@ -42,6 +42,7 @@ function connect() {
   socket = new WebSocket(url);
   socket.binaryType = "blob";
   heardAt = performance.now();
+  newestNumber = 0;
   socket.onopen = () => watch($("cameras").value);
   socket.onmessage = ({ data }) => {
     heardAt = performance.now();
@@ -113,15 +114,13 @@ function heard(message) {
 
 async function arrived(blob, described) {
   announced = null;
-  const ms = performance.now() - described.at;
+  const from = socket, ms = performance.now() - described.at;
   if (document.hidden) { // the server waits for acknowledgments, and so sends nothing meanwhile
     await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
   }
-  const from = socket;
   try {
     const bitmap = await createImageBitmap(blob);
-    if (from === socket && !(newest?.described.number > described.number
-        && newest.described.watched === described.watched)) show(bitmap, described, blob.size);
+    if (from === socket && described.number > newestNumber) show(bitmap, described, blob.size);
   } finally {
     if (from === socket) send({ do: "acknowledge", number: described.number, ms: Math.round(ms * 10) / 10 });
   }
@@ -130,14 +129,21 @@ async function arrived(blob, described) {
 function show(bitmap, described, bytes) {
   if (described.watched !== newestWatched) cancel(); // another camera: a held picture is let go
   newestWatched = described.watched;
+  newestNumber = described.number;
+  if (newest !== shown) newest?.bitmap.close(); // pixels are not left to the garbage collector
   newest = { described, bitmap };
   const now = performance.now();
   arrivals.push({ now, bytes });
   while (arrivals[0].now < now - 2000) arrivals.shift();
   $("nothing").hidden = true;
-  if (!selection) shown = newest;
+  if (!selection) showNewest();
   listTargets(described.tracks);
   draw();
+}
+
+function showNewest() {
+  if (shown !== newest) shown?.bitmap.close();
+  shown = newest;
 }
 
 // What is said
@@ -353,7 +359,7 @@ canvas.onkeydown = (event) => {
 
 function cancel() {
   selection = null;
-  shown = newest;
+  showNewest();
   hint();
   draw();
 }
