@@ -53,6 +53,7 @@ class Detections:
         worker: TrackWorker,
         settings: Callable[[], NodeSettings],
     ) -> None:
+        self._logger = node.get_logger()
         self._node, self._ring, self._worker, self._settings = node, ring, worker, settings
         self._messages: deque[tuple[int, list[Detected]]] = deque(maxlen=_KEPT)
         self._starting: Future[Target] | None = None
@@ -94,9 +95,10 @@ class Detections:
         newest = self._ring.newest()
         frame_id = message.header.frame_id
         if newest is not None and frame_id not in ("", newest.header.frame_id):
-            self._warn(
+            self._logger.warning(
                 f"detections of frame_id {frame_id[:256]!r} are ignored: the images have "
-                f"{newest.header.frame_id[:256]!r}"
+                f"{newest.header.frame_id[:256]!r}",
+                throttle_duration_sec=_LOG_PERIOD,
             )
             return
         found = []
@@ -130,14 +132,16 @@ class Detections:
             return
         best, frame = max(free, key=lambda each: each.score), self._ring.at(stamp)
         if frame is None:
-            self._warn("no target is started: no image is kept with the stamp of the detections")
+            self._logger.warning(
+                "no target is started: no image is kept with the stamp of the detections",
+                throttle_duration_sec=_LOG_PERIOD,
+            )
             return
         self._starting = self._worker.init(frame, best.box, "", best.class_id)
         self._starting.add_done_callback(self._report)
 
     def _report(self, started: Future[Target]) -> None:
         if not started.cancelled() and (error := started.exception()):
-            self._warn(f"a detection starts no target: {error}")
-
-    def _warn(self, text: str) -> None:
-        self._node.get_logger().warning(text, throttle_duration_sec=_LOG_PERIOD)
+            self._logger.warning(
+                f"a detection starts no target: {error}", throttle_duration_sec=_LOG_PERIOD
+            )

@@ -107,18 +107,24 @@ class ImageInput:
         if not frames:
             counters.out_of_order += 1
             others = self.publishers
-            self._warn(
-                "images arrive out of the order of their stamps and are dropped"
-                + (f": {others} nodes publish on the topic" if others > 1 else "")
+            hint = f": {others} nodes publish on the topic" if others > 1 else ""
+            self._logger.warning(
+                f"images arrive out of the order of their stamps and are dropped{hint}",
+                throttle_duration_sec=_LOG_PERIOD,
             )
             return
         if jump < 0:
             targets = ", ".join(map(repr, self._worker.targets)) or "none"
             back = f"image stamps went back by {-jump:.3f} s"
-            self._warn(f"{back}: forgetting all images and stopping the tracks ({targets})")
+            self._logger.warning(
+                f"{back}: forgetting all images and stopping the tracks ({targets})",
+                throttle_duration_sec=_LOG_PERIOD,
+            )
             self._start_over(back)
         elif jump > 0:
-            self._warn(f"image stamps jumped ahead by {jump:.3f} s")
+            self._logger.warning(
+                f"image stamps jumped ahead by {jump:.3f} s", throttle_duration_sec=_LOG_PERIOD
+            )
         for each in frames:
             full = self._ring.push(each)
             if full:
@@ -131,6 +137,3 @@ class ImageInput:
         self._counters.refused += 1
         self._counters.trouble = str(error)
         self._logger.error(f"an image cannot be used: {error}", throttle_duration_sec=_LOG_PERIOD)
-
-    def _warn(self, text: str) -> None:
-        self._logger.warning(text, throttle_duration_sec=_LOG_PERIOD)

@@ -36,7 +36,7 @@ _SHAPES = (0.5, 1.0, 2.0)
 _KEPT, _ALIKE = 16, 0.85
 _BATCH = 8
 # A box is refused if its agreement with itself times its quality is lower.
-_LEAST = 0.25
+_LEAST = 0.65
 
 
 class _Found(NamedTuple):

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import rclpy
@@ -100,12 +101,13 @@ def test_a_failed_activation_leaves_no_subscription(
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no more topics")
 
-    monkeypatch.setattr("siamcar_ros.ros.node.ImageSubscription", refuse)
+    monkeypatch.setattr("siamcar_ros.ros.node.ImageInput", refuse)
     context = Context()
     rclpy.init(context=context)
     try:
         settings = [Parameter("config", value=str(config))]
         node = TrackerNode(context=context, parameter_overrides=settings)
+        node._worker = Mock()
         before = len(list(node.subscriptions))
         failure = TransitionCallbackReturn.FAILURE
         assert node.on_activate(LifecycleState("inactive", 2)) == failure
