@@ -111,6 +111,7 @@ class Detections:
         if not stamp and newest is not None:
             stamp = newest.stamp
         self._messages.append((stamp, found))
+        self._worker.look_at([each.box for each in found])
         self._start_best(found, stamp)
 
     def _start_best(self, found: list[Detected], stamp: int) -> None:

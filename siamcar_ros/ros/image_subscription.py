@@ -9,6 +9,7 @@ from typing import Any
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from siamcar_ros.ros.messages import OVERRIDABLE
 
@@ -65,7 +66,7 @@ class ImageSubscription:
         # Like image_transport: a remapping of the base topic applies to the others, too.
         base = node.resolve_topic_name(topic)
         self.topic = base if transport == "raw" else f"{base}/{transport}"
-        self._subscribe("reliable" if self._auto else reliability)
+        self._subscribe("reliable" if self._auto else reliability, OVERRIDABLE)
 
     @property
     def publishers(self) -> int:
@@ -76,17 +77,18 @@ class ImageSubscription:
         """Destroy the subscription."""
         self._node.destroy_subscription(self._subscription)
 
-    def _subscribe(self, reliability: str) -> None:
-        self._reliability = reliability
+    def _subscribe(self, reliability: str, overridable: QoSOverridingOptions) -> None:
+        profile = QoSProfile(depth=self._depth, reliability=_POLICY[reliability])
         self._subscription = self._node.create_subscription(
             self._type,
             self.topic,
             self._on_message,
-            QoSProfile(depth=self._depth, reliability=_POLICY[reliability]),
-            qos_overriding_options=OVERRIDABLE,
+            profile,
+            qos_overriding_options=overridable,
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
         )
-        self._node.get_logger().info(f"subscribed to {self.topic} ({reliability})")
+        self._reliability = profile.reliability.name.lower()
+        self._node.get_logger().info(f"subscribed to {self.topic} ({self._reliability})")
 
     def _on_incompatible(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
         logger = self._node.get_logger()
@@ -100,7 +102,9 @@ class ImageSubscription:
         elif self._auto and self._reliability == "reliable":
             logger.info(f"a publisher of {self.topic} offers only best effort: changing to that")
             self.destroy()
-            self._subscribe("best_effort")
+            # The parameter of the override was declared with what was asked for first.
+            others = QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH))
+            self._subscribe("best_effort", others)
         else:
             logger.error(
                 f"a publisher of {self.topic} offers best effort, this node asks for reliable: "

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -130,6 +130,7 @@ class TrackWorker:
         self._targets: dict[str, Target] = {}
         self._found: dict[str, TrackResult] = {}  # by track, the newest
         self._names_given = 0
+        self._candidates: tuple[Box, ...] = ()
         self._behind: list[str] = []  # tracks that are still catching up
         self._stepped = 0.0  # when the last step of catching up began
         self._size = ""  # of the images that the targets are in
@@ -193,6 +194,10 @@ class TrackWorker:
             self._tracker.params = params
 
         return self.mailbox.submit(apply)
+
+    def look_at(self, candidates: Sequence[Box]) -> None:
+        """Give the boxes in which a lost target is looked for in the next image."""
+        self._candidates = tuple(candidates)
 
     def close(self, timeout: float) -> bool:
         """End all tracks and the thread; return False if it is busy after `timeout` seconds."""
@@ -364,7 +369,10 @@ class TrackWorker:
                 self._stop_for_size(_size(image))
                 return Tracked(frame, image)
             converted = time.perf_counter()
-            found = self._tracker.update(image, targets, motion=self._moved(frame, targets))
+            candidates, self._candidates = self._candidates, ()
+            found = self._tracker.update(
+                image, targets, candidates, motion=self._moved(frame, targets)
+            )
         except ImageError as error:
             self._bad_image(error)
             return None

@@ -313,7 +313,7 @@ def test_several_targets_and_a_mismatch_that_is_said(start: Start) -> None:
     with pytest.raises(TargetRefused, match=r"3 targets are tracked already \('a', 'b', 'c'\)"):
         robot.client.init_target(BOX, target="d")
     with pytest.raises(TargetRefused, match="has no area"):
-        robot.client.init_target((1.0, 1.0, 0.0, 0.0), target="b")
+        robot.client.init_target((1.0, 1.0, 0.0, 5.0), target="b")
     count = len(arrays)
     wait_for("further messages", lambda: len(arrays) > count + 2)
     assert all_there()

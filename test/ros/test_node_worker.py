@@ -30,6 +30,7 @@ class Tracker:
         self.timings = {"crop": 0.0, "network": 0.0, "decode": 0.0}
         self.failing = False
         self.seen: list[tuple[str, int]] = []
+        self.candidates: list[Any] = []
         self.gate = threading.Event()
         self.gate.set()
 
@@ -43,8 +44,11 @@ class Tracker:
     def stop(self) -> None:
         pass
 
-    def update(self, image: Any, ids: list[str]) -> dict[str, TrackResult]:
+    def update(
+        self, image: Any, ids: list[str], candidates: Any = (), motion: Any = None
+    ) -> dict[str, TrackResult]:
         self.gate.wait(10)
+        self.candidates.append(candidates)
         if self.failing:
             raise RuntimeError("maps are not finite")
         self.seen += [(target, int(image.array[0, 0, 0])) for target in ids]
@@ -96,7 +100,7 @@ def test_a_tracker_slower_than_the_camera_catches_up_too() -> None:
     waiting = iter(frames[3:])
     update = tracker.update
 
-    def slow(image: Any, ids: list[str]) -> dict[str, TrackResult]:
+    def slow(image: Any, ids: list[str], *_: Any, **__: Any) -> dict[str, TrackResult]:
         arriving = next(waiting)
         ring.push(arriving)
         worker.mailbox.put(arriving)
@@ -124,6 +128,18 @@ def test_worker_hands_out_all_targets_of_an_image_or_none() -> None:
     worker.mailbox.put(frame(5, received=9000.0))
     wait_for("the next", lambda: handed)
     assert [list(each.results) for each in handed] == [["a", "b", "c"]]
+    assert worker.close(10)
+
+
+def test_detections_are_looked_at_in_one_image() -> None:
+    ring, tracker = FrameRing(seconds=1e9, memory=10**6), Tracker()
+    worker, handed, _ = worker_for(tracker, ring)
+    worker.init(frame(0), BOX, "a").result(10)
+    worker.look_at([BOX])
+    for stamp in (1, 2):
+        worker.mailbox.put(frame(stamp))
+        wait_for("the image", lambda: len(handed) == stamp)  # noqa: B023
+    assert tracker.candidates == [(BOX,), ()]
     assert worker.close(10)
 
 
