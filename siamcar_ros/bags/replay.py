@@ -170,7 +170,8 @@ def replay(
             seconds = time.perf_counter() - clock
             x, y, width, height = map(float, result.box)
             box, score = (x, y, width, height), float(getattr(result, "score", math.nan))
-            state = str(getattr(getattr(result, "state", None), "value", "tracking"))
+            state = getattr(result, "state", "tracking")
+            state = str(getattr(state, "value", state))
         elif image is not None and recorded.time >= begin and given is not None:
             tracker.init(image, given)
             seconds = time.perf_counter() - clock
