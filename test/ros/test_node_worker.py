@@ -43,7 +43,7 @@ class Tracker:
     def stop(self) -> None:
         pass
 
-    def update(self, image: Any, ids: list[str]) -> dict[str, TrackResult]:
+    def update(self, image: Any, ids: list[str], *, motion: Any) -> dict[str, TrackResult]:
         self.gate.wait(10)
         if self.failing:
             raise RuntimeError("maps are not finite")
@@ -96,11 +96,11 @@ def test_a_tracker_slower_than_the_camera_catches_up_too() -> None:
     waiting = iter(frames[3:])
     update = tracker.update
 
-    def slow(image: Any, ids: list[str]) -> dict[str, TrackResult]:
+    def slow(image: Any, ids: list[str], *, motion: Any) -> dict[str, TrackResult]:
         arriving = next(waiting)
         ring.push(arriving)
         worker.mailbox.put(arriving)
-        return update(image, ids)
+        return update(image, ids, motion=motion)
 
     tracker.update = slow  # type: ignore[method-assign]
     for each in frames[:3]:
