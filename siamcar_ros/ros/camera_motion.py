@@ -18,7 +18,6 @@ from sensor_msgs.msg import CameraInfo, Imu
 from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.geometry import Box, box_center
 from siamcar_ros.ros.complaints import Complaints
-from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.parameters import NodeSettings, numbers
 from siamcar_ros.ros.rays import CameraModelError, project, rays
 from siamcar_ros.ros.static_frames import StaticFrames, rotation_of_rpy
@@ -111,25 +110,32 @@ class CameraMotion:
         if self._frames is not None:
             self._frames.destroy()
 
-    def shift(self, before: Frame, now: Frame, box: Box) -> tuple[float, float] | None:
+    def shift(
+        self, before: int, now: int, box: Box, image_size: tuple[int, int]
+    ) -> tuple[float, float] | None:
         """Return by how many pixels (x, y) the camera's turn between two images has moved a box.
 
         None if the turn, the camera model or the sensor's orientation is unknown; the log says so.
+
+        Args:
+            before: stamp of the image that the box is in, in nanoseconds.
+            now: stamp of the other image.
+            box: (x, y, w, h) in pixels.
+            image_size: width and height.
         """
-        info, width, height = self.camera_info, *_size_of(now)
-        turn = self._turns.between(before.stamp, now.stamp)
-        if turn is None or info is None or not width:
+        info, turn = self.camera_info, self._turns.between(before, now)
+        if turn is None or info is None:
             what = "no angular rates" if turn is None else "no camera_info"
             self._complaints.say(f"{what} for the images")
             return None
         rectified = self.settings.image_rectified
         center = box_center(box)
         try:
-            (ray,) = rays(info, [center], (width, height), rectified=rectified)
+            (ray,) = rays(info, [center], image_size, rectified=rectified)
             direction = turn @ (*ray, 1.0)
             if direction[2] < 0.1:
                 return None  # behind the camera now
-            (found,) = project(info, direction[None], (width, height), rectified=rectified)
+            (found,) = project(info, direction[None], image_size, rectified=rectified)
         except CameraModelError as error:
             self._complaints.say(str(error))
             return None
@@ -163,12 +169,3 @@ class CameraMotion:
                 "sensor's mounting, or set the parameter camera_rates_rpy"
             )
         return turn
-
-
-def _size_of(frame: Frame) -> tuple[int, int]:
-    """Width and height of a frame, decoded where only its pixels tell."""
-    message = frame.message
-    if hasattr(message, "width"):
-        return int(message.width), int(message.height)
-    shape = frame.image().shape
-    return int(shape[1]), int(shape[0])

@@ -99,8 +99,8 @@ class TrackWorker:
         max_targets: tracks at a time; the tracker has room for one more, so that a new target can
             be started before an old one is removed.
         max_failures: tracker errors in a row after which the tracks are stopped.
-        motion: returns by how many pixels the camera's motion between two frames has moved a box,
-            or None if that is not known.
+        motion: returns by how many pixels the camera's motion between two stamps has moved a box in
+            images of a width and height, or None if that is not known.
     """
 
     def __init__(
@@ -113,7 +113,8 @@ class TrackWorker:
         counters: Counters,
         max_targets: int,
         max_failures: int,
-        motion: Callable[[Frame, Frame, Box], tuple[float, float] | None] | None = None,
+        motion: Callable[[int, int, Box, tuple[int, int]], tuple[float, float] | None]
+        | None = None,
     ) -> None:
         self.mailbox = Mailbox()
         self.loaded: Future[LoadedTracker] = Future()
@@ -370,9 +371,8 @@ class TrackWorker:
                 return Tracked(frame, image)
             converted = time.perf_counter()
             candidates, self._candidates = self._candidates, ()
-            found = self._tracker.update(
-                image, targets, candidates, motion=self._moved(frame, targets)
-            )
+            motion = self._moved(frame, targets, (image.shape[1], image.shape[0]))
+            found = self._tracker.update(image, targets, candidates, motion=motion)
         except ImageError as error:
             self._bad_image(error)
             return None
@@ -390,13 +390,16 @@ class TrackWorker:
         started = {target: self._targets[target] for target in targets}
         return Tracked(frame, image, results, stages | self._tracker.timings, started)
 
-    def _moved(self, frame: Frame, targets: list[str]) -> dict[str, tuple[float, float]] | None:
+    def _moved(
+        self, frame: Frame, targets: list[str], size: tuple[int, int]
+    ) -> dict[str, tuple[float, float]] | None:
         """By how many pixels the camera's motion has moved each target, where it is known."""
         if self._motion is None:
             return None
         known = {}
         for target in targets:
-            moved = self._motion(self._last[target], frame, self._tracker.result(target).box)
+            box = self._tracker.result(target).box
+            moved = self._motion(self._last[target].stamp, frame.stamp, box, size)
             if moved is not None:
                 known[target] = moved
         return known

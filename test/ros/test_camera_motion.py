@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 pytest.importorskip("tf2_msgs")
 
 from geometry_msgs.msg import TransformStamped
-from node_harness import Log, camera_info, frame
+from node_harness import Log, camera_info
 from sensor_msgs.msg import CameraInfo, Imu
 from tf2_msgs.msg import TFMessage
 
@@ -102,7 +100,7 @@ def test_what_stands_still_moves_against_the_camera(
     found, _ = motion()
     for index in range(5):
         found._on_rate(imu(10 * MS * index, "camera", *rate))
-    shift = found.shift(frame(10 * MS), frame(30 * MS), BOX)
+    shift = found.shift(10 * MS, 30 * MS, BOX, (10, 10))
     assert shift == pytest.approx(expected, abs=2e-3)
 
 
@@ -120,7 +118,7 @@ def test_the_sensor_may_be_mounted_otherwise(by_parameter: bool) -> None:
         found._frames.add(TFMessage(transforms=[fixed("base", "camera", -0.5, 0.5, -0.5, 0.5)]))
     for index in range(5):
         found._on_rate(imu(10 * MS * index, "body", 0.0, 0.0, -1.0))
-    shift = found.shift(frame(10 * MS), frame(30 * MS), BOX)
+    shift = found.shift(10 * MS, 30 * MS, BOX, (10, 10))
     assert shift == pytest.approx((-2.0, 0.0), abs=2e-3)
 
 
@@ -149,7 +147,7 @@ def test_frames_that_are_not_connected_and_loops_have_no_rotation() -> None:
 
 def test_what_is_not_known_is_said_and_moves_nothing() -> None:
     found, node = motion()
-    assert found.shift(frame(0), frame(10 * MS), BOX) is None
+    assert found.shift(0, 10 * MS, BOX, (10, 10)) is None
     assert "no angular rates for the images" in node.log.lines[-1]
     absent = imu(0, "camera", 0.0, 0.0, 0.0)
     absent.angular_velocity_covariance[0] = -1.0
@@ -158,7 +156,7 @@ def test_what_is_not_known_is_said_and_moves_nothing() -> None:
         assert "no usable angular velocity" in node.log.lines[-1]
     found._on_rate(imu(0, "camera", 0.0, 0.0, 0.0))
     found.camera_info = CameraInfo()
-    assert found.shift(frame(0), frame(10 * MS), BOX) is None
+    assert found.shift(0, 10 * MS, BOX, (10, 10)) is None
     assert "no focal length" in node.log.lines[-1]
 
 
@@ -189,10 +187,3 @@ def test_raw_and_rectified_images_of_a_stereo_camera_give_the_same_rays() -> Non
     for point, rectified in ((in_raw, False), (in_rectified, True)):
         found = rays(info, [point], (320, 240), rectified=rectified)
         np.testing.assert_allclose(found, [ahead[:2]], atol=1e-6)
-
-
-def test_the_size_of_compressed_images_is_read_from_their_pixels() -> None:
-    from siamcar_ros.ros.camera_motion import _size_of
-
-    pixels = SimpleNamespace(shape=(48, 64, 3))
-    assert _size_of(SimpleNamespace(message=object(), image=lambda: pixels)) == (64, 48)  # type: ignore[arg-type]

@@ -24,9 +24,8 @@ FRAMES, EVERY, RATES = 150, 3, 8
 PERIOD = 1e9 / 30
 
 
-def frame(index: int) -> Any:
-    size = SimpleNamespace(width=640, height=480)
-    return SimpleNamespace(stamp=round(10**9 + index * PERIOD), message=size)
+def stamp(index: float) -> int:
+    return round(10**9 + index * PERIOD)
 
 
 def overlaps(clip: Clip, *, measured: bool) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -41,14 +40,16 @@ def overlaps(clip: Clip, *, measured: bool) -> np.ndarray[Any, np.dtype[np.float
     found = []
     for index in range(EVERY, FRAMES, EVERY):
         for at in np.arange(index - EVERY, index, 1 / RATES):
-            message, moment = Imu(), round(10**9 + at * PERIOD)
+            message = Imu()
             message.header.frame_id = "camera"
-            message.header.stamp.sec, message.header.stamp.nanosec = divmod(moment, 10**9)
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp(at), 10**9)
             rate = message.angular_velocity
             rate.x, rate.y, rate.z = clip.turn_rate(float(at) + 0.5 / RATES).tolist()
             motion._on_rate(message)
         before = tracker.result("car").box
-        shift = motion.shift(frame(index - EVERY), frame(index), before) if measured else None
+        shift = None
+        if measured:
+            shift = motion.shift(stamp(index - EVERY), stamp(index), before, clip.size)
         assert (shift is not None) == measured
         found.append(
             tracker.update(clip.frame(index).image, motion=shift and {"car": shift})["car"].box
