@@ -38,7 +38,7 @@ from siamcar_ros.tracking.interface import (
     checked_box,
     checked_image,
 )
-from siamcar_ros.tracking.online import OnlineModel, sure, weighed
+from siamcar_ros.tracking.online import OnlineModel, sure
 from siamcar_ros.tracking.stored_image import StoredImage
 
 logger = logging.getLogger(__name__)
@@ -222,8 +222,6 @@ class TrackingEngine:
             maps, features = self._runner(crops, template), []
         maps = _checked(maps, n, self._grid.score_size)
         answered = perf_counter()
-        responses = [m.respond(f) if m else None for m, f in zip(models, features, strict=False)]
-        maps = weighed(maps, models, responses)
         size = np.array([track.size for track in tracks])
         decoded = decode(self._grid, maps, size, 1 / np.array(pixels), params)
         frame_size = (image.shape[1], image.shape[0])
@@ -232,7 +230,7 @@ class TrackingEngine:
             for track, shift, size, score in zip(tracks, *_as_lists(decoded), strict=True)
         ]
         if len(features):
-            advanced = [*map(self._judged, tracks, advanced, features, responses, pixels)]
+            advanced = [*map(self._judged, tracks, advanced, features, pixels)]
         end = perf_counter()
         self.timings = {
             "crop": cropped - begin,
@@ -241,19 +239,17 @@ class TrackingEngine:
         }
         return advanced
 
-    def _judged(
-        self, before: Track, track: Track, features: Any, response: Any, per_sample: float
-    ) -> Track:
+    def _judged(self, before: Track, track: Track, features: Any, per_sample: float) -> Track:
         """The track with what its online model says of it, taught where both are sure."""
         if (model := track.online) is None:
             return track
         cell, middle = per_sample * self._grid.stride, (self._grid.score_size - 1) / 2
         x, y = np.subtract(track.center, before.center) / cell + middle
         box = (x, y, track.size[0] / cell, track.size[1] / cell)
-        confidence = model.confidence(response, box)
+        confidence = model.confidence(model.respond(features), box)
         if track.state is TrackState.TRACKING and sure(track.score, confidence):
             model = model.learn(features, box)
-        return replace(track, online=model.rated(confidence), confidence=confidence)
+        return replace(track, online=model, confidence=confidence)
 
 
 def _checked(maps: Sequence[Any], batch: int, score_size: int) -> Maps:
