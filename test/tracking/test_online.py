@@ -86,7 +86,7 @@ def test_it_follows_a_change_and_keeps_the_first_frame(scene: Scene) -> None:
 
 
 def test_a_channels_unit_does_not_matter(scene: Scene) -> None:
-    """An int8 graph's channels are scaled against each other."""
+    """They are of one order in no network."""
     first, second = (scene.show((scene.target, place)) for place in (HERE, THERE))
     unit = scene.random.uniform(0.1, 10, (CHANNELS, 1, 1)).astype(np.float32)
     plain, scaled = OnlineModel.start(first, HERE), OnlineModel.start(first * unit, HERE)
