@@ -209,8 +209,6 @@ class Track:
         )
         if self.seeking(params):
             return rest._sought(seen, params)
-        if self.online is not None:
-            rest = replace(rest, online=self.online.rated(seen.confidence))
         if high_frames:
             doubt = 0.0
         elif params.lost_below > 0:
