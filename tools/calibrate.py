@@ -33,7 +33,7 @@ from siamcar_ros.tracking.calibration import EVIDENCE, Calibration
 
 Array = NDArray[np.float64]
 
-RIDGE = 300.0
+RIDGE = 150.0
 FOLDS = 5
 BINS = 10
 

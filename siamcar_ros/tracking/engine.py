@@ -19,7 +19,7 @@ from siamcar_ros.tracking.crop import crop_square, mean_color
 from siamcar_ros.tracking.decode import Grid, decode
 from siamcar_ros.tracking.interface import Network, TrackerParams, checked_box, checked_image
 from siamcar_ros.tracking.motion import camera_shift, thumbnail
-from siamcar_ros.tracking.online import OnlineModel, weighed
+from siamcar_ros.tracking.online import OnlineModel
 from siamcar_ros.tracking.search import Region, elsewhere
 from siamcar_ros.tracking.stored_image import StoredImage
 from siamcar_ros.tracking.track import Point, Sighting, Track
@@ -185,7 +185,7 @@ class TrackingEngine:
         size = np.array([track.shown.size for track in tracks])
         last = np.array([region.center for region in regions])
         scale = 1 / np.array(pixels)
-        decoded = decode(self._grid, weighed(maps, models, responses), size, scale, params)
+        decoded = decode(self._grid, maps, size, scale, params)
         cell = (scale / self._grid.stride)[:, None]
         middle = (self._grid.score_size - 1) / 2
         cells = np.hstack((decoded.shift * cell + middle, decoded.size * cell)).tolist()

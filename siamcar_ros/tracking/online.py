@@ -1,10 +1,10 @@
 """A model of one target, learned while it is followed: a second opinion on where it is.
 
 A Siamese network is taught what similar means, and never what this target's surroundings look like.
-Here a ridge regression is fitted from the features of the network's head, cell by cell, to a
-Gaussian around the target's center. It is the 1x1 filter of ATOM (Danelljan et al., CVPR 2019) and
-DiMP (Bhat et al., ICCV 2019), solved in closed form: the head's features are responses already,
-each channel that of one channel of the template, so that their weights say which parts of the
+Here a ridge regression is fitted from the features that the network's head reads, cell by cell, to
+a Gaussian around the target's center, as correlation filters, ATOM (Danelljan et al., CVPR 2019)
+and DiMP (Bhat et al., ICCV 2019) do. As those features are responses to the template already, a
+filter of one cell is enough, and its weights are found in closed form: they say which parts of the
 template tell this target from what is around it.
 
 What is learned is a pair of moments of the samples, which are added up and forgotten exponentially.
@@ -22,8 +22,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.runtime.network import Maps
-
 Array = NDArray[np.float32]
 Cells = Sequence[float] | NDArray[np.floating[Any]]
 """A box on the score grid: center x and y, width and height, in cells; cell (0, 0) is at 0, 0."""
@@ -37,9 +35,6 @@ _RATE = 0.1  # share of a new frame's samples among the others
 _INTERVAL = 3  # frames from one that is learned to the next; neighbors are alike
 _SURE_SCORE = 0.7
 _SURE_CONFIDENCE = 0.4
-_WEIGHT = 0.6  # in the choice of the place, of a model that is trusted fully
-_TRUST_RATE = 0.1
-_TRUST = 0.2, 0.6  # from none to full
 
 
 class Moments(NamedTuple):
@@ -67,7 +62,6 @@ class OnlineModel:
         first, recent: moments of the first frame's samples and of those since.
         weights: (C + 1,) of the features and of a constant.
         reference: the response at the target's center in the frames that were learned.
-        trust: mean confidence of the last frames, in [0, 1].
         waited: frames given to :meth:`learn` since the last one that was learned.
     """
 
@@ -77,7 +71,6 @@ class OnlineModel:
     recent: Moments
     weights: Array
     reference: float
-    trust: float = 0.5
     waited: int = 0
 
     @classmethod
@@ -133,11 +126,6 @@ class OnlineModel:
         reference = (1 - share) * self.reference + share * response
         return replace(model, reference=max(reference, 0.1), waited=0)
 
-    def rated(self, confidence: float) -> OnlineModel:
-        """The model after a frame in which its confidence in the box was this."""
-        change = min(max(confidence, 0.0), 1.0) - self.trust
-        return replace(self, trust=self.trust + _TRUST_RATE * change)
-
     def _solved(self) -> OnlineModel:
         xx, xy = self.recent.blended(self.first, _FIRST)
         ridge = np.full(len(xy), _RIDGE * np.trace(xx) / len(xy), np.float32)
@@ -148,30 +136,6 @@ class OnlineModel:
 def sure(score: float, confidence: float) -> bool:
     """Whether network and model agree enough on a frame that it may be learned."""
     return score >= _SURE_SCORE and confidence >= _SURE_CONFIDENCE
-
-
-def weighed(
-    maps: Maps, models: Sequence[OnlineModel | None], responses: Sequence[Array | None]
-) -> Maps:
-    """Maps whose centerness is lowered where a target's model, if trusted, sees something else.
-
-    Centerness has a part in where the decoders look and none in the score, which stays as it is;
-    "paper" does not use it.
-
-    Args:
-        maps: of B targets; not changed.
-        models: theirs, None for those without.
-        responses: of these.
-    """
-    if not any(models):
-        return maps
-    cen = maps.cen - maps.cen.min((1, 2, 3), keepdims=True)
-    for part, model, response in zip(cen, models, responses, strict=True):
-        if model is not None and response is not None:
-            low, high = _TRUST
-            weight = _WEIGHT * min(max((model.trust - low) / (high - low), 0.0), 1.0)
-            part *= 1 - weight + weight * (response / model.reference).clip(0, 1)
-    return maps._replace(cen=cen)
 
 
 def at_center(response: Array, box: Cells) -> float:

@@ -30,7 +30,7 @@ _KEEP = 0.97  # likewise, of the usual score
 _FASTEST = 0.5  # box sides per frame, of that velocity
 _CLOSE = 0.5  # box sides from a look-alike within which a place is taken for it
 _REMEMBERED = 40  # frames
-_WORSE = 12.0  # times the usual chance of being wrong: the most for a target that is found again
+_WORSE = 8.0  # times the usual chance of being wrong: the most for a target that is found again
 _UNSEEN = 0.5  # of ``lost_below``: with a lower score the box goes where it is expected
 _PATIENCE = 6  # frames that a candidate may take beyond those that confirm it
 
@@ -216,8 +216,6 @@ class Track:
         )
         if self.seeking(params):
             return rest._sought(seen, params)
-        if self.online is not None:
-            rest = replace(rest, online=self.online.rated(seen.confidence))
         if high_frames:
             doubt = 0.0
         elif params.lost_below > 0:

@@ -24,8 +24,8 @@ def test_the_fit_gives_the_chances_that_made_the_data() -> None:
     fitted = Calibration.of(calibrate.fits(shown, right, online=True))
     assert fitted is not None
     found = fitted.chance(shown, np.ones(len(shown), bool))
-    assert abs(found - chance).mean() < 0.02
-    assert calibrate.calibration_error(found, right) < 0.02
+    assert abs(found - chance).mean() < 0.04
+    assert calibrate.calibration_error(found, right) < 0.04
     assert calibrate.calibration_error(np.full(len(right), 0.95), right) > 0.3
     # Without the model learned online its confidence takes no part.
     confidence = list(EVIDENCE).index("confidence")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from siamcar_ros.geometry import Box
-from siamcar_ros.runtime.network import Maps
 from siamcar_ros.tracking import MultiTracker, SiamCarTracker, TrackerParams
 from siamcar_ros.tracking.calibration import EVIDENCE
-from siamcar_ros.tracking.online import OnlineModel, at_center, weighed
+from siamcar_ros.tracking.online import OnlineModel, at_center
 
 SEQUENCES = Path(__file__).parents[3] / "shared" / "sequences"
 S, CHANNELS = 25, 32
@@ -89,7 +87,7 @@ def test_it_follows_a_change_and_keeps_the_first_frame(scene: Scene) -> None:
 
 
 def test_a_channels_unit_does_not_matter(scene: Scene) -> None:
-    """An int8 graph's channels are scaled against each other."""
+    """They are of one order in no network."""
     first, second = (scene.show((scene.target, place)) for place in (HERE, THERE))
     unit = scene.random.uniform(0.1, 10, (CHANNELS, 1, 1)).astype(np.float32)
     plain, scaled = OnlineModel.start(first, HERE), OnlineModel.start(first * unit, HERE)
@@ -114,30 +112,6 @@ def test_any_box_and_any_features_give_finite_numbers(
     response = model.respond(features)
     assert np.isfinite(response).all()
     assert np.isfinite(model.confidence(response, box))
-
-
-def test_a_look_alike_weighs_less_in_the_choice_of_the_place(scene: Scene) -> None:
-    features = scene.show((scene.target, HERE), (scene.twin, THERE))
-    model = OnlineModel.start(features, HERE)
-    random = np.random.default_rng(1)
-    cls, reg, cen = (random.normal(size=(2, n, S, S)).astype(np.float32) for n in (2, 4, 1))
-    maps = Maps(cls, reg, cen.copy())
-    responses = [model.respond(features), None]
-    doubted = replace(model, trust=0.0)
-    np.testing.assert_allclose(
-        weighed(maps, [doubted, None], responses).cen, cen - cen.min((1, 2, 3), keepdims=True)
-    )
-    model = replace(model, trust=1.0)
-    got = weighed(maps, [model, None], responses)
-    np.testing.assert_array_equal(maps.cen, cen)
-    assert got.cls is cls
-    plain = cen - cen.min((1, 2, 3), keepdims=True)
-    np.testing.assert_allclose(got.cen[1], plain[1])
-    ratio = got.cen[0, 0] / plain[0, 0].clip(1e-9)
-    assert ratio[12, 12] > 0.9
-    assert ratio[19, 5] < 0.7
-    assert ratio.max() <= 1 + 1e-6
-    assert weighed(maps, [], []) is maps
 
 
 def test_without_features_a_target_is_followed_as_ever(
