@@ -104,7 +104,7 @@ def test_a_tracker_slower_than_the_camera_catches_up_too() -> None:
         arriving = next(waiting)
         ring.push(arriving)
         worker.mailbox.put(arriving)
-        return update(image, ids, motion=motion)
+        return update(image, ids)
 
     tracker.update = slow  # type: ignore[method-assign]
     for each in frames[:3]:

@@ -129,14 +129,13 @@ def test_some_are_updated_and_the_rest_stay(network: Any, frame: NDArray[np.uint
         tracker.update(frame, ["car", "cat"])
 
 
-@pytest.mark.parametrize("each", [True, False])
 def test_the_search_begins_where_the_cameras_motion_moved_the_target(
-    network: Any, frame: NDArray[np.uint8], each: bool
+    network: Any, frame: NDArray[np.uint8]
 ) -> None:
     tracker = MultiTracker(network)
     tracker.add(frame, BOXES["car"], "car")
     network.show((50, 50))  # in the middle of the search
-    motion: Any = {"car": (-30.0, 12.0), "gone": (1.0, 1.0)} if each else (-30.0, 12.0)
+    motion = {"car": (-30.0, 12.0), "gone": (1.0, 1.0)}
     x, y, w, h = tracker.update(frame, motion=motion)["car"].box
     assert (x + w / 2, y + h / 2) == pytest.approx((320 - 30, 240 + 12))
     assert tracker.result("car").box == (x, y, w, h)
