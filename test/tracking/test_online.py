@@ -159,6 +159,7 @@ def test_a_target_on_film(clip: tuple[list[Any], NDArray[Any]]) -> None:
         assert tracker._track is not None
         confidence.append(tracker._track.confidence)
     assert np.median(confidence) > 0.5
+    assert tracker._track is not None
     model = tracker._track.online
     assert model is not None
     assert not np.array_equal(model.recent.xx, model.first.xx)
