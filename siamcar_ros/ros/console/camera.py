@@ -179,13 +179,12 @@ class Camera:
         found = next((each for each in reversed(self._frames) if each.stamp in tracks), None)
         if found is not None:
             self.view, self._matched_at = View(found, tracks[found.stamp]), now
+            while self._frames.popleft() is not found:
+                pass
         elif self._frames and now - self._matched_at > _PATIENCE:
-            found = self._frames[-1]
-            self.view = View(found, None)
+            self.view = View(self._frames[-1], None)  # which waits on: its result may be late
         else:
             return
-        while self._frames.popleft() is not found:
-            pass
         self._changed()
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
