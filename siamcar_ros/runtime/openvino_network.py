@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+import threading
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from siamcar_ros.runtime.network import (
 )
 from siamcar_ros.runtime.source import Source
 
+_LOCK = threading.Lock()
+
 
 @register_backend("openvino", packages=("openvino",), cpu=("fp32", "bf16", "int8"), speed=40)
 class OpenVinoNetwork(OneByOneNetwork):
@@ -34,17 +37,16 @@ class OpenVinoNetwork(OneByOneNetwork):
     def __init__(self, source: Source, placement: Placement, threads: int | None = None) -> None:
         files = source.graphs(precision=placement.precision)
         super().__init__(source.geometry, placement)
-        openvino = import_or_refuse("openvino", "the openvino backend", "openvino")
+        with _LOCK:
+            core = _core()
         # The template is computed once and used in every frame: in full precision.
-        self._template_request = _compiled(openvino, files.template, "fp32", threads)
-        outputs = openvino.Core().read_model(files.search).outputs
+        self._template_request = _compiled(core, files.template, "fp32", threads)
+        outputs = core.read_model(files.search).outputs
         self.gives_features = any("features" in output.names for output in outputs)
         # One for each form that images may have, without the features and with them, compiled when
         # it is first wanted.
         self._search_requests: dict[tuple[bool, bool], _Request] = {}
-        self._compile_search = partial(
-            _compiled, openvino, files.search, placement.precision, threads
-        )
+        self._compile_search = partial(_compiled, core, files.search, placement.precision, threads)
 
     def _template_of(self, z: Images) -> Template:
         return self._template_request(as_planes(z))
@@ -64,8 +66,10 @@ class _Request:
     The graph reads its inputs in place: they are kept until others take their place.
     """
 
-    def __init__(self, openvino: Any, compiled: Any) -> None:
-        self._tensor = openvino.Tensor
+    def __init__(self, compiled: Any) -> None:
+        from openvino import Tensor
+
+        self._tensor = Tensor
         self._request = compiled.create_infer_request()
         self._outputs = [self._request.get_output_tensor(i) for i in range(len(compiled.outputs))]
         self._given: Template = ()
@@ -89,8 +93,19 @@ class _Request:
         self._request.set_input_tensor(port, self._tensor(value, True))
 
 
+@cache
+def _core() -> Any:
+    """The process's only core, which is never released.
+
+    A core's CPU plugin gives the thread that loads it a stack for signal handlers, and unmaps it
+    when it is released. If another plugin was loaded since, or the release is in another thread,
+    that stack stays registered: the next signal, Ctrl-C for instance, is a segmentation fault.
+    """
+    return import_or_refuse("openvino", "the openvino backend", "openvino").Core()
+
+
 def _compiled(
-    openvino: Any,
+    core: Any,
     path: Path,
     precision: str,
     threads: int | None,
@@ -101,7 +116,6 @@ def _compiled(
 
     With `pixels` its first input is (1, n, n, 3) uint8. Without `features` that output is left out.
     """
-    core = openvino.Core()
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
@@ -126,7 +140,7 @@ def _compiled(
         steps.input(0).tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
         steps.input(0).model().set_layout(Layout("NCHW"))
         model = steps.build()
-    return _Request(openvino, core.compile_model(model, "CPU", config))
+    return _Request(core.compile_model(model, "CPU", config))
 
 
 def _read_bytes(model: Any) -> None:

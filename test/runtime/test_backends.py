@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 import threading
 from importlib.util import find_spec
 
@@ -219,6 +221,34 @@ def test_threads_may_share_it(network: Network, images: tuple[Array, Array]) -> 
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+INTERRUPTED = """
+import os, signal, threading, time
+from siamcar_ros.runtime import load_network
+
+networks = [load_network("compact", device="cpu", backend="openvino") for _ in range(2)]
+if {in_thread}:
+    release = threading.Thread(target=networks.clear)
+    release.start()
+    release.join()
+else:
+    networks.pop(0)
+    networks.pop()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_ctrl_c_is_safe_after_networks_were_released(in_thread: bool) -> None:
+    pytest.importorskip("openvino")
+    program = INTERRUPTED.format(in_thread=in_thread)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, "interrupted\n"), ran.stderr
 
 
 def test_it_says_what_it_is(network: Network, compact: SiamCAR) -> None:
