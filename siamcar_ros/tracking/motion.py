@@ -7,6 +7,8 @@ a quarter of a millisecond, whatever the image's size.
 
 from __future__ import annotations
 
+from functools import cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -50,12 +52,7 @@ def camera_shift(
     """
     if before.shape != after.shape:
         return 0.0, 0.0
-    h, w = before.shape
-    x, y = (
-        np.linspace(_MARGIN * side, (1 - _MARGIN) * side, n)
-        for side, n in zip((w, h), _GRID, strict=True)
-    )
-    points = np.stack(np.meshgrid(x, y), -1).reshape(-1, 1, 2).astype(np.float32)
+    points = _points(before.shape)
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 6, 0.05)
     moved, found, _ = cv2.calcOpticalFlowPyrLK(
         before, after, points, None, winSize=(11, 11), maxLevel=2, criteria=criteria
@@ -67,5 +64,15 @@ def camera_shift(
     agree = (np.abs(shifts - median).max(1) < _AGREEING).sum()
     if agree < _ENOUGH * len(points):
         return 0.0, 0.0
-    dx, dy = (median * (width / w)).tolist()
+    dx, dy = (median * (width / _WIDTH)).tolist()
     return dx, dy
+
+
+@cache
+def _points(shape: tuple[int, int]) -> NDArray[np.float32]:
+    """(N, 1, 2): the grid of points to follow, x and y."""
+    y, x = (
+        np.linspace(_MARGIN * side, (1 - _MARGIN) * side, n)
+        for side, n in zip(shape, _GRID[::-1], strict=True)
+    )
+    return np.stack(np.meshgrid(x, y), -1).reshape(-1, 1, 2).astype(np.float32)
