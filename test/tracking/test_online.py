@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from siamcar_ros.geometry import Box
 from siamcar_ros.tracking import MultiTracker, SiamCarTracker, TrackerParams
 from siamcar_ros.tracking.calibration import EVIDENCE
-from siamcar_ros.tracking.online import OnlineModel, at_center
+from siamcar_ros.tracking.online import OnlineModel, _gaussian, at_center
 
 SEQUENCES = Path(__file__).parents[3] / "shared" / "sequences"
 S, CHANNELS = 25, 32
@@ -100,6 +102,41 @@ def test_learning_leaves_the_model_as_it_was(scene: Scene) -> None:
     kept = model.respond(features)
     taught(model, [(scene.show((scene.twin, THERE)), THERE)] * 6)
     np.testing.assert_array_equal(model.respond(features), kept)
+
+
+LEARNING = """
+import os
+import time
+from pathlib import Path
+import numpy as np
+from siamcar_ros.tracking.online import OnlineModel
+
+def ran_by_others():  # in the kernel's ticks
+    tasks = [task for task in Path("/proc/self/task").iterdir() if int(task.name) != os.getpid()]
+    return sum(int((task / "stat").read_text().rsplit(")", 1)[1].split()[11]) for task in tasks)
+
+features = np.random.default_rng(0).random((64, 25, 25), np.float32)
+model = OnlineModel.start(features, (12, 12, 5, 7))
+time.sleep(1)  # new threads spin for a while
+before = ran_by_others()
+for _ in range(1000):
+    model = model.learn(features, (12, 12, 5, 7))
+    model.respond(features)
+print(ran_by_others() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads Linux's /proc")
+def test_learning_wakes_no_other_threads() -> None:
+    """Those of BLAS would compete with the network's for the cores."""
+    ran = subprocess.run([sys.executable, "-c", LEARNING], capture_output=True, text=True)
+    assert ran.stdout.split() == ["0"], ran.stderr
+
+
+def test_labels_are_no_denormal_numbers() -> None:
+    """Sums of those are many times slower."""
+    for box in ((12.0, 12.0, 5.0, 5.0), (-30.0, 90.0, 0.1, 80.0)):
+        assert _gaussian(box, S).min() > 1e-30
 
 
 @pytest.mark.parametrize("box", [(-20.0, 12.0, 8.0, 8.0), (12.0, 12.0, 60.0, 60.0)])
