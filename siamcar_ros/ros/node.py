@@ -49,8 +49,8 @@ class TrackerNode(LifecycleNode):
 
     Unconfigured, it has its parameters, and services that say what is missing. Configuring loads
     the network and warms it up; activating subscribes to the images; deactivating ends all tracks
-    and forgets all images; cleaning up frees the tracker. Callbacks only store images and answer
-    requests; the worker's thread tracks and publishes.
+    and forgets the images and camera_info; cleaning up frees the tracker. Callbacks only store
+    images and answer requests; the worker's thread tracks and publishes.
 
     Raises:
         ValueError, FileNotFoundError, ParameterException: a parameter is not allowed.
@@ -192,7 +192,7 @@ class TrackerNode(LifecycleNode):
         self._info_subscription = self.create_subscription(
             CameraInfo,
             "camera_info",
-            self._on_camera_info,
+            self._set_camera_info,
             QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
             qos_overriding_options=OVERRIDABLE,
         )
@@ -217,6 +217,7 @@ class TrackerNode(LifecycleNode):
         if self._info_subscription is not None:
             self.destroy_subscription(self._info_subscription)
             self._info_subscription = None
+        self._set_camera_info(None)
         self._forget("the node was deactivated")
 
     def _forget(self, reason: str) -> None:
@@ -262,7 +263,7 @@ class TrackerNode(LifecycleNode):
 
     # Images
 
-    def _on_camera_info(self, message: CameraInfo) -> None:
+    def _set_camera_info(self, message: CameraInfo | None) -> None:
         if self._outputs is not None:
             self._outputs.camera_info = message
         if self._camera_motion is not None:
