@@ -266,7 +266,7 @@ def test_overlay_and_markers_for_who_listens(robot: Robot) -> None:
     info = robot.publisher("camera_info", CameraInfo)
     wait_for("subscriber of camera_info", info.get_subscription_count)
     robot.start_camera()
-    robot.track()
+    robot.track("car")
     wait_for("detections", lambda: len(detections) > 3)
 
     overlays = robot.collect(Image, "debug_image")
@@ -283,7 +283,7 @@ def test_overlay_and_markers_for_who_listens(robot: Robot) -> None:
     assert frustum.type == Marker.LINE_LIST
     assert len(frustum.points) == 16
     assert frustum.header.frame_id == "camera"
-    assert (text.type, text.text[:8]) == (Marker.TEXT_VIEW_FACING, "target-1")
+    assert (text.type, text.text[:4]) == (Marker.TEXT_VIEW_FACING, "car ")
     assert robot.set_parameters(debug_scale=0.5) == ""
     wait_for("smaller overlays", lambda: overlays[-1].width == WIDTH // 2)
     arrays = robot.collect(Detection2DArray, "detections")
