@@ -80,9 +80,10 @@ class TrackerNode(LifecycleNode):
             awaits=not self.settings.events_executor,
         )
         self._action = TrackAction(self, self._target_services)
-        self._diagnostics = self.create_publisher(
-            DiagnosticArray, "/diagnostics", 10, qos_overriding_options=OVERRIDABLE
-        )
+        with checked_overrides():
+            self._diagnostics = self.create_publisher(
+                DiagnosticArray, "/diagnostics", 10, qos_overriding_options=OVERRIDABLE
+            )
         self._timer = self._report_timer()
         self._answer_illegal_transitions()
 
@@ -146,12 +147,20 @@ class TrackerNode(LifecycleNode):
             return TransitionCallbackReturn.ERROR
 
     def _configure(self) -> None:
+        try:
+            self._load()
+        except BaseException:
+            self._release()
+            raise
+
+    def _load(self) -> None:
         settings = self.settings
         self._counters, self._reported = Counters(), Counters()
         logger = self.get_logger()
         logger.info(f"loading the network of config {settings.config!r}")
-        if settings.camera_rates and self._camera_motion is None:
-            self._camera_motion = CameraMotion(self, settings)
+        if settings.camera_rates:
+            with checked_overrides():
+                self._camera_motion = CameraMotion(self, settings)
         worker = TrackWorker(
             load=lambda: load_tracker(settings),
             ring=self._ring,

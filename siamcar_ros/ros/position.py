@@ -28,7 +28,7 @@ from siamcar_ros.msg import Track, TrackArray, TrackStatus
 from siamcar_ros.ros.complaints import Complaints
 from siamcar_ros.ros.depth import Depth, depth_image, target_depth
 from siamcar_ros.ros.image_subscription import ImageSubscription
-from siamcar_ros.ros.messages import bbox_to_box
+from siamcar_ros.ros.messages import OVERRIDABLE, bbox_to_box
 from siamcar_ros.ros.parameters import NodeSettings, numbers
 from siamcar_ros.ros.rays import CameraModelError, bearing, rays
 
@@ -60,12 +60,15 @@ class Positions:
         self._lock = threading.Lock()
         self._depths: deque[Image] = deque(maxlen=_WAITING)
         self._waiting: deque[tuple[TrackArray, CameraInfo]] = deque(maxlen=_WAITING)
-        self._publisher = node.create_lifecycle_publisher(
-            Detection3DArray, "~/detections_3d", QoSProfile(depth=10)
-        )
-        self._frames = self._subscription = None
-        if settings.target_tf:
-            self._frames = node.create_lifecycle_publisher(TFMessage, "/tf", QoSProfile(depth=100))
+
+        def create(kind: type, name: str, depth: int) -> Any:
+            return node.create_lifecycle_publisher(
+                kind, name, QoSProfile(depth=depth), qos_overriding_options=OVERRIDABLE
+            )
+
+        self._publisher = create(Detection3DArray, "~/detections_3d", 10)
+        self._frames = create(TFMessage, "/tf", 100) if settings.target_tf else None
+        self._subscription = None
         if settings.depth:
             self._subscription = ImageSubscription(
                 node,
