@@ -52,6 +52,11 @@ class TrackAction:
             callback_group=ReentrantCallbackGroup(),
         )
 
+    @property
+    def active(self) -> bool:
+        """Whether a goal is being executed."""
+        return bool(self._runs)
+
     def report(self, tracks: TrackArray, targets: Mapping[str, Target]) -> None:
         """Send each goal what was found of its target in one image.
 

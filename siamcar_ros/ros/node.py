@@ -280,11 +280,13 @@ class TrackerNode(LifecycleNode):
 
     def _publish(self, tracked: Tracked) -> None:
         """Called in the worker's thread."""
-        if self._outputs is None or not self.context.ok():
+        outputs = self._outputs
+        if outputs is None or not self.context.ok():
             return
         try:
-            tracks = self._outputs.publish(tracked)
-            self._action.report(tracks, tracked.targets)
+            tracks = outputs.publish(tracked, with_goals=self._action.active)
+            if tracks is not None:
+                self._action.report(tracks, tracked.targets)
         except rclpy_implementation.RCLError:
             if self.context.ok():  # else it was ended by a signal
                 raise
