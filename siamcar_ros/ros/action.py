@@ -18,7 +18,8 @@ from siamcar_ros.action import TrackTarget
 from siamcar_ros.msg import TrackArray
 from siamcar_ros.ros.mailbox import MailboxClosed
 from siamcar_ros.ros.services import TargetServices
-from siamcar_ros.ros.worker import Target, TrackWorker
+from siamcar_ros.ros.targets import Target
+from siamcar_ros.ros.worker import TrackWorker
 
 _POLL_PERIOD = 0.001
 

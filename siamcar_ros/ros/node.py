@@ -34,7 +34,8 @@ from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, declare
 from siamcar_ros.ros.ring import FrameRing, free_memory
 from siamcar_ros.ros.services import STUCK_AFTER, TargetServices
-from siamcar_ros.ros.worker import Tracked, TrackWorker
+from siamcar_ros.ros.targets import Tracked
+from siamcar_ros.ros.worker import TrackWorker
 
 _MEGA = 1_000_000
 _FREE_MEMORY = free_memory()

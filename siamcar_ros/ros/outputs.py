@@ -23,7 +23,7 @@ from siamcar_ros.ros.messages import OVERRIDABLE
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.position import Positions
 from siamcar_ros.ros.rays import CameraModelError, bearing, corner_rays
-from siamcar_ros.ros.worker import Target, Tracked
+from siamcar_ros.ros.targets import Target, Tracked
 from siamcar_ros.tracking import TrackState
 from siamcar_ros.tracking.annotations import image_annotations
 from siamcar_ros.tracking.overlay import draw_overlay

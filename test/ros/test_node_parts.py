@@ -34,7 +34,7 @@ from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, checked_name, descriptor, markdown
 from siamcar_ros.ros.rays import CameraModelError, bearing, corner_rays
 from siamcar_ros.ros.ring import FrameRing
-from siamcar_ros.ros.worker import Target, Tracked
+from siamcar_ros.ros.targets import Target, Tracked
 from siamcar_ros.tracking import TrackerParams, TrackResult, TrackState
 from siamcar_ros.tracking.overlay import draw_overlay
 from siamcar_ros.tracking.stored_image import StoredImage
