@@ -18,7 +18,8 @@ from siamcar_ros.action import TrackTarget
 from siamcar_ros.msg import TrackArray
 from siamcar_ros.ros.mailbox import MailboxClosed
 from siamcar_ros.ros.services import TargetServices
-from siamcar_ros.ros.worker import Target, TrackWorker
+from siamcar_ros.ros.targets import Target
+from siamcar_ros.ros.worker import TrackWorker
 
 _POLL_PERIOD = 0.001
 
@@ -51,6 +52,11 @@ class TrackAction:
             cancel_callback=self._on_cancel,
             callback_group=ReentrantCallbackGroup(),
         )
+
+    @property
+    def active(self) -> bool:
+        """Whether a goal is being executed."""
+        return bool(self._runs)
 
     def report(self, tracks: TrackArray, targets: Mapping[str, Target]) -> None:
         """Send each goal what was found of its target in one image.

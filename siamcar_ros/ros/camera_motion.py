@@ -18,6 +18,7 @@ from sensor_msgs.msg import CameraInfo, Imu
 from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.geometry import Box, box_center
 from siamcar_ros.ros.complaints import Complaints
+from siamcar_ros.ros.messages import OVERRIDABLE
 from siamcar_ros.ros.parameters import NodeSettings, numbers
 from siamcar_ros.ros.rays import CameraModelError, project, rays
 from siamcar_ros.ros.static_frames import StaticFrames, rotation_of_rpy
@@ -102,6 +103,7 @@ class CameraMotion:
             settings.camera_rates,
             self._on_rate,
             QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT),
+            qos_overriding_options=OVERRIDABLE,
         )
 
     def destroy(self) -> None:

@@ -17,7 +17,8 @@ from siamcar_ros.geometry import Box, box_center, overlap
 from siamcar_ros.ros.messages import OVERRIDABLE
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.ring import FrameRing
-from siamcar_ros.ros.worker import Target, TrackWorker
+from siamcar_ros.ros.targets import Target
+from siamcar_ros.ros.worker import TrackWorker
 
 # Messages kept, and seconds by which one may be older or newer than the image of a point.
 _KEPT = 100

@@ -102,7 +102,7 @@ class ImageSubscription:
         elif self._auto and self._reliability == "reliable":
             logger.info(f"a publisher of {self.topic} offers only best effort: changing to that")
             self.destroy()
-            # The parameter of the override was declared with what was asked for first.
+            # The override's parameter exists by now and says reliable: it must not apply again.
             others = QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH))
             self._subscribe("best_effort", others)
         else:

@@ -34,7 +34,8 @@ from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, declare
 from siamcar_ros.ros.ring import FrameRing, free_memory
 from siamcar_ros.ros.services import STUCK_AFTER, TargetServices
-from siamcar_ros.ros.worker import Tracked, TrackWorker
+from siamcar_ros.ros.targets import Tracked
+from siamcar_ros.ros.worker import TrackWorker
 
 _MEGA = 1_000_000
 _FREE_MEMORY = free_memory()
@@ -49,8 +50,8 @@ class TrackerNode(LifecycleNode):
 
     Unconfigured, it has its parameters, and services that say what is missing. Configuring loads
     the network and warms it up; activating subscribes to the images; deactivating ends all tracks
-    and forgets all images; cleaning up frees the tracker. Callbacks only store images and answer
-    requests; the worker's thread tracks and publishes.
+    and forgets the images and camera_info; cleaning up frees the tracker. Callbacks only store
+    images and answer requests; the worker's thread tracks and publishes.
 
     Raises:
         ValueError, FileNotFoundError, ParameterException: a parameter is not allowed.
@@ -80,9 +81,10 @@ class TrackerNode(LifecycleNode):
             awaits=not self.settings.events_executor,
         )
         self._action = TrackAction(self, self._target_services)
-        self._diagnostics = self.create_publisher(
-            DiagnosticArray, "/diagnostics", 10, qos_overriding_options=OVERRIDABLE
-        )
+        with checked_overrides():
+            self._diagnostics = self.create_publisher(
+                DiagnosticArray, "/diagnostics", 10, qos_overriding_options=OVERRIDABLE
+            )
         self._timer = self._report_timer()
         self._answer_illegal_transitions()
 
@@ -146,12 +148,20 @@ class TrackerNode(LifecycleNode):
             return TransitionCallbackReturn.ERROR
 
     def _configure(self) -> None:
+        try:
+            self._load()
+        except BaseException:
+            self._release()
+            raise
+
+    def _load(self) -> None:
         settings = self.settings
         self._counters, self._reported = Counters(), Counters()
         logger = self.get_logger()
         logger.info(f"loading the network of config {settings.config!r}")
-        if settings.camera_rates and self._camera_motion is None:
-            self._camera_motion = CameraMotion(self, settings)
+        if settings.camera_rates:
+            with checked_overrides():
+                self._camera_motion = CameraMotion(self, settings)
         worker = TrackWorker(
             load=lambda: load_tracker(settings),
             ring=self._ring,
@@ -192,7 +202,7 @@ class TrackerNode(LifecycleNode):
         self._info_subscription = self.create_subscription(
             CameraInfo,
             "camera_info",
-            self._on_camera_info,
+            self._set_camera_info,
             QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
             qos_overriding_options=OVERRIDABLE,
         )
@@ -217,6 +227,7 @@ class TrackerNode(LifecycleNode):
         if self._info_subscription is not None:
             self.destroy_subscription(self._info_subscription)
             self._info_subscription = None
+        self._set_camera_info(None)
         self._forget("the node was deactivated")
 
     def _forget(self, reason: str) -> None:
@@ -262,7 +273,7 @@ class TrackerNode(LifecycleNode):
 
     # Images
 
-    def _on_camera_info(self, message: CameraInfo) -> None:
+    def _set_camera_info(self, message: CameraInfo | None) -> None:
         if self._outputs is not None:
             self._outputs.camera_info = message
         if self._camera_motion is not None:
@@ -270,11 +281,13 @@ class TrackerNode(LifecycleNode):
 
     def _publish(self, tracked: Tracked) -> None:
         """Called in the worker's thread."""
-        if self._outputs is None or not self.context.ok():
+        outputs = self._outputs
+        if outputs is None or not self.context.ok():
             return
         try:
-            tracks = self._outputs.publish(tracked)
-            self._action.report(tracks, tracked.targets)
+            tracks = outputs.publish(tracked, with_goals=self._action.active)
+            if tracks is not None:
+                self._action.report(tracks, tracked.targets)
         except rclpy_implementation.RCLError:
             if self.context.ok():  # else it was ended by a signal
                 raise

@@ -23,7 +23,7 @@ from siamcar_ros.ros.messages import OVERRIDABLE
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.position import Positions
 from siamcar_ros.ros.rays import CameraModelError, bearing, corner_rays
-from siamcar_ros.ros.worker import Target, Tracked
+from siamcar_ros.ros.targets import Target, Tracked
 from siamcar_ros.tracking import TrackState
 from siamcar_ros.tracking.annotations import image_annotations
 from siamcar_ros.tracking.overlay import draw_overlay
@@ -36,7 +36,7 @@ _MOST_REASONS = 16
 class Outputs:
     """Publishes a frame's results: detections first, then tracks.
 
-    Bearings, markers and the overlay are computed only if someone subscribes to them.
+    A message is built only while someone subscribes to its topic.
 
     Args:
         node: to create publishers on; they publish nothing while it is not active.
@@ -101,31 +101,56 @@ class Outputs:
         if self._annotations is not None:
             self._node.destroy_lifecycle_publisher(self._annotations)
 
-    def publish(self, tracked: Tracked) -> TrackArray:
-        """Publish the results of one frame; return its tracks."""
-        header = tracked.frame.header
+    def publish(self, tracked: Tracked, *, with_goals: bool = False) -> TrackArray | None:
+        """Publish the results of one frame.
+
+        Args:
+            tracked: the results.
+            with_goals: there are goals of the action, whose feedback needs the tracks.
+
+        Returns:
+            The tracks; None if neither a goal nor a subscriber needs them.
+        """
         total = 0.0
-        if tracked.results:
+        if tracked.results or self._detected:  # else the end of the last targets has been published
+            total = self._publish_detections(tracked)
+        self._detected = bool(tracked.results)
+        if tracked.results and _subscribed(self._status):
+            header = tracked.frame.header
+            self._publish_status(messages.status(header, tracked.results, tracked.stages, total))
+        if tracked.image is not None:
+            self._image_size = (tracked.image.shape[1], tracked.image.shape[0])
+        self._follow_motions(tracked)
+        tracks = None
+        if with_goals or _subscribed(self._tracks, self._bearing) or self.positions.wanted:
+            tracks = self._publish_tracks(tracked)
+        if _subscribed(self._markers):
+            self._publish_markers(tracked)
+        if _subscribed(self._debug):
+            self._publish_overlay(tracked, total)
+        if self._annotations is not None and _subscribed(self._annotations):
+            stamp = tracked.frame.header.stamp
+            self._annotations.publish(image_annotations(self._annotation, stamp, tracked.results))
+        return tracks
+
+    def _publish_detections(self, tracked: Tracked) -> float:
+        """Publish the detections, the oldest target's first; return the seconds that this took.
+
+        They count from the frame's arrival to the publication of the first.
+        """
+        header, detections = tracked.frame.header, []
+        wanted = _subscribed(self._detection, self._detections)
+        if wanted:
             detections = [
                 messages.detection(header, target, result, self._class_id(tracked, target))
                 for target, result in tracked.results.items()
             ]
+        if detections:
             self._detection.publish(detections[0])
-            total = time.perf_counter() - tracked.frame.received
+        total = time.perf_counter() - tracked.frame.received
+        if wanted:
             self._detections.publish(messages.detection_array(header, detections))
-            self._publish_status(messages.status(header, tracked.results, tracked.stages, total))
-        elif self._detected:  # the last targets have ended
-            self._detections.publish(messages.detection_array(header, []))
-        self._detected = bool(tracked.results)
-        tracks = self._publish_tracks(tracked)
-        if self._markers.get_subscription_count():
-            self._publish_markers(tracked)
-        if self._debug.get_subscription_count():
-            self._publish_overlay(tracked, total)
-        if self._annotations is not None and self._annotations.get_subscription_count():
-            drawing = image_annotations(self._annotation, header.stamp, tracked.results)
-            self._annotations.publish(drawing)
-        return tracks
+        return total
 
     def _annotation(self, name: str, **fields: Any) -> Any:
         return getattr(self._foxglove, name)(**fields)
@@ -140,33 +165,34 @@ class Outputs:
     def _class_id(self, tracked: Tracked, target: str) -> str:
         return tracked.targets[target].class_id or self.settings.class_id
 
-    def _publish_tracks(self, tracked: Tracked) -> TrackArray:
-        frame = tracked.frame
-        if tracked.image is not None:
-            self._image_size = (tracked.image.shape[1], tracked.image.shape[0])
-        elif hasattr(frame.message, "width"):
-            self._image_size = (frame.message.width, frame.message.height)
-        else:  # a compressed image that nobody needed decoded
-            self._image_size = image_size(bytes(frame.message.data)) or self._image_size
-        width, height = self._image_size
-        message = TrackArray(header=frame.header, image_width=width, image_height=height)
-        with_bearing = (
-            self._tracks.get_subscription_count() or self._bearing.get_subscription_count()
-        )
+    def _follow_motions(self, tracked: Tracked) -> None:
+        """Add the frame to the motions of its targets, and forget those of others."""
         motions = {}
         for target, result in tracked.results.items():
             start = tracked.targets[target]
             known, motion = self._motions.get(target, (None, None))
             if motion is None or known is not start:
                 motion = Motion(start.started)
-            motion.add(frame.stamp, result)
+            motion.add(tracked.frame.stamp, result)
             motions[target] = (start, motion)
+        self._motions = motions
+
+    def _publish_tracks(self, tracked: Tracked) -> TrackArray:
+        frame = tracked.frame
+        if tracked.image is None:
+            if hasattr(frame.message, "width"):
+                self._image_size = (frame.message.width, frame.message.height)
+            else:  # a compressed image that nobody needed decoded
+                self._image_size = image_size(bytes(frame.message.data)) or self._image_size
+        width, height = self._image_size
+        message = TrackArray(header=frame.header, image_width=width, image_height=height)
+        for target, result in tracked.results.items():
+            motion = self._motions[target][1]
             class_id = self._class_id(tracked, target)
             track = messages.track(target, result, class_id, motion.velocity, motion.lost)
-            if with_bearing and result.state is not TrackState.LOST:
+            if result.state is not TrackState.LOST:
                 self._add_bearing(track, tracked)
             message.tracks.append(track)
-        self._motions = motions
         self._tracks.publish(message)
         if message.tracks and message.tracks[0].bearing:
             vector = message.tracks[0].bearing[0].direction
@@ -248,3 +274,7 @@ class Outputs:
         )
         message.data.frombytes(drawn.data.cast("B"))
         self._debug.publish(message)
+
+
+def _subscribed(*publishers: Any) -> bool:
+    return any(each.get_subscription_count() for each in publishers)

@@ -24,13 +24,13 @@ from vision_msgs.msg import (
 from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.data.images import ImageError
 from siamcar_ros.geometry import Box
-from siamcar_ros.msg import Track, TrackArray, TrackStatus
+from siamcar_ros.msg import Track, TrackArray
 from siamcar_ros.ros.complaints import Complaints
 from siamcar_ros.ros.depth import Depth, depth_image, target_depth
 from siamcar_ros.ros.image_subscription import ImageSubscription
-from siamcar_ros.ros.messages import bbox_to_box
+from siamcar_ros.ros.messages import OVERRIDABLE, bbox_to_box
 from siamcar_ros.ros.parameters import NodeSettings, numbers
-from siamcar_ros.ros.rays import CameraModelError, bearing, rays
+from siamcar_ros.ros.rays import CameraModelError, rays
 
 # Images and depth images that wait for each other.
 _WAITING = 16
@@ -60,12 +60,15 @@ class Positions:
         self._lock = threading.Lock()
         self._depths: deque[Image] = deque(maxlen=_WAITING)
         self._waiting: deque[tuple[TrackArray, CameraInfo]] = deque(maxlen=_WAITING)
-        self._publisher = node.create_lifecycle_publisher(
-            Detection3DArray, "~/detections_3d", QoSProfile(depth=10)
-        )
-        self._frames = self._subscription = None
-        if settings.target_tf:
-            self._frames = node.create_lifecycle_publisher(TFMessage, "/tf", QoSProfile(depth=100))
+
+        def create(kind: type, name: str, depth: int) -> Any:
+            return node.create_lifecycle_publisher(
+                kind, name, QoSProfile(depth=depth), qos_overriding_options=OVERRIDABLE
+            )
+
+        self._publisher = create(Detection3DArray, "~/detections_3d", 10)
+        self._frames = create(TFMessage, "/tf", 100) if settings.target_tf else None
+        self._subscription = None
         if settings.depth:
             self._subscription = ImageSubscription(
                 node,
@@ -159,8 +162,7 @@ class Positions:
         found = [
             each
             for track in tracks.tracks
-            if track.state != TrackStatus.LOST
-            and (each := self._detection(track, info, size, image)) is not None
+            if track.bearing and (each := self._detection(track, info, size, image)) is not None
         ]
         for each in found:
             each.header = tracks.header
@@ -182,7 +184,7 @@ class Positions:
         points = [[x + w / 2, y + h / 2], [x, y + h / 2], [x + w, y + h / 2]]
         points += [[x + w / 2, y], [x + w / 2, y + h]]
         middle, left, right, top, foot = rays(info, points, size, rectified=rectified)
-        angles = bearing(info, box, track.score, size, rectified=rectified).covariance
+        angles = track.bearing[0].covariance
         depth = self._measured(box, size, image)
         if depth is None:
             depth = self._inferred(float(foot[1] - top[1]), foot, float(np.sqrt(angles[3])))

@@ -23,7 +23,8 @@ from siamcar_ros.ros.mailbox import MailboxClosed
 from siamcar_ros.ros.messages import SERVICE_QOS, bbox_to_box, box_to_bbox
 from siamcar_ros.ros.parameters import checked_name
 from siamcar_ros.ros.ring import FrameRing
-from siamcar_ros.ros.worker import Target, TrackWorker
+from siamcar_ros.ros.targets import Target
+from siamcar_ros.ros.worker import TrackWorker
 from siamcar_ros.srv import InitTarget, RemoveTarget
 
 _Result = TypeVar("_Result")

@@ -11,6 +11,8 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
 
+from siamcar_ros.ros.messages import OVERRIDABLE
+
 Matrix = NDArray[np.float64]
 
 _LONGEST_CHAIN = 100
@@ -23,7 +25,9 @@ class StaticFrames:
         self._node = node
         self._parents: dict[str, tuple[str, Matrix]] = {}
         kept = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._subscription = node.create_subscription(TFMessage, "/tf_static", self.add, kept)
+        self._subscription = node.create_subscription(
+            TFMessage, "/tf_static", self.add, kept, qos_overriding_options=OVERRIDABLE
+        )
 
     def destroy(self) -> None:
         """End the subscription."""

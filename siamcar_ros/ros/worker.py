@@ -8,8 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from siamcar_ros.data.image_messages import ImageError
 from siamcar_ros.geometry import Box
@@ -18,65 +17,14 @@ from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.mailbox import Mailbox, MailboxClosed
 from siamcar_ros.ros.ring import FrameRing
-from siamcar_ros.tracking import TargetError, TrackerParams, TrackResult, TrackState, box_about
+from siamcar_ros.ros.targets import Ending, Progress, Target, Tracked
+from siamcar_ros.tracking import TargetError, TrackerParams, TrackState, box_about
 from siamcar_ros.tracking.stored_image import StoredImage
 
 # A target that catches up goes through past images at this many times real time at least.
 _CATCH_UP_PACE = 2.0
 # Seconds between log lines about the same problem.
 _LOG_PERIOD = 5.0
-
-
-class Ending(NamedTuple):
-    """Why a target is no longer tracked.
-
-    Attributes:
-        replaced: another one was started in its place.
-        reason: in words.
-    """
-
-    replaced: bool
-    reason: str
-
-
-@dataclass(frozen=True, eq=False)
-class Target:
-    """One start of a target; a target that is started anew has a new one.
-
-    Attributes:
-        id: the track's name.
-        class_id: as given at the start; empty if none was.
-        started: stamp in nanoseconds of the image on which it was started.
-        box: the box there.
-        said: what was done, in words.
-        ended: has a result once the target is no longer tracked.
-    """
-
-    id: str = ""
-    class_id: str = ""
-    started: int = 0
-    box: Box = (0.0, 0.0, 0.0, 0.0)
-    said: str = ""
-    ended: Future[Ending] = field(default_factory=Future)
-
-
-@dataclass(frozen=True, eq=False)
-class Tracked:
-    """The results of one frame.
-
-    Attributes:
-        frame: the frame.
-        image: its pixels; None if nobody needed them.
-        results: by track, oldest first; empty if there was nothing to track.
-        stages: seconds spent waiting, converting, cropping, in the network and decoding.
-        targets: by track, how it was started; those of `results`.
-    """
-
-    frame: Frame
-    image: StoredImage | None = None
-    results: dict[str, TrackResult] = field(default_factory=dict)
-    stages: dict[str, float] = field(default_factory=dict)
-    targets: dict[str, Target] = field(default_factory=dict)
 
 
 class TrackWorker:
@@ -127,12 +75,9 @@ class TrackWorker:
         self._limit = max_targets
         self._motion = motion
         self._failures_in_row = 0
-        self._last: dict[str, Frame] = {}  # by track, the last frame that it was on
-        self._targets: dict[str, Target] = {}
-        self._found: dict[str, TrackResult] = {}  # by track, the newest
+        self._tracks: dict[str, Progress] = {}  # by name, oldest first
         self._names_given = 0
         self._candidates: tuple[Box, ...] = ()
-        self._behind: list[str] = []  # tracks that are still catching up
         self._stepped = 0.0  # when the last step of catching up began
         self._size = ""  # of the images that the targets are in
         self._good_format: str | None = None
@@ -143,18 +88,18 @@ class TrackWorker:
     @property
     def targets(self) -> tuple[str, ...]:
         """The ids of the tracks, oldest first."""
-        return tuple(self._last)
+        return tuple(self._tracks)
 
     def places(self) -> list[Box] | None:
-        """The newest boxes of all targets; None if no other one may be started by itself.
+        """The newest boxes of all targets; None if no target may be started automatically.
 
-        That is while `max_targets` are tracked, or one is lost: it may be what would be started.
+        That is while `max_targets` are tracked, or one is lost, which might then be started twice.
         """
-        found, targets = self._found, list(self._targets.values())
-        lost = any(each.state is TrackState.LOST for each in found.values())
-        if lost or len(targets) >= self._limit:
+        tracks = list(self._tracks.values())
+        lost = any(each.result and each.result.state is TrackState.LOST for each in tracks)
+        if lost or len(tracks) >= self._limit:
             return None
-        return [found[each.id].box if each.id in found else each.box for each in targets]
+        return [each.result.box if each.result else each.target.box for each in tracks]
 
     @property
     def busy(self) -> float:
@@ -197,16 +142,16 @@ class TrackWorker:
         return self.mailbox.submit(apply)
 
     def look_at(self, candidates: Sequence[Box]) -> None:
-        """Give the boxes in which a lost target is looked for in the next image."""
+        """Give boxes in which to look for a lost target in the next image."""
         self._candidates = tuple(candidates)
 
     def close(self, timeout: float) -> bool:
         """End all tracks and the thread; return False if it is busy after `timeout` seconds."""
         self.mailbox.close()
         self._thread.join(timeout)
-        for target in list(self._targets.values()):
-            if not target.ended.done():
-                target.ended.set_result(Ending(False, "the node's tracker has been shut down"))
+        for track in list(self._tracks.values()):
+            if not track.target.ended.done():
+                track.target.ended.set_result(Ending(False, "the tracker has been shut down"))
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -220,7 +165,7 @@ class TrackWorker:
         self.loaded.set_result(loaded)
         while True:
             try:
-                requests, frame = self.mailbox.take(wait=not self._behind)
+                requests, frame = self.mailbox.take(wait=self._first_behind() is None)
             except MailboxClosed:
                 return
             for function, future in requests:
@@ -230,8 +175,9 @@ class TrackWorker:
             try:
                 if frame is not None:
                     self._present(frame)
-                if self._behind:
-                    self._catch_up(self._behind[0])
+                behind = self._first_behind()
+                if behind is not None:
+                    self._catch_up(behind)
             except Exception as error:  # a bug here must not end the thread
                 self._bad_update(error)
             self._busy_since = None
@@ -239,11 +185,11 @@ class TrackWorker:
     def _init(self, frame: Frame, box: Box, target: str, class_id: str) -> Target:
         image = frame.image()
         target = target or self._new_name()
-        replaced = [target] if target in self._last else []
+        replaced = [target] if target in self._tracks else []
         if self._limit == 1 or _size(image) != self._size:
-            replaced = list(self._last)
-        elif not replaced and len(self._last) >= self._limit:
-            names = ", ".join(map(repr, self._last))
+            replaced = list(self._tracks)
+        elif not replaced and len(self._tracks) >= self._limit:
+            names = ", ".join(map(repr, self._tracks))
             raise TargetError(
                 f"{self._limit} targets are tracked already ({names}): stop them, give one of "
                 "their ids to replace it, or start the node with a larger max_targets"
@@ -258,32 +204,37 @@ class TrackWorker:
             if old != target:
                 self._tracker.remove(old)
             self._forget(old, f"replaced by {target!r}", replaced=True)
-        self._last[target] = frame
         self._failures_in_row = 0
         said = f"target {target!r} started{about}"
         if replaced:
             said += f" in place of {', '.join(map(repr, replaced))}"
         newest = self._ring.newest()
-        if newest is not None and newest.received > frame.received:
-            self._behind.append(target)
+        behind = newest is not None and newest.received > frame.received
+        if newest is not None and behind:
             self._stepped = time.perf_counter()
             said += f" {newest.received - frame.received:.2f} s in the past, catching up"
         self._logger.info(said)
-        self._targets[target] = Target(target, class_id, frame.stamp, box, said)
-        return self._targets[target]
+        started = Target(target, class_id, frame.stamp, box, said)
+        self._tracks[target] = Progress(started, frame, behind)
+        return started
 
     def _new_name(self) -> str:
         while True:
             self._names_given += 1
             name = f"target-{self._names_given}"
-            if name not in self._last:
+            if name not in self._tracks:
                 return name
 
+    def _first_behind(self) -> str | None:
+        """The oldest target that is catching up."""
+        return next((name for name, each in self._tracks.items() if each.catching_up), None)
+
     def _remove(self, target: str, start: Target | None) -> None:
-        if start not in (None, self._targets.get(target)):
+        track = self._tracks.get(target)
+        if start is not None and (track is None or track.target is not start):
             return
-        if target not in self._last:
-            names = ", ".join(map(repr, self._last))
+        if track is None:
+            names = ", ".join(map(repr, self._tracks))
             raise TargetError(
                 f"no target is called {target[:256]!r}: "
                 + (f"tracked are {names}" if names else "nothing is tracked")
@@ -299,23 +250,19 @@ class TrackWorker:
         return stopped
 
     def _forget(self, target: str, reason: str, *, replaced: bool = False) -> None:
-        del self._last[target]
-        self._found = {id: each for id, each in self._found.items() if id != target}
-        self._targets.pop(target).ended.set_result(Ending(replaced, reason))
-        if target in self._behind:
-            self._behind.remove(target)
+        self._tracks.pop(target).target.ended.set_result(Ending(replaced, reason))
 
     def _present(self, frame: Frame) -> None:
         """Run the targets that are up to date on the newest frame."""
         taken = time.perf_counter()
         live = [
             target
-            for target, last in self._last.items()
-            if target not in self._behind and last.received < frame.received
+            for target, track in self._tracks.items()
+            if not track.catching_up and track.last.received < frame.received
         ]
         if live:
             tracked = self._update(frame, live, taken)
-        elif not self._last:
+        elif not self._tracks:
             tracked = self._idle(frame)
         else:
             return  # it is, or was, one of those by which a target catches up
@@ -328,24 +275,23 @@ class TrackWorker:
         Frames are skipped if they arrived faster than they can be tracked, so that the target
         always catches up.
         """
-        begin = time.perf_counter()
-        last = self._last[target]
-        frame = self._ring.after(last, skip=_CATCH_UP_PACE * (begin - self._stepped))
+        begin, track = time.perf_counter(), self._tracks[target]
+        frame = self._ring.after(track.last, skip=_CATCH_UP_PACE * (begin - self._stepped))
         self._stepped = begin
         if frame is None:
-            self._behind.remove(target)
+            track.catching_up = False
             return
         # Decided now: while a slow tracker runs on the newest image, the next one arrives.
         is_newest = frame is self._ring.newest()
         tracked = self._update(frame, [target], begin)
-        if target not in self._last:
+        if target not in self._tracks:
             return  # stopped
-        self._last[target] = frame
+        track.last = frame
         if is_newest:
-            self._behind.remove(target)
+            track.catching_up = False
             self._logger.info(f"target {target!r} has caught up with the newest image")
             # The others may have been delivered for this image: it joins them on the next.
-            if tracked is not None and len(self._last) == 1:
+            if tracked is not None and len(self._tracks) == 1:
                 self._deliver(tracked)
 
     def _idle(self, frame: Frame) -> Tracked | None:
@@ -380,14 +326,13 @@ class TrackWorker:
             self._bad_update(error)
             return None
         for target in targets:
-            self._last[target] = frame
-        self._found = self._found | found
+            self._tracks[target].last, self._tracks[target].result = frame, found[target]
         self.counters.tracked += 1
         self.counters.used += 1
         self._failures_in_row = 0
         stages = {"wait": taken - frame.received, "convert": converted - taken}
         results = {target: found[target] for target in targets}
-        started = {target: self._targets[target] for target in targets}
+        started = {target: self._tracks[target].target for target in targets}
         return Tracked(frame, image, results, stages | self._tracker.timings, started)
 
     def _moved(
@@ -399,7 +344,7 @@ class TrackWorker:
         known = {}
         for target in targets:
             box = self._tracker.result(target).box
-            moved = self._motion(self._last[target].stamp, frame.stamp, box, size)
+            moved = self._motion(self._tracks[target].last.stamp, frame.stamp, box, size)
             if moved is not None:
                 known[target] = moved
         return known
@@ -422,7 +367,7 @@ class TrackWorker:
         self._logger.error(
             f"tracking failed on an image: {where}", throttle_duration_sec=_LOG_PERIOD
         )
-        if self._last and self._failures_in_row >= self.max_failures:
+        if self._tracks and self._failures_in_row >= self.max_failures:
             failed = f"tracking failed {self._failures_in_row} times in a row"
             stopped = ", ".join(map(repr, self._stop(failed)))
             self._logger.error(f"{failed}; stopped {stopped}")

@@ -28,7 +28,7 @@ class Subscriber:
         self.log = Log()
         self.topics: list[str] = []
 
-    def create_subscription(self, kind: type, topic: str, *_: object) -> object:
+    def create_subscription(self, kind: type, topic: str, *_: object, **__: object) -> object:
         self.topics.append(topic)
         return object()
 

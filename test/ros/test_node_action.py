@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 
 import pytest
-from node_harness import BOX, Robot, wait_for, wait_for_more
+from node_harness import BOX, Robot, camera_info, wait_for, wait_for_more
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
@@ -39,6 +39,12 @@ def test_a_goal_reports_its_target_and_ends_with_it(
     tracks = list(itertools.islice(following, 3))
     assert [(each.id, each.class_id) for each in tracks] == [("car", "vehicle")] * 3
     assert all(each.bbox.size_x > 0 and 0 <= each.score <= 1 for each in tracks)
+
+    def has_bearing() -> bool:
+        robot.show(camera_info(), "camera_info")
+        return bool(next(iter(following)).bearing)
+
+    wait_for("a bearing, with nobody subscribed to the tracks", has_bearing, timeout=60.0)
     following.cancel()
     assert end_of(following).message == "canceled"
     with pytest.raises(TargetRefused, match="no target is called 'car'"):

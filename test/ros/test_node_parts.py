@@ -34,7 +34,7 @@ from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, checked_name, descriptor, markdown
 from siamcar_ros.ros.rays import CameraModelError, bearing, corner_rays
 from siamcar_ros.ros.ring import FrameRing
-from siamcar_ros.ros.worker import Target, Tracked
+from siamcar_ros.ros.targets import Target, Tracked
 from siamcar_ros.tracking import TrackerParams, TrackResult, TrackState
 from siamcar_ros.tracking.overlay import draw_overlay
 from siamcar_ros.tracking.stored_image import StoredImage
@@ -332,16 +332,20 @@ def test_a_target_that_is_started_anew_has_no_past(outputs: tuple[Outputs, Publi
 
 
 class Publishers:
-    """What Outputs publishes, by topic; everything or nothing is listened to."""
+    """What Outputs publishes, by topic, and to which topics someone listens; None: to all."""
 
     def __init__(self) -> None:
-        self.listened = True
+        self.heard: set[str] | None = None
         self.sent: dict[str, list[Any]] = {}
         self.log = Log()
 
     def create_lifecycle_publisher(self, kind: type, topic: str, *_: object, **__: object) -> Any:
         sent = self.sent.setdefault(topic, [])
-        return SimpleNamespace(publish=sent.append, get_subscription_count=lambda: self.listened)
+
+        def count() -> int:
+            return int(self.heard is None or topic in self.heard)
+
+        return SimpleNamespace(publish=sent.append, get_subscription_count=count)
 
     def get_logger(self) -> Log:
         return self.log
@@ -383,7 +387,7 @@ def test_annotations_are_published_while_someone_listens(monkeypatch: pytest.Mon
     out = Outputs(node, NodeSettings(annotations=True), Counters(), loaded)  # type: ignore[arg-type]
     shown = tracked_scene(a=TrackResult(BOX, 0.9, TrackState.TRACKING))
     out.publish(shown)
-    node.listened = False
+    node.heard = set()
     out.publish(shown)
     (message,) = node.sent["~/annotations"]
     assert [each.text for each in message.texts] == ["a 0.90"]
@@ -407,9 +411,34 @@ def test_the_end_of_the_targets_is_published_once(outputs: tuple[Outputs, Publis
     assert all(each.header.frame_id == "camera" for each in arrays)
 
 
+def test_no_message_is_built_that_nobody_needs(
+    outputs: tuple[Outputs, Publishers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, node = outputs
+    out.camera_info = camera_info()
+    seen = tracked_scene(a=TrackResult(BOX, 0.9, TrackState.TRACKING))
+    node.heard = set()
+    with monkeypatch.context() as patch:
+        for name in ("messages", "bearing", "corner_rays", "draw_overlay", "TrackArray"):
+            patch.setattr(f"siamcar_ros.ros.outputs.{name}", None)
+        for each in (seen, tracked_scene()):
+            assert out.publish(each) is None
+    assert not any(node.sent.values())
+    # The velocity follows from all images, those of which nobody has heard included.
+    for second in (1, 2):
+        seen.frame.message.header.stamp.sec = second
+        tracks = out.publish(seen, with_goals=True)
+    assert tracks is not None
+    assert tracks.tracks[0].velocity.x == 0.0
+    assert tracks.tracks[0].bearing
+    node.heard = {"~/bearing"}
+    out.publish(seen)
+    assert node.sent["~/bearing"][-1].vector == tracks.tracks[0].bearing[0].direction
+
+
 def test_idle_tracks_tell_the_size_of_each_image(outputs: tuple[Outputs, Publishers]) -> None:
     out, node = outputs
-    node.listened = False  # nobody needs the pixels: compressed images are not decoded
+    node.heard = {"~/tracks"}  # nobody needs the pixels: compressed images are not decoded
     for height, width in ((48, 64), (96, 128)):
         message = CompressedImage(format="jpeg")
         stream = cv2.imencode(".jpg", np.zeros((height, width, 3), np.uint8))[1]

@@ -8,32 +8,49 @@ from typing import Any
 
 import pytest
 from lifecycle_msgs.msg import Transition
-from node_harness import BOX, Robot, wait_for
+from node_harness import BOX, PATIENCE, Robot, wait_for
 from rclpy.qos import ReliabilityPolicy
 from std_msgs.msg import String
 
+from siamcar_ros.ros.client import TargetRefused
+
 pytestmark = pytest.mark.ros
 
-# The topics that it publishes and subscribes to, by their kind in qos_overrides.
-PUBLISHED = ("detection", "detections", "tracks", "bearing", "status", "markers", "debug_image")
-SUBSCRIBED = ("image", "camera_info", "detections")
+# The topics that it publishes and subscribes to, in its namespace unless they begin with a slash.
+PUBLISHED = (
+    *("tracker/detection", "tracker/detections", "tracker/detections_3d", "tracker/tracks"),
+    *("tracker/bearing", "tracker/status", "tracker/markers", "tracker/debug_image"),
+    *("/diagnostics", "/tf"),
+)
+SUBSCRIBED = ("image", "camera_info", "detections", "depth", "rates", "/tf_static")
+# Topics of rcl itself and of the action, which take no overrides.
+OTHERS = ("/rosout", "/parameter_events", "/transition_event", "/_action/status", "/feedback")
 
 
-def test_every_topic_takes_overrides_of_its_quality_of_service(
-    start: Any,
-) -> None:
+def test_every_topic_takes_overrides_of_its_quality_of_service(start: Any) -> None:
     space = start.namespace
-    names = [f"{space}/tracker/{each}.publisher" for each in PUBLISHED] + ["/diagnostics.publisher"]
-    names += [f"{space}/{each}.subscription" for each in SUBSCRIBED]
+    published, subscribed = (
+        {each if each.startswith("/") else f"{space}/{each}" for each in topics}
+        for topics in (PUBLISHED, SUBSCRIBED)
+    )
+    names = [f"{each}.publisher" for each in published]
+    names += [f"{each}.subscription" for each in subscribed]
     given = [f"qos_overrides.{name}.depth:=3" for name in names]
     given.append(f"qos_overrides.{space}/tracker/detection.publisher.reliability:=best_effort")
     given.append(f"qos_overrides.{space}/image.subscription.reliability:=best_effort")
-    robot = start(*(part for each in given for part in ("-p", each)), use_detections=True)
+    topics = {"use_detections": True, "depth": "depth", "target_tf": True, "camera_rates": "rates"}
+    robot = start(*(part for each in given for part in ("-p", each)), **topics)
     robot.client.wait_until_active()
     for name in names:
         assert robot.get_parameter(f"qos_overrides.{name}.depth") == 3, name
-    published = robot.node.get_publishers_info_by_topic(f"{robot.name}/detection")
-    assert [each.qos_profile.reliability for each in published] == [ReliabilityPolicy.BEST_EFFORT]
+    node = robot.node
+    for listed, known in (
+        (node.get_publisher_names_and_types_by_node("tracker", space), published),
+        (node.get_subscriber_names_and_types_by_node("tracker", space), subscribed),
+    ):
+        assert {name for name, _ in listed if not name.endswith(OTHERS)} == known
+    (detection,) = node.get_publishers_info_by_topic(f"{robot.name}/detection")
+    assert detection.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
     for transition in ("DEACTIVATE", "CLEANUP", "CONFIGURE", "ACTIVATE"):
         assert robot.change_state(getattr(Transition, f"TRANSITION_{transition}"))
     camera = robot.publisher("image", reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -41,22 +58,39 @@ def test_every_topic_takes_overrides_of_its_quality_of_service(
 
 
 @pytest.mark.parametrize(
-    ("override", "reason"),
+    ("topic", "override", "reason"),
     [
-        ("depth:=-1", "depth is at least 1, not -1"),
-        ("reliability:=sometimes", "Unexpected QoS override for policy `reliability`: `sometimes`"),
+        ("tracker/tracks.publisher", "depth:=-1", "depth is at least 1, not -1"),
+        (
+            "rates.subscription",
+            "reliability:=sometimes",
+            "Unexpected QoS override for policy `reliability`: `sometimes`",
+        ),
     ],
 )
-def test_a_wrong_override_is_refused_in_one_line(start: Any, override: str, reason: str) -> None:
-    name = f"qos_overrides.{start.namespace}/tracker/tracks.publisher"
-    robot = start("-p", f"{name}.{override}", autostart=False)
+def test_a_wrong_override_is_refused_in_one_line(
+    start: Any, topic: str, override: str, reason: str
+) -> None:
+    name = f"qos_overrides.{start.namespace}/{topic}"
+    robot = start("-p", f"{name}.{override}", autostart=False, camera_rates="rates")
     assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
     assert reason in robot.process.log
     assert "Traceback" not in robot.process.log
+    with pytest.raises(TargetRefused, match=r"lifecycle set /\S+ configure"):  # all is undone
+        robot.client.init_target(BOX)
+
+
+def test_a_wrong_override_of_a_topic_that_is_always_there_ends_the_node(start: Any) -> None:
+    process = start("-p", "qos_overrides./diagnostics.publisher.depth:=0").process
+    assert process.process.wait(PATIENCE) == 1
+    assert "cannot start: a parameter qos_overrides is not allowed" in process.log
+    assert "Traceback" not in process.log
 
 
 BONDPY = """
 from std_msgs.msg import String
+
+from siamcar_ros.ros.client import TargetRefused
 
 class Bond:
     def __init__(self, node, topic, id):

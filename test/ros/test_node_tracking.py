@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Vector3Stamped
+from lifecycle_msgs.msg import Transition
 from node_harness import (
     BOX,
     HEIGHT,
@@ -265,7 +266,7 @@ def test_overlay_and_markers_for_who_listens(robot: Robot) -> None:
     info = robot.publisher("camera_info", CameraInfo)
     wait_for("subscriber of camera_info", info.get_subscription_count)
     robot.start_camera()
-    robot.track()
+    robot.track("car")
     wait_for("detections", lambda: len(detections) > 3)
 
     overlays = robot.collect(Image, "debug_image")
@@ -274,6 +275,7 @@ def test_overlay_and_markers_for_who_listens(robot: Robot) -> None:
     assert (overlays[-1].width, overlays[-1].height) == (WIDTH, HEIGHT)
     assert overlays[-1].encoding == "bgr8"
     assert same([each.header for each in overlays], robot.sent)
+    assert not markers  # without camera_info there are no rays
     info.publish(camera_info())
     wait_for("markers", lambda: len(markers) > 2)
     clear, frustum, text = markers[-1].markers
@@ -281,7 +283,7 @@ def test_overlay_and_markers_for_who_listens(robot: Robot) -> None:
     assert frustum.type == Marker.LINE_LIST
     assert len(frustum.points) == 16
     assert frustum.header.frame_id == "camera"
-    assert (text.type, text.text[:8]) == (Marker.TEXT_VIEW_FACING, "target-1")
+    assert (text.type, text.text[:4]) == (Marker.TEXT_VIEW_FACING, "car ")
     assert robot.set_parameters(debug_scale=0.5) == ""
     wait_for("smaller overlays", lambda: overlays[-1].width == WIDTH // 2)
     arrays = robot.collect(Detection2DArray, "detections")
@@ -290,6 +292,23 @@ def test_overlay_and_markers_for_who_listens(robot: Robot) -> None:
     wait_for("markers' end", lambda: len(markers[-1].markers) == 1)
     wait_for("detections' end", lambda: not arrays[-1].detections)
     assert robot.set_parameters(debug_scale=1.0) == ""
+
+
+def test_a_deactivated_node_forgets_camera_info(robot: Robot) -> None:
+    """The next camera may be another one, in the same frame."""
+    bearings = robot.collect(Vector3Stamped, "bearing")
+    tracks = robot.collect(TrackArray, "tracks")
+    info = robot.publisher("camera_info", CameraInfo)
+    wait_for("subscriber of camera_info", info.get_subscription_count)
+    robot.start_camera()
+    robot.track()
+    info.publish(camera_info())
+    wait_for("bearings", lambda: bearings)
+    assert robot.change_state(Transition.TRANSITION_DEACTIVATE)
+    assert robot.change_state(Transition.TRANSITION_ACTIVATE)
+    robot.track("anew")
+    wait_for("the new target", lambda: [each.id for each in tracks[-1].tracks] == ["anew"])
+    assert not tracks[-1].tracks[0].bearing
 
 
 def test_several_targets_and_a_mismatch_that_is_said(start: Start) -> None:

@@ -17,7 +17,8 @@ from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.mailbox import MailboxClosed
 from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.ros.services import TargetServices
-from siamcar_ros.ros.worker import Tracked, TrackWorker
+from siamcar_ros.ros.targets import Tracked
+from siamcar_ros.ros.worker import TrackWorker
 from siamcar_ros.srv import InitTarget
 from siamcar_ros.tracking import TargetError, TrackerParams, TrackResult, TrackState
 
