@@ -14,6 +14,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -44,10 +45,7 @@ class OperatorConsole(Node):
     def __init__(self, **options: Any) -> None:
         # It is not spun, so it offers no services.
         super().__init__("operator_console", start_parameter_services=False, **options)
-
-        def parameter(name: str, default: Any, text: str, most: float | None = None) -> Any:
-            return declare_read_only(self, name, default, text, most=most)
-
+        parameter = partial(declare_read_only, self)
         self.host = parameter(
             "host", "127.0.0.1", "Address to listen on; 0.0.0.0 lets other machines connect."
         )
@@ -61,7 +59,7 @@ class OperatorConsole(Node):
         trackers = parameter(
             "trackers", "", "Names of the tracker nodes, separated by commas; empty: all."
         )
-        self.rate = parameter("rate", 15.0, "Pictures per second at most.", 100.0)
+        self.rate = parameter("rate", 15.0, "Pictures per second at most.", most=100.0)
         if not 1 <= self.port <= 65535:
             raise ValueError(f"port is from 1 to 65535, not {self.port}")
         if not self.rate > 0:
