@@ -1,4 +1,4 @@
-"""The executable `operator_console`: a page on which an operator picks targets in the picture.
+"""The executable `operator_console`: a web page on which an operator picks targets.
 
     ros2 run siamcar_ros operator_console --ros-args -p host:=127.0.0.1 -p port:=8484
 
@@ -53,8 +53,8 @@ class OperatorConsole(Node):
         self.token = parameter(
             "token",
             "",
-            f"Secret of {_LEAST_TOKEN} characters or more that a page must give; empty: a new one "
-            "if other machines can connect, and none if not.",
+            f"Secret of {_LEAST_TOKEN} characters or more that a page must send; empty: a random "
+            "one if other machines can connect, otherwise none.",
         )
         trackers = parameter(
             "trackers", "", "Names of the tracker nodes, separated by commas; empty: all."
@@ -74,7 +74,7 @@ class OperatorConsole(Node):
 
     @property
     def address(self) -> str:
-        """Of the page, token included."""
+        """The URL of the page, including the token."""
         host = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
         host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port}/" + (f"#{quote(self.token)}" if self.token else "")
@@ -91,7 +91,7 @@ class OperatorConsole(Node):
 
 
 async def _serve(node: OperatorConsole) -> None:
-    """Serve until the context ends; raises OSError if the address cannot be had."""
+    """Serve until the context ends; raise OSError if the address is not available."""
     console = Console(node.find, Camera, token=node.token, local=node.local, rate=node.rate)
     runner = web.AppRunner(console.app, access_log=None)
     await runner.setup()
