@@ -29,6 +29,7 @@ Fractions = tuple[float, float, float, float]
 DEFAULT_INTERVAL, SHORTEST_INTERVAL = 0.2, 0.01
 _HEARTBEAT = 1.0
 _LONGEST_TEXT, _TEXT_CHUNK = 200, 50
+_MOST_PENDING = 4  # commands that wait for the tracker, which may take seconds for each
 _SIGNATURE_EPOCH = 1420070400  # 2015-01-01; signatures count units of 10 microseconds from it
 
 # Deprecated by MAV_CMD_REQUEST_MESSAGE, but still sent by many ground stations.
@@ -166,10 +167,6 @@ class Camera:
         if self._datagrams and self._link.buf_len():  # a broken message must not eat the next one
             self._discard()
 
-    def _discard(self) -> None:
-        self.dropped["malformed"] += 1
-        self._link.buf, self._link.buf_index = bytearray(), 0
-
     def poll(self) -> None:
         """Send what is due: heartbeat, status, acknowledgments of finished commands."""
         now = self._clock()
@@ -232,6 +229,10 @@ class Camera:
             link.signing.timestamp = int((time.time() - _SIGNATURE_EPOCH) * 1e5)
             link.signing.allow_unsigned_callback = lambda _link, _message: False
         return link
+
+    def _discard(self) -> None:
+        self.dropped["malformed"] += 1
+        self._link.buf, self._link.buf_index = bytearray(), 0
 
     def _emit(self, message: Any) -> None:
         # MAVLink.send would count the messages, too, but writes to a file.
@@ -375,6 +376,9 @@ class Camera:
         """Run a command in the worker thread; it is acknowledged when it has finished."""
         if any(_key(old) == _key(message) for old, _ in self._pending):  # the station repeats it
             self._acknowledge(message, mav.MAV_RESULT_IN_PROGRESS)
+            return
+        if len(self._pending) >= _MOST_PENDING:
+            self._acknowledge(message, mav.MAV_RESULT_TEMPORARILY_REJECTED)
             return
         self._pending.append((message, self._worker.submit(work)))
 

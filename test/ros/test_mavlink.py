@@ -164,6 +164,17 @@ def test_track_and_stop_are_acknowledged_when_done(station: Station) -> None:
     assert station.of("COMMAND_ACK")[-1].target_system == 255
 
 
+def test_few_commands_wait_for_the_tracker(station: Station) -> None:
+    station.follower.gate.clear()
+    for index in range(6):
+        station.command(mav.MAV_CMD_CAMERA_TRACK_POINT, 0.5, index / 8)
+    assert station.results() == [(2004, mav.MAV_RESULT_TEMPORARILY_REJECTED)] * 2
+    station.follower.gate.set()
+    station.settle()
+    assert [each[1] for each in station.follower.asked] == [0, 1 / 8, 2 / 8, 3 / 8]
+    assert station.results()[2:] == [(2004, 0)] * 4
+
+
 @pytest.mark.parametrize(
     ("error", "result"),
     [
@@ -211,7 +222,7 @@ def test_wrong_numbers_are_denied(
         (TrackState.LOST, 2, 0),
     ],
 )
-def test_states_as_mavlink_has_them(
+def test_states_become_mavlink_flags(
     station: Station, state: TrackState | None, flag: int, mode: int
 ) -> None:
     station.camera.show(Target(state, (0.25, 0.5, 0.5, 0.75)))
@@ -228,7 +239,7 @@ def test_states_as_mavlink_has_them(
         assert status.target_data == 0
 
 
-def test_changes_for_the_worse_are_told(station: Station) -> None:
+def test_the_operator_is_told_when_the_target_is_uncertain_lost_or_found(station: Station) -> None:
     for state in (
         TrackState.TRACKING,
         TrackState.UNCERTAIN,
@@ -244,7 +255,7 @@ def test_changes_for_the_worse_are_told(station: Station) -> None:
     ]
 
 
-def test_statuses_come_at_the_interval_that_was_asked_for(station: Station) -> None:
+def test_statuses_are_sent_at_the_requested_interval(station: Station) -> None:
     def count(seconds: float) -> int:
         before, end = len(station.of("CAMERA_TRACKING_IMAGE_STATUS")), station.now + seconds
         while station.now < end:
@@ -328,7 +339,7 @@ def test_a_stream_may_be_cut_anywhere() -> None:
     station.camera.close()
 
 
-def test_signed_messages_only_where_there_is_a_key() -> None:
+def test_with_a_key_unsigned_messages_are_dropped() -> None:
     key = mavlink.signing_key("correct horse")
     station = Station(key)
     request = (512, mav.MAVLINK_MSG_ID_CAMERA_SETTINGS)
@@ -353,7 +364,7 @@ def test_gimbal_rates(station: Station) -> None:
 
 
 @pytest.mark.parametrize("length", [10, 49, 50, 51, 100, 190])
-def test_long_texts_come_whole(station: Station, length: int) -> None:
+def test_long_texts_arrive_complete(station: Station, length: int) -> None:
     text = ("0123456789" * 20)[:length]
     station.camera.say(text, mav.MAV_SEVERITY_INFO)
     assert station.texts() == text
