@@ -157,7 +157,8 @@ class PanTiltController(Node):
         now = self._now()
         if all(self._joints) and now - self._joints_at > _FRESH:
             self.get_logger().warning(
-                f"joint_states does not have {' and '.join(self._joints)}: stopped",
+                f"no {' and '.join(self._joints)} in joint_states for {_FRESH:g} s: the mount is "
+                "stopped",
                 throttle_duration_sec=_LOG_PERIOD,
             )
             self._law.see(now, None)
