@@ -73,7 +73,7 @@ def generate_launch_description() -> LaunchDescription:
     description = LaunchDescription(
         [
             *ARGUMENTS,
-            # First: it declares the arguments of both.
+            # Included first, as it declares arguments that start_loop reads.
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(tracker),
                 launch_arguments={"required": "true"}.items(),

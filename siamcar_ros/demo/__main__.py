@@ -59,12 +59,14 @@ def main(arguments: list[str] | None = None) -> int:
         nargs="?",
         const=8484,
         metavar="PORT",
-        help="play the film again and again to the operator's page on this port (%(const)s), and "
-        "choose targets there",
+        help="play the film in a loop to the operator console on this port (%(const)s), where "
+        "targets are chosen",
     )
     given = parser.parse_args(arguments)
+    if given.console is not None and given.follow:
+        parser.error("argument --console: not allowed with argument --follow")
     use_fastdds_profile()
-    from siamcar_ros.demo.follow import FollowError, follow
+    from siamcar_ros.demo.follow import follow
     from siamcar_ros.ros.live_run import LiveRunError
 
     try:
@@ -73,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
                 follow(given.output, _parameters(given), given.rate or _FOLLOW_RATE)
             else:
                 (run if given.console is None else serve)(given)
-    except (LiveRunError, FollowError, ValueError, OSError) as error:
+    except (LiveRunError, ValueError, OSError) as error:
         print(f"demo: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -138,7 +140,7 @@ def run(given: argparse.Namespace) -> None:
 
 
 def serve(given: argparse.Namespace) -> None:
-    """Play a source to the operator's page, on which its targets are chosen, until interrupted.
+    """Play a source to the operator console, where targets are chosen, until interrupted.
 
     Raises:
         LiveRunError, SourceError, OSError: with the reason.
@@ -163,7 +165,7 @@ def serve(given: argparse.Namespace) -> None:
 
 
 def _parameters(given: argparse.Namespace) -> dict[str, object]:
-    """The tracker node's, among the arguments."""
+    """The parameters of the tracker node, from the arguments."""
     return {key: getattr(given, key) for key in ("config", "weights", "device", "backend")}
 
 
@@ -176,7 +178,7 @@ def _box(text: str) -> Box:
 
 
 def _check_target(source: Source, box: Box | None) -> None:
-    """Refuse a source without a target that can be tracked from its first frame on."""
+    """Raise SourceError, or TargetError, unless a target is known on the first frame."""
     if source.live:
         raise SourceError(
             "the demonstration reads its frames twice: give a video or a sequence folder, not a "
@@ -195,10 +197,10 @@ def _check_target(source: Source, box: Box | None) -> None:
 
 
 def _write_pictures(source: Source, heard: Recording, film: Path) -> Path:
-    """Read the source once more; write the annotated film and, beside it, a strip of frames.
+    """Read the source once more; write the annotated film and, next to it, a strip of frames.
 
-    The true box is white, the node's green; it is orange on frames without a detection of their
-    own, where it is the latest one before.
+    The true box is white, the node's green. On frames without a detection the latest one before is
+    drawn in orange.
 
     Returns:
         The path of the strip.

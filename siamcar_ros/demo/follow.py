@@ -7,13 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from siamcar_ros.processes import Child
-
-_SPACE = "/follow"
-
-
-class FollowError(RuntimeError):
-    """A process failed; the message says which, with its last words."""
+from siamcar_ros.ros.live_run import LiveRunError, node_process, require_running
 
 
 def follow(output: Path, tracker: Mapping[str, object], rate: float) -> None:
@@ -25,40 +19,31 @@ def follow(output: Path, tracker: Mapping[str, object], rate: float) -> None:
         rate: frames per second.
 
     Raises:
-        FollowError: one of the processes failed.
+        LiveRunError: one of the processes failed.
         OSError: they cannot be started.
     """
     output.mkdir(parents=True, exist_ok=True)
-    told = output / "follow.json"
-    told.unlink(missing_ok=True)
-    joints = {"pan_joint": "pan", "tilt_joint": "tilt"}
+    report = output / "follow.json"
+    report.unlink(missing_ok=True)
+    parameters = {
+        "tracker_node": tracker,
+        "pan_tilt_controller": {"pan_joint": "pan", "tilt_joint": "tilt"},
+        "pan_tilt_simulation": {"report": str(output), "rate": rate},
+    }
+    remapped = ("-r", "rates:=pan_tilt_controller/rates")
     with ExitStack() as stack:
-        nodes = [
-            stack.enter_context(_node(output, module, parameters))
-            for module, parameters in (
-                ("tracker_node", {key: value for key, value in tracker.items() if value != ""}),
-                ("pan_tilt_controller", joints),
-                ("pan_tilt_simulation", {"report": output, "rate": float(rate)}),
-            )
-        ]
-        for each in nodes:
-            each.start()
-        print("the camera follows the car, on /follow/tracker/debug_image; 26 s", flush=True)
-        simulation = nodes[-1]
+        nodes = []
+        for module, given in parameters.items():
+            title = f"the {module.replace('_', ' ')}"
+            child = node_process(title, module, output, "/follow", given, *remapped)
+            nodes.append(stack.enter_context(child))
+            child.start()
+        *others, simulation = nodes
+        print("following a car for 26 s; watch it on /follow/tracker/debug_image", flush=True)
         while simulation.running:
-            for each in nodes[:-1]:
-                if not each.running:
-                    raise FollowError(f"{each.name} ended; its last words:\n{each.tail()}")
+            require_running(*others)
             time.sleep(0.1)
-        if simulation.status or not told.exists():
-            raise FollowError(f"{simulation.name} failed; its last words:\n{simulation.tail()}")
+        if simulation.status or not report.exists():
+            raise LiveRunError(f"{simulation.name} failed; its last words:\n{simulation.tail()}")
         for line in simulation.log.read_text(errors="replace").splitlines():
             print("  " + line.rpartition("]: ")[2])
-
-
-def _node(folder: Path, module: str, parameters: Mapping[str, object]) -> Child:
-    arguments = ["--ros-args", "-r", f"__ns:={_SPACE}", "-r", "rates:=pan_tilt_controller/rates"]
-    for key, value in parameters.items():
-        arguments += ["-p", f"{key}:={value}"]
-    name = module.replace("_", " ")
-    return Child(f"the {name}", f"siamcar_ros.ros.{module}", arguments, folder / f"{module}.log")

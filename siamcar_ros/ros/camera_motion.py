@@ -25,14 +25,14 @@ from siamcar_ros.ros.static_frames import StaticFrames, rotation_of_rpy
 
 Matrix = NDArray[np.float64]
 
-# A rate holds for so many nanoseconds, if no other follows; a turn across a longer gap is unknown.
+# Nanoseconds for which a rate is valid. The turn across a longer gap is unknown.
 _HOLD = 60_000_000
-# Nanoseconds of the past for which rates are kept: as long as a target may take to catch up.
+# Nanoseconds for which rates are kept: a new target catches up on images at most that old.
 _KEPT = 20 * 10**9
 
 
 class Turns:
-    """Integrates angular rates to the rotation between two moments. Thread-safe."""
+    """Integrates a camera's angular rates to its rotation between two stamps. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -40,12 +40,12 @@ class Turns:
         self._rates: deque[Matrix] = deque()
 
     def add(self, stamp: int, rate: Matrix) -> None:
-        """Take in the camera's angular velocity (3,) in its optical frame: nanoseconds, rad/s."""
+        """Add the camera's angular velocity (3,) in its optical frame, rad/s, at `stamp` (ns)."""
         with self._lock:
             if self._stamps and stamp <= self._stamps[-1]:
                 if self._stamps[-1] - stamp < _KEPT:
                     return  # out of order
-                self._stamps.clear()  # a bag that starts over
+                self._stamps.clear()  # a bag has started over
                 self._rates.clear()
             self._stamps.append(stamp)
             self._rates.append(rate)
@@ -54,9 +54,9 @@ class Turns:
                 self._rates.popleft()
 
     def between(self, begin: int, end: int) -> Matrix | None:
-        """Return the matrix that turns directions in the camera at `begin` into those at `end`.
+        """Return the (3, 3) matrix from the optical frame at stamp `begin` to that at `end` (ns).
 
-        Each rate holds until the next one, the last for 60 ms. None if rates are missing.
+        Each rate is valid until the next one, for 60 ms at most; None across a longer gap.
         """
         with self._lock:
             first = max(bisect_right(self._stamps, begin) - 1, 0)
@@ -76,25 +76,24 @@ class Turns:
 
 
 class CameraMotion:
-    """Where a target that stands still is in the next image, from the camera's measured turn.
+    """Predicts where a static target appears in the next image, from the camera's measured turn.
 
-    Subscribes to the parameter `camera_rates`; does nothing if it is empty.
+    Subscribes to the topic that the parameter `camera_rates` names.
 
     Args:
         node: subscribes.
         settings: the node's parameters.
 
     Attributes:
-        camera_info: the newest.
+        camera_info: the newest; None before the first.
         settings: may be replaced at any time.
     """
 
     def __init__(self, node: Node, settings: NodeSettings) -> None:
         self.camera_info: CameraInfo | None = None
         self._node, self.settings = node, settings
-        self._complaints = Complaints(node, "the camera's motion is not known")
+        self._complaints = Complaints(node, "the camera's motion is unknown")
         self._turns = Turns()
-        self._into_camera: dict[tuple[str, str], Matrix] = {}
         rpy = numbers("camera_rates_rpy", settings.camera_rates_rpy, 3)
         self._fixed = rotation_of_rpy(*rpy).T if rpy else None
         self._frames = None if rpy else StaticFrames(node)
@@ -123,7 +122,7 @@ class CameraMotion:
             before: stamp of the image that the box is in, in nanoseconds.
             now: stamp of the other image.
             box: (x, y, w, h) in pixels.
-            image_size: width and height.
+            image_size: width and height of the image in pixels.
         """
         info, turn = self.camera_info, self._turns.between(before, now)
         if turn is None or info is None:

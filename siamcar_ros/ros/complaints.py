@@ -1,31 +1,38 @@
-"""Warnings that repeat with every message, each logged once in a while."""
+"""Warnings about a stream of messages, none of them logged more often than every 10 s."""
 
 from __future__ import annotations
 
+import threading
 import time
 
 from rclpy.node import Node
 
 _PERIOD = 10.0
-# Reasons may differ without end, as with a sensor that counts its messages in frame_id.
-_MOST_REASONS = 64
+# Each message may have a reason of its own, as with a sensor that counts in frame_id.
+_MOST_REASONS = 64  # logged within one period
 
 
 class Complaints:
-    """Logs each reason at most every 10 s; rclpy's own throttle would drop a second reason.
+    """Logs each reason at most every 10 s; rclpy's throttle would suppress other reasons, too.
+
+    Thread-safe.
 
     Args:
         node: logs.
-        what: is wrong; begins each line.
+        what: what does not work; each line begins with it.
     """
 
     def __init__(self, node: Node, what: str) -> None:
         self._node, self._what = node, what
+        self._lock = threading.Lock()
         self._said: dict[str, float] = {}
 
     def say(self, reason: str) -> None:
-        """Log a reason as a warning."""
+        """Log a warning, unless it has been logged in the last 10 s."""
         now = time.monotonic()
-        if now - self._said.get(reason, -_PERIOD) >= _PERIOD and len(self._said) < _MOST_REASONS:
+        with self._lock:
+            self._said = {each: at for each, at in self._said.items() if now - at < _PERIOD}
+            if reason in self._said or len(self._said) >= _MOST_REASONS:
+                return
             self._said[reason] = now
-            self._node.get_logger().warning(f"{self._what}: {reason}")
+        self._node.get_logger().warning(f"{self._what}: {reason}")

@@ -14,7 +14,7 @@ from siamcar_ros.geometry import Box
 _MIDDLE = 0.6
 # Depths of one surface differ by less than this factor: a car seen at an angle at 15 m, say.
 _SAME_SURFACE = 1.15
-# What covers a smaller share of the known depths is in front of the target (a branch) or noise.
+# A smaller share of the known depths is noise, or in front of the target: a branch, say.
 _LEAST_SHARE = 0.25
 _LEAST_PIXELS = 9
 _LEAST_KNOWN = 0.05
@@ -29,9 +29,9 @@ class Depth(NamedTuple):
 
     Attributes:
         distance: the median.
-        deviation: of single pixels from it, a robust standard deviation.
-        extent: from its nearest to its farthest parts, a twentieth left out at both ends.
-        pixels: number of depths that were used.
+        deviation: robust standard deviation of the pixels' depths.
+        extent: from the 5th to the 95th percentile.
+        pixels: number of depths used.
     """
 
     distance: float
@@ -41,18 +41,18 @@ class Depth(NamedTuple):
 
 
 def target_depth(depth: NDArray[Any], box: Box, unit: float = 1.0) -> Depth | None:
-    """Return the depth of the nearest surface that fills a good part of the middle of a box.
+    """Return the depth of the target in a box.
 
-    The nearest surface with at least a quarter of the known depths is taken for the target: what
-    lies behind it shows through gaps, and smaller things before it are passed over.
+    The target is the nearest surface that has at least a quarter of the known depths in the middle
+    of the box. So the background seen through gaps and small things in front do not count.
 
     Args:
         depth: (H, W) in multiples of `unit`; 0, negative, infinite and NaN are unknown.
-        box: (x, y, w, h) in pixels of the depth image; may reach past its border.
+        box: (x, y, w, h) in pixels of the depth image; may extend beyond its border.
         unit: in meters.
 
     Returns:
-        None if too little is known: fewer than 9 pixels, or less than 5 % of the middle.
+        None if too few depths are known: fewer than 9 pixels, or less than 5 % of the middle.
     """
     x, y, w, h = box
     columns = _middle(x, w, depth.shape[1])
@@ -63,7 +63,7 @@ def target_depth(depth: NDArray[Any], box: Box, unit: float = 1.0) -> Depth | No
     known = unit * np.sort(middle[np.isfinite(middle) & (middle > 0)].astype(np.float64))
     if len(known) < max(_LEAST_PIXELS, _LEAST_KNOWN * middle.size):
         return None
-    # For each depth, how many lie from there to a surface's reach behind it.
+    # For each depth, how many are between it and the farthest of the same surface.
     reach = np.searchsorted(known, known * _SAME_SURFACE, side="right") - np.arange(len(known))
     first = int(np.argmax(reach >= _LEAST_SHARE * len(known)))
     if reach[first] < max(_LEAST_PIXELS, _LEAST_SHARE * len(known)):
@@ -92,7 +92,7 @@ def depth_image(message: Any) -> tuple[NDArray[Any], float]:
         message: sensor_msgs/Image, 16UC1 (or mono16) in millimeters or 32FC1 in meters (REP 118).
 
     Raises:
-        ImageError: another encoding, or less data than the size promises.
+        ImageError: another encoding, or too little data for the size.
     """
     if message.encoding not in _ENCODINGS:
         known = ", ".join(_ENCODINGS)

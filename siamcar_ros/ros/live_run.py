@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -58,6 +59,40 @@ class Recording:
     last_frame: float = field(default_factory=time.monotonic)
 
 
+def node_process(
+    title: str,
+    module: str,
+    folder: Path,
+    namespace: str,
+    parameters: Mapping[str, object],
+    *ros_args: str,
+) -> Child:
+    """Return one of the package's nodes as a process that has not been started.
+
+    Args:
+        title: for messages.
+        module: in `siamcar_ros.ros`.
+        folder: for its output, in MODULE.log.
+        namespace: of the node.
+        parameters: of the node; empty strings are left out.
+        ros_args: further arguments after --ros-args.
+    """
+    arguments = ["--ros-args", "-r", f"__ns:={namespace}", *ros_args]
+    for key, value in parameters.items():
+        if value != "":
+            arguments += ["-p", f"{key}:={json.dumps(value)}"]
+    return Child(title, f"siamcar_ros.ros.{module}", arguments, folder / f"{module}.log")
+
+
+def require_running(*children: Child) -> None:
+    """Raise LiveRunError if a process has ended."""
+    for child in children:
+        if not child.running:
+            raise LiveRunError(
+                f"{child.name} ended with status {child.status}; its last words:\n{child.tail()}"
+            )
+
+
 class LiveRun:
     """Starts a tracker node and lets it follow the target of one source after another.
 
@@ -76,9 +111,8 @@ class LiveRun:
         self._recording = Recording()
         self._annotated = False
         with ExitStack() as stack:
-            given = {name: value for name, value in tracker.items() if value != ""}
             self._tracker = stack.enter_context(
-                self._node("the tracker node", "tracker_node", given, name="tracker")
+                self._node("the tracker node", "tracker_node", tracker, "-r", "__node:=tracker")
             )
             self._tracker.start()
             self.client = stack.enter_context(
@@ -103,7 +137,9 @@ class LiveRun:
             LiveRunError: it does not, or another node has its name.
         """
         try:
-            self.client.wait_until_active(_ACTIVE_TIMEOUT, check=self._require(self._tracker))
+            self.client.wait_until_active(
+                _ACTIVE_TIMEOUT, check=partial(require_running, self._tracker)
+            )
         except TrackerUnavailable as error:
             raise LiveRunError(f"{error}; its last words:\n{self._tracker.tail()}") from error
         if self.client.twins > 1:
@@ -138,7 +174,7 @@ class LiveRun:
         given = {"wait_for_subscriber": True, "first_frame_hold": _FIRST_FRAME_HOLD, **source}
         with self._node("the frame source", "frame_source", given) as frames:
             frames.start()
-            require = self._require(self._tracker, frames)
+            require = partial(require_running, self._tracker, frames)
             deadline = time.monotonic() + _FIRST_FRAME_TIMEOUT
             while not heard.headers or (box is None and heard.truth is None):
                 require()
@@ -152,7 +188,7 @@ class LiveRun:
             self._start(heard)
             ends_at = time.monotonic() + seconds if seconds is not None else None
             while frames.running and (ends_at is None or time.monotonic() < ends_at):
-                self._require(self._tracker)()
+                require_running(self._tracker)
                 progress(heard, False)
                 if time.monotonic() - heard.last_frame > _STALL_TIMEOUT:
                     raise LiveRunError(
@@ -191,7 +227,7 @@ class LiveRun:
         ):
             frames.start()
             console.start()
-            require = self._require(self._tracker, frames, console)
+            require = partial(require_running, self._tracker, frames, console)
             while "open http" not in console.tail():
                 require()
                 time.sleep(0.1)
@@ -213,26 +249,9 @@ class LiveRun:
             raise LiveRunError(str(error)) from error
 
     def _node(
-        self, title: str, module: str, parameters: Mapping[str, object], name: str = ""
+        self, title: str, module: str, parameters: Mapping[str, object], *ros_args: str
     ) -> Child:
-        arguments = ["--ros-args", "-r", f"__ns:={self.namespace}"]
-        arguments += ["-r", f"__node:={name}"] if name else []
-        for key, value in parameters.items():
-            arguments += ["-p", f"{key}:={json.dumps(value)}"]
-        return Child(title, f"siamcar_ros.ros.{module}", arguments, self._folder / f"{module}.log")
-
-    def _require(self, *children: Child) -> Callable[[], None]:
-        """A check that the processes run."""
-
-        def check() -> None:
-            for child in children:
-                if not child.running:
-                    raise LiveRunError(
-                        f"{child.name} ended with status {child.status}; its last words:\n"
-                        f"{child.tail()}"
-                    )
-
-        return check
+        return node_process(title, module, self._folder, self.namespace, parameters, *ros_args)
 
     # Called in the client's thread
 

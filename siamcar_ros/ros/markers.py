@@ -14,7 +14,7 @@ from siamcar_ros.tracking import TrackResult
 from siamcar_ros.tracking.overlay import COLORS, label
 
 _FRUSTUM, _LABEL = "target_frustum", "target_label"
-# Seconds after which a marker goes when no other follows, as when the node has ended.
+# Seconds after which RViz removes a marker that is not replaced, as when the node has ended.
 _LIFETIME = 1
 
 
@@ -26,9 +26,15 @@ def frustum(
     target: str,
     result: TrackResult,
 ) -> list[Marker]:
-    """The pyramid's edges and, at its far end, id, score and state, colored by the state.
+    """Return the markers of one target, colored by its state: pyramid, and label at its far end.
 
-    Both are in the image's frame.
+    Args:
+        header: of the image, in whose frame they are.
+        index: of the target, from 0.
+        rays: (4, 2) through the box's corners, see `rays.corner_rays`.
+        depth: of the pyramid in meters.
+        target: name of the track.
+        result: what the tracker found.
     """
     marker, text = (
         Marker(header=header, ns=namespace, id=index, type=kind, action=Marker.ADD)
@@ -52,6 +58,6 @@ def frustum(
 
 
 def frusta(markers: list[Marker], header: Any) -> MarkerArray:
-    """All markers of one image; what was shown before goes."""
+    """Return the message for all markers of one image, which replace the previous ones."""
     clear = Marker(header=header, ns=_FRUSTUM, action=Marker.DELETEALL)
     return MarkerArray(markers=[clear, *markers])

@@ -1,6 +1,6 @@
-"""The MAVLink camera protocol for a camera that tracks: bytes in, bytes out. No rclpy, no sockets.
+"""The MAVLink camera protocol with tracking: bytes in, bytes out. No rclpy, no sockets.
 
-`Camera` is the component: it parses what arrives, answers commands, and says what is to be sent.
+`Camera` is the camera component: it parses messages, answers commands and sends its own messages.
 Boxes are in fractions of the image: (left, top, right, bottom), 0 to 1 from its top-left corner.
 
 Source: https://mavlink.io/en/services/camera.html. Requires pymavlink.
@@ -8,66 +8,64 @@ Source: https://mavlink.io/en/services/camera.html. Requires pymavlink.
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import math
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pymavlink.dialects.v20 import common as mav
 
 from siamcar_ros.geometry import Box
+from siamcar_ros.tracking import TrackState
 
 Fractions = tuple[float, float, float, float]
 
-# Seconds between statuses for a ground station that asks for the default.
-DEFAULT_INTERVAL = 0.2
-# The shortest interval: no camera is tracked faster than that, and a link is soon full.
-SHORTEST_INTERVAL = 0.01
+# Seconds between statuses: for a ground station that asks for the default, and at the least, as
+# faster statuses would only fill the link.
+DEFAULT_INTERVAL, SHORTEST_INTERVAL = 0.2, 0.01
 _HEARTBEAT = 1.0
 _LONGEST_TEXT, _TEXT_CHUNK = 200, 50
-_SIGNATURE_EPOCH = 1420070400  # 2015-01-01, from which signatures count 10 microseconds
+_MOST_PENDING = 4  # commands that wait for the tracker, which may take seconds for each
+_SIGNATURE_EPOCH = 1420070400  # 2015-01-01; signatures count units of 10 microseconds from it
 
-# Before MAV_CMD_REQUEST_MESSAGE each message had a command of its own; many stations still send it.
+# Deprecated by MAV_CMD_REQUEST_MESSAGE, but still sent by many ground stations.
 _REQUESTS = {
     mav.MAV_CMD_REQUEST_CAMERA_INFORMATION: mav.MAVLINK_MSG_ID_CAMERA_INFORMATION,
     mav.MAV_CMD_REQUEST_CAMERA_SETTINGS: mav.MAVLINK_MSG_ID_CAMERA_SETTINGS,
     mav.MAV_CMD_REQUEST_VIDEO_STREAM_INFORMATION: mav.MAVLINK_MSG_ID_VIDEO_STREAM_INFORMATION,
 }
+_ACTIVE = mav.CAMERA_TRACKING_STATUS_FLAGS_ACTIVE
+_FLAGS = {
+    None: mav.CAMERA_TRACKING_STATUS_FLAGS_IDLE,
+    TrackState.TRACKING: _ACTIVE,
+    TrackState.UNCERTAIN: _ACTIVE | mav.CAMERA_TRACKING_STATUS_FLAGS_COASTING,
+    TrackState.LOST: mav.CAMERA_TRACKING_STATUS_FLAGS_ERROR,
+}
 
 
 class Refused(ValueError):
-    """The target was refused; the message is the reason, for the person at the ground station."""
+    """The target was refused; the message is the reason, for the operator."""
 
 
 class NotReady(RuntimeError):
-    """The tracker cannot answer now: it is not running, not active, or there is no image."""
-
-
-class State(enum.Enum):
-    """What is known of the target."""
-
-    IDLE = "idle"
-    TRACKING = "tracking"
-    UNCERTAIN = "uncertain"
-    LOST = "lost"
+    """The tracker cannot answer now: it is not running, not active, or has no image."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """The target as last seen: its state and, but for IDLE, its box in fractions of the image."""
+    """The target's state, None if nothing is tracked, and its box in fractions of the image."""
 
-    state: State = State.IDLE
+    state: TrackState | None = None
     box: Fractions = (math.nan,) * 4
 
 
 @dataclass(frozen=True)
 class Description:
-    """What the camera says of itself; width and height in pixels, 0 while unknown."""
+    """How the camera describes itself; width and height in pixels, 0 while unknown."""
 
     model: str = "SiamCAR tracker"
     width: int = 0
@@ -76,47 +74,31 @@ class Description:
 
 
 class Tracker(Protocol):
-    """What follows the target. Called from a thread of its own; may take its time.
-
-    Both raise Refused or NotReady.
-    """
+    """Follows the target. Its methods run in a separate thread, and may block."""
 
     def start(self, box: Fractions) -> None:
-        """Start on a box in fractions of the newest image."""
+        """Start on a box, or on a point if it has no size, in fractions of the newest image.
 
-    def start_at(self, x: float, y: float) -> None:
-        """Start on what is at a point, in fractions of the newest image."""
+        Raises:
+            Refused, NotReady: with the reason.
+        """
 
     def stop(self) -> None:
-        """End tracking."""
+        """Stop tracking; raise NotReady if that is not possible."""
 
 
 def box_in_pixels(box: Fractions, width: int, height: int) -> Box:
-    """Return a box in fractions of an image as (x, y, w, h) in its pixels."""
+    """Return a box given in fractions of an image as (x, y, w, h) in pixels."""
     left, top, right, bottom = box
     return left * width, top * height, (right - left) * width, (bottom - top) * height
 
 
 def box_in_fractions(box: Box, width: int, height: int) -> Fractions:
-    """Return a box (x, y, w, h) in pixels in fractions of the image; outside it, clipped to it."""
+    """Return a box given as (x, y, w, h) in pixels in fractions of the image, clipped to it."""
     x, y, w, h = box
     edges = (x / width, y / height, (x + w) / width, (y + h) / height)
     left, top, right, bottom = (min(max(each, 0.0), 1.0) for each in edges)
     return left, top, right, bottom
-
-
-def box_about(x: float, y: float, side: float, width: int, height: int) -> Fractions:
-    """Return a square box about a point, cut off at the image's border.
-
-    Args:
-        x: of the point, in fractions of the image's width.
-        y: of the point, in fractions of the image's height.
-        side: of the square, in fractions of the image's height.
-        width: of the image in pixels.
-        height: of the image in pixels.
-    """
-    across, down = side * height / width / 2, side / 2
-    return max(x - across, 0.0), max(y - down, 0.0), min(x + across, 1.0), min(y + down, 1.0)
 
 
 def signing_key(passphrase: str) -> bytes:
@@ -131,17 +113,18 @@ class Camera:
 
     Args:
         tracker: follows the target.
-        send: takes the bytes of one message.
+        send: called with the bytes of each message.
         system: the vehicle's system id.
         component: the camera's component id.
-        key: 32 bytes; messages are signed with it, and unsigned ones dropped.
-        datagrams: each `receive` gets whole messages, as from UDP; otherwise a stream's bytes.
-        clock: seconds, monotonic.
+        key: 32 bytes with which messages are signed; unsigned ones are then dropped.
+        datagrams: each `receive` gets whole messages, as from UDP; otherwise pieces of a stream.
+        clock: returns seconds, monotonic.
 
     Attributes:
-        description: what the camera says of itself.
+        description: what the camera says about itself.
+        interval: seconds between statuses; 0 if none are sent.
         dropped: how many messages were dropped, by reason: "malformed" (signatures included),
-            "foreign" (for other components), "unknown" and "failed" (an error while answering).
+            "foreign" (for other components), "unknown" or "failed" (an error while answering).
     """
 
     def __init__(
@@ -157,7 +140,7 @@ class Camera:
     ) -> None:
         self.description = Description()
         self.dropped: Counter[str] = Counter()
-        self.interval = 0.0  # seconds between statuses; 0: none are sent
+        self.interval = 0.0
         self._tracker, self._send, self._clock = tracker, send, clock
         self._system, self._component = system, component
         self._datagrams, self._key = datagrams, key
@@ -170,12 +153,11 @@ class Camera:
         self._link = self._new_link()
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the link, and answer the messages in them. Never raises."""
+        """Handle bytes from the link. Never raises."""
         try:
             messages = self._link.parse_buffer(data) or []
         except Exception:
-            self.dropped["malformed"] += 1
-            self._link.buf, self._link.buf_index = bytearray(), 0
+            self._discard()
             return
         for message in messages:
             try:
@@ -183,11 +165,10 @@ class Camera:
             except Exception:
                 self.dropped["failed"] += 1
         if self._datagrams and self._link.buf_len():  # a broken message must not eat the next one
-            self.dropped["malformed"] += 1
-            self._link.buf, self._link.buf_index = bytearray(), 0
+            self._discard()
 
     def poll(self) -> None:
-        """Send what is due: heartbeat, status, answers of commands that have ended."""
+        """Send what is due: heartbeat, status, acknowledgments of finished commands."""
         now = self._clock()
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + _HEARTBEAT
@@ -204,25 +185,25 @@ class Camera:
             self._finish(*pending)
 
     def show(self, target: Target) -> None:
-        """Take the target's newest state; a change for the worse is told to the operator, too."""
+        """Report the target's newest state; the operator gets a text when it changes."""
         before, self._target = self._target.state, target
         if target.state is before:
             return
-        if target.state is State.UNCERTAIN:
+        if target.state is TrackState.UNCERTAIN:
             self.say("tracking: uncertain of the target", mav.MAV_SEVERITY_NOTICE)
-        elif target.state is State.LOST:
+        elif target.state is TrackState.LOST:
             self.say("tracking: target lost, searching", mav.MAV_SEVERITY_WARNING)
-        elif target.state is State.TRACKING and before is not State.IDLE:
+        elif target.state is TrackState.TRACKING and before is not None:
             self.say("tracking: target found", mav.MAV_SEVERITY_INFO)
 
     def say(self, text: str, severity: int) -> None:
-        """Send a text to the operator, in pieces of 50 bytes as MAVLink has it."""
+        """Send a text to the operator, in chunks of 50 bytes as MAVLink requires."""
         data = text.encode()[:_LONGEST_TEXT]
         pieces = [data[at : at + _TEXT_CHUNK] for at in range(0, len(data), _TEXT_CHUNK)]
         self._texts = self._texts % 0xFFFF + 1
         number = self._texts if len(pieces) > 1 or len(data) == _TEXT_CHUNK else 0
         if number and len(pieces[-1]) == _TEXT_CHUNK:
-            pieces.append(b"")  # the end of a text is a byte 0
+            pieces.append(b"")  # a text ends with a byte 0
         for index, piece in enumerate(pieces):
             self._emit(mav.MAVLink_statustext_message(severity, piece, number, index))
 
@@ -236,7 +217,7 @@ class Camera:
         )
 
     def close(self) -> None:
-        """End the thread that commands run in; those that wait are dropped."""
+        """End the thread in which commands run; pending ones are dropped."""
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _new_link(self) -> Any:
@@ -249,8 +230,12 @@ class Camera:
             link.signing.allow_unsigned_callback = lambda _link, _message: False
         return link
 
+    def _discard(self) -> None:
+        self.dropped["malformed"] += 1
+        self._link.buf, self._link.buf_index = bytearray(), 0
+
     def _emit(self, message: Any) -> None:
-        # The link counts its sequence numbers in `send`, which also writes: here they are apart.
+        # MAVLink.send would count the messages, too, but writes to a file.
         data = message.pack(self._link)
         self._link.seq = (self._link.seq + 1) % 256
         self._send(bytes(data))
@@ -265,7 +250,7 @@ class Camera:
             return
         sender = message.get_srcSystem(), message.get_srcComponent()
         if sender == (self._system, self._component):
-            self.dropped["foreign"] += 1  # an echo, or a twin with our name
+            self.dropped["foreign"] += 1  # an echo, or another component with this id
             return
         system = getattr(message, "target_system", 0)
         component = getattr(message, "target_component", 0)
@@ -273,7 +258,7 @@ class Camera:
             self.dropped["foreign"] += 1
         elif kind == "COMMAND_LONG":
             self._command(message)
-        elif kind == "COMMAND_INT":  # its x and y are integers: no place for fractions
+        elif kind == "COMMAND_INT":  # its x and y are integers, not fractions
             self._acknowledge(message, mav.MAV_RESULT_COMMAND_LONG_ONLY)
 
     def _command(self, message: Any) -> None:
@@ -288,7 +273,7 @@ class Camera:
         elif command == mav.MAV_CMD_CAMERA_TRACK_POINT:
             x, y = numbers[:2]
             if _inside(x, y):
-                self._begin(message, lambda: self._tracker.start_at(x, y))
+                self._begin(message, lambda: self._tracker.start((x, y, x, y)))
             else:
                 self._deny(message, "track point: x and y must be fractions of the image, 0 to 1")
         elif command == mav.MAV_CMD_CAMERA_TRACK_RECTANGLE:
@@ -307,7 +292,7 @@ class Camera:
             self._acknowledge(message, mav.MAV_RESULT_UNSUPPORTED)
 
     def _acknowledge_request(self, message: Any, number: float) -> None:
-        """Acknowledge, and then send, a message that was asked for."""
+        """Acknowledge the request for a message, then send it."""
         answer = self._requested(number)
         if answer is None:
             self._acknowledge(message, mav.MAV_RESULT_UNSUPPORTED)
@@ -368,20 +353,14 @@ class Camera:
         return int(mav.MAV_RESULT_ACCEPTED)
 
     def _tracking_status(self) -> Any:
-        state, nan = self._target.state, math.nan
-        if state is State.IDLE or state is State.LOST:
-            flag = mav.CAMERA_TRACKING_STATUS_FLAGS_IDLE
-            if state is State.LOST:
-                flag = mav.CAMERA_TRACKING_STATUS_FLAGS_ERROR
+        flags = _FLAGS[self._target.state]
+        if not flags & _ACTIVE:
             return mav.MAVLink_camera_tracking_image_status_message(
-                flag, mav.CAMERA_TRACKING_MODE_NONE, 0, nan, nan, nan, nan, nan, nan, nan
+                flags, mav.CAMERA_TRACKING_MODE_NONE, 0, *[math.nan] * 7
             )
-        flag = mav.CAMERA_TRACKING_STATUS_FLAGS_ACTIVE
-        if state is State.UNCERTAIN:
-            flag |= mav.CAMERA_TRACKING_STATUS_FLAGS_COASTING
         left, top, right, bottom = self._target.box
         return mav.MAVLink_camera_tracking_image_status_message(
-            flag,
+            flags,
             mav.CAMERA_TRACKING_MODE_RECTANGLE,
             mav.CAMERA_TRACKING_TARGET_DATA_IN_STATUS,
             (left + right) / 2,
@@ -394,10 +373,12 @@ class Camera:
         )
 
     def _begin(self, message: Any, work: Callable[[], None]) -> None:
-        """Have the tracker do what was asked; the answer follows when it has."""
-        repeated = [old for old, _ in self._pending if _key(old) == _key(message)]
-        if repeated:  # the station grew impatient and sent it again
+        """Run a command in the worker thread; it is acknowledged when it has finished."""
+        if any(_key(old) == _key(message) for old, _ in self._pending):  # the station repeats it
             self._acknowledge(message, mav.MAV_RESULT_IN_PROGRESS)
+            return
+        if len(self._pending) >= _MOST_PENDING:
+            self._acknowledge(message, mav.MAV_RESULT_TEMPORARILY_REJECTED)
             return
         self._pending.append((message, self._worker.submit(work)))
 
@@ -405,7 +386,7 @@ class Camera:
         error = done.exception()
         if error is None:
             if message.command == mav.MAV_CMD_CAMERA_STOP_TRACKING:
-                self._target = replace(self._target, state=State.IDLE)
+                self._target = Target()
             self._acknowledge(message, mav.MAV_RESULT_ACCEPTED)
             return
         result = mav.MAV_RESULT_FAILED

@@ -14,7 +14,10 @@ import select
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +34,13 @@ except ModuleNotFoundError as missing:
     sys.exit("error: mavlink_camera needs pymavlink: pip install pymavlink")
 from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
 from siamcar_ros.ros.command_line import declare_read_only, run_node
-from siamcar_ros.ros.messages import bbox_to_box
+from siamcar_ros.ros.messages import STATES, bbox_to_box
+from siamcar_ros.tracking import TrackState
 
 # Seconds without a message from the tracker after which the target counts as lost.
 _SILENCE = 3.0
-# Seconds that a command waits for the tracker's first image.
+# Seconds for which a command waits for the tracker's first image.
 _IMAGE_PATIENCE = 2.0
-_STATES = {
-    TrackStatus.TRACKING: mavlink.State.TRACKING,
-    TrackStatus.UNCERTAIN: mavlink.State.UNCERTAIN,
-    TrackStatus.LOST: mavlink.State.LOST,
-}
 
 
 class MavlinkCamera(Node):
@@ -54,10 +53,7 @@ class MavlinkCamera(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("mavlink_camera", **options)
-
-        def parameter(name: str, default: Any, text: str, most: float | None = None) -> Any:
-            return declare_read_only(self, name, default, text, most=most)
-
+        parameter = partial(declare_read_only, self)
         tracker = parameter("tracker", "tracker", "Name of the tracker node.")
         url = parameter(
             "url",
@@ -67,13 +63,6 @@ class MavlinkCamera(Node):
         )
         system = parameter("system_id", 1, "MAVLink system id: that of the vehicle.")
         component = parameter("component_id", 100, "MAVLink component id, 100 to 105.")
-        self._side = parameter(
-            "point_box",
-            0.1,
-            "Side of the square box that a tracked point stands for, as a fraction of the image's "
-            "height.",
-            1.0,
-        )
         rtsp = parameter("rtsp_url", "", "Address of the video, announced to the ground station.")
         passphrase = parameter(
             "signing_passphrase_file",
@@ -90,8 +79,6 @@ class MavlinkCamera(Node):
             raise ValueError(f"system_id is from 1 to 255, not {system}")
         if not 100 <= component <= 105:
             raise ValueError(f"component_id is from 100 to 105 for a camera, not {component}")
-        if not self._side > 0:
-            raise ValueError("point_box must be larger than 0")
         if len(rtsp.encode()) > 159:
             raise ValueError("rtsp_url has more than 159 bytes, the most that MAVLink can carry")
         key = None
@@ -112,17 +99,17 @@ class MavlinkCamera(Node):
         self._client: TrackerClient | None = None
         self._size: tuple[int, int] | None = None  # width and height of the newest image
         self._sized = threading.Event()
-        self._newest: mavlink.Target | None = None
         self._heard_at = time.monotonic()
-        self._rates: tuple[float, float] | None = None
+        # The newest, from the client's thread for the one that serves the link.
+        self._targets: deque[mavlink.Target] = deque(maxlen=1)
+        self._rates: deque[tuple[float, float]] = deque(maxlen=1)
         self.create_subscription(TrackArray, f"{self.tracker}/tracks", self._on_tracks, 10)
         if gimbal:
             self.create_subscription(TwistStamped, gimbal, self._on_rates, 1)
 
     def run(self) -> None:
         """Serve the link until the context ends."""
-        logger = self.get_logger()
-        logged = 0.0
+        logger, dropped, logged = self.get_logger(), self._camera.dropped, 0
         with TrackerClient(self.tracker, on_status=self._on_status, node=self) as client:
             self._client = client
             logger.info(f"MAVLink camera of {self.tracker} on {self._url}")
@@ -131,20 +118,18 @@ class MavlinkCamera(Node):
                     self._camera.receive(self._read())
                     self._pass_on()
                     self._camera.poll()
-                    if self._camera.dropped.total() > logged:
-                        counts = ", ".join(
-                            f"{n} {why}" for why, n in sorted(self._camera.dropped.items())
-                        )
+                    if dropped.total() > logged:
+                        logged = dropped.total()
+                        counts = ", ".join(f"{n} {why}" for why, n in sorted(dropped.items()))
                         logger.warning(
                             f"messages dropped so far: {counts}", throttle_duration_sec=5.0
                         )
-                        logged = self._camera.dropped.total()
             finally:
                 self._camera.close()
                 self._connection.close()
 
     def start(self, box: mavlink.Fractions) -> None:
-        """Start the tracker on a box in fractions of the newest image."""
+        """Start the tracker on a box or a point in fractions of the newest image."""
         width, height = self._image_size()
         assert self._client is not None
         try:
@@ -153,10 +138,6 @@ class MavlinkCamera(Node):
             raise mavlink.Refused(str(error)) from error
         except TrackerUnavailable as error:
             raise mavlink.NotReady(str(error)) from error
-
-    def start_at(self, x: float, y: float) -> None:
-        """Start the tracker on a square box about a point in fractions of the newest image."""
-        self.start(mavlink.box_about(x, y, self._side, *self._image_size()))
 
     def stop(self) -> None:
         """End all tracks."""
@@ -179,36 +160,35 @@ class MavlinkCamera(Node):
             self._size = message.image_width, message.image_height
             self._sized.set()
         if not message.tracks or self._size is None:
-            self._newest = mavlink.Target()
+            self._targets.append(mavlink.Target())
             return
         oldest = message.tracks[0]
         box = mavlink.box_in_fractions(bbox_to_box(oldest.bbox), *self._size)
-        self._newest = mavlink.Target(_STATES[oldest.state], box)
+        self._targets.append(mavlink.Target(STATES.get(oldest.state), box))
 
     def _on_status(self, status: TrackStatus) -> None:
         self._heard_at = time.monotonic()
         if status.state == TrackStatus.IDLE:
-            self._newest = mavlink.Target()
+            self._targets.append(mavlink.Target())
 
     def _pass_on(self) -> None:
-        """Give the camera what the client's thread has left for it."""
-        newest, self._newest = self._newest, None
-        if newest is not None:
-            self._camera.show(newest)
+        """Pass what the tracker and the gimbal's controller have sent to the camera."""
+        if self._targets:
+            self._camera.show(self._targets.popleft())
         elif time.monotonic() - self._heard_at > _SILENCE:
-            self._heard_at = math.inf  # told once
-            self._camera.show(mavlink.Target(mavlink.State.LOST))
-        rates, self._rates = self._rates, None
-        if rates is not None:
-            self._camera.turn_gimbal(*rates)
+            self._heard_at = math.inf  # reported once
+            self._camera.show(mavlink.Target(TrackState.LOST))
+        if self._rates:
+            self._camera.turn_gimbal(*self._rates.popleft())
         about = self._camera.description
         if self._size is not None and self._size != (about.width, about.height):
-            self._camera.description = mavlink.Description(about.model, *self._size, about.rtsp_url)
+            width, height = self._size
+            self._camera.description = replace(about, width=width, height=height)
 
     def _on_rates(self, message: TwistStamped) -> None:
         turn = message.twist.angular
         if math.isfinite(turn.y) and math.isfinite(turn.z):
-            self._rates = -turn.y, -turn.z  # ROS: down and left; MAVLink: up and right
+            self._rates.append((-turn.y, -turn.z))  # ROS: down and left; MAVLink: up and right
 
     def _read(self) -> bytes:
         try:

@@ -1,4 +1,4 @@
-"""The executable `operator_console`: a page on which an operator picks targets in the picture.
+"""The executable `operator_console`: a web page on which an operator picks targets.
 
     ros2 run siamcar_ros operator_console --ros-args -p host:=127.0.0.1 -p port:=8484
 
@@ -14,6 +14,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -44,10 +45,7 @@ class OperatorConsole(Node):
     def __init__(self, **options: Any) -> None:
         # It is not spun, so it offers no services.
         super().__init__("operator_console", start_parameter_services=False, **options)
-
-        def parameter(name: str, default: Any, text: str, most: float | None = None) -> Any:
-            return declare_read_only(self, name, default, text, most=most)
-
+        parameter = partial(declare_read_only, self)
         self.host = parameter(
             "host", "127.0.0.1", "Address to listen on; 0.0.0.0 lets other machines connect."
         )
@@ -55,13 +53,13 @@ class OperatorConsole(Node):
         self.token = parameter(
             "token",
             "",
-            f"Secret of {_LEAST_TOKEN} characters or more that a page must give; empty: a new one "
-            "if other machines can connect, and none if not.",
+            f"Secret of {_LEAST_TOKEN} characters or more that a page must send; empty: a random "
+            "one if other machines can connect, otherwise none.",
         )
         trackers = parameter(
             "trackers", "", "Names of the tracker nodes, separated by commas; empty: all."
         )
-        self.rate = parameter("rate", 15.0, "Pictures per second at most.", 100.0)
+        self.rate = parameter("rate", 15.0, "Pictures per second at most.", most=100.0)
         if not 1 <= self.port <= 65535:
             raise ValueError(f"port is from 1 to 65535, not {self.port}")
         if not self.rate > 0:
@@ -76,7 +74,7 @@ class OperatorConsole(Node):
 
     @property
     def address(self) -> str:
-        """Of the page, token included."""
+        """The URL of the page, including the token."""
         host = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
         host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port}/" + (f"#{quote(self.token)}" if self.token else "")
@@ -93,7 +91,7 @@ class OperatorConsole(Node):
 
 
 async def _serve(node: OperatorConsole) -> None:
-    """Serve until the context ends; raises OSError if the address cannot be had."""
+    """Serve until the context ends; raise OSError if the address is not available."""
     console = Console(node.find, Camera, token=node.token, local=node.local, rate=node.rate)
     runner = web.AppRunner(console.app, access_log=None)
     await runner.setup()

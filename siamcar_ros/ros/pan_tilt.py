@@ -1,4 +1,4 @@
-"""The control law of a camera on a pan-tilt mount that keeps a target in the middle. No ROS."""
+"""The control law that keeps a target in the middle of a camera on a pan-tilt mount. No ROS."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from siamcar_ros.tracking import TrackState
 
 Pair = NDArray[np.float64]
-"""(2,) of pan, to the right, and tilt, upward: radians, or radians per second."""
+"""(2,) pan to the right and tilt upward, in radians or radians per second."""
 
-# Seconds for which the mount's angles are kept: images may be so late.
+# Seconds for which the mount's angles are kept: images may be a second late.
 _HISTORY = 1.2
+# The longest time in seconds over which rates are integrated or extrapolated.
 _LONGEST_STEP = 0.1
 
 
@@ -26,7 +27,11 @@ def _setting(default: float, description: str, least: float = 0.0, most: float =
 
 @dataclass(frozen=True)
 class PanTiltSettings:
-    """Gains and limits of the law; the metadata of the fields documents them."""
+    """Gains and limits of the law, documented by the metadata of the fields.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
 
     gain: float = _setting(5.0, "Rate for each radian of error, 1/s.")
     smoothing: float = _setting(
@@ -40,7 +45,7 @@ class PanTiltSettings:
     tilt_down: float = _setting(-math.pi / 2, "Lower limit of tilt, rad.", -100.0, 100.0)
     tilt_up: float = _setting(math.pi / 2, "Upper limit of tilt, rad.", -100.0, 100.0)
     coast: float = _setting(
-        1.0, "Seconds for which an UNCERTAIN target is followed where it was going; then stop."
+        1.0, "Seconds for which an UNCERTAIN target is followed at its last rate; then stop."
     )
     timeout: float = _setting(0.5, "Seconds without a track after which the camera stops.")
     search_after: float = _setting(2.0, "Seconds after which a LOST target is searched for.")
@@ -57,15 +62,17 @@ class PanTiltSettings:
 
 
 class PanTiltLaw:
-    """Rates of pan and tilt from a target's bearing: its own rate, and a share of the error.
+    """Computes the rates of pan and tilt from a target's bearing.
 
-    A bearing and the angles of the mount at the moment of the image give the target's direction in
-    the mount's frame; a fading-memory filter gives its rate. So neither late images nor the
-    camera's own motion disturb the loop, and a moving target is followed without lag.
+    A rate is the target's own rate plus `gain` times the error. A bearing and the angles of the
+    mount at the moment of the image give the target's direction in the mount's frame; a
+    fading-memory filter gives its rate. So neither late images nor the camera's own motion disturb
+    the loop, and a moving target is followed without lag.
 
-    TRACKING follows. UNCERTAIN goes on as the target went, for a while: one that passes behind
-    something comes out where it is expected. LOST, no target, or nothing heard: stop; LOST for
-    longer: sweep to both sides, wider each time.
+    A TRACKING target is followed. For an UNCERTAIN one, the mount continues at the target's last
+    rate for a while, as a target that passes behind something reappears where it is expected. It
+    stops for a LOST target, for none, and when no tracks arrive. When the target has been LOST for
+    longer, it sweeps to both sides, wider each time.
 
     Attributes:
         settings: may be replaced at any time.
@@ -76,15 +83,15 @@ class PanTiltLaw:
         self._rates = np.zeros(2)
         self._now = self._heard_at = self._seen_at = -math.inf
         self._state: TrackState | None = None
-        # Where the mount was: measured, or what it was told, added up from 0.
+        # The mount's recent angles: measured, or integrated from the commands, beginning at 0.
         self._measured = False
         self._moments: deque[float] = deque([0.0])
         self._angles: deque[Pair] = deque([np.zeros(2)])
-        # The target in the mount's frame at the moment `_seen_at`.
+        # The target's direction in the mount's frame at `_seen_at`, and its rate.
         self._direction, self._motion = np.zeros(2), np.zeros(2)
 
     def moved(self, moment: float, angles: Pair) -> None:
-        """Take in the mount's measured angles, which its limits need."""
+        """Add the mount's measured angles (rad) at a moment (s); its limits need them."""
         if not self._measured or moment < self._moments[-1]:
             self._moments.clear()
             self._angles.clear()
@@ -95,20 +102,20 @@ class PanTiltLaw:
     def see(
         self, now: float, state: TrackState | None, bearing: Pair | None = None, age: float = 0.0
     ) -> None:
-        """Take in a result of the tracker.
+        """Add a result of the tracker.
 
         Args:
             now: seconds.
-            state: of the target; None if there is none.
-            bearing: its azimuth to the right and elevation upward in the camera, rad; None if it is
-                not known.
+            state: of the target; None without one.
+            bearing: (2,) azimuth to the right and elevation upward in the camera, rad; None if it
+                is unknown.
             age: seconds since the image was taken.
         """
         self._state, self._heard_at = state, now
         if state is not TrackState.TRACKING:
             return
         if bearing is None:
-            self._state = None  # seen, but not where
+            self._state = None  # without a direction, as good as no target
             return
         moment = now - age
         direction = _in_mount(self._at(moment), bearing)
@@ -126,7 +133,7 @@ class PanTiltLaw:
         self._seen_at = moment
 
     def rates(self, now: float) -> Pair:
-        """Return the rates (2,) for now, rad/s; call it regularly."""
+        """Return the rates (2,) in rad/s for the moment `now` in seconds; call it regularly."""
         settings = self.settings
         wanted = self._wanted(now)
         if self._measured:
@@ -151,7 +158,7 @@ class PanTiltLaw:
             self._angles.popleft()
 
     def _at(self, moment: float) -> Pair:
-        """The mount's angles at a moment; between measurements and after the last by its rates."""
+        """The mount's angles at a moment: interpolated, or extrapolated by its rates."""
         moments, angles = np.array(self._moments), np.array(self._angles)
         found = np.array([np.interp(moment, moments, column) for column in angles.T])
         return found + min(max(moment - self._moments[-1], 0.0), _LONGEST_STEP) * self._rates
@@ -170,28 +177,27 @@ class PanTiltLaw:
             error = np.where(np.abs(error) < settings.dead_band, 0.0, error)
             return self._motion + settings.gain * error
         searching = unseen - settings.search_after
-        if self._state is not TrackState.LOST or searching < 0 or not settings.search_rate:
+        searches = self._state is TrackState.LOST and 0 <= searching < math.inf
+        if not searches or not settings.search_rate:
             return np.zeros(2)
-        if not math.isfinite(unseen):
-            return np.zeros(2)
-        # One leg to the side on which the target was lost, then legs across, each wider by one.
+        # A leg to the side on which the target was lost, then legs across, each longer by a width.
         legs = searching * settings.search_rate / settings.search_width
         leg = int((math.sqrt(8 * legs + 1) - 1) / 2)  # leg n is n + 1 widths long
         side = -1.0 if self._motion[0] < 0 else 1.0
         return np.array((side * (-1) ** leg * settings.search_rate, 0.0))
 
     def _within_limits(self, wanted: Pair) -> Pair:
-        """Brake so that the mount comes to rest at its limits."""
+        """Reduce the rates so that the mount comes to rest at its limits."""
         settings, angles = self.settings, self._angles[-1]
         high = np.array((settings.pan_right, settings.tilt_up)) - angles
         low = angles - np.array((settings.pan_left, settings.tilt_down))
-        brake = settings.max_acceleration / 2  # half: the mount follows late
+        brake = settings.max_acceleration / 2  # half, as the mount reacts late
         up, down = (np.sqrt(2 * brake * np.maximum(each, 0.0)) for each in (high, low))
         return np.clip(wanted, -down, up)
 
 
 def _in_mount(angles: Pair, bearing: Pair) -> Pair:
-    """The pan and tilt at which a target seen under a bearing is in the middle."""
+    """The pan and tilt that bring a target with a bearing (2,) into the middle of the image."""
     (azimuth, elevation), tilt = bearing.tolist(), float(angles[1])
     x, y = math.sin(azimuth) * math.cos(elevation), math.sin(elevation)
     z = math.cos(azimuth) * math.cos(elevation)

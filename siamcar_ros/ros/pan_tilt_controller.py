@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,9 @@ from siamcar_ros.ros.messages import STATES
 from siamcar_ros.ros.pan_tilt import Pair, PanTiltLaw, PanTiltSettings
 
 _LOG_PERIOD = 5.0
-# Joint angles older than this are not believed.
+# Seconds without joint angles after which the mount is stopped.
 _FRESH = 0.5
-# Seconds; older stamps are taken for those of another clock.
+# Seconds; an older stamp is assumed to be of another clock.
 _OLDEST = 1.0
 
 
@@ -53,13 +54,10 @@ class PanTiltController(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("pan_tilt_controller", **options)
-
-        def parameter(name: str, default: Any, text: str, most: float | None = None) -> Any:
-            return declare_read_only(self, name, default, text, most=most)
-
+        parameter = partial(declare_read_only, self)
         tracker = parameter("tracker", "tracker", "Name of the tracker node.")
         self._target = parameter("target", "", "Id of the target; empty: the oldest.")
-        rate = parameter("rate", 50.0, "Rate of the commands in Hz.", 1000.0)
+        rate = parameter("rate", 50.0, "Rate of the commands in Hz.", most=1000.0)
         self._frame_id = parameter("frame_id", "", "frame_id of ~/rates.")
         self._joints = (
             parameter("pan_joint", "", "Name of the pan joint in joint_states; empty: unknown."),
@@ -79,7 +77,7 @@ class PanTiltController(Node):
         self._law = PanTiltLaw(PanTiltSettings(**self._declare_settings()))
         self.add_on_set_parameters_callback(self._check_settings)
         self.add_post_set_parameters_callback(self._apply_settings)
-        self._joints_at = -math.inf  # when they were heard
+        self._joints_at = -math.inf  # when joint_states arrived, in seconds
         self._clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._rates = self.create_publisher(TwistStamped, "~/rates", 10)
         self._velocities = self.create_publisher(Float64MultiArray, "~/joint_velocities", 10)
@@ -90,7 +88,7 @@ class PanTiltController(Node):
             self.create_subscription(JointState, "joint_states", self._on_joints, newest)
         else:
             self.get_logger().info(
-                "pan_joint and tilt_joint are not set: the limits of the angles are not kept"
+                "pan_joint and tilt_joint are not set: the limits of pan and tilt are not respected"
             )
         self.create_timer(1 / rate, self._tick, clock=self._clock)
 
@@ -128,7 +126,7 @@ class PanTiltController(Node):
         return float(self._clock.now().nanoseconds) / 1e9
 
     def _age(self, message: Any) -> float:
-        """Seconds since a message's stamp; 0 if the stamps are of another clock."""
+        """Seconds since a message's stamp; 0 if the stamp is of another clock."""
         age = (self.get_clock().now().nanoseconds - stamp_of(message)) / 1e9
         return age if 0 < age < _OLDEST else 0.0
 
@@ -159,7 +157,8 @@ class PanTiltController(Node):
         now = self._now()
         if all(self._joints) and now - self._joints_at > _FRESH:
             self.get_logger().warning(
-                f"joint_states does not have {' and '.join(self._joints)}: stopped",
+                f"no {' and '.join(self._joints)} in joint_states for {_FRESH:g} s: the mount is "
+                "stopped",
                 throttle_duration_sec=_LOG_PERIOD,
             )
             self._law.see(now, None)

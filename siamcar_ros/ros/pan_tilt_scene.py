@@ -1,8 +1,9 @@
 """The world of the pan-tilt simulation: a yard where a car drives to and fro, once behind a bush.
 
-A view is cut from a wide picture of the yard (made by tools/clip); car and bush are pictures in
-front of it. World axes in meters: X to the right, Z forward, the camera above the origin. Angles in
-radians, positive to the right and upward.
+A view is cut from a wide picture of the yard, and pictures of the car and the bush are laid on it.
+tools/clip, which is not installed, has rendered them from its 3-D scene. World axes in meters: X to
+the right, Z forward, the camera above the origin. Angles in radians, positive to the right and
+upward.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ FOCAL = 600.0  # pixels, of the panorama and of the camera
 PANORAMA = (1600, 720)
 PITCH = -0.1  # of the panorama's optical axis
 EYE_HEIGHT = 3.3
-CAR_DISTANCE = 24.0  # from which the car's views were drawn
+CAR_DISTANCE = 24.0  # from which the car's views were rendered
 CELL, SHEET = (224, 112), (9, 8)  # size of a view; columns and rows of the sheet
 BUSH_METERS, BUSH_SCALE = 4.6, 40.0  # side, and pixels per meter of its picture
 
 Matrix = NDArray[np.float64]
 
-# The car drives to the right on a far arc and backs up on a near one, in so many seconds; between
-# the arcs stands a bush, behind which it passes halfway through the first 26 s and not again.
-_MIDDLE, _REACH, _ROUND, _FAR_AT = np.array((0.0, 30.0)), np.array((12.0, 3.0)), 18.0, 13.0
+# The car drives to the right along an arc behind the bush, and reverses along one in front of it.
+# It is in the middle of the far arc, behind the bush, at 13 s and again every 18 s.
+_MIDDLE, _REACH = np.array((0.0, 30.0)), np.array((12.0, 3.0))  # (2,) X and Z of the lap
+_LAP_SECONDS, _FAR_AT = 18.0, 13.0
 _BUSH = np.array((0.0, 29.0))
 
 
@@ -37,7 +39,7 @@ class View(NamedTuple):
 
     Attributes:
         image: (H, W, 3) BGR.
-        box: (x, y, w, h) of the whole car in pixels, hidden parts included.
+        box: (x, y, w, h) of the whole car in pixels, including hidden parts.
         visible: share of the car that the bush does not hide and that is in the image.
         target: the car's azimuth and elevation in the world, of the box's center.
     """
@@ -70,7 +72,7 @@ class Scene:
         car, place, anchor = self._car_picture(seconds)
         onto = _placed(camera, place, anchor, CAR_DISTANCE / FOCAL)
         whole = float(car[..., 3].sum()) * float(onto[0, 0]) ** 2
-        bush = self._bush  # its foot bulges towards the camera
+        bush = self._bush  # its lowest leaves are in front of its foot
         root = (bush.shape[1] / 2, 0.84 * bush.shape[0])
         before = _placed(camera, _BUSH, root, 1 / BUSH_SCALE)
         if _BUSH[1] < place[1]:
@@ -102,12 +104,12 @@ class Scene:
 
 
 def _placed(camera: Matrix, place: Matrix, anchor: tuple[float, float], meters: float) -> Matrix:
-    """The (2, 3) map of an upright picture into the image.
+    """The (2, 3) affine map of an upright picture into the image.
 
     Args:
-        camera: projects directions.
-        place: (2,) X and Z of its foot.
-        anchor: the pixel of the picture that is there.
+        camera: (3, 3), from directions in the world to homogeneous pixels.
+        place: (2,) X and Z of the picture's foot.
+        anchor: (x, y) of the foot in the picture.
         meters: per pixel of the picture.
     """
     x, y, depth = camera @ (place[0], EYE_HEIGHT, place[1])
@@ -118,15 +120,15 @@ def _placed(camera: Matrix, place: Matrix, anchor: tuple[float, float], meters: 
 
 def _car_at(seconds: float) -> tuple[Matrix, float]:
     """The car's place (2,) X and Z, and its heading: 0 along Z, positive towards X."""
-    phase = 2 * np.pi * (seconds - _FAR_AT) / _ROUND
+    phase = 2 * np.pi * (seconds - _FAR_AT) / _LAP_SECONDS
     (across, away), sine, cosine = _REACH, np.sin(phase), np.cos(phase)
-    # The arcs' ends have the same tangent: dZ / dX = -3 away / across * sine * cosine.
+    # Both arcs have the tangent dZ / dX = -3 away / across * sine * cosine.
     heading = np.pi / 2 + np.arctan(3 * away / across * sine * cosine)
     return _MIDDLE + np.array((across * sine, away * cosine**3)), float(heading)
 
 
 def _rotation(pan: float, tilt: float) -> Matrix:
-    """From the world (X right, Y down, Z forward) to a camera turned by pan and tilt."""
+    """(3, 3) from the world (X right, Y down, Z forward) to a camera turned by pan and tilt."""
     (cp, ct), (sp, st) = np.cos((pan, tilt)), np.sin((pan, tilt))
     turn = np.array([[cp, 0, -sp], [0, 1, 0], [sp, 0, cp]])
     nod = np.array([[1, 0, 0], [0, ct, st], [0, -st, ct]])
@@ -138,7 +140,7 @@ def _lens(size: tuple[int, int]) -> Matrix:
 
 
 def _lay(image: Image, patch: Image, onto: Matrix) -> NDArray[np.uint8]:
-    """Lay a premultiplied BGRA picture on the image, in place; its alpha there, (H, W)."""
+    """Lay a premultiplied BGRA picture on the image in place; return its alpha there, (H, W)."""
     height, width = image.shape[:2]
     alpha = np.zeros((height, width), np.uint8)
     corners = onto @ np.array([[0, 0, 1.0], [patch.shape[1], patch.shape[0], 1.0]]).T
@@ -158,7 +160,7 @@ def _lay(image: Image, patch: Image, onto: Matrix) -> NDArray[np.uint8]:
 
 
 def _bounds(patch: Image, onto: Matrix) -> Box:
-    """The box of a picture's solid part (not its shadow) in the image."""
+    """The box (x, y, w, h) in the image of a picture's opaque part, which excludes its shadow."""
     x, y, w, h = cv2.boundingRect((patch[..., 3] > 200).astype(np.uint8))
     x1, y1 = (onto[:, :2] @ (x - 0.5, y - 0.5) + onto[:, 2] + 0.5).tolist()
     x2, y2 = (onto[:, :2] @ (x + w - 0.5, y + h - 0.5) + onto[:, 2] + 0.5).tolist()
@@ -170,6 +172,6 @@ def _read(name: str) -> Image:
     image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise OSError(f"{file} cannot be read: OpenCV was built without its format")
-    if image.shape[2] == 4:  # premultiplied; compression leaves colors brighter than that
+    if image.shape[2] == 4:  # premultiplied; compression leaves some colors brighter than alpha
         image[..., :3] = np.minimum(image[..., :3], image[..., 3:])
     return np.asarray(image, np.uint8)

@@ -2,25 +2,25 @@
 
     ros2 launch siamcar_ros follow.launch.py
 
-Publishes `image`, `camera_info`, `ground_truth`, `joint_states` (pan, tilt) and `camera_rates`
-(Vector3Stamped in the optical frame). Starts the tracker on the car, lets time run, and turns the
-camera as `rates` (geometry_msgs/TwistStamped) says. After `duration` it logs how well the car was
-kept in the middle, writes that to the folder `report`, and ends.
+Publishes `image`, `camera_info`, `ground_truth` and `joint_states` (pan, tilt). Starts the tracker
+on the car, plays the scene, and turns the camera at the received `rates`
+(geometry_msgs/TwistStamped). After `duration` it logs how well the car was kept in the middle,
+writes a report to the folder `report`, and ends.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import TwistStamped, Vector3Stamped
+from geometry_msgs.msg import TwistStamped
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, JointState
@@ -39,15 +39,15 @@ from siamcar_ros.tracking import TrackResult, TrackState
 from siamcar_ros.tracking.overlay import draw_overlay
 
 NEAR = 0.05
-"""Share of the image's width and height by which the car may be off the middle."""
+"""Share of the image's width and height within which the car counts as in the middle."""
 
 SETTLING = 1.0
-"""Seconds at the start that do not count."""
+"""Seconds at the start that are left out of the summary."""
 
-# Where the camera looks at first, off the car.
+# Pan and tilt in radians by which the camera points past the car at the start.
 _FIRST_OFFSET = np.array((0.07, 0.03))
-_PATIENCE = 180.0
-_HIDDEN = 0.5  # share of the car that is visible
+_PATIENCE = 180.0  # seconds for the tracker to load its network, and to start
+_HIDDEN = 0.5  # visible share below which the car counts as hidden
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Moment:
 
     Attributes:
         seconds: since the start.
-        pan, tilt: of the camera, rad, to the right and upward.
-        across, down: of the car's center from the image's, in widths and heights of the image.
-        visible: share of the car.
-        stamp: in nanoseconds.
+        pan, tilt: of the camera in radians, to the right and upward.
+        across, down: distance of the car's center from the image's, as shares of width and height.
+        visible: share of the car that is seen.
+        stamp: of the image in nanoseconds.
     """
 
     seconds: float
@@ -72,7 +72,7 @@ class Moment:
 
     @property
     def error(self) -> float:
-        """The larger of the two distances, in parts of the image."""
+        """The larger of the two distances."""
         return max(abs(self.across), abs(self.down))
 
 
@@ -86,17 +86,18 @@ class PanTiltSimulation(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("pan_tilt_simulation", **options)
-
-        def parameter(name: str, default: Any, text: str, most: float | None = None) -> Any:
-            return declare_read_only(self, name, default, text, most=most)
-
+        parameter = partial(declare_read_only, self)
         tracker = parameter("tracker", "tracker", "Name of the tracker node.")
-        self._rate = parameter("rate", 30.0, "Frames per second.", 1000.0)
-        self._duration = parameter("duration", 26.0, "Seconds; the car hides once in 26.", 3600.0)
-        self._lag = parameter("lag", 0.05, "Time constant in s with which the mount follows.", 10.0)
+        self._rate = parameter("rate", 30.0, "Frames per second.", most=1000.0)
+        self._duration = parameter(
+            "duration", 26.0, "Seconds; the car is hidden once in 26.", most=3600.0
+        )
+        self._lag = parameter(
+            "lag", 0.05, "Time constant in s with which the mount reacts.", most=10.0
+        )
         report = parameter("report", "", "Folder for follow.png, .mp4 and .json; empty: none.")
         if not (self._duration - SETTLING) * self._rate >= 1:
-            raise ValueError(f"duration must be a frame longer than {SETTLING:g} s at the least")
+            raise ValueError(f"duration must be longer than {SETTLING:g} s by a frame or more")
         self._folder = Path(report).expanduser() if report else None
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -109,12 +110,11 @@ class PanTiltSimulation(Node):
         self._info = self.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=5))
         self._truth = self.create_publisher(Detection2D, "ground_truth", 10)
         self._joints = self.create_publisher(JointState, "joint_states", 10)
-        self._turning = self.create_publisher(Vector3Stamped, "camera_rates", 10)
         self.create_subscription(TwistStamped, "rates", self._on_rates, 1)
         self.create_subscription(TrackArray, f"{self.tracker}/tracks", self._on_tracks, 200)
 
     def run(self) -> None:
-        """Play the scene once and report.
+        """Play the scene once and write the report.
 
         Raises:
             OSError: the tracker cannot be used, or the report cannot be written.
@@ -128,7 +128,7 @@ class PanTiltSimulation(Node):
                 if not self.context.ok():
                     return
                 raise OSError(str(error)) from error
-            time.sleep(0.5)  # the last results
+            time.sleep(0.5)  # for the last results
             if self.context.ok():
                 self._report(moments)
 
@@ -160,7 +160,7 @@ class PanTiltSimulation(Node):
             if behind < 0:
                 time.sleep(-behind)
             elif behind > step:
-                begin += behind  # too slow: the scene waits, so that no frame is left out
+                begin += behind  # too slow: play slower, so that no frame is left out
             self._turn(step)
             view, stamp = self._show(index * step)
             x, y, w, h = view.box
@@ -171,14 +171,14 @@ class PanTiltSimulation(Node):
         return moments
 
     def _turn(self, step: float) -> None:
-        """Move the mount: its rates follow the commands like a first-order lag."""
+        """Move the mount: its rates follow the commands with a first-order lag."""
         share = 1 - np.exp(-step / self._lag) if self._lag else 1.0
         before = self._rates
         self._rates = before + share * (self._wanted - before)
         self._angles = self._angles + step * (before + self._rates) / 2
 
     def _show(self, seconds: float) -> tuple[View, int]:
-        """Render and publish one moment; the view and its stamp."""
+        """Render and publish one moment; return the view and its stamp in nanoseconds."""
         view = self._scene.view(seconds, *self._angles.tolist())
         stamp = self.get_clock().now().to_msg()
         width, height = self._scene.size
@@ -193,15 +193,10 @@ class PanTiltSimulation(Node):
         info.p = [FOCAL, 0.0, cx, 0.0, 0.0, FOCAL, cy, 0.0, 0.0, 0.0, 1.0, 0.0]
         joints = JointState(header=image.header, name=["pan", "tilt"])
         joints.position, joints.velocity = (-self._angles).tolist(), (-self._rates).tolist()
-        turning = Vector3Stamped(header=image.header)
-        tilt, (right, up) = float(self._angles[1]), self._rates.tolist()
-        vector = turning.vector  # about x to the right, y downward, z forward
-        vector.x, vector.y, vector.z = up, right * math.cos(tilt), -right * math.sin(tilt)
         truth = Detection2D(header=image.header, bbox=box_to_bbox(view.box), id="ground_truth")
         for publisher, message in (
             (self._info, info),
             (self._joints, joints),
-            (self._turning, turning),
             (self._image, image),
             (self._truth, truth),
         ):
@@ -216,8 +211,8 @@ class PanTiltSimulation(Node):
     def _on_tracks(self, message: TrackArray) -> None:
         if message.tracks:
             track = message.tracks[0]
-            state = STATES[track.state]
-            self._tracks[stamp_of(message)] = bbox_to_box(track.bbox), track.score, state
+            found = bbox_to_box(track.bbox), track.score, STATES[track.state]
+            self._tracks[stamp_of(message)] = found
 
     def _report(self, moments: list[Moment]) -> None:
         told = summary(moments)
@@ -238,7 +233,7 @@ class PanTiltSimulation(Node):
         self.get_logger().info(f"wrote {self._folder}/follow.png, .mp4 and .json")
 
     def _write_film(self, moments: list[Moment], file: Path) -> None:
-        """Render the run again, with what the tracker said."""
+        """Render the run again, with the tracker's boxes."""
         with VideoWriter(file, self._rate) as writer:
             for each in moments:
                 view = self._scene.view(each.seconds, each.pan, each.tilt)
@@ -249,7 +244,7 @@ class PanTiltSimulation(Node):
 
 
 def summary(moments: Sequence[Moment]) -> dict[str, Any]:
-    """What a run comes to; the first second does not count."""
+    """Return the figures of a run, the first second left out."""
     counted = [each for each in moments if each.seconds >= SETTLING]
     errors = np.array([each.error for each in counted])
     hidden = [each for each in counted if each.visible < _HIDDEN]
@@ -265,7 +260,7 @@ def summary(moments: Sequence[Moment]) -> dict[str, Any]:
 
 
 def describe(told: dict[str, Any]) -> list[str]:
-    """The summary in words."""
+    """Return the summary in words, as lines."""
     return [
         f"within {100 * NEAR:g} % of the image's middle on {100 * told['near']:.1f} % of "
         f"{told['frames']} frames; median {100 * told['median_error']:.1f} %, largest "
@@ -282,7 +277,8 @@ def draw(
 ) -> None:
     """Draw error, states and the mount's angles over time as follow.png.
 
-    Raises ModuleNotFoundError without matplotlib.
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Where targets are in space: from a depth image, their height or the ground they stand on."""
+"""Positions of targets, from a depth image, from their height or from the ground plane."""
 
 from __future__ import annotations
 
@@ -30,19 +30,17 @@ from siamcar_ros.ros.depth import Depth, depth_image, target_depth
 from siamcar_ros.ros.image_subscription import ImageSubscription
 from siamcar_ros.ros.messages import OVERRIDABLE, bbox_to_box
 from siamcar_ros.ros.parameters import NodeSettings, numbers
-from siamcar_ros.ros.rays import CameraModelError, rays
+from siamcar_ros.ros.rays import MOST_STRETCH, CameraModelError, middle_rays
 
-# Images and depth images that wait for each other.
+# Tracks and depth images that wait for each other, at most.
 _WAITING = 16
-# A depth image may differ so much from the image's proportions.
-_MOST_STRETCH = 0.02
 
 
 class Positions:
-    """Publishes `~/detections_3d`, and a frame on /tf for each target if that is wanted.
+    """Publishes `~/detections_3d` and, with `target_tf`, a frame on /tf for each target.
 
     A target's distance comes from the depth image of the same moment, if the parameter `depth`
-    names its topic; where that says nothing, from `target_height`, then from `ground_plane`. A
+    names its topic; if that is not available, from `target_height`, then from `ground_plane`. A
     target of unknown distance is left out, and nothing is published if none is known.
 
     Args:
@@ -88,14 +86,14 @@ class Positions:
 
     @property
     def wanted(self) -> bool:
-        """Whether someone would receive positions, and there is something to take them from."""
+        """Whether positions can be computed and would be received."""
         settings = self.settings
         known = settings.depth or settings.target_height or settings.ground_plane
         listened = self._frames is not None or self._publisher.get_subscription_count()
         return bool(known and listened)
 
     def add(self, tracks: TrackArray, info: CameraInfo) -> None:
-        """Publish the positions of an image's targets, once its depth image is here.
+        """Publish the positions of an image's targets, once its depth image has arrived.
 
         Raises:
             CameraModelError: no rays can be computed.
@@ -117,10 +115,10 @@ class Positions:
         try:
             self._match()
         except CameraModelError:
-            return  # said before, when the tracks came
+            return  # logged already, when the tracks came
 
     def _match(self) -> None:
-        """Publish for each image for which the nearest depth image is known."""
+        """Publish the waiting tracks for which the nearest depth image is known."""
         slop = self.settings.depth_slop * 1e9
         while True:
             with self._lock:
@@ -154,7 +152,7 @@ class Positions:
             self._complaints.say(f"the depth image cannot be used: {error}")
         if image is not None:
             (height, width), stretch = image[0].shape, size[0] / size[1]
-            if abs(width / height / stretch - 1) > _MOST_STRETCH:
+            if abs(width / height / stretch - 1) > MOST_STRETCH:
                 self._complaints.say(
                     f"depth images are {width} by {height}, images {size[0]} by {size[1]}"
                 )
@@ -179,11 +177,8 @@ class Positions:
         size: tuple[int, int],
         image: tuple[NDArray[Any], float] | None,
     ) -> Detection3D | None:
-        x, y, w, h = box = bbox_to_box(track.bbox)
-        rectified = self.settings.image_rectified
-        points = [[x + w / 2, y + h / 2], [x, y + h / 2], [x + w, y + h / 2]]
-        points += [[x + w / 2, y], [x + w / 2, y + h]]
-        middle, left, right, top, foot = rays(info, points, size, rectified=rectified)
+        box, rectified = bbox_to_box(track.bbox), self.settings.image_rectified
+        middle, left, right, top, foot = middle_rays(info, box, size, rectified=rectified)
         angles = track.bearing[0].covariance
         depth = self._measured(box, size, image)
         if depth is None:
@@ -220,9 +215,9 @@ class Positions:
         """The distance from the target's height, or from the ground below it.
 
         Args:
-            slope: between the rays through the box's upper and lower edges.
-            foot: (2,) the ray through the middle of the lower edge.
-            deviation: of the elevation, in radians.
+            slope: difference in y of the rays through the box's lower and upper side.
+            foot: (2,) ray through the middle of the lower side.
+            deviation: standard deviation of the elevation, in radians.
         """
         if self.settings.target_height and slope > 0:
             z = self.settings.target_height / slope

@@ -14,18 +14,19 @@ from siamcar_ros.geometry import Box
 from siamcar_ros.msg import Bearing
 
 _FISHEYE = ("equidistant", "fisheye")
-# Those that ROS names and OpenCV has; without a name it goes by the number of coefficients.
+# The models that both ROS and OpenCV know. Without a name, the number of coefficients decides.
 _UNDERSTOOD = ("", "plumb_bob", "rational_polynomial", *_FISHEYE)
 _WIDEST = math.tan(math.radians(89))
-# An image scaled to whole pixels may differ so much from its camera's proportions.
-_MOST_STRETCH = 0.02
-# The variance of a uniform distribution over a length of 1, and the share of it that a score of 1
-# removes.
+MOST_STRETCH = 0.02
+"""By which share the aspect ratio of a scaled image may differ: its sides are whole pixels."""
+
+# The variance of a uniform distribution over a length of 1, and by which share a score of 1 reduces
+# it.
 _UNIFORM, _SURE = 1 / 12, 0.75
 
 
 class CameraModelError(ValueError):
-    """A camera_info that no ray can be computed from; the message says why."""
+    """No ray can be computed from a camera_info; the message says why."""
 
 
 def corner_rays(
@@ -47,6 +48,20 @@ def corner_rays(
     return rays(info, corners, image_size, rectified=rectified)
 
 
+def middle_rays(
+    info: Any, box: Box, image_size: tuple[int, int], *, rectified: bool
+) -> NDArray[np.float64]:
+    """Return the rays through a box's center and the middles of its sides, as (5, 2).
+
+    The sides are the left, right, upper and lower one. Arguments and errors are those of
+    `corner_rays`.
+    """
+    x, y, w, h = box
+    cx, cy = x + w / 2, y + h / 2
+    points = [[cx, cy], [x, cy], [x + w, cy], [cx, y], [cx, y + h]]
+    return rays(info, points, image_size, rectified=rectified)
+
+
 def bearing(
     info: Any, box: Box, score: float, image_size: tuple[int, int], *, rectified: bool
 ) -> Bearing:
@@ -65,11 +80,7 @@ def bearing(
     Raises:
         CameraModelError: see `rays`.
     """
-    x, y, w, h = box
-    cx, cy = x + w / 2, y + h / 2
-    points = [[cx, cy], [x, cy], [x + w, cy], [cx, y], [cx, y + h]]
-    planar = rays(info, points, image_size, rectified=rectified)
-    across, down = planar.T
+    across, down = middle_rays(info, box, image_size, rectified=rectified).T
     azimuth = np.arctan(across)
     elevation = np.arctan2(-down, np.hypot(across, 1.0))
     direction = np.array([across[0], down[0], 1.0])
@@ -115,7 +126,7 @@ def rays(
     found = np.asarray(found, np.float64).reshape(-1, 2)
     if not np.isfinite(found).all():
         raise CameraModelError("camera_info gives no finite ray: its numbers are not a camera's")
-    # An equidistant lens shows an angle as a distance; OpenCV stops at 90 degrees unsaid.
+    # Where an equidistant lens sees more than 90 degrees off its axis, OpenCV silently clips.
     angles = np.hypot(*((pixels - matrix[:2, 2]) / matrix[[0, 1], [0, 1]]).T)
     if np.hypot(*found.T).max() > _WIDEST or (fisheye and angles.max() >= math.pi / 2):
         raise CameraModelError("the box reaches 89 degrees and more off the camera's axis")
@@ -134,7 +145,7 @@ def project(
         rectified: see `rays`.
 
     Returns:
-        (N, 2): x and y in pixels of the image, which may lie outside of it.
+        (N, 2): x and y in pixels of the image, possibly outside it.
 
     Raises:
         CameraModelError: see `rays`.
@@ -154,9 +165,9 @@ def project(
 def _lens(
     info: Any, *, rectified: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], bool]:
-    """Return camera matrix, distortion, the turn into the optical frame, and if it is a fisheye.
+    """Return camera matrix, distortion, rotation into the optical frame, and if it is a fisheye.
 
-    The optical frame is that of the rectified image: R turns a stereo camera's raw rays into it.
+    The optical frame is that of the rectified image: R rotates a stereo camera's raw rays into it.
     """
     if rectified:
         matrix = np.array(info.p, np.float64).reshape(3, 4)[:, :3]
@@ -167,7 +178,7 @@ def _lens(
         turn = np.array(info.r, np.float64).reshape(3, 3)
         if not turn.any():  # not filled in
             turn = np.eye(3)
-    if not (matrix[0, 0] > 0 and matrix[1, 1] > 0):  # NaN is no focal length, either
+    if not (matrix[0, 0] > 0 and matrix[1, 1] > 0):  # or they are NaN
         which = "P" if rectified else "K"
         raise CameraModelError(f"camera_info's {which} has no focal length: calibrate the camera")
     if not distortion.any():
@@ -189,17 +200,17 @@ def _not_understood(info: Any) -> CameraModelError:
 def _to_sensor(
     info: Any, image_size: tuple[int, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scale and offset from edges of pixels in the image to the samples that K and P speak of."""
+    """Scale (2,) and offset (2,) from image coordinates to those of K and P."""
     binning = np.array([max(1, info.binning_x), max(1, info.binning_y)], np.float64)
     roi = info.roi
     region = np.array([roi.width or info.width, roi.height or info.height], np.float64)
-    # What the camera sent has region / binning pixels; an image of another size was scaled since.
+    # The camera sent region / binning pixels; an image of another size has been scaled.
     scale = np.where(region > 0, region / np.array(image_size), binning)
     stretch = (scale[0] / binning[0]) / (scale[1] / binning[1])
-    if abs(stretch - 1) > _MOST_STRETCH:
+    if abs(stretch - 1) > MOST_STRETCH:
         sent = " by ".join(f"{each:g}" for each in region / binning)
         raise CameraModelError(
             f"camera_info is for images of {sent}, these are {image_size[0]} by {image_size[1]}"
         )
-    # Boxes count from pixels' edges, camera models from their middles.
+    # The origin of boxes is the corner of the first pixel, that of camera models its center.
     return scale, np.array([roi.x_offset, roi.y_offset]) - 0.5

@@ -19,7 +19,7 @@ _LONGEST_CHAIN = 100
 
 
 class StaticFrames:
-    """The tree of fixed frames; tf2_ros does more, and is not installed everywhere."""
+    """The tree of fixed frames. (tf2_ros does more, but is not installed everywhere.)"""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -34,7 +34,7 @@ class StaticFrames:
         self._node.destroy_subscription(self._subscription)
 
     def add(self, message: Any) -> None:
-        """Take in the transforms of a tf2_msgs/TFMessage."""
+        """Add the transforms of a tf2_msgs/TFMessage; unusable rotations are ignored."""
         for each in message.transforms:
             q = each.transform.rotation
             turn = rotation_of_quaternion(q.x, q.y, q.z, q.w)
@@ -62,7 +62,7 @@ class StaticFrames:
 
 
 def rotation_of_quaternion(x: float, y: float, z: float, w: float) -> Matrix | None:
-    """Return the rotation matrix of a quaternion; None if it has no length."""
+    """Return the (3, 3) rotation matrix of a quaternion; None if its norm is 0 or not finite."""
     length = float(np.linalg.norm((x, y, z, w)))
     if not np.isfinite(length) or length < 1e-6:
         return None
@@ -74,7 +74,7 @@ def rotation_of_quaternion(x: float, y: float, z: float, w: float) -> Matrix | N
 
 
 def rotation_of_rpy(roll: float, pitch: float, yaw: float) -> Matrix:
-    """Return the rotation matrix of URDF's roll, pitch and yaw in radians."""
+    """Return the (3, 3) rotation matrix of URDF's roll, pitch and yaw in radians."""
     about = np.diag((roll, pitch, yaw))
     x, y, z = (np.asarray(cv2.Rodrigues(axis)[0]) for axis in about)
     return np.asarray(z @ y @ x)

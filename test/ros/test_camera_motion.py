@@ -12,6 +12,7 @@ from node_harness import Log, camera_info
 from sensor_msgs.msg import CameraInfo, Imu
 from tf2_msgs.msg import TFMessage
 
+from siamcar_ros.ros import complaints
 from siamcar_ros.ros.camera_motion import CameraMotion, Turns
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.rays import project, rays
@@ -187,3 +188,18 @@ def test_raw_and_rectified_images_of_a_stereo_camera_give_the_same_rays() -> Non
     for point, rectified in ((in_raw, False), (in_rectified, True)):
         found = rays(info, [point], (320, 240), rectified=rectified)
         np.testing.assert_allclose(found, [ahead[:2]], atol=1e-6)
+
+
+def test_a_warning_is_repeated_after_a_while_however_many_others_there_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node, now = Subscriber(), 100.0
+    monkeypatch.setattr(complaints.time, "monotonic", lambda: now)
+    warnings = complaints.Complaints(node, "no turn")  # type: ignore[arg-type]
+    for _ in range(3):
+        for number in range(200):
+            warnings.say(f"no frame {number}")
+    assert node.log.lines == [f"no turn: no frame {number}" for number in range(64)]
+    now += 11.0
+    warnings.say("no frame 3")
+    assert node.log.lines[64:] == ["no turn: no frame 3"]

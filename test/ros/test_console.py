@@ -156,7 +156,7 @@ class Narrows:
         sink.close()
 
 
-def test_the_page_loads_nothing_from_outside_and_makes_no_html() -> None:
+def test_the_page_loads_nothing_from_other_servers_and_inserts_no_html() -> None:
     async def test(operator: Operator) -> None:
         for path in ("/", "/console.css", "/console.js", "/icon.svg"):
             answer: ClientResponse = await operator.client.get(path)
@@ -198,7 +198,7 @@ def test_a_local_console_answers_to_local_names_only(local: bool, status: int) -
 
 
 @pytest.mark.parametrize(("given", "code"), [("", 4401), ("wrong", 4401), ("sesame", None)])
-def test_a_token_is_asked_for(given: str, code: int | None) -> None:
+def test_a_token_is_required(given: str, code: int | None) -> None:
     async def test(operator: Operator) -> None:
         socket = await operator.connect({"token": given})
         if code is None:
@@ -230,7 +230,7 @@ def test_a_token_is_asked_for(given: str, code: int | None) -> None:
         '{"do": "stop", "call": 1, "id": "' + "x" * 4096 + '"}',
     ],
 )
-def test_what_no_page_of_ours_sends_ends_the_connection(message: str | bytes) -> None:
+def test_a_message_that_the_page_would_not_send_ends_the_connection(message: str | bytes) -> None:
     async def test(operator: Operator) -> None:
         socket = await operator.connect()
         await hear(socket, "state")
@@ -362,7 +362,7 @@ def test_rate_and_size_follow_the_link(
     assert age < 0.5 + round_trip  # nothing queues up on the way
 
 
-def test_a_link_that_narrows_is_followed() -> None:
+def test_pictures_become_small_when_a_link_narrows() -> None:
     link = Link(30.0)
     for number in range(100):
         link.sent(number, 20_000, number / 10)

@@ -84,7 +84,7 @@ def test_boxes_past_the_border_and_millimeters() -> None:
         np.where(np.arange(320) % 50 == 0, scene(), np.nan),  # 2 % are known
     ],
 )
-def test_too_little_is_no_depth(depth: NDArray[np.float64]) -> None:
+def test_too_few_pixels_give_no_depth(depth: NDArray[np.float64]) -> None:
     assert target_depth(depth, BOX) is None
 
 

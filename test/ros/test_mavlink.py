@@ -14,7 +14,8 @@ import pytest
 mavlink_dialect = pytest.importorskip("pymavlink.dialects.v20.common")
 
 from siamcar_ros.ros import mavlink  # noqa: E402
-from siamcar_ros.ros.mavlink import Camera, Description, State, Target  # noqa: E402
+from siamcar_ros.ros.mavlink import Camera, Description, Target  # noqa: E402
+from siamcar_ros.tracking import TrackState  # noqa: E402
 
 mav = mavlink_dialect
 STATUS = mav.MAVLINK_MSG_ID_CAMERA_TRACKING_IMAGE_STATUS
@@ -31,9 +32,6 @@ class Follower:
 
     def start(self, box: mavlink.Fractions) -> None:
         self._do(box)
-
-    def start_at(self, x: float, y: float) -> None:
-        self._do((x, y))
 
     def stop(self) -> None:
         self._do("stop")
@@ -161,9 +159,20 @@ def test_track_and_stop_are_acknowledged_when_done(station: Station) -> None:
     station.settle()
     station.command(mav.MAV_CMD_CAMERA_STOP_TRACKING)
     station.settle()
-    assert station.follower.asked == [rectangle, (0.5, 0.25), "stop"]
+    assert station.follower.asked == [rectangle, (0.5, 0.25, 0.5, 0.25), "stop"]
     assert station.results()[1:] == [(2005, 0), (2004, 0), (2010, 0)]
     assert station.of("COMMAND_ACK")[-1].target_system == 255
+
+
+def test_few_commands_wait_for_the_tracker(station: Station) -> None:
+    station.follower.gate.clear()
+    for index in range(6):
+        station.command(mav.MAV_CMD_CAMERA_TRACK_POINT, 0.5, index / 8)
+    assert station.results() == [(2004, mav.MAV_RESULT_TEMPORARILY_REJECTED)] * 2
+    station.follower.gate.set()
+    station.settle()
+    assert [each[1] for each in station.follower.asked] == [0, 1 / 8, 2 / 8, 3 / 8]
+    assert station.results()[2:] == [(2004, 0)] * 4
 
 
 @pytest.mark.parametrize(
@@ -207,13 +216,15 @@ def test_wrong_numbers_are_denied(
 @pytest.mark.parametrize(
     ("state", "flag", "mode"),
     [
-        (State.IDLE, 0, 0),
-        (State.TRACKING, 1, 2),
-        (State.UNCERTAIN, 1 | 8, 2),
-        (State.LOST, 2, 0),
+        (None, 0, 0),
+        (TrackState.TRACKING, 1, 2),
+        (TrackState.UNCERTAIN, 1 | 8, 2),
+        (TrackState.LOST, 2, 0),
     ],
 )
-def test_states_as_mavlink_has_them(station: Station, state: State, flag: int, mode: int) -> None:
+def test_states_become_mavlink_flags(
+    station: Station, state: TrackState | None, flag: int, mode: int
+) -> None:
     station.camera.show(Target(state, (0.25, 0.5, 0.5, 0.75)))
     station.command(512, STATUS)
     (status,) = station.of("CAMERA_TRACKING_IMAGE_STATUS")
@@ -228,8 +239,14 @@ def test_states_as_mavlink_has_them(station: Station, state: State, flag: int, m
         assert status.target_data == 0
 
 
-def test_changes_for_the_worse_are_told(station: Station) -> None:
-    for state in (State.TRACKING, State.UNCERTAIN, State.UNCERTAIN, State.LOST, State.TRACKING):
+def test_the_operator_is_told_when_the_target_is_uncertain_lost_or_found(station: Station) -> None:
+    for state in (
+        TrackState.TRACKING,
+        TrackState.UNCERTAIN,
+        TrackState.UNCERTAIN,
+        TrackState.LOST,
+        TrackState.TRACKING,
+    ):
         station.camera.show(Target(state, (0.0, 0.0, 1.0, 1.0)))
     assert [each.text for each in station.of("STATUSTEXT")] == [
         "tracking: uncertain of the target",
@@ -238,7 +255,7 @@ def test_changes_for_the_worse_are_told(station: Station) -> None:
     ]
 
 
-def test_statuses_come_at_the_interval_that_was_asked_for(station: Station) -> None:
+def test_statuses_are_sent_at_the_requested_interval(station: Station) -> None:
     def count(seconds: float) -> int:
         before, end = len(station.of("CAMERA_TRACKING_IMAGE_STATUS")), station.now + seconds
         while station.now < end:
@@ -309,7 +326,7 @@ def test_damaged_datagrams_are_dropped_and_the_next_message_is_heard(station: St
     assert station.camera.dropped["failed"] == 0
     station.camera.receive(good)
     station.settle()
-    assert station.follower.asked == [(0.5, 0.5)]
+    assert station.follower.asked == [(0.5, 0.5, 0.5, 0.5)]
 
 
 def test_a_stream_may_be_cut_anywhere() -> None:
@@ -322,7 +339,7 @@ def test_a_stream_may_be_cut_anywhere() -> None:
     station.camera.close()
 
 
-def test_signed_messages_only_where_there_is_a_key() -> None:
+def test_with_a_key_unsigned_messages_are_dropped() -> None:
     key = mavlink.signing_key("correct horse")
     station = Station(key)
     request = (512, mav.MAVLINK_MSG_ID_CAMERA_SETTINGS)
@@ -347,7 +364,7 @@ def test_gimbal_rates(station: Station) -> None:
 
 
 @pytest.mark.parametrize("length", [10, 49, 50, 51, 100, 190])
-def test_long_texts_come_whole(station: Station, length: int) -> None:
+def test_long_texts_arrive_complete(station: Station, length: int) -> None:
     text = ("0123456789" * 20)[:length]
     station.camera.say(text, mav.MAV_SEVERITY_INFO)
     assert station.texts() == text
@@ -360,6 +377,4 @@ def test_fractions_and_pixels() -> None:
     assert mavlink.box_in_pixels(fractions, 640, 480) == (160, 240, 160, 120)
     assert mavlink.box_in_fractions((160, 240, 160, 120), 640, 480) == fractions
     assert mavlink.box_in_fractions((-10, -10, 20, 500), 100, 100) == (0, 0, 0.1, 1)
-    left, top, right, bottom = mavlink.box_about(0.5, 0.5, 0.2, 800, 400)
-    assert (left, top, right, bottom) == pytest.approx((0.45, 0.4, 0.55, 0.6))
-    assert mavlink.box_about(0.0, 1.0, 0.2, 400, 400) == pytest.approx((0, 0.9, 0.1, 1))
+    assert mavlink.box_in_pixels((0.25, 0.5, 0.25, 0.5), 640, 480) == (160, 240, 0, 0)  # a point

@@ -298,7 +298,7 @@ def test_the_controller_turns_a_mount_and_stops_it(robot: Robot, tmp_path: Path)
     loop.wait("slower", lambda down, left: down == -0.1, **seen, **rest)
     assert "pan_left and tilt_down must be less" in robot_parameters(robot, {"pan_right": -9.0})
     wait_for("stop", lambda: loop.rates[-1].twist.angular.y == 0)  # nothing is heard
-    assert "joint_states does not have p and t: stopped" in loop.log.read_text()
+    assert "no p and t in joint_states for 0.5 s: the mount is stopped" in loop.log.read_text()
     loop.wait("rates", lambda down, left: down == -0.1, **seen, **rest)
     loop.process.send_signal(signal.SIGINT)
     assert loop.process.wait(PATIENCE) == 0, loop.log.read_text()

@@ -23,6 +23,7 @@ from vision_msgs.msg import Detection2D
 
 WIDTH, HEIGHT = 640, 480
 CAMERA = (1, mav.MAV_COMP_ID_CAMERA)
+ACCEPTED = mav.MAV_RESULT_ACCEPTED
 
 
 class Station:
@@ -53,7 +54,8 @@ class Station:
     def send(self, data: bytes) -> None:
         self.socket.sendto(data, self.camera)
 
-    def command(self, number: int, *numbers: float, answer: int = 0) -> None:
+    def command(self, number: int, *numbers: float) -> int:
+        """The result with which a command is acknowledged."""
         values = [*numbers, *[0.0] * (7 - len(numbers))]
         message = mav.MAVLink_command_long_message(*CAMERA, number, 0, *values)
         self.send(message.pack(self.link))
@@ -61,7 +63,7 @@ class Station:
             f"answer to {number}",
             lambda each: each.get_type() == "COMMAND_ACK" and each.command == number,
         )
-        assert ack.result == answer, ack
+        return int(ack.result)
 
     def status(self) -> Any:
         return self.wait("status", lambda each: each.get_type() == "CAMERA_TRACKING_IMAGE_STATUS")
@@ -115,14 +117,14 @@ def test_drag_follow_and_stop_by_mavlink_alone(robot: Robot, station: Station) -
     wait_for("the film", lambda: truths)
     station.wait("heartbeat", lambda each: each.get_type() == "HEARTBEAT")
 
-    station.command(
-        mav.MAV_CMD_SET_MESSAGE_INTERVAL, mav.MAVLINK_MSG_ID_CAMERA_TRACKING_IMAGE_STATUS, 20_000
-    )
+    interval = (mav.MAVLINK_MSG_ID_CAMERA_TRACKING_IMAGE_STATUS, 20_000)
+    assert station.command(mav.MAV_CMD_SET_MESSAGE_INTERVAL, *interval) == ACCEPTED
     assert station.status().tracking_status == mav.CAMERA_TRACKING_STATUS_FLAGS_IDLE
     for garbage in (b"\xfd", b"\xfd\x20\x00\x00junk", os.urandom(200)):
         station.send(garbage)
 
-    station.command(mav.MAV_CMD_CAMERA_TRACK_RECTANGLE, *_corners(truths[-1]))
+    rectangle = _corners(truths[-1])
+    assert station.command(mav.MAV_CMD_CAMERA_TRACK_RECTANGLE, *rectangle) == ACCEPTED
     statuses: list[tuple[float, ...]] = []
     deadline = time.monotonic() + PATIENCE
     while len(statuses) < 30 and time.monotonic() < deadline:
@@ -139,8 +141,8 @@ def test_drag_follow_and_stop_by_mavlink_alone(robot: Robot, station: Station) -
 
     wait_for("the detections of all statuses", lambda: worst() < 1e-6)
 
-    station.command(mav.MAV_CMD_CAMERA_TRACK_POINT, 0.5, 2.0, answer=mav.MAV_RESULT_DENIED)
-    station.command(mav.MAV_CMD_CAMERA_STOP_TRACKING)
+    assert station.command(mav.MAV_CMD_CAMERA_TRACK_POINT, 0.5, 2.0) == mav.MAV_RESULT_DENIED
+    assert station.command(mav.MAV_CMD_CAMERA_STOP_TRACKING) == ACCEPTED
     station.wait(
         "idle",
         lambda each: (
@@ -148,15 +150,33 @@ def test_drag_follow_and_stop_by_mavlink_alone(robot: Robot, station: Station) -
             and each.tracking_status == mav.CAMERA_TRACKING_STATUS_FLAGS_IDLE
         ),
     )
-    left, top, right, bottom = _corners(truths[-1])
-    station.command(mav.MAV_CMD_CAMERA_TRACK_POINT, (left + right) / 2, (top + bottom) / 2)
-    station.wait(
-        "a box about the point",
+
+    def started_at_a_point() -> bool:
+        left, top, right, bottom = _corners(truths[-1])
+        point = ((left + right) / 2, (top + bottom) / 2)
+        result = station.command(mav.MAV_CMD_CAMERA_TRACK_POINT, *point)
+        assert result in (ACCEPTED, mav.MAV_RESULT_FAILED)
+        return result == ACCEPTED
+
+    wait_for("the car nearby, where nothing hides it", lambda: truths[-1].bbox.size_y > 90)
+    wait_for("a target at the point", started_at_a_point)
+    found = station.wait(
+        "the box that the node has found",
         lambda each: (
             each.get_type() == "CAMERA_TRACKING_IMAGE_STATUS"
             and each.tracking_mode == mav.CAMERA_TRACKING_MODE_RECTANGLE
         ),
     )
+    box = found.rec_top_x, found.rec_top_y, found.rec_bottom_x, found.rec_bottom_y
+    assert max(_overlap(box, _corners(each)) for each in truths[-9:]) > 0.4
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """The intersection of two boxes (left, top, right, bottom) over their union."""
+    (left, top), (right, bottom) = np.maximum(one, other)[:2], np.minimum(one, other)[2:]
+    shared = max(right - left, 0) * max(bottom - top, 0)
+    areas = [(each[2] - each[0]) * (each[3] - each[1]) for each in (one, other)]
+    return float(shared / (sum(areas) - shared))
 
 
 def _corners(message: Detection2D) -> tuple[float, float, float, float]:

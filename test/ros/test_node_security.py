@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -9,8 +10,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -21,15 +24,26 @@ from rclpy.node import Node
 
 ROOT = Path(__file__).parents[2]
 POLICIES = ROOT / "config" / "security"
+CONSOLE_PORT = 20_000 + os.getpid() % 10_000
+
+
+def parameters(*given: str) -> list[str]:
+    return ["--ros-args", *(word for each in given for word in ("-p", each))]
+
+
 # Executables with the arguments that make them open every topic they have.
 STARTS = {
-    "tracker_node": ["depth:=depth", "camera_rates:=camera_rates", "target_tf:=true"],
-    "evaluate_node": ["init:=1,2,30,40"],
-    "frame_source": ["image_transport:=both", "loop:=true"],
-    "mavlink_camera": ["gimbal_rates:=gimbal_rates", "url:=udpout:127.0.0.1:9"],
-    "pan_tilt_controller": ["pan_joint:=pan", "tilt_joint:=tilt"],
-    "pan_tilt_simulation": [],
+    "tracker_node": parameters("depth:=depth", "camera_rates:=camera_rates", "target_tf:=true"),
+    "evaluate_node": parameters("init:=1,2,30,40"),
+    "frame_source": parameters("image_transport:=both", "loop:=true"),
+    "mavlink_camera": parameters("gimbal_rates:=gimbal_rates", "url:=udpout:127.0.0.1:9"),
+    "operator_console": parameters("trackers:=tracker", f"port:={CONSOLE_PORT}"),
+    "pan_tilt_controller": parameters("pan_joint:=pan", "tilt_joint:=tilt"),
+    "pan_tilt_simulation": parameters(),
+    "wait_until_active": ["/tracker"],
 }
+# Nodes of an executable beside the one that its policy names.
+FURTHER = {"operator_console": "tracker_client"}
 KINDS = ("publish", "subscribe", "reply", "request")
 Used = dict[str, set[str]]
 
@@ -89,8 +103,29 @@ def running(
         process.wait(PATIENCE)
 
 
-def parameters(*given: str) -> list[str]:
-    return ["--ros-args", *(word for each in given for word in ("-p", each))]
+@contextmanager
+def open_page() -> Iterator[None]:
+    """A page of the operator console, which listens to the tracker only while one is open."""
+    aiohttp = pytest.importorskip("aiohttp")
+    url, leave = f"http://127.0.0.1:{CONSOLE_PORT}", threading.Event()
+
+    async def stay() -> None:
+        async with aiohttp.ClientSession(headers={"Origin": url}) as session:
+            while not leave.is_set():
+                with suppress(aiohttp.ClientError):
+                    async with session.ws_connect(f"{url}/ws") as socket:
+                        await socket.send_json({"do": "watch", "camera": "", "width": 640})
+                        while not leave.is_set() and not socket.closed:
+                            await socket.receive()
+                await asyncio.sleep(0.1)
+
+    with ThreadPoolExecutor(1) as pool:
+        page = pool.submit(asyncio.run, stay())
+        try:
+            yield
+        finally:
+            leave.set()
+    page.result()
 
 
 def test_every_executable_has_a_policy_of_its_own() -> None:
@@ -113,12 +148,15 @@ def test_a_policy_allows_what_the_executable_opens(name: str, tmp_path: Path) ->
     observer = rclpy.create_node("observer", context=context)
     log = tmp_path / "log"
     try:
-        with running(name, log, parameters(*STARTS[name])):
+        nodes = {node_name, FURTHER.get(name, node_name)}
+        page = open_page() if name == "operator_console" else nullcontext()
+        with running(name, log, STARTS[name]), page:
 
             def opened() -> Used | None:
-                if node_name not in observer.get_node_names():
+                if not nodes <= set(observer.get_node_names()):
                     return None
-                found = used(observer, node_name)
+                each_node = [used(observer, each) for each in nodes]
+                found = {kind: set().union(*(each[kind] for each in each_node)) for kind in KINDS}
                 # Ready when it has what the policy is about, apart from names that a launch file
                 # or a deployment gives.
                 own = {each for each in allowed["publish"] if f"/{node_name}/" in each}

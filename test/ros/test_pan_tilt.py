@@ -42,7 +42,7 @@ def test_the_camera_turns_towards_the_target_within_the_limits() -> None:
     np.testing.assert_allclose(settled(law, 9.0), (-0.5, 0.5))
 
 
-def test_small_errors_are_left_alone() -> None:
+def test_small_errors_are_not_corrected() -> None:
     law = at_rest(dead_band=0.01)
     law.see(0.0, TRACKING, pair(0.009, -0.009))
     np.testing.assert_array_equal(settled(law), (0, 0))
@@ -75,7 +75,7 @@ def moving_target(
     return errors, rates
 
 
-def test_a_moving_target_is_followed_without_lag_and_kept_in_mind_while_uncertain() -> None:
+def test_a_moving_target_is_followed_without_lag_and_at_its_last_rate_while_uncertain() -> None:
     errors, rates = moving_target(PanTiltLaw(PanTiltSettings()), 0.3, 4.9, tracked_until=4.0)
     assert np.abs(errors[300:]).max() < 0.005
     np.testing.assert_allclose(rates, (0.3, 0.0), atol=0.01)
@@ -101,7 +101,7 @@ def test_the_camera_stops_if_nothing_is_heard_and_if_the_bearing_is_unknown() ->
     np.testing.assert_array_equal(settled(law, 1.0), (0, 0))
 
 
-def test_a_lost_target_is_searched_for_slowly_first_where_it_went() -> None:
+def test_a_lost_target_is_searched_for_first_on_the_side_where_it_went() -> None:
     settings = PanTiltSettings(search_after=1.0, search_rate=0.2, search_width=0.4, timeout=2.0)
     law = PanTiltLaw(settings)
     moving_target(law, -0.3, 3.0)

@@ -2,8 +2,8 @@
 
     python -m clip.panorama films/yard [--seed 0]
 
-Writes panorama.jpg, car.webp (a sheet of views) and bush.webp; `siamcar_ros.ros.pan_tilt_scene` has
-the numbers that belong to them.
+Writes panorama.jpg, car.webp (a sheet of views) and bush.webp. Their sizes and scales are constants
+of `siamcar_ros.ros.pan_tilt_scene`.
 """
 
 from __future__ import annotations
@@ -73,19 +73,10 @@ def car_sheet(clip: Clip) -> Image:
         below = Thing([shadow(clip._shadow, place, heading)], car.anchor)
         for thing in (below, car):
             if (patch := draw_thing(thing, camera)) is not None:
-                _lay(view, patch.pixels, patch.x, patch.y)
+                paste(view, patch)
         row, column = divmod(index, columns)
         sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = view
     return sheet
-
-
-def _lay(view: Image, pixels: Image, x: int, y: int) -> None:
-    """Lay a premultiplied patch on a premultiplied view, in place."""
-    height, width = view.shape[:2]
-    top, left = max(y, 0), max(x, 0)
-    part = pixels[top - y : height - y, left - x : width - x].astype(float)
-    below = view[top : top + part.shape[0], left : left + part.shape[1]]
-    below[:] = np.clip(part + below * (1 - part[..., 3:] / 255), 0, 255)
 
 
 def bush(rng: np.random.Generator) -> Image:

@@ -215,7 +215,7 @@ def blur_kernel(motion: Points) -> npt.NDArray[np.float32] | None:
 
 
 def paste(frame: Image, patch: Patch) -> tuple[slice, slice, Image] | None:
-    """Lay the patch on a BGR frame; gives the rows, columns and alpha that it covered."""
+    """Lay the patch on a BGR or premultiplied BGRA frame; gives the rows, columns and alpha."""
     height, width = frame.shape[:2]
     rows, columns = patch.pixels.shape[:2]
     top, left = max(patch.y, 0), max(patch.x, 0)

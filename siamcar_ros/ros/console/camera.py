@@ -1,4 +1,4 @@
-"""One tracker node as the operator's page sees it: its images, its targets, its state."""
+"""A tracker node for the operator's page: its images, its targets, its state."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from siamcar_ros.tracking.stored_image import StoredImage
 
 _KINDS = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
 _RELIABLE, _BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
-# Bytes of images that wait for the tracker's result, and seconds after which they no longer do.
+# Bytes of images that may wait for the tracker's result, and seconds after which an image is shown
+# without one.
 _WAITING_BYTES, _PATIENCE = 64_000_000, 1.0
-# Seconds without a word on /diagnostics: at first, and later, as status_rate may be as low as 0.1.
+# Seconds without /diagnostics that are reported: at first, and later, as status_rate may be 0.1 Hz.
 _FIRST_SILENCE, _SILENCE = 3.0, 12.0
 
 
 class View(NamedTuple):
-    """An image, and what the tracker found in it; None if it has not said so in time."""
+    """An image and the tracker's result for it; None if that has not arrived in time."""
 
     frame: Frame
     tracks: TrackArray | None
@@ -59,7 +60,7 @@ class View(NamedTuple):
 
 
 class Camera:
-    """Listens to a tracker and to the images that it subscribes to; only the newest are kept.
+    """Subscribes to a tracker's results and to its images, of which it keeps the newest.
 
     Args:
         tracker: the node's full name.
@@ -88,13 +89,13 @@ class Camera:
         subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     def start(self, box: Box, stamp: tuple[int, int], frame_id: str, target: str) -> str:
-        """Start a target; return the answer in words.
+        """Start a target; return a message for the operator.
 
         Args:
             box: x, y, w, h in pixels; a box without size is a point.
             stamp: seconds and nanoseconds of the image on which it was drawn.
             frame_id: of that image.
-            target: name of the track that is to start again; empty starts a new one.
+            target: name of the track to restart; empty starts a new one.
 
         Raises:
             TargetRefused, TrackerUnavailable: with the reason.
@@ -104,25 +105,28 @@ class Camera:
         return f"{self.client.init_target(box, header, target)} is being tracked"
 
     def figures(self) -> dict[str, Any]:
-        """Return the newest latency, counters and means of the node for JSON; empty before any."""
+        """Return the node's latency, counters, network, backend and device for JSON.
+
+        Empty before the first status.
+        """
         status = self.client.status
         if status is None:
             return {}
         names = ("received", "tracked", "dropped", "failed")
         counters = {name: getattr(status, f"frames_{name}") for name in names}
         latency = None if status.state == status.IDLE else _finite(1e3 * status.total_latency)
-        means = {name: getattr(status, name) for name in ("network", "backend", "device")}
-        return {"latency_ms": latency} | counters | means
+        uses = {name: getattr(status, name) for name in ("network", "backend", "device")}
+        return {"latency_ms": latency} | counters | uses
 
     def notice(self) -> str:
-        """Return what is wrong, in the node's own words where it has any; empty if nothing is."""
+        """Return what is wrong, in the node's own words if it reports it; empty if nothing is."""
         if not self.client.twins:
             return f"{self._tracker} is not in the ROS graph: it has ended, or cannot be reached"
         report, silent = self._report, time.monotonic() - self._reported_at
         if silent > (_FIRST_SILENCE if report is None else _SILENCE):
             return (
-                f"{self._tracker} has said nothing on /diagnostics for {silent:.0f} s: it is still "
-                "loading its network, or it hangs"
+                f"{self._tracker} has sent no /diagnostics for {silent:.0f} s: it is still loading "
+                "its network, or it hangs"
             )
         if report is None:
             return ""
@@ -132,7 +136,7 @@ class Camera:
         return "" if report.level == DiagnosticStatus.OK else f"{self._tracker}: {report.message}"
 
     def look(self) -> None:
-        """Subscribe to the images that the tracker subscribes to now; to be called again."""
+        """Subscribe to the tracker's current image topic; call it regularly."""
         source, node = self._find_source(), self.client.node
         if source == self._source:
             return
@@ -146,16 +150,16 @@ class Camera:
             self._images = node.create_subscription(_KINDS[kind], topic, self._on_image, qos)
 
     def _find_source(self) -> tuple[str, str, ReliabilityPolicy] | None:
-        """Return topic, type and reliability of the tracker's images, as the graph tells."""
+        """Return topic, type and reliability of the tracker's images, from the ROS graph."""
         namespace, _, name = self._tracker.rpartition("/")
         node = self.client.node
         try:
             topics = node.get_subscriber_names_and_types_by_node(name, namespace or "/")
         except NodeNameNonExistentError:
-            return self._source  # it may come back
+            return self._source  # the node may return
         for topic, kind in ((topic, kind) for topic, kinds in topics for kind in kinds):
             if kind in _KINDS:
-                # Best effort hears every publisher, but loses images that reliable would bring.
+                # Best effort is compatible with every publisher, but loses images.
                 offered = node.get_publishers_info_by_topic(topic)
                 reliable = all(each.qos_profile.reliability == _RELIABLE for each in offered)
                 return topic, kind, _RELIABLE if reliable else _BEST_EFFORT
@@ -174,7 +178,7 @@ class Camera:
         self._match()
 
     def _match(self) -> None:
-        """Show the newest image for which the tracker's result is there."""
+        """Show the newest image for which the tracker's result has arrived."""
         tracks, now = {stamp_of(each): each for each in self._tracks}, time.monotonic()
         found = next((each for each in reversed(self._frames) if each.stamp in tracks), None)
         if found is not None:
@@ -182,7 +186,7 @@ class Camera:
             while self._frames.popleft() is not found:
                 pass
         elif self._frames and now - self._matched_at > _PATIENCE:
-            self.view = View(self._frames[-1], None)  # which waits on: its result may be late
+            self.view = View(self._frames[-1], None)  # its result may still arrive
         else:
             return
         self._changed()
@@ -194,5 +198,5 @@ class Camera:
 
 
 def _finite(value: float, digits: int = 1) -> float:
-    """Return a number that JSON has."""
+    """Return a rounded number; 0 if it is not finite, which JSON cannot represent."""
     return round(value, digits) if math.isfinite(value) else 0.0

@@ -1,4 +1,4 @@
-"""What a link can carry: the rate, size and quality of the pictures that a page is sent."""
+"""Adapts the rate, size and quality of the pictures sent to a page to its link."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from siamcar_ros.tracking.stored_image import StoredImage
 
 
 class Step(NamedTuple):
-    """How large a picture is made.
+    """A size and quality of pictures.
 
     Attributes:
-        width: in pixels, at most.
+        width: maximum, in pixels.
         quality: of the JPEG, 1 to 100.
-        seconds: that its transfer may take. A small picture is worth a longer wait.
+        seconds: that the transfer may take; more for small pictures, which cannot shrink further.
     """
 
     width: int
@@ -37,20 +37,20 @@ STEPS = (
     Step(960, 75, 0.07),
     Step(1280, 80, 0.06),
 )
-_GROWTH = 1.5  # of the bytes, from one step to the next, as far as it is known beforehand
+_GROWTH = 1.5  # estimated factor of a picture's bytes from one step to the next
 _MOST_ON_THE_WAY = 4  # pictures not yet acknowledged
 _LARGER_AFTER = 3  # acknowledgments since the last change of step
 
 
 class Link:
-    """Decides when the next picture is sent to a page, and how large it is made.
+    """Decides when the next picture is sent to a page, and its size.
 
-    It starts with small pictures. The page measures how long each took to arrive once its first
-    byte had: the round trip does not count, so that a slow answer is not taken for a narrow link.
-    Pictures leave no faster than they arrive, and so do not queue up on the way.
+    It starts with small pictures. The page measures each picture's transfer, from its first byte to
+    its last: the round trip is excluded, so that a distant page does not look like a narrow link.
+    Pictures are sent no faster than they arrive, and so do not queue up on the way.
 
     Args:
-        most_rate: pictures per second, at most.
+        most_rate: maximum rate of pictures in Hz.
     """
 
     def __init__(self, most_rate: float) -> None:
@@ -58,13 +58,13 @@ class Link:
         self._index = 0
         self._on_the_way: dict[int, int] = {}  # sizes in bytes, by number
         self._pace = math.nan  # seconds per byte
-        self._size = 0.0  # of the last picture in bytes; after a change of step, of the next one
+        self._size = 0.0  # bytes of the last picture; after a change of step, estimated
         self._sent_at = -math.inf
         self._unchanged = 0  # acknowledgments since the last change of step
 
     @property
     def step(self) -> Step:
-        """How large the next picture is made."""
+        """Size and quality of the next picture."""
         return STEPS[self._index]
 
     def delay(self, now: float) -> float:
@@ -81,11 +81,11 @@ class Link:
         self._size, self._sent_at = size, now
 
     def acknowledged(self, number: int, seconds: float) -> None:
-        """Note that a picture has been shown; ignored if it is not on the way.
+        """Note that a picture has been shown; an unknown number is ignored.
 
         Args:
             number: of the picture.
-            seconds: from its first byte's arrival to its last one's.
+            seconds: from the arrival of its first byte to that of its last.
         """
         size = self._on_the_way.pop(number, None)
         if size is None:
@@ -117,9 +117,9 @@ def encode(image: StoredImage, step: Step, shown_width: int) -> bytes:
     """Return an image as a JPEG.
 
     Args:
-        image: of the camera; it is never enlarged.
-        step: limits its width and sets its quality.
-        shown_width: at which the page shows it, in pixels.
+        image: of the camera; never enlarged.
+        step: limits the width and sets the quality.
+        shown_width: width in pixels at which the page shows it.
     """
     height, width = image.shape[:2]
     scale = min(1.0, min(step.width, shown_width) / width)
@@ -127,7 +127,7 @@ def encode(image: StoredImage, step: Step, shown_width: int) -> bytes:
     if scale < 1.0:
         size = (max(1, round(scale * width)), max(1, round(scale * height)))
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    # Huffman tables of its own make a small picture a tenth smaller.
+    # Optimized Huffman tables make a small picture a tenth smaller.
     options = [cv2.IMWRITE_JPEG_QUALITY, step.quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
     done, jpeg = cv2.imencode(".jpg", pixels, options)
     if not done:

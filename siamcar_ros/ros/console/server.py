@@ -40,22 +40,27 @@ _HEADERS = {
 }
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _MOST_PAGES = 8
-# Limits of one page: bytes of a message, messages and requests per second, requests at a time.
+# Limits for a page: bytes of a message, messages and requests per second, requests at a time.
 _MESSAGE_BYTES, _MESSAGES, _REQUESTS, _AT_A_TIME = 4096, 300, 10, 4
-_FIRST_WORD = 5.0  # seconds within which a page says what it wants to watch
+_FIRST_MESSAGE = 5.0  # seconds within which a page must say what it watches
 _WRONG_TOKEN = 4401  # close code
 
 
 class Console:
-    """Serves the page, and opens a camera for as long as a page watches it.
+    """Serves the page, and keeps a camera open while a page watches it.
 
     Args:
-        find: returns the names of the trackers that there are.
-        open_camera: opens one; it calls the second argument when it has a new view.
-        token: that a page must give; empty: none is asked for.
-        local: whether it listens to this machine alone. Then it answers only to this machine's
-            names, so that no foreign page reaches it under a name of its own.
-        rate: pictures per second that a page is sent at most.
+        find: returns the names of the tracker nodes.
+        open_camera: opens the camera of a tracker; it calls the second argument when it has a new
+            view.
+        token: secret that a page must send; empty: none.
+        local: whether only this machine can connect. Then requests to any other host name are
+            refused, as a hostile page could make its own name resolve to 127.0.0.1.
+        rate: maximum rate of the pictures in Hz.
+
+    Attributes:
+        app: the application to run.
+        calls: threads for calls of services, which may take long.
     """
 
     def __init__(
@@ -68,7 +73,7 @@ class Console:
         rate: float = 30.0,
     ) -> None:
         self.find, self.token, self.rate = find, token.encode(), rate
-        self.calls = ThreadPoolExecutor(_MOST_PAGES)  # of services, which may take long
+        self.calls = ThreadPoolExecutor(_MOST_PAGES)
         self._open_camera, self._local = open_camera, local
         self._cameras: dict[str, Camera] = {}
         self._pages: set[Page] = set()
@@ -78,18 +83,19 @@ class Console:
             path: ((folder / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()
         }
         self.app = web.Application(middlewares=[self._guard])
+        self.app.on_response_prepare.append(_add_headers)
         self.app.router.add_get("/ws", self._websocket)
         self.app.router.add_get("/{path:.*}", self._file)
         self.app.on_shutdown.append(self._shut_down)
 
     async def camera(self, name: str) -> Camera:
-        """Return an open camera."""
+        """Return the camera of a tracker; open it if it is not."""
         async with self._opening:
             if name not in self._cameras:
                 loop = asyncio.get_running_loop()
 
                 def changed() -> None:
-                    with suppress(RuntimeError):  # the loop has ended
+                    with suppress(RuntimeError):  # the event loop is closed
                         loop.call_soon_threadsafe(self._spread, name)
 
                 self._cameras[name] = await asyncio.to_thread(self._open_camera, name, changed)
@@ -112,21 +118,14 @@ class Console:
         request: web.Request,
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
-        """Refuse foreign names; add the headers to every answer, refusals included."""
-        try:
-            if self._local and urlsplit(f"//{request.host}").hostname not in LOOPBACK:
-                raise web.HTTPForbidden(text=f"this console is not called {request.host}")
-            answer = await handler(request)
-        except web.HTTPException as refusal:
-            refusal.headers.update(_HEADERS)
-            raise
-        if not answer.prepared:
-            answer.headers.update(_HEADERS)
-        return answer
+        """Refuse requests to another host name (DNS rebinding)."""
+        if self._local and urlsplit(f"//{request.host}").hostname not in LOOPBACK:
+            raise web.HTTPForbidden(text=f"this console is not called {request.host}")
+        return await handler(request)
 
     async def _file(self, request: web.Request) -> web.Response:
         if request.match_info["path"] not in self._files:
-            raise web.HTTPNotFound(text="there is no such page; the console is at /")
+            raise web.HTTPNotFound(text="no such page; the console is at /")
         body, kind = self._files[request.match_info["path"]]
         return web.Response(body=body, content_type=kind, charset="utf-8")
 
@@ -162,8 +161,8 @@ class Page:
     """One open page.
 
     Attributes:
-        watched: name of its camera; empty: none.
-        news: is set when there is a new view, or room on the link.
+        watched: name of the tracker that it watches; empty: none.
+        news: set when there is a new view, or room on the link.
     """
 
     def __init__(self, console: Console, socket: web.WebSocketResponse) -> None:
@@ -173,8 +172,8 @@ class Page:
         self._camera: Camera | None = None
         self._link = Link(console.rate)
         self._shown_width = 640
-        self._trouble = ""  # why the newest picture could not be shown
-        self._messages = self._requests = 0  # in this second
+        self._trouble = ""  # why the newest image cannot be shown
+        self._messages = self._requests = 0  # within the current second
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def close(self, code: int, reason: str) -> None:
@@ -182,12 +181,12 @@ class Page:
         await self._socket.close(code=code, message=reason.encode())
 
     async def serve(self) -> None:
-        """Answer the page until it leaves."""
+        """Serve the page until it disconnects."""
         try:
-            first = self._content(await self._socket.receive(_FIRST_WORD))
+            first = self._content(await self._socket.receive(_FIRST_MESSAGE))
             given = _text(first, "token").encode(errors="replace")
             if not hmac.compare_digest(given, self._console.token):
-                await asyncio.sleep(1.0)  # slows guessing down
+                await asyncio.sleep(1.0)  # slows down guessing
                 await self.close(_WRONG_TOKEN, "the token is wrong or missing")
                 return
             await self._obey(first)
@@ -196,9 +195,9 @@ class Page:
             async for message in self._socket:
                 await self._obey(self._content(message))
         except (_Refused, asyncio.TimeoutError) as error:
-            await self.close(WSCloseCode.POLICY_VIOLATION, str(error) or "the page said nothing")
+            await self.close(WSCloseCode.POLICY_VIOLATION, str(error) or "the page sent nothing")
         except ConnectionError:
-            pass  # the page has left
+            pass  # the page has disconnected
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -209,9 +208,9 @@ class Page:
             try:
                 await work
             except ConnectionError:
-                pass  # the page has left
+                pass  # the page has disconnected
             except Exception:
-                logging.getLogger(__name__).exception("a page cannot be served on")
+                logging.getLogger(__name__).exception("serving a page has failed")
                 await self.close(WSCloseCode.INTERNAL_ERROR, "the console has failed: see its log")
 
         task = asyncio.ensure_future(guarded())
@@ -219,7 +218,7 @@ class Page:
         task.add_done_callback(self._tasks.discard)
 
     def _content(self, message: Any) -> dict[str, Any]:
-        """Return a message's content; raise _Refused for one that no page of ours sends."""
+        """Return a message's content; raise _Refused if the page would not send it."""
         self._messages += 1
         if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED):
             raise ConnectionError
@@ -234,7 +233,7 @@ class Page:
         return content
 
     async def _obey(self, message: dict[str, Any]) -> None:
-        """Do what a message asks; raise _Refused for a malformed one."""
+        """Carry out a message; raise _Refused if it is malformed."""
         asked = message.get("do")
         if asked == "watch":
             self._shown_width = round(_number(message.get("width"), 16, 8192))
@@ -247,10 +246,10 @@ class Page:
             call = round(_number(message.get("call"), 0, 2**53))
             self._spawn(self._answer(call, _request(message)))
         else:
-            raise _Refused("a message asks for something unknown")
+            raise _Refused("unknown message")
 
     async def _watch(self, name: str) -> None:
-        """Change to a camera; empty keeps the one there is, or takes the first."""
+        """Change to a tracker; empty keeps the current one, or takes the first."""
         names = self._console.find()
         name = name or self.watched or (names[0] if names else "")
         if name == self.watched or name not in names:
@@ -265,13 +264,13 @@ class Page:
         self._requests += 1
         try:
             if self._camera is None:
-                raise ValueError("no tracker is being watched")
+                raise ValueError("no tracker node has been found yet")
             if self._requests > _REQUESTS or len(self._tasks) > 2 + _AT_A_TIME:
                 raise ValueError("too many requests at once: wait a second")
             loop = asyncio.get_running_loop()
             text = await loop.run_in_executor(self._console.calls, request, self._camera)
             done = True
-        except (ValueError, RuntimeError) as error:  # refused by the node, or it is not there
+        except (ValueError, RuntimeError) as error:  # refused, or the node cannot be reached
             done, text = False, str(error)
         await self._send({"is": "answer", "call": call, "done": done, "text": text})
 
@@ -279,7 +278,7 @@ class Page:
         await self._socket.send_str(json.dumps(content, allow_nan=False))
 
     async def _send_states(self) -> None:
-        """Send the state every second: a page that hears nothing takes the link for lost."""
+        """Send the state every second; without it, the page assumes that the link is lost."""
         while True:
             self._messages = self._requests = 0
             if self._camera is None:
@@ -296,7 +295,7 @@ class Page:
             await asyncio.sleep(1.0)
 
     async def _send_pictures(self) -> None:
-        """Send the newest picture whenever the link has room for one."""
+        """Send the newest picture whenever there is room on the link."""
         number, shown = 0, None
         while True:
             self.news.clear()
@@ -317,18 +316,22 @@ class Page:
                 continue
             number += 1
             described = {"is": "view", "number": number, "watched": watched, "size": size}
-            # The page takes the time between the two: that is what the picture needs.
+            # The page measures the time between the two messages, which is that of the transfer.
             await self._send(described | view.described())
             link.sent(number, len(jpeg), time.monotonic())
             await self._socket.send_bytes(jpeg)
 
 
+async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_HEADERS)
+
+
 class _Refused(Exception):
-    """The page broke the protocol: the connection ends."""
+    """The page has violated the protocol, so the connection ends."""
 
 
 def _request(message: dict[str, Any]) -> Callable[[Camera], str]:
-    """Return the call of a tracker's service that a message asks for."""
+    """Return the service call that a message requests."""
     asked, target = message["do"], _text(message, "id")
     if asked == "stop":
         return lambda camera: camera.client.remove_target(target)
@@ -336,9 +339,9 @@ def _request(message: dict[str, Any]) -> Callable[[Camera], str]:
         return lambda camera: camera.client.stop_tracking()
     box, stamp, frame_id = message.get("box"), message.get("stamp"), _text(message, "frame_id")
     if not isinstance(box, list) or not isinstance(stamp, list):
-        raise _Refused("a start has a box and a stamp")
+        raise _Refused("a start needs a box and a stamp")
     if (len(box), len(stamp)) != (4, 2):
-        raise _Refused("a box is four numbers, a stamp two")
+        raise _Refused("a box has four numbers, a stamp two")
     x, y, w, h = (_number(each, -1e6, 1e6) for each in box)
     sec, nanosec = (int(_number(each, 0, 2**31 - 1)) for each in stamp)
     return lambda camera: camera.start((x, y, w, h), (sec, nanosec), frame_id, target)
@@ -352,12 +355,12 @@ def _picture(view: View, step: Step, shown_width: int) -> tuple[bytes, tuple[int
 def _text(message: dict[str, Any], name: str) -> str:
     value = message.get(name, "")
     if not isinstance(value, str):
-        raise _Refused(f"{name} is text")
+        raise _Refused(f"{name} must be text")
     return value
 
 
 def _number(value: Any, low: float, high: float) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not low <= value <= high:
-        raise _Refused(f"a number from {low:g} to {high:g} is missing")
+        raise _Refused(f"a number must be from {low:g} to {high:g}")
     return float(value)

@@ -1,26 +1,29 @@
-// The operator's page. One websocket: pictures and states come in, requests and acknowledgments go
-// out (docs/console.md). All text is set as textContent; nothing that is received becomes HTML.
+// The operator's page. It receives pictures and states on one websocket, and sends requests and
+// acknowledgments (docs/console.md). Text is only ever set as textContent, so that nothing received
+// becomes HTML.
 
 const $ = (id) => document.getElementById(id);
 const canvas = $("picture"), pen = canvas.getContext("2d");
 const STATES = { 1: "Tracking", 2: "Uncertain", 3: "Lost" };
 const LOST = 3;
-// Told apart with every kind of color vision, and bright on any picture.
+// Distinguishable with every kind of color vision, and bright enough for any picture.
 const COLORS = ["#19c3ff", "#ffb000", "#ff6fb5", "#7dff5a", "#c4a0ff", "#fff04d", "#ff8a4c", "#5cffe0"];
 const HINT = `Drag a box around a target, or tap it.${
   matchMedia("(pointer: fine)").matches ? " By keyboard: go to the picture with Tab and press Enter." : ""}`;
 const HELD = "The picture is held while you draw. Let go to start, Esc cancels.";
 const KEYS = "Arrows move the box, Shift+arrows size it. Enter starts, P takes its center, Esc cancels.";
-const TAP = 8; // CSS pixels that a tap may move
+const TAP = 8; // CSS pixels by which a finger may move in a tap
 const MINUTE = 60_000;
 const GONE = 1_000; // milliseconds without a target after which it is no longer listed
-const SILENCE = 5_000; // milliseconds; the server says something every second
+const SILENCE = 5_000; // milliseconds after which the link is lost: a state comes every second
 
 let socket, retry, tries = 0, heardAt = 0, wasLost = false;
 let announced = null; // the description of the picture that is arriving, and when it came
 let newest = null, shown = null; // {described, bitmap}; they differ while the picture is held
 let newestWatched = "", newestNumber = 0;
-let selection = null; // {box, by: "pointer" | "keys", from}: what is being drawn, in image pixels
+// What is being drawn: {box, by: "keys"} or {box, by: "pointer", from, at}. box and from (where the
+// pointer went down) in image pixels, at in CSS pixels.
+let selection = null;
 let asked = null; // a box that the node has not answered yet
 let again = ""; // the target that is being selected again
 let calls = 0;
@@ -32,7 +35,7 @@ const arrivals = []; // of pictures, in the last two seconds
 // The connection
 
 let token = decodeURIComponent(location.hash.slice(1)) || sessionStorage.getItem("token") || "";
-if (location.hash) history.replaceState(null, "", location.pathname); // not to be seen or shared
+if (location.hash) history.replaceState(null, "", location.pathname); // neither seen nor shared
 sessionStorage.setItem("token", token);
 
 function connect() {
@@ -86,12 +89,12 @@ function watch(camera) {
   send({ do: "watch", camera, token, width: Math.round(canvas.clientWidth * devicePixelRatio) || 640 });
 }
 
-function call(message, then = () => {}) {
+function call(message, then) {
   pending.set(++calls, then);
   send({ ...message, call: calls });
 }
 
-// What is heard
+// Messages from the console
 
 function heard(message) {
   if (message.is === "view") announced = { ...message, at: performance.now() };
@@ -115,7 +118,7 @@ function heard(message) {
 async function arrived(blob, described) {
   announced = null;
   const from = socket, ms = performance.now() - described.at;
-  if (document.hidden) { // the server waits for acknowledgments, and so sends nothing meanwhile
+  if (document.hidden) { // without acknowledgments, the server sends nothing meanwhile
     await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
   }
   try {
@@ -127,10 +130,10 @@ async function arrived(blob, described) {
 }
 
 function show(bitmap, described, bytes) {
-  if (described.watched !== newestWatched) cancel(); // another camera: a held picture is let go
+  if (described.watched !== newestWatched) cancel(); // another camera: no longer hold its picture
   newestWatched = described.watched;
   newestNumber = described.number;
-  if (newest !== shown) newest?.bitmap.close(); // pixels are not left to the garbage collector
+  if (newest !== shown) newest?.bitmap.close(); // frees the pixels now, not at a garbage collection
   newest = { described, bitmap };
   const now = performance.now();
   arrivals.push({ now, bytes });
@@ -146,7 +149,7 @@ function showNewest() {
   shown = newest;
 }
 
-// What is said
+// Texts and lists
 
 function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
@@ -189,7 +192,7 @@ $("cameras").onchange = () => watch($("cameras").value);
 
 function listTargets(tracks) {
   const list = $("targets"), ids = new Set(tracks.map((each) => each.id));
-  // A target that is selected again is gone for a moment: its place is kept, so that no button moves.
+  // A target that is selected again is missing for a moment: its entry stays, so that no button moves.
   for (const item of [...list.children]) {
     item.goneAt = ids.has(item.dataset.id) ? 0 : item.goneAt || performance.now();
     if (item.goneAt && performance.now() - item.goneAt > GONE) item.remove();
@@ -222,7 +225,7 @@ function listTargets(tracks) {
   hint();
 }
 
-// The color that it had, as when it was selected again, or else one that no other target has.
+// A target's previous color, as when it is selected again, or else one that no other target has.
 function colorFor(id, ids) {
   const taken = [...ids].filter((each) => each !== id).map((each) => colors.get(each));
   for (const each of colors.keys()) if (colors.size > 50 && !ids.has(each)) colors.delete(each);
@@ -230,7 +233,7 @@ function colorFor(id, ids) {
 }
 $("stop-all").onclick = () => call({ do: "stop_all" }, ({ done }) => done && ended());
 
-// The node has ended a target, or all: it may be long until a picture says so.
+// The node has stopped a target, or all: do not wait for a picture that says so.
 function ended(id) {
   if (!newest) return;
   const tracks = newest.described.tracks;
@@ -303,7 +306,7 @@ function label(track, scale, color, placed) {
   pen.fillText(text, left + 5 * unit, top + 14 * unit);
 }
 
-// Selecting: while a box is drawn the picture is held, and its stamp goes out with the box
+// Selecting: while a box is drawn, the picture is held; its stamp is sent with the box
 
 function point(event) {
   const edge = canvas.getBoundingClientRect(), [width, height] = shown.described.size;
@@ -374,9 +377,9 @@ function start() {
 // The last minute
 
 const CURVES = [
-  { name: "Latency", unit: "ms", least: 50, digits: 1, of: (each) => each.latency },
-  { name: "Images tracked", unit: "per s", least: 10, digits: 1, of: (each) => each.rate },
-  { name: "Images dropped", unit: "per s", least: 5, digits: 1, of: (each) => each.drops },
+  { name: "Latency", unit: "ms", least: 50, of: (each) => each.latency },
+  { name: "Images tracked", unit: "per s", least: 10, of: (each) => each.rate },
+  { name: "Images dropped", unit: "per s", least: 5, of: (each) => each.drops },
 ];
 for (const each of CURVES) {
   each.figure = $("curve").content.firstElementChild.cloneNode(true);
@@ -384,7 +387,7 @@ for (const each of CURVES) {
   $("curves").append(each.figure);
 }
 
-function sample(figures, at) { // `at`: the console's clock in seconds, as messages may be held up
+function sample(figures, at) { // `at`: the console's clock in seconds, as messages may be delayed
   const now = performance.now(), last = samples.at(-1), seconds = last ? at - last.at : 0;
   const each = { now, at, figures, latency: figures.latency_ms ?? NaN };
   const count = (name) => (seconds > 0.5 && seconds < 3 ? Math.max(0, (figures[name] - last.figures[name]) / seconds) : NaN);
@@ -392,7 +395,7 @@ function sample(figures, at) { // `at`: the console's clock in seconds, as messa
   each.drops = count("dropped");
   samples.push(each);
   while (samples[0].now < now - MINUTE) samples.shift();
-  for (const { figure, name, unit, least, digits, of } of CURVES) {
+  for (const { figure, name, unit, least, of } of CURVES) {
     const values = samples.map(of), known = values.filter(Number.isFinite);
     const most = Math.max(least, ...known), newestValue = values.at(-1);
     let path = "", joined = false;
@@ -404,9 +407,9 @@ function sample(figures, at) { // `at`: the console's clock in seconds, as messa
       joined = Number.isFinite(value);
     });
     figure.querySelector("path").setAttribute("d", path);
-    const text = Number.isFinite(newestValue) ? `${newestValue.toFixed(digits)} ${unit}` : "–";
+    const text = Number.isFinite(newestValue) ? `${newestValue.toFixed(1)} ${unit}` : "–";
     say(figure.querySelector("output"), text);
-    const peak = known.length ? `at most ${Math.max(...known).toFixed(digits)} ${unit}` : "no figures yet";
+    const peak = known.length ? `at most ${Math.max(...known).toFixed(1)} ${unit}` : "no figures yet";
     say(figure.querySelector("small"), peak);
     figure.querySelector("svg").setAttribute("aria-label", `${name} over the last minute: ${text} now, ${peak}`);
   }
