@@ -1,9 +1,10 @@
-"""Write measured figures into README.md, between its marks.
+"""Write measured figures into README.md and docs/figures.md, between their marks.
 
-    siamcar evaluate folder sequences --baseline csrt kcf mil && siamcar report results/sequences
+    siamcar evaluate folder sequences --network mobile compact --baseline csrt kcf mil
+    siamcar report results/sequences
     make demo && make demo SEQUENCE=sequences/boat1 ARGS="--output demo_output/boat1" ...
     python -m benchmarks tracker --json bench.json
-    python tools/figures.py --tracking report/report.json --bench bench.json \
+    python tools/figures.py --tracking results/report/report.json --bench bench.json \
         --demo demo_output/summary.json demo_output/boat1/summary.json
 
 What is not given stays as it is.
@@ -19,7 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "figures.md"]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -80,34 +82,36 @@ def bench(measured: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def fill(page: str, name: str, content: str) -> str:
-    """The page with new content between the marks of `name`.
+def fill(pages: Sequence[Path], name: str, content: str) -> None:
+    """Replace what stands between the marks of `name`, on the page that has them.
 
     Raises:
-        ValueError: the page has no such marks.
+        ValueError: no page has such marks.
     """
     marks = re.compile(rf"(<!-- figures: {name} -->\n).*?(<!-- end of figures -->)", re.S)
-    if not marks.search(page):
-        raise ValueError(f"no marks for the figures of {name!r}")
-    return marks.sub(lambda found: f"{found[1]}{content}\n{found[2]}", page)
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        if marks.search(text):
+            filled = marks.sub(lambda found: f"{found[1]}{content}\n{found[2]}", text)
+            page.write_text(filled, encoding="utf-8")
+            return
+    raise ValueError(f"no page has marks for the figures of {name!r}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Read what is given, rewrite the page."""
-    parser = argparse.ArgumentParser(description="write measured figures into README.md")
+    """Read the files that are given and rewrite their tables."""
+    parser = argparse.ArgumentParser(description="write measured figures into the documentation")
     parser.add_argument("--tracking", type=Path, help="report.json of siamcar report")
     parser.add_argument("--demo", type=Path, nargs="+", help="summary.json of make demo")
     parser.add_argument("--bench", type=Path, help="JSON of python -m benchmarks")
-    parser.add_argument("--page", type=Path, default=README, help="%(default)s")
+    parser.add_argument("--pages", type=Path, nargs="+", default=PAGES)
     given = parser.parse_args(arguments)
-    page = given.page.read_text(encoding="utf-8")
     if given.tracking:
-        page = fill(page, "tracking", tracking(json.loads(given.tracking.read_text())))
+        fill(given.pages, "tracking", tracking(json.loads(given.tracking.read_text())))
     if given.demo:
-        page = fill(page, "demo", demo([json.loads(path.read_text()) for path in given.demo]))
+        fill(given.pages, "demo", demo([json.loads(path.read_text()) for path in given.demo]))
     if given.bench:
-        page = fill(page, "bench", bench(json.loads(given.bench.read_text())))
-    given.page.write_text(page, encoding="utf-8")
+        fill(given.pages, "bench", bench(json.loads(given.bench.read_text())))
     return 0
 
 

@@ -21,6 +21,8 @@ from siamcar_ros.geometry import Box, Image
 
 #: States of a frame beside those of the tracker.
 BEFORE, STARTED, SKIPPED = "before", "started", "skipped"
+#: A row of boxes for a frame without one.
+NO_BOX = (math.nan,) * 4
 
 
 class GroundTruth:
@@ -225,9 +227,8 @@ def _no_start(bag: Bag, topic: str, start: Start, times: list[int], refusals: li
 
 def replay_score(frames: list[ReplayFrame]) -> Score | None:
     """Score the frames after the start that decode and have a true box; None if there are none."""
-    nothing = (math.nan,) * 4
     return score(
-        [f.box or nothing for f in frames],
-        [f.truth or nothing for f in frames],
+        [f.box or NO_BOX for f in frames],
+        [f.truth or NO_BOX for f in frames],
         counted=np.array([f.box is not None and f.state != STARTED for f in frames]),
     )

@@ -2,15 +2,15 @@
 
 FOLDER/bag/          /siamcar/detection, /siamcar/ground_truth (vision_msgs/Detection2D),
                      /siamcar/tracks (siamcar_ros/TrackArray), /siamcar/annotations
-                     (foxglove_msgs/ImageAnnotations) and, as wanted, the images that were tracked
-                     and the overlay, raw or compressed; metadata.yaml names the bag replayed
+                     (foxglove_msgs/ImageAnnotations) and, as the options say, the tracked images
+                     and the overlay, raw or compressed; metadata.yaml names the source bag
 FOLDER/replay.mp4    the overlay
 FOLDER/boxes.txt     x,y,w,h for each image of the topic, nan where there is none
 FOLDER/frames.csv    time, stamp, state, box, score, true box and overlap of each image
-FOLDER/report.json   settings, scores, what was skipped
+FOLDER/report.json   settings, scores, skipped images
 FOLDER/timing.json   speed
 FOLDER/report/       with a ground truth: page, plots, results in the toolkits' layout
-FOLDER/sequence/     on request: the images that were tracked, in the sequence layout
+FOLDER/sequence/     with keep_sequence: the tracked images, in the sequence layout
 
 All but the speeds, in timing.json and report/, are the same from run to run.
 """
@@ -45,6 +45,7 @@ from siamcar_ros.bags.messages import (
 from siamcar_ros.bags.reader import Bag
 from siamcar_ros.bags.replay import (
     BEFORE,
+    NO_BOX,
     SKIPPED,
     STARTED,
     GroundTruth,
@@ -53,6 +54,7 @@ from siamcar_ros.bags.replay import (
 )
 from siamcar_ros.bags.writer import BagWriter
 from siamcar_ros.data.video import VideoWriter
+from siamcar_ros.evaluation.protocols import Score
 from siamcar_ros.files import scratch_folder
 from siamcar_ros.geometry import Image
 from siamcar_ros.tracking import TrackResult, TrackState
@@ -65,7 +67,7 @@ TRUTH_TOPIC = "/siamcar/ground_truth"
 TRACKS_TOPIC = "/siamcar/tracks"
 ANNOTATIONS_TOPIC = "/siamcar/annotations"
 IMAGE_TOPIC, OVERLAY_TOPIC = "/siamcar/image", "/siamcar/overlay"
-#: Kinds of images: ending of the topic, type and what makes a message of an image.
+#: How images are written: suffix of the topic, message type, function that makes the message.
 IMAGES = {
     "compressed": ("/compressed", COMPRESSED_IMAGE, jpeg_message),
     "raw": ("", IMAGE, image_message),
@@ -82,12 +84,11 @@ _MEASURES = {
     "success_75": "sr75",
     "precision_20": "precision",
 }
-_NOWHERE = (math.nan,) * 4
 _UNTRACKED = (BEFORE, STARTED, SKIPPED)
 
 
 class ReplayOutput:
-    """Writes the results of a replay to a folder, which is made if it does not exist."""
+    """Writes the results of a replay to a folder, which is created if it does not exist."""
 
     def __init__(
         self,
@@ -107,20 +108,20 @@ class ReplayOutput:
         """Check the folder.
 
         Args:
-            folder: of the results.
+            folder: where the results go.
             track_id: id of the detections.
-            images: the images that were tracked, in the bag: a key of `IMAGES`.
-            overlay: the same with the boxes drawn on them.
+            images: how the tracked images are written to the bag, a key of `IMAGES`.
+            overlay: the same for the images with the boxes drawn on them.
             video: write replay.mp4.
-            page: write report/, where there is a ground truth.
+            page: write report/, if there is ground truth.
             keep_sequence: write sequence/.
-            storage: of the bag, as for BagWriter; so is `compression`.
-            compression: see `storage`.
+            storage: of the bag, as for BagWriter.
+            compression: of the bag, as for BagWriter.
             overwrite: replace the results of an earlier replay in that folder.
-            sources: what is read meanwhile, which must not be among them.
+            sources: files and folders that the replay reads; it must not replace them.
 
         Raises:
-            FileExistsError: there are results already.
+            FileExistsError: the folder already holds results.
             ValueError: a source would be replaced.
         """
         self.folder = Path(folder)
@@ -158,10 +159,10 @@ class ReplayOutput:
 
         Args:
             bag: the bag that is replayed.
-            frames: what `replay` yields.
-            truth: what it was given.
+            frames: the frames and images that `replay` yields.
+            truth: the ground truth that `replay` was given.
             title: the tracker's name in the report.
-            settings: what the run is made with, JSON values; `topic` is that of the images.
+            settings: how the run was made, as JSON values; `topic` is the image topic.
 
         Returns:
             The report, with its timing.
@@ -197,12 +198,13 @@ class ReplayOutput:
                         sequence.add(frame, image)
             notes = [*bag.notes, *([] if truth is None else truth.notes)]
             notes += [video.note] if video is not None and video.note else []
-            report = {"bag": bag.path.resolve().name, **settings, **scores(done, bag)}
+            scored = replay_score(done)
+            report = {"bag": bag.path.resolve().name, **settings, **scores(done, scored, bag)}
             report["notes"] = notes
             timing = speed(done)
-            rows = [frame.box or _NOWHERE for frame in done]
+            rows = [frame.box or NO_BOX for frame in done]
             np.savetxt(staging / _BOXES, rows, fmt="%.4f", delimiter=",")
-            write_frames(staging / _FRAMES, done, bag)
+            write_frames(staging / _FRAMES, done, scored, bag)
             for name, content in ((_REPORT, report), (_TIMING, timing)):
                 text = json.dumps(content, indent=2) + "\n"
                 (staging / name).write_text(text, encoding="utf-8")
@@ -269,13 +271,12 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def scores(frames: list[ReplayFrame], bag: Bag) -> dict[str, Any]:
+def scores(frames: list[ReplayFrame], scored: Score | None, bag: Bag) -> dict[str, Any]:
     """Counts, scores and skipped images, as JSON values.
 
-    Scored are the decoded images after the start that have a true box; `precision_20` is the share
+    The decoded images after the start that have a true box are scored; `precision_20` is the share
     of them in which the center is at most 20 pixels off.
     """
-    scored = replay_score(frames)
     start = next(f for f in frames if f.state == STARTED)
     measures = None if scored is None else scored.measures
     return {
@@ -303,15 +304,14 @@ def speed(frames: list[ReplayFrame]) -> dict[str, float | None]:
     return {"frames_per_second": rate, "median_ms": median, "p99_ms": high}
 
 
-def write_frames(path: Path, frames: list[ReplayFrame], bag: Bag) -> None:
-    """Write a CSV row per image, without the tracker's time, so that runs compare equal."""
-    scored = replay_score(frames)
+def write_frames(path: Path, frames: list[ReplayFrame], scored: Score | None, bag: Bag) -> None:
+    """Write a CSV row per image, without times, so that the files of two runs are equal."""
     overlaps = [math.nan] * len(frames) if scored is None else scored.overlaps.tolist()
     columns = "image seconds stamp state x y w h score true_x true_y true_w true_h overlap error"
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns.split())
         for f, overlap in zip(frames, overlaps, strict=True):
-            boxes = [f"{value:.4f}" for value in (*(f.box or _NOWHERE), *(f.truth or _NOWHERE))]
+            boxes = [f"{value:.4f}" for value in (*(f.box or NO_BOX), *(f.truth or NO_BOX))]
             row = [f.index, f"{bag.seconds(f.time):.9f}", f.stamp, f.state, *boxes[:4]]
             table.writerow([*row, f"{f.score:.6f}", *boxes[4:], f"{overlap:.6f}", f.error])

@@ -7,21 +7,18 @@ trackers can be run on the same frames with `siamcar evaluate folder`.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from siamcar_ros.bags.messages import jpeg_message
-from siamcar_ros.bags.replay import ReplayFrame
+from siamcar_ros.bags.replay import NO_BOX, ReplayFrame
 from siamcar_ros.evaluation.comparison import compare
 from siamcar_ros.evaluation.one_pass import Run
 from siamcar_ros.evaluation.report import write_report
 from siamcar_ros.evaluation.results import TrackerResults
 from siamcar_ros.geometry import Image
-
-_NOWHERE = (math.nan,) * 4
 
 
 class SequenceExport:
@@ -45,8 +42,8 @@ class SequenceExport:
 
     def finish(self) -> None:
         """Write `groundtruth.txt`: the box of the start, then the true ones."""
-        boxes = [frame.truth or _NOWHERE for frame in self.frames]
-        boxes[:1] = [frame.box or _NOWHERE for frame in self.frames[:1]]
+        boxes = [frame.truth or NO_BOX for frame in self.frames]
+        boxes[:1] = [frame.box or NO_BOX for frame in self.frames[:1]]
         np.savetxt(self.folder / "groundtruth.txt", boxes, fmt="%.4f", delimiter=",")
 
     def write_report(self, folder: Path, *, tracker: str, facts: dict[str, Any]) -> None:
@@ -58,7 +55,7 @@ class SequenceExport:
             facts: how the results were made, for `run.json`; `root` is the sequence's final place.
         """
         results = TrackerResults(folder / "results" / tracker, "otb")
-        boxes = np.array([frame.box or _NOWHERE for frame in self.frames], np.float64)
+        boxes = np.array([frame.box or NO_BOX for frame in self.frames], np.float64)
         scores, times = np.array([[frame.score, frame.seconds] for frame in self.frames]).T
         states = tuple(frame.state for frame in self.frames)
         results.write(self.folder.name, Run(boxes, scores, times, states))

@@ -41,26 +41,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the target on the first frame, pixels, top-left corner and size (default: the first "
         "box of the source's ground truth, or else one that you draw in a window)",
     )
-    add_network_arguments(parser)
-    parser.add_argument("--output", type=Path, metavar="MP4", help="write an annotated video")
-    parser.add_argument("--boxes", type=Path, metavar="TXT", help="write x,y,w,h, a line a frame")
-    parser.add_argument("--show", action="store_true", help="show the frames in a window")
-    parser.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
     parser.add_argument(
         "--point",
         metavar="X,Y",
         help="instead of --box, a point near the middle of the target on the first frame, pixels",
     )
+    add_network_arguments(parser)
+    parser.add_argument("--output", type=Path, metavar="MP4", help="write an annotated video")
+    parser.add_argument("--boxes", type=Path, metavar="TXT", help="write x,y,w,h, a line per frame")
+    parser.add_argument("--show", action="store_true", help="show the frames in a window")
+    parser.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
 
 
 def run(args: argparse.Namespace) -> int:
     """Track to the end of the source, or until interrupted; then print a summary."""
     from siamcar_ros.data.film import SourceError, open_source
-    from siamcar_ros.tracking import SiamCarTracker
+    from siamcar_ros.tracking import SiamCarTracker, box_about
 
     if args.frames is not None and args.frames < 1:
         raise ValueError(f"--frames is at least 1, not {args.frames}")
-    given = None if args.box is None else parse_box(args.box)
+    if args.box is not None and args.point is not None:
+        raise ValueError("give --box or --point, not both")
+    box = None if args.box is None else parse_box(args.box)
+    point = None if args.point is None else _parse_point(args.point)
     if args.show:
         call_window(cv2.namedWindow, _WINDOW)
     source = open_source(args.source)
@@ -77,11 +80,9 @@ def run(args: argparse.Namespace) -> int:
     first = next(images, None)
     if first is None:
         raise ValueError(f"{args.source} holds no frames")
-    if args.point is not None:
-        if given:
-            raise ValueError("give --box or --point, not both")
-        given = _box_at(args.point, tracker, first)
-    box = given or _first_box(args, source, first)
+    if point is not None:
+        box = box_about(tracker.network, first, point)
+    box = box or _first_box(args, source, first)
     total = source.length if args.frames is None else args.frames
     boxes: list[Box] = []
     times: list[dict[str, float]] = []
@@ -106,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
             if not source.live:
                 raise
             progress.write(f"{error}: the frames tracked so far are kept")
-    _say(source, tracker, boxes, times)
+    _print_summary(source, tracker, boxes, times)
     for note in [*source.notes, *sinks.notes]:
         print(f"note: {note}")
     for path in (args.output, args.boxes):
@@ -124,19 +125,16 @@ def _follow(
         yield image, tracker.update(image)
 
 
-def _box_at(point: str, tracker: SiamCarTracker, first: Image) -> Box:
-    """The box that is found about a point, typed as `x,y`."""
-    from siamcar_ros.tracking import box_about
-
+def _parse_point(text: str) -> tuple[float, float]:
     try:
-        x, y = (float(part) for part in point.split(","))
+        x, y = (float(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"--point is two numbers x,y, not {point!r}") from None
-    return box_about(tracker.network, first, (x, y))
+        raise ValueError(f"--point is two numbers x,y, not {text!r}") from None
+    return x, y
 
 
 def _first_box(args: argparse.Namespace, source: Source, first: Image) -> Box:
-    """The box that the source knows, or one that a person draws."""
+    """The first box of the source's ground truth, or one that a person draws."""
     if source.boxes is not None and np.isfinite(source.boxes[0]).all():
         x, y, w, h = source.boxes[0].tolist()
         return x, y, w, h
@@ -145,10 +143,10 @@ def _first_box(args: argparse.Namespace, source: Source, first: Image) -> Box:
 
 
 class _Sinks:
-    """Where tracked frames go: a video, a file of boxes, a window, as the options say.
+    """The outputs that the options name: a video, a file of boxes, a window.
 
-    Both files are written beside their paths and moved into place at the end, so that a failure
-    keeps the old ones.
+    Both files are written beside their paths and moved into place at the end, so that the
+    old ones survive a failure.
     """
 
     def __init__(self, args: argparse.Namespace, source: Source) -> None:
@@ -165,7 +163,7 @@ class _Sinks:
         self._cleanup = ExitStack()
 
     def take(self, image: Image, result: TrackResult) -> bool:
-        """Hand on one frame; false if the user closed the window."""
+        """Write or show one frame; return False if the user closed the window."""
         if self._boxes is not None:
             self._boxes.write(",".join(f"{value:.4f}" for value in result.box) + "\n")
         if self._video is None and not self._show:
@@ -182,7 +180,7 @@ class _Sinks:
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know about the files."""
+        """Anything unusual about the files, a sentence each."""
         return [self._video.note] if self._video is not None and self._video.note else []
 
     def __enter__(self) -> _Sinks:
@@ -201,7 +199,7 @@ class _Sinks:
             cv2.destroyAllWindows()
 
 
-def _say(
+def _print_summary(
     source: Source, tracker: SiamCarTracker, boxes: list[Box], times: list[dict[str, float]]
 ) -> None:
     from siamcar_ros.evaluation import score

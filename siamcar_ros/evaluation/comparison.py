@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,16 @@ class Comparison:
     attributes: dict[str, str]
     problems: list[str]
 
-    def by_attribute(self, measure: str) -> dict[str, dict[str, float]]:
-        """Attribute -> tracker -> mean of `measure` over the attribute's sequences."""
-        table: dict[str, dict[str, float]] = {}
+    @cached_property
+    def by_attribute(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Attribute -> tracker -> its measures over the attribute's sequences."""
+        table: dict[str, dict[str, dict[str, float]]] = {}
         for attribute in self.attributes:
             names = {n for n, s in self.sequences.items() if attribute in s.attributes}
             table[attribute] = {
                 t.tracker: summarize(
                     t.tracker, list(t.sequences), self.benchmark.protocol, names=names
-                ).measures[measure]
+                ).measures
                 for t in self.trackers
             }
         return table

@@ -1,7 +1,7 @@
-"""What Foxglove draws over an image: boxes and labels, as foxglove_msgs/ImageAnnotations.
+"""Boxes and labels that Foxglove draws over an image, as foxglove_msgs/ImageAnnotations.
 
-The field names are those of Foxglove's schemas. Pixel coordinates begin at the upper left corner
-of the image there, too, so boxes are taken over as they are.
+The field names are those of Foxglove's schemas. Their pixel coordinates also start at the image's
+upper left corner, so boxes need no conversion.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _THICKNESS, _FONT_SIZE = 2.0, 14.0
 def image_annotations(
     make: Callable[..., Any], stamp: Any, results: dict[str, TrackResult], truth: Box | None = None
 ) -> Any:
-    """The boxes of one image, colored by state, with id, score and state beside them.
+    """The boxes of one image, colored by state and labeled with id, score and state.
 
     Args:
-        make: makes a message of foxglove_msgs from its name and its fields.
+        make: creates a message of foxglove_msgs from its name and fields.
         stamp: of the image, builtin_interfaces/Time.
         results: by target id.
-        truth: the true box (x, y, w, h), drawn white without a label.
+        truth: the true box (x, y, w, h) in image pixels, drawn in white without a label.
     """
 
     def color(bgr: Color, alpha: float = 1.0) -> Any:

@@ -1,4 +1,4 @@
-"""The overlay image: the frame with the targets drawn on it."""
+"""The overlay: a frame with the targets drawn on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLORS: dict[TrackState, Color] = {
 WHITE, _SHADOW = (255, 255, 255), (20, 20, 20)
 _LONGEST_ID = 24
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-# A frame around a target that is smaller than this, in pixels of the overlay, keeps this distance.
+# The frame around a target smaller than _SMALL keeps _DISTANCE from it; pixels of the overlay.
 _SMALL, _DISTANCE = 32, 4
 
 
@@ -35,8 +35,8 @@ def draw_overlay(
 ) -> Image:
     """Draw each target's box, id, score and state on a scaled copy of an image.
 
-    The color of the box tells the state (`COLORS`). Boxes and labels are drawn around the targets,
-    not over them, so that small ones stay visible.
+    The color of the box shows the state (`COLORS`). Boxes and labels are drawn around the targets
+    instead of over them, so that small ones stay visible.
 
     Args:
         image: (H, W, 3) uint8 BGR, any strides; not changed.
@@ -73,10 +73,11 @@ def draw_overlay(
 
 
 def label(target: str, result: TrackResult) -> str:
-    """What stands beside a target's box: id, score and, unless it is tracked, state."""
+    """The text beside a target's box: id, score if the tracker has one, state unless TRACKING."""
     name = target if len(target) <= _LONGEST_ID else f"{target[: _LONGEST_ID - 2]}.."
-    state = "" if result.state is TrackState.TRACKING else f" {result.state.value}"
-    return f"{name} {result.score:.2f}{state}"
+    score = "" if np.isnan(result.score) else f"{result.score:.2f}"
+    state = "" if result.state is TrackState.TRACKING else result.state.value
+    return " ".join(filter(None, (name, score, state)))
 
 
 def _frame(box: Box, scale: float, size: tuple[int, int], thickness: int) -> Rectangle:
@@ -96,7 +97,7 @@ def _draw_frame(canvas: Image, frame: Rectangle, color: Color, thickness: int) -
 def _draw_label(
     canvas: Image, text: str, frame: Rectangle, color: Color, taken: list[Rectangle]
 ) -> Rectangle:
-    """Write beside a frame, where it covers nothing that is taken; returns the place."""
+    """Write beside a frame, if possible without covering a taken rectangle; return the text's."""
     x, y, w, h = frame
     width, height = _text_size(canvas, text)
     rows, columns = canvas.shape[:2]
@@ -126,7 +127,7 @@ def _font(canvas: Image) -> tuple[float, int]:
 
 
 def _text_size(canvas: Image, text: str) -> tuple[int, int]:
-    """Width and height of a line of text with some room around it."""
+    """Width and height of a line of text with a margin, in pixels."""
     scale, weight = _font(canvas)
     (width, height), baseline = cv2.getTextSize(text, _FONT, scale, weight)
     return width + 2 * weight, height + baseline + 2 * weight

@@ -1,4 +1,4 @@
-"""Choosing a target on a picture: drawn in a window, or read off a grid where there is none."""
+"""Choosing a target on an image: by drawing a box in a window or, without a screen, from a grid."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import numpy as np
 from siamcar_ros.geometry import Box, Image
 from siamcar_ros.tracking.overlay import write_text
 
-# Largest picture that a window shows, in pixels; larger ones are scaled down.
+# Width and height in pixels to which larger images are scaled down for the window.
 _SCREEN = (1280, 720)
-# About so many lines across the longer side of a grid, which is at least this many pixels long.
+# Approximate number of grid lines across the longer side, and that side's minimum length in pixels.
 _LINES, _GRID = 16, 960
 
 
@@ -42,7 +42,7 @@ def call_window(show: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def draw_box(image: Image) -> Box:
-    """Let a person drag a box on a (H, W, 3) BGR image; return it in the image's pixels.
+    """Let a person drag a box on an (H, W, 3) BGR image; return it in the image's pixels.
 
     Raises:
         NoWindowError: no window can be shown here.
@@ -60,12 +60,12 @@ def draw_box(image: Image) -> Box:
 
 
 def choose_box(image: Image, name: str, example: str) -> Box:
-    """Let a person draw the target's box, or write the picture with a grid to read it off.
+    """Let a person draw the target's box; without a window, write the image with a grid to a file.
 
     Args:
         image: (H, W, 3) uint8 BGR, the frame on which tracking starts.
         name: of the source; the grid goes to `NAME.grid.png` in the working folder.
-        example: what to type with the box's numbers.
+        example: what to type next, with placeholders for the box.
 
     Raises:
         NoWindowError: no window can be shown here; the message says why, and what to type.
@@ -78,13 +78,13 @@ def choose_box(image: Image, name: str, example: str) -> Box:
         path = Path("".join(c if c.isalnum() or c in "-_." else "_" for c in name) + ".grid.png")
         path.write_bytes(cv2.imencode(".png", grid(image))[1].tobytes())
         raise NoWindowError(
-            f"which target? {error}. {path} is the first frame with its coordinates: read the"
-            f" box's left and upper edge, width and height off it and type {example}"
+            f"which target? {error}. {path} is the first frame with its coordinates: read the box's"
+            f" left edge, upper edge, width and height from it and type {example}"
         ) from error
 
 
 def grid(image: Image) -> Image:
-    """A copy of a (H, W, 3) BGR image with lines at round coordinates, enlarged if it is small."""
+    """A copy of an (H, W, 3) BGR image with lines at round coordinates, enlarged if it is small."""
     height, width = image.shape[:2]
     scale = max(1, -(-_GRID // max(width, height)))
     canvas = np.repeat(np.repeat(image, scale, 0), scale, 1)

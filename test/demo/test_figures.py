@@ -23,8 +23,9 @@ def figures() -> ModuleType:
 
 
 def test_all_figures_find_their_place(figures: ModuleType, tmp_path: Path) -> None:
-    page = tmp_path / "README.md"
-    page.write_text((ROOT / "README.md").read_text(encoding="utf-8"), encoding="utf-8")
+    pages = [tmp_path / page.name for page in figures.PAGES]
+    for page, original in zip(pages, figures.PAGES, strict=True):
+        page.write_text(original.read_text(encoding="utf-8"), encoding="utf-8")
     trackers = {
         name: {"measures": {"ao": ao}, "sequences": {"one": {"ao": ao}, "two": {"ao": ao}}}
         for name, ao in (("CSRT", 0.4), ("ours", 0.71234))
@@ -53,11 +54,11 @@ def test_all_figures_find_their_place(figures: ModuleType, tmp_path: Path) -> No
         ],
     }
     (tmp_path / "bench.json").write_text(json.dumps(measured))
-    arguments = ["--page", str(page), "--tracking", str(tmp_path / "report.json")]
+    arguments = ["--pages", *map(str, pages), "--tracking", str(tmp_path / "report.json")]
     arguments += ["--demo", str(tmp_path / "summary.json"), "--bench", str(tmp_path / "bench.json")]
     for _ in range(2):  # filling again replaces
         assert figures.main(arguments) == 0
-    text = page.read_text(encoding="utf-8")
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
     lines = text.splitlines()
     ours = lines.index("| ours | **0.712** | 0.712 | 0.712 |")
     assert lines[ours + 1] == "| CSRT | **0.400** | 0.400 | 0.400 |"
@@ -67,6 +68,8 @@ def test_all_figures_find_their_place(figures: ModuleType, tmp_path: Path) -> No
     assert text.count("<!-- end of figures -->") == 3
 
 
-def test_a_page_without_marks_is_refused(figures: ModuleType) -> None:
-    with pytest.raises(ValueError, match="no marks for the figures of 'demo'"):
-        figures.fill("a page", "demo", "text")
+def test_pages_without_marks_are_refused(figures: ModuleType, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a page")
+    with pytest.raises(ValueError, match="no page has marks for the figures of 'demo'"):
+        figures.fill([page], "demo", "text")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from siamcar_ros.cli import COMMANDS, load_command
 from siamcar_ros.ros.parameters import markdown
 
 ROOT = Path(__file__).parents[2]
@@ -26,12 +28,19 @@ def test_the_parameters_are_those_that_the_node_declares() -> None:
     assert found[1].strip() == markdown().strip()
 
 
-def test_the_commands_are_those_of_siamcar() -> None:
-    from siamcar_ros.cli import COMMANDS
-
-    named = set(re.findall(r"^    (?:.*; )?siamcar ([a-z-]+)", README, re.M))
-    assert named, "no command is shown"
-    assert named <= set(COMMANDS)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_of_siamcar_and_their_options_exist(page: Path) -> None:
+    """In the indented lines and fenced blocks; a line that ends in a backslash goes on."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    shown = re.findall(r"^(?: {4,}|.*; )?siamcar ([a-z-]+)( .*)?$", text, re.M)
+    assert shown or page != ROOT / "README.md", "no command is shown"
+    for name, rest in shown:
+        assert name in COMMANDS
+        parser = argparse.ArgumentParser()
+        load_command(name).add_arguments(parser)
+        known = {option for action in parser._actions for option in action.option_strings}
+        given = re.findall(r"(?<!\S)--[a-z][a-z0-9-]*", rest.partition("#")[0].partition(";")[0])
+        assert set(given) <= known, f"siamcar {name}"
 
 
 def test_the_service_call_is_a_valid_request() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from siamcar_ros.geometry import Box
 from siamcar_ros.tracking import TrackResult, TrackState
-from siamcar_ros.tracking.overlay import COLORS, draw_overlay
+from siamcar_ros.tracking.overlay import COLORS, draw_overlay, label
 
 HEIGHT, WIDTH = 240, 320
 
@@ -56,6 +56,13 @@ def test_long_ids_are_cut() -> None:
     )
     np.testing.assert_array_equal(long, longer)
     assert (short != long).any()
+
+
+def test_a_tracker_without_a_score_is_labeled_without_one() -> None:
+    box = (1.0, 2.0, 3.0, 4.0)
+    assert label("car", TrackResult(box, np.nan, TrackState.TRACKING)) == "car"
+    assert label("car", TrackResult(box, np.nan, TrackState.LOST)) == "car lost"
+    assert label("", TrackResult(box, 0.5, TrackState.TRACKING)) == "0.50"
 
 
 def test_the_caption_and_a_huge_box_fit() -> None:

@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from siamcar_ros.cli import main
-from siamcar_ros.commands.track import _say
+from siamcar_ros.commands.track import _print_summary
 from siamcar_ros.data import read_boxes
 from siamcar_ros.data.film import Source, SourceError, open_source
 from siamcar_ros.model import build_model, save_weights
-from siamcar_ros.tracking import TrackState
+from siamcar_ros.tracking import SiamCarTracker, TrackState
 from siamcar_ros.tracking.selection import draw_box
 
 
@@ -185,6 +185,15 @@ def test_mistakes_are_told_in_a_line(
     assert why in line
 
 
+def test_targets_are_checked_before_the_network_is_loaded(
+    sequence: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(SiamCarTracker, "from_config", None)  # a call would be a TypeError
+    for arguments in (["--point", "1"], ["--point", "1,2", "--box", "1,2,3,4"], ["--box", "1"]):
+        assert track(sequence, sequence, *arguments) == 2
+        assert "siamcar: error:" in capsys.readouterr().err
+
+
 def test_a_full_disk_is_an_error_and_keeps_the_old_files(sequence: Path, tmp_path: Path) -> None:
     """The limit on a file's size fails as a full disk does, in a process of its own."""
     boxes, video = tmp_path / "boxes.txt", tmp_path / "out.mp4"
@@ -238,7 +247,7 @@ def test_frames_that_are_passed_over_do_not_shift_the_ground_truth(
     )
     boxes = np.delete(truth, 4, axis=0)
     boxes[5, :2] += 5
-    _say(source, tracker, [tuple(box) for box in boxes.tolist()], [])
+    _print_summary(source, tracker, [tuple(box) for box in boxes.tolist()], [])
     said = capsys.readouterr().out
     expected = (5 + 20 * 15 / (2 * 25 * 20 - 20 * 15)) / 6
     assert f"AO {expected:.3f} (mean overlap without the first frame; lowest in frame 7)" in said

@@ -63,7 +63,6 @@ def write_report(
 def as_json(comparison: Comparison) -> dict[str, Any]:
     """All numbers of the report; NaN becomes null."""
     protocol = comparison.benchmark.protocol
-    attributes = {m: comparison.by_attribute(m) for m in protocol.headline}
     return {
         "benchmark": comparison.benchmark.name,
         "title": comparison.title,
@@ -77,8 +76,8 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
                 "reliability": _numbers(reliability([s.presence for s in t.sequences])),
                 "run": comparison.facts[t.tracker],
                 "by_attribute": {
-                    a: {m: _numbers(attributes[m][a][t.tracker]) for m in protocol.headline}
-                    for a in comparison.attributes
+                    attribute: _numbers({m: of[t.tracker][m] for m in protocol.headline})
+                    for attribute, of in comparison.by_attribute.items()
                 },
                 "sequences": {
                     s.name: {"frames": s.frames, **_numbers(s.measures)} for s in t.sequences
@@ -119,7 +118,10 @@ def _page(comparison: Comparison, focus: TrackerScore, worst: int) -> str:
         presence=list(PRESENCE),
         lower=LOWER_IS_BETTER,
         headline=headline,
-        by_attribute=comparison.by_attribute(headline),
+        by_attribute={
+            attribute: {tracker: measures[headline] for tracker, measures in of.items()}
+            for attribute, of in comparison.by_attribute.items()
+        },
         carriers={
             attribute: sum(attribute in s.attributes for s in sequences.values())
             for attribute in comparison.attributes

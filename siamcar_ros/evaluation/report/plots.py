@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -210,15 +210,16 @@ def _draw_reliability(axes: Axes, comparison: Comparison) -> None:
 
 
 def _draw_radar(axes: Axes, comparison: Comparison, measure: str) -> None:
-    table: Mapping[str, Mapping[str, float]] = comparison.by_attribute(measure)
+    table = comparison.by_attribute
     angles = np.linspace(0, 2 * np.pi, len(table) + 1)
     for index, tracker in enumerate(comparison.trackers):
-        values = [row[tracker.tracker] for row in table.values()]
+        values = [row[tracker.tracker][measure] for row in table.values()]
         axes.plot(angles, [*values, values[0]], color=tracker_color(index), linewidth=1.7)
         if index == 0:
             axes.fill(angles, [*values, values[0]], color=tracker_color(0), alpha=0.10)
     axes.set_xticks(angles[:-1], list(table))
-    axes.set_ylim(0, max(0.1, max(v for row in table.values() for v in row.values()) * 1.05))
+    highest = max(of[measure] for row in table.values() for of in row.values())
+    axes.set_ylim(0, max(0.1, 1.05 * highest))
     axes.tick_params(axis="x", pad=9)
     axes.tick_params(axis="y", labelsize=7, colors=_GUIDE)
     axes.spines["polar"].set_color("#dadce0")
