@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamcar_ros.data.frames import Frame, PairSource
-from siamcar_ros.data.options import Range
 from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE, Image
+from siamcar_ros.options import Range
 
 from .layers import blurred, cut, deform, paste, random_direction, recolored
 from .photometric import draw_changes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeAlias
 
-from siamcar_ros.data.options import Choice, Range
+from siamcar_ros.options import Choice, Range
 
 from .augment import NotNegative, Probability
 from .losses import BOX_LOSSES, QUALITIES
