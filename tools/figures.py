@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from siamcar_ros.speed.tables import shown
+
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 
@@ -26,15 +28,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table; the first column is text, the others are figures."""
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(shown(cell) for cell in line) + " |" for line in lines)
-
-
-def shown(value: object) -> str:
-    """A cell: nothing for None, three digits for a fraction."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return str(value)
 
 
 def tracking(report: dict[str, Any]) -> str:
