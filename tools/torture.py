@@ -59,7 +59,7 @@ from siamcar_ros.speed.backends import Film
 from siamcar_ros.speed.tables import Table
 
 GROWTH = 1.0  # MB per hour
-# Seconds left out at the start of a soak, and those that it must last for its growth to count.
+# Seconds: left out at the start of a soak; the shortest soak whose growth is judged.
 _WARM_UP, _JUDGED_FROM = 30.0, 300.0
 
 
@@ -361,11 +361,13 @@ class Torture:
             row.faults, row.survived = 1, int(node.alive and heard[0] > 0)
             if len(samples) > 2:
                 times, sizes = np.array(samples).T
-                slope = 3600 * float(np.polyfit(times, sizes, 1)[0])
                 if seconds >= _JUDGED_FROM:
-                    row.growth = slope
+                    row.growth = 3600 * float(np.polyfit(times, sizes, 1)[0])
                 else:
-                    row.notes.append(f"{slope:.1f} MB/h over {seconds:.0f} s, too short to judge")
+                    row.notes.append(
+                        f"memory from {sizes[0]:.0f} to {sizes[-1]:.0f} MB in {seconds:.0f} s: too "
+                        f"short for a rate, which takes {_JUDGED_FROM:.0f} s"
+                    )
                 row.threads, row.files = process.num_threads(), process.num_fds()
         return row
 
