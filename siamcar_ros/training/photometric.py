@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .placing import random_direction
+
 if TYPE_CHECKING:
     from .augment import AugmentParams
 
@@ -120,8 +122,7 @@ def draw_changes(p: AugmentParams, rng: np.random.Generator, side: float, path: 
     for tone, blur, moved in ((common, p.template_blur, np.zeros(2)), (own, p.blur, path)):
         offset = rng.normal(0.0, LIGHTING) if rng.random() < p.lighting else np.zeros(3)
         if rng.random() < blur and not moved.any():
-            angle = rng.uniform(0, 2 * math.pi)
-            moved = np.array([math.cos(angle), math.sin(angle)]) * rng.uniform(2, 12)
+            moved = random_direction(rng) * rng.uniform(2, 12)
         quality = int(rng.integers(15, 70)) if rng.random() < p.compression else 0
         noise = rng.uniform(2, 10) if rng.random() < p.noise else 0.0
         rows.append(
@@ -205,10 +206,6 @@ def _where(
     return images.index_copy(0, rows, changed)
 
 
-def _on_gpu(images: Tensor) -> bool:
-    return images.is_cuda
-
-
 def _bytes(values: Tensor) -> Tensor:
     return values.round_().clamp_(0, 255).to(torch.uint8)
 
@@ -225,7 +222,7 @@ def _toned(images: Tensor, tone: Floats) -> Tensor:
     values = np.rint(levels**gamma * gain * 255 + offset)
     tables = np.clip(values, 0, 255).astype(np.uint8)  # (B, 3, 256)
     pixels = images.permute(0, 2, 3, 1)
-    if not _on_gpu(images):  # OpenCV is ten times as fast
+    if not images.is_cuda:  # OpenCV is ten times as fast
         pairs = zip(pixels, tables, strict=True)
         found = [cv2.LUT(one.numpy(), np.ascontiguousarray(table.T)[None]) for one, table in pairs]
         return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
@@ -250,14 +247,14 @@ def _coarsened(images: Tensor, resolutions: Floats) -> Tensor:
     """Reduce the images and enlarge them again."""
     size = images.shape[-1]
     # uint8 can be resampled with antialiasing on CPUs only, and much faster than float32 there.
-    source = images.float() if _on_gpu(images) else images
+    source = images.float() if images.is_cuda else images
     changed = []
     for image, resolution in zip(source.split(1), resolutions.tolist(), strict=True):
         small = max(16, round(size * resolution))
         reduced = F.interpolate(image, size=small, mode="bilinear", antialias=True)
         changed.append(F.interpolate(reduced, size=size, mode="bilinear"))
     enlarged = torch.cat(changed)
-    return _bytes(enlarged) if _on_gpu(images) else enlarged
+    return _bytes(enlarged) if images.is_cuda else enlarged
 
 
 def _blurred(images: Tensor, dx: Floats, dy: Floats) -> Tensor:
@@ -279,7 +276,7 @@ def blur_along(images: Tensor, dx: float, dy: float) -> Tensor:
 
 
 def _compressed(images: Tensor, qualities: Floats) -> Tensor:
-    if _on_gpu(images):
+    if images.is_cuda:
         return jpeg(images, torch.from_numpy(qualities))
     decoded = []
     for image, quality in zip(images.permute(0, 2, 3, 1), qualities.tolist(), strict=True):
