@@ -1,4 +1,4 @@
-"""The `siamcar` command: a table of subcommands, each imported only when it is asked for.
+"""The `siamcar` command: a table of subcommands, each imported only when it is used.
 
 A module of `siamcar_ros.commands` has `add_arguments(parser)` and `run(args) -> int`. Errors meant
 for the user are `ValueError` or `OSError`: they are printed as one line, with exit status 2.

@@ -6,7 +6,7 @@
     python tools/figures.py --tracking report/report.json --bench bench.json \
         --demo demo_output/summary.json demo_output/boat1/summary.json
 
-What is not given stays as it is.
+Figures that are not given stay as they are.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Film:
         self.boxes: list[Box] = [(x, y, w, h) for x, y, w, h in clip.boxes[:frames].tolist()]
 
     def endless(self) -> Iterator[Image]:
-        """There and back, so that the target never jumps."""
+        """The images forward and backward without end, so that the target never jumps."""
         return cycle(self.images + self.images[-2:0:-1])
 
 
