@@ -206,6 +206,11 @@ def _where(
     return images.index_copy(0, rows, changed)
 
 
+def _on_gpu(images: Tensor) -> bool:
+    """Whether to use the operations of a GPU, which tests run on a CPU, too."""
+    return images.is_cuda
+
+
 def _bytes(values: Tensor) -> Tensor:
     return values.round_().clamp_(0, 255).to(torch.uint8)
 
@@ -222,7 +227,7 @@ def _toned(images: Tensor, tone: Floats) -> Tensor:
     values = np.rint(levels**gamma * gain * 255 + offset)
     tables = np.clip(values, 0, 255).astype(np.uint8)  # (B, 3, 256)
     pixels = images.permute(0, 2, 3, 1)
-    if not images.is_cuda:  # OpenCV is ten times as fast
+    if not _on_gpu(images):  # OpenCV is ten times as fast
         pairs = zip(pixels, tables, strict=True)
         found = [cv2.LUT(one.numpy(), np.ascontiguousarray(table.T)[None]) for one, table in pairs]
         return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
@@ -247,14 +252,14 @@ def _coarsened(images: Tensor, resolutions: Floats) -> Tensor:
     """Reduce the images and enlarge them again."""
     size = images.shape[-1]
     # uint8 can be resampled with antialiasing on CPUs only, and much faster than float32 there.
-    source = images.float() if images.is_cuda else images
+    source = images.float() if _on_gpu(images) else images
     changed = []
     for image, resolution in zip(source.split(1), resolutions.tolist(), strict=True):
         small = max(16, round(size * resolution))
         reduced = F.interpolate(image, size=small, mode="bilinear", antialias=True)
         changed.append(F.interpolate(reduced, size=size, mode="bilinear"))
     enlarged = torch.cat(changed)
-    return _bytes(enlarged) if images.is_cuda else enlarged
+    return _bytes(enlarged) if _on_gpu(images) else enlarged
 
 
 def _blurred(images: Tensor, dx: Floats, dy: Floats) -> Tensor:
@@ -276,7 +281,7 @@ def blur_along(images: Tensor, dx: float, dy: float) -> Tensor:
 
 
 def _compressed(images: Tensor, qualities: Floats) -> Tensor:
-    if images.is_cuda:
+    if _on_gpu(images):
         return jpeg(images, torch.from_numpy(qualities))
     decoded = []
     for image, quality in zip(images.permute(0, 2, 3, 1), qualities.tolist(), strict=True):
