@@ -155,6 +155,17 @@ def test_another_recipe_does_not_resume(recipe: Path, whole: Path) -> None:
         train(load_recipe(recipe, [f"output={whole}", "optimizer.lr=0.1"]))
 
 
+def test_a_recipe_of_another_version_does_not_resume(recipe: Path, whole: Path) -> None:
+    last = recipe.parent / "run/last.pt"
+    last.parent.mkdir()
+    content = read_checkpoint(whole / "last.pt")
+    content["metadata"]["recipe"] += "forgotten: 1\n"
+    torch.save(content, last)
+    match = r"last.pt has a recipe that .* \(key forgotten is unknown; .*; give another output"
+    with pytest.raises(RecipeError, match=match):
+        train(load_recipe(recipe))
+
+
 @pytest.mark.parametrize("fault", ["cut", "no checkpoint", "pickled code"])
 def test_a_checkpoint_that_cannot_be_read_is_refused(
     recipe: Path, whole: Path, tmp_path: Path, fault: str
