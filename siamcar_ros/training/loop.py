@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from siamcar_ros.data import build_mixture
 from siamcar_ros.model import SiamCAR
+from siamcar_ros.processes import signals_handled
 
 from .augment import PairMaker
 from .build import (
@@ -319,10 +320,5 @@ def _interruption() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         noted.append(number)
 
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(kind, note) for kind in kinds]
-    try:
+    with signals_handled((signal.SIGINT, signal.SIGTERM), note):
         yield noted
-    finally:
-        for kind, handler in zip(kinds, before, strict=True):
-            signal.signal(kind, handler)
