@@ -130,7 +130,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         package = error.name.partition(".")[0]
         extra = _EXTRAS.get(package)
-        how = f"pip install 'siamcar_ros[{extra}]'" if extra else f"pip install {package}"
+        how = f"pip install {package}"
+        if extra:
+            how = f"pip install 'siamcar_ros[{extra}]' (in a checkout: pip install '.[{extra}]')"
         print(
             f"siamcar: error: '{name}' needs the Python package {package!r}, which is not "
             f"installed: {how}",
