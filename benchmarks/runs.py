@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.contestants import (
@@ -22,7 +23,7 @@ from benchmarks.published import PublishedTracker
 from siamcar_ros.runtime import Network, load_network
 from siamcar_ros.runtime.network import Images
 from siamcar_ros.runtime.tensors import TensorAdapter
-from siamcar_ros.speed.backends import update_call
+from siamcar_ros.speed.backends import follow, update_call
 from siamcar_ros.speed.measure import interleave
 from siamcar_ros.speed.tables import Table
 from siamcar_ros.tracking import MultiTracker, SiamCarTracker
@@ -159,21 +160,22 @@ def measure_tracker(options: Options) -> Table:
     for label, timing in timings.items():
         row = {"name": label, **timing.row()}
         if label in trackers:
-            row |= {stage: 1e3 * s for stage, s in _stages(trackers[label], film).items()}
+            row |= {stage: 1e3 * s for stage, s in stages(trackers[label], film).items()}
         for reference in references:
             row[reference] = timing.faster_than(timings[reference])
         table.rows.append(row)
     return table
 
 
-def _stages(tracker: SiamCarTracker, film: Film, frames: int = 12) -> dict[str, float]:
-    """Median seconds of each stage."""
-    images = film.endless()
-    seen = []
+def stages(
+    tracker: SiamCarTracker | MultiTracker, film: Film, frames: int = 12
+) -> dict[str, float]:
+    """Median seconds of each stage over some frames."""
+    images, seen = film.endless(), []
     for _ in range(frames):
         tracker.update(next(images))
         seen.append(tracker.timings)
-    return {stage: sorted(t[stage] for t in seen)[frames // 2] for stage in seen[0]}
+    return {stage: median(timings[stage] for timings in seen) for stage in seen[0]}
 
 
 def measure_sizes(options: Options) -> Table:
@@ -220,11 +222,7 @@ def measure_targets(options: Options) -> Table:
         network, params = _placed(name, options, film)
         table.notes.append(f"{name}: {network.backend} {network.precision} on {network.device}")
         for n in COUNTS:
-            tracker = MultiTracker(network, params, max_targets=n)
-            x, y, w, h = film.boxes[0]
-            for i in range(n):
-                tracker.add(film.images[0], (x + 4 * i, y, w, h), str(i))
-            calls[f"{name}, {n}"] = update_call(tracker, film)
+            calls[f"{name}, {n}"] = update_call(follow(network, params, n, film), film)
     timings = interleave(calls, options.seconds)
     for label, timing in timings.items():
         name, _, count = label.partition(", ")

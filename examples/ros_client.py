@@ -9,16 +9,16 @@ With a camera and `ros2 launch siamcar_ros tracker.launch.py image:=/camera/imag
 import sys
 from itertools import islice
 
+from siamcar_ros.geometry import parse_box
 from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
 
 
 def main(box: str, node: str = "/tracker", count: str = "") -> None:
     """Print `count` detections, or all until the node is silent for five seconds."""
-    x, y, w, h = (float(number) for number in box.split(","))
     with TrackerClient(node) as tracker:
         try:
             tracker.wait_until_active(timeout=60.0)
-            name = tracker.init_target((x, y, w, h))
+            name = tracker.init_target(parse_box(box))
         except (TrackerUnavailable, TargetRefused) as error:
             raise SystemExit(str(error)) from error
         print(f"tracking {name}")

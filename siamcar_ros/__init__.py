@@ -6,8 +6,8 @@ The rooms are entered by name: `siamcar_ros.model`, `.tracking`, `.runtime`, `.t
 
 from pkgutil import extend_path
 
-# In a checkout or after `pip install`, the generated siamcar_ros.msg and siamcar_ros.srv still lie
-# in the colcon install folder, further along the path.
+# In a checkout or after `pip install`, the generated siamcar_ros.msg, .srv and .action still lie in
+# the colcon install folder, further along the path.
 __path__ = extend_path(__path__, __name__)
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The `siamcar` command: a table of subcommands, each imported only when it is asked for.
+"""The `siamcar` command: a table of subcommands, each imported only when it is used.
 
 A module of `siamcar_ros.commands` has `add_arguments(parser)` and `run(args) -> int`. Errors meant
 for the user are `ValueError` or `OSError`: they are printed as one line, with exit status 2.
@@ -130,7 +130,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         package = error.name.partition(".")[0]
         extra = _EXTRAS.get(package)
-        how = f"pip install 'siamcar_ros[{extra}]'" if extra else f"pip install {package}"
+        how = f"pip install {package}"
+        if extra:
+            how = f"pip install 'siamcar_ros[{extra}]' (in a checkout: pip install '.[{extra}]')"
         print(
             f"siamcar: error: '{name}' needs the Python package {package!r}, which is not "
             f"installed: {how}",

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -114,12 +114,21 @@ def unwind_on_signals() -> Iterator[None]:
         raise SystemExit(128 + number)
 
     kinds = [kind for kind in _ENDINGS if signal.getsignal(kind) is signal.SIG_DFL]
-    before = [signal.signal(kind, leave) for kind in kinds]
+    with signals_handled(kinds, leave):
+        yield
+
+
+@contextmanager
+def signals_handled(
+    kinds: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Let `handler` take these signals in the block; the previous handlers take over after it."""
+    before = [signal.signal(kind, handler) for kind in kinds]
     try:
         yield
     finally:
-        for kind, handler in zip(kinds, before, strict=True):
-            signal.signal(kind, handler)
+        for kind, previous in zip(kinds, before, strict=True):
+            signal.signal(kind, previous)
 
 
 def _signal_session(leader: int, number: signal.Signals) -> None:
@@ -137,11 +146,7 @@ def _signals_held_back() -> Iterator[None]:
         yield  # only the main thread can change signal handlers
         return
     held: list[int] = []
-    before = [signal.signal(kind, lambda number, _: held.append(number)) for kind in _ENDINGS]
-    try:
+    with signals_handled(_ENDINGS, lambda number, _: held.append(number)):
         yield
-    finally:
-        for kind, handler in zip(_ENDINGS, before, strict=True):
-            signal.signal(kind, handler)
     for number in dict.fromkeys(held):
         signal.raise_signal(number)

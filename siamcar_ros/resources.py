@@ -22,7 +22,7 @@ _YAML_BYTES, _YAML_DEPTH, _YAML_ALIASES = 1 << 20, 20, 20
 
 
 def _roots() -> list[Path]:
-    """Folders that may hold the files, in the order in which they are looked at."""
+    """Folders that may hold the files, in the order in which they are searched."""
     checkout = _PACKAGE.parent
     roots = [_PACKAGE / "_data"]
     if (checkout / "package.xml").is_file():
@@ -63,7 +63,7 @@ def resource_path(name: str | os.PathLike[str]) -> Path:
 
 
 def given_or_shipped(name: str) -> Path:
-    """The file of that path; where there is none, the shipped file of that name, if any."""
+    """The file at that path or, if there is none, the shipped file of that name."""
     path = Path(name).expanduser()
     if not path.is_file():
         try:
@@ -186,7 +186,7 @@ def shortened(value: object, length: int = 80) -> str:
 
 
 def refuse_unknown(given: Iterable[object], known: Iterable[str], what: str) -> None:
-    """Raise ValueError where a given name is not a known one, with the nearest one and all.
+    """Raise ValueError if a given name is unknown; the message has the nearest and all known names.
 
     `what` is what the message calls a name: "option", or "FILE: key".
     """

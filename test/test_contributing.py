@@ -5,6 +5,7 @@ The node's part, a parameter and a topic, is in test/ros.
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -43,6 +44,9 @@ def test_a_backbone_is_one_module_and_one_file(copy: Path) -> None:
     printed = siamcar(copy, "track", car, *network, "--backend", "opencv", "--boxes", "boxes.txt")
     assert "opencv" in printed.lower()
     assert len((copy / "boxes.txt").read_text().splitlines()) == 8
+    timed = siamcar(copy, "bench", "tiny", *network[2:], "--seconds", "0.01")
+    assert "tiny: 640x480" in timed
+    assert re.search(r"^opencv fp32 .*\d", timed, re.MULTILINE)
 
 
 @pytest.mark.slow

@@ -176,6 +176,33 @@ def test_only_the_ros_room_imports_ros() -> None:
             assert "rclpy" not in imported(file), file
 
 
+# What the package does without, or asks for with `pip install` when it is needed.
+OPTIONAL = {
+    "av",
+    "backports",
+    "bondpy",
+    "compression",
+    "foxglove_msgs",
+    "lz4",
+    "onnx",
+    "onnxruntime",
+}
+OPTIONAL |= {"onnxscript", "openvino", "optuna", "pymavlink", "ray", "rosbags", "safetensors"}
+OPTIONAL |= {"torch", "trax", "triton"}
+APT = {"cv2": "python3-opencv"}
+
+
+def test_package_xml_names_what_is_imported() -> None:
+    """So that `rosdep install` and apt suffice for the node and the commands that track."""
+    manifest = ElementTree.parse(ROOT / "package.xml").getroot()
+    declared = {each.text for each in manifest if each.tag in ("depend", "exec_depend")}
+    files = [*PACKAGE.rglob("*.py"), *(ROOT / "launch").glob("*.py")]
+    names = set().union(*map(imported, files)) - set(sys.stdlib_module_names) - OPTIONAL
+    names -= {"siamcar_ros"}
+    missing = {n for n in names if not declared & {n, APT.get(n, f"python3-{n}")}}
+    assert not missing
+
+
 def test_no_module_hides_the_generated_interfaces() -> None:
     for name in ("msg", "srv", "action"):
         assert not (PACKAGE / name).exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -159,27 +160,44 @@ def test_requirements_are_those_of_pyproject() -> None:
     assert "pytest" not in names
 
 
-def executable(folder: Path, module: str) -> Path:
+def executable(folder: Path, module: str, kind: str = "command") -> Path:
     """What the build makes of a module's main."""
-    template = (ROOT / "tools" / "executable.py.in").read_text()
-    program = folder / "program"
-    program.write_text(template.replace("@EXECUTABLE_MODULE@", module))
-    return program
+    program = (ROOT / "tools" / "executable.py.in").read_text()
+    for name, value in (("EXECUTABLE_MODULE", module), ("EXECUTABLE_KIND", kind)):
+        assert f"@{name}@" in program
+        program = program.replace(f"@{name}@", value)
+    path = folder / "program"
+    path.write_text(program)
+    return path
+
+
+def test_every_module_of_ros_that_runs_a_node_is_installed_as_one() -> None:
+    installed = re.findall(
+        r"^install_executable\((\w+) siamcar_ros\.ros\.\1 \S+ node\)$",
+        (ROOT / "CMakeLists.txt").read_text(),
+        re.MULTILINE,
+    )
+    nodes = {
+        file.stem
+        for file in (ROOT / "siamcar_ros" / "ros").glob("*.py")
+        if re.search(r"^def main\(.*\b(run_node|start_rclpy)\(", file.read_text(), re.M | re.S)
+    }
+    assert set(installed) == nodes
 
 
 @pytest.mark.parametrize(
-    ("module", "interrupted", "status", "said"),
+    ("kind", "interrupted", "status", "said"),
     [
-        ("slow", "importing", 130, ""),
-        ("slow", "at work", 0, "done\n"),
-        ("frame_source", "importing", 0, ""),
+        ("command", "importing", 130, ""),
+        ("command", "at work", 0, "done\n"),
+        ("node", "importing", 0, ""),
     ],
 )
 def test_an_executable_ends_without_a_traceback(
-    tmp_path: Path, module: str, interrupted: str, status: int, said: str
+    tmp_path: Path, kind: str, interrupted: str, status: int, said: str
 ) -> None:
     """At once while it imports; a command's main then has KeyboardInterrupt as usual."""
-    (tmp_path / f"{module}.py").write_text(
+    (tmp_path / "slow.py").write_text(
         "import sys, time\n"
         "def wait(at):\n"
         "    print(at, flush=True)\n"
@@ -192,7 +210,7 @@ def test_an_executable_ends_without_a_traceback(
         "        print('done')\n"
         "    return 0\n"
     )
-    program = executable(tmp_path, module)
+    program = executable(tmp_path, "slow", kind)
     with subprocess.Popen(
         [sys.executable, str(program), interrupted],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -9,7 +9,8 @@ showed is fitted to whether its boxes overlapped the true ones by more than a ha
 STEM.calibration.json beside the weights, which it belongs to. What is printed and drawn is
 cross-validated: each sequence is judged by a model that was fitted without it.
 
-The footage depends on the model that judged it, so a second run gives slightly other coefficients.
+What the tracker follows depends on the calibration in use, so a second run gives slightly different
+coefficients.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ BINS = 10
 def collect(
     tracker: SiamCarTracker, sequence: Sequence, longest: int
 ) -> tuple[Array, NDArray[np.bool_], Array]:
-    """What each frame with a followed box showed, whether the box was right, and the raw score."""
+    """Evidence, correctness of the box, and raw score of each frame in which a box was followed."""
     shown, right, raw = [], [], []
     for i, path in enumerate(sequence.frames[:longest]):
         image = read_image(path)
@@ -133,7 +134,12 @@ def main(arguments: SequenceOf[str] | None = None) -> None:
     parser.add_argument("--weights", type=Path, help="in place of the configuration's")
     parser.add_argument("--output", type=Path, help="in place of STEM.calibration.json")
     parser.add_argument("--plot", type=Path, help="a PNG file for the reliability diagram")
-    parser.add_argument("--frames", type=int, default=300, help="most of each sequence")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=300,
+        help="at most, of each sequence (%(default)s)",
+    )
     options = parser.parse_args(arguments)
 
     config = read_config(options.network, options.weights)

@@ -14,7 +14,7 @@ fail() {
 }
 
 # step TITLE LOG COMMAND...: runs the command with its output in LOG and shows the seconds it takes;
-# where it fails, shows the end of what it said.
+# if it fails, shows the end of the output.
 step() {
   local title=$1 log=$2 start=$SECONDS status=0
   shift 2
@@ -37,9 +37,9 @@ step() {
   return "$status"
 }
 
-# Prints the prefix of the ROS 2 installation to use, or nothing where there is none: the sourced
-# one, then /opt/ros/jazzy, then the other distributions. SIAMCAR_ROS names another prefix, or
-# "none" to use the wheels even so.
+# Prints the prefix of the ROS 2 installation to use: the sourced one, else /opt/ros/jazzy, else
+# another distribution; nothing if there is none. SIAMCAR_ROS names another prefix, or "none" to use
+# the wheels in any case.
 find_ros() {
   local prefix distro
   case ${SIAMCAR_ROS:-} in
@@ -67,15 +67,15 @@ find_ros() {
   done
 }
 
-# refuse_humble: ends where the sourced ROS is one that the node cannot run on.
+# refuse_humble: ends with an error if the sourced ROS is too old for the node.
 refuse_humble() {
   [ "${ROS_DISTRO:-}" != humble ] ||
     fail "ROS 2 Humble's rclpy lacks what the node needs: Jazzy or later is needed" \
       "On a Jetson with JetPack 6 run it in an arm64 container of Jazzy (--runtime nvidia --ipc=host)." \
-      "SIAMCAR_ROS=none does without the installed ROS."
+      "SIAMCAR_ROS=none uses Python wheels in place of the installed ROS."
 }
 
-# Prints the constraints for pip. An index of PyTorch's that was asked for has versions of its own.
+# Prints the constraints for pip; not PyTorch's version if SIAMCAR_TORCH_INDEX names another index.
 constraints() {
   if [ -n "${SIAMCAR_TORCH_INDEX:-}" ]; then
     grep -v '^torch==' "$root/tools/constraints.txt"

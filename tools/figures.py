@@ -7,7 +7,7 @@
     python tools/figures.py --tracking results/report/report.json --bench bench.json \
         --demo demo_output/summary.json demo_output/boat1/summary.json
 
-What is not given stays as it is.
+Figures that are not given stay as they are.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from siamcar_ros.speed.tables import shown
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "figures.md"]
 
@@ -28,15 +30,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table; the first column is text, the others are figures."""
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(shown(cell) for cell in line) + " |" for line in lines)
-
-
-def shown(value: object) -> str:
-    """A cell: nothing for None, three digits for a fraction."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return str(value)
 
 
 def tracking(report: dict[str, Any]) -> str:

@@ -1,12 +1,12 @@
-"""Makes the ROS wheels of this virtual environment fit to build interfaces against.
+"""Adapts the ROS wheels of this virtual environment, so that interfaces can be built with them.
 
 Run by the environment's own Python, after each installation; running it again changes nothing.
 
 1. The wheels' CMake files name the headers of the machine that built them: they are pointed at this
    Python's and this NumPy's.
-2. The interface generators ask for ament_cmake_ros, of which they need that libraries are built
-   shared: Fast DDS type support that is linked statically fails at run time.
-3. colcon takes the wheels' package.xml files for packages to build: it is told not to look.
+2. The interface generators require ament_cmake_ros, but only its option to build shared libraries:
+   Fast DDS type support that is linked statically fails at run time.
+3. colcon would take the wheels' package.xml files for packages to build; COLCON_IGNORE prevents it.
 """
 
 from __future__ import annotations

@@ -35,23 +35,31 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from torture_images import bad_compressed_images, bad_raw_images, jpeg, raw
+from std_msgs.msg import Header
+from torture_images import bad_compressed_images, bad_raw_images, jpeg, raw, stamped
+from torture_node import (
+    FRAMES,
+    PATIENCE,
+    Camera,
+    Node,
+    camera_info,
+    catches,
+    source_process,
+    tail,
+    tracker_command,
+    wait,
+)
 from vision_msgs.msg import Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
 from siamcar_ros.data.detections import stamp_of
-from siamcar_ros.ros.client import Detection, TargetRefused, TrackerClient, TrackerUnavailable
-from siamcar_ros.ros.messages import SERVICE_QOS
+from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
 from siamcar_ros.speed.backends import Film
 from siamcar_ros.speed.tables import Table
 
-RATE = 30.0
 GROWTH = 1.0  # MB per hour
-_PATIENCE = 120.0
-_FRAMES = 30
-# Seconds left out at the start of a soak, and those that it must last for its growth to count.
+# Seconds: left out at the start of a soak; the shortest soak whose growth is judged.
 _WARM_UP, _JUDGED_FROM = 30.0, 300.0
 
 
@@ -90,97 +98,6 @@ COLUMNS = {each.name: each.name for each in fields(Row) if each.name != "notes"}
 COLUMNS |= {"longest": "longest s", "growth": "MB/h"}
 
 
-class Node:
-    """A tracker node in its own process and namespace, with a client."""
-
-    _count = 0
-
-    def __init__(self, folder: Path, node: dict[str, object], prefix: list[str] | None = None):
-        Node._count += 1
-        self.namespace = f"/torture{Node._count}"
-        self.log = folder / f"node{Node._count}.log"
-        self.detections: list[Detection] = []
-        self.newest = 0
-        with self.log.open("wb") as log:
-            command = [*(prefix or []), *tracker_command(self.namespace, node)]
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
-        self.client = TrackerClient(f"{self.namespace}/tracker", self._detected)
-        self._clients: dict[str, Any] = {}
-
-    def publisher(self, kind: type, topic: str = "image") -> Any:
-        """A publisher in the node's namespace."""
-        return self.client.node.create_publisher(
-            kind, f"{self.namespace}/{topic}", QoSProfile(depth=5)
-        )
-
-    def _detected(self, detection: Detection) -> None:
-        self.detections.append(detection)
-        self.newest = max(self.newest, detection.stamp)
-
-    def has_detected(self, stamp: int) -> bool:
-        """Whether a detection with this stamp, or a later one, has arrived."""
-        return self.newest >= stamp
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process runs."""
-        return self.process.poll() is None
-
-    def ask(self, kind: type, service: str, request: Any, timeout: float = _PATIENCE) -> Any:
-        """The answer to a request, or None if there was none in time."""
-        if service not in self._clients:
-            self._clients[service] = self.client.node.create_client(
-                kind, f"{self.namespace}/tracker/{service}", qos_profile=SERVICE_QOS
-            )
-        client = self._clients[service]
-        if not client.wait_for_service(timeout_sec=timeout):
-            return None
-        done = threading.Event()
-        future = client.call_async(request)
-        future.add_done_callback(lambda _: done.set())
-        return future.result() if done.wait(timeout) else None
-
-    def end(self) -> int:
-        """End the node; its exit status."""
-        self.client.close()
-        if self.alive:
-            self.process.send_signal(signal.SIGINT)
-        try:
-            return self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            return self.process.wait()
-
-
-class Camera:
-    """Publishes the film until it is stopped."""
-
-    def __init__(self, node: Node, film: Film, rate: float = RATE) -> None:
-        self.sent = 0
-        self._publisher, self._film, self._rate = node.publisher(Image), film, rate
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self) -> None:
-        due = time.monotonic()
-        for image in self._film.endless():
-            due += 1 / self._rate
-            if self._stopped.wait(max(0.0, due - time.monotonic())):
-                return
-            self._publisher.publish(stamped(raw(image)))
-            self.sent += 1
-
-    def __enter__(self) -> Camera:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-
 class Torture:
     """The phases; each returns its row."""
 
@@ -190,7 +107,7 @@ class Torture:
         self.scale = minutes / 15
         self.folder = folder
         self.parameters = node
-        self.film = Film(_FRAMES)
+        self.film = Film(FRAMES)
 
     def phases(self) -> dict[str, Callable[[], Row]]:
         """All phases by name."""
@@ -215,7 +132,7 @@ class Torture:
         """An active node."""
         node = Node(self.folder, self.parameters | parameters)
         try:
-            node.client.wait_until_active(_PATIENCE)
+            node.client.wait_until_active(PATIENCE)
             yield node
         finally:
             node.end()
@@ -224,15 +141,8 @@ class Torture:
         """Start targets on the newest image, once there is one."""
         x, y, w, h = self.film.boxes[0]
         for index in range(targets):
-            deadline = time.monotonic() + _PATIENCE
-            while True:
-                try:
-                    node.client.init_target((x + 3 * index, y, w, h), target=f"car {index}")
-                    break
-                except TargetRefused:
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.1)
+            box, name = (x + 3 * index, y, w, h), f"car {index}"
+            node.client.start_target(box, Header(), name, patience=PATIENCE)
 
     def calls(self) -> Row:
         """Calls of every kind from four clients, while the camera runs."""
@@ -244,7 +154,7 @@ class Torture:
             def caller(seed: int, count: int) -> None:
                 choose = random.Random(seed)
                 with TrackerClient(node.client.tracker) as client:
-                    client.wait_until_active(_PATIENCE)
+                    client.wait_until_active(PATIENCE)
                     for _ in range(count):
                         began = time.monotonic()
                         answered = one_call(client, node, choose, self.film)
@@ -400,7 +310,7 @@ class Torture:
             prefix = [unshare, "-m", "sh", "-c", script, "sh"]
             node = Node(self.folder, self.parameters, prefix)
             try:
-                node.client.wait_until_active(_PATIENCE)
+                node.client.wait_until_active(PATIENCE)
                 with Camera(node, self.film):
                     self.start(node)
                     row.survived += bool(wait(partial(getattr, node, "newest"), 30.0))
@@ -451,11 +361,13 @@ class Torture:
             row.faults, row.survived = 1, int(node.alive and heard[0] > 0)
             if len(samples) > 2:
                 times, sizes = np.array(samples).T
-                slope = 3600 * float(np.polyfit(times, sizes, 1)[0])
                 if seconds >= _JUDGED_FROM:
-                    row.growth = slope
+                    row.growth = 3600 * float(np.polyfit(times, sizes, 1)[0])
                 else:
-                    row.notes.append(f"{slope:.1f} MB/h over {seconds:.0f} s, too short to judge")
+                    row.notes.append(
+                        f"memory from {sizes[0]:.0f} to {sizes[-1]:.0f} MB in {seconds:.0f} s: too "
+                        f"short for a rate, which takes {_JUDGED_FROM:.0f} s"
+                    )
                 row.threads, row.files = process.num_threads(), process.num_fds()
         return row
 
@@ -487,68 +399,6 @@ def one_call(client: TrackerClient, node: Node, choose: random.Random, film: Fil
     except TrackerUnavailable:
         return False
     return True
-
-
-def camera_info(film: Film) -> CameraInfo:
-    """A calibration, so that markers are published."""
-    height, width = film.images[0].shape[:2]
-    info = CameraInfo(width=width, height=height, distortion_model="plumb_bob", d=[0.0] * 5)
-    info.k = [560.0, 0.0, width / 2, 0.0, 560.0, height / 2, 0.0, 0.0, 1.0]
-    info.header.frame_id = "camera"
-    return info
-
-
-def stamped(message: Any, ahead: int = 0) -> Any:
-    """The message with the time, plus nanoseconds, as its stamp."""
-    now = min(max(0, time.time_ns() + ahead), 2**31 * 10**9 - 1)
-    message.header.frame_id = "camera"
-    message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, 10**9)
-    return message
-
-
-def tracker_command(namespace: str, parameters: dict[str, object]) -> list[str]:
-    """Run the installed executable, or the module where there is none."""
-    from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-
-    try:
-        path = Path(get_package_prefix("siamcar_ros"), "lib", "siamcar_ros", "tracker_node")
-        command = [sys.executable, str(path)] if path.is_file() else []
-    except PackageNotFoundError:
-        command = []
-    command = command or [sys.executable, "-m", "siamcar_ros.ros.tracker_node"]
-    command += ["--ros-args", "-r", f"__ns:={namespace}"]
-    for name, value in parameters.items():
-        command += ["-p", f"{name}:={value}"]
-    return command
-
-
-def source_process(namespace: str) -> subprocess.Popen[bytes]:
-    """A frame source as another process."""
-    command = [sys.executable, "-m", "siamcar_ros.ros.frame_source", "--ros-args"]
-    command += ["-r", f"__ns:={namespace}", "-p", "loop:=true", "-p", f"preload:={_FRAMES}"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def catches(pid: int, number: int) -> bool:
-    """Whether a process has a handler for a signal."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    caught = next(line for line in lines if line.startswith("SigCgt"))
-    return bool(int(caught.split()[1], 16) & 1 << (number - 1))
-
-
-def wait(condition: Callable[[], Any], timeout: float = _PATIENCE) -> Any:
-    """Return the condition's first true value; None if it has none in time."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.005)
-    return None
-
-
-def tail(log: Path) -> str:
-    return " / ".join(log.read_text(errors="replace").splitlines()[-5:])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import time
 import zlib
 from typing import Any
 
@@ -72,4 +73,12 @@ def jpeg(image: np.ndarray[Any, Any]) -> CompressedImage:
     """A JPEG message."""
     message = CompressedImage(format="bgr8; jpeg compressed bgr8")
     message.data.frombytes(cv2.imencode(".jpg", image)[1].data.cast("B"))
+    return message
+
+
+def stamped(message: Any, ahead: int = 0) -> Any:
+    """The message with the time, plus nanoseconds, as its stamp."""
+    now = min(max(0, time.time_ns() + ahead), 2**31 * 10**9 - 1)
+    message.header.frame_id = "camera"
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, 10**9)
     return message

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from statistics import median
 from typing import Any
 
 import torch
@@ -16,14 +16,17 @@ from benchmarks.contestants import Film, model_of
 from benchmarks.gpu.run import Clock, GpuOptions, Part
 from benchmarks.peaks import matrix_multiply, search_operations
 from benchmarks.published import PublishedTracker
+from benchmarks.runs import stages
 from siamcar_ros.model import SiamCAR
 from siamcar_ros.runtime import Network, load_network, select_backend
 from siamcar_ros.runtime.fusion import KERNELS
+from siamcar_ros.speed.backends import follow, update_call
 from siamcar_ros.speed.measure import interleave
 from siamcar_ros.speed.tables import Table
 from siamcar_ros.tracking import MultiTracker, SiamCarTracker, TrackerParams
 
 _PROFILED_FRAMES = 20
+_TIMED_FRAMES = 48
 _SHOWN_KERNELS = 14
 _TARGETS = (1, 2, 4, 8)
 
@@ -117,12 +120,12 @@ def _measure_frames(
     trackers: dict[str, Any] = {}
     for label, network in subject.networks.items():
         trackers[label] = SiamCarTracker(network, subject.params)
-    published = subject.model if options.device == "cpu" else _copy(subject.model, options.device)
+    published = copy.deepcopy(subject.model).to(options.device)
     trackers["as published"] = PublishedTracker(published)
     calls = {}
     for label, tracker in trackers.items():
         tracker.init(film.images[0], film.boxes[0])
-        calls[label] = _update_call(tracker, film)
+        calls[label] = update_call(tracker, film)
     timings = interleave(calls, 0.1 if options.quick else 5.0)
     subject.fastest = min(subject.networks, key=lambda label: timings[label].median)
     height, width = film.images[0].shape[:2]
@@ -150,32 +153,12 @@ def _measure_frames(
         row: dict[str, Any] = {"name": label, "ms": 1e3 * timing.median, "fps": 1 / timing.median}
         row["ratio"] = timing.faster_than(timings["as published"])
         if label in subject.networks:
-            stages = _stages(trackers[label], film)
-            row |= {stage: 1e3 * seconds for stage, seconds in stages.items()}
+            spent = stages(trackers[label], film, _TIMED_FRAMES)
+            row |= {stage: 1e3 * seconds for stage, seconds in spent.items()}
             row["load"] = subject.load_seconds[label]
             if peak:
-                row["share"] = f"{100 * subject.flops / stages['network'] / peak:.0f} %"
+                row["share"] = f"{100 * subject.flops / spent['network'] / peak:.0f} %"
         table.rows.append(row)
-
-
-def _stages(tracker: SiamCarTracker | MultiTracker, film: Film) -> dict[str, float]:
-    """Median seconds of each stage."""
-    images, seen = film.endless(), []
-    for _ in range(3 * len(film.images)):
-        tracker.update(next(images))
-        seen.append(tracker.timings)
-    return {stage: median(timings[stage] for timings in seen) for stage in seen[0]}
-
-
-def _update_call(tracker: Any, film: Film) -> Callable[[], Any]:
-    images = film.endless()
-    return lambda: tracker.update(next(images))
-
-
-def _copy(model: SiamCAR, device: str) -> SiamCAR:
-    import copy
-
-    return copy.deepcopy(model).to(device)
 
 
 def _profile(
@@ -280,11 +263,8 @@ def _targets(
     calls: dict[str, Callable[[], Any]] = {}
     trackers: dict[str, MultiTracker] = {}
     for n in _TARGETS[:2] if options.quick else _TARGETS:
-        tracker = MultiTracker(subject.networks[label], subject.params, max_targets=n)
-        x, y, w, h = film.boxes[0]
-        for i in range(n):
-            tracker.add(film.images[0], (x + 4 * i, y, w, h), str(i))
-        trackers[str(n)], calls[str(n)] = tracker, _update_call(tracker, film)
+        tracker = follow(subject.networks[label], subject.params, n, film)
+        trackers[str(n)], calls[str(n)] = tracker, update_call(tracker, film)
     timings = interleave(calls, 0.1)
     table = part.table(
         Table(
@@ -300,9 +280,11 @@ def _targets(
         )
     )
     for count, timing in timings.items():
-        stages = {k: 1e3 * seconds for k, seconds in _stages(trackers[count], film).items()}
+        spent = {
+            k: 1e3 * seconds for k, seconds in stages(trackers[count], film, _TIMED_FRAMES).items()
+        }
         times = 1 / timing.faster_than(timings["1"])
-        table.rows.append({"name": count, "ms": 1e3 * timing.median, "times": times, **stages})
+        table.rows.append({"name": count, "ms": 1e3 * timing.median, "times": times, **spent})
 
 
 def _others(part: Part, options: GpuOptions, subject: _Subject, film: Film, clock: Clock) -> None:
@@ -336,8 +318,10 @@ def _others(part: Part, options: GpuOptions, subject: _Subject, film: Film, cloc
             load = time.perf_counter() - begin
             tracker = SiamCarTracker(network, subject.params)
             tracker.init(film.images[0], film.boxes[0])
-            timing = interleave({"": _update_call(tracker, film)}, 0.1)[""]
+            timing = interleave({"": update_call(tracker, film)}, 0.1)[""]
             row = {"name": label, "ms": 1e3 * timing.median, "load": load}
-            table.rows.append(row | {"network": 1e3 * _stages(tracker, film)["network"]})
+            table.rows.append(
+                row | {"network": 1e3 * stages(tracker, film, _TIMED_FRAMES)["network"]}
+            )
 
         part.attempt(f"{subject.name}, {label}", one)

@@ -2,8 +2,12 @@
 
     python examples/own_backbone/toy.py train compact network=examples/own_backbone/toy.yaml
 
-runs any `siamcar` command with the backbone registered. To make it part of the package, move this
-module to siamcar_ros/model/backbones and toy.yaml to config/networks; the network is then `toy`.
+runs any `siamcar` command with the backbone registered: train, export, track, evaluate, bench. The
+exported network runs without this module, by `siamcar track --network toy.yaml --weights FILE` and
+in the node.
+
+To make it part of the package, move this module to siamcar_ros/model/backbones and toy.yaml to
+config/networks; the network is then `toy`.
 """
 
 import sys

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     parser.add_argument(
-        "--threads", type=int, metavar="N", help="CPU threads (default: as each backend has it)"
+        "--threads", type=int, metavar="N", help="CPU threads (default: each backend's choice)"
     )
     parser.add_argument(
         "--targets", type=int, default=1, metavar="N", help="targets in each frame (%(default)s)"

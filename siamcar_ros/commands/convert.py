@@ -22,15 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the authors' .pth file, or a safetensors; of several, the mean is written",
     )
     parser.add_argument("output", type=Path, help="the safetensors file to write")
-    parser.add_argument(
-        "--network", help="whose weights (what the file itself says, else resnet50)"
-    )
+    parser.add_argument("--network", help="default: the one that the file names, or else resnet50")
     parser.add_argument(
         "--metadata",
         action="append",
         default=[],
         metavar="KEY=TEXT",
-        help="to be kept in the file (license, card); may be repeated",
+        help="metadata to store in the file, such as its license; may be repeated",
     )
     parser.add_argument(
         "--sequences",
@@ -116,7 +114,7 @@ def _mean(network: str, files: Sequence[Path]) -> SiamCAR:
 
 
 def _common_metadata(files: Sequence[Path]) -> dict[str, str]:
-    """What is said alike of all files: license, card, recipe."""
+    """The metadata on which all files agree: license, card, recipe."""
     from siamcar_ros.model.weights import read_metadata
 
     if any(file.suffix != ".safetensors" for file in files):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Example = tuple[Any, Any, Any]
-"""An image with its target's box, and the image in which the target is searched for."""
+"""An image, the target's box in it, and the next image, in which the target is searched for."""
 
 EXAMPLES = """examples:
   siamcar export --network compact --weights my.safetensors
@@ -113,17 +113,17 @@ def _export_int8(args: argparse.Namespace, config: TrackerConfig, files: OnnxFil
         networks = (reference, load_network(config.network, output))
         before, after = (track_all(each, config.params, scored)["tracking/ao"] for each in networks)
         print(
-            f"AO over {len(scored)} sequences: fp32 {before:.4f}, int8 {after:.4f}, "
-            f"change {after - before:+.4f}"
+            f"AO over {len(scored)} sequence{'s' * (len(scored) > 1)}: fp32 {before:.4f}, "
+            f"int8 {after:.4f}, change {after - before:+.4f}"
         )
     else:
-        print("its loss of AO was not measured: give sequences with --score-on FOLDER")
+        print("loss of AO not measured: give sequences with --score-on FOLDER")
     if args.output is not None:
-        print("used where it lies beside the weights")
+        print("the tracker uses it where it lies beside the weights")
 
 
 def _sequences(folder: Path) -> list[Sequence]:
-    """The sequences in a folder, or the folder as one; none where there is no ground truth."""
+    """The sequences in a folder, or the folder as one; none if nothing in it is annotated."""
     from siamcar_ros.data import read_sequence
 
     if not folder.is_dir():
@@ -135,7 +135,7 @@ def _sequences(folder: Path) -> list[Sequence]:
 
 
 class _Recorder:
-    """A network that records the crops a tracker shows it."""
+    """A network that keeps a copy of the crops that it is given."""
 
     takes_pixels = True
 
@@ -147,20 +147,20 @@ class _Recorder:
         self._z: Any = None
 
     def template(self, z: Any) -> Any:
-        """As the network's."""
+        """The network's; the crop belongs to the searches that follow."""
         self._z = z.copy()
         return self.network.template(z)
 
     def __call__(self, x: Any, template: Any) -> Any:
-        """As the network's."""
-        if self._z is not None:
-            self.pairs.append((self._z, x.copy()))
+        """The network's."""
+        self.pairs.append((self._z, x.copy()))
         return self.network(x, template)
 
 
 def _examples(sequences: list[Sequence], folder: Path, count: int) -> Iterator[Example]:
-    """Frames spread over the sequences, each with the frame and the true box before it; without
-    sequences, the images in the folder, each with its own middle as the target.
+    """Frames spread evenly over the sequences, each with the previous frame and its true box.
+
+    Without sequences, the images in the folder, each with the middle of the image as the target.
     """
     from siamcar_ros.data.images import read_image
     from siamcar_ros.data.sequences import IMAGE_SUFFIXES
@@ -181,16 +181,17 @@ def _examples(sequences: list[Sequence], folder: Path, count: int) -> Iterator[E
 
 
 def _crops(network: Network, params: Any, examples: Iterator[Example]) -> list[Pair]:
-    """The crops that a tracker, started anew on each example, shows the network."""
+    """The network's inputs, template and search crop, when each example is tracked on its own."""
     from siamcar_ros.tracking import SiamCarTracker, TargetError
 
     recorder = _Recorder(network)
     tracker = SiamCarTracker(recorder, params)
     for before, box, image in examples:
-        if before is not None and image is not None:
-            with contextlib.suppress(TargetError):  # the target is absent
-                tracker.init(before, box)
-                tracker.update(image)
+        if before is None or image is None:
+            continue  # a file that does not decode
+        with contextlib.suppress(TargetError):  # the target is absent
+            tracker.init(before, box)
+            tracker.update(image)
     if not recorder.pairs:
         raise ValueError(
             "nothing in --calibration can be tracked: give images, or sequences with "

@@ -13,10 +13,10 @@ import numpy as np
 
 from siamcar_ros.data.annotations import SequenceError
 from siamcar_ros.data.frames import Frame
-from siamcar_ros.data.options import RecipeError, converted
 from siamcar_ros.data.pair_sources import DataError, Faults, MaxGap, PairSet, SequencePairs
 from siamcar_ros.data.registry import dataset_kinds
 from siamcar_ros.data.sequence_sets import SequenceSet
+from siamcar_ros.options import converted
 from siamcar_ros.resources import refuse_unknown
 
 
@@ -75,7 +75,7 @@ def build_mixture(sets: Mapping[str, Mapping[str, Any]], max_fault_share: float 
     weights: dict[str, float] = {}
     for name, options in sets.items():
         if not isinstance(options, Mapping):
-            raise RecipeError(f"data.sets.{name} must hold keys, not {options!r}")
+            raise ValueError(f"data.sets.{name} must hold keys, not {options!r}")
         settings = dict(options)
         weight = converted(settings.pop("weight", 1.0), float, f"data.sets.{name}.weight")
         if weight == 0:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from siamcar_ros.data.annotations import SequenceError, is_absent
 from siamcar_ros.data.frames import Frame, frame_from_box
 from siamcar_ros.data.images import ImageError, read_image
-from siamcar_ros.data.options import Range
 from siamcar_ros.data.sequence_sets import SequenceSet
 from siamcar_ros.geometry import TEMPLATE_SIZE, Image, context_side, xywh_to_corners
+from siamcar_ros.options import Range
 
 logger = logging.getLogger(__name__)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from siamcar_ros.resources import network_file, read_yaml, shortened
+from siamcar_ros.options import Choice, Range, filled
+from siamcar_ros.resources import network_file, read_yaml
 
 from .head import CONVOLUTIONS, NORMS
 
@@ -31,13 +30,13 @@ class Architecture:
     """
 
     backbone: str
-    input_scale: float = 1.0
-    channels: int | None = 256
-    head_channels: int = 256
-    head_depth: int = 4
-    head_convolution: str = "dense"
-    norm: str = "group"
-    location_shift: int = 0
+    input_scale: Annotated[float, Range(0, above=True)] = 1.0
+    channels: Annotated[int, Range(1)] | None = 256
+    head_channels: Annotated[int, Range(1)] = 256
+    head_depth: Annotated[int, Range(0)] = 4
+    head_convolution: Annotated[str, Choice(*CONVOLUTIONS)] = "dense"
+    norm: Annotated[str, Choice(*NORMS)] = "group"
+    location_shift: Annotated[int, Range(0)] = 0
 
 
 def read_architecture(network: str | Path) -> tuple[str, Architecture]:
@@ -55,37 +54,10 @@ def read_architecture(network: str | Path) -> tuple[str, Architecture]:
     content = read_yaml(path)
     if not isinstance(content, dict) or not isinstance(content.get("network"), str):
         raise ValueError(f"{path}: the key 'network' must give the network's name")
-    return content["network"], _parse(content.get("architecture"), path)
-
-
-def _parse(section: Any, path: Path) -> Architecture:
-    fields = {field.name: field for field in dataclasses.fields(Architecture)}
-    if not isinstance(section, Mapping) or "backbone" not in section:
-        raise ValueError(
-            f"{path}: 'architecture' must name a backbone and may give {', '.join(fields)}"
-        )
-    unknown = [str(key) for key in section if key not in fields]
-    if unknown:
-        raise ValueError(
-            f"{path}: architecture.{unknown[0]} is unknown; there are {', '.join(fields)}"
-        )
-    values = dict(section)
-    for key, value in values.items():
-        kind = str(fields[key].type)
-        optional = value is None and "None" in kind
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if "str" in kind:
-            valid = isinstance(value, str)
-        elif kind == "float":
-            valid = number and value > 0
-        else:
-            valid = optional or (isinstance(value, int) and number and value >= 0)
-        if not valid:
-            raise ValueError(f"{path}: architecture.{key} must be {kind}, not {shortened(value)}")
-    for key, known in (("norm", NORMS), ("head_convolution", CONVOLUTIONS)):
-        if key in values and values[key] not in known:
-            raise ValueError(
-                f"{path}: architecture.{key} may be {', '.join(known)}, not "
-                f"{shortened(values[key])}"
-            )
-    return Architecture(**values)
+    section = content.get("architecture")
+    if not isinstance(section, dict) or "backbone" not in section:
+        raise ValueError(f"{path}: 'architecture' must name a backbone")
+    try:
+        return content["network"], filled(Architecture, section, "architecture.")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -2,7 +2,7 @@
 
 Nothing here executes pickled code. The published checkpoints are zip archives whose pickle holds
 tensors, plain containers and, in the optimizer's state, numpy scalars; they are read by
-``torch.load(weights_only=True)``, which is told to admit these scalars.
+``torch.load(weights_only=True)``, which is allowed these scalars.
 """
 
 from __future__ import annotations

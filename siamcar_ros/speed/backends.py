@@ -31,7 +31,7 @@ class Film:
         self.boxes: list[Box] = [(x, y, w, h) for x, y, w, h in clip.boxes[:frames].tolist()]
 
     def endless(self) -> Iterator[Image]:
-        """There and back, so that the target never jumps."""
+        """The images forward and backward without end, so that the target never jumps."""
         return cycle(self.images + self.images[-2:0:-1])
 
 
@@ -104,7 +104,7 @@ def measure_backends(config: str, weights: Path | None, options: Options) -> Tab
             continue
         rows[label] = {"name": label, "start": time.perf_counter() - begin}
         rows[label] |= _first_pass(network, read.params, options.targets, film)
-        calls[label] = update_call(_follow(network, read.params, options.targets, film), film)
+        calls[label] = update_call(follow(network, read.params, options.targets, film), film)
     timings = interleave(calls, options.seconds)
     for label, timing in timings.items():
         row = rows[label] | timing.row()
@@ -120,7 +120,7 @@ def update_call(tracker: Any, film: Film) -> Callable[[], Any]:
     return lambda: tracker.update(next(images))
 
 
-def _follow(network: Network, params: TrackerParams, targets: int, film: Film) -> MultiTracker:
+def follow(network: Network, params: TrackerParams, targets: int, film: Film) -> MultiTracker:
     """A tracker started on the first frame: the true target, others a few pixels beside it."""
     tracker = MultiTracker(network, params, max_targets=targets)
     x, y, w, h = film.boxes[0]
@@ -133,7 +133,7 @@ def _first_pass(
     network: Network, params: TrackerParams, targets: int, film: Film
 ) -> dict[str, float]:
     """Milliseconds by stage, the medians over the film, and the mean overlap with its boxes."""
-    tracker = _follow(network, params, targets, film)
+    tracker = follow(network, params, targets, film)
     boxes, seconds = [], []
     for image in film.images[1:]:
         boxes.append(tracker.update(image)["0"].box)

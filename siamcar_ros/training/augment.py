@@ -21,12 +21,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamcar_ros.data.frames import Frame, PairSource
-from siamcar_ros.data.options import Range
 from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE, Image
+from siamcar_ros.options import Range
 
-from .layers import blurred, cut, deform, paste, random_direction, recolored
+from .layers import blurred, cut, deform, paste, recolored
 from .photometric import draw_changes
-from .placing import coverage, edge_errors, intersection, place, random_linear
+from .placing import (
+    coverage,
+    edge_errors,
+    intersection,
+    place,
+    random_direction,
+    random_linear,
+)
 
 _TRIES = 4
 _LONGEST_BLUR = 32.0  # pixels of the search region
@@ -43,7 +50,7 @@ class AugmentParams:
         template_shift, search_shift: largest shift of the target from the middle, in pixels.
         template_scale, search_scale: largest logarithm of the scale's ratio.
         template_box, search_box: mean error of each edge of the box that a view is cropped around,
-            as a share of the box's side: what a hand-drawn box and a tracker's last box show.
+            as a share of the box's side, like those of a hand-drawn or a tracker's last box.
         aspect: largest logarithm of the change of aspect ratio.
         rotation: largest rotation of a search region, in degrees.
         turn: probability that it is rotated by any angle instead. A target known by its box alone
@@ -219,7 +226,7 @@ class PairMaker:
         )
 
     def _elsewhere(self, frame: Frame, rng: np.random.Generator) -> Frame | None:
-        """A frame of another scene, so that its target is another; None where none was drawn."""
+        """A frame of another scene, which shows another target; None if no draw gives one."""
         for _ in range(_TRIES):
             other = self.surroundings.pair(rng)[1]
             if other.scene != frame.scene:

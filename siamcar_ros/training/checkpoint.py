@@ -142,14 +142,19 @@ def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
 def _check_same_run(
     path: Path, recipe: Recipe, stored: Mapping[str, str], metadata: Mapping[str, str]
 ) -> None:
-    before = flatten(recipe_from_dict(parse_yaml(stored["recipe"], f"{path}: recipe")))
+    advice = "give another output, or remove it"
+    try:
+        before = flatten(recipe_from_dict(parse_yaml(stored["recipe"], "recipe")))
+    except ValueError as error:  # keys change from version to version
+        raise RecipeError(
+            f"{path} has a recipe that this version cannot read ({error}); {advice}"
+        ) from None
     now = flatten(recipe)
     changed = [
         key
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key) and not key.startswith(_MAY_DIFFER)
     ]
-    advice = "give another output, or remove it"
     if changed:
         raise RecipeError(
             f"{path} was written by another recipe ({', '.join(changed)} differ); {advice}"

@@ -20,9 +20,8 @@ class Processes:
 
     Attributes:
         rank: its number, from 0.
-        world: how many there are.
-        patient: a group on the CPU in which they wait for each other, without waiting for GPUs;
-            None for a single process.
+        world: the number of processes.
+        patient: the group in which they wait for each other on the CPU; None for a single one.
     """
 
     rank: int = 0
@@ -73,7 +72,7 @@ def leave() -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of this process: "auto" is a GPU where there is one.
+    """The device of this process: "auto" is a GPU if there is one.
 
     Raises:
         ValueError: there is no such device.

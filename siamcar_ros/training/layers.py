@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from siamcar_ros.geometry import Image
 
 from .photometric import blur_along
+from .placing import random_direction, rotation_matrix
 
 _NODES = 33  # of the grid on which a deformation is computed, in each direction
 
@@ -65,8 +66,8 @@ def deform(
         rng: decides how.
 
     Returns:
-        layer, opacity and box of the deformed target; unchanged where the deformed target would
-        reach the border, which would cut its box off.
+        layer, opacity and box of the deformed target; unchanged if the deformed target would reach
+        the border, which would cut it off.
     """
     size = alpha.shape[0]
     low, extent = box[:2], box[2:] - box[:2]
@@ -105,14 +106,3 @@ def recolored(image: Image, box: NDArray[np.float32], canvas: Image, target: Flo
     difference = mean(canvas, target) - mean(image, box)
     steps = np.arange(256, dtype=np.float64)[:, None] + difference
     return np.asarray(cv2.LUT(image, np.clip(steps, 0, 255).astype(np.uint8)[None]), np.uint8)
-
-
-def random_direction(rng: np.random.Generator) -> Float:
-    """A unit vector, (2,)."""
-    angle = rng.uniform(0, 2 * math.pi)
-    return np.array([math.cos(angle), math.sin(angle)])
-
-
-def rotation_matrix(angle: float) -> Float:
-    """(2, 2), by an angle in radians."""
-    return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])

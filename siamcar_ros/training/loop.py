@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from siamcar_ros.data import build_mixture
 from siamcar_ros.model import SiamCAR
+from siamcar_ros.processes import signals_handled
 
 from .augment import PairMaker
 from .build import (
@@ -143,9 +144,11 @@ class Run:
             processes,
             photometric=not recipe.compute.augment_on_device,
         )
-        loss = dataclasses.asdict(recipe.loss)
-        self.weights = loss.pop("cls"), loss.pop("reg"), loss.pop("cen")
-        self.loss_options = loss
+        loss = self.loss_options = dataclasses.asdict(recipe.loss)
+        self.loss_shared: dict[str, Any] = {  # with the teacher's loss
+            "weights": (loss.pop("cls"), loss.pop("reg"), loss.pop("cen")),
+            "average": processes.average,
+        }
         self.faults = FaultCount(recipe.data.max_fault_share)
         self.meter = Meter()
         self.monitor = Monitor(
@@ -168,7 +171,7 @@ class Run:
         epoch = self.step // recipe.steps_per_epoch
         if freeze(self.model.backbone, recipe.backbone, epoch):
             self.network = wrap(self.model, recipe, device, self.processes)
-        set_modes(self.model, self.model.backbone, recipe, epoch)
+        set_modes(self.model, recipe, epoch)
         self.rate = rate_factor(recipe, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * group["full_lr"]
@@ -190,9 +193,6 @@ class Run:
             if self.teacher is not None:
                 with torch.no_grad():
                     taught = self.teacher(searches, self.teacher.template(templates))
-        shared: dict[str, Any] = {"weights": self.weights}
-        if self.processes.world > 1:
-            shared["average"] = self.processes.average
         losses = siamcar_loss(
             cls,
             reg,
@@ -201,10 +201,10 @@ class Run:
             self.model.locations,
             negative=negatives,
             **self.loss_options,
-            **shared,
+            **self.loss_shared,
         )
         if self.teacher is not None:
-            losses["teacher"] = teacher_loss(cls, reg, cen, taught, **shared)
+            losses["teacher"] = teacher_loss(cls, reg, cen, taught, **self.loss_shared)
             losses["total"] = losses["total"] + recipe.teacher.weight * losses["teacher"]
 
         # Backward. A step whose gradient is not finite is left out.
@@ -312,9 +312,7 @@ class Run:
 
 @contextmanager
 def _interruption() -> Iterator[list[int]]:
-    """Note SIGINT and SIGTERM in a list, for the loop to end after its step; a second one ends it
-    at once.
-    """
+    """Collect SIGINT and SIGTERM: the loop ends after its step, and at once on a second one."""
     noted: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
@@ -322,10 +320,5 @@ def _interruption() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         noted.append(number)
 
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(kind, note) for kind in kinds]
-    try:
+    with signals_handled((signal.SIGINT, signal.SIGTERM), note):
         yield noted
-    finally:
-        for kind, handler in zip(kinds, before, strict=True):
-            signal.signal(kind, handler)

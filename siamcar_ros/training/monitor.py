@@ -97,7 +97,7 @@ class Monitor:
             step: after which.
             templates: (B, 3, h, w) BGR 0..255.
             searches: likewise.
-            true: (B, 4) boxes in search pixels, NaN rows where there is none.
+            true: (B, 4) boxes in search pixels, rows of NaN without a target.
             predicted: likewise.
         """
         if self._quiet:

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .placing import random_direction
+
 if TYPE_CHECKING:
     from .augment import AugmentParams
 
@@ -120,8 +122,7 @@ def draw_changes(p: AugmentParams, rng: np.random.Generator, side: float, path: 
     for tone, blur, moved in ((common, p.template_blur, np.zeros(2)), (own, p.blur, path)):
         offset = rng.normal(0.0, LIGHTING) if rng.random() < p.lighting else np.zeros(3)
         if rng.random() < blur and not moved.any():
-            angle = rng.uniform(0, 2 * math.pi)
-            moved = np.array([math.cos(angle), math.sin(angle)]) * rng.uniform(2, 12)
+            moved = random_direction(rng) * rng.uniform(2, 12)
         quality = int(rng.integers(15, 70)) if rng.random() < p.compression else 0
         noise = rng.uniform(2, 10) if rng.random() < p.noise else 0.0
         rows.append(
@@ -206,6 +207,7 @@ def _where(
 
 
 def _on_gpu(images: Tensor) -> bool:
+    """Whether to use the operations of a GPU, which tests run on a CPU, too."""
     return images.is_cuda
 
 

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from siamcar_ros.data.frames import Frame
 from siamcar_ros.geometry import TEMPLATE_SIZE, Image, context_side
 
-from .layers import rotation_matrix
-
 Float = NDArray[np.float64]
 
 
@@ -74,3 +72,14 @@ def random_linear(rng: np.random.Generator, rotation: float, aspect: float) -> F
 def intersection(box: Float, other: Float) -> Float:
     """Width and height, (2,), of what two boxes x1, y1, x2, y2 share."""
     return np.clip(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0, None)
+
+
+def random_direction(rng: np.random.Generator) -> Float:
+    """A unit vector, (2,)."""
+    angle = rng.uniform(0, 2 * math.pi)
+    return np.array([math.cos(angle), math.sin(angle)])
+
+
+def rotation_matrix(angle: float) -> Float:
+    """(2, 2), by an angle in radians."""
+    return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])

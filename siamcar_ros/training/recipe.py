@@ -14,15 +14,14 @@ overrides everything else. Unknown keys are refused.
 from __future__ import annotations
 
 import dataclasses
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 
-from siamcar_ros.data.options import Range, RecipeError, converted
+from siamcar_ros.options import Range, filled
 from siamcar_ros.resources import (
     given_or_shipped,
     parse_yaml,
@@ -46,6 +45,10 @@ from .recipe_sections import (
     TeacherRecipe,
     ValidationRecipe,
 )
+
+
+class RecipeError(ValueError):
+    """A recipe cannot be used; the message names the key."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,7 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             picks one of the file's variants.
 
     Raises:
-        RecipeError: a value of the wrong kind or out of range.
-        ValueError: not YAML, or an unknown key or name; the nearest is named.
+        ValueError: not YAML, a value that is refused, or an unknown name; the nearest is named.
         OSError: the file cannot be read.
     """
     content = read_recipe(recipe)
@@ -120,7 +122,7 @@ def read_recipe(recipe: str | Path, depth: int = 0) -> dict[str, Any]:
     """The keys of a recipe file over those of its base.
 
     Raises:
-        RecipeError, ValueError, OSError: as :func:`load_recipe`.
+        ValueError, OSError: as :func:`load_recipe`.
     """
     path = Path(recipe)
     if path.suffix not in (".yaml", ".yml"):
@@ -152,9 +154,9 @@ def recipe_from_dict(content: Mapping[str, Any]) -> Recipe:
     """A recipe from nested mappings, with defaults for what is left out.
 
     Raises:
-        RecipeError, ValueError: as :func:`load_recipe`.
+        ValueError: as :func:`load_recipe`.
     """
-    recipe = typing.cast(Recipe, _build(Recipe, content, ""))
+    recipe = filled(Recipe, content, "")
     if recipe.teacher.weights is None and recipe.teacher != TeacherRecipe():
         raise RecipeError(
             "teacher.network or teacher.weight is set, but no teacher is: give its weights, "
@@ -169,7 +171,7 @@ def recipe_from_dict(content: Mapping[str, Any]) -> Recipe:
 def flatten(recipe: Recipe) -> dict[str, Any]:
     """Every value by its dotted key, as the command line names it."""
 
-    def walk(value: Any, prefix: str) -> typing.Iterator[tuple[str, Any]]:
+    def walk(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         for key, inner in value.items():
             if isinstance(inner, dict) and inner:
                 yield from walk(inner, f"{prefix}{key}.")
@@ -206,21 +208,3 @@ def _assign(content: dict[str, Any], key: str, value: Any) -> None:
     inner = content.get(first)
     content[first] = dict(inner) if isinstance(inner, dict) else {}
     _assign(content[first], rest, value)
-
-
-def _build(kind: type, content: Any, prefix: str) -> Any:
-    """A dataclass from a mapping, sections recursively."""
-    if not isinstance(content, Mapping):
-        raise RecipeError(f"{prefix.rstrip('.')} must hold keys, not {content!r}")
-    hints = typing.get_type_hints(kind, include_extras=True)
-    refuse_unknown([f"{prefix}{key}" for key in content], [prefix + name for name in hints], "key")
-    values = {}
-    for name, value in content.items():
-        hint = hints[name]
-        if dataclasses.is_dataclass(hint):
-            values[name] = _build(
-                typing.cast(type, hint), {} if value is None else value, f"{prefix}{name}."
-            )
-        else:
-            values[name] = converted(value, hint, prefix + name)
-    return kind(**values)

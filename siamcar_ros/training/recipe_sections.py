@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeAlias
 
-from siamcar_ros.data.options import Choice, Range
+from siamcar_ros.options import Choice, Range
 
 from .augment import NotNegative, Probability
 from .losses import BOX_LOSSES, QUALITIES
@@ -34,18 +34,10 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class LossRecipe:
-    """The losses.
+    """The losses; :func:`~siamcar_ros.training.siamcar_loss` explains all but the weights.
 
     Attributes:
-        cls, reg, cen: their weights (paper: 1, 3, 1).
-        positives: "center" (authors' code: the middle 40 % of the box) or "box" (paper, Eq. 5).
-        balanced: positive and negative cells have equal weight in the cross-entropy (authors'
-            code); otherwise every cell has (paper, Section 3.2).
-        centerness_weighted: the box loss weighted by centerness (authors' code) or not (Eq. 4).
-        box: "iou" (published) or "giou".
-        oversize: the box loss of a box larger than the true one is multiplied by 1 + oversize.
-        quality: what the centerness branch learns, "centerness" (published) or "iou", the overlap
-            of the cell's own box with the true one.
+        cls, reg, cen: weights of classification, regression and centerness (paper: 1, 3, 1).
     """
 
     cls: NotNegative = 1.0

@@ -6,6 +6,8 @@ import math
 
 from torch import nn
 
+from siamcar_ros.model import SiamCAR
+
 from .recipe import Recipe, RecipeError
 from .recipe_sections import BackboneRecipe
 
@@ -63,12 +65,12 @@ def freeze(backbone: nn.Module, recipe: BackboneRecipe, epoch: int) -> bool:
     return changed
 
 
-def set_modes(model: nn.Module, backbone: nn.Module, recipe: Recipe, epoch: int) -> None:
+def set_modes(model: SiamCAR, recipe: Recipe, epoch: int) -> None:
     """Set training mode, except for the BatchNorms of frozen parts."""
     model.train()
     if recipe.compute.batchnorm == "frozen":
         _norms_to_eval(model)
-    for name, part in backbone.named_children():
+    for name, part in model.backbone.named_children():
         if not _trained(recipe.backbone, name, epoch):
             _norms_to_eval(part)
 

@@ -109,12 +109,16 @@ def test_every_network_has_a_registered_backbone() -> None:
 def test_unknown_words_are_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'vgg'; there are alexnet, compact, mobile"):
         build_model(_config(tmp_path, "{backbone: vgg}"))
-    with pytest.raises(ValueError, match=r"architecture\.depth is unknown; there are backbone"):
+    with pytest.raises(
+        ValueError, match=r"architecture\.depth is unknown; .*are architecture\.backbone"
+    ):
         build_model(_config(tmp_path, "{backbone: compact, depth: 3}"))
-    with pytest.raises(ValueError, match=r"norm may be group, batch, not 'layer'"):
+    with pytest.raises(ValueError, match=r"norm is 'layer'; it must be group or batch"):
         build_model(_config(tmp_path, "{backbone: compact, norm: layer}"))
-    with pytest.raises(ValueError, match=r"head_depth must be int, not 'two'"):
+    with pytest.raises(ValueError, match=r"head_depth is 'two'; it must be of the kind int"):
         build_model(_config(tmp_path, "{backbone: compact, head_depth: two}"))
+    with pytest.raises(ValueError, match=r"architecture\.channels is 0; it must be 1 or more"):
+        build_model(_config(tmp_path, "{backbone: compact, channels: 0}"))
     with pytest.raises(ValueError, match="'architecture' must name a backbone"):
         build_model(_config(tmp_path, "null"))
     with pytest.raises(FileNotFoundError):

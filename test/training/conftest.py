@@ -25,6 +25,14 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(5)
 
 
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """A run sets PyTorch's number of threads for the whole process."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two sequences of a bright disc on a noisy ground."""

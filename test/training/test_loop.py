@@ -47,12 +47,8 @@ def test_a_set_without_targets_is_told_in_a_line(recipe: Path, tmp_path: Path) -
     for i in (1, 2):
         cv2.imwrite(str(folder / f"{i:08d}.jpg"), np.zeros((60, 80, 3), np.uint8))
     (folder / "groundtruth.txt").write_text("5,5,1,1\n" * 2)  # too small to be drawn
-    threads = torch.get_num_threads()
-    try:
-        with pytest.raises(DataError, match=r"^sequences: 200 draws in a row gave no target$"):
-            train(load_recipe(recipe, [f"data.sets.videos.root={folder.parent}"]))
-    finally:
-        torch.set_num_threads(threads)
+    with pytest.raises(DataError, match=r"^sequences: 200 draws in a row gave no target$"):
+        train(load_recipe(recipe, [f"data.sets.videos.root={folder.parent}"]))
 
 
 def changes(
@@ -126,26 +122,18 @@ def test_validation_is_refused_at_the_start_and_ends_no_run(
         train(load_recipe(recipe, [*short, f"validation.sequences={tmp_path}/nowhere"]))
     shutil.copytree(videos / "near", tmp_path / "held_out/near")
     (tmp_path / "held_out/near/00000001.jpg").write_bytes(b"")
-    threads = torch.get_num_threads()
-    try:
-        train(load_recipe(recipe, [*short, f"validation.sequences={tmp_path}/held_out"]))
-    finally:
-        torch.set_num_threads(threads)
+    train(load_recipe(recipe, [*short, f"validation.sequences={tmp_path}/held_out"]))
     assert "no sequence can be scored" in caplog.text
 
 
 def test_it_learns(recipe: Path, tmp_path: Path) -> None:
-    threads = torch.get_num_threads()
-    try:
-        train(
-            load_recipe(
-                recipe,
-                ["epochs=12", "compute.workers=0", "average=0", "log.every=4", "batch=4"]
-                + [f"augment.{name}=0" for name in ("low_resolution", "negative", "gray", "blur")],
-            )
+    train(
+        load_recipe(
+            recipe,
+            ["epochs=12", "compute.workers=0", "average=0", "log.every=4", "batch=4"]
+            + [f"augment.{name}=0" for name in ("low_resolution", "negative", "gray", "blur")],
         )
-    finally:
-        torch.set_num_threads(threads)
+    )
     history = (tmp_path / "run/history.jsonl").read_text().splitlines()
     totals = [json.loads(line)["total"] for line in history]
     assert totals[-1] < 0.8 * totals[0]
@@ -154,19 +142,13 @@ def test_it_learns(recipe: Path, tmp_path: Path) -> None:
 def test_a_teacher_is_learnt_from(recipe: Path, whole: Path, tmp_path: Path) -> None:
     teacher = f"teacher.weights={whole / 'model.safetensors'}"
     options = ["epochs=12", "compute.workers=0", "average=0", "log.every=4", "seed=3"]
-    threads = torch.get_num_threads()
-    try:
-        for name, weight in (("taught", "1"), ("untaught", "1e-9")):
-            run = [f"output={tmp_path / name}", f"teacher.weight={weight}"]
-            train(load_recipe(recipe, [*options, *run, teacher, "teacher.network=compact"]))
-        with pytest.raises(RecipeError, match="17x17 cells do not lie where those of compact do"):
-            train(load_recipe(recipe, ["teacher.network=alexnet", teacher]))
-        with pytest.raises(
-            RecipeError, match=r"missing: backbone\.layer1(.|\n)*set teacher.network"
-        ):
-            train(load_recipe(recipe, ["teacher.network=resnet50", teacher]))
-    finally:
-        torch.set_num_threads(threads)
+    for name, weight in (("taught", "1"), ("untaught", "1e-9")):
+        run = [f"output={tmp_path / name}", f"teacher.weight={weight}"]
+        train(load_recipe(recipe, [*options, *run, teacher, "teacher.network=compact"]))
+    with pytest.raises(RecipeError, match="17x17 cells do not lie where those of compact do"):
+        train(load_recipe(recipe, ["teacher.network=alexnet", teacher]))
+    with pytest.raises(RecipeError, match=r"missing: backbone\.layer1(.|\n)*set teacher.network"):
+        train(load_recipe(recipe, ["teacher.network=resnet50", teacher]))
     taught, untaught = (
         [json.loads(line)["teacher"] for line in (tmp_path / name / "history.jsonl").open()]
         for name in ("taught", "untaught")
@@ -179,11 +161,7 @@ def test_a_teacher_is_learnt_from(recipe: Path, whole: Path, tmp_path: Path) -> 
 def test_mixed_precision_and_changes_on_the_device(recipe: Path, whole: Path) -> None:
     options = ["compute.precision=bf16", "compute.augment_on_device=true", "compute.workers=0"]
     options += ["teacher.network=compact", f"teacher.weights={whole / 'model.safetensors'}"]
-    threads = torch.get_num_threads()
-    try:
-        train(load_recipe(recipe, [*options, "epochs=0.34"]))
-    finally:
-        torch.set_num_threads(threads)
+    train(load_recipe(recipe, [*options, "epochs=0.34"]))
     state = read_checkpoint(recipe.parent / "run/last.pt")["model"]
     assert all(torch.isfinite(value).all() for value in state.values())
     assert {value.dtype for value in state.values()} <= {torch.float32, torch.int64}
@@ -200,11 +178,7 @@ def test_a_cut_jpeg_is_named_and_replaced(
     shutil.copytree(videos / "near", tmp_path / "cut/near")
     cut = tmp_path / "cut/near/00000002.jpg"
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
-    threads = torch.get_num_threads()
-    try:
-        train(load_recipe(recipe, [f"data.sets.videos.root={tmp_path}/cut", "compute.workers=1"]))
-    finally:
-        torch.set_num_threads(threads)
+    train(load_recipe(recipe, [f"data.sets.videos.root={tmp_path}/cut", "compute.workers=1"]))
     assert f"skipped {cut}: not an image" in caplog.text
     assert (recipe.parent / "run/model.safetensors").is_file()
 
@@ -216,12 +190,8 @@ def test_validation_that_fails_ends_no_run(
         raise KeyError("tracker")
 
     monkeypatch.setattr("siamcar_ros.training.loop.validate", failing)
-    threads = torch.get_num_threads()
-    try:
-        options = ["compute.workers=0", "epochs=0.34", f"validation.sequences={videos}"]
-        train(load_recipe(recipe, options))
-    finally:
-        torch.set_num_threads(threads)
+    options = ["compute.workers=0", "epochs=0.34", f"validation.sequences={videos}"]
+    train(load_recipe(recipe, options))
     assert "no validation after step 1: 'tracker'" in caplog.text
 
 
@@ -229,12 +199,8 @@ def test_a_network_of_ones_own_is_validated(recipe: Path, videos: Path, tmp_path
     own = tmp_path / "own.yaml"
     shipped = resource_path("config/networks/compact.yaml").read_text()
     own.write_text(shipped.replace("network: compact", "network: own"))
-    threads = torch.get_num_threads()
-    try:
-        options = [f"network={own}", "epochs=0.34", f"validation.sequences={videos}"]
-        train(load_recipe(recipe, ["compute.workers=0", *options]))
-    finally:
-        torch.set_num_threads(threads)
+    options = [f"network={own}", "epochs=0.34", f"validation.sequences={videos}"]
+    train(load_recipe(recipe, ["compute.workers=0", *options]))
     assert '"tracking/ao"' in (tmp_path / "run/history.jsonl").read_text()
 
 

@@ -259,5 +259,5 @@ def test_train_check_opens_the_data_and_prints_the_recipe(
     assert "set data.sets.mine.root" in capsys.readouterr().err
     assert main(["train", "nonesuch"]) == 2
     error = capsys.readouterr().err
-    assert "unknown recipe 'nonesuch'" in error
+    assert "recipe nonesuch is unknown; there are compact" in error
     assert all(name in error for name in ("compact", "mobile", "siamcar_r50"))

@@ -61,15 +61,12 @@ def test_a_step_broken_off_is_made_again(
             raise KeyboardInterrupt
         return siamcar_loss(*arguments, **options)
 
-    run, threads = recipe.parent / "run", torch.get_num_threads()
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr("siamcar_ros.training.loop.siamcar_loss", breaking)
-            with pytest.raises(KeyboardInterrupt):
-                train(load_recipe(recipe, ["compute.workers=0"]))
-        train(load_recipe(recipe, ["compute.workers=0"]))
-    finally:
-        torch.set_num_threads(threads)
+    run = recipe.parent / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("siamcar_ros.training.loop.siamcar_loss", breaking)
+        with pytest.raises(KeyboardInterrupt):
+            train(load_recipe(recipe, ["compute.workers=0"]))
+    train(load_recipe(recipe, ["compute.workers=0"]))
     same(run / "model.safetensors", whole / "model.safetensors")
 
 
@@ -93,12 +90,8 @@ def test_a_step_that_is_not_finite_leaves_no_trace(
     if precision == "fp16" and not torch.cuda.is_available():
         pytest.skip("fp16 needs a CUDA device")
     spoil(monkeypatch, lambda step: step == 2)
-    threads = torch.get_num_threads()
-    try:
-        options = ["compute.workers=0", f"compute.precision={precision}"]
-        train(load_recipe(recipe, options))
-    finally:
-        torch.set_num_threads(threads)
+    options = ["compute.workers=0", f"compute.precision={precision}"]
+    train(load_recipe(recipe, options))
     assert "step 2 left out: its gradient is not finite" in caplog.text
     state = read_checkpoint(recipe.parent / "run/last.pt")
     for tensors in (load_file(str(recipe.parent / "run/model.safetensors")), state["model"]):
@@ -162,6 +155,17 @@ def test_another_recipe_does_not_resume(recipe: Path, whole: Path) -> None:
         train(load_recipe(recipe, [f"output={whole}", "optimizer.lr=0.1"]))
 
 
+def test_a_recipe_of_another_version_does_not_resume(recipe: Path, whole: Path) -> None:
+    last = recipe.parent / "run/last.pt"
+    last.parent.mkdir()
+    content = read_checkpoint(whole / "last.pt")
+    content["metadata"]["recipe"] += "forgotten: 1\n"
+    torch.save(content, last)
+    match = r"last.pt has a recipe that .* \(key forgotten is unknown; .*; give another output"
+    with pytest.raises(RecipeError, match=match):
+        train(load_recipe(recipe))
+
+
 @pytest.mark.parametrize("fault", ["cut", "no checkpoint", "pickled code"])
 def test_a_checkpoint_that_cannot_be_read_is_refused(
     recipe: Path, whole: Path, tmp_path: Path, fault: str
@@ -187,11 +191,7 @@ def test_a_diverged_run_ends_with_an_error(
     """By the command: no weights, and the checkpoint is from before."""
     spoil(monkeypatch, lambda step: step >= 3)
     options = ["compute.workers=0", "epochs=9", "optimizer.give_up_after=4"]
-    threads = torch.get_num_threads()
-    try:
-        assert main(["train", str(recipe), *options, "log.checkpoint_every=3"]) == 2
-    finally:
-        torch.set_num_threads(threads)
+    assert main(["train", str(recipe), *options, "log.checkpoint_every=3"]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if "siamcar: error" in line]
     assert len(lines) == 1
     assert "the run has diverged: no finite gradient in 4 steps in a row, up to step 6" in lines[0]
@@ -203,11 +203,7 @@ def test_steps_left_out_now_and_then_end_no_run(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     spoil(monkeypatch, lambda step: step % 2 == 1)
-    threads = torch.get_num_threads()
-    try:
-        train(load_recipe(recipe, ["compute.workers=0", "optimizer.give_up_after=2"]))
-    finally:
-        torch.set_num_threads(threads)
+    train(load_recipe(recipe, ["compute.workers=0", "optimizer.give_up_after=2"]))
     assert caplog.text.count("left out") == 3
 
 
@@ -223,12 +219,10 @@ def test_a_full_disk_is_one_sentence_and_costs_no_checkpoint(
         save(self)
 
     monkeypatch.setattr(Run, "save", limited)
-    threads = torch.get_num_threads()
     try:
         status = main(["train", str(recipe), "compute.workers=0", "log.checkpoint_every=2"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-        torch.set_num_threads(threads)
     assert status == 2
     error = capsys.readouterr().err
     (line,) = [line for line in error.splitlines() if line.startswith("siamcar: error")]
@@ -242,9 +236,5 @@ def test_leftovers_of_a_killed_run_are_cleared(recipe: Path) -> None:
     leftover = recipe.parent / "run/.last.partial.pt"
     leftover.parent.mkdir()
     leftover.write_bytes(bytes(1000))
-    threads = torch.get_num_threads()
-    try:
-        train(load_recipe(recipe, ["compute.workers=0", "epochs=0.34", "log.checkpoint_every=99"]))
-    finally:
-        torch.set_num_threads(threads)
+    train(load_recipe(recipe, ["compute.workers=0", "epochs=0.34", "log.checkpoint_every=99"]))
     assert not leftover.exists()

@@ -68,14 +68,14 @@ def test_the_published_backbone_schedule() -> None:
     ours = recipe(network="resnet34", backbone=PUBLISHED)
     model = build_model("resnet34")
     assert freeze(model.backbone, ours.backbone, 0)
-    set_modes(model, model.backbone, ours, 0)
+    set_modes(model, ours, 0)
     assert trained(model) == learning_norms(model) == set()
     assert model.neck is not None
     assert all(p.requires_grad for p in model.neck.parameters())
     assert any(m.training for m in model.neck.modules() if isinstance(m, nn.BatchNorm2d))
     assert not freeze(model.backbone, ours.backbone, 9)
     assert freeze(model.backbone, ours.backbone, 10)
-    set_modes(model, model.backbone, ours, 10)
+    set_modes(model, ours, 10)
     assert trained(model) == learning_norms(model) == {"layer2", "layer3", "layer4"}
 
 
@@ -83,14 +83,14 @@ def test_resuming_late_keeps_the_first_convolution_frozen() -> None:
     ours = recipe(network="resnet34", backbone=PUBLISHED)
     model = build_model("resnet34")
     freeze(model.backbone, ours.backbone, 15)
-    set_modes(model, model.backbone, ours, 15)
+    set_modes(model, ours, 15)
     assert trained(model) == learning_norms(model) == {"layer2", "layer3", "layer4"}
 
 
 def test_all_norms_frozen() -> None:
     ours = recipe(compute={"batchnorm": "frozen"})
     model = build_model("compact")
-    set_modes(model, model.backbone, ours, 3)
+    set_modes(model, ours, 3)
     assert not any(m.training for m in model.modules() if isinstance(m, nn.BatchNorm2d))
 
 

@@ -22,7 +22,6 @@ from tqdm import tqdm
 
 from siamcar_ros.data.frames import Frame, frame_from_box, frame_from_mask
 from siamcar_ros.data.images import ImageError, decode_image
-from siamcar_ros.data.options import Range
 from siamcar_ros.data.pair_sources import (
     DataError,
     DataFault,
@@ -34,6 +33,7 @@ from siamcar_ros.data.pair_sources import (
 from siamcar_ros.data.registry import register_dataset
 from siamcar_ros.data.sequences import natural_order
 from siamcar_ros.geometry import Image
+from siamcar_ros.options import Range
 
 logger = logging.getLogger(__name__)
 

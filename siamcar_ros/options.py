@@ -1,17 +1,19 @@
-"""Options given by name: unknown names are refused, values are converted and checked."""
+"""Options from YAML and the command line: dataclasses are filled, values converted and checked."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
+from siamcar_ros.resources import refuse_unknown, shortened
 
-class RecipeError(ValueError):
-    """A recipe is invalid; the message names the key."""
+Options = TypeVar("Options")
 
 
 class Range(NamedTuple):
@@ -45,20 +47,46 @@ class Choice:
         return " or ".join(self.words)
 
 
+def filled(kind: type[Options], content: Any, prefix: str) -> Options:
+    """A dataclass from a mapping; fields that are dataclasses, too, from the mappings in it.
+
+    Args:
+        kind: the dataclass; its annotations say what each field accepts.
+        content: values by the names of its fields; those left out have their defaults.
+        prefix: goes before the name of a field in messages, as "optimizer.".
+
+    Raises:
+        ValueError: `content` is no mapping, a name is unknown, or a value is refused.
+    """
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{prefix.rstrip('.')} must hold keys, not {shortened(content)}")
+    hints = typing.get_type_hints(kind, include_extras=True)
+    refuse_unknown([f"{prefix}{key}" for key in content], [prefix + name for name in hints], "key")
+    values: dict[str, Any] = {}
+    for name, value in content.items():
+        hint, key = hints[name], prefix + name
+        if dataclasses.is_dataclass(hint):
+            section = typing.cast(type, hint)
+            values[name] = filled(section, {} if value is None else value, f"{key}.")
+        else:
+            values[name] = converted(value, hint, key)
+    return kind(**values)
+
+
 def converted(value: Any, hint: Any, key: str) -> Any:
     """Convert a value to its annotated type: YAML gives 1e-3 as text, 5 for 5.0, lists for tuples.
 
     In paths ``~`` and ``$VARIABLES`` are expanded. `key` is what the message calls the value.
 
     Raises:
-        RecipeError: it cannot be converted, or exceeds its limits.
+        ValueError: it cannot be converted, or exceeds its limits.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         kind, limits = arguments
         found = converted(value, kind, key)
         if not limits.allows(found):
-            raise RecipeError(f"{key} is {value!r}; it must be {limits}")
+            raise ValueError(f"{key} is {shortened(value)}; it must be {limits}")
         return found
     if origin in (typing.Union, types.UnionType):
         if value is None:
@@ -80,4 +108,4 @@ def converted(value: Any, hint: Any, key: str) -> Any:
     elif isinstance(hint, type) and type(value) is hint:
         return value
     expected = getattr(hint, "__name__", str(hint))
-    raise RecipeError(f"{key} is {value!r}; it must be of the kind {expected}")
+    raise ValueError(f"{key} is {shortened(value)}; it must be of the kind {expected}")
