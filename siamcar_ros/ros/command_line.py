@@ -25,6 +25,9 @@ from siamcar_ros.resources import FASTDDS_VARIABLES
 PARENT_VARIABLE = "SIAMCAR_PARENT_PID"
 """Environment variable with the id of the process with which a node is to end."""
 
+REFUSALS = (ValueError, OSError, ParameterException)
+"""What a node raises where it cannot run as it was asked to; the message says why."""
+
 _PR_SET_PDEATHSIG = 1
 # Bytes of /dev/shm that Fast DDS takes by default, and with a profile such as the shipped one.
 # Where there are fewer, its first write to the segment kills the process with SIGBUS.
@@ -40,8 +43,8 @@ def run_node(
 ) -> int:
     """Start rclpy, call `run`, and shut rclpy down.
 
-    A ValueError, OSError or ParameterException of `run` is logged as the reason why the node ends.
-    An RCLError that follows from the end of the context, as a signal causes it, is no failure.
+    An exception of `run` of one of the `REFUSALS` or an RCLError is logged as the reason why the
+    node ends. Whatever is raised once a signal has ended the context is no failure.
 
     Args:
         name: of the node, for the log.
@@ -60,11 +63,10 @@ def run_node(
     logger = get_logger(name)
     try:
         run()
-    except (ValueError, OSError, ParameterException) as error:
-        logger.fatal(str(error))
-        return 1
-    except rclpy_implementation.RCLError as error:
+    except Exception as error:
         if rclpy.ok():
+            if not isinstance(error, (*REFUSALS, rclpy_implementation.RCLError)):
+                raise
             logger.fatal(str(error))
             return 1
     finally:

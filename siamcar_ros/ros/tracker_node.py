@@ -17,11 +17,10 @@ import traceback
 from collections.abc import Sequence
 
 import rclpy
-from rclpy.exceptions import ParameterException
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.logging import get_logger
 
-from siamcar_ros.ros.command_line import start_rclpy
+from siamcar_ros.ros.command_line import REFUSALS, start_rclpy
 from siamcar_ros.ros.node import TrackerNode
 
 # Seconds for which one thread may keep the interpreter from another. Between a frame's arrival and
@@ -42,14 +41,14 @@ def main(args: Sequence[str] | None = None) -> int:
     logging.getLogger("siamcar_ros").setLevel(logging.INFO)
     try:
         started = _run()
-    except (ValueError, OSError, ParameterException) as error:
-        get_logger("tracker").fatal(f"cannot start: {error}")
-        rclpy.try_shutdown()
-        return 1
-    except Exception:
-        if rclpy.ok():
+    except Exception as error:
+        if not rclpy.ok():
+            started = True  # a signal ended the context while the node was starting
+        elif isinstance(error, REFUSALS):
+            get_logger("tracker").fatal(f"cannot start: {error}")
+            started = False
+        else:
             raise
-        started = True  # a signal ended the context while the node was starting
     rclpy.try_shutdown()
     # The middleware leaves the graph, and its shared memory, with the last of the node's objects,
     # some of which refer to one another.

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -211,17 +212,27 @@ class Robot:
         return bool(self.call(ChangeState, "change_state", request).success)
 
     def state(self) -> int:
-        answer = self.call(GetState, "get_state", GetState.Request())
+        answer = self.ask(GetState, "get_state", GetState.Request())
         return int(answer.current_state.id)
 
-    def call(self, kind: type, service: str, request: Any) -> Any:
+    def call(self, kind: type, service: str, request: Any, patience: float = PATIENCE) -> Any:
         if service not in self._clients:
             self._clients[service] = self.node.create_client(kind, f"{self.name}/{service}")
         client = self._clients[service]
         assert client.wait_for_service(PATIENCE), f"no service {service}"
         future = client.call_async(request)
-        wait_for(f"answer from {service}", future.done)
+        wait_for(f"answer from {service}", future.done, patience)
         return future.result()
+
+    def ask(self, kind: type, service: str, request: Any) -> Any:
+        """Call a service that changes nothing, repeatedly until one answer arrives.
+
+        The middleware drops an answer if the server has not discovered this client's reader yet.
+        """
+        for _ in range(5):
+            with suppress(AssertionError):
+                return self.call(kind, service, request, PATIENCE / 6)
+        return self.call(kind, service, request, PATIENCE / 6)
 
     def set_parameters(self, **values: object) -> str:
         """Set parameters of the node; the reason of a refusal, or ""."""
@@ -233,7 +244,7 @@ class Robot:
         return "" if answer.result.successful else answer.result.reason or "refused"
 
     def get_parameter(self, name: str) -> object:
-        answer = self.call(GetParameters, "get_parameters", GetParameters.Request(names=[name]))
+        answer = self.ask(GetParameters, "get_parameters", GetParameters.Request(names=[name]))
         return parameter_value_to_python(answer.values[0])
 
 

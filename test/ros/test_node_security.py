@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 import pytest
 import rclpy
 from node_harness import PATIENCE, wait_for
-from rclpy.node import Node
+from rclpy.node import Node, NodeNameNonExistentError
 
 ROOT = Path(__file__).parents[2]
 POLICIES = ROOT / "config" / "security"
@@ -71,16 +71,20 @@ def full(name: str, node: str) -> str:
 
 
 def used(observer: Node, name: str) -> Used:
-    """What a node has opened."""
+    """What a node has opened; nothing, as long as the node is not fully discovered."""
     asked = (
         observer.get_publisher_names_and_types_by_node,
         observer.get_subscriber_names_and_types_by_node,
         observer.get_service_names_and_types_by_node,
         observer.get_client_names_and_types_by_node,
     )
-    return {
-        kind: {topic for topic, _ in ask(name, "/")} for kind, ask in zip(KINDS, asked, strict=True)
-    }
+    try:
+        return {
+            kind: {topic for topic, _ in ask(name, "/")}
+            for kind, ask in zip(KINDS, asked, strict=True)
+        }
+    except NodeNameNonExistentError:
+        return {kind: set() for kind in KINDS}
 
 
 @contextmanager

@@ -64,6 +64,34 @@ def test_a_signal_at_any_moment_ends_it_with_status_0(name: str, number: signal.
         assert "Traceback" not in errors
 
 
+START = """
+import sys, rclpy
+from siamcar_ros.ros import command_line, tracker_node
+def start():
+    {before}
+    raise {error}("no")
+tracker_node._run = start
+tracker = sys.argv.pop() == "tracker_node"
+sys.exit(tracker_node.main() if tracker else command_line.run_node("other", "", start, None))
+"""
+
+
+@pytest.mark.parametrize("name", ["tracker_node", "other"])
+@pytest.mark.parametrize("error", ["ValueError", "RuntimeError"])
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_error_that_follows_from_the_end_of_the_context_is_none(
+    name: str, error: str, ended: bool
+) -> None:
+    """rclpy reports it as whatever it was about to do: an action server raises ValueError."""
+    script = START.format(before="rclpy.shutdown()" if ended else "", error=error)
+    done = subprocess.run(
+        [sys.executable, "-c", script, name], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == (0 if ended else 1), done.stderr
+    assert ("no" in done.stderr.split()) == (not ended)
+    assert ("Traceback" in done.stderr) == (not ended and error == "RuntimeError")
+
+
 def wait_for_program(pid: int) -> None:
     """Return once the process catches SIGINT itself."""
     deadline = time.monotonic() + 60
