@@ -6,6 +6,7 @@ import argparse
 import contextlib
 from collections.abc import Iterator
 from collections.abc import Sequence as Items
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -185,7 +186,7 @@ def _crops(network: Network, params: Any, examples: Iterator[Example]) -> list[P
     from siamcar_ros.tracking import SiamCarTracker, TargetError
 
     recorder = _Recorder(network)
-    tracker = SiamCarTracker(recorder, params)
+    tracker = SiamCarTracker(recorder, replace(params, online=False))
     for before, box, image in examples:
         if before is None or image is None:
             continue  # a file that does not decode

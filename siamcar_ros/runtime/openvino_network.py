@@ -37,6 +37,7 @@ class OpenVinoNetwork(OneByOneNetwork):
     def __init__(self, source: Source, placement: Placement, threads: int | None = None) -> None:
         files = source.graphs(precision=placement.precision)
         super().__init__(source.geometry, placement)
+        import_or_refuse("openvino", "the openvino backend", "openvino")
         with _LOCK:
             core = _core()
         # The template is computed once and used in every frame: in full precision.
@@ -101,7 +102,9 @@ def _core() -> Any:
     when it is released. If another plugin was loaded since, or the release is in another thread,
     that stack stays registered: the next signal, Ctrl-C for instance, is a segmentation fault.
     """
-    return import_or_refuse("openvino", "the openvino backend", "openvino").Core()
+    from openvino import Core
+
+    return Core()
 
 
 def _compiled(

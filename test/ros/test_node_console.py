@@ -272,8 +272,13 @@ def test_a_tap_is_a_point_and_the_node_answers_it(page: Page) -> None:
 
 
 def test_a_target_is_started_by_keyboard(page: Page) -> None:
-    page.keyboard.press("Tab")
-    expect(page.locator("#picture")).to_be_focused()
+    page.bring_to_front()
+
+    def reached() -> bool:
+        page.keyboard.press("Tab")
+        return bool(page.evaluate("document.activeElement.id === 'picture'"))
+
+    wait_for("focus on the picture", reached)
     page.keyboard.press("Enter")
     expect(page.locator("#hint")).to_contain_text("Arrows move the box")
     page.keyboard.press("Escape")

@@ -289,7 +289,8 @@ def test_the_controller_turns_a_mount_and_stops_it(robot: Robot, tmp_path: Path)
     # ROS turns down and left at positive rates.
     loop.wait("rates", lambda down, left: down == -0.5 and left == -0.5, **seen, **rest)
     assert loop.rates[-1].header.frame_id == "mount"
-    np.testing.assert_allclose(loop.velocities[-1].data, (0.5, -0.5))  # pan is reversed
+    pan_reversed = (0.5, -0.5)
+    wait_for("joint velocities", lambda: np.allclose(loop.velocities[-1].data, pan_reversed))
     loop.wait("limit", lambda down, left: left == 0 and down == -0.5, **seen, p=1.0, t=0.0)
     lost = seen | {"state": TrackStatus.LOST}
     loop.wait("search", lambda down, left: abs(left) == 0.2 and down == 0, **lost, **rest)

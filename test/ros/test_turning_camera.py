@@ -30,7 +30,7 @@ def stamp(index: float) -> int:
 
 def overlaps(clip: Clip, *, measured: bool) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Of the shipped network with the true boxes, after the first frame."""
-    node = SimpleNamespace(create_subscription=lambda *_: None, get_logger=Log)
+    node = SimpleNamespace(create_subscription=lambda *_, **__: None, get_logger=Log)
     motion = CameraMotion(node, NodeSettings(camera_rates="rates"))  # type: ignore[arg-type]
     motion.camera_info = info = CameraInfo(width=640, height=480)
     info.header.frame_id = "camera"

@@ -288,7 +288,7 @@ def test_the_command_writes_int8_and_tells_what_it_costs(
     )
     printed = capsys.readouterr().out
     assert status == 0
-    assert "AO over 1 sequences: fp32" in printed
+    assert "AO over 1 sequence: fp32" in printed
     assert "calibrated on 3 inputs" in printed
     for name in ("compact.template.onnx", "compact.search.onnx", "compact.search.int8.onnx"):
         assert (tmp_path / "out" / name).is_file()
@@ -325,7 +325,7 @@ def test_the_command_takes_plain_images(
     )
     printed = capsys.readouterr().out
     assert "calibrated on 2 inputs" in printed
-    assert "AO was not measured" in printed
+    assert "AO not measured" in printed
 
 
 @pytest.mark.parametrize(
