@@ -48,7 +48,10 @@ def test_together_as_alone(compact: Any, frame: NDArray[np.uint8], decoder: str)
         for name, tracker in alone.items():
             expected = tracker.update(picture)
             np.testing.assert_allclose(results[name].box, expected.box, atol=0.05)
-            assert results[name].score == pytest.approx(expected.score, abs=1e-3)
+            assert results[name].score == pytest.approx(expected.score, abs=1e-4)
+            # From the same place in the next frame: a crop is cut at 1/32 of a pixel, so that the
+            # last digit of a place can change far more of what is seen.
+            tracker._track = together._track(name)
 
 
 class FromPixels:
