@@ -137,6 +137,12 @@ class NodeSettings:
         "Number of frames with a score of 0 after which a target is LOST.",
         range=(1, 100000),
     )
+    found_above: float = _knob(
+        "found_above",
+        "Score that a LOST target needs beyond the region around its expected place, if it is above "
+        "certain_above.",
+        range=(0.0, 1.0),
+    )
     found_after: int = _knob(
         "found_after",
         "Number of frames that must show a LOST target before it is TRACKING.",

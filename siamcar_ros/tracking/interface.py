@@ -88,6 +88,8 @@ class TrackerParams:
             at a score of 0, half at half of ``lost_below``; a better frame takes as much away, and
             one that shows the target for certain all of it.
         lost_after: LOST when frames have counted for so many, >= 1.
+        found_above: a score in [0, 1] that a LOST target needs where it is found beyond the region
+            around its expected place, if it is above ``certain_above``.
         found_after: a LOST target is TRACKING after so many frames that show it, >= 1.
         camera_motion: move the box of a target that is not seen with the camera and with its own
             velocity.
@@ -107,6 +109,7 @@ class TrackerParams:
     certain_above: float = 0.5
     lost_below: float = 0.25
     lost_after: int = 10
+    found_above: float = 0.0
     found_after: int = 1
     camera_motion: bool = False
     redetect: bool = False
@@ -118,7 +121,7 @@ class TrackerParams:
             known = ", ".join(DECODERS)
             raise ValueError(f"decoder is one of {known}, not {shortened(self.decoder)}")
         _require_number("penalty_k", self.penalty_k, 0.0, math.inf)
-        for name in ("window_influence", "lr", "uncertain_below", "certain_above"):
+        for name in ("window_influence", "lr", "uncertain_below", "certain_above", "found_above"):
             _require_number(name, getattr(self, name), 0.0, 1.0)
         _require_number("lost_below", self.lost_below, 0.0, self.uncertain_below)
         for name, least in (("lost_after", 1), ("found_after", 1), ("search_regions", 0)):

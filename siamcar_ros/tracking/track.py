@@ -23,10 +23,9 @@ from siamcar_ros.tracking.search import Region, near
 Point = tuple[float, float]
 
 _MIN_SIDE = 1.0  # image pixels; a followed box never gets smaller
-_FORGET = (
-    0.9  # per frame: the velocity of a target that is not seen, the running means of one that is
-)
-_KEEP = 0.97  # likewise, of the usual score
+_KEEP = 0.9  # per frame: share of the running means that is kept
+_KEEP_SCORE = 0.97  # likewise, of that of the score
+_KEEP_SPEED = 0.97  # likewise, of the velocity of a target that is not seen
 _FASTEST = 0.5  # box sides per frame, of that velocity
 _CLOSE = 0.5  # box sides from a look-alike within which a place is taken for it
 _REMEMBERED = 40  # frames
@@ -64,12 +63,14 @@ class Candidate(NamedTuple):
         center, size: of the box, image pixels.
         confirmed: frames that showed it there.
         frames: frames for which it has been looked at.
+        elsewhere: it lies beyond the region around the target's expected place.
     """
 
     center: Point
     size: Point
     confirmed: int = 0
     frames: int = 0
+    elsewhere: bool = False
 
 
 class LookAlike(NamedTuple):
@@ -92,6 +93,7 @@ class Track:
         lost_frames: frames since the target was LOST, 0 while it is not.
         high_frames: frames in a row, up to the last, scored at least ``certain_above``.
         velocity: image pixels per frame, without the camera's motion.
+        followed: frames that the velocity was learned from.
         usual_score, usual_peak: running means of the score and of the peak while the target is
             TRACKING; NaN where they are not known.
         evidence, confidence: as in the last :class:`Sighting`.
@@ -112,6 +114,7 @@ class Track:
     lost_frames: int = 0
     high_frames: int = 0
     velocity: Point = (0.0, 0.0)
+    followed: int = 0
     usual_score: float = math.nan
     usual_peak: float = math.nan
     evidence: tuple[float, ...] = ()
@@ -180,7 +183,7 @@ class Track:
         return replace(
             moved,
             center=_sum(moved.center, self.velocity),
-            velocity=(_FORGET * vx, _FORGET * vy),
+            velocity=(_KEEP_SPEED * vx, _KEEP_SPEED * vy),
         )
 
     def after(
@@ -200,10 +203,7 @@ class Track:
             center=_within(seen.center, frame_size),
             size=(_clamped(w, _MIN_SIDE, width), _clamped(h, _MIN_SIDE, height)),
         )
-        certain = params.certain
-        if self.state is TrackState.LOST and not math.isnan(self.usual_score):
-            certain = max(certain, 1 - _WORSE * (1 - self.usual_score))
-        high_frames = self.high_frames + 1 if seen.score >= certain else 0
+        high_frames = self.high_frames + 1 if seen.score >= self._certain(params) else 0
         reach = frame_size if params.camera_motion else (0, 0)
         rest = replace(
             self,
@@ -236,6 +236,17 @@ class Track:
             return rest
         return rest._moved(seen, shift)
 
+    def _certain(self, params: TrackerParams) -> float:
+        """The score from which a frame shows the target for certain."""
+        certain = params.certain
+        if self.state is not TrackState.LOST:
+            return certain
+        if not math.isnan(self.usual_score):
+            certain = max(certain, 1 - _WORSE * (1 - self.usual_score))
+        if self.candidate is not None and self.candidate.elsewhere:
+            certain = max(certain, params.found_above)
+        return certain
+
     def _moved(self, seen: Sighting, shift: Point) -> Track:
         """At the place that was seen; velocity and usual peak are learned while it is certain."""
         if self.state is not TrackState.TRACKING:
@@ -245,15 +256,16 @@ class Track:
             seen.center[1] - self.center[1] - shift[1],
         )
         fastest = _FASTEST * self.side
+        kept = min(_KEEP, self.followed / (self.followed + 1))  # the mean, to begin with
         vx, vy = (
-            _clamped(_FORGET * old + (1 - _FORGET) * new, -fastest, fastest)
+            _clamped(kept * old + (1 - kept) * new, -fastest, fastest)
             for old, new in zip(self.velocity, step, strict=True)
         )
         score = seen.score if math.isnan(self.usual_score) else self.usual_score
         usual = self.usual_peak
         if seen.evidence:
             peak = seen.evidence[0]
-            usual = peak if math.isnan(usual) else _FORGET * usual + (1 - _FORGET) * peak
+            usual = peak if math.isnan(usual) else _KEEP * usual + (1 - _KEEP) * peak
         online, features = self.online, seen.features
         if online and features is not None and sure(seen.score, seen.confidence):
             online = online.learn(features, seen.cells)
@@ -263,7 +275,8 @@ class Track:
             size=seen.size,
             online=online,
             velocity=(vx, vy),
-            usual_score=_KEEP * score + (1 - _KEEP) * seen.score,
+            followed=self.followed + 1,
+            usual_score=_KEEP_SCORE * score + (1 - _KEEP_SCORE) * seen.score,
             usual_peak=usual,
         )
 
@@ -274,7 +287,9 @@ class Track:
         )
         rest = replace(self, lost_frames=self.lost_frames + 1, look_alikes=look_alikes)
         if self.candidate is None:
-            rest = rest.considering([seen], params, confirmed=int(self.high_frames > 0))
+            rest = rest.considering(
+                [seen], params, confirmed=int(self.high_frames > 0), elsewhere=False
+            )
             confirmed = rest.candidate.confirmed if rest.candidate else 0
         else:
             confirmed = self.candidate.confirmed + (self.high_frames > 0)
@@ -295,12 +310,27 @@ class Track:
         if seen.score < params.lost_below or frames > params.found_after + _PATIENCE:
             wrong = LookAlike(self.candidate.center)
             return replace(rest, candidate=None, look_alikes=(*look_alikes, wrong))
-        return replace(rest, candidate=Candidate(seen.center, seen.size, confirmed, frames))
+        looked_at = self.candidate._replace(
+            center=seen.center, size=seen.size, confirmed=confirmed, frames=frames
+        )
+        return replace(rest, candidate=looked_at)
 
     def considering(
-        self, seen: Sequence[Sighting], params: TrackerParams, confirmed: int = 0
+        self,
+        seen: Sequence[Sighting],
+        params: TrackerParams,
+        *,
+        confirmed: int = 0,
+        elsewhere: bool = True,
     ) -> Track:
-        """The track with the best of some sightings as its candidate, if one is worth a look."""
+        """The track with the best of some sightings as its candidate, if one is worth a look.
+
+        Args:
+            seen: in one or more regions.
+            params: thresholds of the state.
+            confirmed: frames that have shown it for certain.
+            elsewhere: they are from beyond the region around the target's expected place.
+        """
         close = _CLOSE * self.side
         seen = [each for each in seen if each.score >= _UNSEEN * params.lost_below]
         look_alikes, new = [], list(seen)
@@ -312,7 +342,8 @@ class Track:
         if not new:
             return rest
         best = max(new, key=lambda each: each.score)
-        return replace(rest, candidate=Candidate(best.center, best.size, confirmed))
+        found = Candidate(best.center, best.size, confirmed, elsewhere=elsewhere)
+        return replace(rest, candidate=found)
 
 
 def _sum(a: Point, b: Point) -> Point:

@@ -109,6 +109,16 @@ def test_a_candidate_is_looked_at_until_it_is_confirmed() -> None:
     assert each.doubt == each.lost_frames == 0
 
 
+@pytest.mark.parametrize(("elsewhere", "found"), [(True, LOST), (False, SURE)])
+def test_a_candidate_away_from_the_expected_place_must_score_higher(
+    elsewhere: bool, found: TrackState
+) -> None:
+    params = replace(PARAMS, found_above=0.9)
+    each = lost().considering([seen(0.8)], params, elsewhere=elsewhere)
+    assert states(each, 0.85, 0.85, 0.85, params=params) == [LOST, LOST, found]
+    assert states(each, 0.95, 0.95, 0.95, params=params) == [LOST, LOST, SURE]
+
+
 @pytest.mark.parametrize("scores", [[0.1], [0.6] * 20])
 def test_a_wrong_candidate_is_remembered_for_a_while(scores: list[float]) -> None:
     there = (500.0, 100.0)
@@ -126,12 +136,13 @@ def test_a_wrong_candidate_is_remembered_for_a_while(scores: list[float]) -> Non
     assert each.considering([seen(0.9, there)], PARAMS).candidate is not None
 
 
-def test_the_target_s_velocity_is_learned_without_the_camera_s() -> None:
+@pytest.mark.parametrize("frames", [2, 60])
+def test_the_target_s_velocity_is_learned_without_the_camera_s(frames: int) -> None:
     each = track()
-    for i in range(60):
+    for i in range(frames):
         x = 300.0 + 2 * i
         each = replace(each, center=(x, 240.0)).after(
             seen(0.9, (x + 5, 240)), (3, 0), FRAME, PARAMS
         )
-    assert each.velocity == pytest.approx((2, 0), abs=0.02)
+    assert each.velocity == pytest.approx((2, 0), abs=1e-9)
     assert math.isnan(each.usual_peak)
