@@ -134,13 +134,14 @@ class NodeSettings:
     )
     lost_after: int = _knob(
         "lost_after",
-        "Number of frames with a score of 0 after which a target is LOST.",
+        "Number of frames with a score of 0 after which a target is LOST; it also is after three "
+        "times as many in which it stayed UNCERTAIN.",
         range=(1, 100000),
     )
     found_above: float = _knob(
         "found_above",
-        "Score that a LOST target needs beyond the region around its expected place, if it is above "
-        "certain_above.",
+        "Score that a LOST target needs beyond the region around its expected place, if that is "
+        "above certain_above.",
         range=(0.0, 1.0),
     )
     found_after: int = _knob(

@@ -87,7 +87,8 @@ class TrackerParams:
         lost_below: a score in [0, uncertain_below] under which a frame counts toward LOST: fully
             at a score of 0, half at half of ``lost_below``; a better frame takes as much away, and
             one that shows the target for certain all of it.
-        lost_after: LOST when frames have counted for so many, >= 1.
+        lost_after: LOST when frames have counted for so many, or after three times as many in which
+            the target was UNCERTAIN without a break, >= 1.
         found_above: a score in [0, 1] that a LOST target needs where it is found beyond the region
             around its expected place, if it is above ``certain_above``.
         found_after: a LOST target is TRACKING after so many frames that show it, >= 1.

@@ -30,6 +30,7 @@ _FASTEST = 0.5  # box sides per frame, of that velocity
 _CLOSE = 0.5  # box sides from a look-alike within which a place is taken for it
 _REMEMBERED = 40  # frames
 _WORSE = 8.0  # times the usual chance of being wrong: the most for a target that is found again
+_LONG = 3  # times ``lost_after``: frames in a row after which an UNCERTAIN target is LOST
 _UNSEEN = 0.5  # of ``lost_below``: with a lower score the box goes where it is expected
 _PATIENCE = 6  # frames that a candidate may take beyond those that confirm it
 
@@ -90,6 +91,7 @@ class Track:
         center, size: of its box, image pixels; of a LOST target, where it is expected.
         score, raw_score, state: as in :class:`TrackResult`.
         doubt: what frames scored below ``lost_below`` add up to, see :class:`TrackerParams`.
+        unsure_frames: frames in a row, up to the last, in which it was not TRACKING.
         lost_frames: frames since the target was LOST, 0 while it is not.
         high_frames: frames in a row, up to the last, scored at least ``certain_above``.
         velocity: image pixels per frame, without the camera's motion.
@@ -111,6 +113,7 @@ class Track:
     raw_score: float = 1.0
     state: TrackState = TrackState.TRACKING
     doubt: float = 0.0
+    unsure_frames: int = 0
     lost_frames: int = 0
     high_frames: int = 0
     velocity: Point = (0.0, 0.0)
@@ -223,15 +226,15 @@ class Track:
         else:
             doubt = self.doubt
         still_lost = self.state is TrackState.LOST and high_frames < params.found_after
-        if still_lost or doubt >= params.lost_after:
+        followed = self.state is TrackState.TRACKING or high_frames > 0
+        sure = followed and seen.score >= params.uncertain_below
+        unsure_frames = 0 if sure else self.unsure_frames + 1
+        too_long = params.lost_below > 0 and unsure_frames > _LONG * params.lost_after
+        if still_lost or too_long or doubt >= params.lost_after:
             state = TrackState.LOST
-        elif seen.score < params.uncertain_below or (
-            self.state is not TrackState.TRACKING and high_frames == 0
-        ):
-            state = TrackState.UNCERTAIN
         else:
-            state = TrackState.TRACKING
-        rest = replace(rest, state=state, doubt=doubt)
+            state = TrackState.TRACKING if sure else TrackState.UNCERTAIN
+        rest = replace(rest, state=state, doubt=doubt, unsure_frames=unsure_frames)
         if params.camera_motion and seen.score < _UNSEEN * params.lost_below:
             return rest
         return rest._moved(seen, shift)
@@ -301,6 +304,7 @@ class Track:
                 velocity=(0.0, 0.0),
                 state=TrackState.TRACKING,
                 doubt=0.0,
+                unsure_frames=0,
                 lost_frames=0,
                 candidate=None,
             )

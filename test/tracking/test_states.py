@@ -55,8 +55,10 @@ def test_a_few_bad_frames_are_no_loss_and_certainty_returns_late() -> None:
 def test_frames_count_toward_a_loss_the_more_the_lower_they_score() -> None:
     assert states(track(), *[0.0] * 8).index(LOST) == 7
     assert states(track(), *[0.2] * 16).index(LOST) == 15
-    assert LOST not in states(track(), *[0.4] * 200)
     assert LOST not in states(track(), *[0.0, 0.0, 0.0, 0.0, 0.8] * 20)
+    assert LOST not in states(track(), *[0.5] * 200)
+    assert states(track(), *[0.4] * 200).index(LOST) == 24  # uncertain for too long
+    assert LOST not in states(track(), *([0.4] * 24 + [0.8]) * 5)
     assert LOST not in states(track(), *[0.0] * 200, params=replace(PARAMS, lost_below=0.0))
 
 
