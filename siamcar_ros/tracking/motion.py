@@ -34,8 +34,10 @@ def thumbnail(image: Image | StoredImage) -> NDArray[np.uint8]:
     """A gray copy (h, 160) of an image, for :func:`camera_shift`."""
     pixels, kind = readable(image)
     height = max(16, round(_WIDTH * image.shape[0] / image.shape[1]))
-    # Not the mean of an area: that would read all of a large image, for much the same motion.
-    small = cv2.resize(pixels, (_WIDTH, height), interpolation=cv2.INTER_LINEAR)
+    if image.shape[1] > 2 * _WIDTH:  # few pixels are read of a large image
+        pixels = cv2.resize(pixels, (2 * _WIDTH, 2 * height), interpolation=cv2.INTER_LINEAR)
+    # Without the mean over an area, fine texture seen from the air moves as it should not.
+    small = cv2.resize(pixels, (_WIDTH, height), interpolation=cv2.INTER_AREA)
     return small if kind == "gray" else cv2.cvtColor(small, _TO_GRAY[kind])
 
 
