@@ -106,7 +106,7 @@ class OnlineModel:
         rival = float(response.max(where=away, initial=0.0))
         return (at_center(response, box) - rival) / self.reference
 
-    def learn(self, features: Array, box: Cells, weight: float = 1.0) -> OnlineModel:
+    def learn(self, features: Array, box: Cells) -> OnlineModel:
         """The model with another frame's samples, those of the past forgotten a little.
 
         Every third call does so; those between only count.
@@ -114,16 +114,14 @@ class OnlineModel:
         Args:
             features: as for :meth:`start`.
             box: where the target surely is.
-            weight: in [0, 1], of this frame's samples.
         """
         if self.waited + 1 < _INTERVAL:
             return replace(self, waited=self.waited + 1)
-        share = _RATE * weight
         samples = _samples(features, self.mean, self.scale)
         seen = _moments(samples, box, features.shape[-1])
-        model = replace(self, recent=self.recent.blended(seen, share))._solved()
+        model = replace(self, recent=self.recent.blended(seen, _RATE))._solved()
         response = at_center(self.respond(features), box)
-        reference = (1 - share) * self.reference + share * response
+        reference = (1 - _RATE) * self.reference + _RATE * response
         return replace(model, reference=max(reference, 0.1), waited=0)
 
     def _solved(self) -> OnlineModel:
