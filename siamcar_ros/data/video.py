@@ -23,7 +23,7 @@ _ATTEMPTS_KNOWN, _ATTEMPTS_UNKNOWN = 10_000, 50
 _HEADER = 1 << 16
 # The encoders of FFmpeg that make H.264, best first; which ones there are depends on its build.
 _H264 = ("libx264", "libopenh264")
-# One thread: the same frames give the same bytes.
+# One thread: the same frames give the same pixels.
 _OPTIONS = {"preset": "veryfast", "crf": "20", "threads": "1"}
 _CRF_LESS_BIT_RATE = 8_000_000
 _BT601 = 6  # the matrix with which OpenCV turns BGR into YUV
