@@ -19,6 +19,7 @@ from siamcar_ros.cli import main
 from siamcar_ros.data.annotations import read_boxes
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.data.sequences import read_sequence
+from siamcar_ros.data.video import VideoReader
 
 
 @pytest.mark.usefixtures("fixed_tracker")
@@ -34,7 +35,7 @@ def test_the_same_bag_gives_the_same_bytes(
     else:
         monkeypatch.setitem(sys.modules, "av", None)
     bag = make_bag(tmp_path / "bag", broken=(7,))
-    made = []
+    made, videos = [], []
     for name in ("a", "b"):
         out = tmp_path / name
         arguments = ["replay", str(bag), "--ground-truth-topic", TRUTH, "--storage", storage]
@@ -42,9 +43,11 @@ def test_the_same_bag_gives_the_same_bytes(
         files = {p.relative_to(out).as_posix(): p for p in out.rglob("*") if p.is_file()}
         assert set(files) >= {"bag/metadata.yaml", "replay.mp4", "boxes.txt", "frames.csv"}
         assert "report/report.html" in files
+        videos.append([image for _, image in VideoReader(files.pop("replay.mp4"))])
         timed = [k for k in files if k == "timing.json" or k.startswith("report/")]
         made.append({k: p.read_bytes() for k, p in files.items() if k not in timed})
     assert made[0] == made[1]
+    np.testing.assert_array_equal(*videos)
     assert (b"replay.mp4 is MPEG-4 Part 2" in made[0]["report.json"]) is not has_av
 
 
