@@ -57,8 +57,9 @@ class TrackResult(NamedTuple):
         box: (x, y, w, h) in image pixels, 0-based, top-left, floats; may reach past the border.
             While the target is LOST, where it is expected.
         score: in [0, 1]: near the chance that the box overlaps the target by more than half, where
-            the network is calibrated, else `raw_score`; while a LOST target is searched for, that
-            of the best place found, which was not accepted.
+            the network is calibrated, else `raw_score`. While a LOST target is searched for, the
+            box is the best place found; as it has not been accepted, its calibrated score is
+            reduced to a quarter.
         state: what the scores up to this frame say of the track.
         raw_score: in [0, 1], the network's foreground probability; NaN where it is not known.
     """

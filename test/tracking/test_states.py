@@ -115,6 +115,13 @@ def test_a_candidate_away_from_the_expected_place_must_score_higher(
     assert states(each, 0.95, 0.95, 0.95, params=params) == [LOST, LOST, SURE]
 
 
+def test_a_place_that_is_not_accepted_has_a_low_score() -> None:
+    calibrated = {"score": 0.8, "evidence": (1.0,)}
+    assert track(**calibrated).result.score == 0.8
+    assert lost(**calibrated).result.score == pytest.approx(0.2)
+    assert lost(score=0.8).result.score == 0.8
+
+
 @pytest.mark.parametrize("scores", [[0.1], [0.6] * 20])
 def test_a_wrong_candidate_is_remembered_for_a_while(scores: list[float]) -> None:
     there = (500.0, 100.0)
