@@ -155,8 +155,10 @@ def test_a_policy_allows_what_the_executable_opens(name: str, tmp_path: Path) ->
         nodes = {node_name, FURTHER.get(name, node_name)}
         page = open_page() if name == "operator_console" else nullcontext()
         with running(name, log, STARTS[name]), page:
+            seen: dict[str, object] = {}
 
             def opened() -> Used | None:
+                seen["nodes"] = observer.get_node_names()
                 if not nodes <= set(observer.get_node_names()):
                     return None
                 each_node = [used(observer, each) for each in nodes]
@@ -166,9 +168,13 @@ def test_a_policy_allows_what_the_executable_opens(name: str, tmp_path: Path) ->
                 own = {each for each in allowed["publish"] if f"/{node_name}/" in each}
                 own.discard("/tracker/annotations")  # needs foxglove_msgs
                 own |= {each for each in allowed["subscribe"] if each.startswith("/tracker/")}
-                return found if own <= found["publish"] | found["subscribe"] else None
+                seen["missing"] = own - found["publish"] - found["subscribe"]
+                return None if seen["missing"] else found
 
-            found = wait_for(f"node {node_name}: {log.read_text()}", opened)
+            try:
+                found = wait_for(f"node {node_name}", opened)
+            except AssertionError as error:
+                raise AssertionError(f"{error}; seen: {seen}; log:\n{log.read_text()}") from None
             assert found is not None
             if name == "tracker_node":
                 wait_for("images", lambda: "/image" in used(observer, node_name)["subscribe"])
