@@ -142,7 +142,7 @@ class TrackWorker:
         return self.mailbox.submit(apply)
 
     def look_at(self, candidates: Sequence[Box]) -> None:
-        """Give boxes in which to look for a lost target in the next image."""
+        """Give boxes in which to look for a lost target in the next image, not in past ones."""
         self._candidates = tuple(candidates)
 
     def close(self, timeout: float) -> bool:
@@ -261,7 +261,8 @@ class TrackWorker:
             if not track.catching_up and track.last.received < frame.received
         ]
         if live:
-            tracked = self._update(frame, live, taken)
+            candidates, self._candidates = self._candidates, ()
+            tracked = self._update(frame, live, taken, candidates)
         elif not self._tracks:
             tracked = self._idle(frame)
         else:
@@ -308,7 +309,9 @@ class TrackWorker:
         self.counters.used += 1
         return Tracked(frame, image)
 
-    def _update(self, frame: Frame, targets: list[str], taken: float) -> Tracked | None:
+    def _update(
+        self, frame: Frame, targets: list[str], taken: float, candidates: tuple[Box, ...] = ()
+    ) -> Tracked | None:
         """Run the tracker on one frame; None if that failed, which is logged and counted."""
         try:
             image = frame.image()
@@ -316,7 +319,6 @@ class TrackWorker:
                 self._stop_for_size(_size(image))
                 return Tracked(frame, image)
             converted = time.perf_counter()
-            candidates, self._candidates = self._candidates, ()
             motion = self._moved(frame, targets, (image.shape[1], image.shape[0]))
             found = self._tracker.update(image, targets, candidates, motion=motion)
         except ImageError as error:

@@ -144,6 +144,22 @@ def test_detections_are_looked_at_in_one_image() -> None:
     assert worker.close(10)
 
 
+def test_detections_are_not_looked_at_in_the_images_of_the_past() -> None:
+    ring, tracker = FrameRing(seconds=1e9, memory=10**6), Tracker()
+    worker, handed, log = worker_for(tracker, ring, max_targets=2)
+    frames = [frame(stamp, received=1000.0 * stamp) for stamp in range(5)]
+    for each in frames:
+        ring.push(each)
+    worker.init(frames[4], BOX, "a").result(10)
+    worker.look_at([BOX])
+    worker.init(frames[2], BOX, "b").result(10)
+    wait_for("the present", lambda: any("'b' has caught up" in line for line in log.lines))
+    worker.mailbox.put(frame(5, received=9000.0))
+    wait_for("the next", lambda: handed)
+    assert tracker.candidates == [(), (), (BOX,)]
+    assert worker.close(10)
+
+
 def test_worker_stops_targets_whose_images_change_size() -> None:
     ring, tracker = FrameRing(seconds=1e9, memory=10**6), Tracker()
     worker, handed, log = worker_for(tracker, ring, max_targets=3)
