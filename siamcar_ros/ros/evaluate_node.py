@@ -30,10 +30,9 @@ from rclpy.node import Node
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D
 
-from siamcar_ros.bags.start import StartError, parse_start
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.evaluation.live import LiveScore, describe, spread
-from siamcar_ros.geometry import Box
+from siamcar_ros.geometry import Box, parse_box
 from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros.client import Detection, TargetRefused, TrackerClient, TrackerUnavailable
 from siamcar_ros.ros.command_line import declare_read_only, run_node
@@ -241,10 +240,9 @@ class EvaluateNode(Node):
 
 
 def _typed_box(text: str) -> Box:
-    with suppress(StartError):
-        start = parse_start(text)
-        box = start.box if start.seconds is None else None
-        if box is not None and all(map(math.isfinite, box)) and min(box[2:]) > 0:
+    with suppress(ValueError):
+        box = parse_box(text)
+        if min(box[2:]) > 0:
             return box
     raise ValueError(f"init is x,y,w,h, '{_FROM_TRUTH}' or empty, not {text!r}")
 
