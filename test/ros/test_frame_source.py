@@ -187,6 +187,24 @@ def test_a_frame_without_the_target_has_a_truth_without_area(
     assert [index for index, size in enumerate(sizes) if not size] == [2]
 
 
+@pytest.mark.parametrize("preload", [0, COUNT])
+def test_who_subscribes_to_one_of_both_forms_misses_no_frame(
+    folder: Path, start: Start, preload: int
+) -> None:
+    """The first frame is prepared before anyone has subscribed, preloaded ones all are."""
+    listener = Listener(
+        image=("image/compressed", CompressedImage), info=("camera_info", CameraInfo)
+    )
+    given = {"image_transport": "both", "wait_for_subscriber": True, "preload": preload}
+    start(source=folder, rate=20.0, **given)
+    images, infos = listener.heard["image"], listener.heard["info"]
+    try:
+        listener.until(lambda: min(len(images), len(infos)) >= COUNT)
+    finally:
+        listener.close()
+    assert [each.header for each in images[:COUNT]] == [each.header for each in infos[:COUNT]]
+
+
 def test_compressed_frames_and_a_loop_that_is_interrupted(folder: Path, start: Start) -> None:
     listener = Listener(image=("image/compressed", CompressedImage))
     process = start(source=folder, rate=60.0, image_transport="compressed", loop=True)
