@@ -35,6 +35,7 @@ from siamcar_ros.action import TrackTarget
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.geometry import Box
 from siamcar_ros.msg import Track, TrackArray, TrackStatus
+from siamcar_ros.ros.diagnostics import count_nodes
 from siamcar_ros.ros.following import Following, TargetRefused, TrackerUnavailable
 from siamcar_ros.ros.messages import SERVICE_QOS, box_to_bbox
 from siamcar_ros.srv import InitTarget, RemoveTarget
@@ -73,7 +74,12 @@ class TrackerClient:
         on_detection: called with each detection, in the client's thread, from which no service can
             be called; exceptions are logged.
         on_status: called likewise with each TrackStatus.
-        node: the node to subscribe with; by default the client makes one, in its own context.
+        node: the node to subscribe with, which the client spins, and destroys with its context when
+            it is closed; by default the client makes one, in its own context.
+
+    Attributes:
+        status: the newest TrackStatus; None before the first.
+        node: the node in use, for further subscriptions.
     """
 
     def __init__(
@@ -181,7 +187,7 @@ class TrackerClient:
     def track_point(self, point: tuple[float, float], header: Header | None = None) -> str:
         """Start tracking the object at a point (x, y) in pixels; return the track's name.
 
-        The node finds the object's box. Arguments and errors are those of `init_target`.
+        The node finds the object's box. `header` and errors are as for `init_target`.
         """
         return self.init_target((*point, 0.0, 0.0), header)
 
@@ -200,10 +206,10 @@ class TrackerClient:
         Args:
             box: as for `init_target`; without width and height it is a point.
             header: as for `init_target`.
-            target: likewise.
+            target: as for `init_target`.
             timeout: seconds, for the goal's acceptance and between two images.
             class_id: as for `init_target`.
-            lost_timeout: seconds for which the target may be lost; 0 is without end.
+            lost_timeout: seconds for which the target may be lost; 0 sets no limit.
 
         Raises:
             TrackerUnavailable: no answer in time.
@@ -303,8 +309,7 @@ class TrackerClient:
     @property
     def twins(self) -> int:
         """The number of nodes that have the tracker's name."""
-        names = self.node.get_node_names_and_namespaces()
-        return sum(f"{place.rstrip('/')}/{name}" == self.tracker for name, place in names)
+        return count_nodes(self.node, self.tracker)
 
     def close(self) -> None:
         """Leave the graph. May be called twice."""
