@@ -271,10 +271,11 @@ def jpeg_image(pixels: NDArray[np.uint8]) -> CompressedImage:
     return message
 
 
-def camera_info() -> CameraInfo:
-    info = CameraInfo(width=WIDTH, height=HEIGHT, distortion_model="plumb_bob")
+def camera_info(model: str = "plumb_bob", coefficients: Sequence[float] = (0.0,) * 5) -> CameraInfo:
+    """Of a camera with this distortion, without any by default."""
+    info = CameraInfo(width=WIDTH, height=HEIGHT, distortion_model=model)
     info.k = [300.0, 0.0, 160.0, 0.0, 300.0, 120.0, 0.0, 0.0, 1.0]
-    info.d = [0.0] * 5
+    info.d = list(coefficients)
     info.header.frame_id = "camera"
     return info
 
