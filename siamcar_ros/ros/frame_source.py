@@ -19,8 +19,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain, cycle, islice
-from typing import Any
 
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -64,9 +64,7 @@ class FrameSource(Node):
     def __init__(self) -> None:
         super().__init__("frame_source")
 
-        def parameter(name: str, default: Any, text: str, **limits: Any) -> Any:
-            return declare_read_only(self, name, default, text, **limits)
-
+        parameter = partial(declare_read_only, self)
         name = parameter(
             "source",
             CLIP,
