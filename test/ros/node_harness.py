@@ -77,10 +77,15 @@ class Log:
 
 
 class NodeProcess:
-    """`tracker_node` as a user starts it, in a namespace, its log kept."""
+    """`tracker_node`, or another executable, as a user starts it, in a namespace, its log kept."""
 
     def __init__(
-        self, log: Path, namespace: str, parameters: dict[str, object], *ros_args: str
+        self,
+        log: Path,
+        namespace: str,
+        parameters: dict[str, object],
+        *ros_args: str,
+        executable: str = "tracker_node",
     ) -> None:
         self.log_file = log
         self.namespace = namespace
@@ -90,7 +95,7 @@ class NodeProcess:
             arguments += ["-p", f"{name}:={text}"]
         with open(log, "wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "siamcar_ros.ros.tracker_node", *arguments, *ros_args],
+                [sys.executable, "-m", f"siamcar_ros.ros.{executable}", *arguments, *ros_args],
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", "RCUTILS_LOGGING_BUFFERED_STREAM": "0"},
