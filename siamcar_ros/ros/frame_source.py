@@ -105,6 +105,7 @@ class FrameSource(Node):
             0,
             "Read this many frames at the start and play them forwards and backwards without end, "
             "so that reading takes no time; 0 reads as it plays.",
+            most=100_000,
         )
         focal = parameter(
             "focal",
@@ -112,7 +113,7 @@ class FrameSource(Node):
             "Focal length for camera_info in pixels; 0 is the source's, or uncalibrated.",
             most=1e6,
         )
-        quality = parameter("jpeg_quality", 90, "Of compressed images, 1 to 100.")
+        quality = parameter("jpeg_quality", 90, "Of compressed images, 0 to 100.", most=100)
         _one_of("image_transport", transport, _TRANSPORTS)
         _one_of("qos_reliability", reliability, tuple(_RELIABILITIES))
         self.source: Source = open_source(str(name))

@@ -329,6 +329,8 @@ def test_a_camera_that_breaks_off_is_told(start: Start) -> None:
         ({"image_transport": "smoke"}, "image_transport is one of"),
         ({"qos_reliability": "maybe"}, "qos_reliability is one of"),
         ({"rate": -3.0}, "rate out of range"),
+        ({"preload": -1}, "preload out of range"),
+        ({"jpeg_quality": 101}, "jpeg_quality out of range"),
         ({"size": "wide"}, "size is WIDTHxHEIGHT"),
         ({"init": "here"}, "four numbers x,y,w,h"),
         ({"init": "draw"}, "clip.grid.png is the first frame with its coordinates"),
