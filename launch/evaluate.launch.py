@@ -58,7 +58,7 @@ ARGUMENTS = [
 
 
 def start_evaluation(context: LaunchContext) -> list[Node]:
-    """The node, with the parameters that were given as arguments."""
+    """Start the node with the parameters that were given as arguments."""
     return [
         Node(
             executable="evaluate_node",
@@ -75,6 +75,6 @@ def start_evaluation(context: LaunchContext) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` runs."""
+    """Return the launch description."""
     description = LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start_evaluation)])
     return with_checked_arguments(description, PARAMETERS | {"required": bool})

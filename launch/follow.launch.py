@@ -30,7 +30,7 @@ ARGUMENTS = arguments(
 
 
 def start_loop(context: LaunchContext) -> list[Node]:
-    """The simulation, and the controller that turns its camera."""
+    """Start the simulation, and the controller that turns its camera."""
     tracker = {"tracker": LaunchConfiguration("name")}
     controller = Node(
         executable="pan_tilt_controller",
@@ -55,7 +55,7 @@ def start_loop(context: LaunchContext) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` runs."""
+    """Return the launch description."""
     description = LaunchDescription(
         [
             *ARGUMENTS,

@@ -88,7 +88,7 @@ def check(context: LaunchContext) -> None:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return the launch description for `ros2 launch`."""
+    """Return the launch description."""
     waiting = Node(
         package="siamcar_ros",
         executable="wait_until_active",

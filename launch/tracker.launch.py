@@ -85,7 +85,7 @@ ARGUMENTS = [
 
 
 def start_tracker(context: LaunchContext) -> list[LifecycleNode]:
-    """The node, with the parameters that were given as arguments over those of the file."""
+    """Start the node; parameters given as arguments override those of the file."""
     return [
         LifecycleNode(
             executable="tracker_node",
@@ -107,7 +107,7 @@ def start_tracker(context: LaunchContext) -> list[LifecycleNode]:
 
 
 def start_rviz(context: LaunchContext) -> list[Node]:
-    """RViz on the node's topics, if it is wanted."""
+    """Start RViz on the node's topics, with `rviz`."""
     if not is_true(context, "rviz"):
         return []
     name = LaunchConfiguration("name")
@@ -134,7 +134,7 @@ def start_rviz(context: LaunchContext) -> list[Node]:
 
 
 def start_console(context: LaunchContext) -> list[Node]:
-    """The operator's page, which finds the trackers by itself, if it is wanted."""
+    """Serve the operator's page, which finds the trackers by itself, with `console`."""
     if not is_true(context, "console"):
         return []
     host, port = LaunchConfiguration("console_host"), LaunchConfiguration("console_port")
@@ -153,13 +153,13 @@ def start_console(context: LaunchContext) -> list[Node]:
 
 
 def check(context: LaunchContext) -> None:
-    """What the nodes need is there."""
+    """Refuse to start RViz if it is not installed."""
     if is_true(context, "rviz"):
         require_executable("rviz2", "rviz2", "install it (ros-<distro>-rviz2) or give rviz:=false")
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` runs."""
+    """Return the launch description."""
     description = LaunchDescription(
         [
             *ARGUMENTS,

@@ -43,7 +43,7 @@ ARGUMENTS = arguments(
 
 
 def start_source(context: LaunchContext) -> list[Node]:
-    """The node that publishes the source's frames; its end ends the launch, if that is wanted."""
+    """Start the node that publishes the frames; with `shutdown_at_end` the launch ends with it."""
     init = LaunchConfiguration("init").perform(context)
     return [
         Node(
@@ -70,7 +70,7 @@ def start_source(context: LaunchContext) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` runs."""
+    """Return the launch description."""
     description = LaunchDescription(
         [
             *ARGUMENTS,

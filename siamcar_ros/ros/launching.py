@@ -28,7 +28,7 @@ from launch_ros.substitutions import FindPackageShare
 from siamcar_ros.resources import FASTDDS_VARIABLES, fastdds_profile
 from siamcar_ros.ros.command_line import PARENT_VARIABLE
 
-_TRUTHS, _LIES = ("true", "1"), ("false", "0")
+_TRUE, _FALSE = ("true", "1"), ("false", "0")
 _FORMS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -91,7 +91,7 @@ def node_options(context: LaunchContext) -> dict[str, Any]:
 
 
 def node_environment(context: LaunchContext) -> dict[str, str]:
-    """Return `additional_env` for a node: the Fast DDS profile, and to end with the launch.
+    """Return `additional_env` for a node: the Fast DDS profile, and the launch to end with.
 
     The profile is not set for the whole launch, where it would reach the processes of launch files
     that include this one.
@@ -103,7 +103,7 @@ def node_environment(context: LaunchContext) -> dict[str, str]:
 
 def is_true(context: LaunchContext, name: str) -> bool:
     """Return the value of a boolean launch argument."""
-    return context.launch_configurations.get(name, "").lower() in _TRUTHS
+    return context.launch_configurations.get(name, "").lower() in _TRUE
 
 
 def end_all(
@@ -133,8 +133,8 @@ def with_checked_arguments(
 ) -> LaunchDescription:
     """Check what the launch needs before anything starts.
 
-    A value of the wrong type is refused. A name close to a declared one gets a warning; launch
-    itself ignores unknown names, and others may belong to a launch file that includes this one.
+    A value of the wrong type is refused. An unknown name, which launch itself ignores, is warned
+    about if it is close to a declared one; others may belong to a file that includes this one.
 
     Args:
         description: what is launched.
@@ -178,7 +178,7 @@ def require_executable(package: str, executable: str, remedy: str) -> None:
 
 def _is_a(value: str, kind: type) -> bool:
     if kind is bool:
-        return value.lower() in _TRUTHS + _LIES
+        return value.lower() in _TRUE + _FALSE
     try:
         kind(value)
     except ValueError:

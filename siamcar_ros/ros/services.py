@@ -50,7 +50,7 @@ class TargetServices:
             worker answers, for a frame or two.
 
     Attributes:
-        detections: whose boxes a point takes; None if there are none.
+        detections: a point takes the box of the one that holds it; None without a detector.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class TargetServices:
     ) -> InitTarget.Response:
         with self._answering("init_target", response):
             target = await self.outcome(self.start(request))
-            response.message, response.id = target.said, target.id
+            response.message, response.id = target.message, target.id
             response.bbox = box_to_bbox(target.box)
         return response
 
@@ -148,10 +148,10 @@ class TargetServices:
         return f"{type(error).__name__}: {error}"
 
     async def outcome(self, future: Future[_Result], patience: float | None = None) -> _Result:
-        """Await what the worker will answer.
+        """Await the worker's answer.
 
         Raises:
-            ValueError: it has not answered in `patience` seconds, by default STUCK_AFTER.
+            ValueError: none has come in `patience` seconds, by default STUCK_AFTER.
         """
         patience = STUCK_AFTER if patience is None else patience
         done = RosFuture()

@@ -205,16 +205,16 @@ class TrackWorker:
                 self._tracker.remove(old)
             self._forget(old, f"replaced by {target!r}", replaced=True)
         self._failures_in_row = 0
-        said = f"target {target!r} started{about}"
+        message = f"target {target!r} started{about}"
         if replaced:
-            said += f" in place of {', '.join(map(repr, replaced))}"
+            message += f" in place of {', '.join(map(repr, replaced))}"
         newest = self._ring.newest()
         behind = newest is not None and newest.received > frame.received
         if newest is not None and behind:
             self._stepped = time.perf_counter()
-            said += f" {newest.received - frame.received:.2f} s in the past, catching up"
-        self._logger.info(said)
-        started = Target(target, class_id, frame.stamp, box, said)
+            message += f" {newest.received - frame.received:.2f} s in the past, catching up"
+        self._logger.info(message)
+        started = Target(target, class_id, frame.stamp, box, message)
         self._tracks[target] = Progress(started, frame, behind)
         return started
 

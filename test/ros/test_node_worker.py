@@ -80,7 +80,7 @@ def test_worker_catches_up_through_the_ring_in_order_and_hands_out_the_present()
     frames = [frame(stamp, received=1000.0 * stamp) for stamp in range(8)]
     for each in frames:
         ring.push(each)
-    assert "catching up" in worker.init(frames[2], BOX, "a").result(10).said
+    assert "catching up" in worker.init(frames[2], BOX, "a").result(10).message
     wait_for("the present", lambda: [each for each in handed if each.results])
     assert tracker.seen == [("a", stamp) for stamp in range(3, 8)]
     assert [each.frame for each in handed if each.results] == [frames[7]]
@@ -172,7 +172,7 @@ def test_worker_stops_targets_whose_images_change_size() -> None:
     with pytest.raises(TargetError, match="no area"):
         worker.init(frame(3), (0.0, 0.0, 0.0, 1.0), "c").result(10)
     assert worker.targets == ("b",)
-    assert worker.init(frame(3), BOX, "c").result(10).said.endswith("started in place of 'b'")
+    assert worker.init(frame(3), BOX, "c").result(10).message.endswith("started in place of 'b'")
     assert worker.targets == ("c",)
     assert worker.close(10)
 
