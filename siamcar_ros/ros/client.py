@@ -281,7 +281,7 @@ class TrackerClient:
         return str(self._call(self._stop, Trigger.Request(), timeout).message)
 
     def detections(self, timeout: float = 1.0) -> Generator[Detection, None, None]:
-        """Yield detections from now on; end when none has arrived for `timeout` seconds."""
+        """Yield detections from the first `next` on; end after `timeout` seconds without one."""
         waiting: queue.SimpleQueue[Detection] = queue.SimpleQueue()
         self._queues.append(waiting)
         try:
@@ -293,7 +293,7 @@ class TrackerClient:
             self._queues.remove(waiting)
 
     def tracks(self, timeout: float = 1.0) -> Generator[TrackArray, None, None]:
-        """Yield all targets of each image from now on; end after `timeout` seconds without one."""
+        """Yield all targets of each image, from and until when `detections` would."""
         waiting: queue.SimpleQueue[TrackArray] = queue.SimpleQueue()
         topic = f"{self.tracker}/tracks"
         subscription = self.node.create_subscription(TrackArray, topic, waiting.put, 200)

@@ -243,10 +243,8 @@ class LiveRun:
         assert heard.box is not None
         try:
             self.client.start_target(heard.box, header, "target", patience=_START_PATIENCE)
-        except TargetRefused as error:
-            raise LiveRunError(f"the node refused the target {heard.box}: {error}") from error
-        except TrackerUnavailable as error:
-            raise LiveRunError(str(error)) from error
+        except (TargetRefused, TrackerUnavailable) as error:
+            raise LiveRunError(f"the target {heard.box} cannot be tracked: {error}") from error
 
     def _node(
         self, title: str, module: str, parameters: Mapping[str, object], *ros_args: str
