@@ -179,10 +179,7 @@ class TrackerClient:
         request = InitTarget.Request(
             header=header or Header(), id=target, class_id=class_id, bbox=box_to_bbox(box)
         )
-        answer = self._call(self._init, request, timeout)
-        if not answer.success:
-            raise TargetRefused(answer.message)
-        return str(answer.id)
+        return str(self._request(self._init, request, timeout).id)
 
     def track_point(self, point: tuple[float, float], header: Header | None = None) -> str:
         """Start tracking the object at a point (x, y) in pixels; return the track's name.
@@ -271,14 +268,17 @@ class TrackerClient:
             TargetRefused: there is no such track, or the node is not active.
             TrackerUnavailable: no answer in time.
         """
-        answer = self._call(self._remove, RemoveTarget.Request(id=target), timeout)
-        if not answer.success:
-            raise TargetRefused(answer.message)
-        return str(answer.message)
+        request = RemoveTarget.Request(id=target)
+        return str(self._request(self._remove, request, timeout).message)
 
     def stop_tracking(self, timeout: float = 10.0) -> str:
-        """End all tracks; return the node's message."""
-        return str(self._call(self._stop, Trigger.Request(), timeout).message)
+        """End all tracks; return the node's message.
+
+        Raises:
+            TargetRefused: the node is not active.
+            TrackerUnavailable: no answer in time.
+        """
+        return str(self._request(self._stop, Trigger.Request(), timeout).message)
 
     def detections(self, timeout: float = 1.0) -> Generator[Detection, None, None]:
         """Yield detections from the first `next` on; end after `timeout` seconds without one."""
@@ -332,6 +332,13 @@ class TrackerClient:
                 if not self._context.ok():
                     return
                 logger.exception("a callback of the tracker client failed")
+
+    def _request(self, client: Client, request: Any, timeout: float) -> Any:
+        """Call a service of targets; raise TargetRefused, with the node's reason, if it fails."""
+        answer = self._call(client, request, timeout)
+        if not answer.success:
+            raise TargetRefused(answer.message)
+        return answer
 
     def _call(self, client: Client, request: Any, timeout: float) -> Any:
         self._require(client.srv_name, client.wait_for_service, timeout)
