@@ -13,20 +13,20 @@ import shutil
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import (
-    DeclareLaunchArgument,
-    ExecuteProcess,
-    IncludeLaunchDescription,
-    RegisterEventHandler,
-)
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
 from launch.events.process import ProcessExited
-from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
-from launch_ros.substitutions import FindPackageShare
 
-from siamcar_ros.ros.launching import end_all, is_true, node_environment, with_checked_arguments
+from siamcar_ros.ros.launching import (
+    arguments,
+    end_all,
+    included,
+    is_true,
+    node_environment,
+    with_checked_arguments,
+)
 
 # Seconds before the bag's first message, for the player and the nodes to find each other.
 SETTLE = "2.0"
@@ -43,42 +43,19 @@ TYPES = {
 
 ARGUMENTS = [
     DeclareLaunchArgument("bag", description="rosbag2 folder or file"),
-    DeclareLaunchArgument(
-        "image", default_value="/camera/image_raw", description="Image topic of the bag"
-    ),
-    DeclareLaunchArgument(
-        "rate", default_value="1.0", description="Playback speed relative to real time"
-    ),
-    DeclareLaunchArgument(
-        "start", default_value="0.0", description="Seconds to skip at the start of the bag"
-    ),
-    DeclareLaunchArgument(
-        "loop", default_value="false", description="Start over at the end of the bag"
-    ),
-    DeclareLaunchArgument(
-        "init",
-        default_value="ground_truth",
-        description="Box to start on: ground_truth, or x,y,w,h in the first image",
-    ),
-    DeclareLaunchArgument(
-        "patience",
-        default_value="120.0",
-        description="Seconds to wait for the tracker to become active",
-    ),
-    DeclareLaunchArgument(
-        "image_transport",
-        default_value="",
-        description="Transport of the bag's images: raw or compressed; empty: as in params_file",
+    *arguments(
+        image=("/camera/image_raw", "Image topic of the bag"),
+        rate=("1.0", "Playback speed relative to real time"),
+        start=("0.0", "Seconds to skip at the start of the bag"),
+        loop=("false", "Start over at the end of the bag"),
+        init=("ground_truth", "Box to start on: ground_truth, or x,y,w,h in the first image"),
+        patience=("120.0", "Seconds to wait for the tracker to become active"),
+        image_transport=(
+            "",
+            "Transport of the bag's images: raw or compressed; empty: as in params_file",
+        ),
     ),
 ]
-
-
-def included(name: str, **arguments: object) -> IncludeLaunchDescription:
-    """Include another launch file of this package."""
-    path = PathJoinSubstitution([FindPackageShare("siamcar_ros"), "launch", name])
-    return IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(path), launch_arguments=arguments.items()
-    )
 
 
 def play(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
@@ -91,10 +68,13 @@ def play(event: ProcessExited, context: LaunchContext) -> list[LaunchDescription
     command += ["--rate", LaunchConfiguration("rate")]
     command += ["--start-offset", LaunchConfiguration("start")]
     command += ["--loop"] if loop else []
-    ending = None if loop else end_all("the player")
-    environment = node_environment(context)
     return [
-        ExecuteProcess(cmd=command, additional_env=environment, output="screen", on_exit=ending)
+        ExecuteProcess(
+            cmd=command,
+            additional_env=node_environment(context),
+            output="screen",
+            on_exit=None if loop else end_all("the player"),
+        )
     ]
 
 
@@ -108,7 +88,7 @@ def check(context: LaunchContext) -> None:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return the launch description for `ros2 launch`."""
+    """Return the launch description."""
     waiting = Node(
         package="siamcar_ros",
         executable="wait_until_active",

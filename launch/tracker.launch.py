@@ -12,9 +12,12 @@ from launch_ros.parameter_descriptions import ParameterFile, ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from siamcar_ros.ros.launching import (
+    arguments,
     end_all,
+    given_parameters,
     is_true,
     node_environment,
+    node_options,
     profile_argument,
     require_executable,
     required_argument,
@@ -28,10 +31,7 @@ PARAMETERS: dict[str, tuple[type, str]] = {
     "config": (str, "Network: a name in config/networks or a YAML file of your own"),
     "weights": (str, "Weights file, instead of the one that the config names"),
     "device": (str, "Where the network runs: auto, cpu, cuda or cuda:N"),
-    "image_transport": (
-        str,
-        "raw; or compressed, ffmpeg, foxglove: IMAGE/compressed ...",
-    ),
+    "image_transport": (str, "raw; or compressed, ffmpeg, foxglove: IMAGE/compressed ..."),
     "qos_reliability": (str, "Requested from the camera: auto, reliable or best_effort"),
     "use_detections": (bool, "Subscribe to a detector's boxes"),
     "max_targets": (int, "Largest number of targets tracked at a time"),
@@ -39,34 +39,25 @@ PARAMETERS: dict[str, tuple[type, str]] = {
     "use_sim_time": (bool, "Take the time from /clock"),
 }
 
+TYPES = {name: kind for name, (kind, _) in PARAMETERS.items()}
+
 FLAGS = {"rviz": bool, "required": bool, "console": bool, "console_port": int}
 
 ARGUMENTS = [
-    DeclareLaunchArgument(
-        "image", default_value="camera/image_raw", description="Image topic, in the namespace"
-    ),
-    DeclareLaunchArgument(
-        "camera_info", default_value="camera/camera_info", description="CameraInfo topic, likewise"
-    ),
-    DeclareLaunchArgument(
-        "detections", default_value="detections", description="Detection2DArray topic, likewise"
-    ),
-    DeclareLaunchArgument(
-        "namespace",
-        default_value="",
-        description="Namespace of the node, and of its topics without a leading slash",
-    ),
-    DeclareLaunchArgument("name", default_value="tracker", description="Name of the node"),
-    DeclareLaunchArgument(
-        "params_file",
-        default_value=PathJoinSubstitution([SHARE, "config", "tracker.yaml"]),
-        description="Parameters of the node",
-    ),
-    *(
-        DeclareLaunchArgument(
-            name, default_value="", description=f"{text}; empty: as params_file says"
-        )
-        for name, (_, text) in PARAMETERS.items()
+    *arguments(
+        image=("camera/image_raw", "Image topic, in the namespace"),
+        camera_info=("camera/camera_info", "CameraInfo topic, likewise"),
+        detections=("detections", "Detection2DArray topic, likewise"),
+        namespace=("", "Namespace of the node, and of its topics without a leading slash"),
+        name=("tracker", "Name of the node"),
+        params_file=(
+            PathJoinSubstitution([SHARE, "config", "tracker.yaml"]),
+            "Parameters of the node",
+        ),
+        **{
+            name: ("", f"{text}; empty: as params_file says")
+            for name, (_, text) in PARAMETERS.items()
+        },
     ),
     DeclareLaunchArgument(
         "log_level",
@@ -76,43 +67,32 @@ ARGUMENTS = [
     ),
     profile_argument(),
     required_argument(__file__),
-    DeclareLaunchArgument("rviz", default_value="false", description="Start RViz as well"),
-    DeclareLaunchArgument(
-        "rviz_config",
-        default_value=PathJoinSubstitution([SHARE, "config", "rviz", "tracker.rviz"]),
-        description="RViz's configuration",
+    *arguments(
+        rviz=("false", "Start RViz as well"),
+        rviz_config=(
+            PathJoinSubstitution([SHARE, "config", "rviz", "tracker.rviz"]),
+            "RViz's configuration",
+        ),
+        fixed_frame=("camera", "RViz's fixed frame: the images' frame"),
+        console=("false", "Serve the operator's page (docs/console.md)"),
+        console_host=(
+            "127.0.0.1",
+            "Address of the page; 0.0.0.0 lets other machines connect, with a token",
+        ),
+        console_port=("8484", "Port of the page"),
     ),
-    DeclareLaunchArgument(
-        "fixed_frame", default_value="camera", description="RViz's fixed frame: the images' frame"
-    ),
-    DeclareLaunchArgument(
-        "console", default_value="false", description="Serve the operator's page (docs/console.md)"
-    ),
-    DeclareLaunchArgument(
-        "console_host",
-        default_value="127.0.0.1",
-        description="Address of the page; 0.0.0.0 lets other machines connect, with a token",
-    ),
-    DeclareLaunchArgument("console_port", default_value="8484", description="Port of the page"),
 ]
 
 
 def start_tracker(context: LaunchContext) -> list[LifecycleNode]:
-    """The node, with the parameters that were given as arguments over those of the file."""
-    given = {
-        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
-        for name, (kind, _) in PARAMETERS.items()
-        if LaunchConfiguration(name).perform(context)
-    }
+    """Start the node; parameters given as arguments override those of the file."""
     return [
         LifecycleNode(
-            package="siamcar_ros",
             executable="tracker_node",
             name=LaunchConfiguration("name"),
-            namespace=LaunchConfiguration("namespace"),
             parameters=[
                 ParameterFile(LaunchConfiguration("params_file"), allow_substs=True),
-                given,
+                given_parameters(context, TYPES),
             ],
             remappings=[
                 ("image", LaunchConfiguration("image")),
@@ -120,16 +100,14 @@ def start_tracker(context: LaunchContext) -> list[LifecycleNode]:
                 ("detections", LaunchConfiguration("detections")),
             ],
             arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
-            additional_env=node_environment(context),
-            output="screen",
-            emulate_tty=True,
             on_exit=end_all("the tracker") if is_true(context, "required") else None,
+            **node_options(context),
         )
     ]
 
 
 def start_rviz(context: LaunchContext) -> list[Node]:
-    """RViz on the node's topics, if it is wanted."""
+    """Start RViz on the node's topics, with `rviz`."""
     if not is_true(context, "rviz"):
         return []
     name = LaunchConfiguration("name")
@@ -156,36 +134,32 @@ def start_rviz(context: LaunchContext) -> list[Node]:
 
 
 def start_console(context: LaunchContext) -> list[Node]:
-    """The operator's page, which finds the trackers by itself, if it is wanted."""
+    """Serve the operator's page, which finds the trackers by itself, with `console`."""
     if not is_true(context, "console"):
         return []
     host, port = LaunchConfiguration("console_host"), LaunchConfiguration("console_port")
     return [
         Node(
-            package="siamcar_ros",
             executable="operator_console",
-            namespace=LaunchConfiguration("namespace"),
             parameters=[
                 {
                     "host": ParameterValue(host, value_type=str),
                     "port": ParameterValue(port, value_type=int),
                 }
             ],
-            additional_env=node_environment(context),
-            output="screen",
-            emulate_tty=True,
+            **node_options(context),
         )
     ]
 
 
 def check(context: LaunchContext) -> None:
-    """What the nodes need is there."""
+    """Refuse to start RViz if it is not installed."""
     if is_true(context, "rviz"):
         require_executable("rviz2", "rviz2", "install it (ros-<distro>-rviz2) or give rviz:=false")
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` runs."""
+    """Return the launch description."""
     description = LaunchDescription(
         [
             *ARGUMENTS,
@@ -194,5 +168,4 @@ def generate_launch_description() -> LaunchDescription:
             OpaqueFunction(function=start_console),
         ]
     )
-    types = {name: kind for name, (kind, _) in PARAMETERS.items() if kind is not str}
-    return with_checked_arguments(description, types | FLAGS, check)
+    return with_checked_arguments(description, TYPES | FLAGS, check)

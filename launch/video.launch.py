@@ -7,88 +7,76 @@ on the target that `init` names. Takes the arguments of tracker.launch.py as wel
 """
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import (
-    DeclareLaunchArgument,
-    IncludeLaunchDescription,
-    OpaqueFunction,
-)
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.actions import OpaqueFunction
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
-from launch_ros.substitutions import FindPackageShare
 
-from siamcar_ros.ros.launching import end_all, is_true, node_environment, with_checked_arguments
+from siamcar_ros.ros.launching import (
+    arguments,
+    end_all,
+    given_parameters,
+    included,
+    is_true,
+    node_options,
+    with_checked_arguments,
+)
 
-ARGUMENTS = [
-    DeclareLaunchArgument(
-        "source",
-        default_value="clip",
-        description="Video file, sequence folder, camera number or device, stream (rtsp://...,"
-        " http://...), or clip, which ships",
+# Arguments that set a parameter of the source. A camera's number is text, too.
+PARAMETERS = {"source": str, "rate": float, "loop": bool}
+
+ARGUMENTS = arguments(
+    source=(
+        "clip",
+        "Video file, sequence folder, camera number or device, stream (rtsp://..., http://...), or"
+        " clip, which ships",
     ),
-    DeclareLaunchArgument(
-        "init",
-        default_value="auto",
-        description="Target to track from the first frame on: x,y,w,h in its pixels, ground_truth,"
-        " draw (in a window), or none; auto: the ground truth if the source has one, else none",
+    init=(
+        "auto",
+        "Target to track from the first frame on: x,y,w,h in its pixels, ground_truth, draw (in a"
+        " window), or none; auto: the ground truth if the source has one, else none",
     ),
-    DeclareLaunchArgument(
-        "rate", default_value="0.0", description="Frames per second; 0.0 is the source's rate"
-    ),
-    DeclareLaunchArgument("loop", default_value="false", description="Start again at the end"),
-    DeclareLaunchArgument(
-        "shutdown_at_end", default_value="true", description="End the launch when the source ends"
-    ),
-]
+    rate=("0.0", "Frames per second; 0.0 is the source's rate"),
+    loop=("false", "Start again at the end"),
+    shutdown_at_end=("true", "End the launch when the source ends"),
+)
 
 
 def start_source(context: LaunchContext) -> list[Node]:
-    """The node that publishes the source's frames; its end ends the launch, if that is wanted."""
+    """Start the node that publishes the frames; with `shutdown_at_end` the launch ends with it."""
     init = LaunchConfiguration("init").perform(context)
-    source = Node(
-        package="siamcar_ros",
-        executable="frame_source",
-        name="frame_source",
-        namespace=LaunchConfiguration("namespace"),
-        parameters=[
-            {
-                # A camera's number is text, too.
-                "source": ParameterValue(LaunchConfiguration("source"), value_type=str),
-                "rate": ParameterValue(LaunchConfiguration("rate"), value_type=float),
-                "loop": ParameterValue(LaunchConfiguration("loop"), value_type=bool),
-                "frame_id": ParameterValue(LaunchConfiguration("fixed_frame"), value_type=str),
-                "image_transport": "both",
-                "init": ParameterValue("" if init == "none" else init, value_type=str),
-                "tracker": ParameterValue(LaunchConfiguration("name"), value_type=str),
-                "wait_for_subscriber": True,
-            }
-        ],
-        remappings=[
-            ("image", LaunchConfiguration("image")),
-            ("camera_info", LaunchConfiguration("camera_info")),
-        ],
-        additional_env=node_environment(context),
-        output="screen",
-        emulate_tty=True,
-        on_exit=end_all("the source") if is_true(context, "shutdown_at_end") else None,
-    )
-    return [source]
+    return [
+        Node(
+            executable="frame_source",
+            name="frame_source",
+            parameters=[
+                given_parameters(context, PARAMETERS),
+                {
+                    "frame_id": ParameterValue(LaunchConfiguration("fixed_frame"), value_type=str),
+                    "image_transport": "both",
+                    "init": ParameterValue("" if init == "none" else init, value_type=str),
+                    "tracker": ParameterValue(LaunchConfiguration("name"), value_type=str),
+                    "wait_for_subscriber": True,
+                },
+            ],
+            remappings=[
+                ("image", LaunchConfiguration("image")),
+                ("camera_info", LaunchConfiguration("camera_info")),
+            ],
+            on_exit=end_all("the source") if is_true(context, "shutdown_at_end") else None,
+            **node_options(context),
+        )
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` runs."""
-    tracker = PathJoinSubstitution([FindPackageShare("siamcar_ros"), "launch", "tracker.launch.py"])
+    """Return the launch description."""
     description = LaunchDescription(
         [
             *ARGUMENTS,
-            # First: it declares the arguments of both.
-            IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(tracker),
-                launch_arguments={"required": "true"}.items(),
-            ),
+            # Included first, as it declares arguments that start_source reads.
+            included("tracker.launch.py", required="true"),
             OpaqueFunction(function=start_source),
         ]
     )
-    types = {"rate": float, "loop": bool, "shutdown_at_end": bool}
-    return with_checked_arguments(description, types)
+    return with_checked_arguments(description, PARAMETERS | {"shutdown_at_end": bool})

@@ -44,6 +44,6 @@ def follow(output: Path, tracker: Mapping[str, object], rate: float) -> None:
             require_running(*others)
             time.sleep(0.1)
         if simulation.status or not report.exists():
-            raise LiveRunError(f"{simulation.name} failed; its last words:\n{simulation.tail()}")
+            raise LiveRunError(f"{simulation.name} failed; its log ends with:\n{simulation.tail()}")
         for line in simulation.log.read_text(errors="replace").splitlines():
             print("  " + line.rpartition("]: ")[2])

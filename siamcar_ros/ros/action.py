@@ -26,7 +26,7 @@ _POLL_PERIOD = 0.001
 
 @dataclass
 class _Run:
-    """One goal: rclpy's handle, who tracks its target, and whether it was given up as lost."""
+    """One goal: rclpy's handle, the target's worker, and whether `lost_timeout` has ended it."""
 
     handle: Any
     worker: TrackWorker
@@ -59,7 +59,7 @@ class TrackAction:
         return bool(self._runs)
 
     def report(self, tracks: TrackArray, targets: Mapping[str, Target]) -> None:
-        """Send each goal what was found of its target in one image.
+        """Send each goal its target's track in one image as feedback.
 
         Args:
             tracks: of the image.
@@ -88,7 +88,7 @@ class TrackAction:
             handle.abort()
             return Result(outcome=Result.REFUSED, message=self._services.reason(error))
         run = self._runs[target] = _Run(handle, worker)
-        if handle.is_cancel_requested:  # meanwhile
+        if handle.is_cancel_requested:  # while it was being started
             _stop(worker, target)
         ending = await self._services.outcome(target.ended, patience=math.inf)
         del self._runs[target]
@@ -107,7 +107,7 @@ class TrackAction:
         return result
 
     async def _execute_polling(self, handle: Any) -> TrackTarget.Result:
-        """Like `_execute`, for an executor that runs what awaits again and again."""
+        """Like `_execute`, for an executor that resumes a waiting coroutine without pause."""
         coroutine = self._execute(handle)
         while True:
             try:

@@ -35,6 +35,7 @@ from siamcar_ros.action import TrackTarget
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.geometry import Box
 from siamcar_ros.msg import Track, TrackArray, TrackStatus
+from siamcar_ros.ros.diagnostics import count_nodes
 from siamcar_ros.ros.following import Following, TargetRefused, TrackerUnavailable
 from siamcar_ros.ros.messages import SERVICE_QOS, box_to_bbox
 from siamcar_ros.srv import InitTarget, RemoveTarget
@@ -73,7 +74,12 @@ class TrackerClient:
         on_detection: called with each detection, in the client's thread, from which no service can
             be called; exceptions are logged.
         on_status: called likewise with each TrackStatus.
-        node: the node to subscribe with; by default the client makes one, in its own context.
+        node: the node to subscribe with, which the client spins, and destroys with its context when
+            it is closed; by default the client makes one, in its own context.
+
+    Attributes:
+        status: the newest TrackStatus; None before the first.
+        node: the node in use, for further subscriptions.
     """
 
     def __init__(
@@ -173,15 +179,12 @@ class TrackerClient:
         request = InitTarget.Request(
             header=header or Header(), id=target, class_id=class_id, bbox=box_to_bbox(box)
         )
-        answer = self._call(self._init, request, timeout)
-        if not answer.success:
-            raise TargetRefused(answer.message)
-        return str(answer.id)
+        return str(self._request(self._init, request, timeout).id)
 
     def track_point(self, point: tuple[float, float], header: Header | None = None) -> str:
         """Start tracking the object at a point (x, y) in pixels; return the track's name.
 
-        The node finds the object's box. Arguments and errors are those of `init_target`.
+        The node finds the object's box. `header` and errors are as for `init_target`.
         """
         return self.init_target((*point, 0.0, 0.0), header)
 
@@ -200,10 +203,10 @@ class TrackerClient:
         Args:
             box: as for `init_target`; without width and height it is a point.
             header: as for `init_target`.
-            target: likewise.
+            target: as for `init_target`.
             timeout: seconds, for the goal's acceptance and between two images.
             class_id: as for `init_target`.
-            lost_timeout: seconds for which the target may be lost; 0 is without end.
+            lost_timeout: seconds for which the target may be lost; 0 sets no limit.
 
         Raises:
             TrackerUnavailable: no answer in time.
@@ -265,17 +268,20 @@ class TrackerClient:
             TargetRefused: there is no such track, or the node is not active.
             TrackerUnavailable: no answer in time.
         """
-        answer = self._call(self._remove, RemoveTarget.Request(id=target), timeout)
-        if not answer.success:
-            raise TargetRefused(answer.message)
-        return str(answer.message)
+        request = RemoveTarget.Request(id=target)
+        return str(self._request(self._remove, request, timeout).message)
 
     def stop_tracking(self, timeout: float = 10.0) -> str:
-        """End all tracks; return the node's message."""
-        return str(self._call(self._stop, Trigger.Request(), timeout).message)
+        """End all tracks; return the node's message.
+
+        Raises:
+            TargetRefused: the node is not active.
+            TrackerUnavailable: no answer in time.
+        """
+        return str(self._request(self._stop, Trigger.Request(), timeout).message)
 
     def detections(self, timeout: float = 1.0) -> Generator[Detection, None, None]:
-        """Yield detections from now on; end when none has arrived for `timeout` seconds."""
+        """Yield detections from the first `next` on; end after `timeout` seconds without one."""
         waiting: queue.SimpleQueue[Detection] = queue.SimpleQueue()
         self._queues.append(waiting)
         try:
@@ -287,7 +293,7 @@ class TrackerClient:
             self._queues.remove(waiting)
 
     def tracks(self, timeout: float = 1.0) -> Generator[TrackArray, None, None]:
-        """Yield all targets of each image from now on; end after `timeout` seconds without one."""
+        """Yield all targets of each image, from and until when `detections` would."""
         waiting: queue.SimpleQueue[TrackArray] = queue.SimpleQueue()
         topic = f"{self.tracker}/tracks"
         subscription = self.node.create_subscription(TrackArray, topic, waiting.put, 200)
@@ -303,8 +309,7 @@ class TrackerClient:
     @property
     def twins(self) -> int:
         """The number of nodes that have the tracker's name."""
-        names = self.node.get_node_names_and_namespaces()
-        return sum(f"{place.rstrip('/')}/{name}" == self.tracker for name, place in names)
+        return count_nodes(self.node, self.tracker)
 
     def close(self) -> None:
         """Leave the graph. May be called twice."""
@@ -327,6 +332,13 @@ class TrackerClient:
                 if not self._context.ok():
                     return
                 logger.exception("a callback of the tracker client failed")
+
+    def _request(self, client: Client, request: Any, timeout: float) -> Any:
+        """Call a service of targets; raise TargetRefused, with the node's reason, if it fails."""
+        answer = self._call(client, request, timeout)
+        if not answer.success:
+            raise TargetRefused(answer.message)
+        return answer
 
     def _call(self, client: Client, request: Any, timeout: float) -> Any:
         self._require(client.srv_name, client.wait_for_service, timeout)

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 import rclpy
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import ParameterException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
@@ -171,7 +171,7 @@ def declare_read_only(
     default: Any,
     description: str,
     *,
-    most: float | None = None,
+    most: int | float | None = None,
     any_type: bool = False,
 ) -> Any:
     """Declare a parameter that is set at the start; return its value.
@@ -181,12 +181,14 @@ def declare_read_only(
         name: of the parameter.
         default: its value unless another is given.
         description: for `ros2 param describe`.
-        most: the largest value of a number whose smallest is 0.
+        most: the largest value of a number whose smallest is 0, of the default's type.
         any_type: accept values of other types than the default's.
     """
     described = ParameterDescriptor(
         description=description, read_only=True, dynamic_typing=any_type
     )
-    if most is not None:
+    if isinstance(most, int):
+        described.integer_range = [IntegerRange(from_value=0, to_value=most, step=1)]
+    elif most is not None:
         described.floating_point_range = [FloatingPointRange(from_value=0.0, to_value=most)]
     return node.declare_parameter(name, default, described).value

@@ -14,6 +14,7 @@ from vision_msgs.msg import Detection2DArray
 
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.geometry import Box, box_center, overlap
+from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.messages import OVERRIDABLE
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.ring import FrameRing
@@ -70,8 +71,8 @@ class Detections:
         """Destroy the subscription."""
         self._node.destroy_subscription(self._subscription)
 
-    def at(self, point: tuple[float, float], stamp: int) -> tuple[Detected, int] | None:
-        """Return the detection that holds a point, and the stamp of its image.
+    def at(self, point: tuple[float, float], stamp: int) -> tuple[Detected, Frame] | None:
+        """Return the detection that holds a point, and its image; None if either is missing.
 
         The detections that are nearest in time count, at most half a second away. Of several, the
         one whose center is nearest to the point is taken.
@@ -89,8 +90,10 @@ class Detections:
             offset = np.subtract(point, box_center(each.box))
             return float(np.abs(2 * offset / each.box[2:]).max())
 
-        best = min(near[1], key=off_center, default=None)
-        return (best, near[0]) if best is not None and off_center(best) <= 1 else None
+        best, frame = min(near[1], key=off_center, default=None), self._ring.at(near[0])
+        if best is None or frame is None or off_center(best) > 1:
+            return None
+        return best, frame
 
     def _on_message(self, message: Detection2DArray) -> None:
         newest = self._ring.newest()

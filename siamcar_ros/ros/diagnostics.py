@@ -1,4 +1,4 @@
-"""The node's counters, and its health as /diagnostics reports it."""
+"""The node's counters, and its health as `/diagnostics` reports it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
 
 from siamcar_ros.msg import TrackStatus
 
@@ -22,7 +23,7 @@ class Counters:
         tracked: the tracker ran on them; includes those by which a target caught up.
         used: tracked, or looked at while there was no target.
         failed: could not be decoded, or the tracker raised an error.
-        trouble: what was wrong with the last image that was refused or failed.
+        trouble: what was wrong with the last image that was refused or failed, in words.
     """
 
     received: int = 0
@@ -101,6 +102,12 @@ class Health:
                 f"no image on {self.topic} for {self.silence:.1f} s ({self.publishers} publishers)",
             )
         return DiagnosticStatus.OK, "running"
+
+
+def count_nodes(node: Node, name: str) -> int:
+    """Return how many nodes that `node` sees have this full name."""
+    names = node.get_node_names_and_namespaces()
+    return sum(f"{namespace.rstrip('/')}/{each}" == name for each, namespace in names)
 
 
 def diagnostic_array(stamp: Time, node_name: str, hardware: str, health: Health) -> DiagnosticArray:

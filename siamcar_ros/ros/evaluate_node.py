@@ -30,16 +30,20 @@ from rclpy.node import Node
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D
 
-from siamcar_ros.bags.start import StartError, parse_start
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.evaluation.live import LiveScore, describe, spread
-from siamcar_ros.geometry import Box
+from siamcar_ros.geometry import Box, parse_box
 from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros.client import Detection, TargetRefused, TrackerClient, TrackerUnavailable
 from siamcar_ros.ros.command_line import declare_read_only, run_node
 from siamcar_ros.ros.image_subscription import ImageSubscription
 
 _FROM_TRUTH = "ground_truth"
+# Fields of the tracker's last status that go into the report.
+_REPORTED = (
+    *("network", "backend", "device"),
+    *("frames_received", "frames_tracked", "frames_dropped", "frames_failed"),
+)
 # An idle status that arrives within so many seconds of a start may have been sent before it.
 _CROSSING = 0.3
 
@@ -55,9 +59,7 @@ class EvaluateNode(Node):
     def __init__(self, **options: Any) -> None:
         super().__init__("evaluate_node", **options)
 
-        def parameter(name: str, default: Any, text: str, most: float | None = None) -> Any:
-            return declare_read_only(self, name, default, text, most=most)
-
+        parameter = partial(declare_read_only, self)
         tracker = parameter("tracker", "tracker", "Name of the tracker node.")
         self.tracker = self.resolve_topic_name(tracker)
         self.truth = self.resolve_topic_name("ground_truth")
@@ -74,11 +76,14 @@ class EvaluateNode(Node):
         if self._transport not in ("raw", "compressed"):
             raise ValueError(f"image_transport is raw or compressed, not {self._transport!r}")
         time_jump = parameter(
-            "time_jump", 1.0, "Seconds by which stamps must go back to begin a new pass.", 3600.0
+            "time_jump",
+            1.0,
+            "Seconds by which stamps must go back to begin a new pass.",
+            most=3600.0,
         )
-        period = parameter("period", 5.0, "Seconds between logged results.", 3600.0)
+        period = parameter("period", 5.0, "Seconds between logged results.", most=3600.0)
         self._patience = parameter(
-            "patience", 0.5, "Seconds during which a start on one image is retried.", 3600.0
+            "patience", 0.5, "Seconds during which a start on one image is retried.", most=3600.0
         )
         report = parameter("report", "", "JSON file to write at the end; empty: none.")
         replayed = parameter(
@@ -107,7 +112,7 @@ class EvaluateNode(Node):
         self.create_timer(max(period, 0.1), self._log, clock=steady)
 
     def run(self) -> None:
-        """Score until the context ends; start the tracker where that is asked for."""
+        """Score until the context ends; start the tracker as `init` says."""
         logger = self.get_logger()
         with TrackerClient(self.tracker, self._on_detection, self._on_status, self) as client:
             logger.info(f"scoring {self.tracker}/detection against {self.truth}")
@@ -143,11 +148,7 @@ class EvaluateNode(Node):
         status = self._status
         tracker = None
         if status is not None:
-            names: tuple[str, ...] = ("network", "backend", "device")
-            names += tuple(
-                f"frames_{each}" for each in ("received", "tracked", "dropped", "failed")
-            )
-            tracker = {name: getattr(status, name) for name in names}
+            tracker = {name: getattr(status, name) for name in _REPORTED}
             tracker["latency_ms"] = spread(self._latencies)
         return {"passes": self._score.summary(), "tracker": tracker, "replay": self._replayed}
 
@@ -156,10 +157,9 @@ class EvaluateNode(Node):
         result = self.result()
         phrases = describe(result["passes"][-1])
         if result["tracker"] is not None and result["passes"][-1]["detections"]:
+            counts = result["tracker"]
             phrases.append(
-                "tracker received {frames_received}, dropped {frames_dropped}".format(
-                    **result["tracker"]
-                )
+                f"tracker received {counts['frames_received']}, dropped {counts['frames_dropped']}"
             )
         if self._replayed is not None and self._replayed["score"] is not None:
             overlap = self._replayed["score"]["average_overlap"]
@@ -167,7 +167,7 @@ class EvaluateNode(Node):
         return "; ".join(phrases)
 
     def write_report(self) -> None:
-        """Write the report, if one is asked for; raises OSError."""
+        """Write the file `report`, if one is given; raises OSError."""
         if self._report_path is not None:
             text = json.dumps(self.result(), indent=2) + "\n"
             self._report_path.write_text(text, encoding="utf-8")
@@ -196,11 +196,11 @@ class EvaluateNode(Node):
             self._begin_pass()
 
     def _on_idle(self, stamp: int) -> None:
-        """The tracker, once started, tracks nothing any more.
+        """Handle that a tracker that was started tracks nothing anymore.
 
-        A start itself can be lost: when a bag starts over, the image is found among those of the
-        previous pass, and the first new image makes the tracker forget them all. Then no detection,
-        or only one of the previous pass, came of it.
+        The start itself can be lost: when a bag starts over, its image may be found among those of
+        the previous pass, and the first new image makes the tracker forget them all. No detection
+        follows then, or only one of the previous pass.
         """
         if self._box is None:
             self._started_at = None  # the next true box is offered
@@ -222,7 +222,7 @@ class EvaluateNode(Node):
         self._await_image()
 
     def _await_image(self) -> None:
-        """Subscribe to the images until the first one, for whose stamp a typed box is meant."""
+        """Subscribe to the images for the header of the first, to which a typed box belongs."""
         if self._box is not None and self._images is None:
             self._images = ImageSubscription(
                 self, transport=self._transport, reliability="auto", on_message=self._on_image
@@ -241,10 +241,9 @@ class EvaluateNode(Node):
 
 
 def _typed_box(text: str) -> Box:
-    with suppress(StartError):
-        start = parse_start(text)
-        box = start.box if start.seconds is None else None
-        if box is not None and all(map(math.isfinite, box)) and min(box[2:]) > 0:
+    with suppress(ValueError):
+        box = parse_box(text)
+        if min(box[2:]) > 0:
             return box
     raise ValueError(f"init is x,y,w,h, '{_FROM_TRUTH}' or empty, not {text!r}")
 

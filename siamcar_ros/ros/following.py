@@ -15,7 +15,7 @@ class TrackerUnavailable(RuntimeError):
 
 
 class TargetRefused(ValueError):
-    """The node refused a target; the message is its reason."""
+    """The node refused to start or stop a target; the message is its reason."""
 
 
 class Following:

@@ -19,8 +19,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain, cycle, islice
-from typing import Any
 
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -43,14 +43,14 @@ _RELIABILITIES = {
     "reliable": ReliabilityPolicy.RELIABLE,
     "best_effort": ReliabilityPolicy.BEST_EFFORT,
 }
-# Seconds between discovering a subscriber and the first frame: it has to discover us, too.
+# Seconds between discovering a subscriber and the first frame: it must discover this node, too.
 _SETTLE = 0.5
 # Seconds that a camera is given to finish its current image when the node ends.
 _LAST_IMAGE = 1.0
 
 
 class FrameSource(Node):
-    """Publishes one source at a rate.
+    """Publishes the frames of one source.
 
     Attributes:
         ended: there are no more frames.
@@ -64,9 +64,7 @@ class FrameSource(Node):
     def __init__(self) -> None:
         super().__init__("frame_source")
 
-        def parameter(name: str, default: Any, text: str, **limits: Any) -> Any:
-            return declare_read_only(self, name, default, text, **limits)
-
+        parameter = partial(declare_read_only, self)
         name = parameter(
             "source",
             CLIP,
@@ -107,6 +105,7 @@ class FrameSource(Node):
             0,
             "Read this many frames at the start and play them forwards and backwards without end, "
             "so that reading takes no time; 0 reads as it plays.",
+            most=100_000,
         )
         focal = parameter(
             "focal",
@@ -114,8 +113,8 @@ class FrameSource(Node):
             "Focal length for camera_info in pixels; 0 is the source's, or uncalibrated.",
             most=1e6,
         )
-        quality = parameter("jpeg_quality", 90, "Of compressed images, 1 to 100.")
-        self._transport = _one_of("image_transport", transport, _TRANSPORTS)
+        quality = parameter("jpeg_quality", 90, "Of compressed images, 0 to 100.", most=100)
+        _one_of("image_transport", transport, _TRANSPORTS)
         _one_of("qos_reliability", reliability, tuple(_RELIABILITIES))
         self.source: Source = open_source(str(name))
         self._frame = FrameMaker(
@@ -162,6 +161,7 @@ class FrameSource(Node):
         self._drawn = init == "draw"
         if not self.source.live or self._drawn:
             self._images = chain([image], self._images)
+        self._preloads = preload > 0
         self._frames = self._preloaded(preload) if preload else self._read()
         self._next = None if self.source.live else next(self._frames)
         pace = f"{rate or self.source.rate:g} Hz"
@@ -188,17 +188,17 @@ class FrameSource(Node):
         return cycle(frames + frames[-2:0:-1])
 
     def _read(self) -> Iterator[Frame]:
-        """Read the source, again and again if it is to loop."""
+        """Read the source, again and again with `loop`."""
         while True:
             for index, image in enumerate(self._images):
-                row = index + len(self.source.skipped)
-                yield self._prepared(image, row, first=index == 0)
+                row, first = index + len(self.source.skipped), index == 0
+                yield self._prepared(image, row, first=first, complete=first or self._preloads)
             if not self._loop:
                 return
             self._images = self.source.images()
 
     def _target(self, init: str, image: Pixels) -> Box | None:
-        """The box in the first frame that the parameter `init` stands for."""
+        """The box in the first frame that the parameter `init` names."""
         image, true = self._frame.scaled(image, len(self.source.skipped))
         name = self.source.name
         if init == "auto" and true is None:
@@ -212,15 +212,20 @@ class FrameSource(Node):
             return true if init else None
         return choose_box(image, name, "init:=x,y,w,h") if init == "draw" else parse_box(init)
 
-    def _prepared(self, image: Pixels, row: int, *, first: bool) -> Frame:
-        compressed = self._compressed is not None and (
-            self._transport == "compressed" or self._compressed.get_subscription_count() > 0
+    def _prepared(self, image: Pixels, row: int, *, first: bool, complete: bool = False) -> Frame:
+        """The messages of a frame, its image in the forms that have subscribers.
+
+        With `complete` in all forms: those who will receive a frame that is prepared long before it
+        is published have not subscribed yet.
+        """
+        raw, compressed = (
+            each is not None and (complete or each.get_subscription_count() > 0)
+            for each in (self._raw, self._compressed)
         )
-        raw = self._raw is not None
         return self._frame.prepare(image, row, first=first, raw=raw, compressed=compressed)
 
     def _may_begin(self) -> bool:
-        """Whether nobody is waited for: someone has subscribed to the image for a moment."""
+        """Whether the tracker is ready and, where one is waited for, a subscriber has settled."""
         if self._starter is not None and self._starter.busy:
             return False
         if self._waiting:
@@ -305,10 +310,9 @@ class FrameSource(Node):
         self.destroy_node()
 
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise SourceError(f"{name} is one of {', '.join(allowed)}, not {value!r}")
-    return value
 
 
 def _on_signals(action: Callable[[], object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rclpy.node import Node
@@ -26,16 +27,16 @@ _HAND_OVER = 0.00005
 
 
 class ImageInput:
-    """Subscribes to the camera; keeps usable images in the ring and gives the worker the newest.
+    """Subscribes to the camera, keeps usable images in the ring, and gives the worker the newest.
 
     Args:
         node: subscribes.
         settings: returns the node's parameters.
         ring: keeps the images.
         worker: tracks.
-        counters: of which it writes `received`, `refused`, `out_of_order` and `dropped`.
-        start_over: called with the reason when stamps have gone back: forgets all images and ends
-            all tracks.
+        counters: `received`, `refused`, `out_of_order`, `dropped` and `trouble` are written.
+        start_over: forgets all images and ends all tracks; called with the reason when stamps have
+            gone back.
 
     Attributes:
         last_arrival: `time.perf_counter()` when the last image arrived.
@@ -60,16 +61,15 @@ class ImageInput:
         self._start_over = start_over
         self._stamps = StampFilter(now.time_jump)
         max_pixels = _MEGA * now.max_megapixels
-        self._decoder = ImageDecoder(
-            now.image_depth, max_pixels=max_pixels, say=lambda text: self._logger.info(text)
-        )
-        video = now.image_transport in VIDEO
-        self._video = VideoDecoder(max_pixels) if video else None
+        self._decoder = ImageDecoder(now.image_depth, max_pixels=max_pixels, say=self._logger.info)
+        on_message = self._on_image
+        if now.image_transport in VIDEO:
+            on_message = partial(self._on_packet, VideoDecoder(max_pixels))
         self._subscription = ImageSubscription(
             node,
             transport=now.image_transport,
             reliability=now.qos_reliability,
-            on_message=self._on_packet if video else self._on_image,
+            on_message=on_message,
         )
         self.topic = self._subscription.topic
 
@@ -82,10 +82,10 @@ class ImageInput:
         """Destroy the subscription."""
         self._subscription.destroy()
 
-    def _on_packet(self, message: Any) -> None:
+    def _on_packet(self, decoder: VideoDecoder, packet: Any) -> None:
         """Take the images that a packet of a video completes."""
         try:
-            images = self._video.decode(message) if self._video is not None else []
+            images = decoder.decode(packet)
         except ImageError as error:
             self._counters.received += 1
             self._refuse(error)

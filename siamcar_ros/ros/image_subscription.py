@@ -15,7 +15,7 @@ from siamcar_ros.ros.messages import OVERRIDABLE
 
 _POLICY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
 
-# By transport: package and type of its messages. A message of a video needs the ones before it.
+# By transport: package and type of its messages. A packet of a video needs the ones before it.
 _TYPES = {
     "raw": ("sensor_msgs", "Image"),
     "compressed": ("sensor_msgs", "CompressedImage"),
@@ -27,13 +27,15 @@ _VIDEO_DEPTH = 60
 
 
 class ImageSubscription:
-    """Subscribes to a topic, or to its `TRANSPORT`, keeping the newest image or some packets.
+    """Subscribes to an image topic, or to TOPIC/TRANSPORT for other transports than raw.
 
-    A publisher with an incompatible quality of service is logged with what to change. "auto" asks
-    for reliable and changes to best effort if a publisher offers no more. (On many links a large
-    best-effort image is lost with any of its fragments, so best effort is not the first choice.)
+    The queue holds one image, or 60 packets of a video. A publisher with an incompatible quality of
+    service is logged with what to change. "auto" requests reliable and changes to best effort if a
+    publisher offers no more. (On many links a large best-effort image is lost with any of its
+    fragments, so best effort is not the first choice.)
 
     Args:
+        node: subscribes.
         transport: one of `parameters.TRANSPORTS`.
         reliability: "reliable", "best_effort" or "auto".
         on_message: called with each message.
@@ -102,7 +104,8 @@ class ImageSubscription:
         elif self._auto and self._reliability == "reliable":
             logger.info(f"a publisher of {self.topic} offers only best effort: changing to that")
             self.destroy()
-            # The override's parameter exists by now and says reliable: it must not apply again.
+            # The first subscription declared its reliability as a parameter, which says reliable
+            # and would override this one.
             others = QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH))
             self._subscribe("best_effort", others)
         else:

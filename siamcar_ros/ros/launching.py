@@ -7,19 +7,37 @@ import sys
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    Shutdown,
+)
 from launch.events.process import ProcessExited
+from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.logging import get_logger
-from launch.substitutions import EnvironmentVariable
+from launch.substitution import Substitution
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
 
 from siamcar_ros.resources import FASTDDS_VARIABLES, fastdds_profile
 from siamcar_ros.ros.command_line import PARENT_VARIABLE
 
-_TRUTHS, _LIES = ("true", "1"), ("false", "0")
+_TRUE, _FALSE = ("true", "1"), ("false", "0")
 _FORMS = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def arguments(**described: tuple[str | Substitution, str]) -> list[DeclareLaunchArgument]:
+    """Declare launch arguments: NAME=(default, description)."""
+    return [
+        DeclareLaunchArgument(name, default_value=default, description=text)
+        for name, (default, text) in described.items()
+    ]
 
 
 def profile_argument() -> DeclareLaunchArgument:
@@ -44,8 +62,36 @@ def required_argument(file: str) -> DeclareLaunchArgument:
     )
 
 
+def included(file: str, **given: str | Substitution) -> IncludeLaunchDescription:
+    """Include another launch file of this package."""
+    path = PathJoinSubstitution([FindPackageShare("siamcar_ros"), "launch", file])
+    return IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(path), launch_arguments=given.items()
+    )
+
+
+def given_parameters(context: LaunchContext, types: Mapping[str, type]) -> dict[str, Any]:
+    """Return a node's parameters that are launch arguments of the same name and are not empty."""
+    return {
+        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
+        for name, kind in types.items()
+        if LaunchConfiguration(name).perform(context)
+    }
+
+
+def node_options(context: LaunchContext) -> dict[str, Any]:
+    """Return the options that all nodes of this package are started with."""
+    return {
+        "package": "siamcar_ros",
+        "namespace": LaunchConfiguration("namespace"),
+        "additional_env": node_environment(context),
+        "output": "screen",
+        "emulate_tty": True,
+    }
+
+
 def node_environment(context: LaunchContext) -> dict[str, str]:
-    """Return `additional_env` for a node: the Fast DDS profile, and to end with the launch.
+    """Return `additional_env` for a node: the Fast DDS profile, and the launch to end with.
 
     The profile is not set for the whole launch, where it would reach the processes of launch files
     that include this one.
@@ -57,7 +103,7 @@ def node_environment(context: LaunchContext) -> dict[str, str]:
 
 def is_true(context: LaunchContext, name: str) -> bool:
     """Return the value of a boolean launch argument."""
-    return context.launch_configurations.get(name, "").lower() in _TRUTHS
+    return context.launch_configurations.get(name, "").lower() in _TRUE
 
 
 def end_all(
@@ -87,12 +133,12 @@ def with_checked_arguments(
 ) -> LaunchDescription:
     """Check what the launch needs before anything starts.
 
-    A value of the wrong type is refused. A name close to a declared one gets a warning; launch
-    itself ignores unknown names, and others may belong to a launch file that includes this one.
+    A value of the wrong type is refused. An unknown name, which launch itself ignores, is warned
+    about if it is close to a declared one; others may belong to a file that includes this one.
 
     Args:
         description: what is launched.
-        types: of the arguments that are not text.
+        types: of the arguments; those of text may be left out.
         check: raises RuntimeError for anything else that is missing.
     """
 
@@ -132,7 +178,7 @@ def require_executable(package: str, executable: str, remedy: str) -> None:
 
 def _is_a(value: str, kind: type) -> bool:
     if kind is bool:
-        return value.lower() in _TRUTHS + _LIES
+        return value.lower() in _TRUE + _FALSE
     try:
         kind(value)
     except ValueError:

@@ -89,7 +89,7 @@ def require_running(*children: Child) -> None:
     for child in children:
         if not child.running:
             raise LiveRunError(
-                f"{child.name} ended with status {child.status}; its last words:\n{child.tail()}"
+                f"{child.name} ended with status {child.status}; its log ends with:\n{child.tail()}"
             )
 
 
@@ -141,7 +141,7 @@ class LiveRun:
                 _ACTIVE_TIMEOUT, check=partial(require_running, self._tracker)
             )
         except TrackerUnavailable as error:
-            raise LiveRunError(f"{error}; its last words:\n{self._tracker.tail()}") from error
+            raise LiveRunError(f"{error}; its log ends with:\n{self._tracker.tail()}") from error
         if self.client.twins > 1:
             raise LiveRunError(
                 f"{self.client.twins} nodes are called {self.client.tracker}: another run is "
@@ -180,7 +180,7 @@ class LiveRun:
                 require()
                 if time.monotonic() > deadline:
                     raise LiveRunError(
-                        f"no frame within {_FIRST_FRAME_TIMEOUT:g} s; last words of\n"
+                        f"no frame within {_FIRST_FRAME_TIMEOUT:g} s; the logs end with\n"
                         f"  {frames.name}:\n{frames.tail()}\n"
                         f"  {self._tracker.name}:\n{self._tracker.tail()}"
                     )
@@ -192,12 +192,12 @@ class LiveRun:
                 progress(heard, False)
                 if time.monotonic() - heard.last_frame > _STALL_TIMEOUT:
                     raise LiveRunError(
-                        f"no frame for {_STALL_TIMEOUT:g} s; the source's last words:\n"
+                        f"no frame for {_STALL_TIMEOUT:g} s; the source's log ends with:\n"
                         f"{frames.tail()}"
                     )
                 time.sleep(0.1)
             if frames.status:
-                raise LiveRunError(f"the frame source failed; its last words:\n{frames.tail()}")
+                raise LiveRunError(f"the frame source failed; its log ends with:\n{frames.tail()}")
             frames.end()
             deadline = time.monotonic() + _LAST_DETECTION_TIMEOUT
             while time.monotonic() < deadline:
@@ -207,7 +207,7 @@ class LiveRun:
         progress(heard, True)
         if not heard.detections:
             raise LiveRunError(
-                "the target was given but no detection arrived; the node's last words:\n"
+                "the target was given but no detection arrived; the node's log ends with:\n"
                 + self._tracker.tail()
             )
         return heard
@@ -243,10 +243,8 @@ class LiveRun:
         assert heard.box is not None
         try:
             self.client.start_target(heard.box, header, "target", patience=_START_PATIENCE)
-        except TargetRefused as error:
-            raise LiveRunError(f"the node refused the target {heard.box}: {error}") from error
-        except TrackerUnavailable as error:
-            raise LiveRunError(str(error)) from error
+        except (TargetRefused, TrackerUnavailable) as error:
+            raise LiveRunError(f"the target {heard.box} cannot be tracked: {error}") from error
 
     def _node(
         self, title: str, module: str, parameters: Mapping[str, object], *ros_args: str

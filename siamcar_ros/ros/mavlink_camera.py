@@ -144,7 +144,7 @@ class MavlinkCamera(Node):
         assert self._client is not None
         try:
             self._client.stop_tracking()
-        except TrackerUnavailable as error:
+        except (TargetRefused, TrackerUnavailable) as error:
             raise mavlink.NotReady(str(error)) from error
 
     def _image_size(self) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from siamcar_ros.ros.action import TrackAction
 from siamcar_ros.ros.bond import form_bond
 from siamcar_ros.ros.camera_motion import CameraMotion
 from siamcar_ros.ros.detections import Detections
-from siamcar_ros.ros.diagnostics import Counters, Health, diagnostic_array
+from siamcar_ros.ros.diagnostics import Counters, Health, count_nodes, diagnostic_array
 from siamcar_ros.ros.image_input import ImageInput
 from siamcar_ros.ros.loading import LoadedTracker, evict, load_tracker
 from siamcar_ros.ros.messages import OVERRIDABLE, checked_overrides
@@ -389,10 +389,9 @@ class TrackerNode(LifecycleNode):
         )
 
     def _count_twins(self) -> int:
-        """Return how many nodes have this one's name; more than one are logged once."""
+        """Return how many nodes have this one's name; more than one is logged once."""
         name = self.get_fully_qualified_name()
-        names = self.get_node_names_and_namespaces()
-        count = sum(f"{space.rstrip('/')}/{each}" == name for each, space in names)
+        count = count_nodes(self, name)
         if count > 1 and not self._has_twins:
             self.get_logger().warning(
                 f"{count} nodes are called {name}: all of them act on every call. End the "

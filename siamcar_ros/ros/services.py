@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -42,15 +43,14 @@ class TargetServices:
     Args:
         node: offers the services.
         ring: the recent images.
-        ready: returns the worker and the images; raises ValueError if the node is not
-            active.
+        ready: returns the worker and the images; raises ValueError if the node is not active.
         image_timeout: returns the age in seconds above which the newest image is too old to start
             on.
         awaits: whether the executor can await callbacks. One that cannot is blocked until the
             worker answers, for a frame or two.
 
     Attributes:
-        detections: whose boxes a point takes; None if there are none.
+        detections: a point takes the box of the one that holds it; None without a detector.
     """
 
     def __init__(
@@ -83,44 +83,43 @@ class TargetServices:
     async def _on_init_target(
         self, request: InitTarget.Request, response: InitTarget.Response
     ) -> InitTarget.Response:
-        try:
+        with self._answering("init_target", response):
             target = await self.outcome(self.start(request))
-            response.message, response.id = target.said, target.id
+            response.message, response.id = target.message, target.id
             response.bbox = box_to_bbox(target.box)
-            response.success = True
-        except Exception as error:
-            response.message = self.reason(error)
-            self._node.get_logger().warning(f"init_target refused: {response.message}")
         return response
 
     async def _on_remove_target(
         self, request: RemoveTarget.Request, response: RemoveTarget.Response
     ) -> RemoveTarget.Response:
-        try:
+        with self._answering("remove_target", response):
             worker, _images = self.ready()
             target = checked_name("id", request.id)
             await self.outcome(worker.remove(target))
             response.message = f"stopped {target!r}"
-            response.success = True
             self._node.get_logger().info(f"remove_target: {response.message}")
-        except Exception as error:
-            response.message = self.reason(error)
-            self._node.get_logger().warning(f"remove_target refused: {response.message}")
         return response
 
     async def _on_stop_tracking(
         self, _: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
-        try:
+        with self._answering("stop_tracking", response):
             worker, _images = self.ready()
             stopped = await self.outcome(worker.stop())
             names = ", ".join(map(repr, stopped))
             response.message = f"stopped {names}" if stopped else "nothing was tracked"
-            response.success = True
             self._node.get_logger().info(f"stop_tracking: {response.message}")
+        return response
+
+    @contextmanager
+    def _answering(self, service: str, response: Any) -> Iterator[None]:
+        """Set `success`; after an error, answer with the reason and log it."""
+        try:
+            yield
+            response.success = True
         except Exception as error:
             response.message = self.reason(error)
-        return response
+            self._node.get_logger().warning(f"{service} refused: {response.message}")
 
     def start(self, request: InitTarget.Request | TrackTarget.Goal) -> Future[Target]:
         """Start a target; the future raises ValueError if it is refused.
@@ -131,12 +130,11 @@ class TargetServices:
         worker, images = self.ready()
         box, class_id = bbox_to_box(request.bbox), checked_name("class_id", request.class_id)
         frame = self._frame_named(request, images)
-        found = self.detections.at(box[:2], frame.stamp) if self.detections else None
-        if box[2:] == (0, 0) and found is not None:
-            detected, stamp = found
-            seen = self._ring.at(stamp)
-            if seen is not None:
-                frame, box, class_id = seen, detected.box, class_id or detected.class_id
+        if self.detections is not None and box[2:] == (0, 0):
+            found = self.detections.at(box[:2], frame.stamp)
+            if found is not None:
+                detected, frame = found
+                box, class_id = detected.box, class_id or detected.class_id
         return worker.init(frame, box, checked_name("id", request.id), class_id)
 
     def reason(self, error: Exception) -> str:
@@ -150,10 +148,10 @@ class TargetServices:
         return f"{type(error).__name__}: {error}"
 
     async def outcome(self, future: Future[_Result], patience: float | None = None) -> _Result:
-        """Await what the worker will answer.
+        """Await the worker's answer.
 
         Raises:
-            ValueError: it has not answered in `patience` seconds, by default STUCK_AFTER.
+            ValueError: none has come in `patience` seconds, by default STUCK_AFTER.
         """
         patience = STUCK_AFTER if patience is None else patience
         done = RosFuture()

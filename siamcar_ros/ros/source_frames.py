@@ -47,7 +47,7 @@ class FrameMaker:
         frame_id: of the headers.
         size: (width, height) to which frames are scaled; None leaves them as they are.
         focal: focal length in pixels of the published frame; 0 if it is unknown.
-        quality: of the JPEGs, 1 to 100.
+        quality: of the JPEGs, 0 to 100.
     """
 
     boxes: Boxes | None

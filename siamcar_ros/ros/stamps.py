@@ -23,10 +23,6 @@ class StampFilter:
 
     def __init__(self, time_jump: float) -> None:
         self.time_jump = time_jump
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all images."""
         self._newest: Frame | None = None
         self._suspects: list[Frame] = []
 

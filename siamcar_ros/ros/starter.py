@@ -18,12 +18,12 @@ _LAST_CALL = 1.0
 
 
 class Starter:
-    """Waits for a tracker node in a thread of its own, then starts it whenever it is told to.
+    """Waits until a tracker node is active, then starts it on request, in a thread of its own.
 
     Args:
         tracker: the node's full name.
         box: x, y, w, h of the target in pixels of the frame that is published.
-        logger: is told what came of it.
+        logger: an rclpy logger, for success and failure.
     """
 
     def __init__(self, tracker: str, box: Box, logger: Any) -> None:
@@ -34,7 +34,7 @@ class Starter:
 
     @property
     def busy(self) -> bool:
-        """Whether the tracker is not active yet, or has not answered: the source has to wait."""
+        """Whether the source has to wait: the tracker is not active yet, or has not answered."""
         return self._thread.is_alive()
 
     def start(self, header: Header) -> None:
@@ -43,7 +43,7 @@ class Starter:
             self._run(self._start, header)
 
     def close(self) -> None:
-        """Give up what is under way, and leave the graph."""
+        """Abandon a wait or a start, and leave the graph."""
         self._closing = True
         self._thread.join(_LAST_CALL)
         self._client.close()
@@ -63,13 +63,13 @@ class Starter:
 
     def _check(self) -> None:
         if self._closing:
-            raise TrackerUnavailable("the source ends")
+            raise TrackerUnavailable("the source has ended")
 
     def _start(self, header: Header) -> None:
         try:
             target = self._client.start_target(
                 self._box, header, patience=_START_PATIENCE, wanted=lambda: not self._closing
             )
-            self._logger.info(f"{target} is tracked from {self._box} on")
+            self._logger.info(f"{target} is tracked from {self._box}")
         except (TargetRefused, TrackerUnavailable) as error:
-            self._logger.error(f"nothing is tracked from {self._box} on: {error}")
+            self._logger.error(f"the target at {self._box} is not tracked: {error}")

@@ -33,7 +33,7 @@ class Target:
         class_id: as given at the start; may be empty.
         started: stamp in nanoseconds of the image on which it was started.
         box: x, y, w, h in pixels of that image, top-left corner and size.
-        said: what was done, in words.
+        message: what was done, for the caller and the log.
         ended: has a result once the target is no longer tracked.
     """
 
@@ -41,7 +41,7 @@ class Target:
     class_id: str = ""
     started: int = 0
     box: Box = (0.0, 0.0, 0.0, 0.0)
-    said: str = ""
+    message: str = ""
     ended: Future[Ending] = field(default_factory=Future)
 
 

@@ -142,7 +142,7 @@ class TrackWorker:
         return self.mailbox.submit(apply)
 
     def look_at(self, candidates: Sequence[Box]) -> None:
-        """Give boxes in which to look for a lost target in the next image."""
+        """Give boxes in which to look for a lost target in the next image, not in past ones."""
         self._candidates = tuple(candidates)
 
     def close(self, timeout: float) -> bool:
@@ -205,16 +205,16 @@ class TrackWorker:
                 self._tracker.remove(old)
             self._forget(old, f"replaced by {target!r}", replaced=True)
         self._failures_in_row = 0
-        said = f"target {target!r} started{about}"
+        message = f"target {target!r} started{about}"
         if replaced:
-            said += f" in place of {', '.join(map(repr, replaced))}"
+            message += f" in place of {', '.join(map(repr, replaced))}"
         newest = self._ring.newest()
         behind = newest is not None and newest.received > frame.received
         if newest is not None and behind:
             self._stepped = time.perf_counter()
-            said += f" {newest.received - frame.received:.2f} s in the past, catching up"
-        self._logger.info(said)
-        started = Target(target, class_id, frame.stamp, box, said)
+            message += f" {newest.received - frame.received:.2f} s in the past, catching up"
+        self._logger.info(message)
+        started = Target(target, class_id, frame.stamp, box, message)
         self._tracks[target] = Progress(started, frame, behind)
         return started
 
@@ -261,7 +261,8 @@ class TrackWorker:
             if not track.catching_up and track.last.received < frame.received
         ]
         if live:
-            tracked = self._update(frame, live, taken)
+            candidates, self._candidates = self._candidates, ()
+            tracked = self._update(frame, live, taken, candidates)
         elif not self._tracks:
             tracked = self._idle(frame)
         else:
@@ -308,7 +309,9 @@ class TrackWorker:
         self.counters.used += 1
         return Tracked(frame, image)
 
-    def _update(self, frame: Frame, targets: list[str], taken: float) -> Tracked | None:
+    def _update(
+        self, frame: Frame, targets: list[str], taken: float, candidates: tuple[Box, ...] = ()
+    ) -> Tracked | None:
         """Run the tracker on one frame; None if that failed, which is logged and counted."""
         try:
             image = frame.image()
@@ -316,7 +319,6 @@ class TrackWorker:
                 self._stop_for_size(_size(image))
                 return Tracked(frame, image)
             converted = time.perf_counter()
-            candidates, self._candidates = self._candidates, ()
             motion = self._moved(frame, targets, (image.shape[1], image.shape[0]))
             found = self._tracker.update(image, targets, candidates, motion=motion)
         except ImageError as error:

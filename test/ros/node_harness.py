@@ -77,10 +77,15 @@ class Log:
 
 
 class NodeProcess:
-    """`tracker_node` as a user starts it, in a namespace, its log kept."""
+    """`tracker_node`, or another executable, as a user starts it, in a namespace, its log kept."""
 
     def __init__(
-        self, log: Path, namespace: str, parameters: dict[str, object], *ros_args: str
+        self,
+        log: Path,
+        namespace: str,
+        parameters: dict[str, object],
+        *ros_args: str,
+        executable: str = "tracker_node",
     ) -> None:
         self.log_file = log
         self.namespace = namespace
@@ -90,7 +95,7 @@ class NodeProcess:
             arguments += ["-p", f"{name}:={text}"]
         with open(log, "wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "siamcar_ros.ros.tracker_node", *arguments, *ros_args],
+                [sys.executable, "-m", f"siamcar_ros.ros.{executable}", *arguments, *ros_args],
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", "RCUTILS_LOGGING_BUFFERED_STREAM": "0"},
@@ -271,10 +276,11 @@ def jpeg_image(pixels: NDArray[np.uint8]) -> CompressedImage:
     return message
 
 
-def camera_info() -> CameraInfo:
-    info = CameraInfo(width=WIDTH, height=HEIGHT, distortion_model="plumb_bob")
+def camera_info(model: str = "plumb_bob", coefficients: Sequence[float] = (0.0,) * 5) -> CameraInfo:
+    """Of a camera with this distortion, without any by default."""
+    info = CameraInfo(width=WIDTH, height=HEIGHT, distortion_model=model)
     info.k = [300.0, 0.0, 160.0, 0.0, 300.0, 120.0, 0.0, 0.0, 1.0]
-    info.d = [0.0] * 5
+    info.d = list(coefficients)
     info.header.frame_id = "camera"
     return info
 

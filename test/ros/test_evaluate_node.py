@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from node_harness import BOX, Robot, raw_image, scene, wait_for
+from node_harness import BOX, NodeProcess, Robot, raw_image, scene, wait_for
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.task import Future
 from sensor_msgs.msg import Image
@@ -29,31 +28,13 @@ pytestmark = [pytest.mark.ros, pytest.mark.slow]
 SECOND = 10**9
 
 
-class Evaluator:
+class Evaluator(NodeProcess):
     """`evaluate_node` as a user starts it, with a report file."""
 
     def __init__(self, folder: Path, namespace: str, **parameters: object) -> None:
         self.report_file = folder / "out" / "report.json"
-        self._log = folder / "evaluate.log"
-        arguments = ["--ros-args", "-r", f"__ns:={namespace}", "-p", f"report:={self.report_file}"]
-        for name, value in parameters.items():
-            arguments += ["-p", f"{name}:={value}"]  # the last of a name counts
-        with open(self._log, "wb") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "siamcar_ros.ros.evaluate_node", *arguments],
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", "RCUTILS_LOGGING_BUFFERED_STREAM": "0"},
-            )
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")
-
-    def end(self, number: signal.Signals = signal.SIGINT) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.process.wait(30)
+        given = {"report": self.report_file} | parameters
+        super().__init__(folder / "evaluate.log", namespace, given, executable="evaluate_node")
 
     def report(self) -> dict[str, Any]:
         """End the node and read what it wrote."""
@@ -72,9 +53,7 @@ def start_evaluator(tmp_path: Path) -> Iterator[Callable[..., Evaluator]]:
 
     yield start
     for evaluator in started:
-        if evaluator.process.poll() is None:
-            evaluator.process.kill()
-            evaluator.process.wait()
+        evaluator.end(signal.SIGKILL)
 
 
 def detection(

@@ -187,6 +187,24 @@ def test_a_frame_without_the_target_has_a_truth_without_area(
     assert [index for index, size in enumerate(sizes) if not size] == [2]
 
 
+@pytest.mark.parametrize("preload", [0, COUNT])
+def test_who_subscribes_to_one_of_both_forms_misses_no_frame(
+    folder: Path, start: Start, preload: int
+) -> None:
+    """The first frame is prepared before anyone has subscribed, preloaded ones all are."""
+    listener = Listener(
+        image=("image/compressed", CompressedImage), info=("camera_info", CameraInfo)
+    )
+    given = {"image_transport": "both", "wait_for_subscriber": True, "preload": preload}
+    start(source=folder, rate=20.0, **given)
+    images, infos = listener.heard["image"], listener.heard["info"]
+    try:
+        listener.until(lambda: min(len(images), len(infos)) >= COUNT)
+    finally:
+        listener.close()
+    assert [each.header for each in images[:COUNT]] == [each.header for each in infos[:COUNT]]
+
+
 def test_compressed_frames_and_a_loop_that_is_interrupted(folder: Path, start: Start) -> None:
     listener = Listener(image=("image/compressed", CompressedImage))
     process = start(source=folder, rate=60.0, image_transport="compressed", loop=True)
@@ -311,6 +329,8 @@ def test_a_camera_that_breaks_off_is_told(start: Start) -> None:
         ({"image_transport": "smoke"}, "image_transport is one of"),
         ({"qos_reliability": "maybe"}, "qos_reliability is one of"),
         ({"rate": -3.0}, "rate out of range"),
+        ({"preload": -1}, "preload out of range"),
+        ({"jpeg_quality": 101}, "jpeg_quality out of range"),
         ({"size": "wide"}, "size is WIDTHxHEIGHT"),
         ({"init": "here"}, "four numbers x,y,w,h"),
         ({"init": "draw"}, "clip.grid.png is the first frame with its coordinates"),

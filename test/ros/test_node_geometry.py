@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -234,18 +232,9 @@ def test_a_target_is_found_where_the_cameras_turn_has_moved_it(
 class Loop:
     """A pan-tilt controller in a process of its own, shown tracks and joints."""
 
-    def __init__(self, robot: Robot, log: Path, *parameters: str) -> None:
-        arguments = [word for each in parameters for word in ("-p", each)]
-        command = [sys.executable, "-m", "siamcar_ros.ros.pan_tilt_controller", "--ros-args"]
-        space = robot.process.namespace
-        with open(log, "wb") as out:
-            self.process = subprocess.Popen(
-                [*command, "-r", f"__ns:={space}", *arguments],
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )
-        self.log, self.node = log, robot.node
+    def __init__(self, robot: Robot, log: Path, **parameters: object) -> None:
+        space, self.node = robot.process.namespace, robot.node
+        self.process = NodeProcess(log, space, parameters, executable="pan_tilt_controller")
         self.rates: list[TwistStamped] = []
         self.velocities: list[Float64MultiArray] = []
         name = f"{space}/pan_tilt_controller"
@@ -273,16 +262,23 @@ class Loop:
             turn = self.rates[-1].twist.angular
             return wanted(turn.y, turn.z)
 
-        wait_for(f"{what}: {self.log.read_text()}", heard)
+        wait_for(f"{what}: {self.process.log}", heard)
 
 
 def test_the_controller_turns_a_mount_and_stops_it(robot: Robot, tmp_path: Path) -> None:
     loop = Loop(
         robot,
         tmp_path / "loop.log",
-        *("tracker:=shown", "max_rate:=0.5", "pan_joint:=p", "tilt_joint:=t"),
-        *("pan_reversed:=true", "pan_right:=1.0", "frame_id:=mount", "search_rate:=0.2"),
-        *("search_after:=0.2", "timeout:=1.0"),
+        tracker="shown",
+        max_rate=0.5,
+        pan_joint="p",
+        tilt_joint="t",
+        pan_reversed=True,
+        pan_right=1.0,
+        frame_id="mount",
+        search_rate=0.2,
+        search_after=0.2,
+        timeout=1.0,
     )
     seen = {"state": TrackStatus.TRACKING, "azimuth": 0.2, "elevation": 0.2}
     rest = {"p": 0.0, "t": 0.0}
@@ -299,10 +295,9 @@ def test_the_controller_turns_a_mount_and_stops_it(robot: Robot, tmp_path: Path)
     loop.wait("slower", lambda down, left: down == -0.1, **seen, **rest)
     assert "pan_left and tilt_down must be less" in robot_parameters(robot, {"pan_right": -9.0})
     wait_for("stop", lambda: loop.rates[-1].twist.angular.y == 0)  # nothing is heard
-    assert "no p and t in joint_states for 0.5 s: the mount is stopped" in loop.log.read_text()
+    assert "no p and t in joint_states for 0.5 s: the mount is stopped" in loop.process.log
     loop.wait("rates", lambda down, left: down == -0.1, **seen, **rest)
-    loop.process.send_signal(signal.SIGINT)
-    assert loop.process.wait(PATIENCE) == 0, loop.log.read_text()
+    assert loop.process.end() == 0, loop.process.log
     wait_for("last rates", lambda: loop.rates[-1].twist.angular.y == 0)
 
 

@@ -34,6 +34,9 @@ def test_up_and_down_ten_times(start: Start, config: Path, tmp_path: Path) -> No
     assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
     with pytest.raises(TargetRefused, match=r"not active: ros2 lifecycle set /\S+ configure"):
         robot.client.init_target(BOX)
+    with pytest.raises(TargetRefused, match="the node is not active"):
+        robot.client.stop_tracking()
+    robot.process.wait_for_log("stop_tracking refused: the node is not active")
     # A configuration that fails says why, and can be tried again.
     assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
     robot.process.wait_for_log("cannot configure")

@@ -73,14 +73,19 @@ def worker_for(
     return worker, handed, log
 
 
-def test_worker_catches_up_through_the_ring_in_order_and_hands_out_the_present() -> None:
-    ring, tracker = FrameRing(seconds=1e9, memory=10**6), Tracker()
-    worker, handed, _ = worker_for(tracker, ring)
-    # Far apart in arrival: however slow this machine, none need be passed over.
-    frames = [frame(stamp, received=1000.0 * stamp) for stamp in range(8)]
+def filled_ring(count: int) -> tuple[FrameRing, list[Frame]]:
+    """A ring with its frames: so far apart in arrival that no machine is too slow for any."""
+    ring = FrameRing(seconds=1e9, memory=10**6)
+    frames = [frame(stamp, received=1000.0 * stamp) for stamp in range(count)]
     for each in frames:
         ring.push(each)
-    assert "catching up" in worker.init(frames[2], BOX, "a").result(10).said
+    return ring, frames
+
+
+def test_worker_catches_up_through_the_ring_in_order_and_hands_out_the_present() -> None:
+    (ring, frames), tracker = filled_ring(8), Tracker()
+    worker, handed, _ = worker_for(tracker, ring)
+    assert "catching up" in worker.init(frames[2], BOX, "a").result(10).message
     wait_for("the present", lambda: [each for each in handed if each.results])
     assert tracker.seen == [("a", stamp) for stamp in range(3, 8)]
     assert [each.frame for each in handed if each.results] == [frames[7]]
@@ -118,11 +123,8 @@ def test_a_tracker_slower_than_the_camera_catches_up_too() -> None:
 
 
 def test_worker_hands_out_all_targets_of_an_image_or_none() -> None:
-    ring, tracker = FrameRing(seconds=1e9, memory=10**6), Tracker()
+    (ring, frames), tracker = filled_ring(5), Tracker()
     worker, handed, log = worker_for(tracker, ring, max_targets=3)
-    frames = [frame(stamp, received=1000.0 * stamp) for stamp in range(5)]
-    for each in frames:
-        ring.push(each)
     for target, start in (("a", frames[4]), ("b", frames[4]), ("c", frames[2])):
         worker.init(start, BOX, target).result(10)
     wait_for("the present", lambda: any("'c' has caught up" in line for line in log.lines))
@@ -144,6 +146,19 @@ def test_detections_are_looked_at_in_one_image() -> None:
     assert worker.close(10)
 
 
+def test_detections_are_not_looked_at_in_the_images_of_the_past() -> None:
+    (ring, frames), tracker = filled_ring(5), Tracker()
+    worker, handed, log = worker_for(tracker, ring, max_targets=2)
+    worker.init(frames[4], BOX, "a").result(10)
+    worker.look_at([BOX])
+    worker.init(frames[2], BOX, "b").result(10)
+    wait_for("the present", lambda: any("'b' has caught up" in line for line in log.lines))
+    worker.mailbox.put(frame(5, received=9000.0))
+    wait_for("the next", lambda: handed)
+    assert tracker.candidates == [(), (), (BOX,)]
+    assert worker.close(10)
+
+
 def test_worker_stops_targets_whose_images_change_size() -> None:
     ring, tracker = FrameRing(seconds=1e9, memory=10**6), Tracker()
     worker, handed, log = worker_for(tracker, ring, max_targets=3)
@@ -156,7 +171,7 @@ def test_worker_stops_targets_whose_images_change_size() -> None:
     with pytest.raises(TargetError, match="no area"):
         worker.init(frame(3), (0.0, 0.0, 0.0, 1.0), "c").result(10)
     assert worker.targets == ("b",)
-    assert worker.init(frame(3), BOX, "c").result(10).said.endswith("started in place of 'b'")
+    assert worker.init(frame(3), BOX, "c").result(10).message.endswith("started in place of 'b'")
     assert worker.targets == ("c",)
     assert worker.close(10)
 

@@ -72,10 +72,3 @@ def test_a_camera_that_was_silent_and_a_bag_that_plays_fast_are_no_jump() -> Non
     found = [fast.accept(at(10.0 * index, received=index)) for index in range(5)]
     assert [jump for _, jump in found] == [0.0] * 5
     assert all(frames for frames, _ in found)
-
-
-def test_the_filter_can_be_reset() -> None:
-    filter = StampFilter(1.0)
-    filter.accept(at(100.0))
-    filter.reset()
-    assert len(filter.accept(at(3.0, 101.0))[0]) == 1
