@@ -151,7 +151,7 @@ class NodeSettings:
     )
     camera_motion: bool = _knob(
         "camera_motion",
-        "Move the expected place of a LOST target as the picture moves.",
+        "Move the box of a target that is not seen with the camera and with its own velocity.",
     )
     redetect: bool = _knob("redetect", "Search for a LOST target.")
     search_regions: int = _knob(

@@ -17,13 +17,7 @@ from siamcar_ros.runtime.network import Maps, join_arrays
 from siamcar_ros.tracking.calibration import Calibration, observe
 from siamcar_ros.tracking.crop import crop_square, mean_color
 from siamcar_ros.tracking.decode import Grid, decode
-from siamcar_ros.tracking.interface import (
-    Network,
-    TrackerParams,
-    TrackState,
-    checked_box,
-    checked_image,
-)
+from siamcar_ros.tracking.interface import Network, TrackerParams, checked_box, checked_image
 from siamcar_ros.tracking.motion import camera_shift, thumbnail
 from siamcar_ros.tracking.online import OnlineModel
 from siamcar_ros.tracking.search import Region, elsewhere
@@ -71,7 +65,8 @@ class TrackingEngine:
         crop = np.empty((1, TEMPLATE_SIZE, TEMPLATE_SIZE, 3), np.uint8)
         pixels = float(context_side(*size)) / TEMPLATE_SIZE
         crop_square(image, center, pixels, (TEMPLATE_SIZE - 1) / 2, padding, crop[0])
-        track = Track(self._runner.template(crop), padding, center, size)
+        view = thumbnail(image) if params.camera_motion else None
+        track = Track(self._runner.template(crop), padding, center, size, view=view)
         if not params.online:
             return track
         if not getattr(self._runner, "gives_features", False):
@@ -112,13 +107,32 @@ class TrackingEngine:
         image = checked_image(image)
         self.timings = dict.fromkeys(self.timings, 0.0)
         frame_size = (image.shape[1], image.shape[0])
-        tracks = self._carried(image, tracks, motion or [None] * len(tracks), params)
+        measured = motion or [None] * len(tracks)
+        tracks = [
+            track if moved is None else track.shifted(moved)
+            for track, moved in zip(tracks, measured, strict=True)
+        ]
+        shifts = [(0.0, 0.0)] * len(tracks)  # beyond what was measured
+        if params.camera_motion:
+            begin, view = perf_counter(), thumbnail(image)
+            before = {id(track.view): track.view for track in tracks if track.view is not None}
+            seen_to = {
+                key: camera_shift(each, view, image.shape[1]) for key, each in before.items()
+            }
+            shifts = [
+                seen_to.get(id(track.view), (0.0, 0.0)) if known is None else (0.0, 0.0)
+                for track, known in zip(tracks, measured, strict=True)
+            ]
+            tracks = [
+                track.carried(shift, view) for track, shift in zip(tracks, shifts, strict=True)
+            ]
+            self.timings["crop"] += perf_counter() - begin
         unbiased = replace(params, window_influence=0.0, lr=1.0)
         regions = [track.region(frame_size, params) for track in tracks]
         seen = self._look(image, tracks, regions, template, params)
         advanced = [
-            track.after(sighting, frame_size, params)
-            for track, sighting in zip(tracks, seen, strict=True)
+            track.after(sighting, shift, frame_size, params)
+            for track, sighting, shift in zip(tracks, seen, shifts, strict=True)
         ]
         for i, track in enumerate(advanced):
             if params.search_regions and track.seeking(params) and track.candidate is None:
@@ -132,32 +146,6 @@ class TrackingEngine:
                 looked = self._look(image, same, regions, track.template, unbiased)
                 advanced[i] = track.considering(looked, params)
         return advanced
-
-    def _carried(
-        self,
-        image: Image | StoredImage,
-        tracks: Sequence[Track],
-        motion: Sequence[Point | None],
-        params: TrackerParams,
-    ) -> list[Track]:
-        """The tracks with their places moved as the camera has moved them.
-
-        A LOST one without a measured motion is moved as the picture has moved since the last frame.
-        """
-        begin, moved = perf_counter(), []
-        view = None
-        for track, measured in zip(tracks, motion, strict=True):
-            before = track.view
-            if params.camera_motion and track.state is TrackState.LOST:
-                view = thumbnail(image) if view is None else view
-                if measured is None and before is not None:
-                    measured = camera_shift(before, view, image.shape[1])
-                track = replace(track, view=view)
-            elif before is not None:
-                track = replace(track, view=None)
-            moved.append(track if measured is None else track.shifted(measured))
-        self.timings["crop"] += perf_counter() - begin
-        return moved
 
     def _look(
         self,

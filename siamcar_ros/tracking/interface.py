@@ -93,7 +93,8 @@ class TrackerParams:
         found_above: a score in [0, 1] that a LOST target needs where it is found beyond the region
             around its expected place, if it is above ``certain_above``.
         found_after: a LOST target is TRACKING after so many frames that show it, >= 1.
-        camera_motion: move the place of a LOST target as the picture moves.
+        camera_motion: move the box of a target that is not seen with the camera and with its own
+            velocity.
         redetect: look for a LOST target around where it is expected and, as far as
             ``search_regions`` go, in the whole frame.
         search_regions: further regions of each frame in which a LOST target is looked for, >= 0.

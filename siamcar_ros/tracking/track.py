@@ -25,12 +25,14 @@ Point = tuple[float, float]
 _MIN_SIDE = 1.0  # image pixels; a followed box never gets smaller
 _KEEP = 0.9  # per frame: share of the running means that is kept
 _KEEP_SCORE = 0.97  # likewise, of that of the score
+_KEEP_SPEED = 0.97  # likewise, of the velocity of a target that is not seen
+_FASTEST = 0.5  # box sides per frame, of that velocity
 _CLOSE = 0.5  # box sides from a look-alike within which a place is taken for it
 _REMEMBERED = 40  # frames
 _LOST_SHARE = 0.25  # of the calibrated score: LOST boxes scored 0.42 in the mean were right in 11 %
 _WORSE = 8.0  # times the usual chance of being wrong: the most for a target that is found again
 _LONG = 3  # times ``lost_after``: frames in a row after which an UNCERTAIN target is LOST
-_UNSEEN = 0.5  # of ``lost_below``: a place with a lower score is no candidate
+_UNSEEN = 0.5  # of ``lost_below``: with a lower score the box goes where it is expected
 _PATIENCE = 6  # frames that a candidate may take beyond those that confirm it
 
 
@@ -93,13 +95,15 @@ class Track:
         unsure_frames: frames in a row, up to the last, in which it was not TRACKING.
         lost_frames: frames since the target was LOST, 0 while it is not.
         high_frames: frames in a row, up to the last, scored at least ``certain_above``.
+        velocity: image pixels per frame, without the camera's motion.
+        followed: frames that the velocity was learned from.
         usual_score, usual_peak: running means of the score and of the peak while the target is
             TRACKING; NaN where they are not known.
         evidence, confidence: as in the last :class:`Sighting`.
         candidate: what is looked at while the target is LOST.
         look_alikes: candidates that were wrong.
         online: what has been learned of it; None where nothing is to be.
-        view: a small gray copy of the last frame; None while the camera's motion is not followed.
+        view: a small gray copy of the last frame; None where the camera's motion is not followed.
     """
 
     template: Any
@@ -113,6 +117,8 @@ class Track:
     unsure_frames: int = 0
     lost_frames: int = 0
     high_frames: int = 0
+    velocity: Point = (0.0, 0.0)
+    followed: int = 0
     usual_score: float = math.nan
     usual_peak: float = math.nan
     evidence: tuple[float, ...] = ()
@@ -170,11 +176,31 @@ class Track:
             ),
         )
 
-    def after(self, seen: Sighting, frame_size: tuple[int, int], params: TrackerParams) -> Track:
+    def carried(self, shift: Point, view: NDArray[np.uint8]) -> Track:
+        """The track where the next frame is expected to show it.
+
+        Args:
+            shift: the camera's, as :func:`~siamcar_ros.tracking.motion.camera_shift` gives it.
+            view: a small gray copy of that frame.
+        """
+        moved = replace(self.shifted(shift), view=view)
+        if self.state is TrackState.TRACKING:
+            return replace(moved, center=self.center)
+        vx, vy = self.velocity
+        return replace(
+            moved,
+            center=_sum(moved.center, self.velocity),
+            velocity=(_KEEP_SPEED * vx, _KEEP_SPEED * vy),
+        )
+
+    def after(
+        self, seen: Sighting, shift: Point, frame_size: tuple[int, int], params: TrackerParams
+    ) -> Track:
         """The track after a frame.
 
         Args:
             seen: in its region.
+            shift: the camera's, image pixels.
             frame_size: (width, height); the center stays inside, the box gets no larger.
             params: thresholds of the state.
         """
@@ -213,7 +239,9 @@ class Track:
         else:
             state = TrackState.TRACKING if sure else TrackState.UNCERTAIN
         rest = replace(rest, state=state, doubt=doubt, unsure_frames=unsure_frames)
-        return rest._moved(seen)
+        if params.camera_motion and seen.score < _UNSEEN * params.lost_below:
+            return rest
+        return rest._moved(seen, shift)
 
     def _certain(self, params: TrackerParams) -> float:
         """The score from which a frame shows the target for certain."""
@@ -226,10 +254,20 @@ class Track:
             certain = max(certain, params.found_above)
         return certain
 
-    def _moved(self, seen: Sighting) -> Track:
-        """At the place that was seen, which is learned from while it is certain."""
+    def _moved(self, seen: Sighting, shift: Point) -> Track:
+        """At the place that was seen; velocity and usual peak are learned while it is certain."""
         if self.state is not TrackState.TRACKING:
             return replace(self, center=seen.center, size=seen.size)
+        step = (
+            seen.center[0] - self.center[0] - shift[0],
+            seen.center[1] - self.center[1] - shift[1],
+        )
+        fastest = _FASTEST * self.side
+        kept = min(_KEEP, self.followed / (self.followed + 1))  # the mean, to begin with
+        vx, vy = (
+            _clamped(kept * old + (1 - kept) * new, -fastest, fastest)
+            for old, new in zip(self.velocity, step, strict=True)
+        )
         score = seen.score if math.isnan(self.usual_score) else self.usual_score
         usual = self.usual_peak
         if seen.evidence:
@@ -243,6 +281,8 @@ class Track:
             center=seen.center,
             size=seen.size,
             online=online,
+            velocity=(vx, vy),
+            followed=self.followed + 1,
             usual_score=_KEEP_SCORE * score + (1 - _KEEP_SCORE) * seen.score,
             usual_peak=usual,
         )
@@ -265,6 +305,7 @@ class Track:
                 rest,
                 center=seen.center,
                 size=seen.size,
+                velocity=(0.0, 0.0),
                 state=TrackState.TRACKING,
                 doubt=0.0,
                 unsure_frames=0,

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -394,23 +393,6 @@ def test_a_target_is_found_in_a_corner_of_the_frame(network: Any, camera_motion:
     x, y, w, h = result.box
     assert result.state is TrackState.TRACKING
     assert (x + w / 2, y + h / 2) == pytest.approx((600, 450), abs=8)
-
-
-def test_the_place_of_a_lost_target_moves_with_the_picture(network: Any) -> None:
-    params = TrackerParams(lost_after=2, redetect=True, camera_motion=True)
-    tracker = SiamCarTracker(Painted(network), params)
-    ground = np.random.default_rng(0).integers(0, 40, (60, 80), dtype=np.uint8)
-    ground = cv2.cvtColor(cv2.resize(ground, (640, 480)), cv2.COLOR_GRAY2BGR)
-    here = ground.copy()
-    here[230:250, 310:330] = 255
-    tracker.init(here, (310, 230, 20, 20))
-    for _ in range(4):
-        x, y, _, _ = tracker.update(ground).box
-    assert tracker.result.state is TrackState.LOST
-    for step in range(1, 6):
-        moved = tracker.update(np.roll(ground, (4 * step, -12 * step), (0, 1))).box
-    # Half a pixel a frame is what the small copies can tell.
-    assert moved[:2] == pytest.approx((x - 60, y + 20), abs=3)
 
 
 def test_a_detector_s_boxes_are_looked_at_first(network: Any) -> None:
