@@ -9,7 +9,10 @@ from typing import NamedTuple
 # long as it lies within the inner 0.6 of it; at twice the side two out of three are still seen, but
 # cannot be told from other things.
 _FACTOR, _INNER = 1.25, 0.6
-_NEAR = (1.5, 1.0)
+NEAREST = 1.5
+"""The largest region around a lost target's place, as a multiple of the usual one."""
+
+_NEAR = (NEAREST, 1.0)
 
 
 class Region(NamedTuple):

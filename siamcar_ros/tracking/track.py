@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.geometry import TEMPLATE_SIZE, box_around, context_side
+from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE, box_around, context_side
 from siamcar_ros.tracking.interface import TrackerParams, TrackResult, TrackState
 from siamcar_ros.tracking.online import OnlineModel, sure
-from siamcar_ros.tracking.search import Region, near
+from siamcar_ros.tracking.search import NEAREST, Region, near
 
 Point = tuple[float, float]
 
@@ -65,7 +65,7 @@ class Candidate(NamedTuple):
         center, size: of the box, image pixels.
         confirmed: frames that showed it there.
         frames: frames for which it has been looked at.
-        elsewhere: it lies beyond the region around the target's expected place.
+        elsewhere: it was found beyond the region that is searched around the target's expected place.
     """
 
     center: Point
@@ -294,9 +294,7 @@ class Track:
         )
         rest = replace(self, lost_frames=self.lost_frames + 1, look_alikes=look_alikes)
         if self.candidate is None:
-            rest = rest.considering(
-                [seen], params, confirmed=int(self.high_frames > 0), elsewhere=False
-            )
+            rest = rest.considering([seen], params, confirmed=int(self.high_frames > 0))
             confirmed = rest.candidate.confirmed if rest.candidate else 0
         else:
             confirmed = self.candidate.confirmed + (self.high_frames > 0)
@@ -327,9 +325,7 @@ class Track:
         self,
         seen: Sequence[Sighting],
         params: TrackerParams,
-        *,
         confirmed: int = 0,
-        elsewhere: bool = True,
     ) -> Track:
         """The track with the best of some sightings as its candidate, if one is worth a look.
 
@@ -337,7 +333,6 @@ class Track:
             seen: in one or more regions.
             params: thresholds of the state.
             confirmed: frames that have shown it for certain.
-            elsewhere: they are from beyond the region around the target's expected place.
         """
         close = _CLOSE * self.side
         seen = [each for each in seen if each.score >= _UNSEEN * params.lost_below]
@@ -350,7 +345,9 @@ class Track:
         if not new:
             return rest
         best = max(new, key=lambda each: each.score)
-        found = Candidate(best.center, best.size, confirmed, elsewhere=elsewhere)
+        reach = NEAREST * self.pixels_per_sample * SEARCH_SIZE / 2
+        away = max(abs(a - b) for a, b in zip(best.center, self.center, strict=True))
+        found = Candidate(best.center, best.size, confirmed, elsewhere=away > reach)
         return replace(rest, candidate=found)
 
 

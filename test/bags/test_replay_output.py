@@ -47,7 +47,7 @@ def test_the_same_bag_gives_the_same_bytes(
         timed = [k for k in files if k == "timing.json" or k.startswith("report/")]
         made.append({k: p.read_bytes() for k, p in files.items() if k not in timed})
     assert made[0] == made[1]
-    np.testing.assert_array_equal(*videos)
+    np.testing.assert_array_equal(videos[0], videos[1])
     assert (b"replay.mp4 is MPEG-4 Part 2" in made[0]["report.json"]) is not has_av
 
 

@@ -111,12 +111,13 @@ def test_a_candidate_is_looked_at_until_it_is_confirmed() -> None:
     assert each.doubt == each.lost_frames == 0
 
 
-@pytest.mark.parametrize(("elsewhere", "found"), [(True, LOST), (False, SURE)])
+@pytest.mark.parametrize(("away", "found"), [(160, LOST), (140, SURE)])
 def test_a_candidate_away_from_the_expected_place_must_score_higher(
-    elsewhere: bool, found: TrackState
+    away: float, found: TrackState
 ) -> None:
     params = replace(PARAMS, found_above=0.9)
-    each = lost().considering([seen(0.8)], params, elsewhere=elsewhere)
+    place = (PLACE[0] + away, PLACE[1])  # half the usual region is 100 pixels
+    each = lost().considering([seen(0.8, place)], params)
     assert states(each, 0.85, 0.85, 0.85, params=params) == [LOST, LOST, found]
     assert states(each, 0.95, 0.95, 0.95, params=params) == [LOST, LOST, SURE]
 
