@@ -65,7 +65,7 @@ class Candidate(NamedTuple):
         center, size: of the box, image pixels.
         confirmed: frames that showed it there.
         frames: frames for which it has been looked at.
-        elsewhere: it was found beyond the region that is searched around the target's expected place.
+        elsewhere: it was found beyond the region around the target's expected place.
     """
 
     center: Point
