@@ -187,11 +187,11 @@ def drag_car(page: Page, hand: Mouse | Finger | None = None) -> None:
     The picture is held from the press on, so what is seen then is what the box is drawn on.
     """
     hand = hand or Mouse(page)
-    place = page.locator("#picture").bounding_box()
-    assert place is not None
 
     def drawn() -> bool:
         x, y, _, _ = find_car(page)
+        place = page.locator("#picture").bounding_box()  # only the first picture gives it its size
+        assert place is not None
         hand.down(place["x"] + x - 9, place["y"] + y - 9)
         held = car(picture(page))
         if held is None or not (abs(held[0] - x) <= 9 and abs(held[1] - y) <= 9):
@@ -286,6 +286,9 @@ def test_a_target_is_started_by_keyboard(page: Page) -> None:
         page.keyboard.press(key)
     expect(page.locator("#answer")).to_contain_text("is being tracked")
     expect(targets(page)).to_have_count(1)
+    page.get_by_role("button", name="Stop", exact=True).press("Enter")
+    expect(targets(page)).to_have_count(0)
+    expect(page.locator("#picture")).to_be_focused()
 
 
 def test_a_name_never_becomes_html(desk: Desk, page: Page) -> None:
@@ -365,6 +368,10 @@ def test_a_lost_connection_is_reported_and_restored(desk: Desk, page: Page) -> N
     before = numbers[-1]
     process = desk.console._process
     assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    stop = page.get_by_role("button", name="Stop", exact=True)
+    stop.click()
+    expect(stop).to_be_disabled()
     process.send_signal(signal.SIGKILL)
     process.wait()
     expect(page.locator("#notice")).to_contain_text("is lost. Trying again")
@@ -375,6 +382,7 @@ def test_a_lost_connection_is_reported_and_restored(desk: Desk, page: Page) -> N
     expect(page.locator("#notice")).to_be_hidden()
     expect(page.locator("#frame")).not_to_have_class("stale")
     assert numbers[-1] < before  # the new server's first pictures are shown already
+    expect(stop).to_be_enabled()  # its request was lost
     assert_follows(page)
 
 
@@ -390,8 +398,10 @@ def test_a_console_for_other_machines_requires_the_token_that_it_printed(desk: D
     page.get_by_label("Token", exact=True).fill(token)
     page.get_by_role("button", name="Connect").click()
     expect(page.locator("#nothing")).to_be_hidden()
-    page.goto("about:blank")
-    page.goto(f"http://127.0.0.1:{port}/#{token}")
+    page.context.close()
+    page = desk.browser.new_page()
+    for given in ("wrong", token):  # the second changes the fragment of the address only
+        page.goto(f"http://127.0.0.1:{port}/#{given}")
     expect(page.locator("#nothing")).to_be_hidden()
     assert page.url == f"http://127.0.0.1:{port}/"  # the token is not to be seen
     page.context.close()
