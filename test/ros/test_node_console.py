@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 import socket
 import time
@@ -20,23 +19,17 @@ import pytest
 pytest.importorskip("aiohttp", reason="aiohttp is not installed: the extra `console`")
 pytest.importorskip("playwright", reason="playwright is not installed: the extra `dev`")
 
+from browser import chromium
 from lifecycle_msgs.msg import Transition
 from node_harness import NodeProcess, Robot, wait_for
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from siamcar_ros.processes import Child
-
-_NAMES = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), None)
-if CHROMIUM is None:
-    pytest.skip("no Chromium is installed (apt install chromium)", allow_module_level=True)
 
 pytestmark = pytest.mark.slow
 
 NAMESPACE = "/console"
 PATIENCE = 60_000.0  # milliseconds that the page is given; loaded machines are slow
-# Chromium would look for its maker's hosts.
-QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
 FIRST = (255, 195, 25)  # BGR of the first target's box
 expect.set_options(timeout=PATIENCE)
 
@@ -84,11 +77,7 @@ class Desk:
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     with ExitStack() as stack:
-        playwright = stack.enter_context(sync_playwright())
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", *QUIET]
-        )
-        stack.callback(browser.close)
+        browser = stack.enter_context(chromium())
         desk = Desk(tmp_path_factory.mktemp("desk"), stack, browser)
         desk.robot.client.wait_until_active(120)
         yield desk
