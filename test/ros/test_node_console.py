@@ -393,5 +393,6 @@ def test_a_console_for_other_machines_requires_the_token_that_it_printed(desk: D
         page.goto(f"http://127.0.0.1:{port}/#{given}")
     expect(page.locator("#nothing")).to_be_hidden()
     assert page.url == f"http://127.0.0.1:{port}/"  # the token is not to be seen
-    page.context.close()
     wide.end()
+    assert "Traceback" not in wide.tail()
+    page.context.close()
