@@ -335,6 +335,7 @@ def test_problems_are_reported_in_the_nodes_words(desk: Desk, page: Page) -> Non
     expect(notice).to_contain_text(f"{NAMESPACE}/tracker: inactive")
     assert desk.robot.change_state(Transition.TRANSITION_ACTIVATE)
     desk.film = desk.start("frame_source", source="clip", rate=5.0, preload=240)
+    next(desk.robot.client.tracks(60))  # the console may receive images before the node does
     expect(notice).to_be_hidden()
     expect(page.locator("#frame")).not_to_have_class("stale")
     drag_car(page)
