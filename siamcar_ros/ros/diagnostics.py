@@ -113,7 +113,8 @@ def count_nodes(node: Node, name: str) -> int:
 def diagnostic_array(stamp: Time, node_name: str, hardware: str, health: Health) -> DiagnosticArray:
     """Return the message for /diagnostics; `hardware` is the device in use."""
     level, line = health.summary()
-    values = [KeyValue(key=key, value=_text(value)) for key, value in health.values.items()]
+    told = {"image topic": health.topic} | health.values
+    values = [KeyValue(key=key, value=_text(value)) for key, value in told.items()]
     status = DiagnosticStatus(
         level=level, name=f"{node_name}: tracker", message=line, hardware_id=hardware, values=values
     )

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from pymavlink.dialects.v20 import common as mav
 
 from siamcar_ros.geometry import Box
+from siamcar_ros.ros.following import TargetRefused, TrackerUnavailable
 from siamcar_ros.tracking import TrackState
 
 Fractions = tuple[float, float, float, float]
@@ -28,6 +29,7 @@ Fractions = tuple[float, float, float, float]
 # faster statuses would only fill the link.
 DEFAULT_INTERVAL, SHORTEST_INTERVAL = 0.2, 0.01
 _HEARTBEAT = 1.0
+_MODEL = b"SiamCAR tracker"
 _LONGEST_TEXT, _TEXT_CHUNK = 200, 50
 _MOST_PENDING = 4  # commands that wait for the tracker, which may take seconds for each
 _SIGNATURE_EPOCH = 1420070400  # 2015-01-01; signatures count units of 10 microseconds from it
@@ -47,30 +49,12 @@ _FLAGS = {
 }
 
 
-class Refused(ValueError):
-    """The target was refused; the message is the reason, for the operator."""
-
-
-class NotReady(RuntimeError):
-    """The tracker cannot answer now: it is not running, not active, or has no image."""
-
-
 @dataclass(frozen=True)
 class Target:
     """The target's state, None if nothing is tracked, and its box in fractions of the image."""
 
     state: TrackState | None = None
     box: Fractions = (math.nan,) * 4
-
-
-@dataclass(frozen=True)
-class Description:
-    """How the camera describes itself; width and height in pixels, 0 while unknown."""
-
-    model: str = "SiamCAR tracker"
-    width: int = 0
-    height: int = 0
-    rtsp_url: str = ""
 
 
 class Tracker(Protocol):
@@ -80,11 +64,11 @@ class Tracker(Protocol):
         """Start on a box, or on a point if it has no size, in fractions of the newest image.
 
         Raises:
-            Refused, NotReady: with the reason.
+            TargetRefused, TrackerUnavailable: with the reason.
         """
 
     def stop(self) -> None:
-        """Stop tracking; raise NotReady if that is not possible."""
+        """Stop tracking; raise TrackerUnavailable if that is not possible."""
 
 
 def box_in_pixels(box: Fractions, width: int, height: int) -> Box:
@@ -117,11 +101,12 @@ class Camera:
         system: the vehicle's system id.
         component: the camera's component id.
         key: 32 bytes with which messages are signed; unsigned ones are then dropped.
+        rtsp_url: address of the video that is announced; empty: none.
         datagrams: each `receive` gets whole messages, as from UDP; otherwise pieces of a stream.
         clock: returns seconds, monotonic.
 
     Attributes:
-        description: what the camera says about itself.
+        size: width and height of the images in pixels; 0 while unknown.
         interval: seconds between statuses; 0 if none are sent.
         dropped: how many messages were dropped, by reason: "malformed" (signatures included),
             "foreign" (for other components), "unknown" or "failed" (an error while answering).
@@ -135,15 +120,16 @@ class Camera:
         system: int = 1,
         component: int = mav.MAV_COMP_ID_CAMERA,
         key: bytes | None = None,
+        rtsp_url: str = "",
         datagrams: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.description = Description()
+        self.size = 0, 0
         self.dropped: Counter[str] = Counter()
         self.interval = 0.0
         self._tracker, self._send, self._clock = tracker, send, clock
         self._system, self._component = system, component
-        self._datagrams, self._key = datagrams, key
+        self._datagrams, self._key, self._rtsp_url = datagrams, key, rtsp_url
         self._target = Target()
         self._began = clock()
         self._heartbeat_at = self._status_at = self._began
@@ -301,38 +287,36 @@ class Camera:
             self._emit(answer)
 
     def _requested(self, number: float) -> Any:
-        about, now = self.description, int((self._clock() - self._began) * 1e3) & 0xFFFFFFFF
+        now = int((self._clock() - self._began) * 1e3) & 0xFFFFFFFF
         if number == mav.MAVLINK_MSG_ID_CAMERA_INFORMATION:
             flags = (
                 mav.CAMERA_CAP_FLAGS_HAS_TRACKING_POINT
                 | mav.CAMERA_CAP_FLAGS_HAS_TRACKING_RECTANGLE
             )
-            if about.rtsp_url:
+            if self._rtsp_url:
                 flags |= mav.CAMERA_CAP_FLAGS_HAS_VIDEO_STREAM
-            name = list(about.model.encode()[:31].ljust(32, b"\0"))
-            vendor = list(b"siamcar_ros".ljust(32, b"\0"))
+            vendor, name = (list(each.ljust(32, b"\0")) for each in (b"siamcar_ros", _MODEL))
             nan = math.nan
             return mav.MAVLink_camera_information_message(
-                now, vendor, name, 0, nan, nan, nan, about.width, about.height, 0, flags, 0, b""
+                now, vendor, name, 0, nan, nan, nan, *self.size, 0, flags, 0, b""
             )
         if number == mav.MAVLINK_MSG_ID_CAMERA_SETTINGS:
             return mav.MAVLink_camera_settings_message(
                 now, mav.CAMERA_MODE_VIDEO, math.nan, math.nan
             )
-        if number == mav.MAVLINK_MSG_ID_VIDEO_STREAM_INFORMATION and about.rtsp_url:
+        if number == mav.MAVLINK_MSG_ID_VIDEO_STREAM_INFORMATION and self._rtsp_url:
             return mav.MAVLink_video_stream_information_message(
                 1,
                 1,
                 mav.VIDEO_STREAM_TYPE_RTSP,
                 mav.VIDEO_STREAM_STATUS_FLAGS_RUNNING,
                 0.0,
-                about.width,
-                about.height,
+                *self.size,
                 0,
                 0,
                 0,
-                about.model.encode()[:31],
-                about.rtsp_url.encode()[:159],
+                _MODEL,
+                self._rtsp_url.encode(),
             )
         if number == mav.MAVLINK_MSG_ID_CAMERA_TRACKING_IMAGE_STATUS:
             return self._tracking_status()
@@ -390,9 +374,9 @@ class Camera:
             self._acknowledge(message, mav.MAV_RESULT_ACCEPTED)
             return
         result = mav.MAV_RESULT_FAILED
-        if isinstance(error, NotReady):
+        if isinstance(error, TrackerUnavailable):
             result = mav.MAV_RESULT_TEMPORARILY_REJECTED
-        elif not isinstance(error, Refused):
+        elif not isinstance(error, TargetRefused):
             self.dropped["failed"] += 1
         self._acknowledge(message, result)
         self.say(f"tracking: {error}", mav.MAV_SEVERITY_WARNING)

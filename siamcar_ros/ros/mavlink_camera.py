@@ -16,7 +16,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ except ModuleNotFoundError as missing:
     if missing.name != "pymavlink":
         raise
     sys.exit("error: mavlink_camera needs pymavlink: pip install pymavlink")
-from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
+from siamcar_ros.ros.client import TrackerClient, TrackerUnavailable
 from siamcar_ros.ros.command_line import declare_read_only, run_node
 from siamcar_ros.ros.messages import STATES, bbox_to_box
 from siamcar_ros.tracking import TrackState
@@ -93,9 +92,9 @@ class MavlinkCamera(Node):
             system=system,
             component=component,
             key=key,
+            rtsp_url=rtsp,
             datagrams=url.startswith("udp"),
         )
-        self._camera.description = mavlink.Description(rtsp_url=rtsp)
         self._client: TrackerClient | None = None
         self._size: tuple[int, int] | None = None  # width and height of the newest image
         self._sized = threading.Event()
@@ -132,26 +131,18 @@ class MavlinkCamera(Node):
         """Start the tracker on a box or a point in fractions of the newest image."""
         width, height = self._image_size()
         assert self._client is not None
-        try:
-            self._client.init_target(mavlink.box_in_pixels(box, width, height))
-        except TargetRefused as error:
-            raise mavlink.Refused(str(error)) from error
-        except TrackerUnavailable as error:
-            raise mavlink.NotReady(str(error)) from error
+        self._client.init_target(mavlink.box_in_pixels(box, width, height))
 
     def stop(self) -> None:
         """End all tracks."""
         assert self._client is not None
-        try:
-            self._client.stop_tracking()
-        except (TargetRefused, TrackerUnavailable) as error:
-            raise mavlink.NotReady(str(error)) from error
+        self._client.stop_tracking()
 
     def _image_size(self) -> tuple[int, int]:
         """The width and height of the tracker's newest image, waited for at the start."""
         self._sized.wait(_IMAGE_PATIENCE)
         if self._size is None:
-            raise mavlink.NotReady(f"{self.tracker} has no image, or is not active")
+            raise TrackerUnavailable(f"{self.tracker} has no image, or is not active")
         return self._size
 
     def _on_tracks(self, message: TrackArray) -> None:
@@ -180,10 +171,8 @@ class MavlinkCamera(Node):
             self._camera.show(mavlink.Target(TrackState.LOST))
         if self._rates:
             self._camera.turn_gimbal(*self._rates.popleft())
-        about = self._camera.description
-        if self._size is not None and self._size != (about.width, about.height):
-            width, height = self._size
-            self._camera.description = replace(about, width=width, height=height)
+        if self._size is not None:
+            self._camera.size = self._size
 
     def _on_rates(self, message: TwistStamped) -> None:
         turn = message.twist.angular

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 try:
     from aiohttp import web
@@ -90,8 +92,12 @@ class OperatorConsole(Node):
         )
 
 
-async def _serve(node: OperatorConsole) -> None:
-    """Serve until the context ends; raise OSError if the address is not available."""
+async def _serve() -> None:
+    """Serve until SIGINT or SIGTERM; raise OSError if the address is not available."""
+    interrupted = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
+    node = OperatorConsole()
     console = Console(node.find, Camera, token=node.token, local=node.local, rate=node.rate)
     runner = web.AppRunner(console.app, access_log=None)
     await runner.setup()
@@ -102,19 +108,19 @@ async def _serve(node: OperatorConsole) -> None:
             why = f"cannot listen on {node.host}, port {node.port} ({error.strerror})"
             raise OSError(f"{why}: set the parameters host and port to others") from error
         node.get_logger().info(f"open {node.address}")
-        while node.context.ok():
-            await asyncio.sleep(0.1)
+        await interrupted.wait()
     finally:
         await runner.cleanup()
 
 
-def _run() -> None:
-    asyncio.run(_serve(OperatorConsole()))
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; return the process's exit status."""
-    return run_node("operator_console", __doc__ or "", _run, args)
+    # rclpy's own handlers would end the context before the pages are closed.
+    no = SignalHandlerOptions.NO
+    usage = __doc__ or ""
+    return run_node(
+        "operator_console", usage, lambda: asyncio.run(_serve()), args, signal_handler_options=no
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The operator's page without a browser or ROS: what it lets in, and what a link is sent."""
+"""The operator's page without a browser or a tracker: what it lets in, and what a link is sent."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import itertools
 import json
 import math
 import re
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,9 +20,13 @@ pytest.importorskip("aiohttp", reason="aiohttp is not installed: the extra `cons
 
 from aiohttp import ClientResponse, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
 from aiohttp.test_utils import TestClient, TestServer
+from builtin_interfaces.msg import Time
+from sensor_msgs.msg import Image
 
+from siamcar_ros.ros.console.camera import Camera
 from siamcar_ros.ros.console.link import STEPS, Link, encode
 from siamcar_ros.ros.console.server import Console
+from siamcar_ros.ros.diagnostics import Health, diagnostic_array
 from siamcar_ros.tracking.stored_image import StoredImage
 
 TEXTURE = cv2.GaussianBlur(
@@ -103,7 +109,8 @@ def run(test: Callable[[Operator], Awaitable[None]], **options: Any) -> dict[str
         return cameras[name]
 
     async def all_of_it() -> None:
-        console = Console(lambda: ["/front/tracker", "/rear/tracker"], open_camera, **options)
+        find = options.pop("find", lambda: ["/front/tracker", "/rear/tracker"])
+        console = Console(find, options.pop("open_camera", open_camera), **options)
         async with TestClient(TestServer(console.app)) as client:
             await test(Operator(client, cameras))
 
@@ -178,7 +185,9 @@ def test_the_page_loads_nothing_from_other_servers_and_inserts_no_html() -> None
     assert not run(test)
 
 
-@pytest.mark.parametrize("origin", ["", "null", "http://evil.example", "http://127.0.0.1:1"])
+@pytest.mark.parametrize(
+    "origin", ["", "null", "http://[", "http://evil.example", "http://127.0.0.1:1"]
+)
 def test_a_foreign_origin_is_refused(origin: str) -> None:
     async def test(operator: Operator) -> None:
         with pytest.raises(WSServerHandshakeError) as refused:
@@ -188,10 +197,11 @@ def test_a_foreign_origin_is_refused(origin: str) -> None:
     assert not run(test)
 
 
+@pytest.mark.parametrize("host", ["rebound.example:8484", "[::"])
 @pytest.mark.parametrize(("local", "status"), [(True, 403), (False, 200)])
-def test_a_local_console_answers_to_local_names_only(local: bool, status: int) -> None:
+def test_a_local_console_answers_to_local_names_only(host: str, local: bool, status: int) -> None:
     async def test(operator: Operator) -> None:
-        answer = await operator.client.get("/", headers={"Host": "rebound.example:8484"})
+        answer = await operator.client.get("/", headers={"Host": host})
         assert answer.status == status
 
     run(test, local=local)
@@ -209,6 +219,71 @@ def test_a_token_is_required(given: str, code: int | None) -> None:
     cameras = run(test, token="sesame")
     assert bool(cameras) == (code is None)
     assert all(each.closed for each in cameras.values())
+
+
+def test_a_token_that_is_not_required_is_ignored() -> None:
+    async def test(operator: Operator) -> None:  # the page has kept it from an earlier console
+        await hear(await operator.connect({"token": "sesame"}), "state")
+
+    run(test)
+
+
+def test_a_camera_is_closed_that_opens_after_its_only_page_has_left() -> None:
+    names: list[str] = []
+    cameras: list[FakeCamera] = []
+    opening, left = threading.Event(), threading.Event()
+
+    def open_camera(name: str, changed: Callable[[], None]) -> FakeCamera:
+        opening.set()
+        assert left.wait(60)
+        cameras.append(FakeCamera(name, changed))
+        return cameras[-1]
+
+    async def test(operator: Operator) -> None:
+        socket = await operator.connect()
+        await hear(socket, "state")
+        names.append("/late/tracker")
+        await asyncio.to_thread(opening.wait, 60)
+        await socket.close()
+        await asyncio.sleep(0.2)
+        left.set()
+        while not cameras or not cameras[0].closed:
+            await asyncio.sleep(0.01)
+
+    run(lambda operator: asyncio.wait_for(test(operator), 60), find=lambda: names,
+        open_camera=open_camera)  # fmt: skip
+
+
+def test_images_do_not_pile_up_while_no_result_arrives() -> None:
+    camera = Camera("/nobody/tracker", lambda: None)
+    try:
+        for number in range(1000):
+            image = Image(height=1, width=1, encoding="mono8", step=1, data=[0])
+            image.header.stamp.sec = number
+            camera._on_image(image)
+        assert camera.view is not None
+        assert len(camera._frames) < 500
+    finally:
+        camera.close()
+
+
+def test_depth_images_are_not_taken_for_the_cameras() -> None:
+    camera = Camera("/tracker_client", lambda: None)  # its own node subscribes to both
+    try:
+        for topic in ("/a_depth", "/image"):
+            camera.client.node.create_subscription(Image, topic, lambda _: None, 1)
+        health = Health(True, "/image", 1, 0.0, 1.0, 0, 0, "", 0.0, 1.0, 1, {})
+        report = diagnostic_array(Time(), "/tracker_client", "", health)
+        camera._on_diagnostics(report)
+        for _ in range(100):
+            camera.look()
+            if camera._source is not None:
+                break
+            time.sleep(0.05)
+        assert camera._source is not None
+        assert camera._source[0] == "/image"
+    finally:
+        camera.close()
 
 
 @pytest.mark.parametrize(
@@ -374,6 +449,9 @@ def test_pictures_become_small_when_a_link_narrows() -> None:
     assert link.step == STEPS[0]
     link.acknowledged(7, math.pi)  # twice acknowledged: ignored
     assert link.step == STEPS[0]
+    link.sent(110, 5_000, 11.0)
+    link.acknowledged(110, 300.0)  # the link was down meanwhile
+    assert link.delay(11.0) <= 1.0
 
 
 @pytest.mark.parametrize("order", ["bgr", "rgb", "rgba", "gray"])

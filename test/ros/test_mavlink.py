@@ -14,7 +14,8 @@ import pytest
 mavlink_dialect = pytest.importorskip("pymavlink.dialects.v20.common")
 
 from siamcar_ros.ros import mavlink  # noqa: E402
-from siamcar_ros.ros.mavlink import Camera, Description, Target  # noqa: E402
+from siamcar_ros.ros.following import TargetRefused, TrackerUnavailable  # noqa: E402
+from siamcar_ros.ros.mavlink import Camera, Target  # noqa: E402
 from siamcar_ros.tracking import TrackState  # noqa: E402
 
 mav = mavlink_dialect
@@ -110,7 +111,7 @@ def test_heartbeat_is_that_of_a_camera_once_a_second(station: Station) -> None:
 
 @pytest.mark.parametrize("command", [512, 521])
 def test_information_says_point_and_rectangle(station: Station, command: int) -> None:
-    station.camera.description = Description(width=640, height=480)
+    station.camera.size = 640, 480
     station.command(command, mav.MAVLINK_MSG_ID_CAMERA_INFORMATION)
     (about,) = station.of("CAMERA_INFORMATION")
     assert about.flags == (
@@ -125,7 +126,7 @@ def test_video_stream_only_where_there_is_one(station: Station) -> None:
     asked = (mav.MAV_CMD_REQUEST_MESSAGE, mav.MAVLINK_MSG_ID_VIDEO_STREAM_INFORMATION)
     station.command(*asked)
     assert station.results() == [(512, mav.MAV_RESULT_UNSUPPORTED)]
-    station.camera.description = Description(rtsp_url="rtsp://10.0.0.2:8554/main")
+    station = Station(rtsp_url="rtsp://10.0.0.2:8554/main")
     station.command(*asked)
     (stream,) = station.of("VIDEO_STREAM_INFORMATION")
     assert stream.uri == "rtsp://10.0.0.2:8554/main"
@@ -178,8 +179,8 @@ def test_few_commands_wait_for_the_tracker(station: Station) -> None:
 @pytest.mark.parametrize(
     ("error", "result"),
     [
-        (mavlink.Refused("the box lies outside the image"), mav.MAV_RESULT_FAILED),
-        (mavlink.NotReady("no image on /image"), mav.MAV_RESULT_TEMPORARILY_REJECTED),
+        (TargetRefused("the box lies outside the image"), mav.MAV_RESULT_FAILED),
+        (TrackerUnavailable("no image on /image"), mav.MAV_RESULT_TEMPORARILY_REJECTED),
         (ZeroDivisionError("division by zero"), mav.MAV_RESULT_FAILED),
     ],
 )

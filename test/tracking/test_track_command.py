@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from browser import chromium
 
 from siamcar_ros.cli import main
 from siamcar_ros.commands.track import _print_summary
@@ -80,6 +81,23 @@ def test_a_folder_gives_boxes_a_video_and_the_overlap(
     film = cv2.VideoCapture(str(video))
     assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 8
     assert film.get(cv2.CAP_PROP_FRAME_WIDTH) == 160
+
+
+@pytest.mark.slow
+def test_browsers_play_the_film_to_its_end(sequence: Path, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="PyAV comes with the extra 'video'")
+    video = tmp_path / "out.mp4"
+    assert track(sequence, sequence, "--output", video) == 0
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(video.as_uri())
+        film = page.locator("video")
+        film.evaluate("film => { film.play(); }")  # does not wait, as a film may never play
+        page.wait_for_function("document.querySelector('video').ended", timeout=60_000)
+        played, seconds = film.evaluate("film => [film.currentTime, film.duration]")
+        frames = film.evaluate("film => film.getVideoPlaybackQuality().totalVideoFrames")
+    assert played == seconds > 0
+    assert frames == 8
 
 
 def test_without_a_box_or_a_window_a_grid_is_written(

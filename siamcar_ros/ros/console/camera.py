@@ -24,9 +24,9 @@ from siamcar_ros.tracking.stored_image import StoredImage
 
 _KINDS = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
 _RELIABLE, _BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
-# Bytes of images that may wait for the tracker's result, and seconds after which an image is shown
-# without one.
-_WAITING_BYTES, _PATIENCE = 64_000_000, 1.0
+# Images and their bytes that may wait for the tracker's result, and seconds after which an image is
+# shown without one.
+_WAITING, _WAITING_BYTES, _PATIENCE = 300, 64_000_000, 1.0
 # Seconds without /diagnostics that are reported: at first, and later, as status_rate may be 0.1 Hz.
 _FIRST_SILENCE, _SILENCE = 3.0, 12.0
 
@@ -75,7 +75,7 @@ class Camera:
         self.view: View | None = None
         self._tracker, self._changed = tracker, changed
         self._decoder = ImageDecoder()
-        self._frames: deque[Frame] = deque()  # that wait for the tracker's result
+        self._frames: deque[Frame] = deque(maxlen=_WAITING)  # that wait for the tracker's result
         self._tracks: deque[TrackArray] = deque(maxlen=8)
         self._matched_at = -math.inf
         self._report: DiagnosticStatus | None = None
@@ -150,7 +150,12 @@ class Camera:
             self._images = node.create_subscription(_KINDS[kind], topic, self._on_image, qos)
 
     def _find_source(self) -> tuple[str, str, ReliabilityPolicy] | None:
-        """Return topic, type and reliability of the tracker's images, from the ROS graph."""
+        """Return topic, type and reliability of the tracker's images, from the ROS graph.
+
+        The tracker reports their topic, as it may subscribe to depth images, too.
+        """
+        values = self._report.values if self._report is not None else []
+        reported = next((each.value for each in values if each.key == "image topic"), "")
         namespace, _, name = self._tracker.rpartition("/")
         node = self.client.node
         try:
@@ -158,7 +163,7 @@ class Camera:
         except NodeNameNonExistentError:
             return self._source  # the node may return
         for topic, kind in ((topic, kind) for topic, kinds in topics for kind in kinds):
-            if kind in _KINDS:
+            if kind in _KINDS and reported in ("", topic):
                 # Best effort is compatible with every publisher, but loses images.
                 offered = node.get_publishers_info_by_topic(topic)
                 reliable = all(each.qos_profile.reliability == _RELIABLE for each in offered)

@@ -39,6 +39,7 @@ STEPS = (
 )
 _GROWTH = 1.5  # estimated factor of a picture's bytes from one step to the next
 _MOST_ON_THE_WAY = 4  # pictures not yet acknowledged
+_LONGEST_PAUSE = 1.0  # seconds; one transfer that was held up must not stop the pictures for longer
 _LARGER_AFTER = 3  # acknowledgments since the last change of step
 
 
@@ -72,7 +73,8 @@ class Link:
         known = not math.isnan(self._pace)
         if len(self._on_the_way) >= (_MOST_ON_THE_WAY if known else 1):
             return math.inf
-        pause = max(self._least_pause, self._size * self._pace if known else 0.0)
+        transfer = self._size * self._pace if known else 0.0
+        pause = max(self._least_pause, min(transfer, _LONGEST_PAUSE))
         return max(0.0, self._sent_at + pause - now)
 
     def sent(self, number: int, size: int, now: float) -> None:

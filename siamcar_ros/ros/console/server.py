@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -51,9 +51,9 @@ class Console:
 
     Args:
         find: returns the names of the tracker nodes.
-        open_camera: opens the camera of a tracker; it calls the second argument when it has a new
-            view.
-        token: secret that a page must send; empty: none.
+        open_camera: called in a thread with a tracker's name and a function, which the camera that
+            it returns calls when it has a new view.
+        token: secret that a page must send; empty: none is required.
         local: whether only this machine can connect. Then requests to any other host name are
             refused, as a hostile page could make its own name resolve to 127.0.0.1.
         rate: maximum rate of the pictures in Hz.
@@ -75,9 +75,9 @@ class Console:
         self.find, self.token, self.rate = find, token.encode(), rate
         self.calls = ThreadPoolExecutor(_MOST_PAGES)
         self._open_camera, self._local = open_camera, local
-        self._cameras: dict[str, Camera] = {}
+        # Tasks, so that a camera is opened once, and closed even if its only page leaves meanwhile.
+        self._cameras: dict[str, asyncio.Task[Camera]] = {}
         self._pages: set[Page] = set()
-        self._opening = asyncio.Lock()
         folder = files("siamcar_ros.ros.console") / "page"
         self._files = {
             path: ((folder / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()
@@ -90,22 +90,22 @@ class Console:
 
     async def camera(self, name: str) -> Camera:
         """Return the camera of a tracker; open it if it is not."""
-        async with self._opening:
-            if name not in self._cameras:
-                loop = asyncio.get_running_loop()
+        if name not in self._cameras:
+            loop = asyncio.get_running_loop()
 
-                def changed() -> None:
-                    with suppress(RuntimeError):  # the event loop is closed
-                        loop.call_soon_threadsafe(self._spread, name)
+            def changed() -> None:
+                with suppress(RuntimeError):  # the event loop is closed
+                    loop.call_soon_threadsafe(self._spread, name)
 
-                self._cameras[name] = await asyncio.to_thread(self._open_camera, name, changed)
-            return self._cameras[name]
+            opening = asyncio.to_thread(self._open_camera, name, changed)
+            self._cameras[name] = asyncio.create_task(opening)
+        return await asyncio.shield(self._cameras[name])
 
     async def release(self, name: str) -> None:
         """Close a camera that no page watches any more."""
-        async with self._opening:
-            if name in self._cameras and not any(page.watched == name for page in self._pages):
-                await asyncio.to_thread(self._cameras.pop(name).close)
+        if name in self._cameras and not any(page.watched == name for page in self._pages):
+            camera = await self._cameras.pop(name)
+            await asyncio.to_thread(camera.close)
 
     def _spread(self, name: str) -> None:
         for page in self._pages:
@@ -119,7 +119,7 @@ class Console:
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
         """Refuse requests to another host name (DNS rebinding)."""
-        if self._local and urlsplit(f"//{request.host}").hostname not in LOOPBACK:
+        if self._local and _split(f"//{request.host}").hostname not in LOOPBACK:
             raise web.HTTPForbidden(text=f"this console is not called {request.host}")
         return await handler(request)
 
@@ -130,7 +130,7 @@ class Console:
         return web.Response(body=body, content_type=kind, charset="utf-8")
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
-        origin = urlsplit(request.headers.get("Origin", ""))
+        origin = _split(request.headers.get("Origin", ""))
         if origin.scheme not in ("http", "https") or origin.netloc != request.host:
             raise web.HTTPForbidden(text="only the console's own page may connect")
         if len(self._pages) >= _MOST_PAGES:
@@ -149,8 +149,8 @@ class Console:
         return socket
 
     async def _shut_down(self, _: web.Application) -> None:
-        for page in list(self._pages):
-            await page.close(WSCloseCode.GOING_AWAY, "the console has ended")
+        ends = WSCloseCode.GOING_AWAY, "the console has ended"
+        await asyncio.gather(*(page.close(*ends) for page in self._pages))
         self._pages.clear()
         for name in list(self._cameras):
             await self.release(name)
@@ -184,8 +184,8 @@ class Page:
         """Serve the page until it disconnects."""
         try:
             first = self._content(await self._socket.receive(_FIRST_MESSAGE))
-            given = _text(first, "token").encode(errors="replace")
-            if not hmac.compare_digest(given, self._console.token):
+            given, token = _text(first, "token").encode(errors="replace"), self._console.token
+            if token and not hmac.compare_digest(given, token):
                 await asyncio.sleep(1.0)  # slows down guessing
                 await self.close(_WRONG_TOKEN, "the token is wrong or missing")
                 return
@@ -254,11 +254,12 @@ class Page:
         name = name or self.watched or (names[0] if names else "")
         if name == self.watched or name not in names:
             return
-        before, self.watched, self._camera = self.watched, name, None
-        self._link = Link(self._console.rate)
-        self._camera = await self._console.camera(name)
+        before, self.watched, self._camera, self._trouble = self.watched, name, None, ""
+        camera = await self._console.camera(name)
+        if self.watched == name:  # else the page has changed its mind meanwhile
+            self._camera = camera
+            self.news.set()
         await self._console.release(before)
-        self.news.set()
 
     async def _answer(self, call: int, request: Callable[[Camera], str]) -> None:
         self._requests += 1
@@ -307,9 +308,9 @@ class Page:
             if delay > 0:
                 await asyncio.sleep(delay)
                 continue
-            shown, link, watched = view, self._link, self.watched
+            shown, watched, step = view, self.watched, self._link.step
             try:
-                jpeg, size = await asyncio.to_thread(_picture, view, link.step, self._shown_width)
+                jpeg, size = await asyncio.to_thread(_picture, view, step, self._shown_width)
                 self._trouble = ""
             except ValueError as error:
                 self._trouble = str(error)
@@ -318,7 +319,7 @@ class Page:
             described = {"is": "view", "number": number, "watched": watched, "size": size}
             # The page measures the time between the two messages, which is that of the transfer.
             await self._send(described | view.described())
-            link.sent(number, len(jpeg), time.monotonic())
+            self._link.sent(number, len(jpeg), time.monotonic())
             await self._socket.send_bytes(jpeg)
 
 
@@ -350,6 +351,14 @@ def _request(message: dict[str, Any]) -> Callable[[Camera], str]:
 def _picture(view: View, step: Step, shown_width: int) -> tuple[bytes, tuple[int, int]]:
     image = view.image()
     return encode(image, step, shown_width), (image.shape[1], image.shape[0])
+
+
+def _split(url: str) -> SplitResult:
+    """Return the parts of a URL from a header; empty ones if it is malformed."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _text(message: dict[str, Any], name: str) -> str:

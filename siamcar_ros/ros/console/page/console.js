@@ -37,6 +37,7 @@ const arrivals = []; // of pictures, in the last two seconds
 let token = decodeURIComponent(location.hash.slice(1)) || sessionStorage.getItem("token") || "";
 if (location.hash) history.replaceState(null, "", location.pathname); // neither seen nor shared
 sessionStorage.setItem("token", token);
+addEventListener("hashchange", () => location.reload()); // a token was pasted behind the address
 
 function connect() {
   clearTimeout(retry);
@@ -58,7 +59,8 @@ function connect() {
 function lost(reason, refused = false) {
   socket.onopen = socket.onmessage = socket.onclose = null;
   socket.close();
-  announced = asked = null;
+  announced = null;
+  for (const then of pending.values()) then({ done: false });
   pending.clear();
   wasLost = true;
   cancel();
@@ -107,11 +109,11 @@ function heard(message) {
     tries = 0;
     $("panel").inert = canvas.inert = false;
     $("link").classList.add("live");
-    if (wasLost) answer("Connected again.", true);
+    if (wasLost) { answer("Connected again.", true); refocus(canvas); }
     wasLost = false;
     listCameras(message.cameras, message.watched);
     notice(message.notice);
-    sample(message.figures, message.at);
+    sample(message.figures, message.at, message.watched);
   }
 }
 
@@ -209,7 +211,11 @@ function listTargets(tracks) {
       const stop = item.querySelector(".stop");
       stop.onclick = () => {
         stop.disabled = true;
-        call({ do: "stop", id: track.id }, ({ done }) => { stop.disabled = false; if (done) ended(track.id); });
+        call({ do: "stop", id: track.id }, ({ done }) => {
+          stop.disabled = false;
+          if (done) ended(track.id);
+          refocus(done ? canvas : stop);
+        });
       };
       list.append(item);
     }
@@ -231,7 +237,10 @@ function colorFor(id, ids) {
   for (const each of colors.keys()) if (colors.size > 50 && !ids.has(each)) colors.delete(each);
   return [colors.get(id), ...COLORS].find((each) => each && !taken.includes(each)) ?? COLORS[0];
 }
-$("stop-all").onclick = () => call({ do: "stop_all" }, ({ done }) => done && ended());
+$("stop-all").onclick = () => call({ do: "stop_all" }, ({ done }) => {
+  if (done) ended();
+  refocus(canvas);
+});
 
 // The node has stopped a target, or all: do not wait for a picture that says so.
 function ended(id) {
@@ -241,6 +250,12 @@ function ended(id) {
   for (const item of [...$("targets").children]) if (id === undefined || item.dataset.id === id) item.remove();
   listTargets(newest.described.tracks);
   draw();
+}
+
+// A button that is disabled or removed loses the focus, and a person at the keyboard their place.
+function refocus(element) {
+  const focused = document.activeElement;
+  if (focused === document.body || focused.disabled) element.focus({ preventScroll: true });
 }
 
 // The picture
@@ -387,9 +402,10 @@ for (const each of CURVES) {
   $("curves").append(each.figure);
 }
 
-function sample(figures, at) { // `at`: the console's clock in seconds, as messages may be delayed
+function sample(figures, at, watched) { // `at`: the console's clock in s, as messages may be delayed
+  if (samples.at(-1)?.watched !== watched) samples.length = 0; // another tracker's figures
   const now = performance.now(), last = samples.at(-1), seconds = last ? at - last.at : 0;
-  const each = { now, at, figures, latency: figures.latency_ms ?? NaN };
+  const each = { now, at, watched, figures, latency: figures.latency_ms ?? NaN };
   const count = (name) => (seconds > 0.5 && seconds < 3 ? Math.max(0, (figures[name] - last.figures[name]) / seconds) : NaN);
   each.rate = count("tracked");
   each.drops = count("dropped");
