@@ -68,7 +68,7 @@ class Tracker(Protocol):
         """
 
     def stop(self) -> None:
-        """Stop tracking; raise TrackerUnavailable if that is not possible."""
+        """Stop tracking; raise TargetRefused or TrackerUnavailable if that is not possible."""
 
 
 def box_in_pixels(box: Fractions, width: int, height: int) -> Box:
