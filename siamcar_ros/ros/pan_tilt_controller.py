@@ -24,6 +24,7 @@ import numpy as np
 from geometry_msgs.msg import TwistStamped
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -41,6 +42,8 @@ from siamcar_ros.ros.pan_tilt import Pair, PanTiltLaw, PanTiltSettings
 _LOG_PERIOD = 5.0
 # Seconds without joint angles after which the mount is stopped.
 _FRESH = 0.5
+# The longest wait for the last rates to arrive.
+_ARRIVED = Duration(seconds=1)
 # Seconds; an older stamp is assumed to be of another clock.
 _OLDEST = 1.0
 
@@ -93,8 +96,10 @@ class PanTiltController(Node):
         self.create_timer(1 / rate, self._tick, clock=self._clock)
 
     def stop(self) -> None:
-        """Publish rates of 0."""
+        """Publish rates of 0, and wait until they have arrived: the node may end right after."""
         self._publish(np.zeros(2))
+        for publisher in (self._rates, self._velocities):
+            publisher.wait_for_all_acked(_ARRIVED)
 
     def _declare_settings(self) -> dict[str, float]:
         values = {}
