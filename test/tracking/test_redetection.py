@@ -1,0 +1,142 @@
+"""A target that gets lost, and is searched for in the whole frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from siamcar_ros.geometry import context_side
+from siamcar_ros.tracking import SiamCarTracker, TrackerParams, TrackState
+
+
+def test_states_follow_the_scores(network: Any) -> None:
+    tracker = SiamCarTracker(network, TrackerParams(lost_after=2))
+    frame = np.zeros((480, 640, 3), np.uint8)
+    tracker.init(frame, (300.0, 200.0, 40.0, 80.0))
+    states = []
+    for logit in (3.0, -0.5, -4, -4, 3, -4, -4, -4, -4, -0.5, 3):
+        scale = 127 / context_side(40, 80)
+        network.show((40 * scale, 80 * scale), logit=logit)
+        states.append(tracker.update(frame).state)
+    sure, unsure, lost = TrackState.TRACKING, TrackState.UNCERTAIN, TrackState.LOST
+    assert states == [sure] + 3 * [unsure] + [sure] + 2 * [unsure] + 3 * [lost] + [sure]
+
+
+@pytest.mark.parametrize("found_after", [1, 3])
+def test_a_lost_target_is_sought_around_its_place_and_found(network: Any, found_after: int) -> None:
+    params = TrackerParams(lost_after=1, redetect=True, found_after=found_after, lr=1.0)
+    tracker = SiamCarTracker(network, params)
+    frame = np.zeros((480, 640, 3), np.uint8)
+    frame[240, 360] = 255  # where the target comes back: 40 pixels to the right
+    tracker.init(frame, (300.5, 200.5, 40, 80))
+    network.show((45, 90), logit=-5)
+    while tracker.result.state is not TrackState.LOST:
+        tracker.update(frame)
+    held = tracker.result.box
+    network.show((30, 60), column=20, logit=-5)
+    distances = []
+    for _ in range(4):
+        result = tracker.update(frame)
+        assert result.state is TrackState.LOST
+        assert result.box == held
+        distances.append(int(network.inputs[-1][0, 0].argmax()) % 255 - 128)
+    # The same 40 pixels are fewer in the larger region.
+    assert distances[:2] == distances[2:]
+    assert distances[0] < distances[1]
+    network.show((30, 60), column=12 + distances[0] / 8, logit=6)
+    for confirmed in range(1, found_after + 1):
+        result = tracker.update(frame)
+        assert result.state is (
+            TrackState.TRACKING if confirmed == found_after else TrackState.LOST
+        )
+        # From the first sight on it is looked at in the middle of a region of the usual size.
+        network.show((46, 92), logit=6)
+    x, y, w, h = result.box
+    assert (x + w / 2, y + h / 2) == pytest.approx((360.5, 240.5), abs=2)
+
+
+class Painted:
+    """A network that knows its target by its brightness."""
+
+    score_size, offset, stride, takes_pixels = 25, 32, 8, True
+
+    def __init__(self, given: Any) -> None:
+        self.given, self.regions = given, 0
+
+    def template(self, z: Any) -> Any:
+        return (np.zeros((len(z), 1, 1, 1), np.float32),)
+
+    def __call__(self, x: Any, template: Any) -> Any:
+        self.regions += len(x)
+        parts = []
+        for crop in x:
+            bright = np.argwhere(crop[..., 0] > 40)
+            seen = len(bright) > 0
+            row, column = bright.mean(0) if seen else (0.0, 0.0)
+            self.given.show(
+                (40, 40),
+                column=12 + (column - 128) / 8,
+                row=12 + (row - 128) / 8,
+                logit=6 if seen else -5,
+            )
+            parts.append(self.given.maps)
+        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+
+@pytest.mark.parametrize("camera_motion", [False, True])
+def test_a_target_is_found_in_a_corner_of_the_frame(network: Any, camera_motion: bool) -> None:
+    painted = Painted(network)
+    params = TrackerParams(
+        lost_after=2, redetect=True, found_after=2, search_regions=3, camera_motion=camera_motion
+    )
+    tracker = SiamCarTracker(painted, params)
+    blank, here = (np.zeros((480, 640, 3), np.uint8) for _ in range(2))
+    here[230:250, 310:330] = 255
+    tracker.init(here, (310, 230, 20, 20))
+    assert tracker.update(here).state is TrackState.TRACKING
+    for _ in range(20):
+        before = painted.regions
+        result = tracker.update(blank)
+        assert painted.regions - before == (4 if result.state is TrackState.LOST else 1)
+    assert result.state is TrackState.LOST
+    there = blank.copy()
+    there[440:460, 590:610] = 255
+    for _ in range(40):
+        result = tracker.update(there)
+        if result.state is TrackState.TRACKING:
+            break
+    x, y, w, h = result.box
+    assert result.state is TrackState.TRACKING
+    assert (x + w / 2, y + h / 2) == pytest.approx((600, 450), abs=8)
+
+
+def test_a_detector_s_boxes_are_looked_at_first(network: Any) -> None:
+    params = TrackerParams(lost_after=1, redetect=True, search_regions=1)
+    found = {}
+    for boxes in (None, [(590, 440, 20, 20)]):
+        tracker = SiamCarTracker(Painted(network), params)
+        image = np.zeros((960, 1280, 3), np.uint8)
+        image[230:250, 310:330] = 255
+        tracker.init(image, (310, 230, 20, 20))
+        image[:] = 0
+        while tracker.result.state is not TrackState.LOST:
+            tracker.update(image)
+        image[440:460, 590:610] = 255
+        states = [tracker.update(image, candidates=boxes).state for _ in range(2)]
+        found[boxes is not None] = states[-1]
+    assert found == {False: TrackState.LOST, True: TrackState.TRACKING}
+
+
+def test_a_lost_target_is_sought_inside_a_frame_that_got_smaller(network: Any) -> None:
+    tracker = SiamCarTracker(network, TrackerParams(lost_after=1, redetect=True))
+    tracker.init(np.zeros((480, 640, 3), np.uint8), (540, 380, 40, 40))
+    network.show((40, 40), logit=-5)
+    for _ in range(2):
+        tracker.update(np.zeros((480, 640, 3), np.uint8))
+    small = np.full((240, 320, 3), 255, np.uint8)
+    for _ in range(2):
+        x, y, w, h = tracker.update(small).box
+    assert (x + w / 2, y + h / 2) == (320, 240)
+    assert network.inputs[-1].max() == 255
