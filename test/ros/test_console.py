@@ -17,7 +17,13 @@ import pytest
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed: the extra `console`")
 
-from aiohttp import ClientResponse, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
+from aiohttp import (
+    ClientResponse,
+    ClientWebSocketResponse,
+    WSCloseCode,
+    WSMsgType,
+    WSServerHandshakeError,
+)
 from aiohttp.test_utils import TestClient, TestServer
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import Image
@@ -251,6 +257,21 @@ def test_a_camera_is_closed_that_opens_after_its_only_page_has_left() -> None:
 
     run(lambda operator: asyncio.wait_for(test(operator), 60), find=lambda: names,
         open_camera=open_camera)  # fmt: skip
+
+
+def test_a_camera_that_could_not_be_opened_is_opened_for_the_next_page() -> None:
+    tries = itertools.count()
+
+    def open_camera(name: str, changed: Callable[[], None]) -> FakeCamera:
+        if next(tries) == 0:
+            raise RuntimeError("no more file descriptors")
+        return FakeCamera(name, changed)
+
+    async def test(operator: Operator) -> None:
+        assert await closing(await operator.connect()) == WSCloseCode.INTERNAL_ERROR
+        assert (await hear(await operator.connect(), "view"))["watched"] == "/front/tracker"
+
+    run(test, open_camera=open_camera)
 
 
 def test_images_do_not_pile_up_while_no_result_arrives() -> None:

@@ -102,10 +102,11 @@ class Console:
         return await asyncio.shield(self._cameras[name])
 
     async def release(self, name: str) -> None:
-        """Close a camera that no page watches any more."""
+        """Close a camera unless a page watches it."""
         if name in self._cameras and not any(page.watched == name for page in self._pages):
-            camera = await self._cameras.pop(name)
-            await asyncio.to_thread(camera.close)
+            opening = self._cameras.pop(name)
+            with suppress(Exception):  # it was not opened: those who watched it have been told
+                await asyncio.to_thread((await opening).close)
 
     def _spread(self, name: str) -> None:
         for page in self._pages:
@@ -198,6 +199,8 @@ class Page:
             await self.close(WSCloseCode.POLICY_VIOLATION, str(error) or "the page sent nothing")
         except ConnectionError:
             pass  # the page has disconnected
+        except Exception:
+            await self._fail()
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -210,12 +213,16 @@ class Page:
             except ConnectionError:
                 pass  # the page has disconnected
             except Exception:
-                logging.getLogger(__name__).exception("serving a page has failed")
-                await self.close(WSCloseCode.INTERNAL_ERROR, "the console has failed: see its log")
+                await self._fail()
 
         task = asyncio.ensure_future(guarded())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _fail(self) -> None:
+        """Log the exception that is being handled, and end the connection."""
+        logging.getLogger(__name__).exception("serving a page has failed")
+        await self.close(WSCloseCode.INTERNAL_ERROR, "the console has failed: see its log")
 
     def _content(self, message: Any) -> dict[str, Any]:
         """Return a message's content; raise _Refused if the page would not send it."""
