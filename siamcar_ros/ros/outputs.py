@@ -134,9 +134,9 @@ class Outputs:
         return tracks
 
     def _publish_detections(self, tracked: Tracked) -> float:
-        """Publish the detections, the oldest target's first; return the seconds that this took.
+        """Publish the detections; return the latency in seconds.
 
-        They count from the frame's arrival to the publication of the first.
+        That is from the frame's arrival to the publication of the oldest target's detection.
         """
         header, detections = tracked.frame.header, []
         wanted = _subscribed(self._detection, self._detections)
@@ -166,7 +166,7 @@ class Outputs:
         return tracked.targets[target].class_id or self.settings.class_id
 
     def _follow_motions(self, tracked: Tracked) -> None:
-        """Add the frame to the motions of its targets, and forget those of others."""
+        """Update the velocities of the frame's targets, and drop those of all others."""
         motions = {}
         for target, result in tracked.results.items():
             start = tracked.targets[target]

@@ -134,14 +134,14 @@ class NodeSettings:
     )
     lost_after: int = _knob(
         "lost_after",
-        "Number of frames with a score of 0 after which a target is LOST; it also is after three "
-        "times as many in which it stayed UNCERTAIN.",
+        "Number of frames with a score of 0 after which a target is LOST; three times as many "
+        "consecutive UNCERTAIN frames have the same effect.",
         range=(1, 100000),
     )
     found_above: float = _knob(
         "found_above",
-        "Score that a LOST target needs beyond the region around its expected place, if that is "
-        "above certain_above.",
+        "Score required of a LOST target beyond the region around its expected place; no effect "
+        "below certain_above.",
         range=(0.0, 1.0),
     )
     found_after: int = _knob(
@@ -151,7 +151,7 @@ class NodeSettings:
     )
     camera_motion: bool = _knob(
         "camera_motion",
-        "Move the box of a target that is not seen with the camera and with its own velocity.",
+        "While a target is not seen, move its box by the camera's motion and by its own velocity.",
     )
     redetect: bool = _knob("redetect", "Search for a LOST target.")
     search_regions: int = _knob(

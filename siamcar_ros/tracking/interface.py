@@ -82,22 +82,22 @@ class TrackerParams:
         window_influence: weight in [0, 1] of the cosine window, which favors small motion.
         lr: share in [0, 1] of a new size that a sure frame takes over. "paper" does not smooth.
         calibrated: judge by the calibrated score where the network has one.
-        uncertain_below: a score in [0, 1] under which a frame is UNCERTAIN.
-        certain_above: a score in [0, 1] from which a target that was UNCERTAIN or LOST counts as
-            seen; at least ``uncertain_below``, and raised to it where it is lower.
-        lost_below: a score in [0, uncertain_below] under which a frame counts toward LOST: fully
-            at a score of 0, half at half of ``lost_below``; a better frame takes as much away, and
-            one that shows the target for certain all of it.
-        lost_after: LOST when frames have counted for so many, or after three times as many in which
-            the target was UNCERTAIN without a break, >= 1.
-        found_above: a score in [0, 1] that a LOST target needs where it is found beyond the region
-            around its expected place, if it is above ``certain_above``.
-        found_after: a LOST target is TRACKING after so many frames that show it, >= 1.
-        camera_motion: move the box of a target that is not seen with the camera and with its own
-            velocity.
-        redetect: look for a LOST target around where it is expected and, as far as
-            ``search_regions`` go, in the whole frame.
-        search_regions: further regions of each frame in which a LOST target is looked for, >= 0.
+        uncertain_below: score in [0, 1] below which a frame is UNCERTAIN.
+        certain_above: score in [0, 1] from which an UNCERTAIN or LOST target counts as seen; a
+            value below ``uncertain_below`` is raised to it.
+        lost_below: score in [0, uncertain_below] below which a frame counts toward LOST: fully at a
+            score of 0, half at half of ``lost_below``. A frame above it subtracts as much, and one
+            that scores ``certain_above`` resets the count.
+        lost_after: count, >= 1, at which a target is LOST. It also is after three times as many
+            consecutive frames in which it was UNCERTAIN.
+        found_above: score in [0, 1] required of a LOST target beyond the region around its expected
+            place; no effect below ``certain_above``.
+        found_after: number of frames, >= 1, that must show a LOST target before it is TRACKING.
+        camera_motion: while a target is not seen, move its box by the camera's motion and by the
+            target's own velocity.
+        redetect: search for a LOST target around its expected place and, with ``search_regions``,
+            in the whole frame.
+        search_regions: number of further regions of each frame in which to search, >= 0.
         online: learn a model of each target while it is followed, from its start on; see
             :mod:`siamcar_ros.tracking.online`. It needs a network that gives features.
     """

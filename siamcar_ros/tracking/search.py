@@ -9,10 +9,10 @@ from typing import NamedTuple
 # long as it lies within the inner 0.6 of it; at twice the side two out of three are still seen, but
 # cannot be told from other things.
 _FACTOR, _INNER = 1.25, 0.6
-NEAREST = 1.5
-"""The largest region around a lost target's place, as a multiple of the usual one."""
+NEAR_FACTOR = 1.5
+"""Side of the largest region around a lost target's place, as a multiple of the usual side."""
 
-_NEAR = (NEAREST, 1.0)
+_NEAR = (NEAR_FACTOR, 1.0)
 
 
 class Region(NamedTuple):

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE, box_around, context_side
 from siamcar_ros.tracking.interface import TrackerParams, TrackResult, TrackState
 from siamcar_ros.tracking.online import OnlineModel, sure
-from siamcar_ros.tracking.search import NEAREST, Region, near
+from siamcar_ros.tracking.search import NEAR_FACTOR, Region, near
 
 Point = tuple[float, float]
 
 _MIN_SIDE = 1.0  # image pixels; a followed box never gets smaller
-_KEEP = 0.9  # per frame: share of the running means that is kept
-_KEEP_SCORE = 0.97  # likewise, of that of the score
-_KEEP_SPEED = 0.97  # likewise, of the velocity of a target that is not seen
-_FASTEST = 0.5  # box sides per frame, of that velocity
+_KEEP = 0.9  # share of the running means of velocity and peak that is kept per frame
+_KEEP_SCORE = 0.97  # the same for the mean score
+_KEEP_SPEED = 0.97  # the same for the velocity of a target that is not seen
+_FASTEST = 0.5  # limit of the velocity, in box sides per frame
 _CLOSE = 0.5  # box sides from a look-alike within which a place is taken for it
 _REMEMBERED = 40  # frames
 _LOST_SHARE = 0.25  # of the calibrated score: LOST boxes scored 0.42 in the mean were right in 11 %
@@ -96,7 +96,7 @@ class Track:
         lost_frames: frames since the target was LOST, 0 while it is not.
         high_frames: frames in a row, up to the last, scored at least ``certain_above``.
         velocity: image pixels per frame, without the camera's motion.
-        followed: frames that the velocity was learned from.
+        followed: number of frames from which the velocity was learned.
         usual_score, usual_peak: running means of the score and of the peak while the target is
             TRACKING; NaN where they are not known.
         evidence, confidence: as in the last :class:`Sighting`.
@@ -322,17 +322,14 @@ class Track:
         return replace(rest, candidate=looked_at)
 
     def considering(
-        self,
-        seen: Sequence[Sighting],
-        params: TrackerParams,
-        confirmed: int = 0,
+        self, seen: Sequence[Sighting], params: TrackerParams, confirmed: int = 0
     ) -> Track:
         """The track with the best of some sightings as its candidate, if one is worth a look.
 
         Args:
             seen: in one or more regions.
             params: thresholds of the state.
-            confirmed: frames that have shown it for certain.
+            confirmed: number of frames that have shown it for certain.
         """
         close = _CLOSE * self.side
         seen = [each for each in seen if each.score >= _UNSEEN * params.lost_below]
@@ -345,7 +342,7 @@ class Track:
         if not new:
             return rest
         best = max(new, key=lambda each: each.score)
-        reach = NEAREST * self.pixels_per_sample * SEARCH_SIZE / 2
+        reach = NEAR_FACTOR * self.pixels_per_sample * SEARCH_SIZE / 2
         away = max(abs(a - b) for a, b in zip(best.center, self.center, strict=True))
         found = Candidate(best.center, best.size, confirmed, elsewhere=away > reach)
         return replace(rest, candidate=found)

@@ -258,7 +258,7 @@ def test_a_loop_shorter_than_a_time_jump_starts_over(robot: Robot) -> None:
         return "image stamps went back by 0." in robot.process.log
 
     wait_for("new start", played_again)
-    assert robot.track("anew") == "anew"
+    assert robot.track("second") == "second"
 
 
 def test_overlay_and_markers_for_who_listens(robot: Robot) -> None:
@@ -306,8 +306,8 @@ def test_a_deactivated_node_forgets_camera_info(robot: Robot) -> None:
     wait_for("bearings", lambda: bearings)
     assert robot.change_state(Transition.TRANSITION_DEACTIVATE)
     assert robot.change_state(Transition.TRANSITION_ACTIVATE)
-    robot.track("anew")
-    wait_for("the new target", lambda: [each.id for each in tracks[-1].tracks] == ["anew"])
+    robot.track("second")
+    wait_for("the new target", lambda: [each.id for each in tracks[-1].tracks] == ["second"])
     assert not tracks[-1].tracks[0].bearing
 
 
