@@ -259,6 +259,23 @@ def test_a_camera_is_closed_that_opens_after_its_only_page_has_left() -> None:
         open_camera=open_camera)  # fmt: skip
 
 
+def test_the_tracker_that_a_page_watched_is_waited_for() -> None:
+    """After a restart of the console, which may find another tracker first."""
+    names = ["/front/tracker"]
+
+    async def test(operator: Operator) -> None:
+        socket = await operator.connect(watch={"camera": "/rear/tracker"})
+        state = await hear(socket, "state")
+        assert state["notice"] == "waiting for /rear/tracker, which is not in the ROS graph"
+        assert (state["watched"], state["cameras"]) == ("/rear/tracker", sorted(
+            ["/front/tracker", "/rear/tracker"]))  # fmt: skip
+        names.append("/rear/tracker")
+        assert (await hear(socket, "view"))["watched"] == "/rear/tracker"
+        assert list(operator.cameras) == ["/rear/tracker"]
+
+    run(test, find=lambda: names)
+
+
 def test_a_camera_that_could_not_be_opened_is_opened_for_the_next_page() -> None:
     tries = itertools.count()
 

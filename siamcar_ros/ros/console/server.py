@@ -256,17 +256,22 @@ class Page:
             raise _Refused("unknown message")
 
     async def _watch(self, name: str) -> None:
-        """Change to a tracker; empty keeps the current one, or takes the first."""
+        """Change to a tracker; empty keeps the current one, or takes the first.
+
+        One that has not been found is waited for: after a restart of the console, another tracker
+        may be found first, and must not take its place.
+        """
         names = self._console.find()
-        name = name or self.watched or (names[0] if names else "")
-        if name == self.watched or name not in names:
-            return
-        before, self.watched, self._camera, self._trouble = self.watched, name, None, ""
-        camera = await self._console.camera(name)
-        if self.watched == name:  # else the page has changed its mind meanwhile
-            self._camera = camera
-            self.news.set()
-        await self._console.release(before)
+        before, name = self.watched, name or self.watched or (names[0] if names else "")
+        if name != before:
+            self.watched, self._camera, self._trouble = name, None, ""
+        if self._camera is None and name in names:
+            camera = await self._console.camera(name)
+            if self.watched == name:  # else the page has changed its mind meanwhile
+                self._camera = camera
+                self.news.set()
+        if name != before:
+            await self._console.release(before)
 
     async def _answer(self, call: int, request: Callable[[Camera], str]) -> None:
         self._requests += 1
@@ -295,6 +300,8 @@ class Page:
             state["at"] = time.monotonic()
             state["cameras"] = sorted({*self._console.find(), self.watched} - {""})
             state["notice"] = "no tracker node is in the ROS graph: start one"
+            if self.watched:
+                state["notice"] = f"waiting for {self.watched}, which is not in the ROS graph"
             if self._camera is not None:
                 self._camera.look()
                 state["notice"] = self._camera.notice() or self._trouble
