@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -355,8 +356,14 @@ def test_a_lost_connection_is_reported_and_restored(desk: Desk, page: Page) -> N
     expect(page.locator("#frame")).not_to_have_class("stale")
     page.wait_for_timeout(6000)  # some thirty pictures
     before = numbers[-1]
-    # Not killed: what shares memory with a participant that is may never hear of another again.
-    desk.console.end()
+    process = desk.console._process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    stop = page.get_by_role("button", name="Stop", exact=True)
+    stop.click()
+    expect(stop).to_be_disabled()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     expect(page.locator("#notice")).to_contain_text("is lost. Trying again")
     expect(page.locator("#link")).to_have_text("Not connected")
     time.sleep(1)  # it tries in vain
@@ -365,6 +372,7 @@ def test_a_lost_connection_is_reported_and_restored(desk: Desk, page: Page) -> N
     expect(page.locator("#notice")).to_be_hidden()
     expect(page.locator("#frame")).not_to_have_class("stale")
     assert numbers[-1] < before  # the new server's first pictures are shown already
+    expect(stop).to_be_enabled()  # its request was lost
     assert_follows(page)
 
 

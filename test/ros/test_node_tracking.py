@@ -320,9 +320,10 @@ def test_several_targets_and_a_mismatch_that_is_said(start: Start) -> None:
     arrays = robot.collect(Detection2DArray, "detections")
     robot.start_camera()
     robot.track("a")
-    wait_for("images", lambda: len(robot.sent) > 10)
+    wait_for("images", lambda: len(arrays) > 10)
     robot.client.init_target((20.0, 20.0, 40.0, 40.0), target="b")
-    robot.client.init_target((200.0, 150.0, 40.0, 40.0), robot.sent[-8], target="c")
+    # On an image of the past, of which it is known that the node has it.
+    robot.client.init_target((200.0, 150.0, 40.0, 40.0), arrays[-8].header, target="c")
 
     def all_there() -> bool:
         return bool(arrays) and [each.id for each in arrays[-1].detections] == ["a", "b", "c"]
