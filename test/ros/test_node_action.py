@@ -115,7 +115,7 @@ def test_a_detector_starts_targets(start: Callable[..., Robot]) -> None:
     wait_for_more(heard, 2)
 
     def show(*found: tuple[str, float, tuple[float, ...]]) -> None:
-        detector.publish(detections(robot.sent[-2], *found))
+        detector.publish(detections(heard[-1].header, *found))
 
     show(("dog", 0.9, (200.0, 20.0, 30.0, 30.0)), ("car", 0.3, (200.0, 150.0, 30.0, 30.0)))
     on_tracked = ("car", 0.9, bbox_to_box(heard[-1].detections[0].bbox))
@@ -128,7 +128,7 @@ def test_a_detector_starts_targets(start: Callable[..., Robot]) -> None:
     # A point takes the detection that holds it, with its class, on the detector's own image.
     robot.client.stop_tracking()
     assert robot.set_parameters(start_class="") == ""
-    header = robot.sent[-1]
+    header = heard[-1].header
     inner, outer = (100.0, 100.0, 40.0, 30.0), (40.0, 40.0, 200.0, 150.0)
     detector.publish(detections(header, ("dog", 0.9, outer), ("cat", 0.2, inner)))
 
