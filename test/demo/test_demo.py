@@ -140,7 +140,8 @@ def test_another_run_is_noticed(config: Path, folder: Path, tmp_path: Path) -> N
     try:
         deadline = time.monotonic() + 120
         while "activate: done" not in log.read_text():
-            assert other.poll() is None and time.monotonic() < deadline, log.read_text()
+            assert other.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
         done = _run("--sequence", folder, "--config", config, "--output", tmp_path / "out")
         assert done.returncode == 1
