@@ -44,6 +44,8 @@ def test_foxglove_layouts(name: str, published: set[str]) -> None:
     for config in layout["configById"].values():
         # With it, Foxglove shows no image of a camera that is not calibrated.
         assert "calibrationTopic" not in config.get("imageMode", {})
+        # Foxglove reads an empty limit as 0.
+        assert "" not in (config.get("minYValue"), config.get("maxYValue"))
     for path in paths:
         topic, *fields = path.split(".")
         if not fields:
