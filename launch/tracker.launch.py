@@ -34,6 +34,7 @@ PARAMETERS: dict[str, tuple[type, str]] = {
     "image_transport": (str, "raw; or compressed, ffmpeg, foxglove: IMAGE/compressed ..."),
     "qos_reliability": (str, "Requested from the camera: auto, reliable or best_effort"),
     "use_detections": (bool, "Subscribe to a detector's boxes"),
+    "annotations": (bool, "Publish NAME/annotations for Foxglove; needs foxglove_msgs"),
     "max_targets": (int, "Largest number of targets tracked at a time"),
     "autostart": (bool, "Configure and activate at the start; false waits for a lifecycle manager"),
     "use_sim_time": (bool, "Take the time from /clock"),

@@ -16,7 +16,7 @@ from siamcar_ros.bags.messages import TRACKS, message, typestore
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: What the node publishes beside the topics of its README, and what others do.
-OTHERS = {"/camera/image_raw", "/camera/camera_info", "/diagnostics", "/tf"}
+OTHERS = {"/camera/image_raw", "/diagnostics"}
 NODE = {f"/tracker/{name}" for name in re.findall(r"^\| `~/(\w+)` \|", README, re.M)}
 REPLAY = {
     replay_output.TRACKS_TOPIC,
@@ -38,9 +38,14 @@ def strings(value: Any) -> list[str]:
 def test_foxglove_layouts(name: str, published: set[str]) -> None:
     layout = json.loads((ROOT / "config/foxglove" / f"{name}.json").read_text())
     paths = [text for text in strings(layout) if text.startswith("/")]
-    assert {path.split(".")[0] for path in paths} <= published | {"/tracker/detections_3d"}
+    assert {path.split(".")[0] for path in paths} <= published
     panels = [text for text in strings(layout["layout"]) if "!" in text]
     assert sorted(panels) == sorted(layout["configById"])
+    for config in layout["configById"].values():
+        # With it, Foxglove shows no image of a camera that is not calibrated.
+        assert "calibrationTopic" not in config.get("imageMode", {})
+        # Foxglove reads an empty limit as 0.
+        assert "" not in (config.get("minYValue"), config.get("maxYValue"))
     for path in paths:
         topic, *fields = path.split(".")
         if not fields:

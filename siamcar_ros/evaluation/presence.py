@@ -23,7 +23,7 @@ MEASURES: dict[str, str] = {
     "f_score": "F-score",
     "tracking_precision": "Tracking precision",
     "tracking_recall": "Tracking recall",
-    "threshold": "at a score of",
+    "threshold": "At score",
     "lost_precision": "LOST precision",
     "lost_recall": "LOST recall",
     "false_alarms": "False alarms",

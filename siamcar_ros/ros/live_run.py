@@ -142,6 +142,10 @@ class LiveRun:
             )
         except TrackerUnavailable as error:
             raise LiveRunError(f"{error}; its log ends with:\n{self._tracker.tail()}") from error
+        # A node of another run may have answered before this one's was in the graph.
+        while "activate: done" not in self._tracker.tail():
+            require_running(self._tracker)
+            time.sleep(0.05)
         if self.client.twins > 1:
             raise LiveRunError(
                 f"{self.client.twins} nodes are called {self.client.tracker}: another run is "

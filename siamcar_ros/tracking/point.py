@@ -55,7 +55,7 @@ def box_about(network: Network, image: Image | StoredImage, point: ArrayLike) ->
         point: (x, y), image pixels.
 
     Raises:
-        TargetError: the point lies outside the image, or no box about it finds itself again.
+        TargetError: the point lies outside the image, or no box around it finds itself again.
     """
     image = checked_image(image)
     height, width = image.shape[:2]
@@ -72,8 +72,8 @@ def box_about(network: Network, image: Image | StoredImage, point: ArrayLike) ->
     best = int(rank.argmax()) if len(rank) else 0
     if not len(rank) or itself[best] * found.quality[best] < _LEAST:
         raise TargetError(
-            f"no box about the point ({x:g}, {y:g}) agrees with itself: choose a point nearer to "
-            "the object's middle, or give a box"
+            f"no clear object around the point ({x:.0f}, {y:.0f}): choose a point nearer to its "
+            "middle, or give a box"
         )
     x, y, w, h = found.boxes[best].tolist()
     return x, y, w, h

@@ -130,6 +130,27 @@ def test_a_node_that_does_not_start_is_reported(folder: Path, tmp_path: Path) ->
     assert "missing.yaml" in done.stderr
 
 
+def test_another_run_is_noticed(config: Path, folder: Path, tmp_path: Path) -> None:
+    """Its node is active, and would answer for one that is still loading."""
+    command = [sys.executable, "-m", "siamcar_ros.ros.tracker_node", "--ros-args"]
+    command += ["-r", "__ns:=/demo", "-p", f"config:={config}", "-p", "backend:=torch"]
+    log = tmp_path / "other.log"
+    with log.open("wb") as out:
+        other = subprocess.Popen(command, env=ENVIRONMENT, stdout=out, stderr=out)
+    try:
+        deadline = time.monotonic() + 120
+        while "activate: done" not in log.read_text():
+            assert other.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        done = _run("--sequence", folder, "--config", config, "--output", tmp_path / "out")
+        assert done.returncode == 1
+        assert "2 nodes are called /demo/tracker: another run is active" in done.stderr
+    finally:
+        other.send_signal(signal.SIGINT)
+        other.wait(30)
+
+
 def test_a_refused_box_is_reported(config: Path, folder: Path, tmp_path: Path) -> None:
     outside = "5000,5000,40,40"
     done = _run(

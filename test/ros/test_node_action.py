@@ -91,7 +91,7 @@ def test_a_point_starts_a_target_on_the_box_that_is_answered(robot: Robot) -> No
         assert y < 115 < y + h
         assert "started on the box" in answer.message
     else:
-        assert "no box about the point (160, 115) agrees with itself" in answer.message
+        assert "no clear object around the point (160, 115)" in answer.message
 
 
 def detections(header: Header, *found: tuple[str, float, tuple[float, ...]]) -> Detection2DArray:

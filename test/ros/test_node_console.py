@@ -312,7 +312,12 @@ def test_the_page_fits_a_phone_and_works_by_touch(desk: Desk) -> None:
     place = page.locator("#picture").bounding_box()
     assert place is not None
     assert place["width"] > 340
-    drag_car(page, Finger(page))
+    finger, hint = Finger(page), page.locator("#hint")
+    finger.down(place["x"] + 20, place["y"] + 20)
+    expect(hint).to_have_text("Let go to start. A second finger cancels.")
+    finger.cancel()
+    expect(hint).to_contain_text("Drag a box")
+    drag_car(page, finger)
     expect(targets(page)).to_have_count(1)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert_follows(page)

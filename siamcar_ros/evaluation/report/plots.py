@@ -87,7 +87,7 @@ def timeline_figure(comparison: Comparison, focus: TrackerScore, sequence: str) 
     run = comparison.runs[focus.tracker][sequence]
     scored = bool(np.isfinite(run.scores[1:]).any())
     with rc_context(_STYLE):
-        figure = Figure(figsize=(7.6, 2.5 if scored else 1.5), layout="constrained")
+        figure = Figure(figsize=(10.4, 2.8 if scored else 1.6), layout="constrained")
         rows: Any = figure.subplots(2 if scored else 1, sharex=True, squeeze=False)[:, 0]
         _draw_overlaps(rows[0], comparison, sequence)
         if scored:

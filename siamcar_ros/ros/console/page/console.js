@@ -8,9 +8,11 @@ const STATES = { 1: "Tracking", 2: "Uncertain", 3: "Lost" };
 const LOST = 3;
 // Distinguishable with every kind of color vision, and bright enough for any picture.
 const COLORS = ["#19c3ff", "#ffb000", "#ff6fb5", "#7dff5a", "#c4a0ff", "#fff04d", "#ff8a4c", "#5cffe0"];
+const FINE = matchMedia("(pointer: fine)").matches; // a mouse, and so a keyboard
 const HINT = `Drag a box around a target, or tap it.${
-  matchMedia("(pointer: fine)").matches ? " By keyboard: go to the picture with Tab and press Enter." : ""}`;
-const HELD = "The picture is held while you draw. Let go to start, Esc cancels.";
+  FINE ? " By keyboard: go to the picture with Tab and press Enter." : ""}`;
+const HELD = FINE ? "The picture is held while you draw. Let go to start, Esc cancels."
+  : "Let go to start. A second finger cancels.";
 const KEYS = "Arrows move the box, Shift+arrows size it. Enter starts, P takes its center, Esc cancels.";
 const TAP = 8; // CSS pixels by which a finger may move in a tap
 const MINUTE = 60_000;
@@ -263,7 +265,8 @@ function refocus(element) {
 function fit() {
   if (!shown) return;
   const [width, height] = shown.described.size;
-  const room = $("stage").clientWidth, most = Math.max(180, innerHeight - (innerWidth > innerHeight ? 140 : 260));
+  const below = innerWidth > innerHeight ? 50 : 180; // room for the hint, and upright for the targets
+  const room = $("stage").clientWidth, most = Math.max(180, innerHeight - $("stage").offsetTop - below);
   const across = Math.min(room, most * width / height);
   canvas.style.width = `${across}px`;
   canvas.style.height = `${across * height / width}px`;
@@ -284,8 +287,8 @@ function draw() {
   for (const track of described.tracks) {
     const dash = { 1: [], 2: [10, 6], 3: [3, 5] }[track.state] ?? [];
     frame(track.box, scale, colors.get(track.id) ?? COLORS[0], dash);
-    label(track, scale, colors.get(track.id) ?? COLORS[0], placed);
   }
+  for (const track of described.tracks) label(track, scale, colors.get(track.id) ?? COLORS[0], placed);
   for (const box of [selection?.box, asked]) if (box) frame(box, scale, "#ffffff", [6, 4]);
 }
 
@@ -311,9 +314,10 @@ function label(track, scale, color, placed) {
   const width = pen.measureText(text).width + 10 * unit, height = 19 * unit;
   const left = Math.max(0, Math.min(x - 3 * unit, canvas.width - width));
   const above = y - height - 5 * unit, below = Math.min(y + h + 5 * unit, canvas.height - height);
-  const free = (top) => top >= 0 && !placed.some(([a, b, long]) =>
+  const free = (top) => top >= 0 && top <= canvas.height - height && !placed.some(([a, b, long]) =>
     Math.abs(b - top) < height && a < left + width && left < a + long);
-  const top = free(above) || !free(below) ? Math.max(0, above) : below;
+  const near = [above, below, ...[1, 2, 3].flatMap((each) => [above - each * height, below + each * height])];
+  const top = near.find(free) ?? Math.max(0, above);
   placed.push([left, top, width]);
   pen.fillStyle = color;
   pen.fillRect(left, top, width, height);
