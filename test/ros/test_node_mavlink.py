@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import time
+import tty
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +216,54 @@ def test_a_camera_with_ids_a_signature_and_a_video(robot: Robot, tmp_path: Path)
     assert (passed.target_system, passed.pitch_rate, passed.yaw_rate) == (7, -0.25, 0.5)
     assert camera.end() == 0, camera.log
     station.socket.close()
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_serial_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+    station, port = os.openpty()
+    tty.setraw(port)
+    if not installed:
+        (tmp_path / "serial.py").write_text("raise ModuleNotFoundError(name='serial')")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    log, url = tmp_path / "camera.log", f"{os.ttyname(port)},115200"
+    camera = NodeProcess(log, "/serial", {"url": url}, executable="mavlink_camera")
+    if not installed:
+        assert camera.process.wait(PATIENCE) == 1
+        assert "a serial port needs pyserial" in camera.log
+        assert "Traceback" not in camera.log
+        return
+    link = mav.MAVLink(None, srcSystem=255, srcComponent=190)
+    link.robust_parsing = True
+
+    heard: list[Any] = []
+    os.set_blocking(station, False)
+
+    def hear(kind: str) -> Any:
+        def found() -> Any:
+            with suppress(BlockingIOError):
+                heard.extend(link.parse_buffer(os.read(station, 4096)) or [])
+            return next((each for each in heard if each.get_type() == kind), None)
+
+        return wait_for(kind, found)
+
+    assert hear("HEARTBEAT").type == mav.MAV_TYPE_CAMERA
+    ask = mav.MAV_CMD_REQUEST_MESSAGE, mav.MAVLINK_MSG_ID_CAMERA_SETTINGS
+    request = mav.MAVLink_command_long_message(*CAMERA, ask[0], 0, ask[1], *[0.0] * 6)
+    packed = request.pack(link)
+    os.write(station, b"noise" + packed[:9])
+    os.write(station, packed[9:])
+    assert hear("COMMAND_ACK").result == ACCEPTED
+    assert hear("CAMERA_SETTINGS").mode_id == mav.CAMERA_MODE_VIDEO
+    assert camera.end() == 0, camera.log
+
+
+def test_an_empty_passphrase_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("\n")
+    values: dict[str, object] = {"signing_passphrase_file": tmp_path / "secret"}
+    camera = NodeProcess(tmp_path / "log", "/unsigned", values, executable="mavlink_camera")
+    assert camera.process.wait(PATIENCE) == 1
+    assert "secret is empty" in camera.log
+    assert "Traceback" not in camera.log
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
