@@ -128,7 +128,7 @@ def test_positions_from_depth_that_belongs_to_the_image(shipped: Callable[..., R
 
 def wait_quietly(condition: Callable[[], object]) -> bool:
     try:
-        return bool(wait_for("", condition, timeout=0.3))
+        return bool(wait_for("", condition, timeout=0.5))
     except AssertionError:
         return False
 
@@ -321,10 +321,16 @@ def test_the_controller_knows_how_old_images_and_angles_are(robot: Robot, tmp_pa
         track = Track(id="a", state=TrackStatus.TRACKING)
         track.bearing = [Bearing(azimuth=0.2, elevation=0.2)]
         image = Header(stamp=Time(nanoseconds=now - 300_000_000).to_msg())
-        loop.tracks.publish(TrackArray(header=image, tracks=[track]))
-        wait_quietly(lambda: any(each.twist.angular.y for each in loop.rates[begin:]))
-        turns = [each.twist.angular for each in loop.rates[begin:]]
-        return any(each.y < -0.05 and each.z == 0 for each in turns)
+
+        def up() -> list[Any]:
+            """What is commanded while the same old image comes again, and the mount stands."""
+            loop.tracks.publish(TrackArray(header=image, tracks=[track]))
+            loop.joints.publish(JointState(name=["p", "t"], position=[-0.2, 0.0]))
+            turns = [each.twist.angular for each in loop.rates[begin:]]
+            return [each for each in turns if each.y < -0.05]
+
+        wait_quietly(lambda: len(up()) > 15)
+        return len(up()) > 5 and all(each.z == 0 for each in up()[-5:])
 
     wait_for("rates up alone", turned_to_the_target_since)
     assert loop.process.end() == 0, loop.process.log
