@@ -82,7 +82,10 @@ class MavlinkCamera(Node):
             raise ValueError("rtsp_url has more than 159 bytes, the most that MAVLink can carry")
         key = None
         if passphrase:
-            key = mavlink.signing_key(Path(passphrase).expanduser().read_text().strip())
+            secret = Path(passphrase).expanduser().read_text().strip()
+            if not secret:
+                raise ValueError(f"signing_passphrase_file {passphrase} is empty")
+            key = mavlink.signing_key(secret)
         self.tracker = self.resolve_topic_name(tracker)
         self._url = url
         self._connection = _open(url)
@@ -212,7 +215,12 @@ def _open(url: str) -> Any:
         raise ValueError(
             f"url is udpout:HOST:PORT, udpin:HOST:PORT or /dev/DEVICE,BAUD, not {url!r}"
         )
-    return mavutil.mavlink_connection(device, baud=int(baud or "57600"), autoreconnect=True)
+    try:
+        return mavutil.mavlink_connection(device, baud=int(baud or "57600"), autoreconnect=True)
+    except ModuleNotFoundError as missing:
+        if missing.name != "serial":
+            raise
+        raise OSError("a serial port needs pyserial: pip install pyserial") from missing
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -81,7 +81,7 @@ class PanTiltController(Node):
         self.add_on_set_parameters_callback(self._check_settings)
         self.add_post_set_parameters_callback(self._apply_settings)
         self._joints_at = -math.inf  # when joint_states arrived, in seconds
-        self._clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._rates = self.create_publisher(TwistStamped, "~/rates", 10)
         self._velocities = self.create_publisher(Float64MultiArray, "~/joint_velocities", 10)
         name = self.resolve_topic_name(tracker)
@@ -93,7 +93,7 @@ class PanTiltController(Node):
             self.get_logger().info(
                 "pan_joint and tilt_joint are not set: the limits of pan and tilt are not respected"
             )
-        self.create_timer(1 / rate, self._tick, clock=self._clock)
+        self.create_timer(1 / rate, self._tick, clock=self._steady)
 
     def stop(self) -> None:
         """Publish rates of 0, and wait until they have arrived: the node may end right after."""
@@ -128,7 +128,7 @@ class PanTiltController(Node):
         self._law.settings = self._changed(parameters)
 
     def _now(self) -> float:
-        return float(self._clock.now().nanoseconds) / 1e9
+        return float(self._steady.now().nanoseconds) / 1e9
 
     def _age(self, message: Any) -> float:
         """Seconds since a message's stamp; 0 if the stamp is of another clock."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,9 @@ from node_harness import (
 )
 from numpy.typing import NDArray
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.time import Time
 from sensor_msgs.msg import Image, Imu, JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64MultiArray, Header
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 
@@ -125,7 +128,7 @@ def test_positions_from_depth_that_belongs_to_the_image(shipped: Callable[..., R
 
 def wait_quietly(condition: Callable[[], object]) -> bool:
     try:
-        return bool(wait_for("", condition, timeout=0.3))
+        return bool(wait_for("", condition, timeout=0.5))
     except AssertionError:
         return False
 
@@ -255,7 +258,7 @@ class Loop:
     def show(self, state: int, azimuth: float, elevation: float, **joints: float) -> None:
         track = Track(id="a", state=state)
         track.bearing = [Bearing(azimuth=azimuth, elevation=elevation)]
-        self.tracks.publish(TrackArray(tracks=[track]))
+        self.tracks.publish(TrackArray(tracks=[Track(id="other", state=state), track]))
         if joints:
             self.joints.publish(
                 JointState(name=list(joints), position=list(map(float, joints.values())))
@@ -277,10 +280,12 @@ def test_the_controller_turns_a_mount_and_stops_it(robot: Robot, tmp_path: Path)
         robot,
         tmp_path / "loop.log",
         tracker="shown",
+        target="a",
         max_rate=0.5,
         pan_joint="p",
         tilt_joint="t",
         pan_reversed=True,
+        tilt_reversed=True,
         pan_right=1.0,
         frame_id="mount",
         search_rate=0.2,
@@ -292,8 +297,7 @@ def test_the_controller_turns_a_mount_and_stops_it(robot: Robot, tmp_path: Path)
     # ROS turns down and left at positive rates.
     loop.wait("rates", lambda down, left: down == -0.5 and left == -0.5, **seen, **rest)
     assert loop.rates[-1].header.frame_id == "mount"
-    pan_reversed = (0.5, -0.5)
-    wait_for("joint velocities", lambda: np.allclose(loop.velocities[-1].data, pan_reversed))
+    wait_for("joint velocities", lambda: np.allclose(loop.velocities[-1].data, (0.5, 0.5)))
     loop.wait("limit", lambda down, left: left == 0 and down == -0.5, **seen, p=1.0, t=0.0)
     lost = seen | {"state": TrackStatus.LOST}
     loop.wait("search", lambda down, left: abs(left) == 0.2 and down == 0, **lost, **rest)
@@ -306,6 +310,106 @@ def test_the_controller_turns_a_mount_and_stops_it(robot: Robot, tmp_path: Path)
     loop.wait("rates", lambda down, left: down == -0.1, **seen, **rest)
     assert loop.process.end() == 0, loop.process.log
     wait_for("last rates", lambda: loop.rates[-1].twist.angular.y == 0)
+
+
+def test_the_controller_knows_how_old_images_and_angles_are(robot: Robot, tmp_path: Path) -> None:
+    settings = {"gain": 0.5, "dead_band": 0.1, "pan_joint": "p", "tilt_joint": "t"}
+    loop = Loop(robot, tmp_path / "loop.log", tracker="shown", **settings)
+    wait_for("rates", lambda: loop.rates)
+    assert abs(stamp_of(loop.rates[-1]) / 1e9 - time.time()) < 60
+
+    def turned_to_the_target_since() -> bool:
+        """An image of 0.3 s ago, after which the camera has turned to the target, but not up."""
+        begin, now = len(loop.rates), time.time_ns()
+        for age, pan in ((0.5, 0.0), (0.3, 0.0), (0.2, -0.2), (0.0, -0.2)):
+            joints = JointState(name=["p", "t"], position=[pan, 0.0])
+            joints.header.stamp = Time(nanoseconds=now - int(age * 1e9)).to_msg()
+            loop.joints.publish(joints)
+        track = Track(id="a", state=TrackStatus.TRACKING)
+        track.bearing = [Bearing(azimuth=0.2, elevation=0.2)]
+        image = Header(stamp=Time(nanoseconds=now - 300_000_000).to_msg())
+
+        def up() -> list[Any]:
+            """What is commanded while the same old image comes again, and the mount stands."""
+            loop.tracks.publish(TrackArray(header=image, tracks=[track]))
+            loop.joints.publish(JointState(name=["p", "t"], position=[-0.2, 0.0]))
+            turns = [each.twist.angular for each in loop.rates[begin:]]
+            return [each for each in turns if each.y < -0.05]
+
+        wait_quietly(lambda: len(up()) > 15)
+        return len(up()) > 5 and all(each.z == 0 for each in up()[-5:])
+
+    wait_for("rates up alone", turned_to_the_target_since)
+    assert loop.process.end() == 0, loop.process.log
+
+
+def test_the_controllers_settings_take_effect_at_once(robot: Robot, tmp_path: Path) -> None:
+    joints = {"pan_joint": "p", "tilt_joint": "t"}
+    loop = Loop(robot, tmp_path / "loop.log", tracker="shown", target="a", **joints)
+    rest = {"p": 0.0, "t": 0.0}
+    seen: dict[str, Any] = {"state": TrackStatus.TRACKING, "azimuth": 0.2, "elevation": 0.2} | rest
+    unsure = seen | {"state": TrackStatus.UNCERTAIN}
+    lost = seen | {"state": TrackStatus.LOST}
+    loop.wait("rates", lambda down, left: left < -0.9, **seen)
+
+    def change(**values: float) -> None:
+        assert robot_parameters(robot, values) == ""
+
+    def next_rates(count: int, **shown: Any) -> list[tuple[float, float]]:
+        """Pan to the left, and the stamp in seconds, of the next rates."""
+        begin = len(loop.rates)
+
+        def heard() -> bool:
+            loop.show(**shown)
+            return len(loop.rates) > begin + count
+
+        wait_for("rates", heard)
+        return [(each.twist.angular.z, stamp_of(each) / 1e9) for each in loop.rates[begin:]]
+
+    change(gain=0.5)
+    loop.wait("gain", lambda down, left: left == pytest.approx(-0.1, abs=0.04), **seen)
+    change(dead_band=0.3)
+    loop.wait("dead band", lambda down, left: abs(left) < 0.01, **seen)
+    change(dead_band=0.0)
+    # ROS's joints turn down and to the left at positive rates.
+    for name, limit, axis, beyond in (
+        ("pan_left", -0.4, 1, {"p": 0.4, "azimuth": -0.2}),
+        ("pan_right", 0.4, 1, {"p": -0.4}),
+        ("tilt_down", -0.4, 0, {"t": 0.4, "elevation": -0.2}),
+        ("tilt_up", 0.4, 0, {"t": -0.4}),
+    ):
+        loop.wait("rate", lambda *rates, axis=axis: abs(rates[axis]) > 0.01, **seen | beyond)
+        change(**{name: limit})
+        loop.wait(name, lambda *rates, axis=axis: rates[axis] == 0, **seen | beyond)
+    loop.wait("rates", lambda down, left: left == pytest.approx(-0.1, abs=0.04), **seen)
+    change(coast=1000.0, smoothing=10.0)
+    loop.wait("rates", lambda down, left: left == pytest.approx(-0.1, abs=0.04), **seen)
+    assert all(left < 0 for left, _ in next_rates(8, **seen | {"azimuth": -0.2}))
+    change(smoothing=0.0)
+    loop.wait(
+        "turn", lambda down, left: left == pytest.approx(0.1, abs=0.04), **seen | {"azimuth": -0.2}
+    )
+    loop.wait("rates", lambda down, left: left == pytest.approx(-0.1, abs=0.04), **seen)
+    assert all(left < 0 for left, _ in next_rates(8, **unsure))
+    change(coast=0.0)
+    loop.wait("stop", lambda down, left: left == 0, **unsure)
+
+    change(search_after=0.0, search_rate=0.2, search_width=0.01)
+
+    def turns() -> bool:
+        """Whether the search has turned twice in much less than the first sweep's usual 1.5 s."""
+        heard = next_rates(100, **lost)
+        at = [b[1] for a, b in pairwise(heard) if a[0] * b[0] < 0]
+        return any(b - a < 0.8 for a, b in pairwise(at))
+
+    loop.wait("rates", lambda down, left: left == pytest.approx(-0.1, abs=0.04), **seen)
+    wait_for("short sweeps", turns)
+    change(search_rate=0.0)
+    loop.wait("stop", lambda down, left: left == 0, **lost)
+    change(max_acceleration=0.05)
+    heard = next_rates(8, **seen)
+    assert all(abs(b[0] - a[0]) <= 0.0051 for a, b in pairwise(heard))
+    assert loop.process.end() == 0, loop.process.log
 
 
 def robot_parameters(robot: Robot, values: dict[str, float]) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import tty
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import pytest
 
 pytest.importorskip("pymavlink")
 
+from geometry_msgs.msg import TwistStamped
 from node_harness import PATIENCE, NodeProcess, Robot, wait_for
 from pymavlink.dialects.v20 import common as mav
 from vision_msgs.msg import Detection2D
@@ -36,6 +40,7 @@ class Station:
         self.port = self.socket.getsockname()[1]
         self.link = mav.MAVLink(None, srcSystem=255, srcComponent=190)
         self.link.robust_parsing = True
+        self.component = CAMERA
         self.camera: Any = None
 
     def listen(self) -> list[Any]:
@@ -57,7 +62,7 @@ class Station:
     def command(self, number: int, *numbers: float) -> int:
         """The result with which a command is acknowledged."""
         values = [*numbers, *[0.0] * (7 - len(numbers))]
-        message = mav.MAVLink_command_long_message(*CAMERA, number, 0, *values)
+        message = mav.MAVLink_command_long_message(*self.component, number, 0, *values)
         self.send(message.pack(self.link))
         ack = self.wait(
             f"answer to {number}",
@@ -169,6 +174,96 @@ def test_drag_follow_and_stop_by_mavlink_alone(robot: Robot, station: Station) -
     )
     box = found.rec_top_x, found.rec_top_y, found.rec_bottom_x, found.rec_bottom_y
     assert max(_overlap(box, _corners(each)) for each in truths[-9:]) > 0.4
+
+
+def test_a_camera_with_ids_a_signature_and_a_video(robot: Robot, tmp_path: Path) -> None:
+    station, secret = Station(), tmp_path / "secret"
+    secret.write_text("correct horse\n")
+    parameters = {
+        "url": f"udpout:127.0.0.1:{station.port}",
+        "system_id": 7,
+        "component_id": 103,
+        "signing_passphrase_file": secret,
+        "rtsp_url": "rtsp://10.0.0.2:8554/main",
+        "gimbal_rates": "rates",
+    }
+    log, space = tmp_path / "camera.log", robot.process.namespace
+    station.link.signing.secret_key = hashlib.sha256(b"correct horse").digest()
+    camera = NodeProcess(log, space, parameters, executable="mavlink_camera")
+    beat = station.wait("heartbeat", lambda each: each.get_type() == "HEARTBEAT")
+    station.component = beat.get_srcSystem(), beat.get_srcComponent()
+    assert station.component == (7, 103)
+    assert beat.get_signed()
+
+    ask = mav.MAV_CMD_REQUEST_MESSAGE, mav.MAVLINK_MSG_ID_VIDEO_STREAM_INFORMATION
+    unsigned = mav.MAVLink_command_long_message(*station.component, ask[0], 0, ask[1], *[0.0] * 6)
+    station.send(unsigned.pack(station.link))
+    camera.wait_for_log("messages dropped so far: 1 malformed")
+    station.link.signing.sign_outgoing = True
+    station.link.signing.timestamp = int((time.time() - 1420070400) * 1e5)
+    assert station.command(*ask) == ACCEPTED
+    stream = station.wait("video", lambda each: each.get_type() == "VIDEO_STREAM_INFORMATION")
+    assert stream.uri == parameters["rtsp_url"]
+
+    rates = robot.publisher("rates", TwistStamped)
+    wait_for("subscriber of the rates", rates.get_subscription_count)
+    turn = TwistStamped()
+    turn.twist.angular.y, turn.twist.angular.z = 0.25, -0.5  # down and to the right
+    rates.publish(turn)
+    passed = station.wait(
+        "gimbal rates", lambda each: each.get_type() == "GIMBAL_MANAGER_SET_PITCHYAW"
+    )
+    assert (passed.target_system, passed.pitch_rate, passed.yaw_rate) == (7, -0.25, 0.5)
+    assert camera.end() == 0, camera.log
+    station.socket.close()
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_serial_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+    station, port = os.openpty()
+    tty.setraw(port)
+    if not installed:
+        (tmp_path / "serial.py").write_text("raise ModuleNotFoundError(name='serial')")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    log, url = tmp_path / "camera.log", f"{os.ttyname(port)},115200"
+    camera = NodeProcess(log, "/serial", {"url": url}, executable="mavlink_camera")
+    if not installed:
+        assert camera.process.wait(PATIENCE) == 1
+        assert "a serial port needs pyserial" in camera.log
+        assert "Traceback" not in camera.log
+        return
+    link = mav.MAVLink(None, srcSystem=255, srcComponent=190)
+    link.robust_parsing = True
+
+    heard: list[Any] = []
+    os.set_blocking(station, False)
+
+    def hear(kind: str) -> Any:
+        def found() -> Any:
+            with suppress(BlockingIOError):
+                heard.extend(link.parse_buffer(os.read(station, 4096)) or [])
+            return next((each for each in heard if each.get_type() == kind), None)
+
+        return wait_for(kind, found)
+
+    assert hear("HEARTBEAT").type == mav.MAV_TYPE_CAMERA
+    ask = mav.MAV_CMD_REQUEST_MESSAGE, mav.MAVLINK_MSG_ID_CAMERA_SETTINGS
+    request = mav.MAVLink_command_long_message(*CAMERA, ask[0], 0, ask[1], *[0.0] * 6)
+    packed = request.pack(link)
+    os.write(station, b"noise" + packed[:9])
+    os.write(station, packed[9:])
+    assert hear("COMMAND_ACK").result == ACCEPTED
+    assert hear("CAMERA_SETTINGS").mode_id == mav.CAMERA_MODE_VIDEO
+    assert camera.end() == 0, camera.log
+
+
+def test_an_empty_passphrase_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("\n")
+    values: dict[str, object] = {"signing_passphrase_file": tmp_path / "secret"}
+    camera = NodeProcess(tmp_path / "log", "/unsigned", values, executable="mavlink_camera")
+    assert camera.process.wait(PATIENCE) == 1
+    assert "secret is empty" in camera.log
+    assert "Traceback" not in camera.log
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
