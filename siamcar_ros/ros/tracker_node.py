@@ -29,11 +29,16 @@ _SWITCH_INTERVAL = 0.0001
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; return the process's exit status."""
+    """Run the node until SIGINT or SIGTERM; return the process's exit status.
+
+    Args:
+        args: the command line without the program; None takes the process's own, and the process
+            then ends without the interpreter's clean-up.
+    """
     sys.setswitchinterval(_SWITCH_INTERVAL)
-    # Registered first, so that it runs last: after the functions that remove temporary files.
     ended: list[int] = []
-    atexit.register(lambda: _exit_now(ended[0]) if ended else None)
+    if args is None:  # registered first, so that it runs last: temporary files are removed before
+        atexit.register(lambda: _exit_now(ended[0]) if ended else None)
     status = start_rclpy(__doc__ or "", args)
     if status is not None:
         return status
