@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol, cast
 
 from siamcar_ros import __version__
+from siamcar_ros.files import reason
 
 # Name on the command line -> one line of help; the module is the name with "-" as "_".
 COMMANDS: dict[str, str] = {
@@ -123,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         if os.environ.get("SIAMCAR_TRACEBACK"):
             raise
-        print(f"siamcar: error: {error}", file=sys.stderr)
+        print(f"siamcar: error: {reason(error)}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("siamcar_ros"):

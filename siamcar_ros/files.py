@@ -1,4 +1,4 @@
-"""Writing files so that a failure never costs the old one, and their checksums."""
+"""Writing files so that a failure never costs the old one, their checksums, and their errors."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+
+def reason(error: Exception) -> str:
+    """What an error says, for users: `FILE: No such file or directory`, without its number."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def check_folder(path: Path) -> None:

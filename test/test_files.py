@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from siamcar_ros.files import scratch_folder
+from siamcar_ros.files import reason, scratch_folder
 
 
 @pytest.mark.parametrize("removed", [True, False], ids=["removed", "about to be"])
@@ -38,3 +38,12 @@ def test_a_new_folder_that_another_process_clears_away_is_made_again(
     for handle in held:
         os.close(handle)
     assert not folder.exists()
+
+
+def test_what_an_error_says_to_users(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.txt"
+    with pytest.raises(OSError, match="Errno") as refused:
+        missing.read_text()
+    assert reason(refused.value) == f"{missing}: No such file or directory"
+    assert reason(OSError("there is no folder x")) == "there is no folder x"
+    assert reason(ValueError("rate must be positive")) == "rate must be positive"

@@ -64,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-sequence",
         action="store_true",
-        help="keep the tracked images in OUTPUT/sequence, for `siamcar evaluate folder`",
+        help="keep the tracked images as JPEG files in OUTPUT/sequence, for `siamcar evaluate "
+        "folder`",
     )
     parser.add_argument("--no-video", action="store_true", help="do not write replay.mp4")
     parser.add_argument(

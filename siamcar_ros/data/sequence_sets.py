@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from siamcar_ros.data.annotations import SequenceError
 from siamcar_ros.data.sequences import Sequence
+from siamcar_ros.files import reason
 from siamcar_ros.resources import read_yaml, resource_path
 
 
@@ -75,7 +76,7 @@ class SequenceSet(ABC):
                 sequence = self.read(name)
                 sequence.check_start()
             except (SequenceError, OSError) as error:
-                problems.append(f"{name} left out: {error}")
+                problems.append(f"{name} left out: {reason(error)}")
                 continue
             sequences.append(sequence)
             problems += sequence.notes

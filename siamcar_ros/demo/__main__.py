@@ -20,7 +20,7 @@ from tqdm import tqdm
 from siamcar_ros.data.film import CLIP, Source, SourceError, open_source
 from siamcar_ros.data.video import VideoWriter
 from siamcar_ros.evaluation.live import describe
-from siamcar_ros.files import replacing
+from siamcar_ros.files import reason, replacing
 from siamcar_ros.geometry import Box, Image
 from siamcar_ros.processes import unwind_on_signals
 from siamcar_ros.resources import use_fastdds_profile
@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
             else:
                 (run if given.console is None else serve)(given)
     except (LiveRunError, ValueError, OSError) as error:
-        print(f"demo: error: {error}", file=sys.stderr)
+        print(f"demo: error: {reason(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("demo: interrupted", file=sys.stderr)

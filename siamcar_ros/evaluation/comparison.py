@@ -23,6 +23,7 @@ from siamcar_ros.evaluation.protocols import (
     summarize,
 )
 from siamcar_ros.evaluation.results import BESIDE, TrackerResults
+from siamcar_ros.files import reason
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def compare_on(
             try:
                 found = results.read(sequence)
             except (SequenceError, OSError) as error:
-                problems.append(f"{name}, {sequence.name} left out: {error}")
+                problems.append(f"{name}, {sequence.name} left out: {reason(error)}")
                 continue
             score = score_sequence(sequence, found, rules.protocol)
             if score is None:

@@ -20,6 +20,7 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
+from siamcar_ros.files import reason
 from siamcar_ros.resources import FASTDDS_VARIABLES
 
 PARENT_VARIABLE = "SIAMCAR_PARENT_PID"
@@ -67,7 +68,7 @@ def run_node(
         if rclpy.ok():
             if not isinstance(error, (*REFUSALS, rclpy_implementation.RCLError)):
                 raise
-            logger.fatal(str(error))
+            logger.fatal(reason(error))
             return 1
     finally:
         rclpy.try_shutdown()

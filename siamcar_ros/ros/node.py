@@ -22,6 +22,7 @@ from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
+from siamcar_ros.files import reason
 from siamcar_ros.ros.action import TrackAction
 from siamcar_ros.ros.bond import form_bond
 from siamcar_ros.ros.camera_motion import CameraMotion
@@ -137,7 +138,7 @@ class TrackerNode(LifecycleNode):
             logger.info(f"{name}: done in {time.perf_counter() - begin:.2f} s")
             return default(state)
         except (ValueError, OSError) as error:
-            logger.error(f"cannot {name}: {error}")
+            logger.error(f"cannot {name}: {reason(error)}")
             return TransitionCallbackReturn.FAILURE
         except ROSInterruptException:
             return TransitionCallbackReturn.FAILURE

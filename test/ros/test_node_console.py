@@ -334,6 +334,7 @@ def test_problems_are_reported_in_the_nodes_words(desk: Desk, page: Page) -> Non
     notice = page.locator("#notice")
     desk.film.end()
     expect(notice).to_contain_text(f"no image on {NAMESPACE}/image for")
+    expect(notice).to_have_attribute("aria-live", "off")  # the seconds are not read aloud
     drag(page, (40, 40, 120, 90))
     expect(page.locator("#answer")).to_contain_text("check that the camera runs")
     assert desk.robot.change_state(Transition.TRANSITION_DEACTIVATE)

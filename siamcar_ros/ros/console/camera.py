@@ -125,8 +125,8 @@ class Camera:
         report, silent = self._report, time.monotonic() - self._reported_at
         if silent > (_FIRST_SILENCE if report is None else _SILENCE):
             return (
-                f"{self._tracker} has sent no /diagnostics for {silent:.0f} s: it is still loading "
-                "its network, or it hangs"
+                f"{self._tracker} sends no /diagnostics: it is still loading its network, or it "
+                "hangs"
             )
         if report is None:
             return ""

@@ -162,7 +162,14 @@ function say(element, text) {
 function notice(text, bad = false) {
   $("notice").hidden = !text;
   $("notice").classList.toggle("bad", bad);
+  // Seconds that are counted up are not read aloud each time.
+  const counted = wordsOf($("notice").textContent) === wordsOf(text);
+  $("notice").setAttribute("aria-live", counted ? "off" : "assertive");
   say($("notice"), text);
+}
+
+function wordsOf(text) {
+  return text.replace(/[\d.]+/g, "");
 }
 
 let dismissal;
