@@ -143,8 +143,11 @@ class LiveRun:
         except TrackerUnavailable as error:
             raise LiveRunError(f"{error}; its log ends with:\n{self._tracker.tail()}") from error
         # A node of another run may have answered before this one's was in the graph.
-        while "activate: done" not in self._tracker.tail():
+        deadline = time.monotonic() + _ACTIVE_TIMEOUT
+        while "activate: done" not in self._tracker.log.read_text(errors="replace"):
             require_running(self._tracker)
+            if time.monotonic() > deadline:
+                raise LiveRunError(f"it is not active; its log ends with:\n{self._tracker.tail()}")
             time.sleep(0.05)
         if self.client.twins > 1:
             raise LiveRunError(
