@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 import sys
 import threading
@@ -12,11 +13,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import rclpy
 import yaml
 from diagnostic_msgs.msg import DiagnosticStatus
 from node_harness import BOX, camera_info, frame
+from rclpy.context import Context
+from rclpy.lifecycle import LifecycleNode
 from vision_msgs.msg import BoundingBox2D
 
+import siamcar_ros.ros
 from siamcar_ros.resources import resource_path
 from siamcar_ros.ros.diagnostics import Health
 from siamcar_ros.ros.loading import evict, load_tracker
@@ -210,3 +215,25 @@ def test_health_names_the_worst() -> None:
     )
     known.active = False
     assert Health(**vars(known)).summary()[1] == "inactive"
+
+
+def test_nodes_leave_rclpys_attributes_alone() -> None:
+    context = Context()
+    rclpy.init(context=context)
+    try:
+        node = LifecycleNode("empty", context=context)
+        taken = {name for name in (*dir(node), *vars(node)) if not name.startswith("__")}
+        node.destroy_node()
+    finally:
+        context.try_shutdown()
+    files = Path(siamcar_ros.ros.__path__[0]).glob("*.py")
+    classes = [each for file in files for each in ast.walk(ast.parse(file.read_text()))]
+    nodes = 0
+    for each in classes:
+        bases = {getattr(base, "id", "") for base in getattr(each, "bases", ())}
+        if bases & {"Node", "LifecycleNode"}:
+            nodes += 1
+            parts = [part for part in ast.walk(each) if isinstance(part, ast.Attribute)]
+            stored = {part.attr for part in parts if isinstance(part.ctx, ast.Store)}
+            assert not stored & taken, ast.unparse(each)[:80]
+    assert nodes >= 7
