@@ -1,4 +1,4 @@
-"""Images that arrive as a video, over the real middleware."""
+"""Messages of packages that need not be installed: video, and annotations for Foxglove."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from node_harness import Robot, scene, wait_for
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
+from siamcar_ros.bags.messages import _FOXGLOVE_MSGS
 from siamcar_ros.msg import TrackArray
 from siamcar_ros.ros.image_subscription import ImageSubscription
 
@@ -27,17 +28,22 @@ pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 # As released: fields, in their order.
 DEFINITIONS = {
-    ("ffmpeg_image_transport_msgs", "FFMPEGPacket"): "std_msgs/Header header\nint32 width\n"
-    "int32 height\nstring encoding\nuint64 pts\nuint8 flags\nbool is_bigendian\nuint8[] data\n",
-    ("foxglove_msgs", "CompressedVideo"): "builtin_interfaces/Time timestamp\nstring frame_id\n"
-    "uint8[] data\nstring format\n",
+    "ffmpeg_image_transport_msgs": {
+        "FFMPEGPacket": "std_msgs/Header header\nint32 width\nint32 height\nstring encoding\n"
+        "uint64 pts\nuint8 flags\nbool is_bigendian\nuint8[] data\n"
+    },
+    "foxglove_msgs": {
+        "CompressedVideo": "builtin_interfaces/Time timestamp\nstring frame_id\n"
+        "uint8[] data\nstring format\n",
+        **_FOXGLOVE_MSGS,
+    },
 }
 CMAKE = """cmake_minimum_required(VERSION 3.22)
 project({package})
 find_package(ament_cmake REQUIRED)
 find_package(rosidl_default_generators REQUIRED)
 find_package(std_msgs REQUIRED)
-rosidl_generate_interfaces({package} msg/{name}.msg DEPENDENCIES std_msgs)
+rosidl_generate_interfaces({package} {files} DEPENDENCIES std_msgs)
 ament_package()
 """
 XML = """<package format="3"><name>{package}</name><version>0.0.0</version>
@@ -52,17 +58,18 @@ XML = """<package format="3"><name>{package}</name><version>0.0.0</version>
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The packages of the messages, built here where they are not installed."""
-    missing = [each for each in DEFINITIONS if importlib.util.find_spec(each[0]) is None]
+    missing = [each for each in DEFINITIONS if importlib.util.find_spec(each) is None]
     if not missing:
         yield
         return
     folder = tmp_path_factory.mktemp("interfaces")
-    for package, name in missing:
+    for package in missing:
         (folder / package / "msg").mkdir(parents=True)
-        files = {"CMakeLists.txt": CMAKE, "package.xml": XML}
-        for file, text in files.items():
-            (folder / package / file).write_text(text.format(package=package, name=name))
-        (folder / package / "msg" / f"{name}.msg").write_text(DEFINITIONS[package, name])
+        names = " ".join(f"msg/{name}.msg" for name in DEFINITIONS[package])
+        for file, text in {"CMakeLists.txt": CMAKE, "package.xml": XML}.items():
+            (folder / package / file).write_text(text.format(package=package, files=names))
+        for name, text in DEFINITIONS[package].items():
+            (folder / package / "msg" / f"{name}.msg").write_text(text)
     prefix = folder / "install"
     path = os.pathsep.join(
         str(Path(each)) for each in os.environ["AMENT_PREFIX_PATH"].split(os.pathsep) if each
@@ -149,6 +156,21 @@ def test_a_video_is_tracked_in(start: Callable[..., Robot], transport: str) -> N
     index = (shown.header.stamp.sec * 10**9 + shown.header.stamp.nanosec - 10**9) // (4 * 10**7)
     pixels = np.frombuffer(shown.data, np.uint8).reshape(240, 320, 3)[60:]
     assert np.abs(pixels.astype(float) - scene(index)[60:]).mean() < 25
+
+
+@pytest.mark.usefixtures("packages")
+def test_annotations_for_foxglove(start: Callable[..., Robot]) -> None:
+    robot = start(annotations=True)
+    heard = robot.collect(import_module("foxglove_msgs.msg").ImageAnnotations, "annotations")
+    robot.client.wait_until_active()
+    robot.start_camera()
+    robot.track("car")
+    drawn = wait_for("annotations of the target", lambda: [each for each in heard if each.texts])[0]
+    assert drawn.texts[0].text.startswith("car ")
+    (outline,) = drawn.points
+    assert outline.type == outline.LINE_LOOP
+    assert len(outline.points) == 4
+    assert outline.timestamp in [each.stamp for each in robot.sent]
 
 
 def test_a_transport_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
