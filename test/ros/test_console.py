@@ -28,6 +28,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import Image
 
+from siamcar_ros.msg import TrackArray
 from siamcar_ros.ros.console.camera import Camera
 from siamcar_ros.ros.console.link import STEPS
 from siamcar_ros.ros.console.server import Console
@@ -300,6 +301,24 @@ def test_images_do_not_pile_up_while_no_result_arrives() -> None:
             camera._on_image(image)
         assert camera.view is not None
         assert len(camera._frames) < 500
+    finally:
+        camera.close()
+
+
+def test_an_image_is_not_shown_again_when_others_are_tracked() -> None:
+    camera = Camera("/nobody/tracker", lambda: None)
+    try:
+        image = Image(height=1, width=1, encoding="mono8", step=1, data=[0])
+        camera._on_image(image)
+        shown = camera.view
+        assert shown is not None
+        tracks = TrackArray()
+        tracks.header.stamp.sec = 1
+        camera._on_tracks(tracks)
+        assert camera.view is shown
+        tracks.header.stamp.sec = 0
+        camera._on_tracks(tracks)  # the result for it
+        assert camera.view.tracks is tracks
     finally:
         camera.close()
 

@@ -191,7 +191,10 @@ class Camera:
             while self._frames.popleft() is not found:
                 pass
         elif self._frames and now - self._matched_at > _PATIENCE:
-            self.view = View(self._frames[-1], None)  # its result may still arrive
+            newest = self._frames[-1]
+            if self.view is not None and self.view.frame is newest:
+                return  # a new view is taken for a sign of life of the camera
+            self.view = View(newest, None)  # its result may still arrive
         else:
             return
         self._changed()
