@@ -35,7 +35,7 @@ def parameters(*given: str) -> list[str]:
 STARTS = {
     "tracker_node": parameters("depth:=depth", "camera_rates:=camera_rates", "target_tf:=true"),
     "evaluate_node": parameters("init:=1,2,30,40"),
-    "frame_source": parameters("image_transport:=both", "loop:=true"),
+    "frame_source": parameters("image_transport:=both", "loop:=true", "init:=1,2,30,40"),
     "mavlink_camera": parameters("gimbal_rates:=gimbal_rates", "url:=udpout:127.0.0.1:9"),
     "operator_console": parameters("trackers:=tracker", f"port:={CONSOLE_PORT}"),
     "pan_tilt_controller": parameters("pan_joint:=pan", "tilt_joint:=tilt"),
@@ -43,7 +43,7 @@ STARTS = {
     "wait_until_active": ["/tracker"],
 }
 # Nodes of an executable beside the one that its policy names.
-FURTHER = {"operator_console": "tracker_client"}
+FURTHER = {"operator_console": "tracker_client", "frame_source": "tracker_client"}
 KINDS = ("publish", "subscribe", "reply", "request")
 Used = dict[str, set[str]]
 
@@ -238,8 +238,8 @@ def test_a_secured_tracker_follows_and_others_hear_nothing(keystore: Path, tmp_p
     report = tmp_path / "live.json"
     starts = {
         "tracker_node": parameters(),
-        "frame_source": parameters("loop:=true"),
-        "evaluate_node": parameters("init:=ground_truth", f"report:={report}"),
+        "frame_source": parameters("loop:=true", "init:=ground_truth"),
+        "evaluate_node": parameters(f"report:={report}"),
     }
     context = rclpy.Context()
     rclpy.init(context=context)
