@@ -70,6 +70,14 @@ class Desk:
         page.on("pageerror", lambda error: pytest.fail(f"the page's script failed: {error}"))
         wait_for("console", lambda: "open http" in self.console.tail())
         page.goto(self.url)
+        choose = """name => {
+            const list = document.querySelector("#cameras");
+            const found = [...list.options].some((each) => each.value === name);
+            if (found && list.value !== name) { list.value = name; list.onchange(); }
+            return found;
+        }"""
+        # The first camera that is found may be that of other tests.
+        page.wait_for_function(choose, arg=f"{NAMESPACE}/tracker", timeout=60_000)
         expect(page.locator("#nothing")).to_be_hidden()
         return page
 
