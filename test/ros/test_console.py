@@ -7,7 +7,6 @@ import itertools
 import json
 import re
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -25,14 +24,9 @@ from aiohttp import (
     WSServerHandshakeError,
 )
 from aiohttp.test_utils import TestClient, TestServer
-from builtin_interfaces.msg import Time
-from sensor_msgs.msg import Image
 
-from siamcar_ros.msg import TrackArray
-from siamcar_ros.ros.console.camera import Camera
 from siamcar_ros.ros.console.link import STEPS
 from siamcar_ros.ros.console.server import Console
-from siamcar_ros.ros.diagnostics import Health, diagnostic_array
 from siamcar_ros.tracking.stored_image import StoredImage
 
 TEXTURE = cv2.GaussianBlur(
@@ -290,56 +284,6 @@ def test_a_camera_that_could_not_be_opened_is_opened_for_the_next_page() -> None
         assert (await hear(await operator.connect(), "view"))["watched"] == "/front/tracker"
 
     run(test, open_camera=open_camera)
-
-
-def test_images_do_not_pile_up_while_no_result_arrives() -> None:
-    camera = Camera("/nobody/tracker", lambda: None)
-    try:
-        for number in range(1000):
-            image = Image(height=1, width=1, encoding="mono8", step=1, data=[0])
-            image.header.stamp.sec = number
-            camera._on_image(image)
-        assert camera.view is not None
-        assert len(camera._frames) < 500
-    finally:
-        camera.close()
-
-
-def test_an_image_is_not_shown_again_when_others_are_tracked() -> None:
-    camera = Camera("/nobody/tracker", lambda: None)
-    try:
-        image = Image(height=1, width=1, encoding="mono8", step=1, data=[0])
-        camera._on_image(image)
-        shown = camera.view
-        assert shown is not None
-        tracks = TrackArray()
-        tracks.header.stamp.sec = 1
-        camera._on_tracks(tracks)
-        assert camera.view is shown
-        tracks.header.stamp.sec = 0
-        camera._on_tracks(tracks)  # the result for it
-        assert camera.view.tracks is tracks
-    finally:
-        camera.close()
-
-
-def test_depth_images_are_not_taken_for_the_cameras() -> None:
-    camera = Camera("/tracker_client", lambda: None)  # its own node subscribes to both
-    try:
-        for topic in ("/a_depth", "/image"):
-            camera.client.node.create_subscription(Image, topic, lambda _: None, 1)
-        health = Health(True, "/image", 1, 0.0, 1.0, 0, 0, "", 0.0, 1.0, 1, {})
-        report = diagnostic_array(Time(), "/tracker_client", "", health)
-        camera._on_diagnostics(report)
-        for _ in range(100):
-            camera.look()
-            if camera._source is not None:
-                break
-            time.sleep(0.05)
-        assert camera._source is not None
-        assert camera._source[0] == "/image"
-    finally:
-        camera.close()
 
 
 @pytest.mark.parametrize(
