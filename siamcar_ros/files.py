@@ -1,4 +1,4 @@
-"""Writing files so that a failure never costs the old one, their checksums, and their errors."""
+"""Writing files so that a failure never costs the old one, checksums, and messages of errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def reason(error: Exception) -> str:
-    """What an error says, for users: `FILE: No such file or directory`, without its number."""
+    """Return an error's message for users; that of a file is `FILE: No such file or directory`."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error)

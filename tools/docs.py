@@ -52,7 +52,7 @@ def build(folder: Path) -> None:
             + [m for m in each.members.values() if re.match("_[A-Z].*\\.[a-z]", m.taken_from[1])]
         )
     )
-    # Of names that only type checkers import, and of modules that are named below.
+    # Warnings about names that only type checkers import, and about modules that are listed below.
     warnings.filterwarnings("ignore", module="pdoc")
     footer = f"siamcar_ros {siamcar_ros.__version__}"
     pdoc.render.configure(docformat="google", footer_text=footer, show_source=False)

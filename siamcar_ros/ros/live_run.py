@@ -147,7 +147,10 @@ class LiveRun:
         while "activate: done" not in self._tracker.log.read_text(errors="replace"):
             require_running(self._tracker)
             if time.monotonic() > deadline:
-                raise LiveRunError(f"it is not active; its log ends with:\n{self._tracker.tail()}")
+                raise LiveRunError(
+                    f"the tracker is not active after {_ACTIVE_TIMEOUT:g} s; its log ends with:\n"
+                    f"{self._tracker.tail()}"
+                )
             time.sleep(0.05)
         if self.client.twins > 1:
             raise LiveRunError(

@@ -38,7 +38,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     sys.setswitchinterval(_SWITCH_INTERVAL)
     ended: list[int] = []
-    if args is None:  # registered first, so that it runs last: temporary files are removed before
+    if args is None:
+        # Registered first, so that it runs last: after the functions that remove temporary files.
         atexit.register(lambda: _exit_now(ended[0]) if ended else None)
     status = start_rclpy(__doc__ or "", args)
     if status is not None:

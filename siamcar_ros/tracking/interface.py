@@ -88,8 +88,8 @@ class TrackerParams:
         lost_below: score in [0, uncertain_below] below which a frame counts toward LOST: fully at a
             score of 0, half at half of ``lost_below``. A frame above it subtracts as much, and one
             that scores ``certain_above`` resets the count.
-        lost_after: count, >= 1, at which a target is LOST. It also is after three times as many
-            consecutive frames in which it was UNCERTAIN.
+        lost_after: count, >= 1, at which a target is LOST; so it is after three times as many
+            consecutive UNCERTAIN frames.
         found_above: score in [0, 1] required of a LOST target beyond the region around its expected
             place; no effect below ``certain_above``.
         found_after: number of frames, >= 1, that must show a LOST target before it is TRACKING.

@@ -193,7 +193,7 @@ class Camera:
         elif self._frames and now - self._matched_at > _PATIENCE:
             newest = self._frames[-1]
             if self.view is not None and self.view.frame is newest:
-                return  # a new view is taken for a sign of life of the camera
+                return  # pages take a new view as a sign that the camera is alive
             self.view = View(newest, None)  # its result may still arrive
         else:
             return
