@@ -142,21 +142,18 @@ class LiveRun:
             )
         except TrackerUnavailable as error:
             raise LiveRunError(f"{error}; its log ends with:\n{self._tracker.tail()}") from error
-        # A node of another run may have answered before this one's was in the graph.
+        # A node of another run may have answered before this one's was in the graph; both may
+        # appear there only later, so that every wait of this class asks anew.
         deadline = time.monotonic() + _ACTIVE_TIMEOUT
         while "activate: done" not in self._tracker.log.read_text(errors="replace"):
-            require_running(self._tracker)
+            self._require()
             if time.monotonic() > deadline:
                 raise LiveRunError(
                     f"the tracker is not active after {_ACTIVE_TIMEOUT:g} s; its log ends with:\n"
                     f"{self._tracker.tail()}"
                 )
             time.sleep(0.05)
-        if self.client.twins > 1:
-            raise LiveRunError(
-                f"{self.client.twins} nodes are called {self.client.tracker}: another run is "
-                "active in this ROS domain; end it or set another ROS_DOMAIN_ID"
-            )
+        self._require()
 
     def play(
         self,
@@ -177,14 +174,15 @@ class LiveRun:
             progress: called ten times a second, and with True at the end.
 
         Raises:
-            LiveRunError: a process failed, the target was refused, or no frame arrived.
+            LiveRunError: a process failed, another tracker has this one's name, the target was
+                refused, or no frame arrived.
         """
         heard = self._recording = Recording(box=box)
         self._annotated = annotated
         given = {"wait_for_subscriber": True, "first_frame_hold": _FIRST_FRAME_HOLD, **source}
         with self._node("the frame source", "frame_source", given) as frames:
             frames.start()
-            require = partial(require_running, self._tracker, frames)
+            require = partial(self._require, frames)
             deadline = time.monotonic() + _FIRST_FRAME_TIMEOUT
             while not heard.headers or (box is None and heard.truth is None):
                 require()
@@ -198,7 +196,7 @@ class LiveRun:
             self._start(heard)
             ends_at = time.monotonic() + seconds if seconds is not None else None
             while frames.running and (ends_at is None or time.monotonic() < ends_at):
-                require_running(self._tracker)
+                self._require()
                 progress(heard, False)
                 if time.monotonic() - heard.last_frame > _STALL_TIMEOUT:
                     raise LiveRunError(
@@ -215,6 +213,7 @@ class LiveRun:
                     break
                 time.sleep(0.02)
         progress(heard, True)
+        self._require()
         if not heard.detections:
             raise LiveRunError(
                 "the target was given but no detection arrived; the node's log ends with:\n"
@@ -228,7 +227,7 @@ class LiveRun:
         Calls `ready` once the page can be opened.
 
         Raises:
-            LiveRunError: a process has ended.
+            LiveRunError: a process has ended, or another tracker has this one's name.
         """
         page = {"port": port, "trackers": "tracker"}
         with (
@@ -237,7 +236,7 @@ class LiveRun:
         ):
             frames.start()
             console.start()
-            require = partial(require_running, self._tracker, frames, console)
+            require = partial(self._require, frames, console)
             while "open http" not in console.tail():
                 require()
                 time.sleep(0.1)
@@ -254,7 +253,17 @@ class LiveRun:
         try:
             self.client.start_target(heard.box, header, "target", patience=_START_PATIENCE)
         except (TargetRefused, TrackerUnavailable) as error:
+            self._require()
             raise LiveRunError(f"the target {heard.box} cannot be tracked: {error}") from error
+
+    def _require(self, *children: Child) -> None:
+        """Raise LiveRunError if a process has ended or another tracker has this one's name."""
+        require_running(self._tracker, *children)
+        if (twins := self.client.twins) > 1:
+            raise LiveRunError(
+                f"{twins} nodes are called {self.client.tracker}: another run is "
+                "active in this ROS domain; end it or set another ROS_DOMAIN_ID"
+            )
 
     def _node(
         self, title: str, module: str, parameters: Mapping[str, object], *ros_args: str
