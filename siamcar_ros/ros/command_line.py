@@ -14,7 +14,7 @@ from typing import Any
 
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.exceptions import ParameterException
+from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.node import Node
@@ -33,6 +33,14 @@ _PR_SET_PDEATHSIG = 1
 # Bytes of /dev/shm that Fast DDS takes by default, and with a profile such as the shipped one.
 # Where there are fewer, its first write to the segment kills the process with SIGBUS.
 _SHARED_MEMORY, _PROFILE_MEMORY = 2 << 20, 64 << 20
+
+
+def refusal(error: Exception) -> str:
+    """Return why a node does not start. Most often a whole number was given for a float."""
+    if isinstance(error, InvalidParameterTypeException) and "type 'DOUBLE'" in str(error):
+        what, _, _ = str(error).rpartition(": ")  # without the parameter's name once more
+        return f"{what}: write it with a decimal point, as in 5.0"
+    return reason(error)
 
 
 def run_node(
@@ -68,7 +76,7 @@ def run_node(
         if rclpy.ok():
             if not isinstance(error, (*REFUSALS, rclpy_implementation.RCLError)):
                 raise
-            logger.fatal(reason(error))
+            logger.fatal(refusal(error))
             return 1
     finally:
         rclpy.try_shutdown()

@@ -20,8 +20,7 @@ import rclpy
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.logging import get_logger
 
-from siamcar_ros.files import reason
-from siamcar_ros.ros.command_line import REFUSALS, start_rclpy
+from siamcar_ros.ros.command_line import REFUSALS, refusal, start_rclpy
 from siamcar_ros.ros.node import TrackerNode
 
 # Seconds for which one thread may keep the interpreter from another. Between a frame's arrival and
@@ -52,7 +51,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if not rclpy.ok():
             started = True  # a signal ended the context while the node was starting
         elif isinstance(error, REFUSALS):
-            get_logger("tracker").fatal(f"cannot start: {reason(error)}")
+            get_logger("tracker").fatal(f"cannot start: {refusal(error)}")
             started = False
         else:
             raise

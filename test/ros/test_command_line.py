@@ -41,6 +41,18 @@ def test_a_console_that_cannot_serve_says_why(given: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("node", "given"), [("tracker_node", "image_timeout:=5"), ("pan_tilt_controller", "gain:=5")]
+)
+def test_a_whole_number_for_a_float_is_explained(node: str, given: str) -> None:
+    command = [sys.executable, "-m", f"siamcar_ros.ros.{node}", "--ros-args", "-p", given]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    name = given.partition(":")[0]
+    assert f"parameter '{name}' to '5' of type 'INTEGER', expecting type 'DOUBLE': " in done.stderr
+    assert "with a decimal point, as in 5.0" in done.stderr
+
+
+@pytest.mark.parametrize(
     ("words", "reason"),
     [
         (["--config", "compact"], "unknown arguments '--config compact': parameters are given as"),
