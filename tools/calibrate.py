@@ -1,16 +1,14 @@
 """Fit the calibrated score of a network to annotated sequences, and show how well it holds.
 
-    python tools/calibrate.py compact footage more_footage --plot docs/reliability.png
+    python tools/calibrate.py compact footage composed=0.35 --plot docs/reliability.png
 
 Each folder holds sequences, folders of images with a `groundtruth.txt` (NaN where the target is
 absent). They must not have been used in training, and should resemble what the network is used for,
-absences included. The tracker follows each target, and a logistic model of what the network's maps
-showed is fitted to whether its boxes overlapped the true ones by more than a half. It is written as
-STEM.calibration.json beside the weights, which it belongs to. What is printed and drawn is
-cross-validated: each sequence is judged by a model that was fitted without it.
-
-What the tracker follows depends on the calibration in use, so a second run gives slightly different
-coefficients.
+absences included; a folder's frames may count less than others, as those of composed absences
+should. The tracker follows each target to the end of its sequence without ever giving it up, and a
+logistic model of what a frame showed is fitted to whether the box overlapped the true one by more
+than a half. It is written as STEM.calibration.json beside the weights, which it belongs to. What is
+printed and drawn is cross-validated: each sequence is judged by a model that was fitted without it.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence as SequenceOf
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,7 @@ from siamcar_ros.evaluation.metrics import iou
 from siamcar_ros.files import replacing
 from siamcar_ros.runtime import load_network
 from siamcar_ros.runtime.load import find_source
-from siamcar_ros.tracking import SiamCarTracker, TrackState, read_config
+from siamcar_ros.tracking import SiamCarTracker, read_config
 from siamcar_ros.tracking.calibration import EVIDENCE, Calibration
 
 Array = NDArray[np.float64]
@@ -42,7 +41,7 @@ BINS = 10
 def collect(
     tracker: SiamCarTracker, sequence: Sequence, longest: int
 ) -> tuple[Array, NDArray[np.bool_], Array]:
-    """Evidence, correctness of the box, and raw score of each frame in which a box was followed."""
+    """Evidence, correctness of the box, and raw score of each frame with a known truth."""
     shown, right, raw = [], [], []
     for i, path in enumerate(sequence.frames[:longest]):
         image = read_image(path)
@@ -54,7 +53,7 @@ def collect(
             tracker.init(image, (x - sequence.origin, y - sequence.origin, w, h))
             continue
         result = tracker.update(image)
-        if sequence.annotated[i] and result.state is not TrackState.LOST:
+        if sequence.annotated[i]:
             x, y, w, h = result.box
             box = (x + sequence.origin, y + sequence.origin, w, h)
             overlap = iou([box], sequence.boxes[i : i + 1])[0]
@@ -64,7 +63,7 @@ def collect(
     return np.array(shown).reshape(-1, len(EVIDENCE)), np.array(right, bool), np.array(raw)
 
 
-def fit(shown: Array, right: NDArray[np.bool_]) -> dict[str, float]:
+def fit(shown: Array, right: NDArray[np.bool_], weight: Array) -> dict[str, float]:
     """The coefficients of a ridge-penalized logistic regression, by Newton's method."""
     mean, scale = shown.mean(0), shown.std(0) + 1e-6
     x = np.column_stack(((shown - mean) / scale, np.ones(len(shown))))
@@ -72,8 +71,8 @@ def fit(shown: Array, right: NDArray[np.bool_]) -> dict[str, float]:
     beta = np.zeros(x.shape[1])
     for _ in range(100):
         p = 1 / (1 + np.exp(-x @ beta))
-        gradient = x.T @ (p - right) + ridge @ beta
-        step = np.linalg.solve((x.T * (p * (1 - p))) @ x + ridge, gradient)
+        gradient = x.T @ (weight * (p - right)) + ridge @ beta
+        step = np.linalg.solve((x.T * (weight * p * (1 - p))) @ x + ridge, gradient)
         beta -= step
         if np.abs(step).max() < 1e-9:
             break
@@ -82,12 +81,14 @@ def fit(shown: Array, right: NDArray[np.bool_]) -> dict[str, float]:
     return named | {"constant": float(beta[-1] - weights @ mean)}
 
 
-def fits(shown: Array, right: NDArray[np.bool_], online: bool) -> dict[str, dict[str, float]]:
+def fits(
+    shown: Array, right: NDArray[np.bool_], weight: Array, online: bool
+) -> dict[str, dict[str, float]]:
     """The coefficients without the model learned online and, if it took part, with it."""
     alone = shown.copy()
     alone[:, list(EVIDENCE).index("confidence")] = 1
-    named = {"alone": fit(alone, right)}
-    return named | {"online": fit(shown, right)} if online else named
+    named = {"alone": fit(alone, right, weight)}
+    return named | {"online": fit(shown, right, weight)} if online else named
 
 
 def calibration_error(p: Array, right: NDArray[np.bool_]) -> float:
@@ -124,13 +125,25 @@ def plot(path: Path, curves: dict[str, Array], right: NDArray[np.bool_], title: 
     figure.savefig(path, dpi=110)
 
 
+def weighted(given: str) -> tuple[Path, float]:
+    """A folder and the weight of its frames, from FOLDER or FOLDER=WEIGHT."""
+    folder, _, weight = given.partition("=")
+    return Path(folder), float(weight or 1)
+
+
 def main(arguments: SequenceOf[str] | None = None) -> None:
     """Run the tool."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("network", help="a shipped configuration or the path of a YAML file")
-    parser.add_argument("folders", nargs="+", type=Path, help="folders of sequences")
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        type=weighted,
+        metavar="FOLDER[=WEIGHT]",
+        help="folders of sequences; with a weight below 1 their frames count less",
+    )
     parser.add_argument("--weights", type=Path, help="in place of the configuration's")
     parser.add_argument("--output", type=Path, help="in place of STEM.calibration.json")
     parser.add_argument("--plot", type=Path, help="a PNG file for the reliability diagram")
@@ -148,19 +161,22 @@ def main(arguments: SequenceOf[str] | None = None) -> None:
     network = load_network(config.network)
     # Without a calibration the score is the foreground probability at the box's center.
     network.calibration = network.calibration or {"alone": {"peak": 1.0}}
-    tracker = SiamCarTracker(network, config.params)
-    parts = []
-    for folder in options.folders:
+    tracker = SiamCarTracker(network, replace(config.params, redetect=False, lost_below=0.0))
+    parts, weights = [], []
+    for folder, counts in options.folders:
         data = SequenceFolder(folder)
         for name in data.names:
             parts.append(collect(tracker, data.read(name), options.frames))
+            weights.append(counts)
             print(f"{folder.name}/{name}: {len(parts[-1][1])} frames", flush=True)
     shown, right, raw = (np.concatenate(column) for column in zip(*parts, strict=True))
-    fold = np.repeat(np.arange(len(parts)) % FOLDS, [len(part[1]) for part in parts])
+    lengths = [len(part[1]) for part in parts]
+    fold, weight = np.repeat(np.arange(len(parts)) % FOLDS, lengths), np.repeat(weights, lengths)
     learned = np.full(len(right), config.params.online)
     judged = np.zeros(len(right))
     for k in range(FOLDS):
-        model = Calibration.of(fits(shown[fold != k], right[fold != k], config.params.online))
+        rest = fold != k
+        model = Calibration.of(fits(shown[rest], right[rest], weight[rest], config.params.online))
         assert model is not None
         judged[fold == k] = model.chance(shown[fold == k], learned[fold == k])
     print(f"{len(parts)} sequences, {len(right)} frames, {right.mean():.1%} of the boxes right")
@@ -171,7 +187,7 @@ def main(arguments: SequenceOf[str] | None = None) -> None:
         "weights": find_source(config.network).fingerprint,
         "frames": len(right),
         "calibration_error": round(calibration_error(judged, right), 4),
-        "coefficients": fits(shown, right, config.params.online),
+        "coefficients": fits(shown, right, weight, config.params.online),
     }
     output = options.output or config.weights.with_suffix(".calibration.json")
     with replacing(output) as file:

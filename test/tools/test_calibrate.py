@@ -21,7 +21,8 @@ def test_the_fit_gives_the_chances_that_made_the_data() -> None:
     assert model is not None
     chance = model.chance(shown, np.zeros(len(shown), bool))
     right = rng.uniform(size=len(shown)) < chance
-    fitted = Calibration.of(calibrate.fits(shown, right, online=True))
+    same = np.ones(len(right))
+    fitted = Calibration.of(calibrate.fits(shown, right, same, online=True))
     assert fitted is not None
     found = fitted.chance(shown, np.ones(len(shown), bool))
     assert abs(found - chance).mean() < 0.04
@@ -32,8 +33,18 @@ def test_the_fit_gives_the_chances_that_made_the_data() -> None:
     shown[:, confidence] = 1
     alone = fitted.chance(shown, np.zeros(len(shown), bool))
     shown[:, confidence] = 5
-    assert calibrate.fits(shown, right, online=False).keys() == {"alone"}
+    assert calibrate.fits(shown, right, same, online=False).keys() == {"alone"}
     assert alone.mean() == pytest.approx(right.mean(), abs=0.02)
+
+
+def test_frames_of_no_weight_do_not_count() -> None:
+    rng = np.random.default_rng(0)
+    shown = rng.normal(0, 1, (4_000, len(EVIDENCE)))
+    right = shown[:, 0] > 0
+    right[:2000] = ~right[:2000]
+    weight = np.repeat((0.0, 1.0), 2000)
+    assert calibrate.fit(shown, right, weight)["peak"] > 1
+    assert calibrate.fit(shown, right, 1 - weight)["peak"] < -1
 
 
 @pytest.mark.slow
@@ -42,7 +53,7 @@ def test_it_is_written_for_the_weights_and_drawn(tmp_path: Path) -> None:
         write_sequence(tmp_path / "film" / name, 8)
     output, plot = tmp_path / "out.json", tmp_path / "out.png"
     calibrate.main(
-        ["compact", str(tmp_path / "film"), "--output", str(output), "--plot", str(plot)]
+        ["compact", f"{tmp_path / 'film'}=0.5", "--output", str(output), "--plot", str(plot)]
     )
     content = json.loads(output.read_text())
     assert content["frames"] == 35
