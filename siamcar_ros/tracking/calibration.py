@@ -31,7 +31,6 @@ EVIDENCE: Mapping[str, str] = {
     "outside": "share of the box beyond the image's border",
     "usual": "the running mean of the peak over the frames before",
     "confidence": "that of the model learned online, -1 to 1.5; 1 without one",
-    "colors": "likeness of the box's colors to those of the first one, 0 to 1",
 }
 """What a frame shows of a box, and what the coefficients of a calibration are named after."""
 
@@ -49,7 +48,6 @@ def observe(
     scale: Array,
     usual: Array,
     confidence: Sequence[float],
-    colors: Sequence[float],
     frame_size: tuple[int, int],
 ) -> Array:
     """(B, len(EVIDENCE)): what the maps show of the decoded boxes.
@@ -63,7 +61,6 @@ def observe(
         scale: (B,) search pixels per image pixel.
         usual: (B,) running means of the peak, NaN where there is none yet.
         confidence: B numbers.
-        colors: likewise.
         frame_size: (width, height) of the image.
     """
     s, rows = grid.score_size, np.arange(len(size))[:, None]
@@ -108,7 +105,6 @@ def observe(
         "outside": 1 - (inside.clip(0) / decoded.size).prod(1),
         "usual": np.where(np.isnan(usual), peak, usual),
         "confidence": np.clip(confidence, -1, 1.5),
-        "colors": np.array(colors),
     }
     return np.stack([evidence[name] for name in EVIDENCE], 1)
 

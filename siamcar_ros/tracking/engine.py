@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE, Box, Image, box_center, context_side
 from siamcar_ros.runtime.network import Maps, join_arrays
 from siamcar_ros.tracking.calibration import Calibration, observe
-from siamcar_ros.tracking.color import chroma, likeness
 from siamcar_ros.tracking.crop import crop_square, mean_color
-from siamcar_ros.tracking.decode import Decoded, Grid, decode
+from siamcar_ros.tracking.decode import Grid, decode
 from siamcar_ros.tracking.interface import Network, TrackerParams, checked_box, checked_image
 from siamcar_ros.tracking.motion import camera_shift, thumbnail
 from siamcar_ros.tracking.online import OnlineModel
@@ -65,12 +64,9 @@ class TrackingEngine:
         padding, center, size = mean_color(image), box_center(target), target[2:]
         crop = np.empty((1, TEMPLATE_SIZE, TEMPLATE_SIZE, 3), np.uint8)
         pixels = float(context_side(*size)) / TEMPLATE_SIZE
-        middle = (TEMPLATE_SIZE - 1) / 2
-        crop_square(image, center, pixels, middle, padding, crop[0])
-        colors = chroma(crop[0], (middle, middle, size[0] / pixels, size[1] / pixels))
+        crop_square(image, center, pixels, (TEMPLATE_SIZE - 1) / 2, padding, crop[0])
         view = thumbnail(image) if params.camera_motion else None
-        template = self._runner.template(crop)
-        track = Track(template, padding, center, size, colors=colors, view=view)
+        track = Track(self._runner.template(crop), padding, center, size, view=view)
         if not params.online:
             return track
         if not getattr(self._runner, "gives_features", False):
@@ -202,16 +198,7 @@ class TrackingEngine:
             frame_size = (image.shape[1], image.shape[0])
             usual = np.array([track.usual_peak for track in tracks])
             evidence = observe(
-                self._grid,
-                maps,
-                decoded,
-                last,
-                size,
-                scale,
-                usual,
-                confidence,
-                self._color_likeness(tracks, crops, decoded, scale),
-                frame_size,
+                self._grid, maps, decoded, last, size, scale, usual, confidence, frame_size
             )
             learned = np.array([model is not None for model in models])
             score = self._calibration.chance(evidence, learned)
@@ -234,21 +221,6 @@ class TrackingEngine:
         ):
             self.timings[name] += spent
         return sightings
-
-    def _color_likeness(
-        self,
-        tracks: Sequence[Track],
-        crops: NDArray[np.uint8],
-        decoded: Decoded,
-        scale: NDArray[np.floating[Any]],
-    ) -> list[float]:
-        """How much the colors in each decoded box are those of its track's first one."""
-        center = self._reference_index + decoded.shift * scale[:, None]
-        boxes = np.hstack((center, decoded.size * scale[:, None])).tolist()
-        return [
-            1.0 if track.colors is None else likeness(track.colors, chroma(crop, box))
-            for track, crop, box in zip(tracks, crops, boxes, strict=True)
-        ]
 
     def _buffer(self, n: int) -> NDArray[np.uint8]:
         allocate = getattr(self._runner, "pixel_buffer", np.empty)

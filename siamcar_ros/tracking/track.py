@@ -103,7 +103,6 @@ class Track:
         candidate: what is looked at while the target is LOST.
         look_alikes: candidates that were wrong.
         online: what has been learned of it; None where nothing is to be.
-        colors: of the first box, see :mod:`~siamcar_ros.tracking.color`.
         view: a small gray copy of the last frame; None where the camera's motion is not followed.
     """
 
@@ -127,7 +126,6 @@ class Track:
     candidate: Candidate | None = None
     look_alikes: tuple[LookAlike, ...] = ()
     online: OnlineModel | None = None
-    colors: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     view: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
     @property

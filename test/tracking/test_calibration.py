@@ -28,7 +28,7 @@ def evidence(
     scale = np.array([127 / context_side(40, 80)])
     decoded = decode(grid, maps, size, scale, TrackerParams(decoder="regressed"))
     row = observe(
-        grid, maps, decoded, np.array([center]), size, scale, np.array([usual]), [0.7], [0.9], FRAME
+        grid, maps, decoded, np.array([center]), size, scale, np.array([usual]), [0.7], FRAME
     )[0]
     return dict(zip(EVIDENCE, row.tolist(), strict=True))
 
@@ -45,7 +45,7 @@ def test_a_clear_target_and_a_doubtful_one(network: Any) -> None:
     assert clear["shift"] == pytest.approx(0, abs=1e-5)
     assert clear["outside"] == pytest.approx(0)
     assert clear["usual"] == 5
-    assert (clear["confidence"], clear["colors"]) == (0.7, 0.9)
+    assert clear["confidence"] == 0.7
     assert evidence(network)["usual"] == pytest.approx(6)
     assert evidence(network, center=(0, 240))["outside"] == pytest.approx(0.5)
     network.show((2 * size[0], 2 * size[1]), logit=6)
@@ -73,7 +73,7 @@ def test_a_batch_is_observed_as_each_alone(
     )
     centers, sizes = rng.uniform(-50, 700, (n, 2)), rng.uniform(1, 300, (n, 2))
     scale, usual = rng.uniform(0.1, 5, n), np.array([each[0] for each in shown])
-    confidence, colors = [each[1] for each in shown], rng.random(n).tolist()
+    confidence = [each[1] for each in shown]
     grid, params = Grid(s), TrackerParams(decoder="regressed")
     rows = []
     for part in (slice(None), *(slice(i, i + 1) for i in range(n))):
@@ -82,7 +82,7 @@ def test_a_batch_is_observed_as_each_alone(
         rows.append(
             observe(
                 grid, some, decoded, centers[part], sizes[part], scale[part], usual[part],
-                confidence[part], colors[part], FRAME,
+                confidence[part], FRAME,
             )
         )  # fmt: skip
     np.testing.assert_array_equal(rows[0], np.concatenate(rows[1:]))
