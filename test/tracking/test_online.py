@@ -195,7 +195,7 @@ def test_a_target_on_film(clip: tuple[list[Any], NDArray[Any]]) -> None:
         assert np.hypot(*distance) < 10
         np.testing.assert_allclose(both.update(frame)["target"].box, result.box, atol=0.05)
         confidence.append(dict(zip(EVIDENCE, tracker.evidence, strict=True))["confidence"])
-    assert np.median(confidence) > 0.5
+    assert np.median(confidence) > 0.4  # enough to be learned
     assert tracker._track is not None
     model = tracker._track.online
     assert model is not None
