@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from siamcar_ros.geometry import Box
 from siamcar_ros.tracking import MultiTracker, SiamCarTracker, TrackerParams
 from siamcar_ros.tracking.calibration import EVIDENCE
-from siamcar_ros.tracking.online import OnlineModel, _gaussian, at_center
+from siamcar_ros.tracking.online import OnlineModel, _gaussian, at_center, sure
 
 SEQUENCES = Path(__file__).parents[3] / "shared" / "sequences"
 S, CHANNELS = 25, 32
@@ -188,14 +188,16 @@ def test_a_target_on_film(clip: tuple[list[Any], NDArray[Any]]) -> None:
     tracker.init(frames[0], boxes[0])
     both.add(frames[0], beside, "beside")
     both.add(frames[0], boxes[0], "target")
-    confidence = []
+    confidence, learned = [], []
     for frame, box in zip(frames[1:], boxes[1:], strict=True):
         result = tracker.update(frame)
         distance = np.subtract(result.box[:2], box[:2]) + np.subtract(result.box[2:], box[2:]) / 2
         assert np.hypot(*distance) < 10
         np.testing.assert_allclose(both.update(frame)["target"].box, result.box, atol=0.05)
         confidence.append(dict(zip(EVIDENCE, tracker.evidence, strict=True))["confidence"])
-    assert np.median(confidence) > 0.4  # enough to be learned
+        learned.append(sure(result.score, confidence[-1]))
+    assert min(confidence) > 0  # nothing beside the target fits better in any frame
+    assert np.mean(learned) > 0.6
     assert tracker._track is not None
     model = tracker._track.online
     assert model is not None
