@@ -173,8 +173,14 @@ def test_drag_follow_and_stop_by_mavlink_alone(robot: Robot, station: Station) -
         ),
     )
     box = found.rec_top_x, found.rec_top_y, found.rec_bottom_x, found.rec_bottom_y
-    # A box from a point is rough, and on a busy machine it belongs to an older image.
-    assert max(_overlap(box, _corners(each)) for each in truths[-45:]) > 0.3
+    wait_for(
+        "its detection, and the true box of the same image",
+        lambda: (same := _detection(detections, box)) and _of_stamp(truths, same),
+    )
+    same = _detection(detections, box)
+    truth = same and _of_stamp(truths, same)
+    assert truth is not None
+    assert _overlap(box, _corners(truth)) > 0.4
 
 
 def test_a_camera_with_ids_a_signature_and_a_video(robot: Robot, tmp_path: Path) -> None:
@@ -273,6 +279,15 @@ def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
     shared = max(right - left, 0) * max(bottom - top, 0)
     areas = [(each[2] - each[0]) * (each[3] - each[1]) for each in (one, other)]
     return float(shared / (sum(areas) - shared))
+
+
+def _detection(heard: list[Detection2D], box: tuple[float, ...]) -> Detection2D | None:
+    """The detection whose corners are those of a status."""
+    return next((each for each in heard if np.allclose(_corners(each), box, atol=1e-6)), None)
+
+
+def _of_stamp(heard: list[Detection2D], other: Detection2D) -> Detection2D | None:
+    return next((each for each in heard if each.header.stamp == other.header.stamp), None)
 
 
 def _corners(message: Detection2D) -> tuple[float, float, float, float]:
