@@ -142,18 +142,18 @@ class LiveRun:
             )
         except TrackerUnavailable as error:
             raise LiveRunError(f"{error}; its log ends with:\n{self._tracker.tail()}") from error
-        # A node of another run may have answered before this one's was in the graph; both may
-        # appear there only later, so that every wait of this class asks anew.
+        # The answer may have come from a node of another run. Discovery may show that only later,
+        # so the check is repeated during the run.
         deadline = time.monotonic() + _ACTIVE_TIMEOUT
         while "activate: done" not in self._tracker.log.read_text(errors="replace"):
-            self._require()
+            self._check()
             if time.monotonic() > deadline:
                 raise LiveRunError(
                     f"the tracker is not active after {_ACTIVE_TIMEOUT:g} s; its log ends with:\n"
                     f"{self._tracker.tail()}"
                 )
             time.sleep(0.05)
-        self._require()
+        self._check()
 
     def play(
         self,
@@ -182,10 +182,10 @@ class LiveRun:
         given = {"wait_for_subscriber": True, "first_frame_hold": _FIRST_FRAME_HOLD, **source}
         with self._node("the frame source", "frame_source", given) as frames:
             frames.start()
-            require = partial(self._require, frames)
+            check = partial(self._check, frames)
             deadline = time.monotonic() + _FIRST_FRAME_TIMEOUT
             while not heard.headers or (box is None and heard.truth is None):
-                require()
+                check()
                 if time.monotonic() > deadline:
                     raise LiveRunError(
                         f"no frame within {_FIRST_FRAME_TIMEOUT:g} s; the logs end with\n"
@@ -196,7 +196,7 @@ class LiveRun:
             self._start(heard)
             ends_at = time.monotonic() + seconds if seconds is not None else None
             while frames.running and (ends_at is None or time.monotonic() < ends_at):
-                self._require()
+                self._check()
                 progress(heard, False)
                 if time.monotonic() - heard.last_frame > _STALL_TIMEOUT:
                     raise LiveRunError(
@@ -213,7 +213,7 @@ class LiveRun:
                     break
                 time.sleep(0.02)
         progress(heard, True)
-        self._require()
+        self._check()
         if not heard.detections:
             raise LiveRunError(
                 "the target was given but no detection arrived; the node's log ends with:\n"
@@ -236,13 +236,13 @@ class LiveRun:
         ):
             frames.start()
             console.start()
-            require = partial(self._require, frames, console)
+            check = partial(self._check, frames, console)
             while "open http" not in console.tail():
-                require()
+                check()
                 time.sleep(0.1)
             ready()
             while True:
-                require()
+                check()
                 time.sleep(0.5)
 
     def _start(self, heard: Recording) -> None:
@@ -253,10 +253,10 @@ class LiveRun:
         try:
             self.client.start_target(heard.box, header, "target", patience=_START_PATIENCE)
         except (TargetRefused, TrackerUnavailable) as error:
-            self._require()
+            self._check()
             raise LiveRunError(f"the target {heard.box} cannot be tracked: {error}") from error
 
-    def _require(self, *children: Child) -> None:
+    def _check(self, *children: Child) -> None:
         """Raise LiveRunError if a process has ended or another tracker has this one's name."""
         require_running(self._tracker, *children)
         if (twins := self.client.twins) > 1:
