@@ -4,11 +4,12 @@
 
 Each folder holds sequences, folders of images with a `groundtruth.txt` (NaN where the target is
 absent). They must not have been used in training, and should resemble what the network is used for,
-absences included; a folder's frames may count less than others, as those of composed absences
-should. The tracker follows each target to the end of its sequence without ever giving it up, and a
-logistic model of what a frame showed is fitted to whether the box overlapped the true one by more
-than a half. It is written as STEM.calibration.json beside the weights, which it belongs to. What is
-printed and drawn is cross-validated: each sequence is judged by a model that was fitted without it.
+absences included. A weight below 1 makes a folder's frames count less; use one for absences that
+were composed. The tracker follows each target to the end of its sequence and never declares it
+LOST. A logistic model of what each frame showed is then fitted to whether the box overlapped the
+true one by more than half, with and without the model of the target that is learned online. It is
+written as STEM.calibration.json beside the weights, to which it belongs. What is printed and drawn
+is cross-validated: each sequence is judged by a model that was fitted without it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ BINS = 10
 def collect(
     tracker: SiamCarTracker, sequence: Sequence, longest: int
 ) -> tuple[Array, NDArray[np.bool_], Array]:
-    """Evidence, correctness of the box, and raw score of each frame with a known truth."""
+    """Follow a target; return each annotated frame's evidence, correctness of the box, raw score."""
     shown, right, raw = [], [], []
     for i, path in enumerate(sequence.frames[:longest]):
         image = read_image(path)
@@ -81,14 +82,11 @@ def fit(shown: Array, right: NDArray[np.bool_], weight: Array) -> dict[str, floa
     return named | {"constant": float(beta[-1] - weights @ mean)}
 
 
-def fits(
-    shown: Array, right: NDArray[np.bool_], weight: Array, online: bool
-) -> dict[str, dict[str, float]]:
-    """The coefficients without the model learned online and, if it took part, with it."""
+def fits(shown: Array, right: NDArray[np.bool_], weight: Array) -> dict[str, dict[str, float]]:
+    """The coefficients without the confidence of the model learned online, and with it."""
     alone = shown.copy()
     alone[:, list(EVIDENCE).index("confidence")] = 1
-    named = {"alone": fit(alone, right, weight)}
-    return named | {"online": fit(shown, right, weight)} if online else named
+    return {"alone": fit(alone, right, weight), "online": fit(shown, right, weight)}
 
 
 def calibration_error(p: Array, right: NDArray[np.bool_]) -> float:
@@ -161,7 +159,8 @@ def main(arguments: SequenceOf[str] | None = None) -> None:
     network = load_network(config.network)
     # Without a calibration the score is the foreground probability at the box's center.
     network.calibration = network.calibration or {"alone": {"peak": 1.0}}
-    tracker = SiamCarTracker(network, replace(config.params, redetect=False, lost_below=0.0))
+    params = replace(config.params, online=True, redetect=False, lost_below=0.0)
+    tracker = SiamCarTracker(network, params)
     parts, weights = [], []
     for folder, counts in options.folders:
         data = SequenceFolder(folder)
@@ -176,7 +175,7 @@ def main(arguments: SequenceOf[str] | None = None) -> None:
     judged = np.zeros(len(right))
     for k in range(FOLDS):
         rest = fold != k
-        model = Calibration.of(fits(shown[rest], right[rest], weight[rest], config.params.online))
+        model = Calibration.of(fits(shown[rest], right[rest], weight[rest]))
         assert model is not None
         judged[fold == k] = model.chance(shown[fold == k], learned[fold == k])
     print(f"{len(parts)} sequences, {len(right)} frames, {right.mean():.1%} of the boxes right")
@@ -187,7 +186,7 @@ def main(arguments: SequenceOf[str] | None = None) -> None:
         "weights": find_source(config.network).fingerprint,
         "frames": len(right),
         "calibration_error": round(calibration_error(judged, right), 4),
-        "coefficients": fits(shown, right, weight, config.params.online),
+        "coefficients": fits(shown, right, weight),
     }
     output = options.output or config.weights.with_suffix(".calibration.json")
     with replacing(output) as file:

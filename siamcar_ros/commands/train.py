@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, or resume the interrupted run in the recipe's output folder."""
-    # Read by PyTorch at its first allocation: large tensors of a CPU in huge pages, because a step
-    # allocates so much that faults of small pages are a third of its time.
+    # PyTorch reads this at its first allocation and then keeps large CPU tensors in huge pages. A
+    # training step allocates so much memory that page faults take a third of its time otherwise.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     import numpy as np
     import torch

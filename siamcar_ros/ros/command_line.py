@@ -36,7 +36,7 @@ _SHARED_MEMORY, _PROFILE_MEMORY = 2 << 20, 64 << 20
 
 
 def refusal(error: Exception) -> str:
-    """Return why a node does not start. Most often a whole number was given for a float."""
+    """Return why a node cannot start, with a hint if a float parameter was given an integer."""
     if isinstance(error, InvalidParameterTypeException) and "type 'DOUBLE'" in str(error):
         what, _, _ = str(error).rpartition(": ")  # without the parameter's name once more
         return f"{what}: write it with a decimal point, as in 5.0"
