@@ -42,7 +42,7 @@ BINS = 10
 def collect(
     tracker: SiamCarTracker, sequence: Sequence, longest: int
 ) -> tuple[Array, NDArray[np.bool_], Array]:
-    """Follow a target; return each annotated frame's evidence, correctness of the box, raw score."""
+    """Follow a target; return evidence, correctness of the box and raw score by annotated frame."""
     shown, right, raw = [], [], []
     for i, path in enumerate(sequence.frames[:longest]):
         image = read_image(path)
