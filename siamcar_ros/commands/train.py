@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 
 from siamcar_ros.resources import shipped_names
 
@@ -31,9 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, or resume the interrupted run in the recipe's output folder."""
-    # PyTorch reads this at its first allocation and then keeps large CPU tensors in huge pages. A
-    # training step allocates so much memory that page faults take a third of its time otherwise.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     import numpy as np
     import torch
 
