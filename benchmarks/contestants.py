@@ -143,6 +143,14 @@ def variants(
     return networks, left_out
 
 
+def calibration_of(name: str) -> dict[str, dict[str, float]] | None:
+    """What turns the scores of the shipped weights into probabilities, if anything ships."""
+    try:
+        return load_network(name, device="cpu").calibration
+    except ValueError:
+        return None
+
+
 def int8_graph(model: SiamCAR, film: Film) -> Path:
     """The model's search graph in int8, calibrated on the film and kept in the user's cache.
 

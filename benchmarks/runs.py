@@ -12,6 +12,7 @@ from benchmarks.contestants import (
     Film,
     StillNetwork,
     box_change,
+    calibration_of,
     int8_graph,
     model_of,
     nano_tracker,
@@ -127,7 +128,9 @@ def measure_tracker(options: Options) -> Table:
         notes.append(f"{name}: {weights}")
         networks, left_out = variants(model, options.device, film, options.threads)
         notes += [f"{name}, {why}" for why in left_out]
+        calibration = None if options.weights else calibration_of(name)
         for label, network in networks.items():
+            network.calibration = calibration
             tracker = SiamCarTracker(network, params)
             tracker.init(film.images[0], film.boxes[0])
             trackers[f"{name}, {label}"] = tracker

@@ -78,20 +78,21 @@ def observe(
     last = size * scale[:, None]
     across, down = grid.stride * x, grid.stride * y
     sides = np.stack((across - left, down - top, across + right, down + bottom))
-    wobble = sides.std(2).mean(0) / np.sqrt(last.prod(1))
+    last_area = last[:, 0] * last[:, 1]
+    wobble = sides.std(2).mean(0) / np.sqrt(last_area)
     w, h = (part[rows, best].clip(1) for part in (left + right, top + bottom))
-    area, shape = w * h / last.prod(1), w / h * last[:, 1] / last[:, 0]
+    area, shape = w * h / last_area, w / h * last[:, 1] / last[:, 0]
     growth = (np.abs(np.log(area)) + np.abs(np.log(shape))) / 2
 
     cells = decoded.size * scale[:, None] / grid.stride
     far = np.abs(np.arange(s) - place[:, :, None]) > np.maximum(cells / 2, 1.5)[:, :, None]
     elsewhere = np.where(far[:, 0, None, :] | far[:, 1, :, None], logit, -_LIMIT)
     lead = peak - elsewhere.max((1, 2))
-    spread = np.log((1 + (logit > 0).sum((1, 2))) / (1 + cells.prod(1)))
+    spread = np.log((1 + (logit > 0).sum((1, 2))) / (1 + cells[:, 0] * cells[:, 1]))
 
     corner = center + decoded.shift - decoded.size / 2
     inside = np.minimum(corner + decoded.size, frame_size) - np.maximum(corner, 0)
-    shift = np.hypot(*decoded.shift.T) / np.sqrt(size.prod(1))
+    shift = np.hypot(*decoded.shift.T) / np.sqrt(size[:, 0] * size[:, 1])
     evidence = {
         "peak": peak,
         "strength": np.maximum(peak - 4, 0),

@@ -127,7 +127,6 @@ class TrackingEngine:
                 track.carried(shift, view) for track, shift in zip(tracks, shifts, strict=True)
             ]
             self.timings["crop"] += perf_counter() - begin
-        unbiased = replace(params, window_influence=0.0, lr=1.0)
         regions = [track.region(frame_size, params) for track in tracks]
         seen = self._look(image, tracks, regions, template, params)
         advanced = [
@@ -143,6 +142,7 @@ class TrackingEngine:
                 )
                 regions = regions[: params.search_regions]
                 same = [track] * len(regions)
+                unbiased = replace(params, window_influence=0.0, lr=1.0)
                 looked = self._look(image, same, regions, track.template, unbiased)
                 advanced[i] = track.considering(looked, params)
         return advanced

@@ -17,12 +17,6 @@ from siamcar_ros.geometry import Image
 from siamcar_ros.tracking.crop import readable
 from siamcar_ros.tracking.stored_image import StoredImage
 
-_TO_GRAY = {
-    "bgr": cv2.COLOR_BGR2GRAY,
-    "rgb": cv2.COLOR_RGB2GRAY,
-    "bgra": cv2.COLOR_BGRA2GRAY,
-    "rgba": cv2.COLOR_RGBA2GRAY,
-}
 _WIDTH = 160  # of the small copies
 _GRID = (8, 6)  # points across and down
 _MARGIN = 0.08
@@ -31,14 +25,15 @@ _ENOUGH = 0.4  # share of the points that must agree with it
 
 
 def thumbnail(image: Image | StoredImage) -> NDArray[np.uint8]:
-    """A gray copy (h, 160) of an image, for :func:`camera_shift`."""
-    pixels, kind = readable(image)
-    height = max(16, round(_WIDTH * image.shape[0] / image.shape[1]))
-    if image.shape[1] > 2 * _WIDTH:  # few pixels are read of a large image
-        pixels = cv2.resize(pixels, (2 * _WIDTH, 2 * height), interpolation=cv2.INTER_LINEAR)
-    # Without the mean over an area, fine texture seen from the air moves as it should not.
-    small = cv2.resize(pixels, (_WIDTH, height), interpolation=cv2.INTER_AREA)
-    return small if kind == "gray" else cv2.cvtColor(small, _TO_GRAY[kind])
+    """A gray copy (h, 160) of an image, of its green channel, for :func:`camera_shift`."""
+    rows, columns = image.shape[:2]
+    # Few rows are read of a large image, but enough for a mean over an area: without one, fine
+    # texture seen from the air moves as it should not.
+    pixels, kind = readable(image[:: max(1, columns // (2 * _WIDTH))])
+    if kind != "gray":
+        pixels = cv2.extractChannel(pixels, 1)
+    height = max(16, round(_WIDTH * rows / columns))
+    return cv2.resize(pixels, (_WIDTH, height), interpolation=cv2.INTER_AREA)
 
 
 def camera_shift(
@@ -61,7 +56,8 @@ def camera_shift(
     shifts = (moved - points)[found.ravel() == 1].reshape(-1, 2)
     if len(shifts) == 0:
         return 0.0, 0.0
-    median = np.median(shifts, axis=0)
+    ordered, middle = np.sort(shifts, axis=0), len(shifts) - 1
+    median = (ordered[middle // 2] + ordered[(middle + 1) // 2]) / 2  # faster than np.median
     agree = (np.abs(shifts - median).max(1) < _AGREEING).sum()
     if agree < _ENOUGH * len(points):
         return 0.0, 0.0

@@ -183,12 +183,13 @@ class Track:
             shift: the camera's, as :func:`~siamcar_ros.tracking.motion.camera_shift` gives it.
             view: a small gray copy of that frame.
         """
-        moved = replace(self.shifted(shift), view=view)
+        moved = self.shifted(shift)
         if self.state is TrackState.TRACKING:
-            return replace(moved, center=self.center)
+            return replace(self, look_alikes=moved.look_alikes, view=view)
         vx, vy = self.velocity
         return replace(
             moved,
+            view=view,
             center=_sum(moved.center, self.velocity),
             velocity=(_KEEP_SPEED * vx, _KEEP_SPEED * vy),
         )
@@ -212,17 +213,16 @@ class Track:
         )
         high_frames = self.high_frames + 1 if seen.score >= self._certain(params) else 0
         reach = frame_size if params.camera_motion else (0, 0)
-        rest = replace(
-            self,
-            center=_within(self.center, frame_size, reach),
-            score=seen.score,
-            raw_score=seen.raw_score,
-            evidence=seen.evidence,
-            confidence=seen.confidence,
-            high_frames=high_frames,
-        )
+        changes: dict[str, Any] = {
+            "center": _within(self.center, frame_size, reach),
+            "score": seen.score,
+            "raw_score": seen.raw_score,
+            "evidence": seen.evidence,
+            "confidence": seen.confidence,
+            "high_frames": high_frames,
+        }
         if self.seeking(params):
-            return rest._sought(seen, params)
+            return replace(self, **changes)._sought(seen, params)
         if high_frames:
             doubt = 0.0
         elif params.lost_below > 0:
@@ -238,10 +238,12 @@ class Track:
             state = TrackState.LOST
         else:
             state = TrackState.TRACKING if sure else TrackState.UNCERTAIN
-        rest = replace(rest, state=state, doubt=doubt, unsure_frames=unsure_frames)
-        if params.camera_motion and seen.score < _UNSEEN * params.lost_below:
-            return rest
-        return rest._moved(seen, shift)
+        changes |= {"state": state, "doubt": doubt, "unsure_frames": unsure_frames}
+        if not params.camera_motion or seen.score >= _UNSEEN * params.lost_below:
+            changes |= {"center": seen.center, "size": seen.size}
+            if state is TrackState.TRACKING:
+                changes |= self._learned(seen, shift)
+        return replace(self, **changes)
 
     def _certain(self, params: TrackerParams) -> float:
         """The score from which a frame shows the target for certain."""
@@ -254,10 +256,8 @@ class Track:
             certain = max(certain, params.found_above)
         return certain
 
-    def _moved(self, seen: Sighting, shift: Point) -> Track:
-        """At the place that was seen; velocity and usual peak are learned while it is certain."""
-        if self.state is not TrackState.TRACKING:
-            return replace(self, center=seen.center, size=seen.size)
+    def _learned(self, seen: Sighting, shift: Point) -> dict[str, Any]:
+        """What a frame teaches that shows the target for certain."""
         step = (
             seen.center[0] - self.center[0] - shift[0],
             seen.center[1] - self.center[1] - shift[1],
@@ -276,16 +276,13 @@ class Track:
         online, features = self.online, seen.features
         if online and features is not None and sure(seen.score, seen.confidence):
             online = online.learn(features, seen.cells)
-        return replace(
-            self,
-            center=seen.center,
-            size=seen.size,
-            online=online,
-            velocity=(vx, vy),
-            followed=self.followed + 1,
-            usual_score=_KEEP_SCORE * score + (1 - _KEEP_SCORE) * seen.score,
-            usual_peak=usual,
-        )
+        return {
+            "online": online,
+            "velocity": (vx, vy),
+            "followed": self.followed + 1,
+            "usual_score": _KEEP_SCORE * score + (1 - _KEEP_SCORE) * seen.score,
+            "usual_peak": usual,
+        }
 
     def _sought(self, seen: Sighting, params: TrackerParams) -> Track:
         """After a frame in which the LOST target was looked for in its region."""
