@@ -51,12 +51,6 @@ def xywh_to_center(boxes: ArrayLike) -> NDArray[np.float64]:
     return np.stack((x + w / 2, y + h / 2, w, h), -1)
 
 
-def center_to_xywh(centers: ArrayLike) -> NDArray[np.float64]:
-    """(..., 4) center and size cx, cy, w, h to boxes x, y, w, h."""
-    cx, cy, w, h = _columns(centers)
-    return np.stack((cx - w / 2, cy - h / 2, w, h), -1)
-
-
 def parse_box(text: str) -> Box:
     """Read a box as a person types it, `x,y,w,h`.
 
