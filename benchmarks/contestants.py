@@ -130,7 +130,7 @@ def variants(
         graph = int8_graph(model, film) if precision == "int8" else None
         label = f"{backend} {precision}"
         try:
-            networks[label] = load_network(
+            network = load_network(
                 model,
                 device=device,
                 backend=backend,
@@ -138,8 +138,10 @@ def variants(
                 threads=threads,
                 weights=graph,
             )
-        except DeviceError as error:
-            left_out.append(f"{label} left out: {error}")
+            network.warm_up(calls=1)
+            networks[label] = network
+        except (DeviceError, RuntimeError) as error:  # OpenVINO's own, if its CPU is restricted
+            left_out.append(f"{label} left out: {' '.join(str(error).split())}")
     return networks, left_out
 
 
