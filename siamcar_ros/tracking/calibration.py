@@ -8,6 +8,7 @@ footage, makes of it the chance that the box overlaps the target by more than ha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -63,51 +64,85 @@ def observe(
         confidence: B numbers.
         frame_size: (width, height) of the image.
     """
-    s, rows = grid.score_size, np.arange(len(size))[:, None]
     logit = (maps.cls[:, 1] - maps.cls[:, 0]).clip(-_LIMIT, _LIMIT)
-    place = decoded.shift * scale[:, None] / grid.stride + (s - 1) / 2  # x, y in cells
-    middle = np.rint(place).clip(1, s - 2).astype(int)
-    y, x = middle[:, 1:] + _AROUND[0], middle[:, :1] + _AROUND[1]
-    near = logit[rows, y, x]
-    best = near.argmax(1)
-    rows = rows[:, 0]
-    peak = near[rows, best].astype(float)
-    quality = maps.cen[rows, 0, y[rows, best], x[rows, best]].clip(-_LIMIT, _LIMIT)
+    targets = zip(
+        logit,
+        maps.reg,
+        maps.cen[:, 0],
+        decoded.shift.tolist(),
+        decoded.size.tolist(),
+        center.tolist(),
+        size.tolist(),
+        scale.tolist(),
+        usual.tolist(),
+        confidence,
+        strict=True,
+    )
+    return np.array([_observe_one(grid, frame_size, *target) for target in targets])
 
-    left, top, right, bottom = maps.reg[rows[:, None], :, y, x].transpose(2, 0, 1).clip(0, _FAR)
-    last = size * scale[:, None]
-    across, down = grid.stride * x, grid.stride * y
+
+def _observe_one(
+    grid: Grid,
+    frame_size: tuple[int, int],
+    logit: NDArray[np.float32],
+    reg: NDArray[np.float32],
+    quality: NDArray[np.float32],
+    shift: Sequence[float],
+    new: Sequence[float],
+    center: Sequence[float],
+    size: Sequence[float],
+    scale: float,
+    usual: float,
+    confidence: float,
+) -> list[float]:
+    """One target's row. In plain numbers: arrays of a few numbers take many times as long."""
+    s = grid.score_size
+    place = [each * scale / grid.stride + (s - 1) / 2 for each in shift]  # x, y in cells
+    column, row = (min(max(round(each), 1), s - 2) for each in place)
+    around = slice(row - 1, row + 2), slice(column - 1, column + 2)
+    best = int(logit[around].argmax())
+    y, x = row - 1 + best // 3, column - 1 + best % 3
+    peak = float(logit[y, x])
+
+    distances = reg[:, around[0], around[1]].clip(0, _FAR)
+    left, top, right, bottom = distances.reshape(4, 9)
+    across, down = grid.stride * _AROUND[1], grid.stride * _AROUND[0]
     sides = np.stack((across - left, down - top, across + right, down + bottom))
-    last_area = last[:, 0] * last[:, 1]
-    wobble = sides.std(2).mean(0) / np.sqrt(last_area)
-    w, h = (part[rows, best].clip(1) for part in (left + right, top + bottom))
-    area, shape = w * h / last_area, w / h * last[:, 1] / last[:, 0]
-    growth = (np.abs(np.log(area)) + np.abs(np.log(shape))) / 2
+    last_w, last_h = (each * scale for each in size)
+    wobble = float(sides.std(1).mean()) / math.sqrt(last_w * last_h)
+    w = max(float(left[best] + right[best]), 1.0)
+    h = max(float(top[best] + bottom[best]), 1.0)
+    area, shape = w * h / (last_w * last_h), w / h * last_h / last_w
+    growth = (abs(math.log(area)) + abs(math.log(shape))) / 2
 
-    cells = decoded.size * scale[:, None] / grid.stride
-    far = np.abs(np.arange(s) - place[:, :, None]) > np.maximum(cells / 2, 1.5)[:, :, None]
-    elsewhere = np.where(far[:, 0, None, :] | far[:, 1, :, None], logit, -_LIMIT)
-    lead = peak - elsewhere.max((1, 2))
-    spread = np.log((1 + (logit > 0).sum((1, 2))) / (1 + cells[:, 0] * cells[:, 1]))
+    cells = [each * scale / grid.stride for each in new]
+    far_x, far_y = (
+        np.abs(np.arange(s) - at) > max(side / 2, 1.5)
+        for at, side in zip(place, cells, strict=True)
+    )
+    elsewhere = max(float(part.max(initial=-_LIMIT)) for part in (logit[far_y], logit[:, far_x]))
+    lead = peak - elsewhere
+    foreground = np.count_nonzero(logit > 0)
 
-    corner = center + decoded.shift - decoded.size / 2
-    inside = np.minimum(corner + decoded.size, frame_size) - np.maximum(corner, 0)
-    shift = np.hypot(*decoded.shift.T) / np.sqrt(size[:, 0] * size[:, 1])
+    inside = 1.0
+    for c, moved, side, length in zip(center, shift, new, frame_size, strict=True):
+        corner = c + moved - side / 2
+        inside *= max(min(corner + side, length) - max(corner, 0.0), 0.0) / side
     evidence = {
         "peak": peak,
-        "strength": np.maximum(peak - 4, 0),
-        "quality": quality,
-        "lead": np.minimum(lead, 3),
-        "margin": np.maximum(lead, 0),
-        "spread": spread,
-        "wobble": np.log(0.01 + wobble),
-        "growth": np.minimum(growth, 1),
-        "shift": np.minimum(shift, 1.5),
-        "outside": 1 - (inside.clip(0) / decoded.size).prod(1),
-        "usual": np.where(np.isnan(usual), peak, usual),
-        "confidence": np.clip(confidence, -1, 1.5),
+        "strength": max(peak - 4, 0.0),
+        "quality": min(max(float(quality[y, x]), -_LIMIT), _LIMIT),
+        "lead": min(lead, 3.0),
+        "margin": max(lead, 0.0),
+        "spread": math.log((1 + foreground) / (1 + cells[0] * cells[1])),
+        "wobble": math.log(0.01 + wobble),
+        "growth": min(growth, 1.0),
+        "shift": min(math.hypot(*shift) / math.sqrt(size[0] * size[1]), 1.5),
+        "outside": 1 - inside,
+        "usual": peak if math.isnan(usual) else usual,
+        "confidence": min(max(confidence, -1.0), 1.5),
     }
-    return np.stack([evidence[name] for name in EVIDENCE], 1)
+    return [evidence[name] for name in EVIDENCE]
 
 
 class Calibration(NamedTuple):

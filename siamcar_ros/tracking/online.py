@@ -93,8 +93,8 @@ class OnlineModel:
         """(C, S, S) features to (S, S): about 1 at the target's center, 0 away from it."""
         weights = self.weights[:-1] * self.scale[:, 0]
         constant = self.weights[-1] - weights @ self.mean[:, 0]
-        response: Array = np.tensordot(weights, features, 1) + constant
-        return response
+        response: Array = weights @ features.reshape(len(weights), -1) + constant
+        return response.reshape(features.shape[1:])
 
     def confidence(self, response: Array, box: Cells) -> float:
         """How much the place of a box looks like the target, and no other place does.
