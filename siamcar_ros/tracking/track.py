@@ -171,9 +171,7 @@ class Track:
             self,
             center=_sum(self.center, motion),
             candidate=candidate and candidate._replace(center=_sum(candidate.center, motion)),
-            look_alikes=tuple(
-                each._replace(center=_sum(each.center, motion)) for each in self.look_alikes
-            ),
+            look_alikes=self._shifted_look_alikes(motion),
         )
 
     def carried(self, shift: Point, view: NDArray[np.uint8]) -> Track:
@@ -183,9 +181,9 @@ class Track:
             shift: the camera's, as :func:`~siamcar_ros.tracking.motion.camera_shift` gives it.
             view: a small gray copy of that frame.
         """
-        moved = self.shifted(shift)
         if self.state is TrackState.TRACKING:
-            return replace(self, look_alikes=moved.look_alikes, view=view)
+            return replace(self, look_alikes=self._shifted_look_alikes(shift), view=view)
+        moved = self.shifted(shift)
         vx, vy = self.velocity
         return replace(
             moved,
@@ -213,37 +211,51 @@ class Track:
         )
         high_frames = self.high_frames + 1 if seen.score >= self._certain(params) else 0
         reach = frame_size if params.camera_motion else (0, 0)
-        changes: dict[str, Any] = {
-            "center": _within(self.center, frame_size, reach),
-            "score": seen.score,
-            "raw_score": seen.raw_score,
-            "evidence": seen.evidence,
-            "confidence": seen.confidence,
-            "high_frames": high_frames,
-        }
-        if self.seeking(params):
-            return replace(self, **changes)._sought(seen, params)
+        seeking = self.seeking(params)
+        state, doubt, unsure_frames = self.state, self.doubt, self.unsure_frames
+        if not seeking:
+            state, doubt, unsure_frames = self._judged(seen.score, high_frames, params)
+        rest = replace(
+            self,
+            center=_within(self.center, frame_size, reach),
+            score=seen.score,
+            raw_score=seen.raw_score,
+            evidence=seen.evidence,
+            confidence=seen.confidence,
+            high_frames=high_frames,
+            state=state,
+            doubt=doubt,
+            unsure_frames=unsure_frames,
+        )
+        if seeking:
+            return rest._sought(seen, params)
+        if params.camera_motion and seen.score < _UNSEEN * params.lost_below:
+            return rest
+        return rest._moved(seen, shift)
+
+    def _judged(
+        self, score: float, high_frames: int, params: TrackerParams
+    ) -> tuple[TrackState, float, int]:
+        """State, doubt and unsure frames after a frame in which the target was followed."""
         if high_frames:
             doubt = 0.0
         elif params.lost_below > 0:
-            doubt = max(self.doubt + 1 - seen.score / params.lost_below, 0.0)
+            doubt = max(self.doubt + 1 - score / params.lost_below, 0.0)
         else:
             doubt = self.doubt
         still_lost = self.state is TrackState.LOST and high_frames < params.found_after
         followed = self.state is TrackState.TRACKING or high_frames > 0
-        sure = followed and seen.score >= params.uncertain_below
+        sure = followed and score >= params.uncertain_below
         unsure_frames = 0 if sure else self.unsure_frames + 1
         too_long = params.lost_below > 0 and unsure_frames > _LONG * params.lost_after
         if still_lost or too_long or doubt >= params.lost_after:
             state = TrackState.LOST
         else:
             state = TrackState.TRACKING if sure else TrackState.UNCERTAIN
-        changes |= {"state": state, "doubt": doubt, "unsure_frames": unsure_frames}
-        if not params.camera_motion or seen.score >= _UNSEEN * params.lost_below:
-            changes |= {"center": seen.center, "size": seen.size}
-            if state is TrackState.TRACKING:
-                changes |= self._learned(seen, shift)
-        return replace(self, **changes)
+        return state, doubt, unsure_frames
+
+    def _shifted_look_alikes(self, motion: Point) -> tuple[LookAlike, ...]:
+        return tuple(each._replace(center=_sum(each.center, motion)) for each in self.look_alikes)
 
     def _certain(self, params: TrackerParams) -> float:
         """The score from which a frame shows the target for certain."""
@@ -256,8 +268,10 @@ class Track:
             certain = max(certain, params.found_above)
         return certain
 
-    def _learned(self, seen: Sighting, shift: Point) -> dict[str, Any]:
-        """What a frame teaches that shows the target for certain."""
+    def _moved(self, seen: Sighting, shift: Point) -> Track:
+        """At the place that was seen; velocity and usual peak are learned while it is certain."""
+        if self.state is not TrackState.TRACKING:
+            return replace(self, center=seen.center, size=seen.size)
         step = (
             seen.center[0] - self.center[0] - shift[0],
             seen.center[1] - self.center[1] - shift[1],
@@ -276,13 +290,16 @@ class Track:
         online, features = self.online, seen.features
         if online and features is not None and sure(seen.score, seen.confidence):
             online = online.learn(features, seen.cells)
-        return {
-            "online": online,
-            "velocity": (vx, vy),
-            "followed": self.followed + 1,
-            "usual_score": _KEEP_SCORE * score + (1 - _KEEP_SCORE) * seen.score,
-            "usual_peak": usual,
-        }
+        return replace(
+            self,
+            center=seen.center,
+            size=seen.size,
+            online=online,
+            velocity=(vx, vy),
+            followed=self.followed + 1,
+            usual_score=_KEEP_SCORE * score + (1 - _KEEP_SCORE) * seen.score,
+            usual_peak=usual,
+        )
 
     def _sought(self, seen: Sighting, params: TrackerParams) -> Track:
         """After a frame in which the LOST target was looked for in its region."""
