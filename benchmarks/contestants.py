@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from siamcar_ros.geometry import Box, Image, context_side
 from siamcar_ros.model import SiamCAR, build_model, load_weights
-from siamcar_ros.runtime import DeviceError, Network, load_network
+from siamcar_ros.runtime import DeviceError, Network, find_source, load_network
 from siamcar_ros.runtime.cache import cache_folder
+from siamcar_ros.runtime.config import read_network_config
 from siamcar_ros.runtime.graphs import example_inputs
 from siamcar_ros.runtime.quantize import Pair, quantize
 from siamcar_ros.runtime.select import installed_abilities
@@ -140,16 +141,16 @@ def variants(
             )
             network.warm_up(calls=1)
             networks[label] = network
-        except (DeviceError, RuntimeError) as error:  # OpenVINO's own, if its CPU is restricted
-            left_out.append(f"{label} left out: {' '.join(str(error).split())}")
+        except DeviceError as error:
+            left_out.append(f"{label} left out: {error}")
     return networks, left_out
 
 
 def calibration_of(name: str) -> dict[str, dict[str, float]] | None:
-    """What turns the scores of the shipped weights into probabilities, if anything ships."""
+    """The calibration of the score that ships with a network's weights; None if none ships."""
     try:
-        return load_network(name, device="cpu").calibration
-    except ValueError:
+        return find_source(read_network_config(name)).calibration()
+    except (ValueError, FileNotFoundError):  # no configuration or no weights
         return None
 
 

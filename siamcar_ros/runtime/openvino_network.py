@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamcar_ros.runtime.network import (
+    DeviceError,
     Images,
     OneByOneNetwork,
     Placement,
@@ -118,6 +119,9 @@ def _compiled(
     """A graph compiled for the lowest latency.
 
     With `pixels` its first input is (1, n, n, 3) uint8. Without `features` that output is left out.
+
+    Raises:
+        DeviceError: OpenVINO cannot run it in this precision here.
     """
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -143,7 +147,13 @@ def _compiled(
         steps.input(0).tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
         steps.input(0).model().set_layout(Layout("NCHW"))
         model = steps.build()
-    return _Request(core.compile_model(model, "CPU", config))
+    try:
+        return _Request(core.compile_model(model, "CPU", config))
+    except RuntimeError as error:  # for bf16, say, if ONEDNN_MAX_CPU_ISA hides its instructions
+        raise DeviceError(
+            f"OpenVINO cannot compile {path.name} in {precision} for this CPU: choose another "
+            f"precision or backend ({' '.join(str(error).split())})"
+        ) from error
 
 
 def _read_bytes(model: Any) -> None:

@@ -351,3 +351,20 @@ def test_networks_of_several_nodes_record_side_by_side(
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_a_graph_that_openvino_cannot_compile_is_refused_with_what_to_do(
+    compact: SiamCAR, images: tuple[Array, Array], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("onnxscript")
+    network = load_network(compact, device="cpu", backend="openvino", precision="fp32")
+    z, x = images
+    template = network.template(z[:1])
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("Exception from plugin.cpp:54:\nobject is not initialized\n")
+
+    monkeypatch.setattr(openvino.Core, "compile_model", fail)
+    with pytest.raises(DeviceError, match=r"in fp32 for this CPU: choose another .*initialized"):
+        network(x[:1], template)
