@@ -88,14 +88,18 @@ def _observe_one(
     reg: NDArray[np.float32],
     quality: NDArray[np.float32],
     shift: Sequence[float],
-    new: Sequence[float],
+    new_size: Sequence[float],
     center: Sequence[float],
     size: Sequence[float],
     scale: float,
     usual: float,
     confidence: float,
 ) -> list[float]:
-    """One target's row. In plain numbers: arrays of a few numbers take many times as long."""
+    """One target's row of :func:`observe`, in Python floats: numpy is slow on tiny arrays.
+
+    `logit` (S, S) is the foreground's, `reg` (4, S, S) in search pixels, `quality` (S, S) logits;
+    the decoded `shift` and `new_size`, and the last `center` and `size`, are (x, y) image pixels.
+    """
     s = grid.score_size
     place = [each * scale / grid.stride + (s - 1) / 2 for each in shift]  # x, y in cells
     column, row = (min(max(round(each), 1), s - 2) for each in place)
@@ -106,7 +110,7 @@ def _observe_one(
 
     distances = reg[:, around[0], around[1]].clip(0, _FAR)
     left, top, right, bottom = distances.reshape(4, 9)
-    across, down = grid.stride * _AROUND[1], grid.stride * _AROUND[0]
+    across, down = grid.stride * _AROUND[1], grid.stride * _AROUND[0]  # from the middle cell
     sides = np.stack((across - left, down - top, across + right, down + bottom))
     last_w, last_h = (each * scale for each in size)
     wobble = float(sides.std(1).mean()) / math.sqrt(last_w * last_h)
@@ -115,7 +119,7 @@ def _observe_one(
     area, shape = w * h / (last_w * last_h), w / h * last_h / last_w
     growth = (abs(math.log(area)) + abs(math.log(shape))) / 2
 
-    cells = [each * scale / grid.stride for each in new]
+    cells = [each * scale / grid.stride for each in new_size]
     far_x, far_y = (
         np.abs(np.arange(s) - at) > max(side / 2, 1.5)
         for at, side in zip(place, cells, strict=True)
@@ -125,7 +129,7 @@ def _observe_one(
     foreground = np.count_nonzero(logit > 0)
 
     inside = 1.0
-    for c, moved, side, length in zip(center, shift, new, frame_size, strict=True):
+    for c, moved, side, length in zip(center, shift, new_size, frame_size, strict=True):
         corner = c + moved - side / 2
         inside *= max(min(corner + side, length) - max(corner, 0.0), 0.0) / side
     evidence = {

@@ -25,10 +25,10 @@ _ENOUGH = 0.4  # share of the points that must agree with it
 
 
 def thumbnail(image: Image | StoredImage) -> NDArray[np.uint8]:
-    """A gray copy (h, 160) of an image, of its green channel, for :func:`camera_shift`."""
+    """A small copy of an image's green channel, (h, 160) uint8, for :func:`camera_shift`."""
     rows, columns = image.shape[:2]
-    # Few rows are read of a large image, but enough for a mean over an area: without one, fine
-    # texture seen from the air moves as it should not.
+    # Rows of a large image are skipped, but enough are left to average over an area: without that,
+    # fine texture seen from the air aliases.
     pixels, kind = readable(image[:: max(1, columns // (2 * _WIDTH))])
     if kind != "gray":
         pixels = cv2.extractChannel(pixels, 1)

@@ -179,7 +179,7 @@ class Track:
 
         Args:
             shift: the camera's, as :func:`~siamcar_ros.tracking.motion.camera_shift` gives it.
-            view: a small gray copy of that frame.
+            view: that frame's :func:`~siamcar_ros.tracking.motion.thumbnail`.
         """
         if self.state is TrackState.TRACKING:
             return replace(self, look_alikes=self._shifted_look_alikes(shift), view=view)
