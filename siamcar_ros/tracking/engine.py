@@ -65,8 +65,7 @@ class TrackingEngine:
         crop = np.empty((1, TEMPLATE_SIZE, TEMPLATE_SIZE, 3), np.uint8)
         pixels = float(context_side(*size)) / TEMPLATE_SIZE
         crop_square(image, center, pixels, (TEMPLATE_SIZE - 1) / 2, padding, crop[0])
-        view = thumbnail(image) if params.camera_motion else None
-        track = Track(self._runner.template(crop), padding, center, size, view=view)
+        track = Track(self._runner.template(crop), padding, center, size)
         if not params.online:
             return track
         if not getattr(self._runner, "gives_features", False):
@@ -112,28 +111,26 @@ class TrackingEngine:
             track if moved is None else track.shifted(moved)
             for track, moved in zip(tracks, measured, strict=True)
         ]
-        shifts = [(0.0, 0.0)] * len(tracks)  # beyond what was measured
+        view: NDArray[np.uint8] | None = None
+        shifts: list[Point | None] = [None] * len(tracks)
         if params.camera_motion:
-            begin, view = perf_counter(), thumbnail(image)
-            before = {id(track.view): track.view for track in tracks if track.view is not None}
-            seen_to = {
-                key: camera_shift(each, view, image.shape[1]) for key, each in before.items()
-            }
-            shifts = [
-                seen_to.get(id(track.view), (0.0, 0.0)) if known is None else (0.0, 0.0)
-                for track, known in zip(tracks, measured, strict=True)
-            ]
+            begin = perf_counter()
+            view, shifts = _camera_shifts(image, tracks, measured)
             tracks = [
-                track.carried(shift, view) for track, shift in zip(tracks, shifts, strict=True)
+                track if shift is None else track.carried(shift)
+                for track, shift in zip(tracks, shifts, strict=True)
             ]
             self.timings["crop"] += perf_counter() - begin
         regions = [track.region(frame_size, params) for track in tracks]
         seen = self._look(image, tracks, regions, template, params)
         advanced = [
-            track.after(sighting, shift, frame_size, params)
+            track.after(sighting, shift, view, frame_size, params)
             for track, sighting, shift in zip(tracks, seen, shifts, strict=True)
         ]
         for i, track in enumerate(advanced):
+            if params.camera_motion and track.view is None and track.follows_camera:
+                view = thumbnail(image) if view is None else view  # it was TRACKING until now
+                advanced[i] = track = replace(track, view=view)
             if params.search_regions and track.seeking(params) and track.candidate is None:
                 side = track.pixels_per_sample * SEARCH_SIZE
                 regions = [Region(box_center(box), 1.0) for box in candidates]
@@ -243,6 +240,29 @@ def _checked(maps: Sequence[Any], batch: int, score_size: int) -> Maps:
                 f"the network's {name} map is not finite: check its weights and precision"
             )
     return arrays
+
+
+def _camera_shifts(
+    image: Image | StoredImage, tracks: Sequence[Track], measured: Sequence[Point | None]
+) -> tuple[NDArray[np.uint8] | None, list[Point | None]]:
+    """A thumbnail of the frame, and how far the camera has moved each target in it.
+
+    Where a sensor has `measured` it, nothing is left to move. None: no track needs it.
+    """
+    view = thumbnail(image) if any(track.wants_view for track in tracks) else None
+    shifts: list[Point | None] = []
+    known: dict[int, Point] = {}  # tracks often share the view of the last frame
+    for track, moved in zip(tracks, measured, strict=True):
+        before = track.view
+        if not track.follows_camera:
+            shifts.append(None)
+        elif moved is not None or before is None or view is None:
+            shifts.append((0.0, 0.0))
+        else:
+            if id(before) not in known:
+                known[id(before)] = camera_shift(before, view, image.shape[1])
+            shifts.append(known[id(before)])
+    return view, shifts
 
 
 def _adapted(network: Any) -> Any:

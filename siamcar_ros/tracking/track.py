@@ -23,8 +23,10 @@ from siamcar_ros.tracking.search import NEAR_FACTOR, Region, near
 Point = tuple[float, float]
 
 _MIN_SIDE = 1.0  # image pixels; a followed box never gets smaller
-_KEEP = 0.9  # share of the running means of velocity and peak that is kept per frame
+_KEEP = 0.9  # share of the usual peak that is kept per frame
 _KEEP_SCORE = 0.97  # the same for the mean score
+_KEEP_VELOCITY = 0.8  # share of the velocity that is kept when it is measured again
+_PERIOD = 4  # frames: how often the velocity of a target is measured while it is TRACKING
 _KEEP_SPEED = 0.97  # the same for the velocity of a target that is not seen
 _FASTEST = 0.5  # limit of the velocity, in box sides per frame
 _CLOSE = 0.5  # box sides from a look-alike within which a place is taken for it
@@ -95,15 +97,16 @@ class Track:
         unsure_frames: frames in a row, up to the last, in which it was not TRACKING.
         lost_frames: frames since the target was LOST, 0 while it is not.
         high_frames: frames in a row, up to the last, scored at least ``certain_above``.
+        frames: number of frames since the start.
         velocity: image pixels per frame, without the camera's motion.
-        followed: number of frames from which the velocity was learned.
+        followed: number of steps from which the velocity was learned.
         usual_score, usual_peak: running means of the score and of the peak while the target is
             TRACKING; NaN where they are not known.
         evidence, confidence: as in the last :class:`Sighting`.
         candidate: what is looked at while the target is LOST.
         look_alikes: candidates that were wrong.
         online: what has been learned of it; None where nothing is to be.
-        view: a small gray copy of the last frame; None where the camera's motion is not followed.
+        view: a small gray copy of the last frame; None where the next one is not compared with it.
     """
 
     template: Any
@@ -117,6 +120,7 @@ class Track:
     unsure_frames: int = 0
     lost_frames: int = 0
     high_frames: int = 0
+    frames: int = 0
     velocity: Point = (0.0, 0.0)
     followed: int = 0
     usual_score: float = math.nan
@@ -174,32 +178,51 @@ class Track:
             look_alikes=self._shifted_look_alikes(motion),
         )
 
-    def carried(self, shift: Point, view: NDArray[np.uint8]) -> Track:
+    @property
+    def follows_camera(self) -> bool:
+        """Whether the camera's motion up to the next frame matters.
+
+        It moves what the network does not follow: a target that is not TRACKING, and look-alikes.
+        Otherwise only the velocity depends on it, which is measured in one of _PERIOD frames.
+        """
+        carried = self.state is not TrackState.TRACKING or bool(self.look_alikes)
+        return carried or _due(self.frames)
+
+    @property
+    def wants_view(self) -> bool:
+        """Whether the next frame is compared with the one before or after it."""
+        return self.follows_camera or _due(self.frames + 1)
+
+    def carried(self, shift: Point) -> Track:
         """The track where the next frame is expected to show it.
 
         Args:
             shift: the camera's, as :func:`~siamcar_ros.tracking.motion.camera_shift` gives it.
-            view: that frame's :func:`~siamcar_ros.tracking.motion.thumbnail`.
         """
         if self.state is TrackState.TRACKING:
-            return replace(self, look_alikes=self._shifted_look_alikes(shift), view=view)
+            return replace(self, look_alikes=self._shifted_look_alikes(shift))
         moved = self.shifted(shift)
         vx, vy = self.velocity
         return replace(
             moved,
-            view=view,
             center=_sum(moved.center, self.velocity),
             velocity=(_KEEP_SPEED * vx, _KEEP_SPEED * vy),
         )
 
     def after(
-        self, seen: Sighting, shift: Point, frame_size: tuple[int, int], params: TrackerParams
+        self,
+        seen: Sighting,
+        shift: Point | None,
+        view: NDArray[np.uint8] | None,
+        frame_size: tuple[int, int],
+        params: TrackerParams,
     ) -> Track:
         """The track after a frame.
 
         Args:
             seen: in its region.
-            shift: the camera's, image pixels.
+            shift: the camera's, image pixels; None where it was not measured.
+            view: the frame's :func:`~siamcar_ros.tracking.motion.thumbnail`, if it was made.
             frame_size: (width, height); the center stays inside, the box gets no larger.
             params: thresholds of the state.
         """
@@ -226,12 +249,14 @@ class Track:
             state=state,
             doubt=doubt,
             unsure_frames=unsure_frames,
+            frames=self.frames + 1,
+            view=view,
         )
         if seeking:
             return rest._sought(seen, params)
         if params.camera_motion and seen.score < _UNSEEN * params.lost_below:
             return rest
-        return rest._moved(seen, shift)
+        return rest._moved(seen, shift if _due(self.frames) else None)
 
     def _judged(
         self, score: float, high_frames: int, params: TrackerParams
@@ -268,20 +293,14 @@ class Track:
             certain = max(certain, params.found_above)
         return certain
 
-    def _moved(self, seen: Sighting, shift: Point) -> Track:
-        """At the place that was seen; velocity and usual peak are learned while it is certain."""
+    def _moved(self, seen: Sighting, shift: Point | None) -> Track:
+        """At the place that was seen; what is usual is learned while it is certain.
+
+        So is the velocity, where the camera's shift is known.
+        """
         if self.state is not TrackState.TRACKING:
             return replace(self, center=seen.center, size=seen.size)
-        step = (
-            seen.center[0] - self.center[0] - shift[0],
-            seen.center[1] - self.center[1] - shift[1],
-        )
-        fastest = _FASTEST * self.side
-        kept = min(_KEEP, self.followed / (self.followed + 1))  # the mean, to begin with
-        vx, vy = (
-            _clamped(kept * old + (1 - kept) * new, -fastest, fastest)
-            for old, new in zip(self.velocity, step, strict=True)
-        )
+        velocity = self.velocity if shift is None else self._velocity(seen.center, shift)
         score = seen.score if math.isnan(self.usual_score) else self.usual_score
         usual = self.usual_peak
         if seen.evidence:
@@ -295,11 +314,22 @@ class Track:
             center=seen.center,
             size=seen.size,
             online=online,
-            velocity=(vx, vy),
-            followed=self.followed + 1,
+            velocity=velocity,
+            followed=self.followed + (shift is not None),
             usual_score=_KEEP_SCORE * score + (1 - _KEEP_SCORE) * seen.score,
             usual_peak=usual,
         )
+
+    def _velocity(self, center: Point, shift: Point) -> Point:
+        """The velocity after a step to `center`, while the camera moved the picture by `shift`."""
+        step = (center[0] - self.center[0] - shift[0], center[1] - self.center[1] - shift[1])
+        fastest = _FASTEST * self.side
+        kept = min(_KEEP_VELOCITY, self.followed / (self.followed + 1))  # the mean, to begin with
+        vx, vy = (
+            _clamped(kept * old + (1 - kept) * new, -fastest, fastest)
+            for old, new in zip(self.velocity, step, strict=True)
+        )
+        return vx, vy
 
     def _sought(self, seen: Sighting, params: TrackerParams) -> Track:
         """After a frame in which the LOST target was looked for in its region."""
@@ -360,6 +390,11 @@ class Track:
         away = max(abs(a - b) for a, b in zip(best.center, self.center, strict=True))
         found = Candidate(best.center, best.size, confirmed, elsewhere=away > reach)
         return replace(rest, candidate=found)
+
+
+def _due(frames: int) -> bool:
+    """Whether the velocity is measured in the frame that follows so many."""
+    return frames % _PERIOD == _PERIOD - 1
 
 
 def _sum(a: Point, b: Point) -> Point:

@@ -41,7 +41,7 @@ def seen(score: float, center: tuple[float, float] = PLACE) -> Sighting:
 def states(start: Track, *scores: float, params: TrackerParams = PARAMS) -> list[TrackState]:
     found = []
     for score in scores:
-        start = start.after(seen(score), STILL, FRAME, params)
+        start = start.after(seen(score), STILL, VIEW, FRAME, params)
         found.append(start.state)
     return found
 
@@ -70,7 +70,7 @@ def test_nothing_lost_is_reported_as_found_before_it_is_confirmed(
     params = replace(PARAMS, redetect=redetect, camera_motion=camera_motion)
     each, confirmed = track(), 0
     for score in scores:
-        before, each = each.state, each.after(seen(score), STILL, FRAME, params)
+        before, each = each.state, each.after(seen(score), STILL, VIEW, FRAME, params)
         if each.state is SURE:
             assert score >= params.uncertain_below
         confirmed = confirmed + (score >= params.certain_above) if before is LOST else 0
@@ -84,15 +84,15 @@ def lost(**facts: Any) -> Track:
 
 def test_an_unseen_box_stays_with_the_world_and_goes_on() -> None:
     each = lost(velocity=(4.0, 0.0), look_alikes=(LookAlike((10.0, 10.0)),))
-    moved = each.carried((-30.0, 5.0), VIEW)
+    moved = each.carried((-30.0, 5.0))
     assert moved.center == pytest.approx((320 - 30 + 4, 245))
     assert moved.look_alikes[0].center == pytest.approx((-20, 15))
     assert 0 < moved.velocity[0] < 4
-    assert track(velocity=(4.0, 0.0)).carried((-30.0, 5.0), VIEW).center == PLACE
+    assert track(velocity=(4.0, 0.0)).carried((-30.0, 5.0)).center == PLACE
     # Out of the picture it is remembered, within a frame's reach, and looked for at the border.
     far = moved
     for _ in range(50):
-        far = far.carried((-30.0, 0.0), VIEW).after(seen(0.0), STILL, FRAME, PARAMS)
+        far = far.carried((-30.0, 0.0)).after(seen(0.0), STILL, VIEW, FRAME, PARAMS)
     assert far.result.state is LOST
     assert far.center[0] == -640
     assert far.region(FRAME, PARAMS).center[0] == 0
@@ -103,7 +103,7 @@ def test_a_candidate_is_looked_at_until_it_is_confirmed() -> None:
     each = lost(candidate=None).considering([seen(0.6, there), seen(0.5)], PARAMS)
     assert each.region(FRAME, PARAMS) == (there, 1.0)
     for score in (0.9, 0.7, 0.9, 0.9):
-        each = each.after(seen(score, there), STILL, FRAME, PARAMS)
+        each = each.after(seen(score, there), STILL, VIEW, FRAME, PARAMS)
         after.append(each.state)
     assert after == [LOST, LOST, LOST, SURE]
     assert each.center == there
@@ -135,24 +135,35 @@ def test_a_wrong_candidate_is_remembered_for_a_while(scores: list[float]) -> Non
     each = lost().considering([seen(0.6, there)], PARAMS)
     for score in scores:
         if each.candidate is not None:
-            each = each.after(seen(score, there), STILL, FRAME, PARAMS)
+            each = each.after(seen(score, there), STILL, VIEW, FRAME, PARAMS)
     assert each.candidate is None
     assert each.center == PLACE
     again = each.considering([seen(0.9, there), seen(0.5, (100.0, 400.0))], PARAMS)
     assert again.candidate is not None
     assert again.candidate.center == (100.0, 400.0)
     for _ in range(100):
-        each = each.after(seen(0.0), STILL, FRAME, PARAMS)
+        each = each.after(seen(0.0), STILL, VIEW, FRAME, PARAMS)
     assert each.considering([seen(0.9, there)], PARAMS).candidate is not None
 
 
-@pytest.mark.parametrize("frames", [2, 60])
+@pytest.mark.parametrize("frames", [4, 60])
 def test_the_target_s_velocity_is_learned_without_the_camera_s(frames: int) -> None:
     each = track()
     for i in range(frames):
         x = 300.0 + 2 * i
         each = replace(each, center=(x, 240.0)).after(
-            seen(0.9, (x + 5, 240)), (3, 0), FRAME, PARAMS
+            seen(0.9, (x + 5, 240)), (3, 0), VIEW, FRAME, PARAMS
         )
     assert each.velocity == pytest.approx((2, 0), abs=1e-9)
     assert math.isnan(each.usual_peak)
+
+
+def test_the_camera_is_followed_where_it_matters() -> None:
+    def wanted(each: Track) -> tuple[bool, bool]:
+        return each.wants_view, each.follows_camera
+
+    # Two frames in a row out of four give a sure target's velocity.
+    expected = [(False, False), (False, False), (True, False), (True, True)] * 2
+    assert [wanted(track(frames=i)) for i in range(8)] == expected
+    assert wanted(track(state=UNSURE)) == wanted(lost()) == (True, True)
+    assert wanted(track(look_alikes=(LookAlike(PLACE),))) == (True, True)
