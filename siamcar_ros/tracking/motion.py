@@ -1,8 +1,8 @@
 """How the picture moved between two frames, from small gray copies of them.
 
 Points on a regular grid are followed by pyramidal Lucas-Kanade; the camera's motion is the median
-of their displacements, which a moving target or a few wrong matches do not change. It costs up to
-half a millisecond a frame, whatever the image's size.
+of their displacements, which a moving target or a few wrong matches do not change. A comparison
+costs up to half a millisecond, whatever the image's size.
 """
 
 from __future__ import annotations
