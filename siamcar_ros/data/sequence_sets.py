@@ -104,12 +104,12 @@ def subfolders(root: Path) -> list[str]:
     return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def first_folder(*candidates: Path) -> Path:
-    """The first of several places that exists; raises FileNotFoundError where none does."""
+def first_existing(*candidates: Path) -> Path:
+    """The first of several files or folders that exists; FileNotFoundError where none does."""
     for candidate in candidates:
-        if candidate.is_dir():
+        if candidate.exists():
             return candidate
-    raise FileNotFoundError(f"found none of the folders {', '.join(map(str, candidates))}")
+    raise FileNotFoundError(f"there is no {' nor '.join(map(str, candidates))}")
 
 
 @cache

@@ -169,8 +169,7 @@ def find_frames(folder: Path) -> tuple[Path, ...]:
     """
     for place in (folder, *(folder / name for name in _FRAME_FOLDERS)):
         if place.is_dir():
-            images = [p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
-            images = [p for p in images if not p.name.startswith(".")]
+            images = [p for p in place.glob("[!.]*") if p.suffix.lower() in IMAGE_SUFFIXES]
             if images:
                 return tuple(sorted(images, key=natural_order))
     raise SequenceError(f"{folder}: no images there nor in {', '.join(_FRAME_FOLDERS)}")

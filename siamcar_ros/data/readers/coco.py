@@ -17,10 +17,10 @@ from siamcar_ros.data.pair_sources import (
     DataFault,
     PairSet,
     boxed_frame,
-    existing,
     read_picture,
 )
 from siamcar_ros.data.registry import register_dataset
+from siamcar_ros.data.sequence_sets import first_existing
 
 
 @register_dataset("coco")
@@ -42,8 +42,8 @@ class Coco(PairSet):
     def __init__(
         self, root: Path, *, split: str = "train2017", masks: bool = True, min_area: float = 64.0
     ) -> None:
-        self._annotation = existing(root, f"annotations/instances_{split}.json")
-        self._folder = existing(root, split, f"images/{split}")
+        self._annotation = root / f"annotations/instances_{split}.json"
+        self._folder = first_existing(root / split, root / "images" / split)
         try:
             content = json.loads(self._annotation.read_text())
             images = {image["id"]: image["file_name"] for image in content["images"]}
@@ -85,16 +85,14 @@ class _Outlines:
     """Polygons of many objects in three flat arrays."""
 
     def __init__(self, segmentations: list[Any]) -> None:
-        points: list[NDArray[np.float32]] = []
-        ends, objects = [0], [0]
+        points, ends, objects = [np.zeros((0, 2), np.float32)], [0], [0]
         for segmentation in segmentations:
             for ring in segmentation if isinstance(segmentation, list) else []:
-                corners = np.asarray(ring, np.float32).reshape(-1, 2)
-                if len(corners) >= 3:
-                    points.append(corners)
-                    ends.append(ends[-1] + len(corners))
+                if len(ring) >= 6:
+                    points.append(np.asarray(ring, np.float32).reshape(-1, 2))
+                    ends.append(ends[-1] + len(points[-1]))
             objects.append(len(ends) - 1)
-        self._points = np.concatenate(points) if points else np.zeros((0, 2), np.float32)
+        self._points = np.concatenate(points)
         self._ends, self._objects = np.array(ends), np.array(objects)
 
     def rings(self, index: int) -> list[NDArray[np.float32]]:

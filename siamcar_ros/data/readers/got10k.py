@@ -11,7 +11,7 @@ from pathlib import Path
 from siamcar_ros.data.annotations import SequenceError, read_flags, read_properties
 from siamcar_ros.data.images import image_size
 from siamcar_ros.data.registry import register_dataset
-from siamcar_ros.data.sequence_sets import SequenceSet, first_folder, listed_names
+from siamcar_ros.data.sequence_sets import SequenceSet, first_existing, listed_names
 from siamcar_ros.data.sequences import Sequence, find_frames, load_sequence
 
 _NAME = re.compile(r"GOT-10k_(Train|Val|Test)_\d{6}")
@@ -31,7 +31,7 @@ class Got10k(SequenceSet):
     """
 
     def __init__(self, root: Path, *, split: str = "train") -> None:
-        folder = first_folder(root / split, root)
+        folder = first_existing(root / split, root)
         names = [name for name in listed_names(folder) if _NAME.fullmatch(name)]
         if not names:
             raise SequenceError(

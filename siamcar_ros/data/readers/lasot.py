@@ -8,7 +8,7 @@ from pathlib import Path
 
 from siamcar_ros.data.annotations import SequenceError
 from siamcar_ros.data.registry import register_dataset
-from siamcar_ros.data.sequence_sets import SequenceSet, benchmark_facts, first_folder
+from siamcar_ros.data.sequence_sets import SequenceSet, benchmark_facts, first_existing
 from siamcar_ros.data.sequences import Sequence, find_frames, load_sequence
 
 
@@ -49,7 +49,7 @@ class LaSOT(SequenceSet):
 
     def read(self, name: str) -> Sequence:
         """Read a sequence; full occlusion and being out of view hide the target."""
-        folder = first_folder(*_places(self.root, name))
+        folder = first_existing(*_places(self.root, name))
         return load_sequence(
             name,
             find_frames(folder),

@@ -19,10 +19,10 @@ from siamcar_ros.data.pair_sources import (
     DataFault,
     MaxGap,
     VideoPairs,
-    existing,
     read_picture,
 )
 from siamcar_ros.data.registry import register_dataset
+from siamcar_ros.data.sequence_sets import first_existing, subfolders
 from siamcar_ros.data.sequences import natural_order
 from siamcar_ros.geometry import Image
 
@@ -98,18 +98,15 @@ class Davis(MaskedVideoSet):
         resolution: str = "480p",
         max_gap: MaxGap = 30,
     ) -> None:
-        lists = [f"ImageSets/{year}/{split}.txt"]
+        lists = [root / f"ImageSets/{year}/{split}.txt"]
         if year == 2016:
-            lists.append(f"ImageSets/{resolution}/{split}.txt")
-        lines = existing(root, *lists).read_text().splitlines()
-        videos = dict.fromkeys(_video(line.split()[0]) for line in lines if line.strip())
-        super().__init__(
-            f"davis{year} {split}",
-            existing(root, f"JPEGImages/{resolution}"),
-            existing(root, f"Annotations/{resolution}"),
-            list(videos),
-            max_gap,
+            lists.append(root / f"ImageSets/{resolution}/{split}.txt")
+        lines = first_existing(*lists).read_text().splitlines()
+        videos = list(dict.fromkeys(_video(line.split()[0]) for line in lines if line.strip()))
+        images, annotations = (
+            first_existing(root / part / resolution) for part in ("JPEGImages", "Annotations")
         )
+        super().__init__(f"davis{year} {split}", images, annotations, videos, max_gap)
 
 
 @register_dataset("youtube_vos")
@@ -123,9 +120,10 @@ class YouTubeVos(MaskedVideoSet):
     """
 
     def __init__(self, root: Path, *, split: str = "train", max_gap: MaxGap = 6) -> None:
-        annotations = existing(root, f"{split}/Annotations")
-        images = existing(root, f"{split}/JPEGImages")
-        videos = sorted(p.name for p in annotations.iterdir() if p.is_dir())
+        images, annotations = (
+            first_existing(root / split / part) for part in ("JPEGImages", "Annotations")
+        )
+        videos = subfolders(annotations)
         super().__init__(f"youtube_vos {split}", images, annotations, videos, max_gap)
 
 

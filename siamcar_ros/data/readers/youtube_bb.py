@@ -17,7 +17,6 @@ from siamcar_ros.data.pair_sources import (
     DataError,
     MaxGap,
     VideoPairs,
-    existing,
     read_picture,
 )
 from siamcar_ros.data.registry import register_dataset
@@ -53,8 +52,8 @@ class YouTubeBB(VideoPairs):
         max_gap: MaxGap = 3,
         pattern: str = PATTERN,
     ) -> None:
-        table = existing(root, f"yt_bb_detection_{split}.csv")
-        self._folder = existing(root, f"yt_bb_detection_{split}")
+        self._folder = root / f"yt_bb_detection_{split}"
+        table = root / f"yt_bb_detection_{split}.csv"
         self._pattern = pattern
         known: dict[tuple[str, str, str], int] = {}
         ids: list[int] = []
