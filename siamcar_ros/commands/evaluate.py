@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import platform
-import re
+import shutil
 import sys
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("results"),
         metavar="DIR",
-        help="where result files go (default: %(default)s)",
+        help="where result files go (%(default)s)",
     )
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
     add_worker_arguments(parser)
@@ -158,7 +158,7 @@ def _run(
         )
     staged = results.staged()
     if _differing(staged.read_run_file(), facts) or not staged.read_run_file():
-        staged.remove_all()
+        shutil.rmtree(staged.folder, ignore_errors=True)
     staged.write_run_file(facts)
     problems = run_all(workers, sequences, staged)
     if problems:
@@ -223,13 +223,22 @@ def _facts(workers: Any, benchmark: str, args: argparse.Namespace) -> dict[str, 
     import cv2
     import numpy
 
+    from siamcar_ros.runtime.select import gpu_names
+    from siamcar_ros.speed.measure import processor_name
+
+    if args.ray is not None:
+        processor = "a Ray cluster"
+    elif workers.facts.get("device") == "cuda":
+        processor = ", ".join(sorted(set(gpu_names())))
+    else:
+        processor = processor_name()
     return {
         "benchmark": benchmark,
         "root": str(args.root.resolve()),
         "tracker": workers.facts,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": platform.platform(),
-        "processor": _processor(workers.facts) if args.ray is None else "a Ray cluster",
+        "processor": processor,
         "workers": workers.count,
         "versions": {
             "siamcar_ros": __version__,
@@ -238,18 +247,6 @@ def _facts(workers: Any, benchmark: str, args: argparse.Namespace) -> dict[str, 
             "python": platform.python_version(),
         },
     }
-
-
-def _processor(tracker: dict[str, Any]) -> str:
-    """The model of the processor that the tracker runs on."""
-    from siamcar_ros.runtime.select import gpu_names
-
-    if tracker.get("device") == "cuda":
-        return ", ".join(sorted(set(gpu_names())))
-    information = Path("/proc/cpuinfo")
-    text = information.read_text() if information.is_file() else ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found[1] if found else platform.processor() or platform.machine()
 
 
 def _differing(before: dict[str, Any], facts: dict[str, Any]) -> list[str]:

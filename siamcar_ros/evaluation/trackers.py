@@ -17,7 +17,7 @@ from siamcar_ros.files import sha256
 from siamcar_ros.geometry import Box, Image
 
 if TYPE_CHECKING:
-    from siamcar_ros.runtime import Network, NetworkConfig
+    from siamcar_ros.runtime import Network
     from siamcar_ros.tracking import TrackerParams
 
 
@@ -112,37 +112,33 @@ class TrackerSpec:
         return network, config.params
 
     def facts(self) -> dict[str, Any]:
-        """Describe it for `run.json`: "auto" resolved for this machine, and the SHA-256 of its
-        files. Raises as `build`.
+        """What boxes depend on, for `run.json`: "auto" is resolved for this machine, and the SHA-256
+        of the files is added. Raises as `build`.
         """
         facts: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.kind == "siamcar":
+            from siamcar_ros.runtime import find_placement
             from siamcar_ros.tracking import read_config
 
             config = read_config(self.network, self.weights, self.settings)
             facts["settings"] = asdict(config.params)
             if config.weights is not None:
+                placement, int8_graph = find_placement(
+                    config.network,
+                    config.weights,
+                    device=self.device,
+                    backend=self.backend,
+                    precision=self.precision,
+                )
                 facts["weights_sha256"] = sha256(config.weights)
-                facts |= self._placed(config.network, config.weights)
+                facts["device"] = placement.device.partition(":")[0]
+                facts["backend"], facts["precision"] = placement.backend, placement.precision
+                if int8_graph is not None:
+                    facts["int8_sha256"] = sha256(int8_graph)
         elif self.kind in BASELINES:
             _check_files(BASELINES[self.kind], self.files)
             facts["files_sha256"] = [sha256(Path(file)) for file in self.files]
         return facts
-
-    def _placed(self, network: NetworkConfig, weights: Path) -> dict[str, str]:
-        """What boxes depend on: backend, kind of device, precision, and the quantized graph."""
-        from siamcar_ros.runtime import find_placement
-
-        asked = {"device": self.device, "backend": self.backend, "precision": self.precision}
-        placement, int8_graph = find_placement(network, weights, **asked)
-        placed = {
-            "device": placement.device.partition(":")[0],
-            "backend": placement.backend,
-            "precision": placement.precision,
-        }
-        if int8_graph is not None:
-            placed["int8_sha256"] = sha256(int8_graph)
-        return placed
 
 
 class OpenCVResult(NamedTuple):

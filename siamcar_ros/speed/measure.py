@@ -103,7 +103,7 @@ def describe_machine(threads: int | None, device: str = "cpu") -> dict[str, str]
     """Processor, load, threads and versions: what every figure depends on."""
     load = os.getloadavg()[0]
     facts = {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": f"{len(os.sched_getaffinity(0))} usable, {os.cpu_count()} in all",
         "instructions": " ".join(flag for flag in _TELLING_FLAGS if flag in cpu_flags()),
         "threads": str(threads or "as each backend chooses"),
@@ -116,7 +116,8 @@ def describe_machine(threads: int | None, device: str = "cpu") -> dict[str, str]
     return facts
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """The model of this machine's processor."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -202,7 +202,7 @@ def test_legends_cover_no_curve(results: Path, kind: str) -> None:
 
 
 def test_two_runs_of_one_tracker_stand_beside_each_other(results: Path, tmp_path: Path) -> None:
-    """On one page, named after the folder above; what differs between the runs is listed."""
+    """On one page, named by where their paths part; what differs between the runs is listed."""
     again = tmp_path / "later" / "data" / "Off"
     shutil.copytree(results / "Off", again)
     facts = json.loads((again / "run.json").read_text())
@@ -210,7 +210,7 @@ def test_two_runs_of_one_tracker_stand_beside_each_other(results: Path, tmp_path
     facts["tracker"]["precision"] = "fp32"
     (again / "run.json").write_text(json.dumps(facts))
     comparison = compare([results / "Off", again])
-    assert [t.tracker for t in comparison.trackers] == ["results/Off", "later/Off"]
+    assert [t.tracker for t in comparison.trackers] == ["results/data/Off", "later/data/Off"]
     differing = differing_settings(comparison)
     assert differing == {"precision": ["int8", "fp32"], "lr": ["–", "0.5"]}
     write_report(comparison, tmp_path / "out")
