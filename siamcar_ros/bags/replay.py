@@ -11,18 +11,54 @@ from pathlib import Path
 import numpy as np
 
 from siamcar_ros.bags.reader import Bag, BagError, Recorded
-from siamcar_ros.bags.start import Start
 from siamcar_ros.data.annotations import read_boxes
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.data.image_messages import ImageDecoder, ImageError
 from siamcar_ros.evaluation.one_pass import Tracker
 from siamcar_ros.evaluation.protocols import Score, score
-from siamcar_ros.geometry import Box, Image
+from siamcar_ros.geometry import Box, Image, parse_box
 
 #: States of a frame beside those of the tracker.
 BEFORE, STARTED, SKIPPED = "before", "started", "skipped"
 #: A row of boxes for a frame without one.
 NO_BOX = (math.nan,) * 4
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where tracking starts.
+
+    Attributes:
+        box: (x, y, w, h) in pixels; None takes the ground truth's.
+        seconds: since the bag's start; tracking starts on the first image at or after it. None
+            takes the first image, or the first with a ground truth if `box` is None.
+    """
+
+    box: Box | None = None
+    seconds: float | None = None
+
+
+def parse_start(text: str) -> Start:
+    """Read `x,y,w,h`, `x,y,w,h@seconds`, `@seconds`, or the name of a file that holds one of them.
+
+    Raises:
+        BagError: it is none of these.
+        OSError: the file cannot be read.
+    """
+    if Path(text).is_file():
+        return parse_start(Path(text).read_text(encoding="utf-8").split("\n")[0].strip())
+    numbers, at, moment = text.partition("@")
+    try:
+        box = parse_box(numbers) if numbers or not at else None
+        seconds = float(moment) if at else None
+        if seconds is None or math.isfinite(seconds):
+            return Start(box, seconds)
+    except ValueError:
+        pass
+    raise BagError(
+        f"cannot read {text!r} as a start: expected x,y,w,h (pixels), x,y,w,h@seconds since the"
+        " bag's start, @seconds with a ground truth, or a file that holds one of these"
+    )
 
 
 class GroundTruth:

@@ -75,6 +75,7 @@ IMAGES = {
 }
 REPORT_FOLDER, SEQUENCE_FOLDER = "report", "sequence"
 
+_ID = "target"  # of the detections
 _BAG, _VIDEO = "bag", "replay.mp4"
 _BOXES, _FRAMES, _REPORT, _TIMING = "boxes.txt", "frames.csv", "report.json", "timing.json"
 _RESULTS = (_BAG, _VIDEO, _BOXES, _FRAMES, _REPORT, _TIMING, REPORT_FOLDER, SEQUENCE_FOLDER)
@@ -94,14 +95,11 @@ class ReplayOutput:
         self,
         folder: str | Path,
         *,
-        track_id: str = "target",
         images: str = "compressed",
         overlay: str = "none",
         video: bool = True,
         page: bool = True,
         keep_sequence: bool = False,
-        storage: str = "mcap",
-        compression: str = "none",
         overwrite: bool = False,
         sources: Iterable[Path] = (),
     ) -> None:
@@ -109,14 +107,11 @@ class ReplayOutput:
 
         Args:
             folder: where the results go.
-            track_id: id of the detections.
             images: how the tracked images are written to the bag, a key of `IMAGES`.
             overlay: the same for the images with the boxes drawn on them.
             video: write replay.mp4.
             page: write report/, if there is ground truth.
             keep_sequence: write sequence/.
-            storage: of the bag, as for BagWriter.
-            compression: of the bag, as for BagWriter.
             overwrite: replace the results of an earlier replay in that folder.
             sources: files and folders that the replay reads; it must not replace them.
 
@@ -125,13 +120,11 @@ class ReplayOutput:
             ValueError: a source would be replaced.
         """
         self.folder = Path(folder)
-        self._id = track_id
         kinds = ((IMAGE_TOPIC, IMAGES[images]), (OVERLAY_TOPIC, IMAGES[overlay]))
         self._images, self._overlay = (
             None if kind is None else (topic + kind[0], *kind[1:]) for topic, kind in kinds
         )
         self._has_video, self._page, self._keep = video, page, keep_sequence
-        self._options = {"storage": storage, "compression": compression}
         self._motion: Motion | None = None
         there = [path for name in _RESULTS if (path := self.folder / name).exists()]
         if there and not overwrite:
@@ -181,7 +174,7 @@ class ReplayOutput:
             done = []
             rate = bag.rate(settings["topic"])
             video = VideoWriter(staging / _VIDEO, rate) if self._has_video else None
-            with BagWriter(staging / _BAG, **self._options) as writer, video or nullcontext():
+            with BagWriter(staging / _BAG) as writer, video or nullcontext():
                 writer.describe("source_bag", str(bag.path.resolve()))
                 writer.describe("source_topic", settings["topic"])
                 topics = {DETECTION_TOPIC: DETECTION, TRUTH_TOPIC: DETECTION}
@@ -231,15 +224,15 @@ class ReplayOutput:
         self._motion.add(frame.stamp, result)
         # As the node does it: a lost target keeps its last box and has no hypothesis.
         seen = None if state is TrackState.LOST else frame.score
-        detection = detection_message(frame.box, *head, id=self._id, class_id="target", score=seen)
+        detection = detection_message(frame.box, *head, id=_ID, class_id=_ID, score=seen)
         writer.write(DETECTION_TOPIC, detection, time)
         if frame.truth is not None:
-            truth = detection_message(frame.truth, *head, id="ground_truth", class_id="target")
+            truth = detection_message(frame.truth, *head, id="ground_truth", class_id=_ID)
             writer.write(TRUTH_TOPIC, truth, time)
         size = (image.shape[1], image.shape[0])
-        tracks = tracks_message(self._id, result, self._motion, size, *head)
+        tracks = tracks_message(_ID, result, self._motion, size, *head)
         writer.write(TRACKS_TOPIC, tracks, time)
-        results, at = {self._id: result}, time_message(frame.stamp)
+        results, at = {_ID: result}, time_message(frame.stamp)
         drawing = image_annotations(foxglove_message, at, results, frame.truth)
         writer.write(ANNOTATIONS_TOPIC, drawing, time)
         if self._images is not None:

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=100,
         metavar="N",
-        help="how many to run now (default: %(default)s)",
+        help="how many to run now (%(default)s)",
     )
     add_worker_arguments(parser)
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("results/sweep.db"),
         metavar="FILE",
-        help="the studies' file (default: %(default)s)",
+        help="the studies' file (%(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the search")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the best knobs to it")

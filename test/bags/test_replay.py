@@ -22,8 +22,14 @@ from replayed_bag import (
 
 from siamcar_ros.bags.messages import IMAGE, image_message
 from siamcar_ros.bags.reader import Bag, BagError
-from siamcar_ros.bags.replay import GroundTruth, ReplayFrame, replay, replay_score
-from siamcar_ros.bags.start import Start, StartError, parse_start
+from siamcar_ros.bags.replay import (
+    GroundTruth,
+    ReplayFrame,
+    Start,
+    parse_start,
+    replay,
+    replay_score,
+)
 from siamcar_ros.bags.writer import BagWriter
 
 
@@ -62,7 +68,7 @@ def test_starts_as_they_are_typed(text: str, expected: Start, tmp_path: Path) ->
     "text", ["", "1,2,3", "1,2,3,4,5", "a,b,c,d", "1,2,3,4@", "@", "@nan", "@inf"]
 )
 def test_what_is_no_start_is_refused(text: str) -> None:
-    with pytest.raises(StartError, match="cannot read"):
+    with pytest.raises(BagError, match="cannot read"):
         parse_start(text)
 
 
