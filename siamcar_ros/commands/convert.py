@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siamcar_ros.files import replacing, sha256
+from siamcar_ros.options import assignments
 
 if TYPE_CHECKING:
     from siamcar_ros.model import SiamCAR
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metadata",
         action="append",
         default=[],
-        metavar="KEY=TEXT",
+        metavar="KEY=VALUE",
         help="metadata to store in the file, such as its license; may be repeated",
     )
 
@@ -38,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output.suffix != ".safetensors":
         raise ValueError(f"{args.output}: the file to write is named NAME.safetensors")
-    network, added = args.network or _network_of(args.checkpoint[0]), _pairs(args.metadata)
+    network = args.network or _network_of(args.checkpoint[0])
+    added = assignments(args.metadata, "--metadata")
     model = _mean(network, args.checkpoint)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     origin = _common_metadata(args.checkpoint) | {
@@ -94,10 +96,3 @@ def _network_of(file: Path) -> str:
 
     named = read_metadata(file).get("network") if file.suffix == ".safetensors" else None
     return named or "resnet50"
-
-
-def _pairs(texts: Sequence[str]) -> dict[str, str]:
-    for text in texts:
-        if not text.partition("=")[0] or "=" not in text:
-            raise ValueError(f"--metadata {text!r}: expected KEY=TEXT")
-    return dict(text.split("=", 1) for text in texts)

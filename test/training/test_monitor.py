@@ -211,7 +211,7 @@ def test_convert_refuses_metadata_without_a_key(
     file = tmp_path / "a.safetensors"
     save_weights(build_model("compact"), file, {"network": "compact"})
     assert main(["convert", str(file), str(tmp_path / "b.safetensors"), "--metadata", "x"]) == 2
-    assert "expected KEY=TEXT" in capsys.readouterr().err
+    assert "--metadata takes KEY=VALUE, not 'x'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fault", ["missing key", "not finite", "no checkpoint"])
