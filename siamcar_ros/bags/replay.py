@@ -26,27 +26,14 @@ NO_BOX = (math.nan,) * 4
 
 @dataclass(frozen=True)
 class Start:
-    """Where tracking starts.
+    """Where tracking starts: on the first image at or after the given time that has a box."""
 
-    Attributes:
-        box: (x, y, w, h) in pixels; None takes the ground truth's.
-        seconds: since the bag's start; tracking starts on the first image at or after it. None
-            takes the first image, or the first with a ground truth if `box` is None.
-    """
-
-    box: Box | None = None
-    seconds: float | None = None
+    box: Box | None = None  # (x, y, w, h) in pixels; None takes the ground truth's
+    seconds: float | None = None  # since the bag's start, which None stands for
 
 
 def parse_start(text: str) -> Start:
-    """Read `x,y,w,h`, `x,y,w,h@seconds`, `@seconds`, or the name of a file that holds one of them.
-
-    Raises:
-        BagError: it is none of these.
-        OSError: the file cannot be read.
-    """
-    if Path(text).is_file():
-        return parse_start(Path(text).read_text(encoding="utf-8").split("\n")[0].strip())
+    """Read `x,y,w,h`, `x,y,w,h@seconds` or `@seconds`; BagError if it is none of these."""
     numbers, at, moment = text.partition("@")
     try:
         box = parse_box(numbers) if numbers or not at else None
@@ -57,7 +44,7 @@ def parse_start(text: str) -> Start:
         pass
     raise BagError(
         f"cannot read {text!r} as a start: expected x,y,w,h (pixels), x,y,w,h@seconds since the"
-        " bag's start, @seconds with a ground truth, or a file that holds one of these"
+        " bag's start, or @seconds with a ground truth"
     )
 
 
@@ -140,32 +127,18 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class ReplayFrame:
-    """The result for one image.
+    """The result for one image."""
 
-    Attributes:
-        index: place on the topic, from 0.
-        time: of recording, nanoseconds.
-        stamp: of the header, nanoseconds; 0 if the message could not be read.
-        frame_id: of the header.
-        state: "before" the start, "started" on it, "skipped" if it does not decode, else the
-            tracker's: "tracking", "uncertain", "lost".
-        box: the tracker's (x, y, w, h); on the frame of the start, the given one.
-        score: the tracker's in [0, 1]; NaN if it gave none.
-        truth: the true box; None if the target is absent or its box unknown.
-        seconds: that the tracker took.
-        error: why the image was skipped.
-    """
-
-    index: int
-    time: int
-    stamp: int
-    frame_id: str
-    state: str
-    box: Box | None = None
-    score: float = math.nan
-    truth: Box | None = None
-    seconds: float = math.nan
-    error: str = ""
+    index: int  # place on the topic, from 0
+    time: int  # of recording, nanoseconds
+    stamp: int  # of the header, nanoseconds; 0 if the message could not be read
+    frame_id: str  # of the header
+    state: str  # `BEFORE`, `STARTED`, `SKIPPED` if it does not decode, or the tracker's
+    box: Box | None = None  # the tracker's (x, y, w, h); the given one on the frame of the start
+    score: float = math.nan  # the tracker's in [0, 1]; NaN if it gave none
+    truth: Box | None = None  # the true box; None if the target is absent or its box unknown
+    seconds: float = math.nan  # that the tracker took
+    error: str = ""  # why the image was skipped
 
 
 def replay(

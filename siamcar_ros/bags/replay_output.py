@@ -54,7 +54,10 @@ from siamcar_ros.bags.replay import (
 )
 from siamcar_ros.bags.writer import BagWriter
 from siamcar_ros.data.video import VideoWriter
+from siamcar_ros.evaluation.comparison import compare
+from siamcar_ros.evaluation.one_pass import Run
 from siamcar_ros.evaluation.protocols import Score
+from siamcar_ros.evaluation.results import TrackerResults
 from siamcar_ros.files import scratch_folder
 from siamcar_ros.geometry import Image
 from siamcar_ros.tracking import TrackResult, TrackState
@@ -105,15 +108,10 @@ class ReplayOutput:
     ) -> None:
         """Check the folder.
 
-        Args:
-            folder: where the results go.
-            images: how the tracked images are written to the bag, a key of `IMAGES`.
-            overlay: the same for the images with the boxes drawn on them.
-            video: write replay.mp4.
-            page: write report/, if there is ground truth.
-            keep_sequence: write sequence/.
-            overwrite: replace the results of an earlier replay in that folder.
-            sources: files and folders that the replay reads; it must not replace them.
+        `images` and `overlay`, keys of `IMAGES`, say how the tracked images and those with the
+        boxes drawn on them are written to the bag; `video`, `page` and `keep_sequence`, whether to
+        write replay.mp4, report/ (if there is a ground truth) and sequence/. `overwrite` replaces
+        the results of an earlier replay, but never the `sources` that this one reads.
 
         Raises:
             FileExistsError: the folder already holds results.
@@ -148,17 +146,10 @@ class ReplayOutput:
         title: str,
         settings: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Write all results; earlier ones are replaced at the end, and stay if anything fails.
+        """Write what `replay` yields, and return the report with its timing.
 
-        Args:
-            bag: the bag that is replayed.
-            frames: the frames and images that `replay` yields.
-            truth: the ground truth that `replay` was given.
-            title: the tracker's name in the report.
-            settings: how the run was made, as JSON values; `topic` is the image topic.
-
-        Returns:
-            The report, with its timing.
+        Earlier results are replaced at the end, and stay if anything fails. `title` is the
+        tracker's name; `settings` say how the run was made, `topic` the image topic among them.
         """
         with ExitStack() as stack:
             if not self.folder.exists():
@@ -167,8 +158,6 @@ class ReplayOutput:
             staging = stack.enter_context(scratch_folder(self.folder, ".replay-"))
             sequence = None
             if self._keep or (truth is not None and self._page):
-                from siamcar_ros.bags.replay_report import SequenceExport  # imports matplotlib
-
                 name = bag.path.resolve().name.split(".")[0] or "bag"
                 sequence = SequenceExport(staging / SEQUENCE_FOLDER / name)
             done = []
@@ -262,6 +251,46 @@ class ReplayOutput:
 def _remove_if_empty(folder: Path) -> None:
     with suppress(OSError):
         folder.rmdir()
+
+
+class SequenceExport:
+    """The tracked frames in the sequence layout, and their boxes as a result for it.
+
+    So the pages of `siamcar report` serve a bag, and other trackers can be run on the same frames
+    with `siamcar evaluate folder`. The folder has the sequence's name.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.frames: list[ReplayFrame] = []  # that were written
+
+    def add(self, frame: ReplayFrame, image: Image) -> None:
+        """Take the next frame and its image."""
+        self.frames.append(frame)
+        path = self.folder / f"{len(self.frames):08d}.jpg"
+        path.write_bytes(jpeg_message(image, 0, "").data.tobytes())
+
+    def finish(self) -> None:
+        """Write `groundtruth.txt`: the box of the start, then the true ones."""
+        boxes = [frame.truth or NO_BOX for frame in self.frames]
+        boxes[:1] = [frame.box or NO_BOX for frame in self.frames[:1]]
+        np.savetxt(self.folder / "groundtruth.txt", boxes, fmt="%.4f", delimiter=",")
+
+    def write_report(self, folder: Path, *, tracker: str, facts: dict[str, Any]) -> None:
+        """Write results/, report.html and what belongs to it, after `finish`.
+
+        `facts` are for `run.json`; `root` among them is the sequence's final place.
+        """
+        from siamcar_ros.evaluation.report import write_report  # imports matplotlib
+
+        results = TrackerResults(folder / "results" / tracker, "otb")
+        boxes = np.array([frame.box or NO_BOX for frame in self.frames], np.float64)
+        scores, times = np.array([[frame.score, frame.seconds] for frame in self.frames]).T
+        states = tuple(frame.state for frame in self.frames)
+        results.write(self.folder.name, Run(boxes, scores, times, states))
+        results.write_run_file({"benchmark": "folder", **facts})
+        write_report(compare([results.folder], benchmark="folder", root=self.folder), folder)
 
 
 def scores(frames: list[ReplayFrame], scored: Score | None, bag: Bag) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--init",
         metavar="X,Y,W,H[@S]",
         help="box in pixels (top-left corner, size) and seconds since the bag's start; @S takes the"
-        " box from the ground truth; or a file that holds one of these",
+        " box from the ground truth",
     )
     parser.add_argument("--ground-truth-topic", help="topic of vision_msgs/Detection2D")
     parser.add_argument("--ground-truth", help="text file with a row x,y,w,h per image")
@@ -85,14 +85,12 @@ def run(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
             sources=[bag.path, *([Path(args.ground_truth)] if args.ground_truth else [])],
         )
-        tracker = spec.build()
         settings = {
             "topic": topic,
             "ground_truth": None if truth is None else truth.source,
             "tracker": spec.facts(),
-            "network": _network_facts(tracker),
         }
-        frames = replay(bag, tracker, topic, start, truth, depth=args.image_depth)
+        frames = replay(bag, spec.build(), topic, start, truth, depth=args.image_depth)
         shown = tqdm(frames, total=bag.count(topic), unit=" frames", disable=None)
         report = output.write(bag, shown, truth, title=spec.title, settings=settings)
     print(_table(report))
@@ -116,13 +114,6 @@ def _tracker_spec(args: argparse.Namespace) -> TrackerSpec:
     if args.baseline:
         return TrackerSpec(BASELINES[args.baseline].title, args.baseline)
     return network_spec(args, args.network)
-
-
-def _network_facts(tracker: Any) -> dict[str, str]:
-    """What the boxes depend on apart from the weights."""
-    network = getattr(tracker, "network", None)
-    names = ("name", "backend", "device", "precision")
-    return {name: str(getattr(network, name)) for name in names if hasattr(network, name)}
 
 
 def _no_start(bag: Bag) -> str:

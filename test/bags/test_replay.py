@@ -58,10 +58,8 @@ def overlaps(frames: list[ReplayFrame]) -> np.ndarray:
         ("@3", Start(None, 3.0)),
     ],
 )
-def test_starts_as_they_are_typed(text: str, expected: Start, tmp_path: Path) -> None:
+def test_starts_as_they_are_typed(text: str, expected: Start) -> None:
     assert parse_start(text) == expected
-    (tmp_path / "init.txt").write_text(text + "\n")
-    assert parse_start(str(tmp_path / "init.txt")) == expected
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from recorded_bags import contents
 from replayed_bag import FRAMES, TRUTH, BrightestSquare, Found, make_bag
 
-from siamcar_ros.bags import replay_report
+from siamcar_ros.bags import replay_output
 from siamcar_ros.bags.reader import Bag
 from siamcar_ros.cli import main
 from siamcar_ros.evaluation.trackers import TrackerSpec
@@ -105,7 +105,7 @@ def test_a_run_that_fails_keeps_the_results_that_it_was_to_replace(
         def full(*arguments: object, **options: object) -> None:
             raise OSError("No space left on device")
 
-        monkeypatch.setattr(replay_report.SequenceExport, "write_report", full)
+        monkeypatch.setattr(replay_output.SequenceExport, "write_report", full)
     assert main([*arguments, "--overwrite"]) == 2
     assert contents(tmp_path / "out") == before
     monkeypatch.undo()
