@@ -38,31 +38,19 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Source:
-    """A stream of frames and what is known about it.
+    """A stream of frames and what is known about it."""
 
-    Attributes:
-        name: for display.
-        live: the source is a camera: it sets its own pace and has no end.
-        rate: frames per second.
-        images: returns a new iterator over all frames, each (H, W, 3) BGR uint8.
-        length: number of frames; None if unknown.
-        boxes: (length, 4) float64, x, y, w, h of the target in pixels, NaN where it is absent; None
-            if there is no annotation.
-        focal: focal length in pixels; None if unknown.
-        skipped: indices of the frames, among those iterated over so far, that did not decode and
-            were left out: the images that follow belong to later rows of `boxes`.
-        notes: what could not be read; complete after iterating over the images.
-    """
-
-    name: str
-    live: bool
-    rate: float
-    images: Callable[[], Iterator[Image]]
-    length: int | None = None
-    boxes: Boxes | None = None
-    focal: float | None = None
+    name: str  # for display
+    live: bool  # whether it is a camera, which sets its own pace and has no end
+    rate: float  # frames per second
+    images: Callable[[], Iterator[Image]]  # a new iterator over all frames, (H, W, 3) BGR uint8
+    length: int | None = None  # number of frames; None if unknown
+    boxes: Boxes | None = None  # (length, 4) of the target, NaN where absent; None if not annotated
+    focal: float | None = None  # focal length in pixels; None if unknown
+    # Indices of the frames, among those iterated over so far, that did not decode and were left
+    # out: the images that follow belong to later rows of `boxes`.
     skipped: list[int] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what could not be read, after iterating
 
 
 def open_source(name: str) -> Source:

@@ -75,8 +75,6 @@ def build_mixture(sets: Mapping[str, Mapping[str, Any]], max_fault_share: float 
     sources: dict[str, PairSet] = {}
     weights: dict[str, float] = {}
     for name, options in sets.items():
-        if not isinstance(options, Mapping):
-            raise ValueError(f"data.sets.{name} must hold keys, not {options!r}")
         settings = dict(options)
         weight = converted(settings.pop("weight", 1.0), float, f"data.sets.{name}.weight")
         if weight == 0:

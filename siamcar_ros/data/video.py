@@ -38,13 +38,6 @@ class VideoReader:
 
     Iterating gives pairs of the frame's index and its (H, W, 3) uint8 BGR image. A frame that does
     not decode is skipped and reading goes on after it; `note()` says so afterwards.
-
-    Attributes:
-        path: the file.
-        rate: frames per second.
-        length: number of frames according to the header; None if it does not say.
-        size: (width, height) in pixels.
-        skipped: indices of the frames that did not decode, once they have been read.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -66,10 +59,10 @@ class VideoReader:
         )
         capture.release()
         self._check_size(width, height)
-        self.rate = rate if 0 < rate <= 1000 else DEFAULT_RATE
-        self.length = length if length > 0 else None
+        self.rate = rate if 0 < rate <= 1000 else DEFAULT_RATE  # frames per second
+        self.length = length if length > 0 else None  # as the header says, in frames
         self.size = (width, height)
-        self.skipped: list[int] = []
+        self.skipped: list[int] = []  # indices of the frames read so far that did not decode
         self._decoded = 0
 
     def __iter__(self) -> Iterator[tuple[int, Image]]:
@@ -140,18 +133,10 @@ class VideoWriter:
     The video is H.264, encoded through PyAV. Without PyAV OpenCV writes MPEG-4 Part 2, and `note`
     says so. The file is written beside `path`, checked, and moved into place when the `with` block
     ends; if the block raises, `path` stays as it was.
-
-    Attributes:
-        path: the file.
-        note: why the video is not H.264; empty if it is.
     """
 
     def __init__(self, path: str | Path, rate: float) -> None:
-        """Check the path; the file is begun with the first frame.
-
-        Args:
-            path: ends in .mp4.
-            rate: frames per second.
+        """Check the path; the file, of `rate` frames per second, is begun with the first frame.
 
         Raises:
             VideoError: the path does not end in .mp4.
@@ -159,7 +144,7 @@ class VideoWriter:
         self.path = Path(path)
         if self.path.suffix.lower() != ".mp4":
             raise VideoError(f"videos are written as MP4: {self.path} must end in .mp4")
-        self.note = ""
+        self.note = ""  # why the video is not H.264
         self._rate = rate
         self._written = 0
         self._size = (0, 0)

@@ -19,15 +19,9 @@ _NAME = re.compile(r"GOT-10k_(Train|Val|Test)_\d{6}")
 
 @register_dataset("got10k")
 class Got10k(SequenceSet):
-    """GOT-10k; the test split has the first box only, the owners' server scores it.
+    """GOT-10k's "train", "val" or "test"; `root` holds the split's folder or is that folder.
 
-    Args:
-        root: holds the split's folder, or is that folder.
-        split: "train", "val" or "test".
-
-    Raises:
-        SequenceError: no folder there is called as GOT-10k's are.
-        FileNotFoundError: there is no such folder.
+    The test split has the first box only, the owners' server scores it.
     """
 
     def __init__(self, root: Path, *, split: str = "train") -> None:

@@ -16,14 +16,9 @@ from siamcar_ros.data.sequences import Sequence, find_frames, load_sequence
 class LaSOT(SequenceSet):
     """LaSOT's 70 classes of 20 sequences; its later extension is for testing and left out.
 
-    Args:
-        root: holds the classes' folders, directly or under `LaSOTBenchmark`; a folder of all
-            sequences serves as well.
-        split: "train" and "test" are those of protocol II (1120 and 280 sequences), "all" is
-            protocol I. Of "train", the sequences that are there; of the others, all.
-
-    Raises:
-        SequenceError: no sequence of "train" is there, or another split is named.
+    `root` holds the classes' folders, directly or under `LaSOTBenchmark`, or all sequences. "train"
+    and "test" are those of protocol II (1120 and 280 sequences), "all" is protocol I. Of "train",
+    the sequences that are there are read, of the others all.
     """
 
     attributes = benchmark_facts("lasot")["attributes"]

@@ -117,10 +117,7 @@ class StillImages(PairSet):
 class MaskedVideos(VideoPairs):
     """A folder of videos, each a folder of frames ``NAME.jpg`` with masks ``NAME.png``.
 
-    Args:
-        folder: holds the videos.
-        max_gap: most frames between the two of a pair.
-        short_side: larger frames are reduced to it.
+    Frames whose short side is larger than `short_side` are reduced to it.
     """
 
     def __init__(

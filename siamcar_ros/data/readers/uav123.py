@@ -17,12 +17,7 @@ from siamcar_ros.data.sequences import Sequence, find_frames, load_sequence
 
 @register_dataset("uav123")
 class UAV123(SequenceSet):
-    """UAV123.
-
-    Args:
-        root: the folder that holds `anno` and `data_seq`.
-        version: "UAV123", "UAV20L" or "UAV123_10fps".
-    """
+    """UAV123, UAV20L or UAV123_10fps, as `version` says; `root` holds `anno` and `data_seq`."""
 
     attributes = benchmark_facts("uav123")["attributes"]
     trainable = False

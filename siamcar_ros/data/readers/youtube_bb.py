@@ -37,7 +37,7 @@ class YouTubeBB(VideoPairs):
     the start and skipped; they are no error.
 
     Args:
-        root: holds ``yt_bb_detection_SPLIT.csv`` and the folder of frames.
+        root: holds ``yt_bb_detection_SPLIT.csv``.
         split: "train" or "validation".
         max_gap: most seconds between the two frames of a pair.
         pattern: a frame's path below ``root/yt_bb_detection_SPLIT``, from the CSV's columns
