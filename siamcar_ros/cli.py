@@ -81,17 +81,10 @@ def load_command(name: str) -> Command:
 def overview() -> str:
     """Return the help text of `siamcar` alone: every subcommand with its line."""
     width = max(map(len, COMMANDS)) + 2
-    lines = [f"  {name:<{width}}{text}" for name, text in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: siamcar COMMAND [options]    (siamcar COMMAND --help lists its options)",
-            "",
-            "SiamCAR visual object tracking.",
-            "",
-            *lines,
-            "",
-            "  --version  print the version",
-        ]
+    lines = [f"  {name:<{width}}{text}\n" for name, text in COMMANDS.items()]
+    return (
+        "usage: siamcar COMMAND [options]    (siamcar COMMAND --help lists its options)\n\n"
+        f"SiamCAR visual object tracking.\n\n{''.join(lines)}\n  --version  print the version"
     )
 
 
@@ -106,11 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        print(
-            f"siamcar: error: no command {name!r}; there are: {', '.join(COMMANDS)}",
-            file=sys.stderr,
-        )
-        return 2
+        return _refuse(f"no command {name!r}; there are: {', '.join(COMMANDS)}")
     try:
         command = load_command(name)
         parser = _Parser(prog=f"siamcar {name}", description=COMMANDS[name])
@@ -124,8 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         if os.environ.get("SIAMCAR_TRACEBACK"):
             raise
-        print(f"siamcar: error: {reason(error)}", file=sys.stderr)
-        return 2
+        return _refuse(reason(error))
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("siamcar_ros"):
             raise
@@ -134,15 +122,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         how = f"pip install {package}"
         if extra:
             how = f"pip install 'siamcar_ros[{extra}]' (in a checkout: pip install '.[{extra}]')"
-        print(
-            f"siamcar: error: '{name}' needs the Python package {package!r}, which is not "
-            f"installed: {how}",
-            file=sys.stderr,
-        )
-        return 2
+        return _refuse(f"'{name}' needs the Python package {package!r}, not installed: {how}")
     except KeyboardInterrupt:
         print("siamcar: interrupted", file=sys.stderr)
         return 130
+
+
+def _refuse(message: str) -> int:
+    print(f"siamcar: error: {message}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -143,8 +143,6 @@ def _run(
 
     before = results.read_run_file()
     differing = _differing(before, facts)
-    if not before and results.names():
-        differing = ["run.json, which is missing"]
     if not (differing and results.names()):
         # GOT-10k's two parts share a folder: of them, the one that can be reported on is noted.
         elsewhere = before.get("benchmark", facts["benchmark"]) != facts["benchmark"]
@@ -156,8 +154,8 @@ def _run(
             f"{results.folder} holds results of another tracker (differs in "
             f"{', '.join(differing)}): give another --name, or --again to replace them"
         )
-    staged = results.staged()
-    if _differing(staged.read_run_file(), facts) or not staged.read_run_file():
+    staged = replace(results, folder=results.folder.with_name(f".{results.tracker}.new"))
+    if _differing(staged.read_run_file(), facts):
         shutil.rmtree(staged.folder, ignore_errors=True)
     staged.write_run_file(facts)
     problems = run_all(workers, sequences, staged)
@@ -167,7 +165,8 @@ def _run(
             "succeeded; the same command again runs only those that failed"
         )
     else:
-        results.replace_by(staged)
+        shutil.rmtree(results.folder)
+        staged.folder.rename(results.folder)
     return problems
 
 
@@ -250,9 +249,11 @@ def _facts(workers: Any, benchmark: str, args: argparse.Namespace) -> dict[str, 
 
 
 def _differing(before: dict[str, Any], facts: dict[str, Any]) -> list[str]:
-    """The facts in which the tracker of an earlier run differs; none without an earlier run."""
-    old, new = before.get("tracker"), facts["tracker"]
-    return [] if old is None else sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
+    """The facts in which the tracker of an earlier run differs."""
+    if "tracker" not in before:
+        return ["run.json, which is missing"]
+    old, new = before["tracker"], facts["tracker"]
+    return sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
 
 
 def _integrate_vot(args: argparse.Namespace) -> int:

@@ -29,27 +29,16 @@ from siamcar_ros.files import reason
 
 @dataclass(frozen=True)
 class Comparison:
-    """Trackers on one benchmark, over the sequences for which all of them have results.
-
-    Attributes:
-        benchmark: the data set and its rules.
-        title: of the data.
-        sequences: those compared, by name.
-        trackers: their scores, ranked by the headline measure.
-        runs: tracker -> sequence -> its (first) run.
-        facts: tracker -> its `run.json`; empty where there is none.
-        attributes: short name -> long name of the attributes that some sequence has.
-        problems: a line for everything that was left out or odd.
-    """
+    """Trackers on one benchmark, over the sequences for which all of them have results."""
 
     benchmark: Benchmark
-    title: str
-    sequences: dict[str, Sequence]
-    trackers: list[TrackerScore]
-    runs: dict[str, dict[str, Run]]
-    facts: dict[str, dict[str, Any]]
-    attributes: dict[str, str]
-    problems: list[str]
+    title: str  # of the data
+    sequences: dict[str, Sequence]  # those compared, by name
+    trackers: list[TrackerScore]  # ranked by the headline measure
+    runs: dict[str, dict[str, Run]]  # tracker -> sequence -> its (first) run
+    facts: dict[str, dict[str, Any]]  # tracker -> its `run.json`; empty where there is none
+    attributes: dict[str, str]  # long names, by short ones, of those that some sequence has
+    problems: list[str]  # a line for everything that was left out or odd
 
     @cached_property
     def by_attribute(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -81,14 +70,10 @@ class Comparison:
 def compare(
     folders: list[Path], *, benchmark: str | None = None, root: Path | None = None
 ) -> Comparison:
-    """Score the result folders of trackers on one benchmark.
+    """Score the result folders of trackers, results/BENCHMARK/TRACKER, on one benchmark.
 
-    A tracker without any result is left out, and named in `problems`.
-
-    Args:
-        folders: results/BENCHMARK/TRACKER; a results/BENCHMARK stands for all trackers in it.
-        benchmark: the benchmark's name; taken from `run.json` when None.
-        root: where its data is; likewise.
+    A folder results/BENCHMARK stands for all trackers in it. The benchmark and the root of its data
+    are taken from `run.json` when None. A tracker without any result is named in `problems`.
 
     Raises:
         ValueError: the benchmark or its root is unknown or differs between folders, there is
@@ -150,7 +135,7 @@ def compare_on(
     return Comparison(rules, title, sequences, trackers, runs, facts, attributes, problems)
 
 
-def format_table(comparison: Comparison, *, most_sequences: int = 20) -> str:
+def format_table(comparison: Comparison) -> str:
     """Format the measures of each tracker, and AO by sequence where there are few, as text."""
     parts = [f"{comparison.title}: {comparison.count()}"]
     for title, columns in (("tracker", comparison.columns()), ("presence", list(PRESENCE))):
@@ -162,7 +147,7 @@ def format_table(comparison: Comparison, *, most_sequences: int = 20) -> str:
     where = {t.tracker: measured_on(comparison.facts[t.tracker]) for t in comparison.trackers}
     lines = [f"{name}: {text}" for name, text in where.items() if text]
     parts += ["\n".join(["Frames/s measured with", *lines])] if lines else []
-    if len(comparison.sequences) <= most_sequences:
+    if len(comparison.sequences) <= 20:
         rows = [["AO", *(t.tracker for t in comparison.trackers)]]
         for i, name in enumerate(comparison.sequences):
             values = (t.sequences[i].measures for t in comparison.trackers)

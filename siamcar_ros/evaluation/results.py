@@ -11,7 +11,6 @@ them, lie beside the times. `run.json` in the tracker's folder records how the r
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,15 +77,6 @@ class TrackerResults:
             places = {path.parent for path in self.folder.glob("*/*_[0-9]*.txt")}
             return sorted(p.name for p in places if any(p.glob(f"{p.name}_[0-9]*.txt")))
         return sorted(path.stem for path in self.folder.glob("[!.]*.txt"))
-
-    def staged(self) -> TrackerResults:
-        """A hidden folder beside this one, for results that may replace those here."""
-        return TrackerResults(self.folder.with_name(f".{self.tracker}.new"), self.layout)
-
-    def replace_by(self, staged: TrackerResults) -> None:
-        """Replace the folder by that of `staged`."""
-        shutil.rmtree(self.folder)
-        staged.folder.rename(self.folder)
 
     def write(self, name: str, run: Run) -> None:
         """Write a run; the boxes last and atomically, so that a file of boxes is complete."""

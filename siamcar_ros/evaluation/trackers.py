@@ -22,14 +22,12 @@ if TYPE_CHECKING:
 
 
 class Baseline(NamedTuple):
-    """One of OpenCV's trackers: its title, its class, the files that it needs, and the parameters
-    that name them.
-    """
+    """One of OpenCV's trackers."""
 
     title: str
     opencv_class: str
-    files: tuple[str, ...] = ()
-    parameters: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()  # that it needs
+    parameters: tuple[str, ...] = ()  # that name them
 
 
 BASELINES: dict[str, Baseline] = {
@@ -45,26 +43,18 @@ BASELINES: dict[str, Baseline] = {
 
 @dataclass(frozen=True)
 class TrackerSpec:
-    """The description of a tracker.
+    """The description of a tracker."""
 
-    Attributes:
-        title: its name in result folders, tables and plots.
-        kind: "siamcar"; a key of `BASELINES`; or "module:callable" that returns a tracker.
-        network, weights, device, backend, precision: SiamCAR's, as for
-            `siamcar_ros.runtime.load_network`.
-        settings: SiamCAR's tracker parameters that differ from the network's file.
-        files: a baseline's model files.
-    """
-
-    title: str
-    kind: str = "siamcar"
+    title: str  # its name in result folders, tables and plots
+    kind: str = "siamcar"  # a key of `BASELINES`; or "module:callable", which returns a tracker
+    # SiamCAR's, as for `siamcar_ros.runtime.load_network`
     network: str = "compact"
     weights: str | None = None
     device: str = "auto"
     backend: str = "auto"
     precision: str = "auto"
-    settings: dict[str, Any] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)  # that replace the network file's
+    files: tuple[str, ...] = ()  # a baseline's model files
 
     def build(self, device: str | None = None, threads: int | None = None) -> Tracker:
         """Build the tracker, on another `device` if given, with at most `threads` on a CPU.
@@ -112,8 +102,8 @@ class TrackerSpec:
         return network, config.params
 
     def facts(self) -> dict[str, Any]:
-        """What boxes depend on, for `run.json`: "auto" is resolved for this machine, and the SHA-256
-        of the files is added. Raises as `build`.
+        """What boxes depend on, for `run.json`: "auto" is resolved for this machine, and files are
+        told by their SHA-256. Raises as `build`.
         """
         facts: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.kind == "siamcar":

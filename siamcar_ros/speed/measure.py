@@ -41,15 +41,10 @@ _TELLING_FLAGS = (
 
 @dataclass(frozen=True)
 class Timing:
-    """The measured times of one contestant.
+    """The measured times of one contestant."""
 
-    Attributes:
-        rounds: (R,) seconds, the median call of each round.
-        calls: (N,) seconds of every timed call.
-    """
-
-    rounds: NDArray[np.float64]
-    calls: NDArray[np.float64]
+    rounds: NDArray[np.float64]  # (R,) seconds, the median call of each round
+    calls: NDArray[np.float64]  # (N,) seconds of every timed call
 
     @property
     def median(self) -> float:

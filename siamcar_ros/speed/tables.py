@@ -10,19 +10,12 @@ from siamcar_ros.evaluation.comparison import aligned
 
 @dataclass
 class Table:
-    """The rows of one measurement.
+    """The rows of one measurement."""
 
-    Attributes:
-        title: what was measured.
-        columns: headings, with units, by the key of their values; in order.
-        rows: values by key; a missing one is left blank.
-        notes: printed below the table.
-    """
-
-    title: str
-    columns: dict[str, str]
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    title: str  # what was measured
+    columns: dict[str, str]  # headings, with units, by the key of their values; in order
+    rows: list[dict[str, Any]] = field(default_factory=list)  # a missing value is left blank
+    notes: list[str] = field(default_factory=list)  # printed below the table
 
     def text(self) -> str:
         """The table with its title and notes."""

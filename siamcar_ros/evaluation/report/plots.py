@@ -111,10 +111,10 @@ def overview_figure(comparison: Comparison, focus: TrackerScore) -> Figure:
     return sheet
 
 
-def to_png(figure: Figure, dpi: int = 150) -> bytes:
+def to_png(figure: Figure) -> bytes:
     """A figure as PNG."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
 
 
