@@ -131,15 +131,11 @@ def _video(path: Path, *, focal: float | None = None) -> Source:
         boxes = _video_boxes(path, reader.length)
     except (SequenceError, VideoError) as error:
         raise SourceError(str(error)) from error
-    skipped: list[int] = []
     notes: list[str] = []
 
     def images() -> Iterator[Image]:
-        skipped.clear()
         notes.clear()
-        for _, image in reader:
-            skipped.extend(reader.skipped[len(skipped) :])
-            yield image
+        yield from (image for _, image in reader)
         notes.extend(filter(None, [reader.note()]))
 
     return Source(
@@ -150,7 +146,7 @@ def _video(path: Path, *, focal: float | None = None) -> Source:
         length=reader.length,
         boxes=boxes,
         focal=focal,
-        skipped=skipped,
+        skipped=reader.skipped,
         notes=notes,
     )
 
