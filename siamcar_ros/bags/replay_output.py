@@ -156,11 +156,12 @@ class ReplayOutput:
                 self.folder.mkdir(parents=True)
                 stack.callback(_remove_if_empty, self.folder)
             staging = stack.enter_context(scratch_folder(self.folder, ".replay-"))
-            sequence = None
-            if self._keep or (truth is not None and self._page):
-                name = bag.path.resolve().name.split(".")[0] or "bag"
-                sequence = SequenceExport(staging / SEQUENCE_FOLDER / name)
-            done = []
+            sequence = Path(SEQUENCE_FOLDER, bag.path.resolve().name.split(".")[0] or "bag")
+            exported = self._keep or (truth is not None and self._page)
+            if exported:
+                (staging / sequence).mkdir(parents=True)
+            done: list[ReplayFrame] = []
+            tracked: list[ReplayFrame] = []
             rate = bag.rate(settings["topic"])
             video = VideoWriter(staging / _VIDEO, rate) if self._has_video else None
             with BagWriter(staging / _BAG) as writer, video or nullcontext():
@@ -175,9 +176,11 @@ class ReplayOutput:
                     done.append(frame)
                     if frame.box is None or image is None:
                         continue
+                    tracked.append(frame)
                     self._add(writer, video, frame, image)
-                    if sequence is not None:
-                        sequence.add(frame, image)
+                    if exported:
+                        jpeg = jpeg_message(image, 0, "").data.tobytes()
+                        (staging / sequence / f"{len(tracked):08d}.jpg").write_bytes(jpeg)
             notes = [*bag.notes, *([] if truth is None else truth.notes)]
             notes += [video.note] if video is not None and video.note else []
             scored = replay_score(done)
@@ -190,12 +193,14 @@ class ReplayOutput:
             for name, content in ((_REPORT, report), (_TIMING, timing)):
                 text = json.dumps(content, indent=2) + "\n"
                 (staging / name).write_text(text, encoding="utf-8")
-            if sequence is not None:
-                sequence.finish()
-                if report["score"] is not None and self._page:
-                    root = self.folder / SEQUENCE_FOLDER / sequence.folder.name
-                    facts = {"root": str(root.resolve()), **settings}
-                    sequence.write_report(staging / REPORT_FOLDER, tracker=title, facts=facts)
+            if exported:
+                truths = [tracked[0].box, *(frame.truth or NO_BOX for frame in tracked[1:])]
+                truth_file = staging / sequence / "groundtruth.txt"
+                np.savetxt(truth_file, np.array(truths), fmt="%.4f", delimiter=",")
+            if exported and report["score"] is not None and self._page:
+                facts = {"root": str((self.folder / sequence).resolve()), **settings}
+                results = TrackerResults(staging / REPORT_FOLDER / "results" / title, "otb")
+                write_page(staging / sequence, tracked, results, facts)
             if not self._keep:
                 shutil.rmtree(staging / SEQUENCE_FOLDER, ignore_errors=True)
             self._publish(staging)
@@ -253,44 +258,22 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-class SequenceExport:
-    """The tracked frames in the sequence layout, and their boxes as a result for it.
+def write_page(
+    sequence: Path, frames: list[ReplayFrame], results: TrackerResults, facts: dict[str, Any]
+) -> None:
+    """Write the frames that were tracked as a tracker's results, and their report page.
 
-    So the pages of `siamcar report` serve a bag, and other trackers can be run on the same frames
-    with `siamcar evaluate folder`. The folder has the sequence's name.
+    `sequence` holds their images and true boxes in the sequence layout; `facts` are for `run.json`.
     """
+    from siamcar_ros.evaluation.report import write_report  # imports matplotlib
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        self.folder = folder
-        self.frames: list[ReplayFrame] = []  # that were written
-
-    def add(self, frame: ReplayFrame, image: Image) -> None:
-        """Take the next frame and its image."""
-        self.frames.append(frame)
-        path = self.folder / f"{len(self.frames):08d}.jpg"
-        path.write_bytes(jpeg_message(image, 0, "").data.tobytes())
-
-    def finish(self) -> None:
-        """Write `groundtruth.txt`: the box of the start, then the true ones."""
-        boxes = [frame.truth or NO_BOX for frame in self.frames]
-        boxes[:1] = [frame.box or NO_BOX for frame in self.frames[:1]]
-        np.savetxt(self.folder / "groundtruth.txt", boxes, fmt="%.4f", delimiter=",")
-
-    def write_report(self, folder: Path, *, tracker: str, facts: dict[str, Any]) -> None:
-        """Write results/, report.html and what belongs to it, after `finish`.
-
-        `facts` are for `run.json`; `root` among them is the sequence's final place.
-        """
-        from siamcar_ros.evaluation.report import write_report  # imports matplotlib
-
-        results = TrackerResults(folder / "results" / tracker, "otb")
-        boxes = np.array([frame.box or NO_BOX for frame in self.frames], np.float64)
-        scores, times = np.array([[frame.score, frame.seconds] for frame in self.frames]).T
-        states = tuple(frame.state for frame in self.frames)
-        results.write(self.folder.name, Run(boxes, scores, times, states))
-        results.write_run_file({"benchmark": "folder", **facts})
-        write_report(compare([results.folder], benchmark="folder", root=self.folder), folder)
+    boxes = np.array([frame.box or NO_BOX for frame in frames], np.float64)
+    scores, times = np.array([[frame.score, frame.seconds] for frame in frames]).T
+    states = tuple(frame.state for frame in frames)
+    results.write(sequence.name, Run(boxes, scores, times, states))
+    results.write_run_file({"benchmark": "folder", **facts})
+    comparison = compare([results.folder], benchmark="folder", root=sequence)
+    write_report(comparison, results.folder.parents[1])
 
 
 def scores(frames: list[ReplayFrame], scored: Score | None, bag: Bag) -> dict[str, Any]:

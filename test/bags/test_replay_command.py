@@ -105,7 +105,7 @@ def test_a_run_that_fails_keeps_the_results_that_it_was_to_replace(
         def full(*arguments: object, **options: object) -> None:
             raise OSError("No space left on device")
 
-        monkeypatch.setattr(replay_output.SequenceExport, "write_report", full)
+        monkeypatch.setattr(replay_output, "write_page", full)
     assert main([*arguments, "--overwrite"]) == 2
     assert contents(tmp_path / "out") == before
     monkeypatch.undo()
