@@ -1,8 +1,8 @@
 """The `siamcar` command: a table of subcommands, each imported only when it is used.
 
-A module of `siamcar_ros.commands` has `add_arguments(parser)` and `run(args) -> int`. Errors meant
-for the user are `ValueError` or `OSError`: they are printed as one line, with exit status 2.
-`SIAMCAR_TRACEBACK=1` shows the traceback.
+A module of `siamcar_ros.commands` has `add_arguments(parser)` and `run(args)`, which returns the
+exit status. Errors meant for the user are `ValueError` or `OSError`: they are printed as one line,
+with exit status 2. `SIAMCAR_TRACEBACK=1` shows the traceback.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol, cast
+from types import ModuleType
+from typing import Any, NoReturn
 
 from siamcar_ros import __version__
 from siamcar_ros.files import reason
@@ -62,20 +63,9 @@ class _Parser(argparse.ArgumentParser):
         raise ValueError(f"{message}; see `{self.prog} --help`")
 
 
-class Command(Protocol):
-    """The interface of a module of `siamcar_ros.commands`."""
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the subcommand's arguments."""
-
-    def run(self, args: argparse.Namespace) -> int:
-        """Do the work; the return value is the process's exit status."""
-
-
-def load_command(name: str) -> Command:
+def load_command(name: str) -> ModuleType:
     """Import the module of the subcommand `name`, a key of `COMMANDS`."""
-    module = importlib.import_module(f"siamcar_ros.commands.{name.replace('-', '_')}")
-    return cast(Command, module)
+    return importlib.import_module(f"siamcar_ros.commands.{name.replace('-', '_')}")
 
 
 def overview() -> str:
@@ -104,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = load_command(name)
         parser = _Parser(prog=f"siamcar {name}", description=COMMANDS[name])
         command.add_arguments(parser)
-        return command.run(parser.parse_intermixed_args(rest))
+        return int(command.run(parser.parse_intermixed_args(rest)))
     except (ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             # The reader of our output went away (`siamcar ... | head`): not an error to report,
