@@ -57,12 +57,18 @@ class PairSet(ABC):
     A reader implements :meth:`draw`; :meth:`pair` repeats it until it succeeds. Which files failed
     earlier does not influence later draws, so that the same random numbers always give the same
     pair. A reader raises DataError or OSError at the start if its files are missing or malformed.
+
+    Attributes:
+        name: what the set is called in messages.
+        names: of its images or videos.
+        faults: the files that could not be read since :meth:`take_faults`, as ``path: reason``.
+        skipped: the files that could not be read at the start.
     """
 
     def __init__(self, name: str, names: Sequence[str] = ()) -> None:
-        self.name, self.names = name, names  # of the set in messages; of its images or videos
-        self.faults: list[str] = []  # ``path: reason`` since :meth:`take_faults`
-        self.skipped: list[Path] = []  # the files that could not be read at the start
+        self.name, self.names = name, names
+        self.faults: list[str] = []
+        self.skipped: list[Path] = []
         self._draws = 0
 
     def __len__(self) -> int:

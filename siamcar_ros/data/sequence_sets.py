@@ -17,23 +17,37 @@ from siamcar_ros.resources import read_yaml, resource_path
 
 @dataclass(frozen=True)
 class Collection:
-    """The sequences of a data set as found on disk."""
+    """The sequences of a data set as found on disk.
 
-    sequences: tuple[Sequence, ...]  # those that can be run
-    problems: tuple[str, ...] = ()  # a line for each that cannot, and for each oddity in the others
-    attributes: Mapping[str, str] | None = None  # long names of the attributes, by short ones
+    Attributes:
+        sequences: those that can be run.
+        problems: a line for each that cannot, and for each oddity in the others.
+        attributes: long names of the attributes, by their short ones.
+    """
+
+    sequences: tuple[Sequence, ...]
+    problems: tuple[str, ...] = ()
+    attributes: Mapping[str, str] | None = None
 
 
 class SequenceSet(ABC):
     """A data set of sequences in its owner's layout.
 
     A subclass lists the names of its sequences at the start, cheaply, and reads one when asked. Its
-    keyword arguments are the options of a recipe. `title` names the set in messages.
+    keyword arguments are the options of a recipe.
+
+    Attributes:
+        title: what the set is called in messages.
+        root: the folder.
+        names: of the sequences, as :meth:`read` takes them.
+        attributes: long names of the attributes, by their short ones.
+        max_gap: for training, most frames between the two of a pair unless the recipe says.
+        trainable: whether it has a training split, of which recipes may draw.
     """
 
-    attributes: ClassVar[Mapping[str, str] | None] = None  # long names by short ones
-    max_gap: ClassVar[int] = 50  # most frames between the two of a pair unless a recipe says
-    trainable: ClassVar[bool] = True  # whether it has a training split, which recipes may name
+    attributes: ClassVar[Mapping[str, str] | None] = None
+    max_gap: ClassVar[int] = 50
+    trainable: ClassVar[bool] = True
 
     def __init__(self, title: str, root: Path, names: Iterable[str]) -> None:
         self.title, self.root, self.names = title, root, list(names)

@@ -117,11 +117,7 @@ def processor_name() -> str:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return platform.processor() or platform.machine()
-    found = {
-        key: match.group(1).strip()
-        for key in ("model name", "cpu family", "model")
-        if (match := re.search(rf"^{key}\s*:(.*)$", text, re.MULTILINE))
-    }
+    found = dict(re.findall(r"^(model name|cpu family|model)\s*:\s*(.*)$", text, re.MULTILINE))
     name = found.get("model name", platform.machine())
     return f"{name} (family {found.get('cpu family', '?')}, model {found.get('model', '?')})"
 

@@ -15,11 +15,15 @@ CENTER_SHARE = 0.6
 
 
 class Targets(NamedTuple):
-    """Targets for B boxes on N locations."""
+    """Targets for B boxes on N locations.
 
-    labels: Tensor  # (B, N) bool, the positive cells
-    distances: Tensor  # (B, N, 4) float32 l, t, r, b in search pixels
-    centerness: Tensor  # (B, N) float32 in [0, 1], 0 outside the box
+    ``labels`` (B, N) bool, the positive cells; ``distances`` (B, N, 4) float32 l, t, r, b in
+    search pixels; ``centerness`` (B, N) float32 in [0, 1], 0 outside the box.
+    """
+
+    labels: Tensor
+    distances: Tensor
+    centerness: Tensor
 
 
 def make_targets(boxes: Tensor, locations: Tensor, positives: str = "center") -> Targets:
