@@ -97,7 +97,7 @@ class Davis(MaskedVideoSet):
         images, annotations = (
             first_existing(root / part / resolution) for part in ("JPEGImages", "Annotations")
         )
-        super().__init__(f"davis {split}", images, annotations, videos, max_gap)
+        super().__init__(f"davis2017 {split}", images, annotations, videos, max_gap)
 
 
 @register_dataset("youtube_vos")
