@@ -24,6 +24,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,50 +92,41 @@ _MEASURES = {
 _UNTRACKED = (BEFORE, STARTED, SKIPPED)
 
 
+@dataclass
 class ReplayOutput:
-    """Writes the results of a replay to a folder, which is created if it does not exist."""
+    """Writes the results of a replay to a folder, which is created if it does not exist.
 
-    def __init__(
-        self,
-        folder: str | Path,
-        *,
-        images: str = "compressed",
-        overlay: str = "none",
-        video: bool = True,
-        page: bool = True,
-        keep_sequence: bool = False,
-        overwrite: bool = False,
-        sources: Iterable[Path] = (),
-    ) -> None:
-        """Check the folder.
+    Raises:
+        FileExistsError: the folder already holds results.
+        ValueError: a source would be replaced.
+    """
 
-        `images` and `overlay`, keys of `IMAGES`, say how the tracked images and those with the
-        boxes drawn on them are written to the bag; `video`, `page` and `keep_sequence`, whether to
-        write replay.mp4, report/ (if there is a ground truth) and sequence/. `overwrite` replaces
-        the results of an earlier replay, but never the `sources` that this one reads.
+    folder: Path
+    images: str  # how the tracked images are written to the bag, a key of `IMAGES`
+    overlay: str  # the same for the images with the boxes drawn on them
+    video: bool  # write replay.mp4
+    page: bool  # write report/, if there is a ground truth
+    keep_sequence: bool  # write sequence/
+    overwrite: bool  # replace the results of an earlier replay in that folder
+    sources: list[Path]  # what the replay reads, which it must not replace
 
-        Raises:
-            FileExistsError: the folder already holds results.
-            ValueError: a source would be replaced.
-        """
-        self.folder = Path(folder)
-        kinds = ((IMAGE_TOPIC, IMAGES[images]), (OVERLAY_TOPIC, IMAGES[overlay]))
+    def __post_init__(self) -> None:
+        kinds = ((IMAGE_TOPIC, IMAGES[self.images]), (OVERLAY_TOPIC, IMAGES[self.overlay]))
         self._images, self._overlay = (
             None if kind is None else (topic + kind[0], *kind[1:]) for topic, kind in kinds
         )
-        self._has_video, self._page, self._keep = video, page, keep_sequence
         self._motion: Motion | None = None
         there = [path for name in _RESULTS if (path := self.folder / name).exists()]
-        if there and not overwrite:
+        if there and not self.overwrite:
             names = ", ".join(path.name for path in there)
             raise FileExistsError(
                 f"{self.folder} holds results of a replay, or files of the same names ({names});"
                 " name another folder, or --overwrite"
             )
-        for source in (path.resolve() for path in sources):
+        for source in (path.resolve() for path in self.sources):
             if any(path.resolve() in (source, *source.parents) for path in there):
                 raise ValueError(
-                    f"{source} would be overwritten: name another folder than {folder}"
+                    f"{source} would be overwritten: name another folder than {self.folder}"
                 )
 
     def write(
@@ -157,13 +149,13 @@ class ReplayOutput:
                 stack.callback(_remove_if_empty, self.folder)
             staging = stack.enter_context(scratch_folder(self.folder, ".replay-"))
             sequence = Path(SEQUENCE_FOLDER, bag.path.resolve().name.split(".")[0] or "bag")
-            exported = self._keep or (truth is not None and self._page)
+            exported = self.keep_sequence or (truth is not None and self.page)
             if exported:
                 (staging / sequence).mkdir(parents=True)
             done: list[ReplayFrame] = []
             tracked: list[ReplayFrame] = []
             rate = bag.rate(settings["topic"])
-            video = VideoWriter(staging / _VIDEO, rate) if self._has_video else None
+            video = VideoWriter(staging / _VIDEO, rate) if self.video else None
             with BagWriter(staging / _BAG) as writer, video or nullcontext():
                 writer.describe("source_bag", str(bag.path.resolve()))
                 writer.describe("source_topic", settings["topic"])
@@ -197,11 +189,11 @@ class ReplayOutput:
                 truths = [tracked[0].box, *(frame.truth or NO_BOX for frame in tracked[1:])]
                 truth_file = staging / sequence / "groundtruth.txt"
                 np.savetxt(truth_file, np.array(truths), fmt="%.4f", delimiter=",")
-            if exported and report["score"] is not None and self._page:
+            if exported and report["score"] is not None and self.page:
                 facts = {"root": str((self.folder / sequence).resolve()), **settings}
                 results = TrackerResults(staging / REPORT_FOLDER / "results" / title, "otb")
                 write_page(staging / sequence, tracked, results, facts)
-            if not self._keep:
+            if not self.keep_sequence:
                 shutil.rmtree(staging / SEQUENCE_FOLDER, ignore_errors=True)
             self._publish(staging)
         return {**report, "timing": timing}

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         spec = _tracker_spec(args)
         name = bag.path.resolve().name.split(".")[0] or "bag"
         output = ReplayOutput(
-            args.output or f"{name}_replay",
+            Path(args.output or f"{name}_replay"),
             images=args.images,
             overlay=args.overlay,
             video=not args.no_video,
