@@ -97,19 +97,13 @@ class TrainingPair(NamedTuple):
     changes: Float  # (2, fields of photometric.Changes), still to be applied to both
 
 
+@dataclass(frozen=True)
 class PairMaker:
-    """Draws pairs from a source and augments them.
+    """Draws pairs from a source and augments them."""
 
-    Args:
-        source: where targets come from.
-        surroundings: where backgrounds, distractors and occluders come from; often the same.
-        params: the augmentation.
-    """
-
-    def __init__(self, source: PairSource, surroundings: PairSource, params: AugmentParams) -> None:
-        self.source = source
-        self.surroundings = surroundings
-        self.params = params
+    source: PairSource  # where targets come from
+    surroundings: PairSource  # of backgrounds, distractors and occluders; often the same
+    params: AugmentParams
 
     def make(self, rng: np.random.Generator) -> TrainingPair:
         """One example, all of whose randomness comes from ``rng``."""
