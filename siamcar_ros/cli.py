@@ -1,8 +1,8 @@
 """The `siamcar` command: a table of subcommands, each imported only when it is used.
 
-A module of `siamcar_ros.commands` has `add_arguments(parser)` and `run(args) -> int`. Errors meant
-for the user are `ValueError` or `OSError`: they are printed as one line, with exit status 2.
-`SIAMCAR_TRACEBACK=1` shows the traceback.
+A module of `siamcar_ros.commands` has `add_arguments(parser)` and `run(args)`, which returns the
+exit status. Errors meant for the user are `ValueError` or `OSError`: they are printed as one line,
+with exit status 2. `SIAMCAR_TRACEBACK=1` shows the traceback.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol, cast
+from types import ModuleType
+from typing import Any, NoReturn
 
 from siamcar_ros import __version__
 from siamcar_ros.files import reason
@@ -62,36 +63,18 @@ class _Parser(argparse.ArgumentParser):
         raise ValueError(f"{message}; see `{self.prog} --help`")
 
 
-class Command(Protocol):
-    """The interface of a module of `siamcar_ros.commands`."""
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the subcommand's arguments."""
-
-    def run(self, args: argparse.Namespace) -> int:
-        """Do the work; the return value is the process's exit status."""
-
-
-def load_command(name: str) -> Command:
+def load_command(name: str) -> ModuleType:
     """Import the module of the subcommand `name`, a key of `COMMANDS`."""
-    module = importlib.import_module(f"siamcar_ros.commands.{name.replace('-', '_')}")
-    return cast(Command, module)
+    return importlib.import_module(f"siamcar_ros.commands.{name.replace('-', '_')}")
 
 
 def overview() -> str:
     """Return the help text of `siamcar` alone: every subcommand with its line."""
     width = max(map(len, COMMANDS)) + 2
-    lines = [f"  {name:<{width}}{text}" for name, text in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: siamcar COMMAND [options]    (siamcar COMMAND --help lists its options)",
-            "",
-            "SiamCAR visual object tracking.",
-            "",
-            *lines,
-            "",
-            "  --version  print the version",
-        ]
+    lines = [f"  {name:<{width}}{text}\n" for name, text in COMMANDS.items()]
+    return (
+        "usage: siamcar COMMAND [options]    (siamcar COMMAND --help lists its options)\n\n"
+        f"SiamCAR visual object tracking.\n\n{''.join(lines)}\n  --version  print the version"
     )
 
 
@@ -106,16 +89,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        print(
-            f"siamcar: error: no command {name!r}; there are: {', '.join(COMMANDS)}",
-            file=sys.stderr,
-        )
-        return 2
+        return _refuse(f"no command {name!r}; there are: {', '.join(COMMANDS)}")
     try:
         command = load_command(name)
         parser = _Parser(prog=f"siamcar {name}", description=COMMANDS[name])
         command.add_arguments(parser)
-        return command.run(parser.parse_intermixed_args(rest))
+        return int(command.run(parser.parse_intermixed_args(rest)))
     except (ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             # The reader of our output went away (`siamcar ... | head`): not an error to report,
@@ -124,8 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         if os.environ.get("SIAMCAR_TRACEBACK"):
             raise
-        print(f"siamcar: error: {reason(error)}", file=sys.stderr)
-        return 2
+        return _refuse(reason(error))
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("siamcar_ros"):
             raise
@@ -134,15 +112,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         how = f"pip install {package}"
         if extra:
             how = f"pip install 'siamcar_ros[{extra}]' (in a checkout: pip install '.[{extra}]')"
-        print(
-            f"siamcar: error: '{name}' needs the Python package {package!r}, which is not "
-            f"installed: {how}",
-            file=sys.stderr,
-        )
-        return 2
+        return _refuse(f"'{name}' needs the Python package {package!r}, not installed: {how}")
     except KeyboardInterrupt:
         print("siamcar: interrupted", file=sys.stderr)
         return 130
+
+
+def _refuse(message: str) -> int:
+    print(f"siamcar: error: {message}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

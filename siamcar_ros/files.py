@@ -1,15 +1,17 @@
-"""Writing files so that a failure never costs the old one, checksums, and messages of errors."""
+"""Writing files without risking the old ones, checksums, and messages of errors."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_ABANDONED = 24 * 3600.0  # seconds after which the owner of a scratch folder must be dead
 
 
 def reason(error: Exception) -> str:
@@ -73,37 +75,13 @@ def sha256(*files: Path) -> str:
 def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """Make a folder `PREFIX...` in `parent` that is removed when the block ends.
 
-    What a killed process left behind goes with the next call: the owner of a folder holds a lock on
-    it, which ends with the process.
+    Those that killed processes left there are removed once they are a day old.
     """
     for old in parent.glob(f"{prefix}*"):
-        with suppress(OSError), _locked(old):
-            shutil.rmtree(old, ignore_errors=True)
-    with ExitStack() as stack:
-        folder = _make_locked(parent, prefix, stack)
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        yield folder
-
-
-def _make_locked(parent: Path, prefix: str, stack: ExitStack) -> Path:
-    """Make a folder, and lock it until the stack is closed."""
-    while True:
-        folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
-        try:
-            stack.enter_context(_locked(folder))
-        except (BlockingIOError, FileNotFoundError):
-            continue  # not locked yet, it looked abandoned to another process
-        except OSError:
-            return folder  # some network file systems have no locks
-        if folder.is_dir():
-            return folder
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(old)
+    with tempfile.TemporaryDirectory(
+        dir=parent, prefix=prefix, ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)

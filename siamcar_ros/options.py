@@ -7,7 +7,7 @@ import math
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -109,3 +109,14 @@ def converted(value: Any, hint: Any, key: str) -> Any:
         return value
     expected = getattr(hint, "__name__", str(hint))
     raise ValueError(f"{key} is {shortened(value)}; it must be of the kind {expected}")
+
+
+def assignments(texts: Iterable[str], option: str) -> dict[str, str]:
+    """Split texts KEY=VALUE, as `option` takes them; ValueError where one has another form."""
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key.strip() and equals):
+            raise ValueError(f"{option} takes KEY=VALUE, not {text!r}")
+        pairs[key.strip()] = value
+    return pairs

@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
-import tempfile
+import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from siamcar_ros.files import reason, scratch_folder
 
 
-@pytest.mark.parametrize("removed", [True, False], ids=["removed", "about to be"])
-def test_a_new_folder_that_another_process_clears_away_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: bool
-) -> None:
-    """Between its making and its locking a folder looks like one that was left behind."""
-    make, made, held = tempfile.mkdtemp, [], []
-
-    def interfered(**where: Any) -> str:
-        folder = make(**where)
-        made.append(folder)
-        if len(made) == 1 and removed:
-            shutil.rmtree(folder)
-        elif len(made) == 1:
-            held.append(os.open(folder, os.O_RDONLY))
-            fcntl.flock(held[0], fcntl.LOCK_EX)
-        return folder
-
-    monkeypatch.setattr(tempfile, "mkdtemp", interfered)
+def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path) -> None:
+    abandoned, used = tmp_path / ".new-abandoned", tmp_path / ".new-used"
+    for folder in (abandoned, used):
+        folder.mkdir()
+        (folder / "part").write_bytes(b"part")
+    yesterday = time.time() - 25 * 3600
+    os.utime(abandoned, (yesterday, yesterday))
     with scratch_folder(tmp_path, ".new-") as folder:
-        assert [str(folder)] == made[1:]
         assert folder.is_dir()
-    for handle in held:
-        os.close(handle)
-    assert not folder.exists()
+        assert set(tmp_path.iterdir()) == {folder, used}
+    assert list(tmp_path.iterdir()) == [used]
 
 
 def test_what_an_error_says_to_users(tmp_path: Path) -> None:

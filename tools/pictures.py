@@ -69,7 +69,7 @@ def report() -> Image:
             raise SystemExit("the evaluation failed")
         comparison = compare([results / "film"])
         focus = next(t for t in comparison.trackers if t.tracker == "SiamCAR-compact")
-        (strip,) = worst_strips(comparison, focus)
+        (strip,) = worst_strips(comparison, focus, 1)
         timeline = plots.to_png(plots.timeline_figure(comparison, focus, "car"))
     gap = np.full((strip.tiles[0].shape[0], 8, 3), 255, np.uint8)
     row = np.hstack([part for tile in strip.tiles for part in (tile, gap)][:-1])

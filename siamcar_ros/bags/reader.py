@@ -36,17 +36,11 @@ class BagError(ValueError):
 
 @dataclass(frozen=True)
 class Recorded:
-    """One message as recorded.
+    """One message as recorded."""
 
-    Attributes:
-        time: when it was recorded, in nanoseconds.
-        message: its contents; None if they cannot be deserialized.
-        error: why not.
-    """
-
-    time: int
-    message: Any | None
-    error: str = ""
+    time: int  # when it was recorded, in nanoseconds
+    message: Any | None  # None if it cannot be deserialized
+    error: str = ""  # why not
 
 
 class Bag:

@@ -37,27 +37,16 @@ _JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 @dataclass(frozen=True)
 class RecordOptions:
-    """How a bag is made of a sequence.
+    """How a bag is made of a sequence."""
 
-    Attributes:
-        rate: frames per second; None takes the video's own, and 30 for a folder.
-        first_stamp: stamp of the first frame, seconds.
-        topic: of the images; compressed ones go to `topic`/compressed.
-        ground_truth_topic: of the boxes.
-        frame_id: of every header.
-        compressed: write CompressedImage instead of Image. JPEG files go in as they are.
-        storage: as for BagWriter.
-        compression: as for BagWriter.
-    """
-
-    rate: float | None = None
-    first_stamp: float = FIRST_STAMP
-    topic: str = "/camera/image_raw"
+    rate: float | None = None  # frames per second; None: the video's own, and 30 for a folder
+    first_stamp: float = FIRST_STAMP  # of the first frame, seconds
+    topic: str = "/camera/image_raw"  # of the images; compressed ones go to TOPIC/compressed
     ground_truth_topic: str = "/ground_truth"
     frame_id: str = "camera"
-    compressed: bool = False
-    storage: str = "mcap"
-    compression: str = "none"
+    compressed: bool = False  # write CompressedImage, not Image; JPEG files go in as they are
+    storage: str = "mcap"  # as for BagWriter
+    compression: str = "none"  # likewise
 
     def __post_init__(self) -> None:
         if self.rate is not None and not 0 < self.rate < 1e6:
@@ -100,11 +89,7 @@ def record_sequence(
         on_frame: called with the number of frames done and the total (0 if unknown).
 
     Raises:
-        FileNotFoundError: there is no such source.
-        FileExistsError: `bag` exists.
-        BagError: the source or the calibration cannot be read.
-        SequenceError: the folder or the annotation is malformed.
-        VideoError: the video cannot be read.
+        ValueError, OSError: a file is missing or malformed, or `bag` exists.
     """
     frames, total, boxes, own_rate, notes = _open_source(Path(source), ground_truth)
     rate = options.rate or own_rate
@@ -184,20 +169,17 @@ def _image(frame: Path | Image, options: RecordOptions, stamp: int) -> Any | Non
 
 def _camera_info(path: Path, frame_id: str) -> Any:
     """sensor_msgs/CameraInfo of a calibration file."""
-    sizes = {
-        "camera_matrix": 9,
-        "distortion_coefficients": None,
-        "rectification_matrix": 9,
-        "projection_matrix": 12,
-    }
+    names = (
+        "distortion_coefficients",
+        "camera_matrix",
+        "rectification_matrix",
+        "projection_matrix",
+    )
     try:
         saved = read_yaml(path)
-        if missing := [key for key in (*sizes, "image_height", "image_width") if key not in saved]:
-            raise BagError(f"{path} is not a camera calibration: it lacks {', '.join(missing)}")
-        matrices = [np.array(saved[name]["data"], np.float64) for name in sizes]
-        for (name, size), matrix in zip(sizes.items(), matrices, strict=True):
-            if matrix.size != (size or matrix.size):
-                raise BagError(f"{path}: {name} must have {size} values, it has {matrix.size}")
+        d, k, r, p = (np.array(saved[name]["data"], np.float64) for name in names)
+        if (k.size, r.size, p.size) != (9, 9, 12):
+            raise BagError(f"{path}: its matrices must have 9, 9 and 12 values")
         return message(
             CAMERA_INFO,
             header=header(0, frame_id),
@@ -205,9 +187,12 @@ def _camera_info(path: Path, frame_id: str) -> Any:
             width=int(saved["image_width"]),
             # Old calibrators do not name the model; they know only this one.
             distortion_model=str(saved.get("distortion_model", "plumb_bob")),
-            **dict(zip("dkrp", (matrices[i] for i in (1, 0, 2, 3)), strict=True)),
+            d=d,
+            k=k,
+            r=r,
+            p=p,
         )
     except (KeyError, TypeError) as error:
         raise BagError(
-            f"{path} is not a calibration as camera_calibration saves it: {error}"
+            f"{path} is not a calibration as camera_calibration saves it: {error!r}"
         ) from error

@@ -11,18 +11,41 @@ from pathlib import Path
 import numpy as np
 
 from siamcar_ros.bags.reader import Bag, BagError, Recorded
-from siamcar_ros.bags.start import Start
 from siamcar_ros.data.annotations import read_boxes
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.data.image_messages import ImageDecoder, ImageError
 from siamcar_ros.evaluation.one_pass import Tracker
 from siamcar_ros.evaluation.protocols import Score, score
-from siamcar_ros.geometry import Box, Image
+from siamcar_ros.geometry import Box, Image, parse_box
 
 #: States of a frame beside those of the tracker.
 BEFORE, STARTED, SKIPPED = "before", "started", "skipped"
 #: A row of boxes for a frame without one.
 NO_BOX = (math.nan,) * 4
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where tracking starts: on the first image at or after the given time that has a box."""
+
+    box: Box | None = None  # (x, y, w, h) in pixels; None takes the ground truth's
+    seconds: float | None = None  # since the bag's start, which None stands for
+
+
+def parse_start(text: str) -> Start:
+    """Read `x,y,w,h`, `x,y,w,h@seconds` or `@seconds`; BagError if it is none of these."""
+    numbers, at, moment = text.partition("@")
+    try:
+        box = parse_box(numbers) if numbers or not at else None
+        seconds = float(moment) if at else None
+        if seconds is None or math.isfinite(seconds):
+            return Start(box, seconds)
+    except ValueError:
+        pass
+    raise BagError(
+        f"cannot read {text!r} as a start: expected x,y,w,h (pixels), x,y,w,h@seconds since the"
+        " bag's start, or @seconds with a ground truth"
+    )
 
 
 class GroundTruth:
@@ -104,32 +127,18 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class ReplayFrame:
-    """The result for one image.
+    """The result for one image."""
 
-    Attributes:
-        index: place on the topic, from 0.
-        time: of recording, nanoseconds.
-        stamp: of the header, nanoseconds; 0 if the message could not be read.
-        frame_id: of the header.
-        state: "before" the start, "started" on it, "skipped" if it does not decode, else the
-            tracker's: "tracking", "uncertain", "lost".
-        box: the tracker's (x, y, w, h); on the frame of the start, the given one.
-        score: the tracker's in [0, 1]; NaN if it gave none.
-        truth: the true box; None if the target is absent or its box unknown.
-        seconds: that the tracker took.
-        error: why the image was skipped.
-    """
-
-    index: int
-    time: int
-    stamp: int
-    frame_id: str
-    state: str
-    box: Box | None = None
-    score: float = math.nan
-    truth: Box | None = None
-    seconds: float = math.nan
-    error: str = ""
+    index: int  # place on the topic, from 0
+    time: int  # of recording, nanoseconds
+    stamp: int  # of the header, nanoseconds; 0 if the message could not be read
+    frame_id: str  # of the header
+    state: str  # `BEFORE`, `STARTED`, `SKIPPED` if it does not decode, or the tracker's
+    box: Box | None = None  # the tracker's (x, y, w, h); the given one on the frame of the start
+    score: float = math.nan  # the tracker's in [0, 1]; NaN if it gave none
+    truth: Box | None = None  # the true box; None if the target is absent or its box unknown
+    seconds: float = math.nan  # that the tracker took
+    error: str = ""  # why the image was skipped
 
 
 def replay(

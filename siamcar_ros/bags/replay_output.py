@@ -24,6 +24,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,10 @@ from siamcar_ros.bags.replay import (
 )
 from siamcar_ros.bags.writer import BagWriter
 from siamcar_ros.data.video import VideoWriter
+from siamcar_ros.evaluation.comparison import compare
+from siamcar_ros.evaluation.one_pass import Run
 from siamcar_ros.evaluation.protocols import Score
+from siamcar_ros.evaluation.results import TrackerResults
 from siamcar_ros.files import scratch_folder
 from siamcar_ros.geometry import Image
 from siamcar_ros.tracking import TrackResult, TrackState
@@ -75,6 +79,7 @@ IMAGES = {
 }
 REPORT_FOLDER, SEQUENCE_FOLDER = "report", "sequence"
 
+_ID = "target"  # of the detections
 _BAG, _VIDEO = "bag", "replay.mp4"
 _BOXES, _FRAMES, _REPORT, _TIMING = "boxes.txt", "frames.csv", "report.json", "timing.json"
 _RESULTS = (_BAG, _VIDEO, _BOXES, _FRAMES, _REPORT, _TIMING, REPORT_FOLDER, SEQUENCE_FOLDER)
@@ -87,63 +92,41 @@ _MEASURES = {
 _UNTRACKED = (BEFORE, STARTED, SKIPPED)
 
 
+@dataclass
 class ReplayOutput:
-    """Writes the results of a replay to a folder, which is created if it does not exist."""
+    """Writes the results of a replay to a folder, which is created if it does not exist.
 
-    def __init__(
-        self,
-        folder: str | Path,
-        *,
-        track_id: str = "target",
-        images: str = "compressed",
-        overlay: str = "none",
-        video: bool = True,
-        page: bool = True,
-        keep_sequence: bool = False,
-        storage: str = "mcap",
-        compression: str = "none",
-        overwrite: bool = False,
-        sources: Iterable[Path] = (),
-    ) -> None:
-        """Check the folder.
+    Raises:
+        FileExistsError: the folder already holds results.
+        ValueError: a source would be replaced.
+    """
 
-        Args:
-            folder: where the results go.
-            track_id: id of the detections.
-            images: how the tracked images are written to the bag, a key of `IMAGES`.
-            overlay: the same for the images with the boxes drawn on them.
-            video: write replay.mp4.
-            page: write report/, if there is ground truth.
-            keep_sequence: write sequence/.
-            storage: of the bag, as for BagWriter.
-            compression: of the bag, as for BagWriter.
-            overwrite: replace the results of an earlier replay in that folder.
-            sources: files and folders that the replay reads; it must not replace them.
+    folder: Path
+    images: str  # how the tracked images are written to the bag, a key of `IMAGES`
+    overlay: str  # the same for the images with the boxes drawn on them
+    video: bool  # write replay.mp4
+    page: bool  # write report/, if there is a ground truth
+    keep_sequence: bool  # write sequence/
+    overwrite: bool  # replace the results of an earlier replay in that folder
+    sources: list[Path]  # what the replay reads, which it must not replace
 
-        Raises:
-            FileExistsError: the folder already holds results.
-            ValueError: a source would be replaced.
-        """
-        self.folder = Path(folder)
-        self._id = track_id
-        kinds = ((IMAGE_TOPIC, IMAGES[images]), (OVERLAY_TOPIC, IMAGES[overlay]))
+    def __post_init__(self) -> None:
+        kinds = ((IMAGE_TOPIC, IMAGES[self.images]), (OVERLAY_TOPIC, IMAGES[self.overlay]))
         self._images, self._overlay = (
             None if kind is None else (topic + kind[0], *kind[1:]) for topic, kind in kinds
         )
-        self._has_video, self._page, self._keep = video, page, keep_sequence
-        self._options = {"storage": storage, "compression": compression}
         self._motion: Motion | None = None
         there = [path for name in _RESULTS if (path := self.folder / name).exists()]
-        if there and not overwrite:
+        if there and not self.overwrite:
             names = ", ".join(path.name for path in there)
             raise FileExistsError(
                 f"{self.folder} holds results of a replay, or files of the same names ({names});"
                 " name another folder, or --overwrite"
             )
-        for source in (path.resolve() for path in sources):
+        for source in (path.resolve() for path in self.sources):
             if any(path.resolve() in (source, *source.parents) for path in there):
                 raise ValueError(
-                    f"{source} would be overwritten: name another folder than {folder}"
+                    f"{source} would be overwritten: name another folder than {self.folder}"
                 )
 
     def write(
@@ -155,33 +138,25 @@ class ReplayOutput:
         title: str,
         settings: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Write all results; earlier ones are replaced at the end, and stay if anything fails.
+        """Write what `replay` yields, and return the report with its timing.
 
-        Args:
-            bag: the bag that is replayed.
-            frames: the frames and images that `replay` yields.
-            truth: the ground truth that `replay` was given.
-            title: the tracker's name in the report.
-            settings: how the run was made, as JSON values; `topic` is the image topic.
-
-        Returns:
-            The report, with its timing.
+        Earlier results are replaced at the end, and stay if anything fails. `title` is the
+        tracker's name; `settings` say how the run was made, `topic` the image topic among them.
         """
         with ExitStack() as stack:
             if not self.folder.exists():
                 self.folder.mkdir(parents=True)
                 stack.callback(_remove_if_empty, self.folder)
             staging = stack.enter_context(scratch_folder(self.folder, ".replay-"))
-            sequence = None
-            if self._keep or (truth is not None and self._page):
-                from siamcar_ros.bags.replay_report import SequenceExport  # imports matplotlib
-
-                name = bag.path.resolve().name.split(".")[0] or "bag"
-                sequence = SequenceExport(staging / SEQUENCE_FOLDER / name)
-            done = []
+            sequence = Path(SEQUENCE_FOLDER, bag.path.resolve().name.split(".")[0] or "bag")
+            exported = self.keep_sequence or (truth is not None and self.page)
+            if exported:
+                (staging / sequence).mkdir(parents=True)
+            done: list[ReplayFrame] = []
+            tracked: list[ReplayFrame] = []
             rate = bag.rate(settings["topic"])
-            video = VideoWriter(staging / _VIDEO, rate) if self._has_video else None
-            with BagWriter(staging / _BAG, **self._options) as writer, video or nullcontext():
+            video = VideoWriter(staging / _VIDEO, rate) if self.video else None
+            with BagWriter(staging / _BAG) as writer, video or nullcontext():
                 writer.describe("source_bag", str(bag.path.resolve()))
                 writer.describe("source_topic", settings["topic"])
                 topics = {DETECTION_TOPIC: DETECTION, TRUTH_TOPIC: DETECTION}
@@ -193,9 +168,11 @@ class ReplayOutput:
                     done.append(frame)
                     if frame.box is None or image is None:
                         continue
+                    tracked.append(frame)
                     self._add(writer, video, frame, image)
-                    if sequence is not None:
-                        sequence.add(frame, image)
+                    if exported:
+                        jpeg = jpeg_message(image, 0, "").data.tobytes()
+                        (staging / sequence / f"{len(tracked):08d}.jpg").write_bytes(jpeg)
             notes = [*bag.notes, *([] if truth is None else truth.notes)]
             notes += [video.note] if video is not None and video.note else []
             scored = replay_score(done)
@@ -208,13 +185,15 @@ class ReplayOutput:
             for name, content in ((_REPORT, report), (_TIMING, timing)):
                 text = json.dumps(content, indent=2) + "\n"
                 (staging / name).write_text(text, encoding="utf-8")
-            if sequence is not None:
-                sequence.finish()
-                if report["score"] is not None and self._page:
-                    root = self.folder / SEQUENCE_FOLDER / sequence.folder.name
-                    facts = {"root": str(root.resolve()), **settings}
-                    sequence.write_report(staging / REPORT_FOLDER, tracker=title, facts=facts)
-            if not self._keep:
+            if exported:
+                truths = [tracked[0].box, *(frame.truth or NO_BOX for frame in tracked[1:])]
+                truth_file = staging / sequence / "groundtruth.txt"
+                np.savetxt(truth_file, np.array(truths), fmt="%.4f", delimiter=",")
+            if exported and report["score"] is not None and self.page:
+                facts = {"root": str((self.folder / sequence).resolve()), **settings}
+                results = TrackerResults(staging / REPORT_FOLDER / "results" / title, "otb")
+                write_page(staging / sequence, tracked, results, facts)
+            if not self.keep_sequence:
                 shutil.rmtree(staging / SEQUENCE_FOLDER, ignore_errors=True)
             self._publish(staging)
         return {**report, "timing": timing}
@@ -231,15 +210,15 @@ class ReplayOutput:
         self._motion.add(frame.stamp, result)
         # As the node does it: a lost target keeps its last box and has no hypothesis.
         seen = None if state is TrackState.LOST else frame.score
-        detection = detection_message(frame.box, *head, id=self._id, class_id="target", score=seen)
+        detection = detection_message(frame.box, *head, id=_ID, class_id=_ID, score=seen)
         writer.write(DETECTION_TOPIC, detection, time)
         if frame.truth is not None:
-            truth = detection_message(frame.truth, *head, id="ground_truth", class_id="target")
+            truth = detection_message(frame.truth, *head, id="ground_truth", class_id=_ID)
             writer.write(TRUTH_TOPIC, truth, time)
         size = (image.shape[1], image.shape[0])
-        tracks = tracks_message(self._id, result, self._motion, size, *head)
+        tracks = tracks_message(_ID, result, self._motion, size, *head)
         writer.write(TRACKS_TOPIC, tracks, time)
-        results, at = {self._id: result}, time_message(frame.stamp)
+        results, at = {_ID: result}, time_message(frame.stamp)
         drawing = image_annotations(foxglove_message, at, results, frame.truth)
         writer.write(ANNOTATIONS_TOPIC, drawing, time)
         if self._images is not None:
@@ -269,6 +248,24 @@ class ReplayOutput:
 def _remove_if_empty(folder: Path) -> None:
     with suppress(OSError):
         folder.rmdir()
+
+
+def write_page(
+    sequence: Path, frames: list[ReplayFrame], results: TrackerResults, facts: dict[str, Any]
+) -> None:
+    """Write the frames that were tracked as a tracker's results, and their report page.
+
+    `sequence` holds their images and true boxes in the sequence layout; `facts` are for `run.json`.
+    """
+    from siamcar_ros.evaluation.report import write_report  # imports matplotlib
+
+    boxes = np.array([frame.box or NO_BOX for frame in frames], np.float64)
+    scores, times = np.array([[frame.score, frame.seconds] for frame in frames]).T
+    states = tuple(frame.state for frame in frames)
+    results.write(sequence.name, Run(boxes, scores, times, states))
+    results.write_run_file({"benchmark": "folder", **facts})
+    comparison = compare([results.folder], benchmark="folder", root=sequence)
+    write_report(comparison, results.folder.parents[1])
 
 
 def scores(frames: list[ReplayFrame], scored: Score | None, bag: Bag) -> dict[str, Any]:

@@ -57,12 +57,7 @@ class BagWriter:
     def __init__(
         self, folder: str | Path, *, storage: str = "mcap", compression: str = "none"
     ) -> None:
-        """Check the arguments; the folder is made with the `with` statement.
-
-        Args:
-            folder: must not exist.
-            storage: "mcap" or "sqlite3".
-            compression: "none", or zstd by "message", by "file", or by "chunk" (mcap only).
+        """Check the arguments, keys of `STORAGES` and of `COMPRESSION_MODES` (zstd).
 
         Raises:
             FileExistsError: the folder exists.

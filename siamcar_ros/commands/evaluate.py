@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import platform
-import re
+import shutil
 import sys
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("results"),
         metavar="DIR",
-        help="where result files go (default: %(default)s)",
+        help="where result files go (%(default)s)",
     )
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
     add_worker_arguments(parser)
@@ -143,8 +143,6 @@ def _run(
 
     before = results.read_run_file()
     differing = _differing(before, facts)
-    if not before and results.names():
-        differing = ["run.json, which is missing"]
     if not (differing and results.names()):
         # GOT-10k's two parts share a folder: of them, the one that can be reported on is noted.
         elsewhere = before.get("benchmark", facts["benchmark"]) != facts["benchmark"]
@@ -156,9 +154,9 @@ def _run(
             f"{results.folder} holds results of another tracker (differs in "
             f"{', '.join(differing)}): give another --name, or --again to replace them"
         )
-    staged = results.staged()
-    if _differing(staged.read_run_file(), facts) or not staged.read_run_file():
-        staged.remove_all()
+    staged = replace(results, folder=results.folder.with_name(f".{results.tracker}.new"))
+    if _differing(staged.read_run_file(), facts):
+        shutil.rmtree(staged.folder, ignore_errors=True)
     staged.write_run_file(facts)
     problems = run_all(workers, sequences, staged)
     if problems:
@@ -167,7 +165,8 @@ def _run(
             "succeeded; the same command again runs only those that failed"
         )
     else:
-        results.replace_by(staged)
+        shutil.rmtree(results.folder)
+        staged.folder.rename(results.folder)
     return problems
 
 
@@ -223,13 +222,22 @@ def _facts(workers: Any, benchmark: str, args: argparse.Namespace) -> dict[str, 
     import cv2
     import numpy
 
+    from siamcar_ros.runtime.select import gpu_names
+    from siamcar_ros.speed.measure import processor_name
+
+    if args.ray is not None:
+        processor = "a Ray cluster"
+    elif workers.facts.get("device") == "cuda":
+        processor = ", ".join(sorted(set(gpu_names())))
+    else:
+        processor = processor_name()
     return {
         "benchmark": benchmark,
         "root": str(args.root.resolve()),
         "tracker": workers.facts,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": platform.platform(),
-        "processor": _processor(workers.facts) if args.ray is None else "a Ray cluster",
+        "processor": processor,
         "workers": workers.count,
         "versions": {
             "siamcar_ros": __version__,
@@ -240,22 +248,12 @@ def _facts(workers: Any, benchmark: str, args: argparse.Namespace) -> dict[str, 
     }
 
 
-def _processor(tracker: dict[str, Any]) -> str:
-    """The model of the processor that the tracker runs on."""
-    from siamcar_ros.runtime.select import gpu_names
-
-    if tracker.get("device") == "cuda":
-        return ", ".join(sorted(set(gpu_names())))
-    information = Path("/proc/cpuinfo")
-    text = information.read_text() if information.is_file() else ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found[1] if found else platform.processor() or platform.machine()
-
-
 def _differing(before: dict[str, Any], facts: dict[str, Any]) -> list[str]:
-    """The facts in which the tracker of an earlier run differs; none without an earlier run."""
-    old, new = before.get("tracker"), facts["tracker"]
-    return [] if old is None else sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
+    """The facts in which the tracker of an earlier run differs."""
+    if "tracker" not in before:
+        return ["run.json, which is missing"]
+    old, new = before["tracker"], facts["tracker"]
+    return sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
 
 
 def _integrate_vot(args: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from siamcar_ros.options import assignments
 from siamcar_ros.resources import parse_yaml
 
 if TYPE_CHECKING:
@@ -13,12 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_network_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
-    """Declare --network, --weights, --device, --backend, --precision and --set.
-
-    Args:
-        parser: of the subcommand.
-        several: whether --network takes a list, empty by default, instead of one name.
-    """
+    """Declare --network (a list, empty by default, if `several`), --weights, --device and so on."""
     from siamcar_ros.runtime import BACKENDS, PRECISIONS
 
     if several:
@@ -52,26 +48,13 @@ def add_network_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """Parse the tracker parameters of --set, KEY=VALUE each, the values as YAML.
-
-    Raises:
-        ValueError: one is malformed.
-    """
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not (key and equals):
-            raise ValueError(f"--set takes KEY=VALUE, not {pair!r}")
-        settings[key] = parse_yaml(value, f"--set {key}")
-    return settings
+    """Parse the tracker parameters of --set, KEY=VALUE each, the values as YAML; or ValueError."""
+    given = assignments(pairs, "--set")
+    return {key: parse_yaml(value, f"--set {key}") for key, value in given.items()}
 
 
 def network_spec(args: argparse.Namespace, network: str) -> TrackerSpec:
-    """Describe the tracker that has `network` and is otherwise as the options say.
-
-    Raises:
-        ValueError: --set is malformed.
-    """
+    """Describe the tracker that has `network` and is otherwise as the options say."""
     from siamcar_ros.evaluation.trackers import TrackerSpec
 
     return TrackerSpec(

@@ -6,7 +6,7 @@ import argparse
 
 from tqdm import tqdm
 
-from siamcar_ros.bags.recording import FIRST_STAMP, RecordOptions, record_sequence
+from siamcar_ros.bags.recording import RecordOptions, record_sequence
 from siamcar_ros.bags.writer import COMPRESSION_MODES, STORAGES
 from siamcar_ros.processes import unwind_on_signals
 
@@ -18,9 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rate", type=float, help="frames per second (default: 30; for a video its own)"
     )
-    parser.add_argument(
-        "--topic", default="/camera/image_raw", help="image topic (default: %(default)s)"
-    )
+    parser.add_argument("--topic", default="/camera/image_raw", help="image topic (%(default)s)")
     parser.add_argument(
         "--compressed",
         action="store_true",
@@ -29,26 +27,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ground-truth-topic",
         default="/ground_truth",
-        help="topic of the boxes, vision_msgs/Detection2D (default: %(default)s)",
+        help="topic of the boxes, vision_msgs/Detection2D (%(default)s)",
     )
     parser.add_argument("--ground-truth", help="boxes of a video: a row x,y,w,h per frame")
     parser.add_argument("--camera-info", help="calibration YAML, as camera_calibration saves it")
     parser.add_argument(
-        "--frame-id", default="camera", help="frame_id of the headers (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--first-stamp",
-        type=float,
-        default=FIRST_STAMP,
-        help="stamp of the first frame in seconds (default: %(default).0f)",
+        "--frame-id", default="camera", help="frame_id of the headers (%(default)s)"
     )
     parser.add_argument("--storage", choices=STORAGES, default="mcap")
-    parser.add_argument("--compression", choices=("none", "zstd"), default="none")
     parser.add_argument(
-        "--compression-mode",
-        choices=[mode for mode in COMPRESSION_MODES if mode != "none"],
-        default="message",
-        help="zstd by message, by file, or by mcap's chunks (default: %(default)s)",
+        "--compression",
+        choices=COMPRESSION_MODES,
+        default="none",
+        help="zstd by message, by file, or by mcap's chunks (%(default)s)",
     )
 
 
@@ -56,13 +47,12 @@ def run(args: argparse.Namespace) -> int:
     """Write the bag and print a summary."""
     options = RecordOptions(
         rate=args.rate,
-        first_stamp=args.first_stamp,
         topic=args.topic,
         ground_truth_topic=args.ground_truth_topic,
         frame_id=args.frame_id,
         compressed=args.compressed,
         storage=args.storage,
-        compression="none" if args.compression == "none" else args.compression_mode,
+        compression=args.compression,
     )
     with unwind_on_signals(), tqdm(unit=" frames", disable=None) as bar:
 

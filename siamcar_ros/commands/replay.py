@@ -9,10 +9,8 @@ from typing import Any
 from tqdm import tqdm
 
 from siamcar_ros.bags.reader import Bag, BagError
-from siamcar_ros.bags.replay import GroundTruth, replay
+from siamcar_ros.bags.replay import GroundTruth, Start, parse_start, replay
 from siamcar_ros.bags.replay_output import IMAGES, REPORT_FOLDER, ReplayOutput
-from siamcar_ros.bags.start import Start, parse_start
-from siamcar_ros.bags.writer import COMPRESSION_MODES, STORAGES
 from siamcar_ros.commands.network_options import add_network_arguments, network_spec
 from siamcar_ros.evaluation.trackers import BASELINES, TrackerSpec
 from siamcar_ros.processes import unwind_on_signals
@@ -26,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--init",
         metavar="X,Y,W,H[@S]",
         help="box in pixels (top-left corner, size) and seconds since the bag's start; @S takes the"
-        " box from the ground truth; or a file that holds one of these",
+        " box from the ground truth",
     )
     parser.add_argument("--ground-truth-topic", help="topic of vision_msgs/Detection2D")
     parser.add_argument("--ground-truth", help="text file with a row x,y,w,h per image")
@@ -34,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-depth",
         default="auto",
         help="how 16-bit images are scaled to 8 bits: auto, bits:N, percentile, percentile:LOW,HIGH"
-        " or range:LOW,HIGH (default: %(default)s)",
+        " or range:LOW,HIGH (%(default)s)",
     )
     parser.add_argument("--output", help="results folder (default: BAG_replay here)")
     parser.add_argument("--overwrite", action="store_true", help="replace the results in OUTPUT")
@@ -43,20 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--baseline", choices=("csrt", "kcf", "mil"), help="run one of OpenCV's trackers instead"
     )
     parser.add_argument(
-        "--track-id", default="target", help="id of the detections (default: %(default)s)"
-    )
-    parser.add_argument(
         "--images",
         choices=tuple(IMAGES),
         default="compressed",
         help="the tracked images in the new bag, for Foxglove, which draws the boxes on them"
-        " (default: %(default)s)",
+        " (%(default)s)",
     )
     parser.add_argument(
         "--overlay",
         choices=tuple(IMAGES),
         default="none",
-        help="images with the boxes drawn on them in the new bag, for RViz (default: %(default)s)",
+        help="images with the boxes drawn on them in the new bag, for RViz (%(default)s)",
     )
     parser.add_argument(
         "--no-report", action="store_true", help="do not write the report's page and plots"
@@ -68,18 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder`",
     )
     parser.add_argument("--no-video", action="store_true", help="do not write replay.mp4")
-    parser.add_argument(
-        "--storage",
-        choices=STORAGES,
-        default="mcap",
-        help="storage of the new bag (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--compression-mode",
-        choices=COMPRESSION_MODES,
-        default="none",
-        help="zstd in the new bag, by message, file or chunk (default: %(default)s)",
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -93,26 +76,21 @@ def run(args: argparse.Namespace) -> int:
         spec = _tracker_spec(args)
         name = bag.path.resolve().name.split(".")[0] or "bag"
         output = ReplayOutput(
-            args.output or f"{name}_replay",
-            track_id=args.track_id,
+            Path(args.output or f"{name}_replay"),
             images=args.images,
             overlay=args.overlay,
             video=not args.no_video,
             page=not args.no_report,
             keep_sequence=args.keep_sequence,
-            storage=args.storage,
-            compression=args.compression_mode,
             overwrite=args.overwrite,
             sources=[bag.path, *([Path(args.ground_truth)] if args.ground_truth else [])],
         )
-        tracker = spec.build()
         settings = {
             "topic": topic,
             "ground_truth": None if truth is None else truth.source,
             "tracker": spec.facts(),
-            "network": _network_facts(tracker),
         }
-        frames = replay(bag, tracker, topic, start, truth, depth=args.image_depth)
+        frames = replay(bag, spec.build(), topic, start, truth, depth=args.image_depth)
         shown = tqdm(frames, total=bag.count(topic), unit=" frames", disable=None)
         report = output.write(bag, shown, truth, title=spec.title, settings=settings)
     print(_table(report))
@@ -136,13 +114,6 @@ def _tracker_spec(args: argparse.Namespace) -> TrackerSpec:
     if args.baseline:
         return TrackerSpec(BASELINES[args.baseline].title, args.baseline)
     return network_spec(args, args.network)
-
-
-def _network_facts(tracker: Any) -> dict[str, str]:
-    """What the boxes depend on apart from the weights."""
-    network = getattr(tracker, "network", None)
-    names = ("name", "backend", "device", "precision")
-    return {name: str(getattr(network, name)) for name in names if hasattr(network, name)}
 
 
 def _no_start(bag: Bag) -> str:

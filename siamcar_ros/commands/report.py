@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("results/report"),
         metavar="DIR",
-        help="where report.html, .png and .json go (default: %(default)s)",
+        help="where report.html, .png and .json go (%(default)s)",
     )
     parser.add_argument(
         "--focus",
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=5,
         metavar="N",
-        help="strips of its N worst sequences (default: %(default)s)",
+        help="strips of its N worst sequences (%(default)s)",
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from siamcar_ros.commands.evaluate import add_worker_arguments, choose_sequences
 from siamcar_ros.commands.network_options import add_network_arguments, network_spec
 from siamcar_ros.files import check_folder, replacing
+from siamcar_ros.options import assignments
 
 EXAMPLES = """examples:
   siamcar sweep got10k-val /data/GOT-10k --trials 200 --workers 4
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=100,
         metavar="N",
-        help="how many to run now (default: %(default)s)",
+        help="how many to run now (%(default)s)",
     )
     add_worker_arguments(parser)
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("results/sweep.db"),
         metavar="FILE",
-        help="the studies' file (default: %(default)s)",
+        help="the studies' file (%(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the search")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the best knobs to it")
@@ -100,11 +101,10 @@ def _digest(spec: Any, root: Path, sequences: list[Any]) -> str:
 
 def _ranges(texts: list[str]) -> dict[str, tuple[float, float]]:
     ranges = {}
-    for text in texts:
-        knob, _, ends = text.partition("=")
+    for knob, ends in assignments(texts, "--range").items():
         try:
             low, high = map(float, ends.split(":"))
         except ValueError:
-            raise ValueError(f"--range takes KNOB=LOW:HIGH, not {text!r}") from None
+            raise ValueError(f"--range takes KNOB=LOW:HIGH, not {knob}={ends}") from None
         ranges[knob] = (low, high)
     return ranges

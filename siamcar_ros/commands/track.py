@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -67,7 +67,11 @@ def run(args: argparse.Namespace) -> int:
     if args.show:
         call_window(cv2.namedWindow, _WINDOW)
     source = open_source(args.source)
-    sinks = _Sinks(args, source)
+    for path in filter(None, (args.output, args.boxes)):
+        check_folder(path)
+        if path.resolve() == Path(args.source).resolve():
+            raise ValueError(f"{path} is the source: write to another file")
+    video = None if args.output is None else VideoWriter(args.output, source.rate)
     tracker = SiamCarTracker.from_config(
         args.network,
         weights=args.weights,
@@ -88,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     times: list[dict[str, float]] = []
     with (
         unwind_on_signals(),
-        sinks,
+        _sink(args, video) as take,
         tqdm(total=total, unit="frame", dynamic_ncols=True, disable=None) as progress,
     ):
         try:
@@ -99,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
                 score = f"{result.score:.2f}"
                 progress.set_postfix(score=score, state=result.state.value, refresh=False)
                 progress.update()
-                if not sinks.take(image, result) or len(boxes) == args.frames:
+                if not take(image, result) or len(boxes) == args.frames:
                     break
         except KeyboardInterrupt:
             progress.write("interrupted: the frames tracked so far are kept")
@@ -108,8 +112,9 @@ def run(args: argparse.Namespace) -> int:
                 raise
             progress.write(f"{error}: the frames tracked so far are kept")
     _print_summary(source, tracker, boxes, times)
-    for note in [*source.notes, *sinks.notes]:
-        print(f"note: {note}")
+    for note in [*source.notes, "" if video is None else video.note]:
+        if note:
+            print(f"note: {note}")
     for path in (args.output, args.boxes):
         if path is not None:
             print(f"wrote {path}")
@@ -142,61 +147,41 @@ def _first_box(args: argparse.Namespace, source: Source, first: Image) -> Box:
     return choose_box(first, source.name, typed)
 
 
-class _Sinks:
-    """The outputs that the options name: a video, a file of boxes, a window.
+@contextmanager
+def _sink(
+    args: argparse.Namespace, video: VideoWriter | None
+) -> Iterator[Callable[[Image, TrackResult], bool]]:
+    """Give the function that writes and shows a frame; it returns False if the user ends the run.
 
-    Both files are written beside their paths and moved into place at the end, so that the
-    old ones survive a failure.
+    Both files are written beside their paths and moved into place at the end, so that the old ones
+    survive a failure.
     """
+    from siamcar_ros.tracking.overlay import draw_overlay
 
-    def __init__(self, args: argparse.Namespace, source: Source) -> None:
-        for path in (args.output, args.boxes):
-            if path is None:
-                continue
-            check_folder(path)
-            if path.resolve() == Path(args.source).resolve():
-                raise ValueError(f"{path} is the source: write to another file")
-        self._show: bool = args.show
-        self._boxes_path: Path | None = args.boxes
-        self._boxes: TextIO | None = None
-        self._video = None if args.output is None else VideoWriter(args.output, source.rate)
-        self._cleanup = ExitStack()
+    with ExitStack() as stack:
+        boxes = None
+        if args.boxes is not None:
+            partial = stack.enter_context(replacing(args.boxes))
+            boxes = stack.enter_context(partial.open("w", encoding="ascii"))
+        if video is not None:
+            stack.enter_context(video)
 
-    def take(self, image: Image, result: TrackResult) -> bool:
-        """Write or show one frame; return False if the user closed the window."""
-        if self._boxes is not None:
-            self._boxes.write(",".join(f"{value:.4f}" for value in result.box) + "\n")
-        if self._video is None and not self._show:
+        def take(image: Image, result: TrackResult) -> bool:
+            if boxes is not None:
+                boxes.write(",".join(f"{value:.4f}" for value in result.box) + "\n")
+            if video is None and not args.show:
+                return True
+            drawn = draw_overlay(image, {"target": result})
+            if video is not None:
+                video.write(drawn)
+            if args.show:
+                call_window(cv2.imshow, _WINDOW, drawn)
+                return cv2.waitKey(1) & 0xFF not in _QUIT_KEYS
             return True
-        from siamcar_ros.tracking.overlay import draw_overlay
 
-        drawn = draw_overlay(image, {"target": result})
-        if self._video is not None:
-            self._video.write(drawn)
-        if self._show:
-            call_window(cv2.imshow, _WINDOW, drawn)
-            return cv2.waitKey(1) & 0xFF not in _QUIT_KEYS
-        return True
-
-    @property
-    def notes(self) -> list[str]:
-        """Anything unusual about the files, a sentence each."""
-        return [self._video.note] if self._video is not None and self._video.note else []
-
-    def __enter__(self) -> _Sinks:
-        with ExitStack() as cleanup:
-            if self._boxes_path is not None:
-                partial = cleanup.enter_context(replacing(self._boxes_path))
-                self._boxes = cleanup.enter_context(partial.open("w", encoding="ascii"))
-            if self._video is not None:
-                cleanup.enter_context(self._video)
-            self._cleanup = cleanup.pop_all()
-        return self
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._cleanup.__exit__(kind, error, trace)
-        if self._show and error is None:
-            cv2.destroyAllWindows()
+        yield take
+    if args.show:
+        cv2.destroyAllWindows()
 
 
 def _print_summary(

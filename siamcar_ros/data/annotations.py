@@ -7,8 +7,9 @@ from collections.abc import Sequence as Rows
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from siamcar_ros.data.images import MAX_PIXELS
 from siamcar_ros.geometry import Boxes
 
 _SEPARATORS = re.compile(r"[,;\s]+")
@@ -122,8 +123,9 @@ def frame_number(path: Path) -> int:
 
 
 def read_flags(path: Path, frames: int) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    """Read one flag per frame, (frames,), true above zero; missing flags, or those of a missing
-    file, are false. With a note where their number differs; raises as :func:`read_numbers`.
+    """Read one flag per frame, (frames,) bool, true above zero, false where it is missing.
+
+    With a note where their number differs; raises as :func:`read_numbers`.
     """
     flags = np.zeros(frames, bool)
     if not path.is_file():
@@ -142,14 +144,6 @@ def read_properties(path: Path) -> dict[str, str]:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     pairs = (re.split(r"[:=]", line, maxsplit=1) for line in lines)
     return {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}
-
-
-def polygon_boxes(polygons: ArrayLike) -> Boxes:
-    """The upright boxes, (N, 4), around polygons (N, 2K) of corners x1, y1, ... xK, yK."""
-    values = np.asarray(polygons, np.float64)
-    corners = values.reshape(len(values), -1, 2)
-    first, last = corners.min(axis=1), corners.max(axis=1)
-    return np.hstack([first, last - first])
 
 
 def read_lines(path: Path, *, empty: bool = False) -> list[str]:
@@ -185,7 +179,8 @@ def _parse_box(line: str) -> list[float]:
     if len(values) == 4:
         return values
     if len(values) == 8:
-        return polygon_boxes([values])[0].tolist()
+        x, y = values[0::2], values[1::2]
+        return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
     if len(values) == 1:
         return [np.nan] * 4
     hint = ", as in MOT's files" if len(values) in (7, 9, 10) else ""
@@ -202,15 +197,12 @@ def _mask_box(values: list[float]) -> list[float]:
         raise ValueError("not a mask: a value is too large or not a number")
     x, y, width, height = (int(value) for value in (*values, 0, 0, 0, 0)[:4])
     runs = np.array(values[4:], np.int64)
-    if len(values) < 4 or (runs < 0).any() or runs.sum() > width * height:
+    if len(values) < 4 or (runs < 0).any() or not runs.sum() <= width * height <= MAX_PIXELS:
         raise ValueError("not a mask: its run lengths do not fit its size")
-    ends = np.cumsum(runs)[1::2]
-    starts = ends - runs[1::2]
-    starts, last = starts[ends > starts], ends[ends > starts] - 1
-    if not len(starts):
+    mask = np.zeros(width * height, bool)
+    mask[: runs.sum()] = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    rows, columns = np.nonzero(mask.reshape(height, width))
+    if not len(rows):
         return [np.nan] * 4
-    one_row = starts // width == last // width
-    left = np.where(one_row, starts % width, 0).min()
-    right = np.where(one_row, last % width, width - 1).max()
-    top, bottom = starts.min() // width, last.max() // width
-    return [float(v) for v in (x + left, y + top, right - left + 1, bottom - top + 1)]
+    left, top = x + int(columns.min()), y + int(rows.min())
+    return [left, top, x + int(columns.max()) + 1 - left, y + int(rows.max()) + 1 - top]

@@ -28,7 +28,6 @@ CLIP = "clip"
 _CLIP_FILE = "films/car.mp4"
 _CLIP_FOCAL = 560.0
 _TRUTH_SUFFIX = ".groundtruth.txt"
-_FFMPEG = cv2.CAP_FFMPEG
 # Of a network stream, in milliseconds: to open it, and between two frames.
 _STREAM_TIMEOUTS = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5_000]
 
@@ -39,31 +38,19 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Source:
-    """A stream of frames and what is known about it.
+    """A stream of frames and what is known about it."""
 
-    Attributes:
-        name: for display.
-        live: the source is a camera: it sets its own pace and has no end.
-        rate: frames per second.
-        images: returns a new iterator over all frames, each (H, W, 3) BGR uint8.
-        length: number of frames; None if unknown.
-        boxes: (length, 4) float64, x, y, w, h of the target in pixels, NaN where it is absent; None
-            if there is no annotation.
-        focal: focal length in pixels; None if unknown.
-        skipped: indices of the frames, among those iterated over so far, that did not decode and
-            were left out: the images that follow belong to later rows of `boxes`.
-        notes: what could not be read; complete after iterating over the images.
-    """
-
-    name: str
-    live: bool
-    rate: float
-    images: Callable[[], Iterator[Image]]
-    length: int | None = None
-    boxes: Boxes | None = None
-    focal: float | None = None
+    name: str  # for display
+    live: bool  # whether it is a camera, which sets its own pace and has no end
+    rate: float  # frames per second
+    images: Callable[[], Iterator[Image]]  # a new iterator over all frames, (H, W, 3) BGR uint8
+    length: int | None = None  # number of frames; None if unknown
+    boxes: Boxes | None = None  # (length, 4) of the target, NaN where absent; None if not annotated
+    focal: float | None = None  # focal length in pixels; None if unknown
+    # Indices of the frames, among those iterated over so far, that did not decode and were left
+    # out: the images that follow belong to later rows of `boxes`.
     skipped: list[int] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what could not be read, after iterating
 
 
 def open_source(name: str) -> Source:
@@ -105,37 +92,37 @@ def _sequence(folder: Path) -> Source:
     except SequenceError as error:
         raise SourceError(str(error)) from error
 
-    source = Source(
-        name=folder.name,
-        live=False,
-        rate=_sequence_rate(folder),
-        images=lambda: images(),
-        length=len(frames),
-        boxes=boxes,
-    )
-
-    def images() -> Iterator[Image]:
-        source.skipped.clear()
-        source.notes.clear()
-        for index, path in enumerate(frames):
-            image = read_image(path)
-            if image is None:
-                source.skipped.append(index)
-                source.notes.append(f"{path} does not decode and is skipped")
-            else:
-                yield image
-        if len(source.skipped) == len(frames):
-            raise SourceError(f"no image in {folder} decodes")
-
-    return source
-
-
-def _sequence_rate(folder: Path) -> float:
-    """The frame rate in GOT-10k's `meta_info.ini` or VOT's `sequence`, or 30."""
+    # GOT-10k's and VOT's files state the frame rate.
     stated = read_properties(folder / "meta_info.ini").get("anno_fps")
     stated = stated or read_properties(folder / "sequence").get("fps", "")
     found = re.match(r"\d+(?:\.\d+)?", stated)
-    return float(found[0]) if found and float(found[0]) > 0 else DEFAULT_RATE
+    rate = float(found[0]) if found else 0.0
+    skipped: list[int] = []
+    notes: list[str] = []
+
+    def images() -> Iterator[Image]:
+        skipped.clear()
+        notes.clear()
+        for index, path in enumerate(frames):
+            image = read_image(path)
+            if image is None:
+                skipped.append(index)
+                notes.append(f"{path} does not decode and is skipped")
+            else:
+                yield image
+        if len(skipped) == len(frames):
+            raise SourceError(f"no image in {folder} decodes")
+
+    return Source(
+        name=folder.name,
+        live=False,
+        rate=rate or DEFAULT_RATE,
+        images=images,
+        length=len(frames),
+        boxes=boxes,
+        skipped=skipped,
+        notes=notes,
+    )
 
 
 def _video(path: Path, *, focal: float | None = None) -> Source:
@@ -144,15 +131,11 @@ def _video(path: Path, *, focal: float | None = None) -> Source:
         boxes = _video_boxes(path, reader.length)
     except (SequenceError, VideoError) as error:
         raise SourceError(str(error)) from error
-    skipped: list[int] = []
     notes: list[str] = []
 
     def images() -> Iterator[Image]:
-        skipped.clear()
         notes.clear()
-        for _, image in reader:
-            skipped.extend(reader.skipped[len(skipped) :])
-            yield image
+        yield from (image for _, image in reader)
         notes.extend(filter(None, [reader.note()]))
 
     return Source(
@@ -163,7 +146,7 @@ def _video(path: Path, *, focal: float | None = None) -> Source:
         length=reader.length,
         boxes=boxes,
         focal=focal,
-        skipped=skipped,
+        skipped=reader.skipped,
         notes=notes,
     )
 
@@ -180,13 +163,16 @@ def _video_boxes(path: Path, length: int | None) -> Boxes | None:
 
 
 def _camera(name: str) -> Source:
-    device: int | str = int(name) if name.isdecimal() else name
     stream = "://" in name
     # A URL may hold a password, which belongs in no log.
     shown = re.sub(r"//[^/@]*@", "//", name) if stream else f"camera {name}"
 
     def images() -> Iterator[Image]:
-        capture = _open_camera(device)
+        if stream and cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG):
+            # Failures are found in seconds, not after FFmpeg's half minute.
+            capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, _STREAM_TIMEOUTS)
+        else:
+            capture = cv2.VideoCapture(int(name) if name.isdecimal() else name)
         if not capture.isOpened():
             raise SourceError(
                 f"{shown} cannot be opened: check that it is connected, readable, and not "
@@ -206,10 +192,3 @@ def _camera(name: str) -> Source:
             capture.release()
 
     return Source(name=shown, live=True, rate=DEFAULT_RATE, images=images)
-
-
-def _open_camera(device: int | str) -> cv2.VideoCapture:
-    """Open a camera; a stream's failures are found in seconds, not after FFmpeg's half minute."""
-    if isinstance(device, str) and "://" in device and cv2.videoio_registry.hasBackend(_FFMPEG):
-        return cv2.VideoCapture(device, _FFMPEG, _STREAM_TIMEOUTS)
-    return cv2.VideoCapture(device)

@@ -210,8 +210,7 @@ class ImageDecoder:
         return np.asarray(scaled, np.uint8).reshape(values.shape)
 
     def _range(self, values: NDArray[np.uint16], name: str) -> tuple[float, float]:
-        """The counts that become 0 and 255; says once how they were chosen."""
-        first, self._said = not self._said, True
+        """The counts that become 0 and 255; says how they are chosen."""
         if self._kind == "auto":
             peak = int(values.max())
             bits = next(n for n in _SIGNIFICANT_BITS if peak < 1 << n)
@@ -223,17 +222,15 @@ class ImageDecoder:
                 )
             return 0, (1 << self._bits) - 1
         low, high = self._limits
+        if not self._said:
+            self._said = True
+            counted = "percentiles" if self._kind == "percentile" else "values"
+            self._say(f"{name} images: {counted} {low:g} to {high:g} are scaled to 8 bits")
         if self._kind == "percentile":
-            if first:
-                self._say(
-                    f"{name} images: percentiles {low:g} to {high:g} of each are scaled to 8 bits"
-                )
             counts = np.bincount(values[::4, ::4].ravel()).cumsum()
             low = int(np.searchsorted(counts, low / 100 * counts[-1], side="right"))
             high = int(np.searchsorted(counts, high / 100 * counts[-1]))
             return low, max(high, low + 1)
-        if first:
-            self._say(f"{name} images: values {low:g} to {high:g} are scaled to 8 bits")
         return low, high
 
 

@@ -40,32 +40,30 @@ class ImageError(ValueError):
     """The pixels of an image cannot be decoded: unknown format, corrupt data, or too large."""
 
 
-def read_image(path: Path, divisor: int = 1, *, max_pixels: int = MAX_PIXELS) -> Image | None:
+def read_image(path: Path, divisor: int = 1) -> Image | None:
     """Read an image file as (H, W, 3) uint8 BGR; None if it is missing or does not decode.
 
     The orientation tag is ignored: boxes and masks refer to the pixels as stored. The size is
     reduced by `divisor` (1, 2 or 4), which is cheap for a JPEG.
 
     Raises:
-        ImageError: it has more than `max_pixels`, or too many scans for its size.
+        ImageError: it has more than `MAX_PIXELS`, or too many scans for its size.
     """
     try:
         data = path.read_bytes()
     except OSError:
         return None
-    _check_size(data, max_pixels)
+    _check_size(data, MAX_PIXELS)
     return _decode(data, _COLOR[divisor] | _AS_STORED) if image_size(data) else None
 
 
 def decode_image(
     data: bytes, *, flags: int = _COLOR[1] | _AS_STORED, max_pixels: int = MAX_PIXELS
 ) -> NDArray[Any]:
-    """Decode a JPEG, PNG, WebP, BMP, TIFF or PNM stream.
+    """Decode a JPEG, PNG, WebP, BMP, TIFF or PNM stream; bytes after its end are ignored.
 
-    Args:
-        data: the whole stream; bytes after its end are ignored.
-        flags: as for `cv2.imdecode`; by default (H, W, 3) uint8 BGR, orientation tag ignored.
-        max_pixels: width times height above which the stream is refused.
+    With the default flags of `cv2.imdecode` the image is (H, W, 3) uint8 BGR, its orientation tag
+    ignored.
 
     Raises:
         ImageError: the format is unknown, the data is corrupt or truncated, or the image exceeds

@@ -16,6 +16,7 @@ from siamcar_ros.data.frames import Frame
 from siamcar_ros.data.pair_sources import DataError, Faults, MaxGap, PairSet, SequencePairs
 from siamcar_ros.data.registry import dataset_kinds
 from siamcar_ros.data.sequence_sets import SequenceSet
+from siamcar_ros.files import reason
 from siamcar_ros.options import converted
 from siamcar_ros.resources import refuse_unknown
 
@@ -74,8 +75,6 @@ def build_mixture(sets: Mapping[str, Mapping[str, Any]], max_fault_share: float 
     sources: dict[str, PairSet] = {}
     weights: dict[str, float] = {}
     for name, options in sets.items():
-        if not isinstance(options, Mapping):
-            raise ValueError(f"data.sets.{name} must hold keys, not {options!r}")
         settings = dict(options)
         weight = converted(settings.pop("weight", 1.0), float, f"data.sets.{name}.weight")
         if weight == 0:
@@ -112,11 +111,11 @@ def build_source(name: str, options: Mapping[str, Any]) -> PairSet:
     refuse_unknown(settings, hints, f"data set {name!r} ({kind_name}): option")
     for key, value in settings.items():
         settings[key] = converted(value, hints[key], f"data.sets.{name}.{key}")
-    if not issubclass(kind, SequenceSet):
+    try:
+        if issubclass(kind, SequenceSet):
+            gap = settings.pop("max_gap", None)
+            return SequencePairs(kind(root, **settings), gap)
         source: PairSet = kind(root, **settings)
         return source
-    gap = settings.pop("max_gap", None)
-    try:
-        return SequencePairs(kind(root, **settings), gap)
     except (SequenceError, OSError) as error:
-        raise DataError(f"data set {name!r}: {error}") from None
+        raise DataError(f"data set {name!r}: {reason(error)}") from None

@@ -56,7 +56,7 @@ class PairSet(ABC):
 
     A reader implements :meth:`draw`; :meth:`pair` repeats it until it succeeds. Which files failed
     earlier does not influence later draws, so that the same random numbers always give the same
-    pair. A reader raises DataError at the start if its files are missing or malformed.
+    pair. A reader raises DataError or OSError at the start if its files are missing or malformed.
 
     Attributes:
         name: what the set is called in messages.
@@ -259,12 +259,3 @@ def boxed_frame(path: Path, box: NDArray[np.float32], scene: Path) -> Frame | No
     if (box[2:] <= 1).any() or box[0] >= width - 1 or box[1] >= height - 1:
         return None
     return frame_from_box(image, box, str(scene))
-
-
-def existing(root: Path, *candidates: str) -> Path:
-    """The first of the candidate files or folders below root that is there; DataError if none."""
-    for candidate in candidates:
-        if (root / candidate).exists():
-            return root / candidate
-    places = " nor ".join(str(root / candidate) for candidate in candidates)
-    raise DataError(f"no {places}; the option 'root' names the folder that holds it")

@@ -42,7 +42,7 @@ class SequenceSet(ABC):
         names: of the sequences, as :meth:`read` takes them.
         attributes: long names of the attributes, by their short ones.
         max_gap: for training, most frames between the two of a pair unless the recipe says.
-        trainable: whether training may draw from it; benchmarks without a training split refuse.
+        trainable: whether it has a training split, of which recipes may draw.
     """
 
     attributes: ClassVar[Mapping[str, str] | None] = None
@@ -104,12 +104,12 @@ def subfolders(root: Path) -> list[str]:
     return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def first_folder(*candidates: Path) -> Path:
-    """The first of several places that exists; raises FileNotFoundError where none does."""
+def first_existing(*candidates: Path) -> Path:
+    """The first of several files or folders that exists; FileNotFoundError where none does."""
     for candidate in candidates:
-        if candidate.is_dir():
+        if candidate.exists():
             return candidate
-    raise FileNotFoundError(f"found none of the folders {', '.join(map(str, candidates))}")
+    raise FileNotFoundError(f"there is no {' nor '.join(map(str, candidates))}")
 
 
 @cache

@@ -138,12 +138,12 @@ def load_sequence(
     absent: Iterable[Path] = (),
     **facts: Any,
 ) -> Sequence:
-    """Make a sequence of its image files, a file of boxes and files of flags.
+    """Make a sequence of its image files in order and a file of boxes, a row per frame.
 
     Args:
         name: of the sequence.
-        frames: the image files in order.
-        annotation: the file of boxes, one row per frame.
+        frames: the image files.
+        annotation: the file of boxes.
         boxes: its content, where :func:`read_boxes` does not understand the file.
         absent: files of flags of the frames without the target, where they exist.
         facts: other attributes of :class:`Sequence`.
@@ -169,8 +169,7 @@ def find_frames(folder: Path) -> tuple[Path, ...]:
     """
     for place in (folder, *(folder / name for name in _FRAME_FOLDERS)):
         if place.is_dir():
-            images = [p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
-            images = [p for p in images if not p.name.startswith(".")]
+            images = [p for p in place.glob("[!.]*") if p.suffix.lower() in IMAGE_SUFFIXES]
             if images:
                 return tuple(sorted(images, key=natural_order))
     raise SequenceError(f"{folder}: no images there nor in {', '.join(_FRAME_FOLDERS)}")

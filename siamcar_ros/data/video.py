@@ -38,13 +38,6 @@ class VideoReader:
 
     Iterating gives pairs of the frame's index and its (H, W, 3) uint8 BGR image. A frame that does
     not decode is skipped and reading goes on after it; `note()` says so afterwards.
-
-    Attributes:
-        path: the file.
-        rate: frames per second.
-        length: number of frames according to the header; None if it does not say.
-        size: (width, height) in pixels.
-        skipped: indices of the frames that did not decode, once they have been read.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -66,10 +59,10 @@ class VideoReader:
         )
         capture.release()
         self._check_size(width, height)
-        self.rate = rate if 0 < rate <= 1000 else DEFAULT_RATE
-        self.length = length if length > 0 else None
+        self.rate = rate if 0 < rate <= 1000 else DEFAULT_RATE  # frames per second
+        self.length = length if length > 0 else None  # as the header says, in frames
         self.size = (width, height)
-        self.skipped: list[int] = []
+        self.skipped: list[int] = []  # indices of the frames read so far that did not decode
         self._decoded = 0
 
     def __iter__(self) -> Iterator[tuple[int, Image]]:
@@ -79,7 +72,8 @@ class VideoReader:
             VideoError: no frame decodes.
         """
         capture = self._open()
-        self.skipped, self._decoded = [], 0
+        self.skipped.clear()
+        self._decoded = 0
         index, failures, failed = -1, 0, 0  # failed: since the last frame that decoded
         try:
             while self._attempts_left(failures, failed):
@@ -140,18 +134,10 @@ class VideoWriter:
     The video is H.264, encoded through PyAV. Without PyAV OpenCV writes MPEG-4 Part 2, and `note`
     says so. The file is written beside `path`, checked, and moved into place when the `with` block
     ends; if the block raises, `path` stays as it was.
-
-    Attributes:
-        path: the file.
-        note: why the video is not H.264; empty if it is.
     """
 
     def __init__(self, path: str | Path, rate: float) -> None:
-        """Check the path; the file is begun with the first frame.
-
-        Args:
-            path: ends in .mp4.
-            rate: frames per second.
+        """Check the path; the file, of `rate` frames per second, is begun with the first frame.
 
         Raises:
             VideoError: the path does not end in .mp4.
@@ -159,11 +145,11 @@ class VideoWriter:
         self.path = Path(path)
         if self.path.suffix.lower() != ".mp4":
             raise VideoError(f"videos are written as MP4: {self.path} must end in .mp4")
-        self.note = ""
+        self.note = ""  # why the video is not H.264
         self._rate = rate
         self._written = 0
         self._size = (0, 0)
-        self._encoder: _Av | _OpenCV | None = None
+        self._encoder: _Av | cv2.VideoWriter | None = None
         self._cleanup = ExitStack()
 
     def __enter__(self) -> VideoWriter:
@@ -186,12 +172,9 @@ class VideoWriter:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         with self._cleanup as cleanup:
-            if self._encoder is None:
-                if error is None:
-                    raise VideoError(f"{self.path} would hold no frame")
-            else:
+            if self._encoder is not None:
                 try:
-                    self._encoder.close()
+                    self._encoder.release()
                 except Exception:  # the first error is the one to tell
                     if error is None:
                         raise
@@ -200,7 +183,7 @@ class VideoWriter:
             else:
                 cleanup.__exit__(kind, error, trace)
 
-    def _begin(self) -> _Av | _OpenCV:
+    def _begin(self) -> _Av | cv2.VideoWriter:
         try:
             import av
         except ImportError:
@@ -211,10 +194,16 @@ class VideoWriter:
                     return _Av(self._partial, codec, self._rate, self._size)
             why = "this build of PyAV has no H.264 encoder"
         self.note = f"{self.path.name} is MPEG-4 Part 2, which browsers do not play: {why}"
-        return _OpenCV(self._partial, self._rate, self._size)
+        code = cv2.VideoWriter.fourcc(*"mp4v")
+        writer = cv2.VideoWriter(str(self._partial), code, self._rate, self._size)
+        if not writer.isOpened():
+            raise OSError(f"OpenCV cannot write {self.path}: no encoder, or the folder is closed")
+        return writer
 
     def _check(self) -> None:
         """Raise OSError if the file does not hold what was written: OpenCV does not tell."""
+        if self._written == 0:
+            raise VideoError(f"{self.path} would hold no frame")
         try:
             length = VideoReader(self._partial).length
         except (ValueError, OSError):
@@ -254,23 +243,8 @@ class _Av:
         frame = self._av.VideoFrame.from_ndarray(planes, format="yuv420p")
         self._container.mux(self._stream.encode(frame))
 
-    def close(self) -> None:
+    def release(self) -> None:
         try:
             self._container.mux(self._stream.encode())
         finally:
             self._container.close()
-
-
-class _OpenCV:
-    """MPEG-4 Part 2 through OpenCV."""
-
-    def __init__(self, path: Path, rate: float, size: tuple[int, int]) -> None:
-        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
-        if not self._writer.isOpened():
-            raise OSError(f"OpenCV cannot write {path}: it has no encoder, or the folder is closed")
-
-    def write(self, image: Image) -> None:
-        self._writer.write(image)
-
-    def close(self) -> None:
-        self._writer.release()

@@ -19,14 +19,7 @@ _CODECS = {"h264": "264", "hevc": "265|hevc", "av1": "av1", "vp9": "vp9"}
 
 
 class VideoDecoder:
-    """Decodes the packets of one camera, in their order.
-
-    Args:
-        max_pixels: width times height above which an image is refused.
-
-    Raises:
-        ValueError: PyAV is not installed.
-    """
+    """Decodes the packets of one camera, in their order; ValueError if PyAV is not installed."""
 
     def __init__(self, max_pixels: int = MAX_PIXELS) -> None:
         try:
@@ -39,10 +32,7 @@ class VideoDecoder:
         self._headers: dict[int, Any] = {}
 
     def decode(self, message: Any) -> list[Any]:
-        """The images that are complete with this packet, usually one.
-
-        Args:
-            message: an FFMPEGPacket or CompressedVideo.
+        """The images that are complete with this FFMPEGPacket or CompressedVideo, usually one.
 
         Returns:
             objects with the fields of a sensor_msgs/Image, in `yuv420` where the stream is, with

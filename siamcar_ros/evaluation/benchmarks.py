@@ -15,29 +15,17 @@ from siamcar_ros.evaluation.protocols import Protocol
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set with its owner's rules.
+    """A data set with its owner's rules."""
 
-    Attributes:
-        name: on the command line.
-        title: in tables and plots; the data folder's name when empty.
-        kind: of the data set, as registered in `siamcar_ros.data`.
-        protocol: how it is scored.
-        folder: where its results lie under the result root; the data folder's name when empty.
-        options: of the data set, such as the split.
-        size: how many sequences the owner's has; None where that varies.
-        layout: "got10k", a folder per sequence, or "otb", a file per sequence.
-        server: where to submit when the ground truth is withheld.
-    """
-
-    name: str
-    title: str
-    kind: str
+    name: str  # on the command line
+    title: str  # in tables and plots; the data folder's name when empty
+    kind: str  # of the data set, as registered in `siamcar_ros.data`
     protocol: Protocol
-    folder: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    size: int | None = None
-    layout: str = "otb"
-    server: str = ""
+    folder: str  # of its results under the result root; the data folder's name when empty
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the data set, such as the split
+    size: int | None = None  # how many sequences the owner's has; None where that varies
+    layout: str = "otb"  # a file per sequence; "got10k": a folder per sequence
+    server: str = ""  # where to submit when the ground truth is withheld
 
     def read(self, root: Path) -> Collection:
         """Read its data; raises SequenceError or FileNotFoundError where there is none."""

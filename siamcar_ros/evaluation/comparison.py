@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,27 +29,16 @@ from siamcar_ros.files import reason
 
 @dataclass(frozen=True)
 class Comparison:
-    """Trackers on one benchmark, over the sequences for which all of them have results.
-
-    Attributes:
-        benchmark: the data set and its rules.
-        title: of the data.
-        sequences: those compared, by name.
-        trackers: their scores, ranked by the headline measure.
-        runs: tracker -> sequence -> its (first) run.
-        facts: tracker -> its `run.json`; empty where there is none.
-        attributes: short name -> long name of the attributes that some sequence has.
-        problems: a line for everything that was left out or odd.
-    """
+    """Trackers on one benchmark, over the sequences for which all of them have results."""
 
     benchmark: Benchmark
-    title: str
-    sequences: dict[str, Sequence]
-    trackers: list[TrackerScore]
-    runs: dict[str, dict[str, Run]]
-    facts: dict[str, dict[str, Any]]
-    attributes: dict[str, str]
-    problems: list[str]
+    title: str  # of the data
+    sequences: dict[str, Sequence]  # those compared, by name
+    trackers: list[TrackerScore]  # ranked by the headline measure
+    runs: dict[str, dict[str, Run]]  # tracker -> sequence -> its (first) run
+    facts: dict[str, dict[str, Any]]  # tracker -> its `run.json`; empty where there is none
+    attributes: dict[str, str]  # long names, by short ones, of those that some sequence has
+    problems: list[str]  # a line for everything that was left out or odd
 
     @cached_property
     def by_attribute(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -80,14 +70,10 @@ class Comparison:
 def compare(
     folders: list[Path], *, benchmark: str | None = None, root: Path | None = None
 ) -> Comparison:
-    """Score the result folders of trackers on one benchmark.
+    """Score the result folders of trackers, results/BENCHMARK/TRACKER, on one benchmark.
 
-    A tracker without any result is left out, and named in `problems`.
-
-    Args:
-        folders: results/BENCHMARK/TRACKER; a results/BENCHMARK stands for all trackers in it.
-        benchmark: the benchmark's name; taken from `run.json` when None.
-        root: where its data is; likewise.
+    A folder results/BENCHMARK stands for all trackers in it. The benchmark and the root of its data
+    are taken from `run.json` when None. A tracker without any result is named in `problems`.
 
     Raises:
         ValueError: the benchmark or its root is unknown or differs between folders, there is
@@ -149,7 +135,7 @@ def compare_on(
     return Comparison(rules, title, sequences, trackers, runs, facts, attributes, problems)
 
 
-def format_table(comparison: Comparison, *, most_sequences: int = 20) -> str:
+def format_table(comparison: Comparison) -> str:
     """Format the measures of each tracker, and AO by sequence where there are few, as text."""
     parts = [f"{comparison.title}: {comparison.count()}"]
     for title, columns in (("tracker", comparison.columns()), ("presence", list(PRESENCE))):
@@ -157,16 +143,16 @@ def format_table(comparison: Comparison, *, most_sequences: int = 20) -> str:
         for tracker in comparison.trackers:
             cells = [format_measure(m, tracker.measures) for m in columns]
             rows.append([tracker.tracker, *cells])
-        parts.append(_aligned(rows))
+        parts.append(aligned(rows))
     where = {t.tracker: measured_on(comparison.facts[t.tracker]) for t in comparison.trackers}
     lines = [f"{name}: {text}" for name, text in where.items() if text]
     parts += ["\n".join(["Frames/s measured with", *lines])] if lines else []
-    if len(comparison.sequences) <= most_sequences:
+    if len(comparison.sequences) <= 20:
         rows = [["AO", *(t.tracker for t in comparison.trackers)]]
         for i, name in enumerate(comparison.sequences):
             values = (t.sequences[i].measures for t in comparison.trackers)
             rows.append([name, *(format_measure("ao", value) for value in values)])
-        parts.append(_aligned(rows))
+        parts.append(aligned(rows))
     return "\n\n".join(parts)
 
 
@@ -190,11 +176,12 @@ def format_measure(measure: str, values: Mapping[str, float]) -> str:
     return f"{value:.1f}" if measure in ("fps", "frames_to_find") else f"{value:.3f}"
 
 
-def _aligned(rows: list[list[str]]) -> str:
+def aligned(rows: list[list[str]]) -> str:
     """Format a table: the first row is the header, the first column is aligned left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in rows
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
@@ -212,22 +199,19 @@ def _tracker_folders(folder: Path) -> list[Path]:
 
 
 def _titles(folders: list[Path]) -> list[str]:
-    """A name for each folder: its own, after that of a folder above it where several share it.
+    """A name for each folder: its own, or its path from where theirs part if several share a name.
 
     Raises:
         ValueError: a folder is given twice.
     """
-    paths = [folder.resolve().parts for folder in folders]
-    titles = []
+    paths = [folder.resolve() for folder in folders]
+    names, common = [path.name for path in paths], os.path.commonpath(paths)
     for path in paths:
-        alike = [other for other in paths if other[-1] == path[-1]]
-        if len(set(alike)) < len(alike):
-            raise ValueError(f"the results {Path(*path)} are given twice")
-        depths = range(2, min(map(len, alike)) + 1)
-        telling = (d for d in depths if len({other[-d] for other in alike}) == len(alike))
-        above = next((path[-d] for d in telling), "/".join(path[1:-1]))
-        titles.append(path[-1] if len(alike) == 1 else f"{above}/{path[-1]}")
-    return titles
+        if paths.count(path) > 1:
+            raise ValueError(f"the results {path} are given twice")
+    return [
+        str(path.relative_to(common)) if names.count(path.name) > 1 else path.name for path in paths
+    ]
 
 
 def _agreed(key: str, folders: list[Path], facts: list[dict[str, object]]) -> str:

@@ -14,8 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-#: Overlap thresholds of OTB, LaSOT, UAV123 and TrackingNet: 0, 0.05 ... 1.
-OVERLAP_THRESHOLDS: Floats = np.linspace(0, 1, 21)
 #: Center-error thresholds in pixels: 0 ... 50; benchmarks quote the value at 20.
 PIXEL_THRESHOLDS: Floats = np.arange(51, dtype=np.float64)
 #: Thresholds of the center error in units of the target's size: 0, 0.01 ... 0.5.
@@ -82,7 +80,7 @@ def not_finite(boxes: Floats) -> NDArray[np.bool_]:
     return np.asarray(~np.isfinite(boxes).all(axis=1))
 
 
-def success_curve(overlaps: ArrayLike, thresholds: ArrayLike = OVERLAP_THRESHOLDS) -> Floats:
+def success_curve(overlaps: ArrayLike, thresholds: ArrayLike) -> Floats:
     """Share of frames whose overlap is strictly above each threshold, (len(thresholds),)."""
     return np.mean(np.asarray(overlaps)[:, None] > np.asarray(thresholds), axis=0)
 

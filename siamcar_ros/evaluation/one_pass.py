@@ -57,10 +57,7 @@ def run_sequence(
 ) -> Run:
     """Run a tracker over a sequence from the first frame's box.
 
-    Args:
-        tracker: any object with `init(image, box)` and `update(image).box`.
-        sequence: the sequence.
-        on_frame: called with the index of each finished frame.
+    `on_frame` is called with the index of each finished frame.
 
     Raises:
         SequenceError: the first frame has no box or does not decode.

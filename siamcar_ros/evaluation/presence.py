@@ -46,19 +46,12 @@ _MOST_THRESHOLDS = 1000
 
 
 class Presence(NamedTuple):
-    """The N frames of a sequence that count; the first, whose box was given, is not among them.
+    """The N frames of a sequence that count; the first, whose box was given, is not among them."""
 
-    Attributes:
-        overlap: (N,) of the box with the true one, 0 where the target is absent.
-        absent: (N,) bool, whether the target is absent.
-        score: (N,) the tracker's score; NaN for a tracker without one.
-        lost: (N,) bool, whether its state says that the target is lost; None without states.
-    """
-
-    overlap: Floats
-    absent: NDArray[np.bool_]
-    score: Floats
-    lost: NDArray[np.bool_] | None = None
+    overlap: Floats  # (N,) of the box with the true one, 0 where the target is absent
+    absent: NDArray[np.bool_]  # (N,) whether the target is absent
+    score: Floats  # (N,) the tracker's; NaN for a tracker without one
+    lost: NDArray[np.bool_] | None = None  # (N,) whether its state says so; None without states
 
 
 def tracking_curve(sequences: Sequence[Presence]) -> Floats:

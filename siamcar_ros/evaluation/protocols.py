@@ -31,28 +31,18 @@ class Absent(Enum):
 
 @dataclass(frozen=True)
 class Protocol:
-    """A benchmark's rules.
+    """A benchmark's rules."""
 
-    Attributes:
-        headline: the measures that it reports; the first one ranks.
-        absent: how a frame without the target counts.
-        first_frame: score the first frame, where the box was given, as a perfect one.
-        positive: as in the MATLAB toolkits, a true box with a coordinate at or below 0 counts like
-            an absent target in OTB, and a prediction without a size repeats the previous one.
-        clipped: clip both boxes to the image.
-        pooled: average over all frames together, the rates too, rather than over sequences.
-        steps: steps between the overlap thresholds 0 ... 1 of the success curve.
-        normalized_at: where the normalized precision is read; the mean of its curve when None.
-    """
-
-    headline: tuple[str, ...]
-    absent: Absent = Absent.LEFT_OUT
-    first_frame: bool = True
+    headline: tuple[str, ...]  # the measures that it reports; the first one ranks
+    absent: Absent = Absent.LEFT_OUT  # how a frame without the target counts
+    first_frame: bool = True  # score the first frame, where the box was given, as a perfect one
+    # As in the MATLAB toolkits, a true box with a coordinate at or below 0 counts like an absent
+    # target in OTB, and a prediction without a size repeats the previous one.
     positive: bool = False
-    clipped: bool = False
-    pooled: bool = False
-    steps: int = 20
-    normalized_at: float | None = 0.2
+    clipped: bool = False  # clip both boxes to the image
+    pooled: bool = False  # average over all frames together, the rates too, not over sequences
+    steps: int = 20  # between the overlap thresholds 0 ... 1 of the success curve
+    normalized_at: float | None = 0.2  # of the normalized precision; the curve's mean when None
 
     @property
     def thresholds(self) -> Floats:
@@ -253,11 +243,7 @@ def summarize(
 ) -> TrackerScore:
     """Average over sequences, weighted by their frames where the protocol pools them.
 
-    Args:
-        tracker: the tracker's name.
-        scores: at least one.
-        protocol: the benchmark's rules.
-        names: only these sequences (an attribute's); all when None.
+    With `names`, only over these sequences (an attribute's).
 
     Raises:
         ValueError: no sequence to average.

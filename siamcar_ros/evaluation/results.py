@@ -11,8 +11,6 @@ them, lie beside the times. `run.json` in the tracker's folder records how the r
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,30 +78,6 @@ class TrackerResults:
             return sorted(p.name for p in places if any(p.glob(f"{p.name}_[0-9]*.txt")))
         return sorted(path.stem for path in self.folder.glob("[!.]*.txt"))
 
-    def remove(self, name: str) -> None:
-        """Remove the files of a sequence, the boxes first."""
-        beside = (self.beside(name, kind) for kind in BESIDE)
-        for path in (*self.all_boxes_paths(name), *beside):
-            path.unlink(missing_ok=True)
-
-    def staged(self) -> TrackerResults:
-        """A hidden folder beside this one, for results that may replace those here."""
-        return TrackerResults(self.folder.with_name(f".{self.tracker}.new"), self.layout)
-
-    def remove_all(self) -> None:
-        """Remove the folder and everything in it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def replace_by(self, staged: TrackerResults) -> None:
-        """Replace the results here by those of `staged`, which is removed."""
-        for name in self.names():
-            self.remove(name)
-        for path in sorted(p for p in staged.folder.rglob("*") if p.is_file()):
-            target = self.folder / path.relative_to(staged.folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
-        staged.remove_all()
-
     def write(self, name: str, run: Run) -> None:
         """Write a run; the boxes last and atomically, so that a file of boxes is complete."""
         _save(self.beside(name, "time"), run.times, "%.8f")
@@ -126,12 +100,13 @@ class TrackerResults:
         for name in (sequence.name, *sequence.aliases):
             paths = self.all_boxes_paths(name)
             if paths:
-                times, scores = (_columns(self.beside(name, kind), n) for kind in BESIDE[:2])
+                trials = range(len(paths))
+                times, scores = (
+                    _columns(self.beside(name, kind), n, trials) for kind in ("time", "score")
+                )
                 states = _words(self.beside(name, "state"), n)
-                return [
-                    Run(_read_boxes(path, sequence), scores(trial), times(trial), states)
-                    for trial, path in enumerate(paths)
-                ]
+                boxes = (_read_boxes(path, sequence) for path in paths)
+                return [Run(*each, states) for each in zip(boxes, scores, times, strict=True)]
         raise FileNotFoundError(f"no result {self.boxes_path(sequence.name)}")
 
     def write_submission(self, sequences: list[Sequence]) -> Path:
@@ -197,13 +172,13 @@ def _words(path: Path, n: int) -> tuple[str, ...]:
     return tuple(words) if len(words) == n else ()
 
 
-def _columns(path: Path, n: int) -> Callable[[int], np.ndarray]:
-    """The columns of a file with a value per frame and trial, by trial; NaN if it does not fit."""
+def _columns(path: Path, n: int, trials: range) -> list[np.ndarray]:
+    """The columns of a file with a value per frame and trial; NaN if it does not fit."""
     values = read_numbers(path) if path.is_file() else np.zeros(0)
     if len(values) == 0 or len(values) % n:
         values = np.full(n, np.nan)
-    table = values.reshape(n, -1)
-    return lambda trial: table[:, min(trial, table.shape[1] - 1)]
+    columns = values.reshape(n, -1).T
+    return [columns[min(trial, len(columns) - 1)] for trial in trials]
 
 
 def _save(path: Path, values: np.ndarray, form: str) -> None:

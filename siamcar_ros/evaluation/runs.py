@@ -22,15 +22,11 @@ def run_all(
     results: TrackerResults,
     *,
     again: bool = False,
-    progress: bool = True,
 ) -> list[str]:
     """Run the workers' tracker over sequences and write its results.
 
     A sequence that has its result is run only if asked to (`again`), and its result is replaced
-    when the new run has succeeded. One that fails is named and the others are run.
-
-    Returns:
-        A line for each sequence that failed, with the reason.
+    when the new run has succeeded. Returns a line for each sequence that failed, with the reason.
 
     Raises:
         ValueError: a worker died.
@@ -44,7 +40,7 @@ def run_all(
         total=sum(map(len, todo)),
         desc=results.tracker + (f" ({done} done before)" if done else ""),
         unit="frame",
-        disable=not (progress and todo),
+        disable=not todo,
         mininterval=0.1 if sys.stderr.isatty() else 10,
         dynamic_ncols=True,
     ) as bar:

@@ -29,15 +29,13 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 class Found(NamedTuple):
-    """The best knobs of a search, the measure's value with them and with the tracker's own (None
-    where those lie outside the ranges), and the number of the study's finished trials.
-    """
+    """What a search found."""
 
-    settings: dict[str, float]
-    value: float
-    before: float | None
+    settings: dict[str, float]  # the best knobs
+    value: float  # of the measure, with them
+    before: float | None  # with the tracker's own; None where those lie outside the ranges
     measure: str
-    trials: int
+    trials: int  # that the study has finished
 
 
 def sweep(
@@ -52,7 +50,6 @@ def sweep(
     ray_address: str | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
     seed: int = 0,
-    progress: bool = True,
 ) -> Found:
     """Search for the knobs with the best headline measure.
 
@@ -85,7 +82,7 @@ def sweep(
     setup = partial(_setup, spec, sequences, protocol)
     with (
         open_workers(spec, setup, items=trials, count=workers, ray_address=ray_address) as pool,
-        tqdm(total=trials, desc=f"sweep {study_name}", unit="trial", disable=not progress) as bar,
+        tqdm(total=trials, desc=f"sweep {study_name}", unit="trial") as bar,
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

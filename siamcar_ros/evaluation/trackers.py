@@ -17,19 +17,17 @@ from siamcar_ros.files import sha256
 from siamcar_ros.geometry import Box, Image
 
 if TYPE_CHECKING:
-    from siamcar_ros.runtime import Network, NetworkConfig
+    from siamcar_ros.runtime import Network
     from siamcar_ros.tracking import TrackerParams
 
 
 class Baseline(NamedTuple):
-    """One of OpenCV's trackers: its title, its class, the files that it needs, and the parameters
-    that name them.
-    """
+    """One of OpenCV's trackers."""
 
     title: str
     opencv_class: str
-    files: tuple[str, ...] = ()
-    parameters: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()  # that it needs
+    parameters: tuple[str, ...] = ()  # that name them
 
 
 BASELINES: dict[str, Baseline] = {
@@ -45,26 +43,18 @@ BASELINES: dict[str, Baseline] = {
 
 @dataclass(frozen=True)
 class TrackerSpec:
-    """The description of a tracker.
+    """The description of a tracker."""
 
-    Attributes:
-        title: its name in result folders, tables and plots.
-        kind: "siamcar"; a key of `BASELINES`; or "module:callable" that returns a tracker.
-        network, weights, device, backend, precision: SiamCAR's, as for
-            `siamcar_ros.runtime.load_network`.
-        settings: SiamCAR's tracker parameters that differ from the network's file.
-        files: a baseline's model files.
-    """
-
-    title: str
-    kind: str = "siamcar"
+    title: str  # its name in result folders, tables and plots
+    kind: str = "siamcar"  # a key of `BASELINES`; or "module:callable", which returns a tracker
+    # SiamCAR's, as for `siamcar_ros.runtime.load_network`
     network: str = "compact"
     weights: str | None = None
     device: str = "auto"
     backend: str = "auto"
     precision: str = "auto"
-    settings: dict[str, Any] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)  # that replace the network file's
+    files: tuple[str, ...] = ()  # a baseline's model files
 
     def build(self, device: str | None = None, threads: int | None = None) -> Tracker:
         """Build the tracker, on another `device` if given, with at most `threads` on a CPU.
@@ -112,37 +102,33 @@ class TrackerSpec:
         return network, config.params
 
     def facts(self) -> dict[str, Any]:
-        """Describe it for `run.json`: "auto" resolved for this machine, and the SHA-256 of its
-        files. Raises as `build`.
+        """What boxes depend on, for `run.json`: "auto" is resolved for this machine, and files are
+        told by their SHA-256. Raises as `build`.
         """
         facts: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.kind == "siamcar":
+            from siamcar_ros.runtime import find_placement
             from siamcar_ros.tracking import read_config
 
             config = read_config(self.network, self.weights, self.settings)
             facts["settings"] = asdict(config.params)
             if config.weights is not None:
+                placement, int8_graph = find_placement(
+                    config.network,
+                    config.weights,
+                    device=self.device,
+                    backend=self.backend,
+                    precision=self.precision,
+                )
                 facts["weights_sha256"] = sha256(config.weights)
-                facts |= self._placed(config.network, config.weights)
+                facts["device"] = placement.device.partition(":")[0]
+                facts["backend"], facts["precision"] = placement.backend, placement.precision
+                if int8_graph is not None:
+                    facts["int8_sha256"] = sha256(int8_graph)
         elif self.kind in BASELINES:
             _check_files(BASELINES[self.kind], self.files)
             facts["files_sha256"] = [sha256(Path(file)) for file in self.files]
         return facts
-
-    def _placed(self, network: NetworkConfig, weights: Path) -> dict[str, str]:
-        """What boxes depend on: backend, kind of device, precision, and the quantized graph."""
-        from siamcar_ros.runtime import find_placement
-
-        asked = {"device": self.device, "backend": self.backend, "precision": self.precision}
-        placement, int8_graph = find_placement(network, weights, **asked)
-        placed = {
-            "device": placement.device.partition(":")[0],
-            "backend": placement.backend,
-            "precision": placement.precision,
-        }
-        if int8_graph is not None:
-            placed["int8_sha256"] = sha256(int8_graph)
-        return placed
 
 
 class OpenCVResult(NamedTuple):

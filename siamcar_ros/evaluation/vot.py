@@ -26,10 +26,8 @@ from siamcar_ros.geometry import Image
 def write_trackers_ini(workspace: Path, spec: TrackerSpec) -> Path:
     """Add a tracker to a VOT workspace's trackers.ini, replacing one of the same name.
 
-    The command in it holds absolute paths, so that it runs in any working folder.
-
-    Returns:
-        The path of trackers.ini.
+    The command in it holds absolute paths, so that it runs in any working folder. Returns the path
+    of trackers.ini.
 
     Raises:
         FileNotFoundError: the folder is no workspace, as `vot initialize` makes it.

@@ -75,7 +75,7 @@ def open_workers(
     count: int | None = None,
     ray_address: str | None = None,
 ) -> Iterator[Workers]:
-    """Start workers, and end them with the context.
+    """Start workers of a tracker, and end them with the context.
 
     Args:
         spec: the tracker.
@@ -95,7 +95,8 @@ def open_workers(
             return
         count = min(count or 1, items)
         if count == 1:
-            yield Workers([partial(_apply, setup(None, None))], spec.facts(), here=True)
+            held = setup(None, None)
+            yield Workers([lambda work, item: work(held, item)], spec.facts(), here=True)
             return
         # Spawned, not forked: CUDA and OpenCV's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
@@ -114,18 +115,13 @@ def open_workers(
 def worker_devices(spec: TrackerSpec, network: Any) -> list[str | None]:
     """The devices to give to workers in turn: all GPUs, or None for the tracker's own choice.
 
-    Without PyTorch, whose numbering of the GPUs this is, the choice is the tracker's own, too.
-
-    `network` is the one that the tracker has in this process, None for a tracker without.
+    The GPUs are numbered as PyTorch does; without it, the choice is the tracker's. `network` is its
+    network in this process.
     """
     on = str(getattr(network, "device", "cpu"))
     if spec.device not in ("auto", "cuda") or not on.startswith("cuda"):
         return [None]
     return [f"cuda:{i}" for i in range(len(gpu_names()))] or [None]
-
-
-def _apply(held: Any, work: Callable[..., Any], item: Any) -> Any:
-    return work(held, item)
 
 
 _held: Any = None  # in a worker process

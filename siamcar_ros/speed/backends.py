@@ -37,28 +37,18 @@ class Film:
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure.
+    """What to measure."""
 
-    Attributes:
-        device: "cpu" or "cuda:N".
-        threads: of the CPU; None leaves the choice to each backend.
-        targets: in each frame, followed together.
-        seconds: to measure for, about.
-    """
-
-    device: str
-    threads: int | None = None
-    targets: int = 1
-    seconds: float = 20.0
+    device: str  # "cpu" or "cuda:N"
+    threads: int | None = None  # of the CPU; None leaves the choice to each backend
+    targets: int = 1  # in each frame, followed together
+    seconds: float = 20.0  # to measure for, about
 
 
 def measure_backends(config: str, weights: Path | None, options: Options) -> Table:
     """Time whole frames on each backend in turn, and score the boxes that each finds.
 
-    Args:
-        config: a network's name, or the path of its YAML file.
-        weights: a file to use in place of the configuration's.
-        options: see :class:`Options`.
+    `config` is a network's name or YAML file; `weights` replace those that it names.
 
     Raises:
         ValueError, FileNotFoundError: as :func:`siamcar_ros.runtime.load_network`.

@@ -41,15 +41,10 @@ _TELLING_FLAGS = (
 
 @dataclass(frozen=True)
 class Timing:
-    """The measured times of one contestant.
+    """The measured times of one contestant."""
 
-    Attributes:
-        rounds: (R,) seconds, the median call of each round.
-        calls: (N,) seconds of every timed call.
-    """
-
-    rounds: NDArray[np.float64]
-    calls: NDArray[np.float64]
+    rounds: NDArray[np.float64]  # (R,) seconds, the median call of each round
+    calls: NDArray[np.float64]  # (N,) seconds of every timed call
 
     @property
     def median(self) -> float:
@@ -103,7 +98,7 @@ def describe_machine(threads: int | None, device: str = "cpu") -> dict[str, str]
     """Processor, load, threads and versions: what every figure depends on."""
     load = os.getloadavg()[0]
     facts = {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": f"{len(os.sched_getaffinity(0))} usable, {os.cpu_count()} in all",
         "instructions": " ".join(flag for flag in _TELLING_FLAGS if flag in cpu_flags()),
         "threads": str(threads or "as each backend chooses"),
@@ -116,16 +111,13 @@ def describe_machine(threads: int | None, device: str = "cpu") -> dict[str, str]
     return facts
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """The model of this machine's processor."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return platform.processor() or platform.machine()
-    found = {
-        key: match.group(1).strip()
-        for key in ("model name", "cpu family", "model")
-        if (match := re.search(rf"^{key}\s*:(.*)$", text, re.MULTILINE))
-    }
+    found = dict(re.findall(r"^(model name|cpu family|model)\s*:\s*(.*)$", text, re.MULTILINE))
     name = found.get("model name", platform.machine())
     return f"{name} (family {found.get('cpu family', '?')}, model {found.get('model', '?')})"
 

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from siamcar_ros.evaluation.comparison import aligned
 
 
 @dataclass
 class Table:
-    """The rows of one measurement.
+    """The rows of one measurement."""
 
-    Attributes:
-        title: what was measured.
-        columns: headings, with units, by the key of their values; in order.
-        rows: values by key; a missing one is left blank.
-        notes: printed below the table.
-    """
-
-    title: str
-    columns: dict[str, str]
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    title: str  # what was measured
+    columns: dict[str, str]  # headings, with units, by the key of their values; in order
+    rows: list[dict[str, Any]] = field(default_factory=list)  # a missing value is left blank
+    notes: list[str] = field(default_factory=list)  # printed below the table
 
     def text(self) -> str:
         """The table with its title and notes."""
         cells = [list(self.columns.values())]
         cells += [[shown(row.get(key)) for key in self.columns] for row in self.rows]
-        return "\n".join([self.title, *_aligned(cells), *(f"  {note}" for note in self.notes)])
+        return "\n".join([self.title, aligned(cells), *(f"  {note}" for note in self.notes)])
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -41,15 +35,3 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return str(value)
-
-
-def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    lines = [
-        "  ".join(
-            text.ljust(width) if i == 0 else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]

@@ -1,8 +1,7 @@
 """Offline training: augmentation, targets, losses, recipes and the loop."""
 
-from .losses import siamcar_loss, teacher_loss
+from .losses import Targets, make_targets, siamcar_loss, teacher_loss
 from .recipe import Recipe, RecipeError, load_recipe
-from .targets import Targets, make_targets
 
 __all__ = [
     "Recipe",

@@ -46,100 +46,64 @@ NotNegative: TypeAlias = Annotated[float, Range(0)]
 class AugmentParams:
     """Ranges (uniform, or log-uniform for ratios) and probabilities of the augmentation.
 
-    Attributes:
-        template_shift, search_shift: largest shift of the target from the middle, in pixels.
-        template_scale, search_scale: largest logarithm of the scale's ratio.
-        template_box, search_box: mean error of each edge of the box that a view is cropped around,
-            as a share of the box's side, like those of a hand-drawn or a tracker's last box.
-        aspect: largest logarithm of the change of aspect ratio.
-        rotation: largest rotation of a search region, in degrees.
-        turn: probability that it is rotated by any angle instead. A target known by its box alone
-            is never rotated, since its box would no longer fit.
-        flip: probability that both views are mirrored.
-        negative: probability of a search region without the target.
-        compose: probability that a target with a mask is composed on another background (half of
-            it for the template).
-        compose_sparse: the same, where the target's own image would leave much of the crop empty.
-        foreign_border: probability that another image, not the mean color, lies beyond the border.
-        deform: probability that a target with a mask changes its shape in the search region: bent
-            at a joint or stretched smoothly. It is then composed.
-        motion_blur: probability of blur along the target's shift: of the target alone where it is
-            composed, otherwise of the whole search region.
-        distractor: probability of other targets beside this one.
-        occluder: probability of a strip, a corner or another target over part of it.
-        color: probability of a change of light common to both views.
-        lighting: probability that each view's channels are offset, as in the authors' code.
-        gray: probability that both views are gray.
-        thermal: probability that both views are gray with dark and bright exchanged.
-        glare: probability of a spot of light on the search region.
-        blur, template_blur: probability of blur in any direction, of search region and template.
-        low_resolution: probability of a target of 8 to 60 pixels, enlarged.
-        compression: probability of JPEG compression, for each view.
-        noise: probability of noise, for each view.
+    Sizes are in pixels of the crop, scales and aspect ratios are logarithms of the largest ratio.
     """
 
-    template_shift: NotNegative = 4.0
+    template_shift: NotNegative = 4.0  # of the target from the middle
     template_scale: NotNegative = 0.05
+    # Mean error of each edge of the box that a view is cropped around, as a share of the box's
+    # side, like those of a hand-drawn box or of a tracker's last one.
     template_box: NotNegative = 0.0
     search_shift: NotNegative = 64.0
     search_scale: NotNegative = 0.22
     search_box: NotNegative = 0.0
     aspect: NotNegative = 0.12
-    rotation: Annotated[float, Range(0, 180)] = 8.0
+    rotation: Annotated[float, Range(0, 180)] = 8.0  # of the search region, degrees
+    # That it is rotated by any angle. A target known by its box alone never is: the box would no
+    # longer fit.
     turn: Probability = 0.0
-    flip: Probability = 0.5
-    negative: Probability = 0.05
+    flip: Probability = 0.5  # that both views are mirrored
+    negative: Probability = 0.05  # of a search region without the target
+    # That a target with a mask is composed on another background (half of it for the template); and
+    # the same where the target's own image would leave much of the crop empty.
     compose: Probability = 0.4
     compose_sparse: Probability = 0.85
-    foreign_border: Probability = 0.5
+    foreign_border: Probability = 0.5  # of another image, not the mean color, beyond the border
+    # That a target with a mask is bent at a joint or stretched smoothly, and then composed.
     deform: Probability = 0.0
+    # Of blur along the target's shift: of the composed target, or of the whole search region.
     motion_blur: Probability = 0.0
-    distractor: Probability = 0.35
-    occluder: Probability = 0.2
-    color: Probability = 0.8
-    lighting: Probability = 0.0
-    gray: Probability = 0.08
-    thermal: Probability = 0.0
-    glare: Probability = 0.0
-    blur: Probability = 0.15
+    distractor: Probability = 0.35  # of other targets beside this one
+    occluder: Probability = 0.2  # of a strip, a corner or another target over part of it
+    color: Probability = 0.8  # of a change of light common to both views
+    lighting: Probability = 0.0  # of offsets of each view's channels, as in the authors' code
+    gray: Probability = 0.08  # that both views are gray
+    thermal: Probability = 0.0  # that both views are gray with dark and bright exchanged
+    glare: Probability = 0.0  # of a spot of light on the search region
+    blur: Probability = 0.15  # of the search region, in any direction
     template_blur: Probability = 0.15
-    low_resolution: Probability = 0.35
-    compression: Probability = 0.12
-    noise: Probability = 0.1
+    low_resolution: Probability = 0.35  # of a target of 8 to 60 pixels, enlarged
+    compression: Probability = 0.12  # of JPEG compression, for each view
+    noise: Probability = 0.1  # for each view
 
 
 class TrainingPair(NamedTuple):
-    """One training example.
+    """One training example."""
 
-    Attributes:
-        template: (127, 127, 3) uint8 BGR.
-        search: (255, 255, 3) uint8 BGR.
-        box: (4,) float32 x1, y1, x2, y2 in search pixels.
-        positive: False where the target is not in the search region.
-        changes: (2, number of :class:`~.photometric.Changes`' fields) float64, what is still to be
-            applied to template and search region.
-    """
-
-    template: Image
-    search: Image
-    box: NDArray[np.float32]
-    positive: bool
-    changes: Float
+    template: Image  # (127, 127, 3) uint8 BGR
+    search: Image  # (255, 255, 3) uint8 BGR
+    box: NDArray[np.float32]  # (4,) x1, y1, x2, y2 in search pixels
+    positive: bool  # False where the target is not in the search region
+    changes: Float  # (2, fields of photometric.Changes), still to be applied to both
 
 
+@dataclass(frozen=True)
 class PairMaker:
-    """Draws pairs from a source and augments them.
+    """Draws pairs from a source and augments them."""
 
-    Args:
-        source: where targets come from.
-        surroundings: where backgrounds, distractors and occluders come from; often the same.
-        params: the augmentation.
-    """
-
-    def __init__(self, source: PairSource, surroundings: PairSource, params: AugmentParams) -> None:
-        self.source = source
-        self.surroundings = surroundings
-        self.params = params
+    source: PairSource  # where targets come from
+    surroundings: PairSource  # of backgrounds, distractors and occluders; often the same
+    params: AugmentParams
 
     def make(self, rng: np.random.Generator) -> TrainingPair:
         """One example, all of whose randomness comes from ``rng``."""

@@ -65,15 +65,7 @@ def build_network(recipe: Recipe, device: torch.device) -> SiamCAR:
 
 
 def build_teacher(recipe: Recipe, model: SiamCAR, device: torch.device) -> SiamCAR | None:
-    """The network that `model` learns from, or None.
-
-    Args:
-        recipe: its section ``teacher``.
-        model: the network in training, whose cells the teacher's must match.
-        device: where the teacher runs.
-
-    Returns:
-        the teacher in evaluation mode, with folded BatchNorms and without gradients.
+    """The network that `model` learns from, in evaluation mode, without gradients; or None.
 
     Raises:
         RecipeError: its cells do not match the model's, or its weights do not fit.
@@ -157,10 +149,7 @@ def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[obj
 def build_average(model: SiamCAR, decay: float) -> AveragedModel:
     """The exponential moving average of a network's parameters and buffers.
 
-    Args:
-        model: the network in training.
-        decay: of the average; at most (1 + n) / (20 + n) at update n, so that the initial weights
-            are soon forgotten.
+    At update n its decay is at most (1 + n) / (20 + n): the initial weights are soon forgotten.
     """
 
     def update(averages: _Tensors, values: _Tensors, count: Tensor | int) -> None:

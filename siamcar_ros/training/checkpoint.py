@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import pickle
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,7 @@ _MAY_DIFFER = (
 
 
 def run_metadata(recipe: Recipe, data: str) -> dict[str, str]:
-    """The metadata that a run writes with its weights.
-
-    Args:
-        recipe: of the run.
-        data: the fingerprint of its data sets.
+    """The metadata that a run writes with its weights; `data` is its data sets' fingerprint.
 
     Raises:
         OSError: the teacher's weights cannot be read.
@@ -63,7 +60,7 @@ def run_metadata(recipe: Recipe, data: str) -> dict[str, str]:
 def save_checkpoint(
     path: Path, step: int, parts: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> None:
-    """Write the state of a run; the file appears whole or not at all.
+    """Write the state of a run after a number of steps; the file appears whole or not at all.
 
     Args:
         path: the file.
@@ -75,24 +72,14 @@ def save_checkpoint(
         OSError: it cannot be written; the previous one is kept.
     """
     content = {name: part.state_dict() for name, part in parts.items()}
-
-    def write(place: Path) -> None:
-        with place.open("wb") as file:
-            torch.save({**content, "step": step, "metadata": dict(metadata)}, file)
-
-    _write_whole(path, write)
+    with _written_whole(path) as place, place.open("wb") as file:
+        torch.save({**content, "step": step, "metadata": dict(metadata)}, file)
 
 
 def load_checkpoint(
     path: Path, parts: Mapping[str, Any], recipe: Recipe, metadata: Mapping[str, str]
 ) -> int:
-    """Restore the state of a run from its checkpoint.
-
-    Args:
-        path: the file; nothing in it is executed.
-        parts: as for :func:`save_checkpoint`.
-        recipe: of the run.
-        metadata: from :func:`run_metadata`.
+    """Restore the parts of a run that :func:`save_checkpoint` wrote; nothing in it is executed.
 
     Returns:
         the number of steps done; 0 if there is no checkpoint.
@@ -125,13 +112,15 @@ def write_weights(path: Path, model: nn.Module, metadata: Mapping[str, str]) -> 
     Raises:
         OSError: it cannot be written.
     """
-    _write_whole(path, lambda place: save_weights(model, place, metadata))
+    with _written_whole(path) as place:
+        save_weights(model, place, metadata)
 
 
-def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
+@contextmanager
+def _written_whole(path: Path) -> Iterator[Path]:
     try:
         with replacing(path) as place:
-            write(place)
+            yield place
     except (OSError, RuntimeError, SafetensorError) as error:
         # PyTorch hides the file system's error behind its own.
         cause = error if isinstance(error, OSError) else error.__context__

@@ -16,17 +16,11 @@ _PATIENCE = timedelta(hours=12)
 
 @dataclass(frozen=True)
 class Processes:
-    """The place of this process among all.
+    """The place of this process among all."""
 
-    Attributes:
-        rank: its number, from 0.
-        world: the number of processes.
-        patient: the group in which they wait for each other on the CPU; None for a single one.
-    """
-
-    rank: int = 0
-    world: int = 1
-    patient: dist.ProcessGroup | None = None
+    rank: int = 0  # its number
+    world: int = 1  # the number of processes
+    patient: dist.ProcessGroup | None = None  # to wait for each other on the CPU; None for one
 
     @property
     def first(self) -> bool:

@@ -23,16 +23,10 @@ Float = NDArray[np.float64]
 
 
 def cut(image: Image, mask: Image, matrix: Float, size: int) -> tuple[Image, Image]:
-    """Cut out a masked target as a layer.
+    """Cut out a masked target as a layer of size S; its opacity is softened by a pixel at the edge.
 
-    Args:
-        image: (H, W, 3) uint8 BGR.
-        mask: (H, W) uint8, 255 on the target.
-        matrix: (2, 3), from image pixels to those of the layer.
-        size: S.
-
-    Returns:
-        the layer and its opacity, softened by a pixel at the edge.
+    `image` is (H, W, 3) uint8 BGR, `mask` (H, W) uint8, 255 on the target; `matrix`, (2, 3), leads
+    from image pixels to those of the layer.
     """
     moved = cv2.warpAffine(image, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
     alpha = cv2.blur(cv2.warpAffine(mask, matrix, (size, size)), (3, 3))
@@ -57,17 +51,11 @@ def blurred(layer: Image, alpha: Image, path: Float) -> tuple[Image, Image]:
 def deform(
     layer: Image, alpha: Image, box: Float, rng: np.random.Generator
 ) -> tuple[Image, Image, Float]:
-    """Bend a target at a joint, stretch it smoothly, or both.
-
-    Args:
-        layer: as :func:`cut` returns it.
-        alpha: likewise.
-        box: the target's, x1, y1, x2, y2 in pixels of the layer.
-        rng: decides how.
+    """Bend a target at a joint, stretch it smoothly, or both; `rng` decides how.
 
     Returns:
-        layer, opacity and box of the deformed target; unchanged if the deformed target would reach
-        the border, which would cut it off.
+        layer, opacity and box (x1, y1, x2, y2 in pixels of the layer) of the deformed target;
+        unchanged if it would reach the border, which would cut it off.
     """
     size = alpha.shape[0]
     low, extent = box[:2], box[2:] - box[:2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -31,27 +32,17 @@ _NAMED = 20
 
 
 class Batch(NamedTuple):
-    """B pairs.
+    """B pairs."""
 
-    Attributes:
-        templates: (B, 127, 127, 3) uint8 BGR.
-        searches: (B, 255, 255, 3) uint8 BGR.
-        boxes: (B, 4) float32 x1, y1, x2, y2 in search pixels.
-        negatives: (B,) bool, pairs whose target is not in the search region.
-        changes: (B, 2, number of :class:`~.photometric.Changes`' fields) float64, of templates and
-            search regions; already applied if the workers apply them.
-        faults: the broken files met since the worker's last batch.
-        failure: why there are no pairs; an exception raised in a worker would arrive with its whole
-            traceback.
-    """
-
-    templates: Tensor
-    searches: Tensor
-    boxes: Tensor
-    negatives: Tensor
+    templates: Tensor  # (B, 127, 127, 3) uint8 BGR
+    searches: Tensor  # (B, 255, 255, 3) uint8 BGR
+    boxes: Tensor  # (B, 4) float32 x1, y1, x2, y2 in search pixels
+    negatives: Tensor  # (B,) bool, pairs whose target is not in the search region
+    # (B, 2, fields of photometric.Changes) float64, of templates and search regions; already
+    # applied if the workers apply them.
     changes: Tensor
-    faults: Faults
-    failure: str = ""
+    faults: Faults  # the broken files met since the worker's last batch
+    failure: str = ""  # why there are no pairs: an exception would arrive with a long traceback
 
 
 class Batches(Dataset[Batch]):
@@ -63,13 +54,10 @@ class Batches(Dataset[Batch]):
     Args:
         maker: makes the pairs.
         mixture: its source, which reports the faults.
-        batch: pairs per step over all processes, a multiple of their number.
+        batch: pairs per step over all processes; ValueError unless a multiple of their number.
         seed: of the run.
         processes: this process's place among them.
         photometric: whether the workers apply the changes of light, sharpness and noise.
-
-    Raises:
-        ValueError: the batch cannot be divided equally.
     """
 
     def __init__(
@@ -120,16 +108,10 @@ class Batches(Dataset[Batch]):
 def loading(
     batches: Batches, first: int, last: int, workers: int, device: torch.device
 ) -> Iterator[Iterator[Batch]]:
-    """The batches of the steps first to last - 1, in order.
+    """The batches of the steps first to last - 1, in order; DataError if a set gives no pair.
 
-    Args:
-        batches: where they come from.
-        first: step to begin with.
-        last: step to end before.
-        workers: processes that make them ahead of time; with 0, this process makes them on demand.
-        device: for a GPU, batches are in pinned memory.
-
-    The iterator raises DataError if a set gives no pair.
+    Worker processes make them ahead of time; with none, this process makes them on demand. For a
+    GPU they are in pinned memory.
     """
     cv2.setNumThreads(1)  # ends OpenCV's thread pool, on which forked workers would hang
     loader: DataLoader[Batch] = DataLoader(
@@ -163,23 +145,16 @@ def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
-    if hasattr(os, "nice"):
-        os.nice(1)
+    os.nice(1)
 
 
 class FaultCount:
-    """Counts files that could not be used, and names the first twenty in the log.
-
-    Attributes:
-        draws: pairs drawn, including those that first met a fault.
-        faults: how often a fault was met.
-        named: how often each was met, by its message.
-    """
+    """Counts files that could not be used, and names the first twenty in the log."""
 
     def __init__(self, max_share: float) -> None:
         self.max_share = max_share
-        self.draws, self.faults = 0, 0
-        self.named: dict[str, int] = {}
+        self.draws, self.faults = 0, 0  # pairs drawn, and how often a fault was met
+        self.named: Counter[str] = Counter()  # how often each fault was met, by its message
 
     def add(self, met: Faults) -> None:
         """Count the faults of a batch.
@@ -192,10 +167,10 @@ class FaultCount:
         for message in met.messages:
             if message not in self.named and len(self.named) < _NAMED:
                 logger.warning("skipped %s", message)
-            self.named[message] = self.named.get(message, 0) + 1
+            self.named[message] += 1
         tries = self.draws + self.faults
         if tries >= _COUNTED_FROM and self.faults > self.max_share * tries:
-            worst = sorted(self.named, key=lambda name: -self.named[name])[:5]
+            worst = (name for name, _ in self.named.most_common(5))
             raise DataError(
                 f"{self.faults} of {tries} draws met a file that is missing or broken, more than "
                 f"data.max_fault_share ({self.max_share:g}) allows: " + "; ".join(worst)

@@ -61,9 +61,6 @@ class DivergedError(ValueError):
 def train(recipe: Recipe) -> Path:
     """Train a network, or resume its training.
 
-    Args:
-        recipe: the settings of the run.
-
     Returns:
         the file of the trained weights: the averaged ones, if the recipe averages.
 
@@ -94,15 +91,7 @@ def train(recipe: Recipe) -> Path:
 
 
 class Run:
-    """The state of a run.
-
-    Attributes:
-        model: the network in training; `network` wraps it for the forward pass.
-        teacher: the network that it learns from, None without one.
-        average: of the model's weights, None without one.
-        step: the number of steps done.
-        parts: what a checkpoint holds, by name.
-    """
+    """The state of a run after `step` steps; `parts` are what a checkpoint holds."""
 
     def __init__(self, recipe: Recipe, device: torch.device, processes: Processes) -> None:
         self.recipe, self.device, self.processes = recipe, device, processes

@@ -36,19 +36,14 @@ _SHOWN = 8
 class Monitor:
     """Writes ``history.jsonl``, TensorBoard's event files, ``samples.png`` and ``summary.png``.
 
-    Args:
-        folder: of the run.
-        steps: its length.
-        first: the number of steps already done; the history of later ones is dropped.
-        recipe: what is written.
-        quiet: write nothing, as in all processes but the first.
+    Of a run of `steps` steps, `first` are done already: the history of later ones is dropped. With
+    `quiet`, as in all processes but the first, nothing is written.
     """
 
     def __init__(
         self, folder: Path, steps: int, first: int, recipe: LogRecipe, *, quiet: bool = False
     ) -> None:
-        self._folder = folder
-        self._quiet = quiet
+        self._folder, self._quiet = folder, quiet
         self._writer: SummaryWriter | None = None
         self.history: list[dict[str, Any]] = []
         self._bar = tqdm(
@@ -93,12 +88,7 @@ class Monitor:
     ) -> None:
         """Write sample pairs: the template in a corner, the true box green, the predicted red.
 
-        Args:
-            step: after which.
-            templates: (B, 3, h, w) BGR 0..255.
-            searches: likewise.
-            true: (B, 4) boxes in search pixels, rows of NaN without a target.
-            predicted: likewise.
+        Images are (B, 3, h, w) BGR 0..255, boxes (B, 4) in search pixels, NaN without a target.
         """
         if self._quiet:
             return
@@ -201,11 +191,9 @@ class Meter:
 
 def draw_summary(history: list[dict[str, Any]], path: Path, samples: Path | None = None) -> None:
     """Draw losses, rate and speed, validation and sample pairs in one picture."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 8), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(2, 2)
     for name in LOSSES:
         _plot(axes[0, 0], history, name)

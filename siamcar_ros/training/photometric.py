@@ -58,57 +58,35 @@ orthogonal, and each is taken for a channel.
 
 
 class Changes(NamedTuple):
-    """The changes of an image as numbers, or of B images as columns (B,); none by default.
+    """The changes of an image as numbers, or of B images as columns (B,); none by default."""
 
-    Attributes:
-        gray: 1 for a gray image.
-        invert: 1 to exchange dark and bright.
-        gamma: exponent of the values in [0, 1].
-        blue, green, red: gain of each channel.
-        add_blue, add_green, add_red: added to each channel, in levels of 255.
-        glare: share of the way to white at the middle of a spot of light.
-        glare_x, glare_y: its middle, in sides of the image.
-        glare_width, glare_height: its standard deviations, in sides of the image.
-        resolution: pixels of the sensor per pixel of the image, in each direction.
-        blur_x, blur_y: motion during the exposure, in pixels.
-        quality: of JPEG compression, 1 to 100; 0 for none.
-        noise: standard deviation, in levels of 255.
-        seed: of the noise.
-    """
-
-    gray: Any = 0.0
-    invert: Any = 0.0
-    gamma: Any = 1.0
-    blue: Any = 1.0
+    gray: Any = 0.0  # 1 for a gray image
+    invert: Any = 0.0  # 1 to exchange dark and bright
+    gamma: Any = 1.0  # exponent of the values in [0, 1]
+    blue: Any = 1.0  # gain of each channel
     green: Any = 1.0
     red: Any = 1.0
-    add_blue: Any = 0.0
+    add_blue: Any = 0.0  # added to each channel, in levels of 255
     add_green: Any = 0.0
     add_red: Any = 0.0
-    glare: Any = 0.0
-    glare_x: Any = 0.0
+    glare: Any = 0.0  # share of the way to white at the middle of a spot of light
+    glare_x: Any = 0.0  # its middle, in sides of the image
     glare_y: Any = 0.0
-    glare_width: Any = 1.0
+    glare_width: Any = 1.0  # its standard deviations, in sides of the image
     glare_height: Any = 1.0
-    resolution: Any = 1.0
-    blur_x: Any = 0.0
+    resolution: Any = 1.0  # pixels of the sensor per pixel of the image, in each direction
+    blur_x: Any = 0.0  # motion during the exposure, in pixels
     blur_y: Any = 0.0
-    quality: Any = 0.0
-    noise: Any = 0.0
-    seed: Any = 0.0
+    quality: Any = 0.0  # of JPEG compression, 1 to 100; 0 for none
+    noise: Any = 0.0  # standard deviation, in levels of 255
+    seed: Any = 0.0  # of the noise
 
 
 def draw_changes(p: AugmentParams, rng: np.random.Generator, side: float, path: Floats) -> Floats:
-    """Draw the changes of a pair.
+    """Draw the changes of a pair: (2, number of :class:`Changes`' fields), of template and search.
 
-    Args:
-        p: the augmentation.
-        rng: of the pair.
-        side: the longer side of the target, in search pixels.
-        path: by which the whole search region is blurred, (dx, dy) pixels.
-
-    Returns:
-        (2, number of :class:`Changes`' fields), of template and search region.
+    `side` is the longer side of the target, in search pixels; `path`, (dx, dy) pixels, is that by
+    which the whole search region is blurred.
     """
     thermal = rng.random() < p.thermal
     gray = thermal or rng.random() < p.gray
@@ -168,15 +146,7 @@ _NO_TONE = np.array(Changes()[1:9])
 
 
 def apply_changes(images: Tensor, changes: Floats) -> Tensor:
-    """Change a batch of images.
-
-    Args:
-        images: (B, h, w, 3) uint8 BGR, on any device.
-        changes: (B, number of :class:`Changes`' fields).
-
-    Returns:
-        images of the same shape, type and device.
-    """
+    """Change images (B, h, w, 3), uint8 BGR on any device, by (B, number of Changes' fields)."""
     batch = images.permute(0, 3, 1, 2)
     c = Changes(*changes.T)
     tone = changes[:, 1:9]  # from invert to add_red
@@ -293,12 +263,8 @@ def _compressed(images: Tensor, qualities: Floats) -> Tensor:
 def jpeg(images: Tensor, qualities: Tensor) -> Tensor:
     """The effect of JPEG compression (ITU-T T.81) on images, computed on their device.
 
-    Args:
-        images: (B, 3, h, w) uint8 BGR, square.
-        qualities: (B,), 1 to 100, as the IJG's library takes them.
-
-    Returns:
-        the decoded images, which had their colors stored at half the resolution.
+    Images are (B, 3, h, w) uint8 BGR and square; qualities (B,), 1 to 100, are those of the IJG's
+    library. Colors are stored at half the resolution.
     """
     size = images.shape[-1]
     extra = -size % 16

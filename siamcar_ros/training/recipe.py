@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
 
-from siamcar_ros.options import Range, filled
+from siamcar_ros.options import assignments, filled
 from siamcar_ros.resources import (
     given_or_shipped,
     parse_yaml,
@@ -31,81 +30,28 @@ from siamcar_ros.resources import (
     shipped_names,
 )
 
-from .augment import AugmentParams
-from .recipe_sections import (
-    BackboneRecipe,
-    ComputeRecipe,
-    Count,
-    DataRecipe,
-    LogRecipe,
-    LossRecipe,
-    OptimizerRecipe,
-    Positive,
-    ScheduleRecipe,
-    TeacherRecipe,
-    ValidationRecipe,
-)
+from .recipe_sections import Recipe, TeacherRecipe
 
 
 class RecipeError(ValueError):
     """A recipe cannot be used; the message names the key."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A whole training run.
-
-    Attributes:
-        network: a name of :data:`~siamcar_ros.model.MODEL_NAMES`.
-        output: folder of checkpoints and logs.
-        seed: of the initial weights and of every pair.
-        epochs: length of the run; may be fractional.
-        batch: pairs per step, over all processes.
-        average: decay of the exponential average of the weights, ramped up from 0; 0 for none.
-    """
-
-    network: str = "compact"
-    output: str = "runs/train"
-    seed: Annotated[int, Range(0)] = 0
-    epochs: Positive = 20
-    batch: Count = 32
-    average: Annotated[float, Range(0, 0.99999)] = 0.0
-    data: DataRecipe = field(default_factory=DataRecipe)
-    augment: AugmentParams = field(default_factory=AugmentParams)
-    loss: LossRecipe = field(default_factory=LossRecipe)
-    teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
-    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
-    schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
-    backbone: BackboneRecipe = field(default_factory=BackboneRecipe)
-    compute: ComputeRecipe = field(default_factory=ComputeRecipe)
-    log: LogRecipe = field(default_factory=LogRecipe)
-    validation: ValidationRecipe = field(default_factory=ValidationRecipe)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches in an epoch."""
-        return max(1, self.data.pairs_per_epoch // self.batch)
-
-    @property
-    def steps(self) -> int:
-        """Length of the run in steps."""
-        return max(1, round(self.epochs * self.steps_per_epoch))
-
-
 def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe.
+    """Read a recipe: a YAML file, or a shipped one by its name.
 
-    Args:
-        recipe: a YAML file, or the name of a shipped recipe.
-        overrides: ``key=value`` texts, dots between sections, values in YAML. ``variant=NAME``
-            picks one of the file's variants.
+    `overrides` are ``key=value`` texts, dots between sections, values in YAML. ``variant=NAME``
+    picks one of the file's variants.
 
     Raises:
         ValueError: not YAML, a value that is refused, or an unknown name; the nearest is named.
         OSError: the file cannot be read.
     """
     content = read_recipe(recipe)
-    given = dict(_assignment(text) for text in overrides)
+    given = {
+        key: parse_yaml(value, f"the value of {key}")
+        for key, value in assignments(overrides, "a recipe").items()
+    }
     variants = content.pop("variants", {})
     variant = given.pop("variant", content.pop("variant", None))
     content.pop("variant", None)
@@ -190,13 +136,6 @@ def to_yaml(recipe: Recipe) -> str:
         return list(value) if isinstance(value, tuple) else value
 
     return yaml.safe_dump(plain(dataclasses.asdict(recipe)), sort_keys=False)
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise RecipeError(f"{text!r} is not of the form key=value")
-    return key.strip(), parse_yaml(value, f"the value of {key.strip()}")
 
 
 def _assign(content: dict[str, Any], key: str, value: Any) -> None:

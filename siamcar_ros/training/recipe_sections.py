@@ -1,4 +1,4 @@
-"""The sections of a recipe, their defaults and limits; `augment` is in augment.py."""
+"""What a recipe holds, section by section, with defaults and limits; `augment` is in augment.py."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Annotated, Any, TypeAlias
 
 from siamcar_ros.options import Choice, Range
 
-from .augment import NotNegative, Probability
-from .losses import BOX_LOSSES, QUALITIES
-from .targets import POSITIVE_RULES
+from .augment import AugmentParams, NotNegative, Probability
+from .losses import BOX_LOSSES, POSITIVE_RULES, QUALITIES
 
 Count: TypeAlias = Annotated[int, Range(1)]
 Positive: TypeAlias = Annotated[float, Range(0, above=True)]
@@ -17,30 +16,20 @@ Positive: TypeAlias = Annotated[float, Range(0, above=True)]
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """The training pairs.
+    """The training pairs."""
 
-    Attributes:
-        sets: options of each data set by name; see
-            :func:`~siamcar_ros.data.build_mixture`.
-        pairs_per_epoch: length of an epoch.
-        max_fault_share: the run fails if more than this share of the draws, from the 1,000th on,
-            met a missing or broken file.
-    """
-
-    sets: dict[str, Any] = field(default_factory=dict)
+    sets: dict[str, Any] = field(default_factory=dict)  # by name, as for data.build_mixture
     pairs_per_epoch: Count = 64_000
+    # The run fails if more than this share of the draws, from the 1,000th on, met a missing or
+    # broken file.
     max_fault_share: Probability = 0.01
 
 
 @dataclass(frozen=True)
 class LossRecipe:
-    """The losses; :func:`~siamcar_ros.training.siamcar_loss` explains all but the weights.
+    """The losses; :func:`~siamcar_ros.training.siamcar_loss` explains all but the weights."""
 
-    Attributes:
-        cls, reg, cen: weights of classification, regression and centerness (paper: 1, 3, 1).
-    """
-
-    cls: NotNegative = 1.0
+    cls: NotNegative = 1.0  # the weights of classification, regression and centerness (as paper)
     reg: NotNegative = 3.0
     cen: NotNegative = 1.0
     positives: Annotated[str, Choice(*POSITIVE_RULES)] = "center"
@@ -53,139 +42,122 @@ class LossRecipe:
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """A trained network from whose maps the new one learns, besides the true boxes.
+    """A trained network from whose maps the new one learns, besides the true boxes."""
 
-    Attributes:
-        network: its name; the cells of both networks must coincide.
-        weights: its file; None for no teacher.
-        weight: of its term in the loss, whose parts have the weights of ``loss``.
-    """
-
-    network: str = "resnet50"
-    weights: str | None = None
-    weight: NotNegative = 1.0
+    network: str = "resnet50"  # its cells must coincide with those of the network in training
+    weights: str | None = None  # its file; None for no teacher
+    weight: NotNegative = 1.0  # of its term in the loss, whose parts have the weights of `loss`
 
 
 @dataclass(frozen=True)
 class OptimizerRecipe:
-    """The optimizer.
-
-    Attributes:
-        kind: "sgd" or "adamw".
-        lr: the rate that the schedule scales.
-        momentum: of SGD.
-        betas: of AdamW.
-        weight_decay: of weights, and with ``decay_vectors`` of biases and norms.
-        clip: the largest gradient norm; 0 for no limit. A step whose gradient is not finite is
-            left out.
-        give_up_after: the run fails after so many steps in a row without a finite gradient.
-    """
+    """The optimizer."""
 
     kind: Annotated[str, Choice("sgd", "adamw")] = "sgd"
-    lr: Positive = 0.005
-    momentum: Probability = 0.9
-    betas: tuple[float, float] = (0.9, 0.999)
+    lr: Positive = 0.005  # what the schedule scales
+    momentum: Probability = 0.9  # of SGD
+    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
     weight_decay: NotNegative = 1e-4
-    decay_vectors: bool = True
-    clip: NotNegative = 10.0
-    give_up_after: Count = 20
+    decay_vectors: bool = True  # whether biases and norms decay as well
+    clip: NotNegative = 10.0  # the largest gradient norm; 0 for no limit
+    give_up_after: Count = 20  # steps in a row without a finite gradient after which the run fails
 
 
 @dataclass(frozen=True)
 class ScheduleRecipe:
     """The rate over time, as a factor of ``optimizer.lr``.
 
-    Attributes:
-        kind: "log" is the authors': constant within an epoch, rising geometrically from
-            ``warmup_from`` over the warm-up, then falling geometrically to ``final``. "cosine"
-            rises linearly from 0 over the warm-up, stays, and falls by a cosine to ``final`` over
-            the last ``decay_epochs``.
-        warmup_epochs: length of the warm-up, a fraction allowed for "cosine".
-        decay_epochs: length of the cosine's fall; None, and at most, all that follows the warm-up.
+    "log" is the authors' schedule: constant within an epoch, it rises geometrically from
+    ``warmup_from`` over the warm-up, then falls geometrically to ``final``. "cosine" rises linearly
+    from 0 over the warm-up, stays, and falls by a cosine to ``final`` over the last
+    ``decay_epochs``.
     """
 
     kind: Annotated[str, Choice("log", "cosine")] = "log"
-    warmup_epochs: NotNegative = 5
+    warmup_epochs: NotNegative = 5  # may be fractional for "cosine"
     warmup_from: Probability = 0.2
     final: NotNegative = 0.1
-    decay_epochs: NotNegative | None = None
+    decay_epochs: NotNegative | None = None  # None, and at most: all that follow the warm-up
 
 
 @dataclass(frozen=True)
 class BackboneRecipe:
-    """How the backbone is trained.
+    """How the backbone is trained."""
 
-    Attributes:
-        initial: weights to start from, of the backbone alone (ImageNet) or of a whole network.
-        frozen_epochs: epochs during which the backbone and its statistics stay as they are.
-        train: the parts that are trained afterwards (all if empty); the others stay frozen.
-        lr_factor: its learning rate relative to the rest.
-    """
-
-    initial: str | None = None
-    frozen_epochs: Annotated[int, Range(0)] = 0
-    train: tuple[str, ...] = ()
-    lr_factor: NotNegative = 1.0
+    initial: str | None = None  # weights to start from: of a backbone (ImageNet) or whole network
+    frozen_epochs: Annotated[int, Range(0)] = 0  # in which weights and statistics are kept
+    train: tuple[str, ...] = ()  # the parts that are trained afterwards; all if empty
+    lr_factor: NotNegative = 1.0  # its learning rate relative to the rest
 
 
 @dataclass(frozen=True)
 class ComputeRecipe:
-    """Devices and arithmetic.
+    """Devices and arithmetic."""
 
-    Attributes:
-        device: "auto", "cpu", "cuda" or "cuda:N"; under torchrun each process takes its own GPU.
-        precision: "fp32", "bf16" or "fp16" (autocast; the weights stay fp32).
-        channels_last: memory format of the convolutions.
-        compile: pass the network through ``torch.compile``.
-        correlation: "direct" (grouped convolution), "fft", or "auto": "fft" on a CPU, where its
-            backward pass is faster, in bf16 by far.
-        batchnorm: "train", "sync" (statistics over all GPUs) or "frozen".
-        augment_on_device: change light, sharpness, compression and noise in batches on the training
-            device instead of image by image in the workers.
-        workers: loader processes of each training process.
-        threads: CPU threads of the training process; None leaves PyTorch's choice.
-    """
-
-    device: str = "auto"
-    precision: Annotated[str, Choice("fp32", "bf16", "fp16")] = "fp32"
-    channels_last: bool = True
-    compile: bool = False
+    device: str = "auto"  # or "cpu", "cuda", "cuda:N"; under torchrun each process has its own GPU
+    precision: Annotated[str, Choice("fp32", "bf16", "fp16")] = "fp32"  # autocast: weights are fp32
+    channels_last: bool = True  # memory format of the convolutions
+    compile: bool = False  # pass the network through torch.compile
+    # "direct" is the grouped convolution; "auto" is "fft" on a CPU, where its backward pass is
+    # faster, in bf16 by far.
     correlation: Annotated[str, Choice("auto", "direct", "fft")] = "auto"
+    # "sync" takes the statistics over all GPUs.
     batchnorm: Annotated[str, Choice("train", "sync", "frozen")] = "train"
+    # Change light, sharpness, compression and noise in batches on the training device, not image by
+    # image in the workers.
     augment_on_device: bool = False
-    workers: Annotated[int, Range(0)] = 2
-    threads: Count | None = None
+    workers: Annotated[int, Range(0)] = 2  # loader processes of each training process
+    threads: Count | None = None  # of the training process on the CPU; None: PyTorch's choice
 
 
 @dataclass(frozen=True)
 class LogRecipe:
-    """What is written during a run; intervals in steps.
+    """What is written during a run, with the intervals in steps."""
 
-    Attributes:
-        every: losses, rate and speed.
-        images_every: sample pairs with true and predicted boxes.
-        checkpoint_every: the checkpoint that a killed run resumes from; the last is always written.
-        keep_every_epochs: interval in epochs at which the (averaged) weights are kept in a file.
-        tensorboard: write event files.
-    """
-
-    every: Count = 50
-    images_every: Count = 2000
-    checkpoint_every: Count = 500
-    keep_every_epochs: Count = 5
-    tensorboard: bool = True
+    every: Count = 50  # losses, rate and speed
+    images_every: Count = 2000  # sample pairs with true and predicted boxes
+    checkpoint_every: Count = 500  # what a killed run resumes from
+    keep_every_epochs: Count = 5  # epochs after which the (averaged) weights are kept in a file
+    tensorboard: bool = True  # write event files
 
 
 @dataclass(frozen=True)
 class ValidationRecipe:
-    """Validation by tracking.
+    """Validation by tracking."""
 
-    Attributes:
-        sequences: a folder of sequences; None for no validation.
-        frames: the largest number of frames of each; None for all.
-        every_epochs: interval in epochs.
-    """
-
-    sequences: str | None = None
-    frames: Annotated[int, Range(2)] | None = None
+    sequences: str | None = None  # a folder of sequences; None for no validation
+    frames: Annotated[int, Range(2)] | None = None  # of each sequence at most; None for all
     every_epochs: Positive = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run."""
+
+    network: str = "compact"
+    output: str = "runs/train"  # folder of checkpoints and logs
+    seed: Annotated[int, Range(0)] = 0  # of the initial weights and of every pair
+    epochs: Positive = 20  # may be fractional
+    batch: Count = 32  # pairs per step, over all processes
+    # Decay of the exponential average of the weights, ramped up from 0; 0 for none.
+    average: Annotated[float, Range(0, 0.99999)] = 0.0
+    data: DataRecipe = field(default_factory=DataRecipe)
+    augment: AugmentParams = field(default_factory=AugmentParams)
+    loss: LossRecipe = field(default_factory=LossRecipe)
+    teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
+    backbone: BackboneRecipe = field(default_factory=BackboneRecipe)
+    compute: ComputeRecipe = field(default_factory=ComputeRecipe)
+    log: LogRecipe = field(default_factory=LogRecipe)
+    validation: ValidationRecipe = field(default_factory=ValidationRecipe)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in an epoch."""
+        return max(1, self.data.pairs_per_epoch // self.batch)
+
+    @property
+    def steps(self) -> int:
+        """Length of the run in steps."""
+        return max(1, round(self.epochs * self.steps_per_epoch))

@@ -41,13 +41,10 @@ def _log_factor(recipe: Recipe, epoch: int) -> float:
 
 
 def freeze(backbone: nn.Module, recipe: BackboneRecipe, epoch: int) -> bool:
-    """Set which parameters of the backbone are trained in an epoch.
+    """Set which parameters of the backbone are trained in an epoch; return whether any changed.
 
     None are before ``frozen_epochs``. Afterwards, the parts named in ``train`` are, or all if none
     is named; the others, such as the first convolution of the published recipe, never are.
-
-    Returns:
-        whether any parameter has changed between trained and frozen.
 
     Raises:
         RecipeError: the backbone has no part of that name.

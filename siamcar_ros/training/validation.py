@@ -24,11 +24,9 @@ MEASURES = ("ao", "sr75", "inflated")
 
 
 def find_sequences(folder: Path, frames: int | None = None) -> list[Sequence]:
-    """The sequences in a folder; those that cannot be read are named in the log.
+    """The sequences in a folder, cut to a number of frames if given.
 
-    Args:
-        folder: holds a folder of images with ``groundtruth.txt`` for each sequence.
-        frames: the largest number of frames of each; None for all.
+    Those that cannot be read are named in the log.
 
     Raises:
         DataError: there is none.
@@ -53,19 +51,10 @@ def find_sequences(folder: Path, frames: int | None = None) -> list[Sequence]:
 def validate(
     model: SiamCAR, config: str | Path, folder: Path, frames: int | None = None
 ) -> dict[str, float]:
-    """Track through each sequence once, with the tracker parameters of a configuration.
+    """Track through the sequences in a folder, with the tracker parameters of a configuration.
 
-    Args:
-        model: on any device; a copy of it runs in float32.
-        config: the network's, a name or a YAML file.
-        folder: as for :func:`find_sequences`.
-        frames: likewise.
-
-    Returns:
-        as :func:`track_all`.
-
-    Raises:
-        DataError: no sequence there can be scored.
+    A copy of the model runs in float32 on its device. `config` is a network's name or YAML file;
+    the sequences are those of :func:`find_sequences`, the result that of :func:`track_all`.
     """
     sequences = find_sequences(folder, frames)
     device = str(next(model.parameters()).device)

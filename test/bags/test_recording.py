@@ -96,6 +96,6 @@ def test_camera_info_travels_with_every_image(sequence: Path, tmp_path: Path) ->
     assert old is not None
     assert old.distortion_model == "plumb_bob"
     (tmp_path / "camera.yaml").write_text("camera_matrix: 3")
-    with pytest.raises(BagError, match="is not a camera calibration: it lacks distortion_coeff"):
+    with pytest.raises(BagError, match=r"is not a calibration .* KeyError.*distortion_coeff"):
         record_sequence(sequence, tmp_path / "other", camera_info=tmp_path / "camera.yaml")
     assert not (tmp_path / "other").exists()

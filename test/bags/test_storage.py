@@ -15,7 +15,6 @@ from rosbags.rosbag2 import Reader
 from siamcar_ros.bags.messages import DETECTION, IMAGE, typestore
 from siamcar_ros.bags.reader import Bag, BagError
 from siamcar_ros.bags.recording import FIRST_STAMP, RecordOptions, record_sequence
-from siamcar_ros.bags.writer import BagWriter
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.data.image_messages import ImageDecoder
 
@@ -113,21 +112,6 @@ except OSError as error:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "refused:" in ran.stdout, ran.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_a_killed_writer_left_is_cleared_by_the_next(tmp_path: Path) -> None:
-    code = f"""
-import os, signal
-from siamcar_ros.bags.writer import BagWriter
-with BagWriter({str(tmp_path / "bag")!r}):
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-    subprocess.run([sys.executable, "-c", code], check=False)
-    assert len(list(tmp_path.glob(".bag-*"))) == 1
-    with BagWriter(tmp_path / "own") as running, BagWriter(tmp_path / "bag"):
-        assert len(list(tmp_path.glob(".bag-*"))) == 2, "those in use stay"
-        running.add_topic("/truth", DETECTION)
-    assert {path.name for path in tmp_path.iterdir()} == {"own", "bag"}
 
 
 def test_a_bag_is_never_overwritten(sequence: Path, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from siamcar_ros.data.annotations import (
     SequenceError,
     fit_boxes,
-    polygon_boxes,
     read_boxes,
     read_flags,
     read_numbers,
@@ -163,7 +162,3 @@ def test_flags_on_one_line_or_many(tmp_path: Path) -> None:
     path.write_text("0 yes")
     with pytest.raises(SequenceError, match="numbers only"):
         read_numbers(path)
-
-
-def test_box_around_a_polygon() -> None:
-    assert polygon_boxes([[0, 5, 10, 0, 12, 9]]).tolist() == [[0, 0, 12, 9]]

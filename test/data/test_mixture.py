@@ -123,7 +123,6 @@ def test_build_by_name(
             {"root": ".", "weight": "x"},
             "data.sets.mine.weight is 'x'; it must be of the kind float",
         ),
-        (3, "data.sets.mine must hold keys, not 3"),
     ],
 )
 def test_what_is_refused(options: Any, message: str) -> None:

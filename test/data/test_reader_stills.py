@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from siamcar_ros.data import DataError
+from siamcar_ros.data import DataError, build_source
 from siamcar_ros.data.frames import Frame
 from siamcar_ros.data.readers.coco import Coco
 from siamcar_ros.data.readers.imagenet import ImageNetDet
@@ -128,8 +128,9 @@ def test_coco_refuses_other_json(tmp_path: Path, text: str) -> None:
 
 
 def test_coco_says_what_it_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"annotations/instances_val2017.json.*'root'"):
-        Coco(tmp_path, split="val2017")
+    (tmp_path / "val2017").mkdir()
+    with pytest.raises(DataError, match=r"'coco': .*annotations/instances_val2017.json: No such"):
+        build_source("coco", {"root": str(tmp_path), "split": "val2017"})
 
 
 def det_tree(root: Path, picture: Picture) -> Path:

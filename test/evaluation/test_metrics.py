@@ -54,7 +54,7 @@ def test_center_error_of_odd_boxes() -> None:
 
 
 def test_success_is_strictly_above_its_threshold() -> None:
-    curve = metrics.success_curve([0.0, 0.5, 1.0])
+    curve = metrics.success_curve([0.0, 0.5, 1.0], np.linspace(0, 1, 21))
     assert len(curve) == 21
     assert curve[0] == pytest.approx(2 / 3)  # 0 is not above 0
     assert curve[9] == pytest.approx(2 / 3)  # 0.45

@@ -37,7 +37,7 @@ def run_all(
     with open_workers(
         spec, spec.build, items=len(sequences), count=count, ray_address=ray
     ) as workers:
-        return runs.run_all(workers, sequences, results, again=again, progress=False)
+        return runs.run_all(workers, sequences, results, again=again)
 
 
 PERFECT = TrackerSpec("Perfect", "moving_square:Oracle")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 from pathlib import Path
@@ -42,19 +41,6 @@ def test_damaged_files_are_made_again(
     assert cached_files(tmp_path / "folder", ["graph", "other"], make) == [graph, other]
     assert graph.read_bytes() == CONTENT
     assert f"the cached files in {tmp_path / 'folder'} are damaged" in caplog.text
-
-
-def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
-    abandoned, used = tmp_path / ".new-abandoned", tmp_path / ".new-used"
-    for folder in (abandoned, used):
-        folder.mkdir()
-        (folder / "part").write_bytes(b"part")
-    handle = os.open(used, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    cached_files(tmp_path, ["graph", "other"], make)
-    os.close(handle)
-    assert not abandoned.exists()
-    assert used.exists(), "another process is writing there"
 
 
 def test_a_cache_that_cannot_be_written_is_replaced(

@@ -155,9 +155,7 @@ def test_validation_leaves_out_what_cannot_be_scored(
         validate(build_model("compact"), "compact", sequences)
 
 
-def test_convert_an_authors_checkpoint(
-    tmp_path: Path, sequences: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_convert_an_authors_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = build_model("compact")
     state = {f"module.{key}": value for key, value in model.state_dict().items()}
     rates = {"lr": np.float64(0.005)}
@@ -167,10 +165,8 @@ def test_convert_an_authors_checkpoint(
     )
     target = tmp_path / "converted/compact.safetensors"
     command = ["convert", str(published), str(target), "--network", "compact"]
-    assert main([*command, "--sequences", str(sequences)]) == 0
-    printed = capsys.readouterr().out
-    assert "the same maps as the original" in printed
-    assert "tracking/ao" in printed
+    assert main(command) == 0
+    assert "compact, " in capsys.readouterr().out
     again = build_model("compact")
     load_weights(again, target)
     for key, value in model.state_dict().items():
@@ -215,7 +211,7 @@ def test_convert_refuses_metadata_without_a_key(
     file = tmp_path / "a.safetensors"
     save_weights(build_model("compact"), file, {"network": "compact"})
     assert main(["convert", str(file), str(tmp_path / "b.safetensors"), "--metadata", "x"]) == 2
-    assert "expected KEY=TEXT" in capsys.readouterr().err
+    assert "--metadata takes KEY=VALUE, not 'x'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fault", ["missing key", "not finite", "no checkpoint"])

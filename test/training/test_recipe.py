@@ -127,7 +127,7 @@ def test_the_command_line_goes_last() -> None:
         (["optimizer=3"], "optimizer must hold keys"),
         (["augment=false"], "augment must hold keys, not False"),
         (["variant=papre"], "did you mean 'paper'"),
-        (["batch"], "not of the form key=value"),
+        (["batch"], "takes KEY=VALUE, not 'batch'"),
         (["augment.blurr=1"], "did you mean 'augment.blur'"),
         (["teacher.weight=2"], "no teacher is"),
     ],

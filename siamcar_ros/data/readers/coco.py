@@ -17,37 +17,32 @@ from siamcar_ros.data.pair_sources import (
     DataFault,
     PairSet,
     boxed_frame,
-    existing,
     read_picture,
 )
 from siamcar_ros.data.registry import register_dataset
+from siamcar_ros.data.sequence_sets import first_existing
+
+_MIN_AREA = 64.0  # of an object in pixels
 
 
 @register_dataset("coco")
 class Coco(PairSet):
     """Photographs with a box and an outline for each object.
 
-    Both frames of a pair show one object of one image.
+    Both frames of a pair show one object of one image. With `masks` the outlines serve as masks, so
+    that targets can be pasted onto other backgrounds.
 
     The annotation is kept as flat arrays (about 0.3 GB for train2017 with its outlines), so that
     loader processes share it.
-
-    Args:
-        root: holds ``annotations`` and the images.
-        split: ``train2017``, ``val2017``, ...
-        masks: use the outlines as masks, so that targets can be pasted onto other backgrounds.
-        min_area: smallest area of an object in pixels.
     """
 
-    def __init__(
-        self, root: Path, *, split: str = "train2017", masks: bool = True, min_area: float = 64.0
-    ) -> None:
-        self._annotation = existing(root, f"annotations/instances_{split}.json")
-        self._folder = existing(root, split, f"images/{split}")
+    def __init__(self, root: Path, *, split: str = "train2017", masks: bool = True) -> None:
+        self._annotation = root / f"annotations/instances_{split}.json"
+        self._folder = first_existing(root / split, root / "images" / split)
         try:
             content = json.loads(self._annotation.read_text())
             images = {image["id"]: image["file_name"] for image in content["images"]}
-            objects = [o for o in content["annotations"] if _usable(o, min_area)]
+            objects = [o for o in content["annotations"] if _usable(o)]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self._annotation} is not a COCO annotation: {error}") from error
         del content
@@ -85,16 +80,14 @@ class _Outlines:
     """Polygons of many objects in three flat arrays."""
 
     def __init__(self, segmentations: list[Any]) -> None:
-        points: list[NDArray[np.float32]] = []
-        ends, objects = [0], [0]
+        points, ends, objects = [np.zeros((0, 2), np.float32)], [0], [0]
         for segmentation in segmentations:
             for ring in segmentation if isinstance(segmentation, list) else []:
-                corners = np.asarray(ring, np.float32).reshape(-1, 2)
-                if len(corners) >= 3:
-                    points.append(corners)
-                    ends.append(ends[-1] + len(corners))
+                if len(ring) >= 6:
+                    points.append(np.asarray(ring, np.float32).reshape(-1, 2))
+                    ends.append(ends[-1] + len(points[-1]))
             objects.append(len(ends) - 1)
-        self._points = np.concatenate(points) if points else np.zeros((0, 2), np.float32)
+        self._points = np.concatenate(points)
         self._ends, self._objects = np.array(ends), np.array(objects)
 
     def rings(self, index: int) -> list[NDArray[np.float32]]:
@@ -117,6 +110,6 @@ def _outlined(path: Path, box: NDArray[np.float32], rings: list[NDArray[np.float
     return Frame(image, bounds, mask, hull, str(path))
 
 
-def _usable(entry: dict[str, Any], min_area: float) -> bool:
+def _usable(entry: dict[str, Any]) -> bool:
     _, _, width, height = entry["bbox"]
-    return not entry.get("iscrowd") and min(width, height) >= 2 and width * height >= min_area
+    return not entry.get("iscrowd") and min(width, height) >= 2 and width * height >= _MIN_AREA

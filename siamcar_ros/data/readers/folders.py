@@ -24,11 +24,10 @@ from siamcar_ros.geometry import Boxes, corners_to_xywh
 
 @register_dataset("sequences")
 class SequenceFolder(SequenceSet):
-    """A folder of sequences, each a folder of images with its `groundtruth.txt`.
+    """A folder of sequences, each a folder of images with its `groundtruth.txt`; or one of them.
 
-    Args:
-        root: holds the sequences, those of VOT's `list.txt` where there is one; or is one.
-        origin: coordinate of the first pixel in the annotations, 0 or 1.
+    VOT's `list.txt` names the sequences where there is one. `origin` is the coordinate of the first
+    pixel in the annotations, 0 or 1.
     """
 
     def __init__(self, root: Path, *, origin: int = 0) -> None:
@@ -81,9 +80,7 @@ class VotLT(SequenceFolder):
 class NfS(SequenceSet):
     """NfS: `airplane_landing/30/airplane_landing/00001.jpg` and `.../30/airplane_landing.txt`.
 
-    Args:
-        root: the folder of the sequences' folders.
-        fps: 30 or 240. Both rates ship the annotation of 240 frames per second.
+    `fps` is 30 or 240; both rates ship the annotation of 240 frames per second.
     """
 
     trainable = False

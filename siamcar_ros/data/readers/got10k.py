@@ -11,7 +11,7 @@ from pathlib import Path
 from siamcar_ros.data.annotations import SequenceError, read_flags, read_properties
 from siamcar_ros.data.images import image_size
 from siamcar_ros.data.registry import register_dataset
-from siamcar_ros.data.sequence_sets import SequenceSet, first_folder, listed_names
+from siamcar_ros.data.sequence_sets import SequenceSet, first_existing, listed_names
 from siamcar_ros.data.sequences import Sequence, find_frames, load_sequence
 
 _NAME = re.compile(r"GOT-10k_(Train|Val|Test)_\d{6}")
@@ -19,19 +19,13 @@ _NAME = re.compile(r"GOT-10k_(Train|Val|Test)_\d{6}")
 
 @register_dataset("got10k")
 class Got10k(SequenceSet):
-    """GOT-10k; the test split has the first box only, the owners' server scores it.
+    """GOT-10k's "train", "val" or "test"; `root` holds the split's folder or is that folder.
 
-    Args:
-        root: holds the split's folder, or is that folder.
-        split: "train", "val" or "test".
-
-    Raises:
-        SequenceError: no folder there is called as GOT-10k's are.
-        FileNotFoundError: there is no such folder.
+    The test split has the first box only, the owners' server scores it.
     """
 
     def __init__(self, root: Path, *, split: str = "train") -> None:
-        folder = first_folder(root / split, root)
+        folder = first_existing(root / split, root)
         names = [name for name in listed_names(folder) if _NAME.fullmatch(name)]
         if not names:
             raise SequenceError(

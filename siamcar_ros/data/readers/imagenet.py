@@ -8,7 +8,7 @@ first and last pixels.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -29,11 +29,9 @@ from siamcar_ros.data.sequences import natural_order
 
 @register_dataset("imagenet_det")
 class ImageNetDet(PairSet):
-    """Photographs with boxes. Both frames of a pair show one object of one image.
+    """Photographs with boxes; both frames of a pair show one object of one image.
 
-    Args:
-        root: the folder ``ILSVRC`` or its parent.
-        split: "train" (2013 and the 2014 additions) or "val".
+    `split` is "train" (2013 and the 2014 additions) or "val".
     """
 
     def __init__(self, root: Path, *, split: str = "train") -> None:
@@ -53,7 +51,7 @@ class ImageNetDet(PairSet):
         objects = read_objects(self._annotations / f"{name}.xml")
         if not objects:
             return None
-        box = objects[int(rng.integers(len(objects)))].box
+        _, box = objects[int(rng.integers(len(objects)))]
         path = self._images / f"{name}.JPEG"
         frame = boxed_frame(path, box, path)
         return None if frame is None else (frame, frame)
@@ -61,13 +59,7 @@ class ImageNetDet(PairSet):
 
 @register_dataset("imagenet_vid")
 class ImageNetVid(VideoPairs):
-    """Videos with a box for each object in each frame.
-
-    Args:
-        root: the folder ``ILSVRC`` or its parent.
-        split: "train" or "val".
-        max_gap: most frames between the two of a pair.
-    """
+    """Videos with a box for each object in each frame; `split` is "train" or "val"."""
 
     def __init__(self, root: Path, *, split: str = "train", max_gap: MaxGap = 100) -> None:
         base = _base(root, "VID")
@@ -93,8 +85,7 @@ class ImageNetVid(VideoPairs):
 
     def targets(self, video: int, frame: int) -> dict[Any, Any]:
         """The boxes of the tracks in a frame."""
-        objects = read_objects(self._annotations / self.names[video] / f"{frame:06d}.xml")
-        return {one.track: one.box for one in objects}
+        return dict(read_objects(self._annotations / self.names[video] / f"{frame:06d}.xml"))
 
     def view(self, video: int, frame: int, target: Any) -> Frame | None:
         """A track's box in a frame."""
@@ -102,15 +93,8 @@ class ImageNetVid(VideoPairs):
         return boxed_frame(folder / f"{frame:06d}.JPEG", target, folder)
 
 
-class AnnotatedObject(NamedTuple):
-    """An annotated object."""
-
-    box: NDArray[np.float32]  # (4,) x1, y1, x2, y2
-    track: str  # "" without one
-
-
-def read_objects(path: Path) -> list[AnnotatedObject]:
-    """The objects of an annotation in PASCAL VOC's XML.
+def read_objects(path: Path) -> list[tuple[str, NDArray[np.float32]]]:
+    """The objects of an annotation in PASCAL VOC's XML: track ("" without one), x1, y1, x2, y2.
 
     Raises:
         DataFault: the file is missing or not such an annotation.
@@ -124,13 +108,10 @@ def read_objects(path: Path) -> list[AnnotatedObject]:
         raise DataFault(path, f"not an annotation: {error}") from None
 
 
-def _object(element: ElementTree.Element) -> AnnotatedObject:
-    sides = [float(element.findtext(f"bndbox/{side}") or "") for side in _SIDES]
-    box = np.array(sides, np.float32) + np.array([0, 0, 1, 1], np.float32)
-    return AnnotatedObject(box, element.findtext("trackid") or "")
-
-
-_SIDES = ("xmin", "ymin", "xmax", "ymax")
+def _object(element: ElementTree.Element) -> tuple[str, NDArray[np.float32]]:
+    sides = ("xmin", "ymin", "xmax", "ymax")
+    box = np.array([float(element.findtext(f"bndbox/{side}") or "") for side in sides], np.float32)
+    return element.findtext("trackid") or "", box + np.array([0, 0, 1, 1], np.float32)
 
 
 def _base(root: Path, kind: str) -> Path:

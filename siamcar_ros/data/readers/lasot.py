@@ -8,7 +8,7 @@ from pathlib import Path
 
 from siamcar_ros.data.annotations import SequenceError
 from siamcar_ros.data.registry import register_dataset
-from siamcar_ros.data.sequence_sets import SequenceSet, benchmark_facts, first_folder
+from siamcar_ros.data.sequence_sets import SequenceSet, benchmark_facts, first_existing
 from siamcar_ros.data.sequences import Sequence, find_frames, load_sequence
 
 
@@ -16,14 +16,9 @@ from siamcar_ros.data.sequences import Sequence, find_frames, load_sequence
 class LaSOT(SequenceSet):
     """LaSOT's 70 classes of 20 sequences; its later extension is for testing and left out.
 
-    Args:
-        root: holds the classes' folders, directly or under `LaSOTBenchmark`; a folder of all
-            sequences serves as well.
-        split: "train" and "test" are those of protocol II (1120 and 280 sequences), "all" is
-            protocol I. Of "train", the sequences that are there; of the others, all.
-
-    Raises:
-        SequenceError: no sequence of "train" is there, or another split is named.
+    `root` holds the classes' folders, directly or under `LaSOTBenchmark`, or all sequences. "train"
+    and "test" are those of protocol II (1120 and 280 sequences), "all" is protocol I. Of "train",
+    the sequences that are there are read, of the others all.
     """
 
     attributes = benchmark_facts("lasot")["attributes"]
@@ -49,7 +44,7 @@ class LaSOT(SequenceSet):
 
     def read(self, name: str) -> Sequence:
         """Read a sequence; full occlusion and being out of view hide the target."""
-        folder = first_folder(*_places(self.root, name))
+        folder = first_existing(*_places(self.root, name))
         return load_sequence(
             name,
             find_frames(folder),

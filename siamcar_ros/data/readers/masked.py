@@ -1,4 +1,4 @@
-"""Videos with masks: DAVIS 2016 and 2017, and YouTube-VOS, which has the same layout.
+"""Videos with masks: DAVIS 2017, and YouTube-VOS, which has the same layout.
 
 ``JPEGImages/…/VIDEO/NAME.jpg`` and ``Annotations/…/VIDEO/NAME.png``. Each color of an annotation is
 an object, black is the background; palettes are read as colors.
@@ -19,10 +19,10 @@ from siamcar_ros.data.pair_sources import (
     DataFault,
     MaxGap,
     VideoPairs,
-    existing,
     read_picture,
 )
 from siamcar_ros.data.registry import register_dataset
+from siamcar_ros.data.sequence_sets import first_existing, subfolders
 from siamcar_ros.data.sequences import natural_order
 from siamcar_ros.geometry import Image
 
@@ -79,14 +79,10 @@ class MaskedVideoSet(VideoPairs):
 
 @register_dataset("davis")
 class Davis(MaskedVideoSet):
-    """DAVIS; ``ImageSets/{480p,2016,2017}/SPLIT.txt`` lists the videos of a split.
+    """DAVIS 2017, which contains DAVIS 2016: ``JPEGImages``, ``Annotations``, ``ImageSets/2017``.
 
-    Args:
-        root: holds ``JPEGImages``, ``Annotations`` and ``ImageSets``.
-        split: "train" or "val".
-        year: 2016 (one object a video) or 2017 (several).
-        resolution: "480p", "1080p" or "Full-Resolution".
-        max_gap: most annotated frames between the two of a pair.
+    `split` is "train" or "val", `resolution` "480p", "1080p" or "Full-Resolution"; `max_gap` counts
+    annotated frames.
     """
 
     def __init__(
@@ -94,41 +90,23 @@ class Davis(MaskedVideoSet):
         root: Path,
         *,
         split: str = "train",
-        year: int = 2017,
         resolution: str = "480p",
         max_gap: MaxGap = 30,
     ) -> None:
-        lists = [f"ImageSets/{year}/{split}.txt"]
-        if year == 2016:
-            lists.append(f"ImageSets/{resolution}/{split}.txt")
-        lines = existing(root, *lists).read_text().splitlines()
-        videos = dict.fromkeys(_video(line.split()[0]) for line in lines if line.strip())
-        super().__init__(
-            f"davis{year} {split}",
-            existing(root, f"JPEGImages/{resolution}"),
-            existing(root, f"Annotations/{resolution}"),
-            list(videos),
-            max_gap,
+        videos = (root / f"ImageSets/2017/{split}.txt").read_text().split()
+        images, annotations = (
+            first_existing(root / part / resolution) for part in ("JPEGImages", "Annotations")
         )
+        super().__init__(f"davis2017 {split}", images, annotations, videos, max_gap)
 
 
 @register_dataset("youtube_vos")
 class YouTubeVos(MaskedVideoSet):
-    """YouTube-VOS: ``SPLIT/JPEGImages`` and ``SPLIT/Annotations``, every fifth frame with masks.
+    """YouTube-VOS: ``train/JPEGImages`` and ``train/Annotations``, every fifth frame with masks."""
 
-    Args:
-        root: holds the split's folder.
-        split: "train".
-        max_gap: most annotated frames between the two of a pair.
-    """
-
-    def __init__(self, root: Path, *, split: str = "train", max_gap: MaxGap = 6) -> None:
-        annotations = existing(root, f"{split}/Annotations")
-        images = existing(root, f"{split}/JPEGImages")
-        videos = sorted(p.name for p in annotations.iterdir() if p.is_dir())
-        super().__init__(f"youtube_vos {split}", images, annotations, videos, max_gap)
-
-
-def _video(first: str) -> str:
-    """The video that a line of a list begins with: its name, or the path of a frame."""
-    return Path(first).parent.name if first.endswith(".jpg") else first
+    def __init__(self, root: Path, *, max_gap: MaxGap = 6) -> None:
+        images, annotations = (
+            first_existing(root / "train" / part) for part in ("JPEGImages", "Annotations")
+        )
+        videos = subfolders(annotations)
+        super().__init__("youtube_vos train", images, annotations, videos, max_gap)

@@ -19,12 +19,7 @@ from siamcar_ros.geometry import Boxes
 
 @register_dataset("otb")
 class OTB(SequenceSet):
-    """OTB.
-
-    Args:
-        root: the folder of the sequences' folders.
-        version: "2013", "50" or "100".
-    """
+    """OTB in its version "2013", "50" or "100"; `root` holds the sequences' folders."""
 
     attributes = benchmark_facts("otb")["attributes"]
     trainable = False

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,13 +54,6 @@ def read_reduced(path: Path, short_side: int) -> Image:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-@dataclass(frozen=True)
-class _Still:
-    path: Path
-    image: Image
-    targets: tuple[Frame, ...]
-
-
 @register_dataset("stills")
 class StillImages(PairSet):
     """A folder of still images, held decoded in memory (about 0.3 MB each at 288 pixels).
@@ -90,25 +82,29 @@ class StillImages(PairSet):
         paths = list(_images(folder))
         if limit is not None and len(paths) > limit:
             paths = [paths[i * len(paths) // limit] for i in range(limit)]
-        self._stills: list[_Still] = []
+        self._images: list[tuple[Image, str]] = []
+        self._targets: list[list[Frame]] = []  # of those images that show some
         for path in tqdm(paths, desc=f"reading {folder.name}", leave=False, disable=None):
             try:
-                self._stills.append(_read_still(path, short_side, cache))
-                files.append(_described(path, folder))
+                image = read_reduced(path, short_side)
+                targets = _find_targets(image, path, cache)
             except DataFault as error:
                 logger.warning("skipped: %s", error)
                 self.skipped.append(path)
-        if not self._stills:
+                continue
+            files.append(_described(path, folder))
+            self._images.append((image, str(path)))
+            self._targets += [targets] if targets else []
+        if not self._images:
             raise DataError(f"no readable image below {folder}")
-        self._with_targets = [still for still in self._stills if still.targets]
 
     def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
         """One target of one image, twice."""
-        if not self._with_targets or rng.random() < self.rectangles:
-            still = self._stills[rng.integers(len(self._stills))]
-            frame = frame_from_box(still.image, _rectangle(still.image, rng), str(still.path))
+        if not self._targets or rng.random() < self.rectangles:
+            image, scene = self._images[rng.integers(len(self._images))]
+            frame = frame_from_box(image, _rectangle(image, rng), scene)
         else:
-            targets = self._with_targets[rng.integers(len(self._with_targets))].targets
+            targets = self._targets[rng.integers(len(self._targets))]
             frame = targets[rng.integers(len(targets))]
         return frame, frame
 
@@ -117,10 +113,7 @@ class StillImages(PairSet):
 class MaskedVideos(VideoPairs):
     """A folder of videos, each a folder of frames ``NAME.jpg`` with masks ``NAME.png``.
 
-    Args:
-        folder: holds the videos.
-        max_gap: most frames between the two of a pair.
-        short_side: larger frames are reduced to it.
+    Frames whose short side is larger than `short_side` are reduced to it.
     """
 
     def __init__(
@@ -242,15 +235,12 @@ def _images(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _read_still(path: Path, short_side: int, cache: Path | None) -> _Still:
-    image = read_reduced(path, short_side)
+def _find_targets(image: Image, path: Path, cache: Path | None) -> list[Frame]:
     beside = path.with_suffix(".png")
     if beside != path and beside.exists():
-        targets = tuple(_segment_targets(image, read_segments(beside, image), str(path)))
-    else:
-        mask = _cached_object(image, cache)
-        targets = () if mask is None else (frame_from_mask(image, mask, str(path)),)
-    return _Still(path, image, targets)
+        return list(_segment_targets(image, read_segments(beside, image), str(path)))
+    mask = _cached_object(image, cache)
+    return [] if mask is None else [frame_from_mask(image, mask, str(path))]
 
 
 def _cached_object(image: Image, cache: Path | None) -> Image | None:

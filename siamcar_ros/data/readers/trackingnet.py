@@ -15,15 +15,9 @@ from siamcar_ros.data.sequences import Sequence, find_frames, load_sequence
 
 @register_dataset("trackingnet")
 class TrackingNet(SequenceSet):
-    """TrackingNet; the test split has the first box only, the owners' server scores it.
+    """TrackingNet's "train", all or some `chunks`, or "test"; `root` holds the chunks or is one.
 
-    Args:
-        root: holds the chunks' folders, or is one of them.
-        split: "train" or "test".
-        chunks: of the training split; all that are there by default.
-
-    Raises:
-        SequenceError: no annotation is there.
+    The test split has the first box only, the owners' server scores it.
     """
 
     max_gap = 30

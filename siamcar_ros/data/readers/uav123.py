@@ -11,18 +11,13 @@ from pathlib import Path
 
 from siamcar_ros.data.annotations import SequenceError, frame_number, read_numbers
 from siamcar_ros.data.registry import register_dataset
-from siamcar_ros.data.sequence_sets import SequenceSet, benchmark_facts, first_folder
+from siamcar_ros.data.sequence_sets import SequenceSet, benchmark_facts, first_existing
 from siamcar_ros.data.sequences import Sequence, find_frames, load_sequence
 
 
 @register_dataset("uav123")
 class UAV123(SequenceSet):
-    """UAV123.
-
-    Args:
-        root: the folder that holds `anno` and `data_seq`.
-        version: "UAV123", "UAV20L" or "UAV123_10fps".
-    """
+    """UAV123, UAV20L or UAV123_10fps, as `version` says; `root` holds `anno` and `data_seq`."""
 
     attributes = benchmark_facts("uav123")["attributes"]
     trainable = False
@@ -40,7 +35,7 @@ class UAV123(SequenceSet):
             images = self._version
             first, last = (first - 1) // 3 + 1, (last - 1) // 3 + 1
         data = self.root / "data_seq"
-        folder = first_folder(
+        folder = first_existing(
             data / images / folder_name, data / self._version / folder_name, data / folder_name
         )
         annotation = self.root / "anno" / self._version / f"{name}.txt"

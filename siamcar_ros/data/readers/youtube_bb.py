@@ -17,7 +17,6 @@ from siamcar_ros.data.pair_sources import (
     DataError,
     MaxGap,
     VideoPairs,
-    existing,
     read_picture,
 )
 from siamcar_ros.data.registry import register_dataset
@@ -38,7 +37,7 @@ class YouTubeBB(VideoPairs):
     the start and skipped; they are no error.
 
     Args:
-        root: holds ``yt_bb_detection_SPLIT.csv`` and the folder of frames.
+        root: holds ``yt_bb_detection_SPLIT.csv``.
         split: "train" or "validation".
         max_gap: most seconds between the two frames of a pair.
         pattern: a frame's path below ``root/yt_bb_detection_SPLIT``, from the CSV's columns
@@ -53,8 +52,8 @@ class YouTubeBB(VideoPairs):
         max_gap: MaxGap = 3,
         pattern: str = PATTERN,
     ) -> None:
-        table = existing(root, f"yt_bb_detection_{split}.csv")
-        self._folder = existing(root, f"yt_bb_detection_{split}")
+        self._folder = root / f"yt_bb_detection_{split}"
+        table = root / f"yt_bb_detection_{split}.csv"
         self._pattern = pattern
         known: dict[tuple[str, str, str], int] = {}
         ids: list[int] = []

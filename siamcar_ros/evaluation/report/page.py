@@ -29,16 +29,10 @@ LOWER_IS_BETTER = ("inflated", "false_alarms", "frames_to_find", "calibration_er
 def write_report(
     comparison: Comparison, folder: Path, *, focus: str | None = None, worst: int = 5
 ) -> list[Path]:
-    """Write report.html, report.png and report.json.
+    """Write report.html, report.png and report.json to a folder; return their paths.
 
-    Args:
-        comparison: the trackers.
-        folder: created if it does not exist.
-        focus: the tracker whose differences and worst sequences are shown; the best when None.
-        worst: how many of its worst sequences get a strip of frames.
-
-    Returns:
-        The files written.
+    `focus` is the tracker whose differences are shown, and of whose worst sequences (`worst` many)
+    there are strips of frames; the best tracker when None.
 
     Raises:
         ValueError: no tracker is called `focus`.
@@ -134,7 +128,7 @@ def _page(comparison: Comparison, focus: TrackerScore, worst: int) -> str:
         differences=differing_settings(comparison),
         states={s for run in comparison.runs[focus.tracker].values() for s in run.states},
         colors={t.tracker: plots.tracker_color(i) for i, t in enumerate(comparison.trackers)},
-        strips=worst_strips(comparison, focus, count=worst),
+        strips=worst_strips(comparison, focus, worst),
         plots=plots,
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from numpy.typing import NDArray
 
 from siamcar_ros.evaluation import metrics, presence
@@ -78,7 +78,7 @@ def figure(comparison: Comparison, focus: TrackerScore, kind: str) -> Figure:
     sizes = {"radar": (4.8, 4.4), "differences": (6.0, 0.9 + 0.24 * rows)}
     with rc_context(_STYLE):
         plot = Figure(figsize=sizes.get(kind, curve), layout="constrained")
-        _draw(plot, (1, 1, 1), comparison, focus, kind, _MOST_ROWS)
+        _draw(plot, comparison, focus, kind, _MOST_ROWS)
     return plot
 
 
@@ -106,27 +106,23 @@ def overview_figure(comparison: Comparison, focus: TrackerScore) -> Figure:
         sheet = Figure(figsize=(13.2, 0.4 + 4.4 * rows), layout="constrained")
         title = f"{comparison.title} ({len(comparison.sequences)})"
         sheet.suptitle(title, x=0.005, ha="left", fontsize=14, weight="bold")
-        for index, kind in enumerate(kinds, 1):
-            _draw(sheet, (rows, 3, index), comparison, focus, kind, 16)
+        parts: Any = sheet.subfigures(rows, 3, squeeze=False)
+        for part, kind in zip(parts.flat, kinds, strict=False):
+            _draw(part, comparison, focus, kind, 16)
     return sheet
 
 
-def to_png(figure: Figure, dpi: int = 150) -> bytes:
+def to_png(figure: Figure) -> bytes:
     """A figure as PNG."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
 
 
 def _draw(
-    plot: Figure,
-    place: tuple[int, int, int],
-    comparison: Comparison,
-    focus: TrackerScore,
-    kind: str,
-    most_rows: int,
+    plot: FigureBase, comparison: Comparison, focus: TrackerScore, kind: str, most_rows: int
 ) -> None:
-    axes: Any = plot.add_subplot(*place, projection="polar" if kind == "radar" else None)
+    axes: Any = plot.add_subplot(projection="polar" if kind == "radar" else None)
     if kind == "differences":
         _draw_differences(axes, comparison, focus, most_rows)
     elif kind == "tracking":

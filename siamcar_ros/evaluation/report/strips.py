@@ -17,6 +17,7 @@ from siamcar_ros.evaluation.report.plots import TRUTH_COLOR, tracker_color
 from siamcar_ros.geometry import Image
 
 _TILE = (360, 270)
+_TILES = 5  # of a strip
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,10 @@ class Strip:
     caption: str
 
 
-def worst_strips(
-    comparison: Comparison, focus: TrackerScore, *, count: int = 5, tiles: int = 5
-) -> list[Strip]:
-    """Strips of the `count` sequences with the tracker's lowest average overlap, of `tiles` frames
-    each; the boxes of all trackers are drawn.
-    """
+def worst_strips(comparison: Comparison, focus: TrackerScore, count: int) -> list[Strip]:
+    """Strips of the sequences with the tracker's lowest average overlap, with all boxes drawn."""
     worst = sorted(focus.sequences, key=lambda s: s.measures["ao"])[:count]
-    strips = [_strip(comparison, focus.tracker, score, tiles) for score in worst]
+    strips = [_strip(comparison, focus.tracker, score) for score in worst]
     return [strip for strip in strips if strip.tiles]
 
 
@@ -87,14 +84,14 @@ def choose_frames(overlaps: Floats, count: int) -> list[int]:
     return sorted(frames)[:count]
 
 
-def _strip(comparison: Comparison, focus: str, score: Score, count: int) -> Strip:
+def _strip(comparison: Comparison, focus: str, score: Score) -> Strip:
     sequence = comparison.sequences[score.name]
     overlaps = [
         next(s.overlaps for s in tracker.sequences if s.name == score.name)
         for tracker in comparison.trackers
     ]
     tiles = []
-    for frame in choose_frames(score.overlaps, count):
+    for frame in choose_frames(score.overlaps, _TILES):
         image = read_image(sequence.frames[frame])
         if image is None:
             continue
