@@ -20,7 +20,7 @@ from siamcar_ros.geometry import Box, box_center
 from siamcar_ros.ros.complaints import Complaints
 from siamcar_ros.ros.messages import OVERRIDABLE
 from siamcar_ros.ros.parameters import NodeSettings, numbers
-from siamcar_ros.ros.rays import CameraModelError, project, rays
+from siamcar_ros.ros.rays import CameraModel, CameraModelError
 from siamcar_ros.ros.static_frames import StaticFrames, rotation_of_rpy
 
 Matrix = NDArray[np.float64]
@@ -129,14 +129,14 @@ class CameraMotion:
             what = "no angular rates" if turn is None else "no camera_info"
             self._complaints.say(f"{what} for the images")
             return None
-        rectified = self.settings.image_rectified
         center = box_center(box)
         try:
-            (ray,) = rays(info, [center], image_size, rectified=rectified)
+            model = CameraModel(info, image_size, rectified=self.settings.image_rectified)
+            (ray,) = model.rays([center])
             direction = turn @ (*ray, 1.0)
             if direction[2] < 0.1:
                 return None  # behind the camera now
-            (found,) = project(info, direction[None], image_size, rectified=rectified)
+            (found,) = model.project(direction[None])
         except CameraModelError as error:
             self._complaints.say(str(error))
             return None

@@ -34,6 +34,7 @@ from siamcar_ros.data.film import CLIP, Source, SourceError, open_source
 from siamcar_ros.geometry import Box, parse_box
 from siamcar_ros.geometry import Image as Pixels
 from siamcar_ros.ros.command_line import declare_read_only, run_node
+from siamcar_ros.ros.messages import pinhole_info
 from siamcar_ros.ros.source_frames import Frame, FrameMaker, parse_size, truth_message
 from siamcar_ros.ros.starter import Starter
 from siamcar_ros.tracking.selection import choose_box
@@ -290,7 +291,7 @@ class FrameSource(Node):
         for message, publisher in (
             (frame.raw, self._raw),
             (frame.compressed, self._compressed),
-            (self._frame.camera_info(frame), self._info),
+            (pinhole_info(frame.header, frame.size, self._frame.focal), self._info),
             (truth_message(frame), self._truth),
         ):
             if message is not None and publisher is not None:

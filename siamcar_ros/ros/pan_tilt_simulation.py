@@ -24,6 +24,7 @@ from geometry_msgs.msg import TwistStamped
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D
 
 from siamcar_ros.data.detections import stamp_of
@@ -33,7 +34,13 @@ from siamcar_ros.geometry import Box
 from siamcar_ros.msg import TrackArray
 from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
 from siamcar_ros.ros.command_line import declare_read_only, run_node
-from siamcar_ros.ros.messages import STATES, bbox_to_box, box_to_bbox
+from siamcar_ros.ros.messages import (
+    STATES,
+    bbox_to_box,
+    box_to_bbox,
+    image_message,
+    pinhole_info,
+)
 from siamcar_ros.ros.pan_tilt_scene import FOCAL, Scene, View
 from siamcar_ros.tracking import TrackResult, TrackState
 from siamcar_ros.tracking.overlay import draw_overlay
@@ -180,22 +187,13 @@ class PanTiltSimulation(Node):
     def _show(self, seconds: float) -> tuple[View, int]:
         """Render and publish one moment; return the view and its stamp in nanoseconds."""
         view = self._scene.view(seconds, *self._angles.tolist())
-        stamp = self.get_clock().now().to_msg()
-        width, height = self._scene.size
-        image = Image(height=height, width=width, encoding="bgr8", step=3 * width)
-        image.header.stamp, image.header.frame_id = stamp, "camera"
-        image.data.frombytes(np.ascontiguousarray(view.image).data.cast("B"))
-        info = CameraInfo(header=image.header, width=width, height=height)
-        info.distortion_model, info.d = "plumb_bob", [0.0] * 5
-        cx, cy = width / 2 - 0.5, height / 2 - 0.5
-        info.k = [FOCAL, 0.0, cx, 0.0, FOCAL, cy, 0.0, 0.0, 1.0]
-        info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
-        info.p = [FOCAL, 0.0, cx, 0.0, 0.0, FOCAL, cy, 0.0, 0.0, 0.0, 1.0, 0.0]
-        joints = JointState(header=image.header, name=["pan", "tilt"])
+        header = Header(stamp=self.get_clock().now().to_msg(), frame_id="camera")
+        image = image_message(header, view.image)
+        joints = JointState(header=header, name=["pan", "tilt"])
         joints.position, joints.velocity = (-self._angles).tolist(), (-self._rates).tolist()
-        truth = Detection2D(header=image.header, bbox=box_to_bbox(view.box), id="ground_truth")
+        truth = Detection2D(header=header, bbox=box_to_bbox(view.box), id="ground_truth")
         for publisher, message in (
-            (self._info, info),
+            (self._info, pinhole_info(header, self._scene.size, FOCAL)),
             (self._joints, joints),
             (self._image, image),
             (self._truth, truth),

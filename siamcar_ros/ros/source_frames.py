@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
-from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
+from vision_msgs.msg import Detection2D
 
 from siamcar_ros.data.film import SourceError
 from siamcar_ros.geometry import Box, Boxes
 from siamcar_ros.geometry import Image as Pixels
-from siamcar_ros.ros.messages import box_to_bbox
+from siamcar_ros.ros.messages import box_to_bbox, hypothesis, image_message
 
 
 @dataclass
@@ -79,25 +79,12 @@ class FrameMaker:
         height, width = image.shape[:2]
         frame = Frame(first, Header(frame_id=self.frame_id), (width, height), None, None, box)
         if raw:
-            frame.raw = Image(height=height, width=width, encoding="bgr8", step=3 * width)
-            frame.raw.data.frombytes(np.ascontiguousarray(image).data.cast("B"))
+            frame.raw = image_message(frame.header, image)
         if compressed:
             stream = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self.quality])[1]
             frame.compressed = CompressedImage(format="bgr8; jpeg compressed bgr8")
             frame.compressed.data.frombytes(stream.data.cast("B"))
         return frame
-
-    def camera_info(self, frame: Frame) -> CameraInfo:
-        """A lens without distortion; with an unknown focal length K is zero: uncalibrated."""
-        width, height = frame.size
-        info = CameraInfo(width=width, height=height, distortion_model="plumb_bob")
-        info.d = [0.0] * 5
-        if self.focal:
-            f, cx, cy = self.focal, width / 2, height / 2
-            info.k = [f, 0.0, cx, 0.0, f, cy, 0.0, 0.0, 1.0]
-            info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
-            info.p = [f, 0.0, cx, 0.0, 0.0, f, cy, 0.0, 0.0, 0.0, 1.0, 0.0]
-        return info
 
 
 def truth_message(frame: Frame) -> Detection2D:
@@ -105,8 +92,7 @@ def truth_message(frame: Frame) -> Detection2D:
     truth = Detection2D(id="ground_truth")
     if frame.box is not None:
         truth.bbox = box_to_bbox(frame.box)
-        truth.results = [ObjectHypothesisWithPose()]
-        truth.results[0].hypothesis.score = 1.0
+        truth.results = [hypothesis("", 1.0)]
     return truth
 
 
