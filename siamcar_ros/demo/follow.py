@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from siamcar_ros.ros.live_run import LiveRunError, node_process, require_running
+from siamcar_ros.ros.live_run import failure, node_process, require_running
 
 
 def follow(output: Path, tracker: Mapping[str, object], rate: float) -> None:
@@ -35,7 +35,9 @@ def follow(output: Path, tracker: Mapping[str, object], rate: float) -> None:
         nodes = []
         for module, given in parameters.items():
             title = f"the {module.replace('_', ' ')}"
-            child = node_process(title, module, output, "/follow", given, *remapped)
+            child = node_process(
+                title, module, given, *remapped, folder=output, namespace="/follow"
+            )
             nodes.append(stack.enter_context(child))
             child.start()
         *others, simulation = nodes
@@ -44,6 +46,6 @@ def follow(output: Path, tracker: Mapping[str, object], rate: float) -> None:
             require_running(*others)
             time.sleep(0.1)
         if simulation.status or not report.exists():
-            raise LiveRunError(f"{simulation.name} failed; its log ends with:\n{simulation.tail()}")
+            raise failure(f"{simulation.name} failed", simulation)
         for line in simulation.log.read_text(errors="replace").splitlines():
             print("  " + line.rpartition("]: ")[2])

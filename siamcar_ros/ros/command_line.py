@@ -174,13 +174,31 @@ def _avoid_full_shared_memory() -> None:
     )
 
 
+def parameter_descriptor(
+    description: str,
+    limits: tuple[int | float, int | float] | None = None,
+    *,
+    read_only: bool = False,
+) -> ParameterDescriptor:
+    """Return the ROS descriptor of a parameter, with the range of a number of either type."""
+    described = ParameterDescriptor(description=description, read_only=read_only)
+    if limits is not None:
+        low, high = limits
+        if isinstance(low, float):
+            described.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+        else:
+            described.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+    return described
+
+
 def declare_read_only(
     node: Node,
     name: str,
     default: Any,
     description: str,
     *,
-    most: int | float | None = None,
+    range: tuple[int | float, int | float] | None = None,
+    choices: Sequence[str] = (),
     any_type: bool = False,
 ) -> Any:
     """Declare a parameter that is set at the start; return its value.
@@ -190,14 +208,16 @@ def declare_read_only(
         name: of the parameter.
         default: its value unless another is given.
         description: for `ros2 param describe`.
-        most: the largest value of a number whose smallest is 0, of the default's type.
+        range: the least and the largest value of a number.
+        choices: the values that are allowed; empty allows all.
         any_type: accept values of other types than the default's.
+
+    Raises:
+        ValueError, ParameterException: the value is not allowed.
     """
-    described = ParameterDescriptor(
-        description=description, read_only=True, dynamic_typing=any_type
-    )
-    if isinstance(most, int):
-        described.integer_range = [IntegerRange(from_value=0, to_value=most, step=1)]
-    elif most is not None:
-        described.floating_point_range = [FloatingPointRange(from_value=0.0, to_value=most)]
-    return node.declare_parameter(name, default, described).value
+    described = parameter_descriptor(description, range, read_only=True)
+    described.dynamic_typing = any_type
+    value = node.declare_parameter(name, default, described).value
+    if choices and value not in choices:
+        raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r:.60}")
+    return value

@@ -71,19 +71,23 @@ class EvaluateNode(Node):
         )
         self._box = None if self._init in ("", _FROM_TRUTH) else _typed_box(self._init)
         self._transport = parameter(
-            "image_transport", "raw", "Of the image that a typed box is for: raw or compressed."
+            "image_transport",
+            "raw",
+            "Of the image that a typed box is for: raw or compressed.",
+            choices=("raw", "compressed"),
         )
-        if self._transport not in ("raw", "compressed"):
-            raise ValueError(f"image_transport is raw or compressed, not {self._transport!r}")
         time_jump = parameter(
             "time_jump",
             1.0,
             "Seconds by which stamps must go back to begin a new pass.",
-            most=3600.0,
+            range=(0.0, 3600.0),
         )
-        period = parameter("period", 5.0, "Seconds between logged results.", most=3600.0)
+        period = parameter("period", 5.0, "Seconds between logged results.", range=(0.1, 3600.0))
         self._patience = parameter(
-            "patience", 0.5, "Seconds during which a start on one image is retried.", most=3600.0
+            "patience",
+            0.5,
+            "Seconds during which a start on one image is retried.",
+            range=(0.0, 3600.0),
         )
         report = parameter("report", "", "JSON file to write at the end; empty: none.")
         replayed = parameter(
@@ -109,7 +113,7 @@ class EvaluateNode(Node):
         self.create_subscription(Detection2D, "ground_truth", self._on_truth, 200)
         self._await_image()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(max(period, 0.1), self._log, clock=steady)
+        self.create_timer(period, self._log, clock=steady)
 
     def run(self) -> None:
         """Score until the context ends; start the tracker as `init` says."""

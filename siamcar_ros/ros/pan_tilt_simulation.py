@@ -95,12 +95,12 @@ class PanTiltSimulation(Node):
         super().__init__("pan_tilt_simulation", **options)
         parameter = partial(declare_read_only, self)
         tracker = parameter("tracker", "tracker", "Name of the tracker node.")
-        self._rate = parameter("rate", 30.0, "Frames per second.", most=1000.0)
+        self._rate = parameter("rate", 30.0, "Frames per second.", range=(0.0, 1000.0))
         self._duration = parameter(
-            "duration", 26.0, "Seconds; the car is hidden once in 26.", most=3600.0
+            "duration", 26.0, "Seconds; the car is hidden once in 26.", range=(0.0, 3600.0)
         )
         self._lag = parameter(
-            "lag", 0.05, "Time constant in s with which the mount reacts.", most=10.0
+            "lag", 0.05, "Time constant in s with which the mount reacts.", range=(0.0, 10.0)
         )
         report = parameter("report", "", "Folder for follow.png, .mp4 and .json; empty: none.")
         if not (self._duration - SETTLING) * self._rate >= 1:
