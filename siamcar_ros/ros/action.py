@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 import types
@@ -16,7 +15,6 @@ from rclpy.node import Node
 
 from siamcar_ros.action import TrackTarget
 from siamcar_ros.msg import TrackArray
-from siamcar_ros.ros.mailbox import MailboxClosed
 from siamcar_ros.ros.services import TargetServices
 from siamcar_ros.ros.targets import Target
 from siamcar_ros.ros.worker import TrackWorker
@@ -34,12 +32,7 @@ class _Run:
 
 
 class TrackAction:
-    """Offers `~/track_target`. A goal lasts until its target is no longer tracked.
-
-    Args:
-        node: offers the action.
-        services: start the target as `~/init_target` does.
-    """
+    """Offers `~/track_target`. A goal lasts until its target is no longer tracked."""
 
     def __init__(self, node: Node, services: TargetServices) -> None:
         self._services = services
@@ -59,12 +52,7 @@ class TrackAction:
         return bool(self._runs)
 
     def report(self, tracks: TrackArray, targets: Mapping[str, Target]) -> None:
-        """Send each goal its target's track in one image as feedback.
-
-        Args:
-            tracks: of the image.
-            targets: by track, how it was started.
-        """
+        """Send each goal its target's track in one image as feedback."""
         for track in tracks.tracks:
             target = targets[track.id]
             run = self._runs.get(target)
@@ -74,7 +62,7 @@ class TrackAction:
             limit = run.handle.request.lost_timeout
             if 0 < limit <= track.seconds_lost and not run.lost:
                 run.lost = True
-                _stop(run.worker, target)
+                run.worker.remove(target.id, target)
 
     async def _execute(self, handle: Any) -> TrackTarget.Result:
         Result = TrackTarget.Result
@@ -89,7 +77,7 @@ class TrackAction:
             return Result(outcome=Result.REFUSED, message=self._services.reason(error))
         run = self._runs[target] = _Run(handle, worker)
         if handle.is_cancel_requested:  # while it was being started
-            _stop(worker, target)
+            worker.remove(target.id, target)
         ending = await self._services.outcome(target.ended, patience=math.inf)
         del self._runs[target]
         result = Result(outcome=Result.STOPPED, message=ending.reason, id=target.id)
@@ -120,15 +108,10 @@ class TrackAction:
     def _on_cancel(self, handle: Any) -> CancelResponse:
         for target, run in self._runs.items():
             if run.handle is handle:
-                _stop(run.worker, target)
+                run.worker.remove(target.id, target)
         return CancelResponse.ACCEPT
 
 
 @types.coroutine
 def _once() -> Generator[None, None, None]:
     yield
-
-
-def _stop(worker: TrackWorker, target: Target) -> None:
-    with contextlib.suppress(MailboxClosed):  # then it has been stopped, or is about to be
-        worker.remove(target.id, target)

@@ -80,10 +80,6 @@ class CameraMotion:
 
     Subscribes to the topic that the parameter `camera_rates` names.
 
-    Args:
-        node: subscribes.
-        settings: the node's parameters.
-
     Attributes:
         camera_info: the newest; None before the first.
         settings: may be replaced at any time.

@@ -39,14 +39,7 @@ class Detected:
 
 
 class Detections:
-    """Subscribes to `detections`, keeps the recent ones, and starts targets on them.
-
-    Args:
-        node: subscribes.
-        ring: the recent images.
-        worker: tracks.
-        settings: returns the node's parameters.
-    """
+    """Subscribes to `detections`, keeps the recent ones, and starts targets on them."""
 
     def __init__(
         self,

@@ -130,12 +130,8 @@ def track(
 ) -> Track:
     """Return the message for one target in one image; the bearing is left empty.
 
-    Args:
-        target: the track's name.
-        result: what the tracker found.
-        class_id: of the target.
-        velocity: of the box's center in pixels per second.
-        lost: seconds since the target was last seen.
+    `velocity` is that of the box's center in pixels per second, `lost` the time in seconds since
+    the target was last seen.
     """
     message = Track(id=target, class_id=class_id, state=_STATES[result.state])
     message.score, message.seconds_lost = float(result.score), float(lost)
@@ -151,7 +147,7 @@ def status(
 
     Args:
         header: of the image.
-        results: what the tracker found, oldest target first; at least one.
+        results: oldest target first; at least one.
         stages: seconds spent in each of `STAGES`.
         total: seconds from the start of the image callback to the publication.
     """

@@ -24,7 +24,6 @@ from std_msgs.msg import Header
 
 from siamcar_ros.files import reason
 from siamcar_ros.ros.action import TrackAction
-from siamcar_ros.ros.bond import form_bond
 from siamcar_ros.ros.camera_motion import CameraMotion
 from siamcar_ros.ros.detections import Detections
 from siamcar_ros.ros.diagnostics import Counters, Health, count_nodes, diagnostic_array
@@ -215,7 +214,21 @@ class TrackerNode(LifecycleNode):
         if self.settings.use_detections:
             self._detections = Detections(self, self._ring, worker, self._current)
         self._target_services.detections = self._detections
-        self._bond = None if self.settings.autostart else form_bond(self)
+        if not self.settings.autostart:
+            self._form_bond()
+
+    def _form_bond(self) -> None:
+        """Begin to send the heartbeats by which nav2's lifecycle manager notices a node's death."""
+        try:
+            from bondpy.bondpy import Bond
+        except ImportError:
+            self.get_logger().info(
+                "no bond with a lifecycle manager: bondpy is not installed; nav2's needs "
+                "bond_timeout 0"
+            )
+            return
+        self._bond = Bond(self, "bond", self.get_name())
+        self._bond.start()
 
     def _deactivate(self) -> None:
         if self._bond is not None:

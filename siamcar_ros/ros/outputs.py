@@ -37,12 +37,6 @@ class Outputs:
 
     A message is built only while someone subscribes to its topic.
 
-    Args:
-        node: to create publishers on; they publish nothing while it is not active.
-        settings: the node's parameters.
-        counters: are published with each status.
-        loaded: what runs the network.
-
     Attributes:
         settings: may be replaced at any time.
         camera_info: the newest; bearings and markers need it.
@@ -94,14 +88,9 @@ class Outputs:
             self._node.destroy_lifecycle_publisher(each)
 
     def publish(self, tracked: Tracked, *, with_goals: bool = False) -> TrackArray | None:
-        """Publish the results of one frame.
+        """Publish the results of one frame; return the tracks.
 
-        Args:
-            tracked: the results.
-            with_goals: there are goals of the action, whose feedback needs the tracks.
-
-        Returns:
-            The tracks; None if neither a goal nor a subscriber needs them.
+        None if neither a subscriber nor, `with_goals`, the feedback of the action needs them.
         """
         total = 0.0
         if tracked.results or self._detected:  # else the end of the last targets has been published

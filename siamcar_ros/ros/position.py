@@ -38,11 +38,6 @@ class Positions:
     names its topic; if that is not available, from `target_height`, then from `ground_plane`. A
     target of unknown distance is left out, and nothing is published if none is known.
 
-    Args:
-        node: subscribes.
-        settings: the node's parameters.
-        create: makes a publisher from a type, a topic and a depth.
-
     Attributes:
         settings: may be replaced at any time.
     """

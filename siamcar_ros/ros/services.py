@@ -20,7 +20,6 @@ from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.ros.detections import Detections
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.image_input import ImageInput
-from siamcar_ros.ros.mailbox import MailboxClosed
 from siamcar_ros.ros.messages import SERVICE_QOS, bbox_to_box, box_to_bbox
 from siamcar_ros.ros.parameters import checked_name
 from siamcar_ros.ros.ring import FrameRing
@@ -141,7 +140,7 @@ class TargetServices:
         """Return the answer for an error; log it if the node, not the request, is at fault."""
         if isinstance(error, ValueError):
             return str(error)
-        if isinstance(error, MailboxClosed | CancelledError):
+        if isinstance(error, CancelledError):
             return "the node is shutting down"
         where = "".join(traceback.format_exception(error))
         self._node.get_logger().error(f"a service call failed: {where}")
