@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from pymavlink.dialects.v20 import common as mav
 
@@ -57,20 +57,6 @@ class Target:
     box: Fractions = (math.nan,) * 4
 
 
-class Tracker(Protocol):
-    """Follows the target. Its methods run in a separate thread, and may block."""
-
-    def start(self, box: Fractions) -> None:
-        """Start on a box, or on a point if it has no size, in fractions of the newest image.
-
-        Raises:
-            TargetRefused, TrackerUnavailable: with the reason.
-        """
-
-    def stop(self) -> None:
-        """Stop tracking; raise TargetRefused or TrackerUnavailable if that is not possible."""
-
-
 def box_in_pixels(box: Fractions, width: int, height: int) -> Box:
     """Return a box given in fractions of an image as (x, y, w, h) in pixels."""
     left, top, right, bottom = box
@@ -96,7 +82,10 @@ class Camera:
     Not thread-safe: `receive`, `poll`, `show` are called from one thread.
 
     Args:
-        tracker: follows the target.
+        start: starts the tracker on a box, or on a point if it has no size, in fractions of the
+            newest image. It runs in a separate thread, may block, and raises TargetRefused or
+            TrackerUnavailable with the reason; so does `stop`.
+        stop: stops tracking.
         send: called with the bytes of each message.
         system: the vehicle's system id.
         component: the camera's component id.
@@ -114,7 +103,8 @@ class Camera:
 
     def __init__(
         self,
-        tracker: Tracker,
+        start: Callable[[Fractions], None],
+        stop: Callable[[], None],
         send: Callable[[bytes], None],
         *,
         system: int = 1,
@@ -127,7 +117,7 @@ class Camera:
         self.size = 0, 0
         self.dropped: Counter[str] = Counter()
         self.interval = 0.0
-        self._tracker, self._send, self._clock = tracker, send, clock
+        self._start, self._stop, self._send, self._clock = start, stop, send, clock
         self._system, self._component = system, component
         self._datagrams, self._key, self._rtsp_url = datagrams, key, rtsp_url
         self._target = Target()
@@ -259,13 +249,13 @@ class Camera:
         elif command == mav.MAV_CMD_CAMERA_TRACK_POINT:
             x, y = numbers[:2]
             if _inside(x, y):
-                self._begin(message, lambda: self._tracker.start((x, y, x, y)))
+                self._begin(message, lambda: self._start((x, y, x, y)))
             else:
                 self._deny(message, "track point: x and y must be fractions of the image, 0 to 1")
         elif command == mav.MAV_CMD_CAMERA_TRACK_RECTANGLE:
             left, top, right, bottom = numbers[:4]
             if _inside(left, top, right, bottom) and left < right and top < bottom:
-                self._begin(message, lambda: self._tracker.start((left, top, right, bottom)))
+                self._begin(message, lambda: self._start((left, top, right, bottom)))
             else:
                 self._deny(
                     message,
@@ -273,7 +263,7 @@ class Camera:
                     "top left before bottom right",
                 )
         elif command == mav.MAV_CMD_CAMERA_STOP_TRACKING:
-            self._begin(message, self._tracker.stop)
+            self._begin(message, self._stop)
         else:
             self._acknowledge(message, mav.MAV_RESULT_UNSUPPORTED)
 

@@ -90,7 +90,8 @@ class MavlinkCamera(Node):
         self._url = url
         self._connection = _open(url)
         self._camera = mavlink.Camera(
-            self,
+            self._start,
+            self._stop,
             self._write,
             system=system,
             component=component,
@@ -130,13 +131,13 @@ class MavlinkCamera(Node):
                 self._camera.close()
                 self._connection.close()
 
-    def start(self, box: mavlink.Fractions) -> None:
+    def _start(self, box: mavlink.Fractions) -> None:
         """Start the tracker on a box or a point in fractions of the newest image."""
         width, height = self._image_size()
         assert self._client is not None
         self._client.init_target(mavlink.box_in_pixels(box, width, height))
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         """End all tracks."""
         assert self._client is not None
         self._client.stop_tracking()
