@@ -1,4 +1,4 @@
-"""The camera's turn between two images, from a gyroscope or a gimbal's encoders."""
+"""The camera's rotation between two images, from a gyroscope or a gimbal's encoders."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from siamcar_ros.ros.static_frames import StaticFrames, rotation_of_rpy
 
 Matrix = NDArray[np.float64]
 
-# Nanoseconds for which a rate is valid. The turn across a longer gap is unknown.
+# Nanoseconds for which a rate is valid. The rotation across a longer gap is unknown.
 _HOLD = 60_000_000
-# Nanoseconds for which rates are kept: a new target catches up on images at most that old.
+# Nanoseconds for which rates are kept: a new target may start on an image that old.
 _KEPT = 20 * 10**9
 
 
@@ -76,7 +76,7 @@ class Turns:
 
 
 class CameraMotion:
-    """Predicts where a static target appears in the next image, from the camera's measured turn.
+    """Predicts where a static target appears in the next image, from the camera's own rotation.
 
     Subscribes to the topic that the parameter `camera_rates` names.
 
@@ -110,9 +110,9 @@ class CameraMotion:
     def shift(
         self, before: int, now: int, box: Box, image_size: tuple[int, int]
     ) -> tuple[float, float] | None:
-        """Return by how many pixels (x, y) the camera's turn between two images has moved a box.
+        """Return the shift (x, y) in pixels of a box due to the camera's turn between two images.
 
-        None if the turn, the camera model or the sensor's orientation is unknown; the log says so.
+        None, which is logged, if the turn, the camera model or the sensor's mounting is unknown.
 
         Args:
             before: stamp of the image that the box is in, in nanoseconds.

@@ -27,7 +27,7 @@ PARENT_VARIABLE = "SIAMCAR_PARENT_PID"
 """Environment variable with the id of the process with which a node is to end."""
 
 REFUSALS = (ValueError, OSError, ParameterException)
-"""What a node raises where it cannot run as it was asked to; the message says why."""
+"""What a node raises if it cannot run as configured; the message says why."""
 
 _PR_SET_PDEATHSIG = 1
 # Bytes of /dev/shm that Fast DDS takes by default, and with a profile such as the shipped one.
@@ -52,8 +52,8 @@ def run_node(
 ) -> int:
     """Start rclpy, call `run`, and shut rclpy down.
 
-    An exception of `run` of one of the `REFUSALS` or an RCLError is logged as the reason why the
-    node ends. Whatever is raised once a signal has ended the context is no failure.
+    If `run` raises one of `REFUSALS` or an RCLError, the message is logged and the status is 1.
+    Exceptions after a signal has ended the context do not count as failures.
 
     Args:
         name: of the node, for the log.
@@ -86,8 +86,8 @@ def run_node(
 def start_rclpy(usage: str, arguments: Sequence[str] | None, **options: Any) -> int | None:
     """Initialise rclpy from the command line, or report what is wrong with it.
 
-    From here on SIGINT and SIGTERM end the process cleanly: with status 0 until rclpy runs, and
-    then, unless `options` say otherwise, by ending the context.
+    SIGINT and SIGTERM now end the process with status 0 until rclpy runs, and then, unless
+    `options` say otherwise, end the context.
 
     Args:
         usage: printed for `--help`.
@@ -141,7 +141,7 @@ def _start_rclpy(
 
 
 def _end_with_parent() -> None:
-    """Have the kernel send SIGINT when the parent dies: a launch that is killed ends its nodes."""
+    """Have the kernel send SIGINT when the parent dies, so that a killed launch ends its nodes."""
     parent = os.environ.pop(PARENT_VARIABLE, "")
     if not parent or sys.platform != "linux":
         return

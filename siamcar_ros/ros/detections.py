@@ -1,4 +1,4 @@
-"""A detector's boxes: they start targets, and say where a lost one may be."""
+"""A detector's boxes, which start targets and suggest where a lost one may be."""
 
 from __future__ import annotations
 

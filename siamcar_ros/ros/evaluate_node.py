@@ -4,8 +4,8 @@
 
 Subscribes to the tracker's `detection` and `status` and to `ground_truth` (vision_msgs/Detection2D
 with the image's header). Logs latency, drops and overlap periodically and writes them as JSON at
-the end, beside the report of `siamcar replay` on the same bag if one is given: the difference is
-what is lost to real time. With `init` it also starts the tracker, and starts it again when stamps
+the end, with the report of `siamcar replay` on the same bag if one is given: the difference is the
+cost of real time. With `init` it also starts the tracker, and starts it again when stamps
 go back by more than `time_jump`, as they do when a bag starts over. With `init:=ground_truth` an
 idle tracker is started again on the next true box. A typed box belongs to one image: if someone
 stops the tracker, it stays stopped.
@@ -113,7 +113,7 @@ class EvaluateNode(Node):
         self.create_subscription(Detection2D, "ground_truth", self._on_truth, 200)
         self._await_image()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(period, self._log, clock=steady)
+        self.create_timer(period, lambda: self.get_logger().info(self.phrases()), clock=steady)
 
     def run(self) -> None:
         """Score until the context ends; start the tracker as `init` says."""
@@ -239,9 +239,6 @@ class EvaluateNode(Node):
         elif self._box is not None and self._offered is None:
             self._first_header = self._first_header or message.header
             self._offered = message.header, self._box
-
-    def _log(self) -> None:
-        self.get_logger().info(self.phrases())
 
 
 def _typed_box(text: str) -> Box:

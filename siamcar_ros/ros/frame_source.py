@@ -2,14 +2,14 @@
 
     ros2 run siamcar_ros frame_source --ros-args -p source:=film.mp4 -r image:=/camera/image_raw
 
-With `init` it also starts a tracker node on a target in the first frame, and plays on once that is
-done; the frame is published when the tracker is active.
+With `init` it also starts a tracker node on a target in the first frame. It publishes that frame
+once the tracker is active, and the others once the target is tracked.
 
 Publishes `image` and/or `image/compressed`, `camera_info`, and `ground_truth`
 (vision_msgs/Detection2D) if the source is annotated; all have the same header. A frame without the
-target has a ground truth without area. The node ends with the source unless `loop` is set. A camera
-or stream is read as fast as it delivers, so what is published is its newest image, stamped when it
-was read; one that breaks off is opened again.
+target has a ground truth without area. The node ends with the source unless `loop` is set. Cameras
+and streams are read at full speed: the newest image is published, stamped when it was read. One
+that breaks off is opened again.
 """
 
 from __future__ import annotations
@@ -51,17 +51,11 @@ _LAST_IMAGE = 1.0
 
 
 class Frame(NamedTuple):
-    """A frame as it will be published; its stamp is set last.
+    """A frame as it will be published; its stamp is set last."""
 
-    Attributes:
-        first: whether a pass over the source begins with it.
-        header: shared by all its messages.
-        messages: with the publishers that they are for.
-    """
-
-    first: bool
-    header: Header
-    messages: list[tuple[Any, Any]]
+    first: bool  # a pass over the source begins with it
+    header: Header  # shared by all its messages
+    messages: list[tuple[Any, Any]]  # with the publishers that they are for
 
 
 class FrameSource(Node):
@@ -176,7 +170,10 @@ class FrameSource(Node):
         if not self.source.live or self._drawn:
             self._images = chain([image], self._images)
         self._preloads = preload > 0
-        self._frames = self._preloaded(preload) if preload else self._read()
+        self._frames = self._read()
+        if preload:
+            frames = list(islice(self._frames, preload))
+            self._frames = cycle(frames + frames[-2:0:-1])
         self._next = None if self.source.live else next(self._frames)
         pace = f"{rate or self.source.rate:g} Hz"
         if self.source.live and not rate:
@@ -196,10 +193,6 @@ class FrameSource(Node):
             self._camera.start()
         else:
             self.create_timer(1 / (rate or self.source.rate), self._tick)
-
-    def _preloaded(self, count: int) -> Iterator[Frame]:
-        frames = list(islice(self._read(), count))
-        return cycle(frames + frames[-2:0:-1])
 
     def _read(self) -> Iterator[Frame]:
         """Read the source, again and again with `loop`."""

@@ -35,29 +35,17 @@ class LiveRunError(RuntimeError):
 
 @dataclass
 class Recording:
-    """What the client received while a source played.
+    """What the client received while a source played."""
 
-    Attributes:
-        headers: of the published frames, in order.
-        detections: by stamp in nanoseconds.
-        statuses: of the frames on which a target was tracked.
-        score: of the detections; latencies count from the frames' stamps.
-        box: the target's, as it was given.
-        truth: the first true box, with the header of its frame.
-        newest: the latest detection.
-        last_stamp: of the latest frame, in nanoseconds.
-        last_frame: when it arrived, on the monotonic clock.
-    """
-
-    headers: list[Header] = field(default_factory=list)
-    detections: dict[int, Detection] = field(default_factory=dict)
-    statuses: list[TrackStatus] = field(default_factory=list)
-    score: LiveScore = field(default_factory=LiveScore)
-    box: Box | None = None
-    truth: tuple[Header, Box] | None = None
+    headers: list[Header] = field(default_factory=list)  # of the published frames, in order
+    detections: dict[int, Detection] = field(default_factory=dict)  # by stamp in nanoseconds
+    statuses: list[TrackStatus] = field(default_factory=list)  # of frames with a target
+    score: LiveScore = field(default_factory=LiveScore)  # latencies count from the frames' stamps
+    box: Box | None = None  # the target's, as it was given
+    truth: tuple[Header, Box] | None = None  # the first true box, with the header of its frame
     newest: Detection | None = None
-    last_stamp: int = 0
-    last_frame: float = field(default_factory=time.monotonic)
+    last_stamp: int = 0  # of the latest frame, in nanoseconds
+    last_frame: float = field(default_factory=time.monotonic)  # when it arrived
 
 
 def node_process(

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from pymavlink.dialects.v20 import common as mav
@@ -117,16 +118,24 @@ class Camera:
         self.size = 0, 0
         self.dropped: Counter[str] = Counter()
         self.interval = 0.0
-        self._start, self._stop, self._send, self._clock = start, stop, send, clock
+        self._start, self._stop, self._clock = start, stop, clock
         self._system, self._component = system, component
-        self._datagrams, self._key, self._rtsp_url = datagrams, key, rtsp_url
+        self._datagrams, self._rtsp_url = datagrams, rtsp_url
         self._target = Target()
         self._began = clock()
         self._heartbeat_at = self._status_at = self._began
         self._texts = 0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="mavlink command")
         self._pending: list[tuple[Any, Future[None]]] = []
-        self._link = self._new_link()
+        file = SimpleNamespace(write=send)
+        self._link = mav.MAVLink(file, srcSystem=system, srcComponent=component)
+        self._link.robust_parsing = True
+        if key is not None:
+            self._link.signing.secret_key = key
+            self._link.signing.sign_outgoing = True
+            self._link.signing.timestamp = int((time.time() - _SIGNATURE_EPOCH) * 1e5)
+            self._link.signing.allow_unsigned_callback = lambda _link, _message: False
+        self._emit = self._link.send
 
     def receive(self, data: bytes) -> None:
         """Handle bytes from the link. Never raises."""
@@ -196,25 +205,9 @@ class Camera:
         """End the thread in which commands run; pending ones are dropped."""
         self._worker.shutdown(wait=False, cancel_futures=True)
 
-    def _new_link(self) -> Any:
-        link = mav.MAVLink(None, srcSystem=self._system, srcComponent=self._component)
-        link.robust_parsing = True
-        if self._key is not None:
-            link.signing.secret_key = self._key
-            link.signing.sign_outgoing = True
-            link.signing.timestamp = int((time.time() - _SIGNATURE_EPOCH) * 1e5)
-            link.signing.allow_unsigned_callback = lambda _link, _message: False
-        return link
-
     def _discard(self) -> None:
         self.dropped["malformed"] += 1
         self._link.buf, self._link.buf_index = bytearray(), 0
-
-    def _emit(self, message: Any) -> None:
-        # MAVLink.send would count the messages, too, but writes to a file.
-        data = message.pack(self._link)
-        self._link.seq = (self._link.seq + 1) % 256
-        self._send(bytes(data))
 
     def _handle(self, message: Any) -> None:
         kind = message.get_type()

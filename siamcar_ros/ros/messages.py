@@ -38,7 +38,7 @@ OVERRIDABLE = QoSOverridingOptions.with_default_policies(
 
 @contextmanager
 def checked_overrides() -> Iterator[None]:
-    """Turn what rclpy raises for a wrong override of a quality of service into ValueError."""
+    """Raise ValueError for a parameter qos_overrides that rclpy rejects."""
     try:
         yield
     except rclpy_implementation.RCLError:

@@ -54,7 +54,7 @@ class Outputs:
         self._node, self._counters, self._loaded = node, counters, loaded
         self._drawn_at = 0.0
         self._marked = self._detected = False
-        self._motions: dict[str, tuple[Target, Motion]] = {}  # with the start that it is of
+        self._motions: dict[Target, Motion] = {}
         self._image_size = (0, 0)
         self._complaints = Complaints(node, "no bearing, no position and no markers", math.inf)
         self._publishers: list[Any] = []
@@ -150,13 +150,10 @@ class Outputs:
     def _follow_motions(self, tracked: Tracked) -> None:
         """Update the velocities of the frame's targets, and drop those of all others."""
         motions = {}
-        for target, result in tracked.results.items():
-            start = tracked.targets[target]
-            known, motion = self._motions.get(target, (None, None))
-            if motion is None or known is not start:
-                motion = Motion(start.started)
-            motion.add(tracked.frame.stamp, result)
-            motions[target] = (start, motion)
+        for name, result in tracked.results.items():
+            target = tracked.targets[name]
+            motions[target] = self._motions.get(target) or Motion(target.started)
+            motions[target].add(tracked.frame.stamp, result)
         self._motions = motions
 
     def _publish_tracks(self, tracked: Tracked) -> TrackArray:
@@ -170,7 +167,7 @@ class Outputs:
         message = TrackArray(header=frame.header, image_width=width, image_height=height)
         model = self._camera_model(tracked) if tracked.results else None
         for target, result in tracked.results.items():
-            motion = self._motions[target][1]
+            motion = self._motions[tracked.targets[target]]
             class_id = self._class_id(tracked, target)
             track = messages.track(target, result, class_id, motion.velocity, motion.lost)
             if model is not None and result.state is not TrackState.LOST:

@@ -59,23 +59,15 @@ _HIDDEN = 0.5  # visible share below which the car counts as hidden
 
 @dataclass(frozen=True)
 class Moment:
-    """One frame of the run.
+    """One frame of the run."""
 
-    Attributes:
-        seconds: since the start.
-        pan, tilt: of the camera in radians, to the right and upward.
-        across, down: distance of the car's center from the image's, as shares of width and height.
-        visible: share of the car that is seen.
-        stamp: of the image in nanoseconds.
-    """
-
-    seconds: float
-    pan: float
-    tilt: float
-    across: float
-    down: float
-    visible: float
-    stamp: int
+    seconds: float  # since the start
+    pan: float  # of the camera, to the right, in radians
+    tilt: float  # upward
+    across: float  # distance of the car's center from the image's, as a share of the width
+    down: float  # as a share of the height
+    visible: float  # share of the car that is seen
+    stamp: int  # of the image, in nanoseconds
 
     @property
     def error(self) -> float:
@@ -290,26 +282,15 @@ def draw(
     above.plot(seconds, [100 * each.down for each in moments], label="down, % of height")
     for state, color in ((TrackState.UNCERTAIN, "tab:orange"), (TrackState.LOST, "tab:red")):
         off = [each is not None and each[2] is state for each in tracks]
-        above.fill_between(
-            *(seconds, 0, 1, off),
-            transform=above.get_xaxis_transform(),
-            color=color,
-            alpha=0.25,
-            label=state.name,
-        )
+        style = {"color": color, "alpha": 0.25, "label": state.name}
+        above.fill_between(seconds, 0, 1, off, transform=above.get_xaxis_transform(), **style)
     above.axvline(SETTLING, color="gray", linewidth=0.8)
     above.set_ylabel("car off the image's middle")
     above.legend(loc="upper right", ncols=3, fontsize="small")
     below.plot(seconds, np.degrees([each.pan for each in moments]), label="pan, degrees")
     below.plot(seconds, np.degrees([each.tilt for each in moments]), label="tilt, degrees")
-    below.fill_between(
-        seconds,
-        0,
-        [100 * each.visible for each in moments],
-        color="gray",
-        alpha=0.2,
-        label="car visible, %",
-    )
+    visible = [100 * each.visible for each in moments]
+    below.fill_between(seconds, 0, visible, color="gray", alpha=0.2, label="car visible, %")
     below.set_xlabel("seconds")
     below.legend(loc="upper right", ncols=3, fontsize="small")
     with replacing(folder / "follow.png") as file:

@@ -18,10 +18,9 @@ _FISHEYE = ("equidistant", "fisheye")
 _UNDERSTOOD = ("", "plumb_bob", "rational_polynomial", *_FISHEYE)
 _WIDEST = math.tan(math.radians(89))
 MOST_STRETCH = 0.02
-"""By which share the aspect ratio of a scaled image may differ: its sides are whole pixels."""
+"""Relative tolerance of the aspect ratio of a scaled image, as its sides are whole pixels."""
 
-# The variance of a uniform distribution over a length of 1, and by which share a score of 1 reduces
-# it.
+# The variance of a uniform distribution of width 1, and the share of it that a score of 1 removes.
 _UNIFORM, _SURE = 1 / 12, 0.75
 
 

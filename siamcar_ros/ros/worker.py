@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
@@ -75,7 +76,7 @@ class TrackWorker:
         self._motion = motion
         self._failures_in_row = 0
         self._tracks: dict[str, Progress] = {}  # by name, oldest first
-        self._names_given = 0
+        self._names = (f"target-{number}" for number in itertools.count(1))
         self._candidates: tuple[Box, ...] = ()
         self._stepped = 0.0  # when the last step of catching up began
         self._size = ""  # of the images that the targets are in
@@ -175,7 +176,7 @@ class TrackWorker:
 
     def _init(self, frame: Frame, box: Box, target: str, class_id: str) -> Target:
         image = frame.image()
-        target = target or self._new_name()
+        target = target or next(each for each in self._names if each not in self._tracks)
         replaced = [target] if target in self._tracks else []
         if self._limit == 1 or _size(image) != self._size:
             replaced = list(self._tracks)
@@ -208,13 +209,6 @@ class TrackWorker:
         started = Target(target, class_id, frame.stamp, box, message)
         self._tracks[target] = Progress(started, frame, behind)
         return started
-
-    def _new_name(self) -> str:
-        while True:
-            self._names_given += 1
-            name = f"target-{self._names_given}"
-            if name not in self._tracks:
-                return name
 
     def _first_behind(self) -> str | None:
         """The oldest target that is catching up."""
