@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
-import types
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -15,11 +13,9 @@ from rclpy.node import Node
 
 from siamcar_ros.action import TrackTarget
 from siamcar_ros.msg import TrackArray
-from siamcar_ros.ros.services import TargetServices
+from siamcar_ros.ros.services import TargetServices, polled
 from siamcar_ros.ros.targets import Target
 from siamcar_ros.ros.worker import TrackWorker
-
-_POLL_PERIOD = 0.001
 
 
 @dataclass
@@ -95,23 +91,10 @@ class TrackAction:
         return result
 
     async def _execute_polling(self, handle: Any) -> TrackTarget.Result:
-        """Like `_execute`, for an executor that resumes a waiting coroutine without pause."""
-        coroutine = self._execute(handle)
-        while True:
-            try:
-                coroutine.send(None)
-            except StopIteration as end:
-                return cast(TrackTarget.Result, end.value)
-            time.sleep(_POLL_PERIOD)
-            await _once()
+        return await polled(self._execute(handle))
 
     def _on_cancel(self, handle: Any) -> CancelResponse:
         for target, run in self._runs.items():
             if run.handle is handle:
                 run.worker.remove(target.id, target)
         return CancelResponse.ACCEPT
-
-
-@types.coroutine
-def _once() -> Generator[None, None, None]:
-    yield

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
+import types
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
@@ -212,17 +213,28 @@ class TargetServices:
         return frame
 
 
+@types.coroutine
+def polled(coroutine: Coroutine[Any, Any, _Result]) -> Generator[None, None, _Result]:
+    """Resume a coroutine every millisecond, for the EventsExecutor.
+
+    It resumes one that waits without pause, and cannot await that of a service at all.
+    """
+    while True:
+        try:
+            coroutine.send(None)
+        except StopIteration as end:
+            return cast(_Result, end.value)
+        time.sleep(0.001)
+        yield
+
+
 def _run_to_end(callback: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
-    """Make an async callback a plain one, for an executor that cannot await."""
+    """Make the async callback of a service a plain one."""
 
     def run(request: Any, response: Any) -> Any:
-        coroutine = callback(request, response)
-        while True:
-            try:
-                coroutine.send(None)
-            except StopIteration as end:
-                return end.value
-            time.sleep(0.001)
+        for _ in polled(callback(request, response)):
+            pass
+        return response
 
     return run
 

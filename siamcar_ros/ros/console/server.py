@@ -173,45 +173,41 @@ class Page:
     async def serve(self) -> None:
         """Serve the page until it disconnects."""
         try:
-            first = self._content(await self._socket.receive(_FIRST_MESSAGE))
-            given, token = _text(first, "token").encode(errors="replace"), self._console.token
-            if token and not hmac.compare_digest(given, token):
-                await asyncio.sleep(1.0)  # slows down guessing
-                await self.close(_WRONG_TOKEN, "the token is wrong or missing")
-                return
-            await self._obey(first)
-            self._spawn(self._send_states())
-            self._spawn(self._send_pictures())
-            async for message in self._socket:
-                await self._obey(self._content(message))
-        except (_Refused, asyncio.TimeoutError) as error:
-            await self.close(WSCloseCode.POLICY_VIOLATION, str(error) or "the page sent nothing")
-        except ConnectionError:
-            pass  # the page has disconnected
-        except Exception:
-            await self._fail()
+            await self._guarded(self._listen())
         finally:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        async def guarded() -> None:
-            try:
-                await work
-            except ConnectionError:
-                pass  # the page has disconnected
-            except Exception:
-                await self._fail()
+    async def _listen(self) -> None:
+        first = self._content(await self._socket.receive(_FIRST_MESSAGE))
+        given, token = _text(first, "token").encode(errors="replace"), self._console.token
+        if token and not hmac.compare_digest(given, token):
+            await asyncio.sleep(1.0)  # slows down guessing
+            await self.close(_WRONG_TOKEN, "the token is wrong or missing")
+            return
+        await self._obey(first)
+        self._spawn(self._send_states())
+        self._spawn(self._send_pictures())
+        async for message in self._socket:
+            await self._obey(self._content(message))
 
-        task = asyncio.ensure_future(guarded())
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do a part of the work; end the connection if it fails."""
+        try:
+            await work
+        except (_Refused, asyncio.TimeoutError) as error:
+            await self.close(WSCloseCode.POLICY_VIOLATION, str(error) or "the page sent nothing")
+        except ConnectionError:
+            pass  # the page has disconnected
+        except Exception:
+            logging.getLogger(__name__).exception("serving a page has failed")
+            await self.close(WSCloseCode.INTERNAL_ERROR, "the console has failed: see its log")
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _fail(self) -> None:
-        """Log the exception that is being handled, and end the connection."""
-        logging.getLogger(__name__).exception("serving a page has failed")
-        await self.close(WSCloseCode.INTERNAL_ERROR, "the console has failed: see its log")
 
     def _content(self, message: Any) -> dict[str, Any]:
         """Return a message's content; raise _Refused if the page would not send it."""
