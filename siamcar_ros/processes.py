@@ -45,7 +45,7 @@ class Child:
         self.end()
 
     def start(self) -> None:
-        """Start the process, from the main thread; signals that arrive meanwhile come right after.
+        """Start the process, from the main thread; signals that arrive meanwhile come afterwards.
 
         Raises:
             OSError: the log cannot be written, or no process can be started.

@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,15 +68,12 @@ def main(arguments: list[str] | None = None) -> int:
     if given.console is not None and given.follow:
         parser.error("argument --console: not allowed with argument --follow")
     use_fastdds_profile()
-    from siamcar_ros.demo.follow import follow
     from siamcar_ros.ros.live_run import LiveRunError
 
+    action = follow if given.follow else run if given.console is None else serve
     try:
         with unwind_on_signals():
-            if given.follow:
-                follow(given.output, _parameters(given), given.rate or _FOLLOW_RATE)
-            else:
-                (run if given.console is None else serve)(given)
+            action(given)
     except (LiveRunError, ValueError, OSError) as error:
         print(f"demo: error: {reason(error)}", file=sys.stderr)
         return 1
@@ -156,6 +155,44 @@ def serve(given: argparse.Namespace) -> None:
         live.show(
             played, given.console, lambda: print(f"open {address}; Ctrl-C ends it", flush=True)
         )
+
+
+def follow(given: argparse.Namespace) -> None:
+    """Let a simulated pan-tilt camera follow a car, as follow.launch.py does; print the summary.
+
+    Raises:
+        LiveRunError, OSError: with the reason.
+    """
+    from siamcar_ros.ros.live_run import failure, node_process, require_running
+
+    given.output.mkdir(parents=True, exist_ok=True)
+    report = given.output / "follow.json"
+    report.unlink(missing_ok=True)
+    rate = given.rate or _FOLLOW_RATE
+    parameters: dict[str, dict[str, object]] = {
+        "tracker_node": _parameters(given),
+        "pan_tilt_controller": {"pan_joint": "pan", "tilt_joint": "tilt"},
+        "pan_tilt_simulation": {"report": str(given.output), "rate": rate},
+    }
+    remapped = ("-r", "rates:=pan_tilt_controller/rates")
+    with ExitStack() as stack:
+        nodes = []
+        for module, settings in parameters.items():
+            title = f"the {module.replace('_', ' ')}"
+            child = node_process(
+                title, module, settings, *remapped, folder=given.output, namespace="/follow"
+            )
+            nodes.append(stack.enter_context(child))
+            child.start()
+        *others, simulation = nodes
+        print("following a car for 26 s; watch it on /follow/tracker/debug_image", flush=True)
+        while simulation.running:
+            require_running(*others)
+            time.sleep(0.1)
+        if simulation.status or not report.exists():
+            raise failure(f"{simulation.name} failed", simulation)
+        for line in simulation.log.read_text(errors="replace").splitlines():
+            print("  " + line.rpartition("]: ")[2])
 
 
 def _opened(given: argparse.Namespace) -> tuple[Source, dict[str, object]]:

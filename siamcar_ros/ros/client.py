@@ -280,7 +280,7 @@ class TrackerClient:
             self._queues.remove(waiting)
 
     def tracks(self, timeout: float = 1.0) -> Generator[TrackArray, None, None]:
-        """Yield all targets of each image, from and until when `detections` would."""
+        """Yield all targets of each image; begins and ends as `detections` does."""
         waiting: queue.SimpleQueue[TrackArray] = queue.SimpleQueue()
         topic = f"{self.tracker}/tracks"
         subscription = self.node.create_subscription(TrackArray, topic, waiting.put, 200)
@@ -318,7 +318,7 @@ class TrackerClient:
                 logger.exception("a callback of the tracker client failed")
 
     def _request(self, client: Client, request: Any, timeout: float) -> Any:
-        """Call a service of targets; raise TargetRefused, with the node's reason, if it fails."""
+        """Call a target service; raise TargetRefused, with the node's reason, if it fails."""
         answer = self._call(client, request, timeout)
         if not answer.success:
             raise TargetRefused(answer.message)

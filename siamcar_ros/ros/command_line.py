@@ -1,4 +1,4 @@
-"""What the executables share: starting rclpy, running a node, read-only parameters."""
+"""Helpers of the executables: starting rclpy, running a node, read-only parameters."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _end_with_parent() -> None:
 
 
 def _avoid_full_shared_memory() -> None:
-    """Make Fast DDS use UDP alone, and say so, if /dev/shm has no room for its segments."""
+    """Make Fast DDS use UDP alone, with a warning, if /dev/shm has no room for its segments."""
     profiles = [os.environ[name] for name in FASTDDS_VARIABLES if os.environ.get(name)]
     needed = _PROFILE_MEMORY if profiles else _SHARED_MEMORY
     transports = os.environ.get("FASTDDS_BUILTIN_TRANSPORTS", "")

@@ -200,7 +200,7 @@ class EvaluateNode(Node):
             self._begin_pass()
 
     def _on_idle(self, stamp: int) -> None:
-        """Handle that a tracker that was started tracks nothing anymore.
+        """Handle an idle status after a start.
 
         The start itself can be lost: when a bag starts over, its image may be found among those of
         the previous pass, and the first new image makes the tracker forget them all. No detection
@@ -226,7 +226,7 @@ class EvaluateNode(Node):
         self._await_image()
 
     def _await_image(self) -> None:
-        """Subscribe to the images for the header of the first, to which a typed box belongs."""
+        """Subscribe to the images, as a typed box belongs to the first one."""
         if self._box is not None and self._images is None:
             self._images = ImageSubscription(
                 self, transport=self._transport, reliability="auto", on_message=self._on_image

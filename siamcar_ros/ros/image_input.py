@@ -1,4 +1,4 @@
-"""From the camera's messages to frames in order."""
+"""Turns the camera's messages into frames in the order of their stamps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A live run: a tracker node and a frame source in processes of their own, heard by a client."""
+"""A live run: a tracker node and a frame source as processes, and a client that listens."""
 
 from __future__ import annotations
 

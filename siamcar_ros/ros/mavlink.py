@@ -386,6 +386,6 @@ def _inside(*numbers: float) -> bool:
 
 
 def _key(message: Any) -> tuple[Any, ...]:
-    """What repeated commands have in common."""
+    """What identifies a repeated command."""
     numbers = (getattr(message, f"param{index}") for index in range(1, 5))
     return (message.get_srcSystem(), message.get_srcComponent(), message.command, *numbers)

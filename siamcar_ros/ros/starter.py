@@ -1,4 +1,4 @@
-"""Starting a tracker on a target in the first frame that a source publishes."""
+"""Starts a tracker on a target in the first frame that a source publishes."""
 
 from __future__ import annotations
 

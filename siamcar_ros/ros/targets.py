@@ -1,4 +1,4 @@
-"""What the worker tracks, and what it hands out for a frame."""
+"""The targets that the worker tracks, and its results for a frame."""
 
 from __future__ import annotations
 
