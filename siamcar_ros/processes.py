@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,15 +33,8 @@ class Child:
         log: file for its output.
     """
 
-    def __init__(
-        self,
-        name: str,
-        module: str,
-        arguments: list[str],
-        log: Path,
-    ) -> None:
-        self.name = name
-        self.log = log
+    def __init__(self, name: str, module: str, arguments: list[str], log: Path) -> None:
+        self.name, self.log = name, log
         self._command = [sys.executable, "-m", module, *arguments]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -53,12 +45,16 @@ class Child:
         self.end()
 
     def start(self) -> None:
-        """Start the process; signals that arrive meanwhile are delivered right after.
+        """Start the process, from the main thread; signals that arrive meanwhile come afterwards.
 
         Raises:
             OSError: the log cannot be written, or no process can be started.
         """
-        with self.log.open("wb") as output, _signals_held_back():
+        held: list[int] = []
+        with (
+            self.log.open("wb") as output,
+            signals_handled(_ENDINGS, lambda number, _: held.append(number)),
+        ):
             # in its own session, so that Ctrl-C in the terminal reaches only this process
             self._process = subprocess.Popen(
                 self._command,
@@ -67,6 +63,8 @@ class Child:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        for number in dict.fromkeys(held):
+            signal.raise_signal(number)
 
     @property
     def running(self) -> bool:
@@ -137,16 +135,3 @@ def _signal_session(leader: int, number: signal.Signals) -> None:
         os.killpg(leader, number)
     except ProcessLookupError:
         return
-
-
-@contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """Deliver the signals that end a process only when the block has ended."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread can change signal handlers
-        return
-    held: list[int] = []
-    with signals_handled(_ENDINGS, lambda number, _: held.append(number)):
-        yield
-    for number in dict.fromkeys(held):
-        signal.raise_signal(number)

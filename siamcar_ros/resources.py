@@ -34,10 +34,6 @@ def _roots() -> list[Path]:
         for parent in _PACKAGE.parents
         if (parent / "share" / "siamcar_ros" / "package.xml").is_file()
     ]
-    for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
-        share = Path(prefix) / "share" / "siamcar_ros"
-        if prefix and share.is_dir() and share not in roots:
-            roots.append(share)
     return roots
 
 

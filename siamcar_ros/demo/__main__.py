@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,7 @@ from siamcar_ros.data.film import CLIP, Source, SourceError, open_source
 from siamcar_ros.data.video import VideoWriter
 from siamcar_ros.evaluation.live import describe
 from siamcar_ros.files import reason, replacing
-from siamcar_ros.geometry import Box, Image
+from siamcar_ros.geometry import Box, Image, parse_box
 from siamcar_ros.processes import unwind_on_signals
 from siamcar_ros.resources import use_fastdds_profile
 from siamcar_ros.tracking import TrackResult, TrackState
@@ -46,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     what.add_argument(
         "--follow", action="store_true", help="simulate a pan-tilt camera that follows a car"
     )
-    parser.add_argument("--box", type=_box, help="the target on the first frame: x,y,w,h in pixels")
+    parser.add_argument("--box", help="the target on the first frame: x,y,w,h in pixels")
     parser.add_argument("--rate", type=float, default=0.0, help="frames/s; 0: the source's")
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="%(default)s")
     parser.add_argument("--config", default="compact", help="network or YAML file (%(default)s)")
@@ -66,15 +68,12 @@ def main(arguments: list[str] | None = None) -> int:
     if given.console is not None and given.follow:
         parser.error("argument --console: not allowed with argument --follow")
     use_fastdds_profile()
-    from siamcar_ros.demo.follow import follow
     from siamcar_ros.ros.live_run import LiveRunError
 
+    action = follow if given.follow else run if given.console is None else serve
     try:
         with unwind_on_signals():
-            if given.follow:
-                follow(given.output, _parameters(given), given.rate or _FOLLOW_RATE)
-            else:
-                (run if given.console is None else serve)(given)
+            action(given)
     except (LiveRunError, ValueError, OSError) as error:
         print(f"demo: error: {reason(error)}", file=sys.stderr)
         return 1
@@ -92,15 +91,12 @@ def run(given: argparse.Namespace) -> None:
     """
     from siamcar_ros.ros.live_run import LiveRun
 
-    name = given.video or given.sequence
+    box = parse_box(given.box) if given.box else None
     film = given.output / "tracked.mp4"
-    if name and Path(name).resolve() == film.resolve():
-        raise SourceError(f"{name} would be overwritten: give another --output")
-    source = open_source(name or CLIP)
-    _check_target(source, given.box)
-    given.output.mkdir(parents=True, exist_ok=True)
-    path = str(Path(name).expanduser().resolve()) if name else CLIP
-    played = {"source": path, "rate": float(given.rate or source.rate)}
+    if Path(given.video or CLIP).resolve() == film.resolve():
+        raise SourceError(f"{film} would be overwritten: give another --output")
+    source, played = _opened(given)
+    _check_target(source, box)
     with LiveRun(given.output, _parameters(given), "/demo") as live:
         print("waiting for the tracker node to load its network", flush=True)
         live.wait_until_active()
@@ -114,7 +110,7 @@ def run(given: argparse.Namespace) -> None:
                     bar.set_postfix_str(f"score {heard.newest.score:.2f}, {late:.1f} ms")
 
             annotated = source.boxes is not None
-            heard = live.play(played, box=given.box, annotated=annotated, progress=progress)
+            heard = live.play(played, box=box, annotated=annotated, progress=progress)
         status = live.client.status
     score = heard.score.summary()[-1]
     counts = {}
@@ -147,14 +143,11 @@ def serve(given: argparse.Namespace) -> None:
     """
     from siamcar_ros.ros.live_run import LiveRun
 
-    name = given.video or given.sequence
-    source = open_source(name or CLIP)
-    given.output.mkdir(parents=True, exist_ok=True)
-    if name:
-        played = {"source": str(Path(name).expanduser().resolve()), "loop": True}
-    else:  # short enough to be kept, and to be played back and forth
-        played = {"source": CLIP, "preload": source.length}
-    played["rate"] = float(given.rate or source.rate)
+    source, played = _opened(given)
+    if played["source"] == CLIP:  # short enough to be kept, and to be played back and forth
+        played["preload"] = source.length
+    else:
+        played["loop"] = True
     with LiveRun(given.output, _parameters(given) | {"max_targets": 4}, "/demo") as live:
         print("waiting for the tracker node to load its network", flush=True)
         live.wait_until_active()
@@ -164,17 +157,56 @@ def serve(given: argparse.Namespace) -> None:
         )
 
 
+def follow(given: argparse.Namespace) -> None:
+    """Let a simulated pan-tilt camera follow a car, as follow.launch.py does; print the summary.
+
+    Raises:
+        LiveRunError, OSError: with the reason.
+    """
+    from siamcar_ros.ros.live_run import failure, node_process, require_running
+
+    given.output.mkdir(parents=True, exist_ok=True)
+    report = given.output / "follow.json"
+    report.unlink(missing_ok=True)
+    rate = given.rate or _FOLLOW_RATE
+    parameters: dict[str, dict[str, object]] = {
+        "tracker_node": _parameters(given),
+        "pan_tilt_controller": {"pan_joint": "pan", "tilt_joint": "tilt"},
+        "pan_tilt_simulation": {"report": str(given.output), "rate": rate},
+    }
+    remapped = ("-r", "rates:=pan_tilt_controller/rates")
+    with ExitStack() as stack:
+        nodes = []
+        for module, settings in parameters.items():
+            title = f"the {module.replace('_', ' ')}"
+            child = node_process(
+                title, module, settings, *remapped, folder=given.output, namespace="/follow"
+            )
+            nodes.append(stack.enter_context(child))
+            child.start()
+        *others, simulation = nodes
+        print("following a car for 26 s; watch it on /follow/tracker/debug_image", flush=True)
+        while simulation.running:
+            require_running(*others)
+            time.sleep(0.1)
+        if simulation.status or not report.exists():
+            raise failure(f"{simulation.name} failed", simulation)
+        for line in simulation.log.read_text(errors="replace").splitlines():
+            print("  " + line.rpartition("]: ")[2])
+
+
+def _opened(given: argparse.Namespace) -> tuple[Source, dict[str, object]]:
+    """The source, and the parameters with which a frame source plays it; make the output folder."""
+    name = given.video or given.sequence
+    source = open_source(name or CLIP)
+    given.output.mkdir(parents=True, exist_ok=True)
+    path = str(Path(name).expanduser().resolve()) if name else CLIP
+    return source, {"source": path, "rate": float(given.rate or source.rate)}
+
+
 def _parameters(given: argparse.Namespace) -> dict[str, object]:
     """The parameters of the tracker node, from the arguments."""
     return {key: getattr(given, key) for key in ("config", "weights", "device", "backend")}
-
-
-def _box(text: str) -> Box:
-    try:
-        x, y, w, h = (float(word) for word in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"not x,y,w,h: {text!r}") from None
-    return x, y, w, h
 
 
 def _check_target(source: Source, box: Box | None) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import time
-import types
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -16,12 +13,9 @@ from rclpy.node import Node
 
 from siamcar_ros.action import TrackTarget
 from siamcar_ros.msg import TrackArray
-from siamcar_ros.ros.mailbox import MailboxClosed
-from siamcar_ros.ros.services import TargetServices
+from siamcar_ros.ros.services import TargetServices, polled
 from siamcar_ros.ros.targets import Target
 from siamcar_ros.ros.worker import TrackWorker
-
-_POLL_PERIOD = 0.001
 
 
 @dataclass
@@ -34,12 +28,7 @@ class _Run:
 
 
 class TrackAction:
-    """Offers `~/track_target`. A goal lasts until its target is no longer tracked.
-
-    Args:
-        node: offers the action.
-        services: start the target as `~/init_target` does.
-    """
+    """Offers `~/track_target`. A goal lasts until its target is no longer tracked."""
 
     def __init__(self, node: Node, services: TargetServices) -> None:
         self._services = services
@@ -59,12 +48,7 @@ class TrackAction:
         return bool(self._runs)
 
     def report(self, tracks: TrackArray, targets: Mapping[str, Target]) -> None:
-        """Send each goal its target's track in one image as feedback.
-
-        Args:
-            tracks: of the image.
-            targets: by track, how it was started.
-        """
+        """Send each goal its target's track in one image as feedback."""
         for track in tracks.tracks:
             target = targets[track.id]
             run = self._runs.get(target)
@@ -74,7 +58,7 @@ class TrackAction:
             limit = run.handle.request.lost_timeout
             if 0 < limit <= track.seconds_lost and not run.lost:
                 run.lost = True
-                _stop(run.worker, target)
+                run.worker.remove(target.id, target)
 
     async def _execute(self, handle: Any) -> TrackTarget.Result:
         Result = TrackTarget.Result
@@ -89,7 +73,7 @@ class TrackAction:
             return Result(outcome=Result.REFUSED, message=self._services.reason(error))
         run = self._runs[target] = _Run(handle, worker)
         if handle.is_cancel_requested:  # while it was being started
-            _stop(worker, target)
+            worker.remove(target.id, target)
         ending = await self._services.outcome(target.ended, patience=math.inf)
         del self._runs[target]
         result = Result(outcome=Result.STOPPED, message=ending.reason, id=target.id)
@@ -107,28 +91,10 @@ class TrackAction:
         return result
 
     async def _execute_polling(self, handle: Any) -> TrackTarget.Result:
-        """Like `_execute`, for an executor that resumes a waiting coroutine without pause."""
-        coroutine = self._execute(handle)
-        while True:
-            try:
-                coroutine.send(None)
-            except StopIteration as end:
-                return cast(TrackTarget.Result, end.value)
-            time.sleep(_POLL_PERIOD)
-            await _once()
+        return await polled(self._execute(handle))
 
     def _on_cancel(self, handle: Any) -> CancelResponse:
         for target, run in self._runs.items():
             if run.handle is handle:
-                _stop(run.worker, target)
+                run.worker.remove(target.id, target)
         return CancelResponse.ACCEPT
-
-
-@types.coroutine
-def _once() -> Generator[None, None, None]:
-    yield
-
-
-def _stop(worker: TrackWorker, target: Target) -> None:
-    with contextlib.suppress(MailboxClosed):  # then it has been stopped, or is about to be
-        worker.remove(target.id, target)

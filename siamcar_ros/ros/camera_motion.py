@@ -1,4 +1,4 @@
-"""The camera's turn between two images, from a gyroscope or a gimbal's encoders."""
+"""The camera's rotation between two images, from a gyroscope or a gimbal's encoders."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from siamcar_ros.geometry import Box, box_center
 from siamcar_ros.ros.complaints import Complaints
 from siamcar_ros.ros.messages import OVERRIDABLE
 from siamcar_ros.ros.parameters import NodeSettings, numbers
-from siamcar_ros.ros.rays import CameraModelError, project, rays
+from siamcar_ros.ros.rays import CameraModel, CameraModelError
 from siamcar_ros.ros.static_frames import StaticFrames, rotation_of_rpy
 
 Matrix = NDArray[np.float64]
 
-# Nanoseconds for which a rate is valid. The turn across a longer gap is unknown.
+# Nanoseconds for which a rate is valid. The rotation across a longer gap is unknown.
 _HOLD = 60_000_000
-# Nanoseconds for which rates are kept: a new target catches up on images at most that old.
+# Nanoseconds for which rates are kept: a new target may start on an image that old.
 _KEPT = 20 * 10**9
 
 
@@ -76,13 +76,9 @@ class Turns:
 
 
 class CameraMotion:
-    """Predicts where a static target appears in the next image, from the camera's measured turn.
+    """Predicts where a static target appears in the next image, from the camera's own rotation.
 
     Subscribes to the topic that the parameter `camera_rates` names.
-
-    Args:
-        node: subscribes.
-        settings: the node's parameters.
 
     Attributes:
         camera_info: the newest; None before the first.
@@ -114,9 +110,9 @@ class CameraMotion:
     def shift(
         self, before: int, now: int, box: Box, image_size: tuple[int, int]
     ) -> tuple[float, float] | None:
-        """Return by how many pixels (x, y) the camera's turn between two images has moved a box.
+        """Return the shift (x, y) in pixels of a box due to the camera's turn between two images.
 
-        None if the turn, the camera model or the sensor's orientation is unknown; the log says so.
+        None, which is logged, if the turn, the camera model or the sensor's mounting is unknown.
 
         Args:
             before: stamp of the image that the box is in, in nanoseconds.
@@ -129,14 +125,14 @@ class CameraMotion:
             what = "no angular rates" if turn is None else "no camera_info"
             self._complaints.say(f"{what} for the images")
             return None
-        rectified = self.settings.image_rectified
         center = box_center(box)
         try:
-            (ray,) = rays(info, [center], image_size, rectified=rectified)
+            model = CameraModel(info, image_size, rectified=self.settings.image_rectified)
+            (ray,) = model.rays([center])
             direction = turn @ (*ray, 1.0)
             if direction[2] < 0.1:
                 return None  # behind the camera now
-            (found,) = project(info, direction[None], image_size, rectified=rectified)
+            (found,) = model.project(direction[None])
         except CameraModelError as error:
             self._complaints.say(str(error))
             return None

@@ -11,13 +11,14 @@ The client spins in its own thread; the caller needs no node and no executor.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import rclpy
 from lifecycle_msgs.msg import State
@@ -43,6 +44,8 @@ from siamcar_ros.srv import InitTarget, RemoveTarget
 __all__ = ["Detection", "Following", "TargetRefused", "TrackerClient", "TrackerUnavailable"]
 
 logger = logging.getLogger(__name__)
+
+_Message = TypeVar("_Message")
 
 _RETRY_PERIOD = 0.05
 
@@ -200,13 +203,9 @@ class TrackerClient:
     ) -> Following:
         """Track a target as an action, which lasts until it is stopped, replaced or lost.
 
-        Args:
-            box: as for `init_target`; without width and height it is a point.
-            header: as for `init_target`.
-            target: as for `init_target`.
-            timeout: seconds, for the goal's acceptance and between two images.
-            class_id: as for `init_target`.
-            lost_timeout: seconds for which the target may be lost; 0 sets no limit.
+        Arguments are those of `init_target`. A box without width and height is a point, and
+        `timeout` (s) limits the time between two images, too. `lost_timeout` is the number of
+        seconds for which the target may be lost; 0 sets no limit.
 
         Raises:
             TrackerUnavailable: no answer in time.
@@ -236,12 +235,7 @@ class TrackerClient:
     ) -> str:
         """Like `init_target`, for an image that may reach the node later than this client.
 
-        Args:
-            box: as for `init_target`.
-            header: of the image on which the box was drawn.
-            target: as for `init_target`.
-            patience: seconds during which a refused request is repeated.
-            wanted: whether to go on; called before each request.
+        A refused request is repeated for `patience` seconds, as long as `wanted()` is true.
 
         Raises:
             TargetRefused: the last refusal.
@@ -258,11 +252,7 @@ class TrackerClient:
         raise TrackerUnavailable("the start was withdrawn")
 
     def remove_target(self, target: str, timeout: float = 10.0) -> str:
-        """End one track; return the node's message.
-
-        Args:
-            target: name of the track.
-            timeout: seconds.
+        """End the track called `target`; return the node's message.
 
         Raises:
             TargetRefused: there is no such track, or the node is not active.
@@ -285,23 +275,17 @@ class TrackerClient:
         waiting: queue.SimpleQueue[Detection] = queue.SimpleQueue()
         self._queues.append(waiting)
         try:
-            while True:
-                yield waiting.get(timeout=timeout)
-        except queue.Empty:
-            return
+            yield from _arriving(waiting, timeout)
         finally:
             self._queues.remove(waiting)
 
     def tracks(self, timeout: float = 1.0) -> Generator[TrackArray, None, None]:
-        """Yield all targets of each image, from and until when `detections` would."""
+        """Yield all targets of each image; begins and ends as `detections` does."""
         waiting: queue.SimpleQueue[TrackArray] = queue.SimpleQueue()
         topic = f"{self.tracker}/tracks"
         subscription = self.node.create_subscription(TrackArray, topic, waiting.put, 200)
         try:
-            while True:
-                yield waiting.get(timeout=timeout)
-        except queue.Empty:
-            return
+            yield from _arriving(waiting, timeout)
         finally:
             if self._context.ok():
                 self.node.destroy_subscription(subscription)
@@ -334,7 +318,7 @@ class TrackerClient:
                 logger.exception("a callback of the tracker client failed")
 
     def _request(self, client: Client, request: Any, timeout: float) -> Any:
-        """Call a service of targets; raise TargetRefused, with the node's reason, if it fails."""
+        """Call a target service; raise TargetRefused, with the node's reason, if it fails."""
         answer = self._call(client, request, timeout)
         if not answer.success:
             raise TargetRefused(answer.message)
@@ -389,3 +373,10 @@ class TrackerClient:
         self.status = message
         if self._on_status is not None:
             self._on_status(message)
+
+
+def _arriving(waiting: queue.SimpleQueue[_Message], timeout: float) -> Iterator[_Message]:
+    """Yield what is put into a queue until nothing has been for `timeout` seconds."""
+    with contextlib.suppress(queue.Empty):
+        while True:
+            yield waiting.get(timeout=timeout)

@@ -1,4 +1,4 @@
-"""What the executables share: starting rclpy, running a node, read-only parameters."""
+"""Helpers of the executables: starting rclpy, running a node, read-only parameters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PARENT_VARIABLE = "SIAMCAR_PARENT_PID"
 """Environment variable with the id of the process with which a node is to end."""
 
 REFUSALS = (ValueError, OSError, ParameterException)
-"""What a node raises where it cannot run as it was asked to; the message says why."""
+"""What a node raises if it cannot run as configured; the message says why."""
 
 _PR_SET_PDEATHSIG = 1
 # Bytes of /dev/shm that Fast DDS takes by default, and with a profile such as the shipped one.
@@ -52,8 +52,8 @@ def run_node(
 ) -> int:
     """Start rclpy, call `run`, and shut rclpy down.
 
-    An exception of `run` of one of the `REFUSALS` or an RCLError is logged as the reason why the
-    node ends. Whatever is raised once a signal has ended the context is no failure.
+    If `run` raises one of `REFUSALS` or an RCLError, the message is logged and the status is 1.
+    Exceptions after a signal has ended the context do not count as failures.
 
     Args:
         name: of the node, for the log.
@@ -86,8 +86,8 @@ def run_node(
 def start_rclpy(usage: str, arguments: Sequence[str] | None, **options: Any) -> int | None:
     """Initialise rclpy from the command line, or report what is wrong with it.
 
-    From here on SIGINT and SIGTERM end the process cleanly: with status 0 until rclpy runs, and
-    then, unless `options` say otherwise, by ending the context.
+    SIGINT and SIGTERM now end the process with status 0 until rclpy runs, and then, unless
+    `options` say otherwise, end the context.
 
     Args:
         usage: printed for `--help`.
@@ -141,7 +141,7 @@ def _start_rclpy(
 
 
 def _end_with_parent() -> None:
-    """Have the kernel send SIGINT when the parent dies: a launch that is killed ends its nodes."""
+    """Have the kernel send SIGINT when the parent dies, so that a killed launch ends its nodes."""
     parent = os.environ.pop(PARENT_VARIABLE, "")
     if not parent or sys.platform != "linux":
         return
@@ -152,7 +152,7 @@ def _end_with_parent() -> None:
 
 
 def _avoid_full_shared_memory() -> None:
-    """Make Fast DDS use UDP alone, and say so, if /dev/shm has no room for its segments."""
+    """Make Fast DDS use UDP alone, with a warning, if /dev/shm has no room for its segments."""
     profiles = [os.environ[name] for name in FASTDDS_VARIABLES if os.environ.get(name)]
     needed = _PROFILE_MEMORY if profiles else _SHARED_MEMORY
     transports = os.environ.get("FASTDDS_BUILTIN_TRANSPORTS", "")
@@ -174,13 +174,31 @@ def _avoid_full_shared_memory() -> None:
     )
 
 
+def parameter_descriptor(
+    description: str,
+    limits: tuple[int | float, int | float] | None = None,
+    *,
+    read_only: bool = False,
+) -> ParameterDescriptor:
+    """Return the ROS descriptor of a parameter, with the range of a number of either type."""
+    described = ParameterDescriptor(description=description, read_only=read_only)
+    if limits is not None:
+        low, high = limits
+        if isinstance(low, float):
+            described.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+        else:
+            described.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+    return described
+
+
 def declare_read_only(
     node: Node,
     name: str,
     default: Any,
     description: str,
     *,
-    most: int | float | None = None,
+    range: tuple[int | float, int | float] | None = None,
+    choices: Sequence[str] = (),
     any_type: bool = False,
 ) -> Any:
     """Declare a parameter that is set at the start; return its value.
@@ -190,14 +208,16 @@ def declare_read_only(
         name: of the parameter.
         default: its value unless another is given.
         description: for `ros2 param describe`.
-        most: the largest value of a number whose smallest is 0, of the default's type.
+        range: the least and the largest value of a number.
+        choices: the values that are allowed; empty allows all.
         any_type: accept values of other types than the default's.
+
+    Raises:
+        ValueError, ParameterException: the value is not allowed.
     """
-    described = ParameterDescriptor(
-        description=description, read_only=True, dynamic_typing=any_type
-    )
-    if isinstance(most, int):
-        described.integer_range = [IntegerRange(from_value=0, to_value=most, step=1)]
-    elif most is not None:
-        described.floating_point_range = [FloatingPointRange(from_value=0.0, to_value=most)]
-    return node.declare_parameter(name, default, described).value
+    described = parameter_descriptor(description, range, read_only=True)
+    described.dynamic_typing = any_type
+    value = node.declare_parameter(name, default, described).value
+    if choices and value not in choices:
+        raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r:.60}")
+    return value

@@ -1,4 +1,4 @@
-"""Warnings about a stream of messages, none of them logged more often than every 10 s."""
+"""Warnings about a stream of messages, without repeating them for each message."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import time
 
 from rclpy.node import Node
 
-_PERIOD = 10.0
 # Each message may have a reason of its own, as with a sensor that counts in frame_id.
 _MOST_REASONS = 64  # logged within one period
 
 
 class Complaints:
-    """Logs each reason at most every 10 s; rclpy's throttle would suppress other reasons, too.
+    """Logs each reason once in a period; rclpy's throttle would suppress other reasons, too.
 
     Thread-safe.
 
     Args:
         node: logs.
         what: what does not work; each line begins with it.
+        period: in seconds.
     """
 
-    def __init__(self, node: Node, what: str) -> None:
-        self._node, self._what = node, what
+    def __init__(self, node: Node, what: str, period: float = 10.0) -> None:
+        self._node, self._what, self._period = node, what, period
         self._lock = threading.Lock()
         self._said: dict[str, float] = {}
 
     def say(self, reason: str) -> None:
-        """Log a warning, unless it has been logged in the last 10 s."""
+        """Log a warning, unless it has been logged in this period."""
         now = time.monotonic()
         with self._lock:
-            self._said = {each: at for each, at in self._said.items() if now - at < _PERIOD}
+            self._said = {each: at for each, at in self._said.items() if now - at < self._period}
             if reason in self._said or len(self._said) >= _MOST_REASONS:
                 return
             self._said[reason] = now

@@ -1,4 +1,4 @@
-"""A detector's boxes: they start targets, and say where a lost one may be."""
+"""A detector's boxes, which start targets and suggest where a lost one may be."""
 
 from __future__ import annotations
 
@@ -39,14 +39,7 @@ class Detected:
 
 
 class Detections:
-    """Subscribes to `detections`, keeps the recent ones, and starts targets on them.
-
-    Args:
-        node: subscribes.
-        ring: the recent images.
-        worker: tracks.
-        settings: returns the node's parameters.
-    """
+    """Subscribes to `detections`, keeps the recent ones, and starts targets on them."""
 
     def __init__(
         self,

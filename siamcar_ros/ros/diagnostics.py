@@ -13,27 +13,16 @@ from siamcar_ros.msg import TrackStatus
 
 @dataclass
 class Counters:
-    """Counts of images since the node was configured; each is written by one thread only.
-
-    Attributes:
-        received: all.
-        refused: cannot be decoded, as their header or size tells.
-        out_of_order: dropped because of their stamps.
-        dropped: replaced by a newer one before the tracker took them.
-        tracked: the tracker ran on them; includes those by which a target caught up.
-        used: tracked, or looked at while there was no target.
-        failed: could not be decoded, or the tracker raised an error.
-        trouble: what was wrong with the last image that was refused or failed, in words.
-    """
+    """Counts of images since the node was configured; each is written by one thread only."""
 
     received: int = 0
-    refused: int = 0
-    out_of_order: int = 0
-    dropped: int = 0
-    tracked: int = 0
-    used: int = 0
-    failed: int = 0
-    trouble: str = ""
+    refused: int = 0  # because of their header or size
+    out_of_order: int = 0  # dropped because of their stamps
+    dropped: int = 0  # replaced by a newer one before the tracker took them
+    tracked: int = 0  # including those by which a target caught up
+    used: int = 0  # tracked, or looked at while there was no target
+    failed: int = 0  # could not be decoded, or the tracker raised an error
+    trouble: str = ""  # what was wrong with the last image that was refused or failed
 
     def fill(self, status: TrackStatus) -> TrackStatus:
         """Write the counters into a status message and return it."""
@@ -46,35 +35,20 @@ class Counters:
 
 @dataclass(frozen=True)
 class Health:
-    """The state of the node at one moment.
-
-    Attributes:
-        active: the node is active.
-        topic: resolved name of the image topic.
-        publishers: number of publishers of that topic.
-        silence: seconds since the last image, or since activation.
-        silence_allowed: seconds of silence before a warning.
-        used: images used since the last report.
-        failed: images refused or failed since the last report.
-        trouble: what was wrong with the last of them.
-        busy: seconds that the tracker has been working on one image or request.
-        busy_allowed: seconds before it counts as stuck.
-        twins: number of nodes that have this node's name.
-        values: further figures by name.
-    """
+    """The state of the node at one moment. Times are in seconds."""
 
     active: bool
-    topic: str
-    publishers: int
-    silence: float
-    silence_allowed: float
-    used: int
-    failed: int
-    trouble: str
-    busy: float
-    busy_allowed: float
-    twins: int
-    values: dict[str, object]
+    topic: str  # of the images, resolved
+    publishers: int  # of that topic
+    silence: float  # since the last image, or since activation
+    silence_allowed: float  # before a warning
+    used: int  # images since the last report
+    failed: int  # images refused or failed since the last report
+    trouble: str  # what was wrong with the last of them
+    busy: float  # time that the tracker has been working on one image or request
+    busy_allowed: float  # before it counts as stuck
+    twins: int  # nodes that have this node's name
+    values: dict[str, object]  # further figures by name
 
     @property
     def silent(self) -> bool:
@@ -92,15 +66,11 @@ class Health:
             level = DiagnosticStatus.WARN if self.used else DiagnosticStatus.ERROR
             return level, f"{self.failed} images not used: {self.trouble}"
         if self.twins > 1:
-            return (
-                DiagnosticStatus.WARN,
-                f"{self.twins} nodes have this name: each acts on every call",
-            )
+            line = f"{self.twins} nodes have this name: each acts on every call"
+            return DiagnosticStatus.WARN, line
         if self.silent:
-            return (
-                DiagnosticStatus.WARN,
-                f"no image on {self.topic} for {self.silence:.1f} s ({self.publishers} publishers)",
-            )
+            silence = f"{self.silence:.1f} s ({self.publishers} publishers)"
+            return DiagnosticStatus.WARN, f"no image on {self.topic} for {silence}"
         return DiagnosticStatus.OK, "running"
 
 
@@ -114,14 +84,10 @@ def diagnostic_array(stamp: Time, node_name: str, hardware: str, health: Health)
     """Return the message for /diagnostics; `hardware` is the device in use."""
     level, line = health.summary()
     told = {"image topic": health.topic} | health.values
-    values = [KeyValue(key=key, value=_text(value)) for key, value in told.items()]
+    values = [KeyValue(key=key, value=str(value)) for key, value in told.items()]
     status = DiagnosticStatus(
         level=level, name=f"{node_name}: tracker", message=line, hardware_id=hardware, values=values
     )
     array = DiagnosticArray(status=[status])
     array.header.stamp = stamp
     return array
-
-
-def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -4,8 +4,8 @@
 
 Subscribes to the tracker's `detection` and `status` and to `ground_truth` (vision_msgs/Detection2D
 with the image's header). Logs latency, drops and overlap periodically and writes them as JSON at
-the end, beside the report of `siamcar replay` on the same bag if one is given: the difference is
-what is lost to real time. With `init` it also starts the tracker, and starts it again when stamps
+the end, with the report of `siamcar replay` on the same bag if one is given: the difference is the
+cost of real time. With `init` it also starts the tracker, and starts it again when stamps
 go back by more than `time_jump`, as they do when a bag starts over. With `init:=ground_truth` an
 idle tracker is started again on the next true box. A typed box belongs to one image: if someone
 stops the tracker, it stays stopped.
@@ -71,19 +71,23 @@ class EvaluateNode(Node):
         )
         self._box = None if self._init in ("", _FROM_TRUTH) else _typed_box(self._init)
         self._transport = parameter(
-            "image_transport", "raw", "Of the image that a typed box is for: raw or compressed."
+            "image_transport",
+            "raw",
+            "Of the image that a typed box is for: raw or compressed.",
+            choices=("raw", "compressed"),
         )
-        if self._transport not in ("raw", "compressed"):
-            raise ValueError(f"image_transport is raw or compressed, not {self._transport!r}")
         time_jump = parameter(
             "time_jump",
             1.0,
             "Seconds by which stamps must go back to begin a new pass.",
-            most=3600.0,
+            range=(0.0, 3600.0),
         )
-        period = parameter("period", 5.0, "Seconds between logged results.", most=3600.0)
+        period = parameter("period", 5.0, "Seconds between logged results.", range=(0.1, 3600.0))
         self._patience = parameter(
-            "patience", 0.5, "Seconds during which a start on one image is retried.", most=3600.0
+            "patience",
+            0.5,
+            "Seconds during which a start on one image is retried.",
+            range=(0.0, 3600.0),
         )
         report = parameter("report", "", "JSON file to write at the end; empty: none.")
         replayed = parameter(
@@ -109,7 +113,7 @@ class EvaluateNode(Node):
         self.create_subscription(Detection2D, "ground_truth", self._on_truth, 200)
         self._await_image()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(max(period, 0.1), self._log, clock=steady)
+        self.create_timer(period, lambda: self.get_logger().info(self.phrases()), clock=steady)
 
     def run(self) -> None:
         """Score until the context ends; start the tracker as `init` says."""
@@ -196,7 +200,7 @@ class EvaluateNode(Node):
             self._begin_pass()
 
     def _on_idle(self, stamp: int) -> None:
-        """Handle that a tracker that was started tracks nothing anymore.
+        """Handle an idle status after a start.
 
         The start itself can be lost: when a bag starts over, its image may be found among those of
         the previous pass, and the first new image makes the tracker forget them all. No detection
@@ -222,7 +226,7 @@ class EvaluateNode(Node):
         self._await_image()
 
     def _await_image(self) -> None:
-        """Subscribe to the images for the header of the first, to which a typed box belongs."""
+        """Subscribe to the images, as a typed box belongs to the first one."""
         if self._box is not None and self._images is None:
             self._images = ImageSubscription(
                 self, transport=self._transport, reliability="auto", on_message=self._on_image
@@ -235,9 +239,6 @@ class EvaluateNode(Node):
         elif self._box is not None and self._offered is None:
             self._first_header = self._first_header or message.header
             self._offered = message.header, self._box
-
-    def _log(self) -> None:
-        self.get_logger().info(self.phrases())
 
 
 def _typed_box(text: str) -> Box:

@@ -1,4 +1,4 @@
-"""A target that a client follows as an action, and how a node's answers fail."""
+"""A target that a client follows as an action, and the errors of a client."""
 
 from __future__ import annotations
 

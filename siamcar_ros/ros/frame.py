@@ -47,11 +47,7 @@ class Frame:
         return str(message.encoding if hasattr(message, "encoding") else message.format)
 
     def check(self) -> None:
-        """Refuse an image that cannot be decoded, as far as its header and size tell.
-
-        Raises:
-            ImageError: with the reason.
-        """
+        """Raise ImageError if header and size show that the image cannot be decoded."""
         self.decoder.check(self.message)
 
     def image(self) -> StoredImage:

@@ -2,18 +2,19 @@
 
     ros2 run siamcar_ros frame_source --ros-args -p source:=film.mp4 -r image:=/camera/image_raw
 
-With `init` it also starts a tracker node on a target in the first frame, and plays on once that is
-done; the frame is published when the tracker is active.
+With `init` it also starts a tracker node on a target in the first frame. It publishes that frame
+once the tracker is active, and the others once the target is tracked.
 
 Publishes `image` and/or `image/compressed`, `camera_info`, and `ground_truth`
 (vision_msgs/Detection2D) if the source is annotated; all have the same header. A frame without the
-target has a ground truth without area. The node ends with the source unless `loop` is set. A camera
-or stream is read as fast as it delivers, so what is published is its newest image, stamped when it
-was read; one that breaks off is opened again.
+target has a ground truth without area. The node ends with the source unless `loop` is set. Cameras
+and streams are read at full speed: the newest image is published, stamped when it was read. One
+that breaks off is opened again.
 """
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import threading
@@ -21,32 +22,40 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, cycle, islice
+from typing import Any, NamedTuple
 
+import cv2
+import numpy as np
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D
 
 from siamcar_ros.data.film import CLIP, Source, SourceError, open_source
 from siamcar_ros.geometry import Box, parse_box
 from siamcar_ros.geometry import Image as Pixels
 from siamcar_ros.ros.command_line import declare_read_only, run_node
-from siamcar_ros.ros.source_frames import Frame, FrameMaker, parse_size, truth_message
+from siamcar_ros.ros.image_subscription import RELIABILITY
+from siamcar_ros.ros.messages import box_to_bbox, hypothesis, image_message, pinhole_info
 from siamcar_ros.ros.starter import Starter
 from siamcar_ros.tracking.selection import choose_box
 
-_TRANSPORTS = ("raw", "compressed", "both")
-_RELIABILITIES = {
-    "reliable": ReliabilityPolicy.RELIABLE,
-    "best_effort": ReliabilityPolicy.BEST_EFFORT,
-}
 # Seconds between discovering a subscriber and the first frame: it must discover this node, too.
 _SETTLE = 0.5
 # Seconds that a camera is given to finish its current image when the node ends.
 _LAST_IMAGE = 1.0
+
+
+class Frame(NamedTuple):
+    """A frame as it will be published; its stamp is set last."""
+
+    first: bool  # a pass over the source begins with it
+    header: Header  # shared by all its messages
+    messages: list[tuple[Any, Any]]  # with the publishers that they are for
 
 
 class FrameSource(Node):
@@ -72,11 +81,20 @@ class FrameSource(Node):
             "or clip: the film that ships.",
             any_type=True,  # a camera's number is an integer to the command line
         )
-        rate = parameter("rate", 0.0, "Frames per second; 0 is the source's rate.", most=1000.0)
+        rate = parameter(
+            "rate", 0.0, "Frames per second; 0 is the source's rate.", range=(0.0, 1000.0)
+        )
         self._loop = parameter("loop", False, "Start again at the end.")
-        transport = parameter("image_transport", "raw", "raw, compressed or both.")
-        reliability = parameter("qos_reliability", "reliable", "reliable or best_effort.")
-        frame_id = parameter("frame_id", "camera", "frame_id of the headers.")
+        transport = parameter(
+            "image_transport",
+            "raw",
+            "raw, compressed or both.",
+            choices=("raw", "compressed", "both"),
+        )
+        reliability = parameter(
+            "qos_reliability", "reliable", "reliable or best_effort.", choices=tuple(RELIABILITY)
+        )
+        self._frame_id = parameter("frame_id", "camera", "frame_id of the headers.")
         self._waiting = parameter(
             "wait_for_subscriber", False, "Publish nothing until someone subscribes to the image."
         )
@@ -84,7 +102,7 @@ class FrameSource(Node):
             "first_frame_hold",
             0.0,
             "Minimum time between the first and the second frame in seconds.",
-            most=60.0,
+            range=(0.0, 60.0),
         )
         init = parameter(
             "init",
@@ -97,7 +115,7 @@ class FrameSource(Node):
             "reconnect",
             2.0,
             "Seconds after which a camera or stream that broke off is opened again; 0: never.",
-            most=3600.0,
+            range=(0.0, 3600.0),
         )
         size = parameter("size", "", "Scale frames to WIDTHxHEIGHT; empty is the source's size.")
         preload = parameter(
@@ -105,34 +123,24 @@ class FrameSource(Node):
             0,
             "Read this many frames at the start and play them forwards and backwards without end, "
             "so that reading takes no time; 0 reads as it plays.",
-            most=100_000,
+            range=(0, 100_000),
         )
         focal = parameter(
             "focal",
             0.0,
             "Focal length for camera_info in pixels; 0 is the source's, or uncalibrated.",
-            most=1e6,
+            range=(0.0, 1e6),
         )
-        quality = parameter("jpeg_quality", 90, "Of compressed images, 0 to 100.", most=100)
-        _one_of("image_transport", transport, _TRANSPORTS)
-        _one_of("qos_reliability", reliability, tuple(_RELIABILITIES))
+        self._quality = parameter(
+            "jpeg_quality", 90, "Of compressed images, 0 to 100.", range=(0, 100)
+        )
+        self._size = _parse_size(size)
         self.source: Source = open_source(str(name))
-        self._frame = FrameMaker(
-            self.source.boxes,
-            frame_id=frame_id,
-            size=parse_size(size),
-            focal=focal or self.source.focal or 0.0,
-            quality=quality,
-        )
+        self._focal = focal or self.source.focal or 0.0
         if preload and self.source.live:
             raise SourceError("preload needs a source with an end, not a camera")
 
-        qos = QoSProfile(
-            history=HistoryPolicy.KEEP_LAST,
-            depth=5,
-            reliability=_RELIABILITIES[reliability],
-            durability=DurabilityPolicy.VOLATILE,
-        )
+        qos = QoSProfile(depth=5, reliability=RELIABILITY[reliability])
         self._raw = self._compressed = None
         if transport != "compressed":
             self._raw = self.create_publisher(Image, "image", qos)
@@ -162,7 +170,10 @@ class FrameSource(Node):
         if not self.source.live or self._drawn:
             self._images = chain([image], self._images)
         self._preloads = preload > 0
-        self._frames = self._preloaded(preload) if preload else self._read()
+        self._frames = self._read()
+        if preload:
+            frames = list(islice(self._frames, preload))
+            self._frames = cycle(frames + frames[-2:0:-1])
         self._next = None if self.source.live else next(self._frames)
         pace = f"{rate or self.source.rate:g} Hz"
         if self.source.live and not rate:
@@ -183,10 +194,6 @@ class FrameSource(Node):
         else:
             self.create_timer(1 / (rate or self.source.rate), self._tick)
 
-    def _preloaded(self, count: int) -> Iterator[Frame]:
-        frames = list(islice(self._read(), count))
-        return cycle(frames + frames[-2:0:-1])
-
     def _read(self) -> Iterator[Frame]:
         """Read the source, again and again with `loop`."""
         while True:
@@ -199,7 +206,7 @@ class FrameSource(Node):
 
     def _target(self, init: str, image: Pixels) -> Box | None:
         """The box in the first frame that the parameter `init` names."""
-        image, true = self._frame.scaled(image, len(self.source.skipped))
+        image, true = self._scaled(image, len(self.source.skipped))
         name = self.source.name
         if init == "auto" and true is None:
             self.get_logger().info(
@@ -218,11 +225,40 @@ class FrameSource(Node):
         With `complete` in all forms: those who will receive a frame that is prepared long before it
         is published have not subscribed yet.
         """
-        raw, compressed = (
-            each is not None and (complete or each.get_subscription_count() > 0)
-            for each in (self._raw, self._compressed)
-        )
-        return self._frame.prepare(image, row, first=first, raw=raw, compressed=compressed)
+
+        def wanted(publisher: Any) -> bool:
+            return publisher is not None and (complete or publisher.get_subscription_count() > 0)
+
+        image, box = self._scaled(image, row)
+        height, width = image.shape[:2]
+        frame = Frame(first, Header(frame_id=self._frame_id), [])
+        header, messages = frame.header, frame.messages
+        if wanted(self._raw):
+            messages.append((self._raw, image_message(header, image)))
+        if wanted(self._compressed):
+            stream = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self._quality])[1]
+            compressed = CompressedImage(header=header, format="bgr8; jpeg compressed bgr8")
+            compressed.data.frombytes(stream.data.cast("B"))
+            messages.append((self._compressed, compressed))
+        messages.append((self._info, pinhole_info(header, (width, height), self._focal)))
+        if self._truth is not None:
+            truth = Detection2D(header=header, id="ground_truth")
+            if box is not None:
+                truth.bbox, truth.results = box_to_bbox(box), [hypothesis("", 1.0)]
+            messages.append((self._truth, truth))
+        return frame
+
+    def _scaled(self, image: Pixels, row: int) -> tuple[Pixels, Box | None]:
+        """The image and its true box, in row `row`, at the size at which they are published."""
+        box, scale = None, np.ones(2)
+        if self._size is not None:
+            scale = np.array(self._size) / image.shape[1::-1]
+            image = np.asarray(cv2.resize(image, self._size), np.uint8)
+        boxes = self.source.boxes
+        if boxes is not None and np.isfinite(boxes[row]).all():
+            x, y, w, h = (boxes[row] * np.tile(scale, 2)).tolist()
+            box = (x, y, w, h)
+        return image, box
 
     def _may_begin(self) -> bool:
         """Whether the tracker is ready and, where one is waited for, a subscriber has settled."""
@@ -287,15 +323,8 @@ class FrameSource(Node):
 
     def _publish(self, frame: Frame, stamp: Time) -> None:
         frame.header.stamp = stamp.to_msg()
-        for message, publisher in (
-            (frame.raw, self._raw),
-            (frame.compressed, self._compressed),
-            (self._frame.camera_info(frame), self._info),
-            (truth_message(frame), self._truth),
-        ):
-            if message is not None and publisher is not None:
-                message.header = frame.header
-                publisher.publish(message)
+        for publisher, message in frame.messages:
+            publisher.publish(message)
         self._count += 1
         if frame.first and self._starter is not None:
             self._starter.start(frame.header)
@@ -310,9 +339,12 @@ class FrameSource(Node):
         self.destroy_node()
 
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise SourceError(f"{name} is one of {', '.join(allowed)}, not {value!r}")
+def _parse_size(text: str) -> tuple[int, int] | None:
+    """Read WIDTHxHEIGHT; None if it is empty."""
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if text and not found:
+        raise SourceError(f"size is WIDTHxHEIGHT in pixels, such as 640x480, not {text!r}")
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _on_signals(action: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""From the camera's messages to frames in order."""
+"""Turns the camera's messages into frames in the order of their stamps."""
 
 from __future__ import annotations
 
@@ -29,14 +29,9 @@ _HAND_OVER = 0.00005
 class ImageInput:
     """Subscribes to the camera, keeps usable images in the ring, and gives the worker the newest.
 
-    Args:
-        node: subscribes.
-        settings: returns the node's parameters.
-        ring: keeps the images.
-        worker: tracks.
-        counters: `received`, `refused`, `out_of_order`, `dropped` and `trouble` are written.
-        start_over: forgets all images and ends all tracks; called with the reason when stamps have
-            gone back.
+    It writes the counters `received`, `refused`, `out_of_order`, `dropped` and `trouble`. When
+    stamps have gone back, it calls `start_over` with the reason, to forget all images and end all
+    tracks.
 
     Attributes:
         last_arrival: `time.perf_counter()` when the last image arrived.

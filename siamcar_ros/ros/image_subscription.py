@@ -13,7 +13,10 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from siamcar_ros.ros.messages import OVERRIDABLE
 
-_POLICY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
+RELIABILITY = {
+    "reliable": ReliabilityPolicy.RELIABLE,
+    "best_effort": ReliabilityPolicy.BEST_EFFORT,
+}
 
 # By transport: package and type of its messages. A packet of a video needs the ones before it.
 _TYPES = {
@@ -80,7 +83,7 @@ class ImageSubscription:
         self._node.destroy_subscription(self._subscription)
 
     def _subscribe(self, reliability: str, overridable: QoSOverridingOptions) -> None:
-        profile = QoSProfile(depth=self._depth, reliability=_POLICY[reliability])
+        profile = QoSProfile(depth=self._depth, reliability=RELIABILITY[reliability])
         self._subscription = self._node.create_subscription(
             self._type,
             self.topic,

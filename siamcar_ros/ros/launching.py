@@ -1,4 +1,4 @@
-"""What the launch files share."""
+"""Helpers of the launch files."""
 
 from __future__ import annotations
 

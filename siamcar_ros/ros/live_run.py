@@ -1,8 +1,9 @@
-"""A live run: a tracker node and a frame source in processes of their own, heard by a client."""
+"""A live run: a tracker node and a frame source as processes, and a client that listens."""
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -34,48 +35,36 @@ class LiveRunError(RuntimeError):
 
 @dataclass
 class Recording:
-    """What the client received while a source played.
+    """What the client received while a source played."""
 
-    Attributes:
-        headers: of the published frames, in order.
-        detections: by stamp in nanoseconds.
-        statuses: of the frames on which a target was tracked.
-        score: of the detections; latencies count from the frames' stamps.
-        box: the target's, as it was given.
-        truth: the first true box, with the header of its frame.
-        newest: the latest detection.
-        last_stamp: of the latest frame, in nanoseconds.
-        last_frame: when it arrived, on the monotonic clock.
-    """
-
-    headers: list[Header] = field(default_factory=list)
-    detections: dict[int, Detection] = field(default_factory=dict)
-    statuses: list[TrackStatus] = field(default_factory=list)
-    score: LiveScore = field(default_factory=LiveScore)
-    box: Box | None = None
-    truth: tuple[Header, Box] | None = None
+    headers: list[Header] = field(default_factory=list)  # of the published frames, in order
+    detections: dict[int, Detection] = field(default_factory=dict)  # by stamp in nanoseconds
+    statuses: list[TrackStatus] = field(default_factory=list)  # of frames with a target
+    score: LiveScore = field(default_factory=LiveScore)  # latencies count from the frames' stamps
+    box: Box | None = None  # the target's, as it was given
+    truth: tuple[Header, Box] | None = None  # the first true box, with the header of its frame
     newest: Detection | None = None
-    last_stamp: int = 0
-    last_frame: float = field(default_factory=time.monotonic)
+    last_stamp: int = 0  # of the latest frame, in nanoseconds
+    last_frame: float = field(default_factory=time.monotonic)  # when it arrived
 
 
 def node_process(
     title: str,
     module: str,
-    folder: Path,
-    namespace: str,
     parameters: Mapping[str, object],
     *ros_args: str,
+    folder: Path,
+    namespace: str,
 ) -> Child:
     """Return one of the package's nodes as a process that has not been started.
 
     Args:
         title: for messages.
         module: in `siamcar_ros.ros`.
-        folder: for its output, in MODULE.log.
-        namespace: of the node.
         parameters: of the node; empty strings are left out.
         ros_args: further arguments after --ros-args.
+        folder: for its output, in MODULE.log.
+        namespace: of the node.
     """
     arguments = ["--ros-args", "-r", f"__ns:={namespace}", *ros_args]
     for key, value in parameters.items():
@@ -84,13 +73,16 @@ def node_process(
     return Child(title, f"siamcar_ros.ros.{module}", arguments, folder / f"{module}.log")
 
 
+def failure(what: str, child: Child) -> LiveRunError:
+    """Return the error that says what has gone wrong, and how a process's log ends."""
+    return LiveRunError(f"{what}; the log of {child.name} ends with:\n{child.tail()}")
+
+
 def require_running(*children: Child) -> None:
     """Raise LiveRunError if a process has ended."""
     for child in children:
         if not child.running:
-            raise LiveRunError(
-                f"{child.name} ended with status {child.status}; its log ends with:\n{child.tail()}"
-            )
+            raise failure(f"{child.name} ended with status {child.status}", child)
 
 
 class LiveRun:
@@ -106,8 +98,7 @@ class LiveRun:
     """
 
     def __init__(self, folder: Path, tracker: Mapping[str, object], namespace: str) -> None:
-        self.namespace = namespace
-        self._folder = folder
+        self._node = partial(node_process, folder=folder, namespace=namespace)
         self._recording = Recording()
         self._annotated = False
         with ExitStack() as stack:
@@ -141,18 +132,15 @@ class LiveRun:
                 _ACTIVE_TIMEOUT, check=partial(require_running, self._tracker)
             )
         except TrackerUnavailable as error:
-            raise LiveRunError(f"{error}; its log ends with:\n{self._tracker.tail()}") from error
+            raise failure(str(error), self._tracker) from error
+
         # The answer may have come from a node of another run. Discovery may show that only later,
         # so the check is repeated during the run.
-        deadline = time.monotonic() + _ACTIVE_TIMEOUT
-        while "activate: done" not in self._tracker.log.read_text(errors="replace"):
-            self._check()
-            if time.monotonic() > deadline:
-                raise LiveRunError(
-                    f"the tracker is not active after {_ACTIVE_TIMEOUT:g} s; its log ends with:\n"
-                    f"{self._tracker.tail()}"
-                )
-            time.sleep(0.05)
+        def started() -> bool:
+            return "activate: done" in self._tracker.log.read_text(errors="replace")
+
+        if not self._await(started, _ACTIVE_TIMEOUT):
+            raise failure(f"the tracker is not active after {_ACTIVE_TIMEOUT:g} s", self._tracker)
         self._check()
 
     def play(
@@ -182,43 +170,28 @@ class LiveRun:
         given = {"wait_for_subscriber": True, "first_frame_hold": _FIRST_FRAME_HOLD, **source}
         with self._node("the frame source", "frame_source", given) as frames:
             frames.start()
-            check = partial(self._check, frames)
-            deadline = time.monotonic() + _FIRST_FRAME_TIMEOUT
-            while not heard.headers or (box is None and heard.truth is None):
-                check()
-                if time.monotonic() > deadline:
-                    raise LiveRunError(
-                        f"no frame within {_FIRST_FRAME_TIMEOUT:g} s; the logs end with\n"
-                        f"  {frames.name}:\n{frames.tail()}\n"
-                        f"  {self._tracker.name}:\n{self._tracker.tail()}"
-                    )
-                time.sleep(0.02)
+
+            def begun() -> bool:
+                return bool(heard.headers) and (box is not None or heard.truth is not None)
+
+            if not self._await(begun, _FIRST_FRAME_TIMEOUT, frames):
+                raise failure(f"no frame within {_FIRST_FRAME_TIMEOUT:g} s", frames)
             self._start(heard)
             ends_at = time.monotonic() + seconds if seconds is not None else None
             while frames.running and (ends_at is None or time.monotonic() < ends_at):
                 self._check()
                 progress(heard, False)
                 if time.monotonic() - heard.last_frame > _STALL_TIMEOUT:
-                    raise LiveRunError(
-                        f"no frame for {_STALL_TIMEOUT:g} s; the source's log ends with:\n"
-                        f"{frames.tail()}"
-                    )
+                    raise failure(f"no frame for {_STALL_TIMEOUT:g} s", frames)
                 time.sleep(0.1)
             if frames.status:
-                raise LiveRunError(f"the frame source failed; its log ends with:\n{frames.tail()}")
+                raise failure("the frame source failed", frames)
             frames.end()
-            deadline = time.monotonic() + _LAST_DETECTION_TIMEOUT
-            while time.monotonic() < deadline:
-                if heard.last_stamp in heard.detections:
-                    break
-                time.sleep(0.02)
+            self._await(lambda: heard.last_stamp in heard.detections, _LAST_DETECTION_TIMEOUT)
         progress(heard, True)
         self._check()
         if not heard.detections:
-            raise LiveRunError(
-                "the target was given but no detection arrived; the node's log ends with:\n"
-                + self._tracker.tail()
-            )
+            raise failure("the target was given but no detection arrived", self._tracker)
         return heard
 
     def show(self, source: Mapping[str, object], port: int, ready: Callable[[], None]) -> None:
@@ -236,14 +209,9 @@ class LiveRun:
         ):
             frames.start()
             console.start()
-            check = partial(self._check, frames, console)
-            while "open http" not in console.tail():
-                check()
-                time.sleep(0.1)
+            self._await(lambda: "open http" in console.tail(), math.inf, frames, console)
             ready()
-            while True:
-                check()
-                time.sleep(0.5)
+            self._await(lambda: False, math.inf, frames, console)
 
     def _start(self, heard: Recording) -> None:
         header = heard.headers[0]
@@ -256,6 +224,16 @@ class LiveRun:
             self._check()
             raise LiveRunError(f"the target {heard.box} cannot be tracked: {error}") from error
 
+    def _await(self, done: Callable[[], bool], timeout: float, *children: Child) -> bool:
+        """Wait until `done`, checking the processes; return False after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while not done():
+            self._check(*children)
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
     def _check(self, *children: Child) -> None:
         """Raise LiveRunError if a process has ended or another tracker has this one's name."""
         require_running(self._tracker, *children)
@@ -264,11 +242,6 @@ class LiveRun:
                 f"{twins} nodes are called {self.client.tracker}: another run is "
                 "active in this ROS domain; end it or set another ROS_DOMAIN_ID"
             )
-
-    def _node(
-        self, title: str, module: str, parameters: Mapping[str, object], *ros_args: str
-    ) -> Child:
-        return node_process(title, module, self._folder, self.namespace, parameters, *ros_args)
 
     # Called in the client's thread
 

@@ -13,10 +13,6 @@ from siamcar_ros.ros.frame import Frame
 Request = tuple[Callable[[], Any], "Future[Any]"]
 
 
-class MailboxClosed(Exception):
-    """The worker has ended, or is about to end."""
-
-
 class Mailbox:
     """Hands frames and requests from the executor's thread to the worker's.
 
@@ -39,14 +35,15 @@ class Mailbox:
     def submit(self, function: Callable[[], Any]) -> Future[Any]:
         """Let the worker's thread call `function`; the future holds its result.
 
-        Raises MailboxClosed if the worker has ended.
+        After `close` the future is canceled.
         """
         future: Future[Any] = Future()
         with self._changed:
             if self._closed:
-                raise MailboxClosed("the worker thread has ended")
-            self._requests.append((function, future))
-            self._changed.notify()
+                future.cancel()
+            else:
+                self._requests.append((function, future))
+                self._changed.notify()
         return future
 
     def empty_slot(self) -> None:
@@ -54,16 +51,16 @@ class Mailbox:
         with self._changed:
             self._frame = None
 
-    def take(self, *, wait: bool) -> tuple[list[Request], Frame | None]:
-        """Remove and return all requests and the newest frame.
+    def take(self, *, wait: bool) -> tuple[list[Request], Frame | None] | None:
+        """Remove and return all requests and the newest frame; None after `close`.
 
-        With `wait` it blocks until there is something. Raises MailboxClosed after `close`.
+        With `wait` it blocks until there is something.
         """
         with self._changed:
             if wait:
                 self._changed.wait_for(lambda: self._closed or self._frame or self._requests)
             if self._closed:
-                raise MailboxClosed("the worker thread has ended")
+                return None
             requests, frame = list(self._requests), self._frame
             self._requests.clear()
             self._frame = None

@@ -28,13 +28,8 @@ def frustum(
 ) -> list[Marker]:
     """Return the markers of one target, colored by its state: pyramid, and label at its far end.
 
-    Args:
-        header: of the image, in whose frame they are.
-        index: of the target, from 0.
-        rays: (4, 2) through the box's corners, see `rays.corner_rays`.
-        depth: of the pyramid in meters.
-        target: name of the track.
-        result: what the tracker found.
+    `index` tells the targets apart, `rays` are the four through the box's corners, `depth` is that
+    of the pyramid in meters.
     """
     marker, text = (
         Marker(header=header, ns=namespace, id=index, type=kind, action=Marker.ADD)

@@ -15,7 +15,8 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from types import SimpleNamespace
+from typing import Any
 
 from pymavlink.dialects.v20 import common as mav
 
@@ -57,20 +58,6 @@ class Target:
     box: Fractions = (math.nan,) * 4
 
 
-class Tracker(Protocol):
-    """Follows the target. Its methods run in a separate thread, and may block."""
-
-    def start(self, box: Fractions) -> None:
-        """Start on a box, or on a point if it has no size, in fractions of the newest image.
-
-        Raises:
-            TargetRefused, TrackerUnavailable: with the reason.
-        """
-
-    def stop(self) -> None:
-        """Stop tracking; raise TargetRefused or TrackerUnavailable if that is not possible."""
-
-
 def box_in_pixels(box: Fractions, width: int, height: int) -> Box:
     """Return a box given in fractions of an image as (x, y, w, h) in pixels."""
     left, top, right, bottom = box
@@ -96,7 +83,10 @@ class Camera:
     Not thread-safe: `receive`, `poll`, `show` are called from one thread.
 
     Args:
-        tracker: follows the target.
+        start: starts the tracker on a box, or on a point if it has no size, in fractions of the
+            newest image. It runs in a separate thread, may block, and raises TargetRefused or
+            TrackerUnavailable with the reason; so does `stop`.
+        stop: stops tracking.
         send: called with the bytes of each message.
         system: the vehicle's system id.
         component: the camera's component id.
@@ -114,7 +104,8 @@ class Camera:
 
     def __init__(
         self,
-        tracker: Tracker,
+        start: Callable[[Fractions], None],
+        stop: Callable[[], None],
         send: Callable[[bytes], None],
         *,
         system: int = 1,
@@ -127,16 +118,24 @@ class Camera:
         self.size = 0, 0
         self.dropped: Counter[str] = Counter()
         self.interval = 0.0
-        self._tracker, self._send, self._clock = tracker, send, clock
+        self._start, self._stop, self._clock = start, stop, clock
         self._system, self._component = system, component
-        self._datagrams, self._key, self._rtsp_url = datagrams, key, rtsp_url
+        self._datagrams, self._rtsp_url = datagrams, rtsp_url
         self._target = Target()
         self._began = clock()
         self._heartbeat_at = self._status_at = self._began
         self._texts = 0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="mavlink command")
         self._pending: list[tuple[Any, Future[None]]] = []
-        self._link = self._new_link()
+        file = SimpleNamespace(write=send)
+        self._link = mav.MAVLink(file, srcSystem=system, srcComponent=component)
+        self._link.robust_parsing = True
+        if key is not None:
+            self._link.signing.secret_key = key
+            self._link.signing.sign_outgoing = True
+            self._link.signing.timestamp = int((time.time() - _SIGNATURE_EPOCH) * 1e5)
+            self._link.signing.allow_unsigned_callback = lambda _link, _message: False
+        self._emit = self._link.send
 
     def receive(self, data: bytes) -> None:
         """Handle bytes from the link. Never raises."""
@@ -206,25 +205,9 @@ class Camera:
         """End the thread in which commands run; pending ones are dropped."""
         self._worker.shutdown(wait=False, cancel_futures=True)
 
-    def _new_link(self) -> Any:
-        link = mav.MAVLink(None, srcSystem=self._system, srcComponent=self._component)
-        link.robust_parsing = True
-        if self._key is not None:
-            link.signing.secret_key = self._key
-            link.signing.sign_outgoing = True
-            link.signing.timestamp = int((time.time() - _SIGNATURE_EPOCH) * 1e5)
-            link.signing.allow_unsigned_callback = lambda _link, _message: False
-        return link
-
     def _discard(self) -> None:
         self.dropped["malformed"] += 1
         self._link.buf, self._link.buf_index = bytearray(), 0
-
-    def _emit(self, message: Any) -> None:
-        # MAVLink.send would count the messages, too, but writes to a file.
-        data = message.pack(self._link)
-        self._link.seq = (self._link.seq + 1) % 256
-        self._send(bytes(data))
 
     def _handle(self, message: Any) -> None:
         kind = message.get_type()
@@ -259,13 +242,13 @@ class Camera:
         elif command == mav.MAV_CMD_CAMERA_TRACK_POINT:
             x, y = numbers[:2]
             if _inside(x, y):
-                self._begin(message, lambda: self._tracker.start((x, y, x, y)))
+                self._begin(message, lambda: self._start((x, y, x, y)))
             else:
                 self._deny(message, "track point: x and y must be fractions of the image, 0 to 1")
         elif command == mav.MAV_CMD_CAMERA_TRACK_RECTANGLE:
             left, top, right, bottom = numbers[:4]
             if _inside(left, top, right, bottom) and left < right and top < bottom:
-                self._begin(message, lambda: self._tracker.start((left, top, right, bottom)))
+                self._begin(message, lambda: self._start((left, top, right, bottom)))
             else:
                 self._deny(
                     message,
@@ -273,7 +256,7 @@ class Camera:
                     "top left before bottom right",
                 )
         elif command == mav.MAV_CMD_CAMERA_STOP_TRACKING:
-            self._begin(message, self._tracker.stop)
+            self._begin(message, self._stop)
         else:
             self._acknowledge(message, mav.MAV_RESULT_UNSUPPORTED)
 
@@ -403,6 +386,6 @@ def _inside(*numbers: float) -> bool:
 
 
 def _key(message: Any) -> tuple[Any, ...]:
-    """What repeated commands have in common."""
+    """What identifies a repeated command."""
     numbers = (getattr(message, f"param{index}") for index in range(1, 5))
     return (message.get_srcSystem(), message.get_srcComponent(), message.command, *numbers)

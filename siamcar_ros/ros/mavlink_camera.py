@@ -60,8 +60,12 @@ class MavlinkCamera(Node):
             "MAVLink connection: udpout:HOST:PORT sends to a ground station or router, "
             "udpin:HOST:PORT waits for one, DEVICE or DEVICE,BAUD is a serial port.",
         )
-        system = parameter("system_id", 1, "MAVLink system id: that of the vehicle.")
-        component = parameter("component_id", 100, "MAVLink component id, 100 to 105.")
+        system = parameter(
+            "system_id", 1, "MAVLink system id: that of the vehicle.", range=(1, 255)
+        )
+        component = parameter(
+            "component_id", 100, "MAVLink component id: that of a camera.", range=(100, 105)
+        )
         rtsp = parameter("rtsp_url", "", "Address of the video, announced to the ground station.")
         passphrase = parameter(
             "signing_passphrase_file",
@@ -74,10 +78,6 @@ class MavlinkCamera(Node):
             "Topic (geometry_msgs/TwistStamped) whose angular.y (down) and angular.z (left), in "
             "rad/s, are passed to the vehicle's gimbal manager; empty: none.",
         )
-        if not 1 <= system <= 255:
-            raise ValueError(f"system_id is from 1 to 255, not {system}")
-        if not 100 <= component <= 105:
-            raise ValueError(f"component_id is from 100 to 105 for a camera, not {component}")
         if len(rtsp.encode()) > 159:
             raise ValueError("rtsp_url has more than 159 bytes, the most that MAVLink can carry")
         key = None
@@ -90,7 +90,8 @@ class MavlinkCamera(Node):
         self._url = url
         self._connection = _open(url)
         self._camera = mavlink.Camera(
-            self,
+            self._start,
+            self._stop,
             self._write,
             system=system,
             component=component,
@@ -130,13 +131,13 @@ class MavlinkCamera(Node):
                 self._camera.close()
                 self._connection.close()
 
-    def start(self, box: mavlink.Fractions) -> None:
+    def _start(self, box: mavlink.Fractions) -> None:
         """Start the tracker on a box or a point in fractions of the newest image."""
         width, height = self._image_size()
         assert self._client is not None
         self._client.init_target(mavlink.box_in_pixels(box, width, height))
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         """End all tracks."""
         assert self._client is not None
         self._client.stop_tracking()

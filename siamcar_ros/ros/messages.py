@@ -6,20 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import ParameterException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import (
     BoundingBox2D,
     Detection2D,
-    Detection2DArray,
     ObjectHypothesis,
     ObjectHypothesisWithPose,
 )
 
 from siamcar_ros.geometry import Box
+from siamcar_ros.geometry import Image as Pixels
 from siamcar_ros.msg import Track, TrackStatus
 from siamcar_ros.tracking import TrackResult, TrackState
 
@@ -36,7 +38,7 @@ OVERRIDABLE = QoSOverridingOptions.with_default_policies(
 
 @contextmanager
 def checked_overrides() -> Iterator[None]:
-    """Turn what rclpy raises for a wrong override of a quality of service into ValueError."""
+    """Raise ValueError for a parameter qos_overrides that rclpy rejects."""
     try:
         yield
     except rclpy_implementation.RCLError:
@@ -85,14 +87,42 @@ def detection(header: Any, target: str, result: TrackResult, class_id: str) -> D
     """
     message = Detection2D(header=header, id=target, bbox=box_to_bbox(result.box))
     if result.state is not TrackState.LOST:
-        hypothesis = ObjectHypothesis(class_id=class_id, score=float(result.score))
-        message.results.append(ObjectHypothesisWithPose(hypothesis=hypothesis))
+        message.results.append(hypothesis(class_id, result.score))
     return message
 
 
-def detection_array(header: Any, detections: list[Detection2D]) -> Detection2DArray:
-    """Return the message for all targets in one image."""
-    return Detection2DArray(header=header, detections=detections)
+def hypothesis(class_id: str, score: float) -> ObjectHypothesisWithPose:
+    """Return a detection's result; its pose is left empty."""
+    return ObjectHypothesisWithPose(
+        hypothesis=ObjectHypothesis(class_id=class_id, score=float(score))
+    )
+
+
+def image_message(header: Any, pixels: Pixels) -> Image:
+    """Return the message for an image (H, W, 3) in BGR."""
+    height, width = pixels.shape[:2]
+    message = Image(header=header, height=height, width=width, encoding="bgr8", step=3 * width)
+    message.data.frombytes(np.ascontiguousarray(pixels).data.cast("B"))
+    return message
+
+
+def pinhole_info(header: Any, size: tuple[int, int], focal: float) -> CameraInfo:
+    """Return the message for a lens without distortion, centered on the image.
+
+    Args:
+        header: of the image.
+        size: width and height of the image in pixels.
+        focal: focal length in pixels; 0 leaves K zero, which means uncalibrated.
+    """
+    width, height = size
+    info = CameraInfo(header=header, width=width, height=height, distortion_model="plumb_bob")
+    info.d = [0.0] * 5
+    if focal:
+        cx, cy = width / 2 - 0.5, height / 2 - 0.5
+        info.k = [focal, 0.0, cx, 0.0, focal, cy, 0.0, 0.0, 1.0]
+        info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+        info.p = [focal, 0.0, cx, 0.0, 0.0, focal, cy, 0.0, 0.0, 0.0, 1.0, 0.0]
+    return info
 
 
 def track(
@@ -100,12 +130,8 @@ def track(
 ) -> Track:
     """Return the message for one target in one image; the bearing is left empty.
 
-    Args:
-        target: the track's name.
-        result: what the tracker found.
-        class_id: of the target.
-        velocity: of the box's center in pixels per second.
-        lost: seconds since the target was last seen.
+    `velocity` is that of the box's center in pixels per second, `lost` the time in seconds since
+    the target was last seen.
     """
     message = Track(id=target, class_id=class_id, state=_STATES[result.state])
     message.score, message.seconds_lost = float(result.score), float(lost)
@@ -121,7 +147,7 @@ def status(
 
     Args:
         header: of the image.
-        results: what the tracker found, oldest target first; at least one.
+        results: oldest target first; at least one.
         stages: seconds spent in each of `STAGES`.
         total: seconds from the start of the image callback to the publication.
     """

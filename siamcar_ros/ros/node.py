@@ -24,7 +24,6 @@ from std_msgs.msg import Header
 
 from siamcar_ros.files import reason
 from siamcar_ros.ros.action import TrackAction
-from siamcar_ros.ros.bond import form_bond
 from siamcar_ros.ros.camera_motion import CameraMotion
 from siamcar_ros.ros.detections import Detections
 from siamcar_ros.ros.diagnostics import Counters, Health, count_nodes, diagnostic_array
@@ -70,7 +69,7 @@ class TrackerNode(LifecycleNode):
         self._detections: Detections | None = None
         self._bond: Any = None
         self._ring = FrameRing(**_ring_limits(self.settings))
-        self._silent = self._has_twins = False  # each is logged once
+        self._silent = False
         self._counters = self._reported = Counters()
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
@@ -215,7 +214,21 @@ class TrackerNode(LifecycleNode):
         if self.settings.use_detections:
             self._detections = Detections(self, self._ring, worker, self._current)
         self._target_services.detections = self._detections
-        self._bond = None if self.settings.autostart else form_bond(self)
+        if not self.settings.autostart:
+            self._form_bond()
+
+    def _form_bond(self) -> None:
+        """Begin to send the heartbeats by which nav2's lifecycle manager notices a node's death."""
+        try:
+            from bondpy.bondpy import Bond
+        except ImportError:
+            self.get_logger().info(
+                "no bond with a lifecycle manager: bondpy is not installed; nav2's needs "
+                "bond_timeout 0"
+            )
+            return
+        self._bond = Bond(self, "bond", self.get_name())
+        self._bond.start()
 
     def _deactivate(self) -> None:
         if self._bond is not None:
@@ -347,6 +360,14 @@ class TrackerNode(LifecycleNode):
         if images is not None and outputs is not None and worker and not worker.targets:
             newest = self._ring.newest()
             outputs.publish_idle(Header() if newest is None else newest.header)
+        name = self.get_fully_qualified_name()
+        twins = count_nodes(self, name)
+        if twins > 1:
+            self.get_logger().warning(
+                f"{twins} nodes are called {name}: all of them act on every call. End the "
+                "others, or start them with another name or namespace",
+                once=True,
+            )
         now, before = replace(self._counters), self._reported
         self._reported = now
         loaded = self._loaded
@@ -374,7 +395,7 @@ class TrackerNode(LifecycleNode):
             trouble=now.trouble,
             busy=worker.busy if worker else 0.0,
             busy_allowed=STUCK_AFTER,
-            twins=self._count_twins(),
+            twins=twins,
             values=values,
         )
         if health.silent and not self._silent:
@@ -383,23 +404,11 @@ class TrackerNode(LifecycleNode):
         self._diagnostics.publish(
             diagnostic_array(
                 self.get_clock().now().to_msg(),
-                self.get_fully_qualified_name(),
+                name,
                 loaded.device if loaded else "",
                 health,
             )
         )
-
-    def _count_twins(self) -> int:
-        """Return how many nodes have this one's name; more than one is logged once."""
-        name = self.get_fully_qualified_name()
-        count = count_nodes(self, name)
-        if count > 1 and not self._has_twins:
-            self.get_logger().warning(
-                f"{count} nodes are called {name}: all of them act on every call. End the "
-                "others, or start them with another name or namespace"
-            )
-        self._has_twins = count > 1
-        return count
 
 
 def _ring_limits(settings: NodeSettings) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class OperatorConsole(Node):
         self.host = parameter(
             "host", "127.0.0.1", "Address to listen on; 0.0.0.0 lets other machines connect."
         )
-        self.port = parameter("port", 8484, "TCP port to listen on.")
+        self.port = parameter("port", 8484, "TCP port to listen on.", range=(1, 65535))
         self.token = parameter(
             "token",
             "",
@@ -61,11 +61,7 @@ class OperatorConsole(Node):
         trackers = parameter(
             "trackers", "", "Names of the tracker nodes, separated by commas; empty: all."
         )
-        self.rate = parameter("rate", 15.0, "Pictures per second at most.", most=100.0)
-        if not 1 <= self.port <= 65535:
-            raise ValueError(f"port is from 1 to 65535, not {self.port}")
-        if not self.rate > 0:
-            raise ValueError("rate must be larger than 0")
+        self.rate = parameter("rate", 15.0, "Pictures per second at most.", range=(0.1, 100.0))
         if self.token and len(self.token) < _LEAST_TOKEN:
             raise ValueError(f"token has fewer than {_LEAST_TOKEN} characters: make it longer")
         self.local = self.host in LOOPBACK

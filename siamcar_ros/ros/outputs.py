@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -16,33 +17,25 @@ from siamcar_ros.data.image_messages import ImageError
 from siamcar_ros.data.images import image_size
 from siamcar_ros.msg import TrackArray, TrackStatus
 from siamcar_ros.ros import messages
+from siamcar_ros.ros.complaints import Complaints
 from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.markers import frusta, frustum
 from siamcar_ros.ros.messages import OVERRIDABLE
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.position import Positions
-from siamcar_ros.ros.rays import CameraModelError, bearing, corner_rays
+from siamcar_ros.ros.rays import CameraModel, CameraModelError
 from siamcar_ros.ros.targets import Target, Tracked
 from siamcar_ros.tracking import TrackState
 from siamcar_ros.tracking.annotations import image_annotations
 from siamcar_ros.tracking.overlay import draw_overlay
 from siamcar_ros.tracking.velocity import Motion
 
-# Reasons may differ without end, as a camera_info that counts its frames in frame_id would.
-_MOST_REASONS = 16
-
 
 class Outputs:
     """Publishes a frame's results: detections first, then tracks.
 
     A message is built only while someone subscribes to its topic.
-
-    Args:
-        node: to create publishers on; they publish nothing while it is not active.
-        settings: the node's parameters.
-        counters: are published with each status.
-        loaded: what runs the network.
 
     Attributes:
         settings: may be replaced at any time.
@@ -61,14 +54,17 @@ class Outputs:
         self._node, self._counters, self._loaded = node, counters, loaded
         self._drawn_at = 0.0
         self._marked = self._detected = False
-        self._motions: dict[str, tuple[Target, Motion]] = {}  # with the start that it is of
+        self._motions: dict[Target, Motion] = {}
         self._image_size = (0, 0)
-        self._unusable: set[str] = set()  # why camera_info could not be used, as said so far
+        self._complaints = Complaints(node, "no bearing, no position and no markers", math.inf)
+        self._publishers: list[Any] = []
 
         def create(kind: type, name: str, depth: int = 10) -> Any:
-            return node.create_lifecycle_publisher(
+            publisher = node.create_lifecycle_publisher(
                 kind, name, QoSProfile(depth=depth), qos_overriding_options=OVERRIDABLE
             )
+            self._publishers.append(publisher)
+            return publisher
 
         self._detection = create(Detection2D, "~/detection")
         self._detections = create(Detection2DArray, "~/detections")
@@ -83,33 +79,18 @@ class Outputs:
 
             self._foxglove = foxglove
             self._annotations = create(foxglove.ImageAnnotations, "~/annotations")
-        self.positions = Positions(node, settings)
+        self.positions = Positions(node, settings, create)
 
     def destroy(self) -> None:
         """Remove the publishers."""
         self.positions.destroy()
-        for each in (
-            self._detection,
-            self._detections,
-            self._tracks,
-            self._bearing,
-            self._status,
-            self._markers,
-            self._debug,
-        ):
+        for each in self._publishers:
             self._node.destroy_lifecycle_publisher(each)
-        if self._annotations is not None:
-            self._node.destroy_lifecycle_publisher(self._annotations)
 
     def publish(self, tracked: Tracked, *, with_goals: bool = False) -> TrackArray | None:
-        """Publish the results of one frame.
+        """Publish the results of one frame; return the tracks.
 
-        Args:
-            tracked: the results.
-            with_goals: there are goals of the action, whose feedback needs the tracks.
-
-        Returns:
-            The tracks; None if neither a goal nor a subscriber needs them.
+        None if neither a subscriber nor, `with_goals`, the feedback of the action needs them.
         """
         total = 0.0
         if tracked.results or self._detected:  # else the end of the last targets has been published
@@ -130,7 +111,11 @@ class Outputs:
             self._publish_overlay(tracked, total)
         if self._annotations is not None and _subscribed(self._annotations):
             stamp = tracked.frame.header.stamp
-            self._annotations.publish(image_annotations(self._annotation, stamp, tracked.results))
+
+            def make(name: str, **fields: Any) -> Any:
+                return getattr(self._foxglove, name)(**fields)
+
+            self._annotations.publish(image_annotations(make, stamp, tracked.results))
         return tracks
 
     def _publish_detections(self, tracked: Tracked) -> float:
@@ -149,11 +134,8 @@ class Outputs:
             self._detection.publish(detections[0])
         total = time.perf_counter() - tracked.frame.received
         if wanted:
-            self._detections.publish(messages.detection_array(header, detections))
+            self._detections.publish(Detection2DArray(header=header, detections=detections))
         return total
-
-    def _annotation(self, name: str, **fields: Any) -> Any:
-        return getattr(self._foxglove, name)(**fields)
 
     def publish_idle(self, header: Any) -> None:
         """Publish that nothing is tracked, with the header of the newest image."""
@@ -168,13 +150,10 @@ class Outputs:
     def _follow_motions(self, tracked: Tracked) -> None:
         """Update the velocities of the frame's targets, and drop those of all others."""
         motions = {}
-        for target, result in tracked.results.items():
-            start = tracked.targets[target]
-            known, motion = self._motions.get(target, (None, None))
-            if motion is None or known is not start:
-                motion = Motion(start.started)
-            motion.add(tracked.frame.stamp, result)
-            motions[target] = (start, motion)
+        for name, result in tracked.results.items():
+            target = tracked.targets[name]
+            motions[target] = self._motions.get(target) or Motion(target.started)
+            motions[target].add(tracked.frame.stamp, result)
         self._motions = motions
 
     def _publish_tracks(self, tracked: Tracked) -> TrackArray:
@@ -186,71 +165,58 @@ class Outputs:
                 self._image_size = image_size(bytes(frame.message.data)) or self._image_size
         width, height = self._image_size
         message = TrackArray(header=frame.header, image_width=width, image_height=height)
+        model = self._camera_model(tracked) if tracked.results else None
         for target, result in tracked.results.items():
-            motion = self._motions[target][1]
+            motion = self._motions[tracked.targets[target]]
             class_id = self._class_id(tracked, target)
             track = messages.track(target, result, class_id, motion.velocity, motion.lost)
-            if result.state is not TrackState.LOST:
-                self._add_bearing(track, tracked)
+            if model is not None and result.state is not TrackState.LOST:
+                try:
+                    track.bearing = [model.bearing(result.box, result.score)]
+                except CameraModelError as error:
+                    self._complaints.say(str(error))
             message.tracks.append(track)
         self._tracks.publish(message)
         if message.tracks and message.tracks[0].bearing:
             vector = message.tracks[0].bearing[0].direction
             self._bearing.publish(Vector3Stamped(header=frame.header, vector=vector))
-        if self.positions.wanted:
-            try:
-                self.positions.add(message, self._camera_info_for(tracked))
-            except CameraModelError as error:
-                self._say_unusable(error)
+        if model is not None and self.positions.wanted:
+            self.positions.add(message, model)
         return message
 
-    def _add_bearing(self, track: Any, tracked: Tracked) -> None:
-        result = tracked.results[track.id]
-        rectified = self.settings.image_rectified
-        try:
-            info = self._camera_info_for(tracked)
-            track.bearing = [
-                bearing(info, result.box, result.score, self._image_size, rectified=rectified)
-            ]
-        except CameraModelError as error:
-            self._say_unusable(error)
-
-    def _camera_info_for(self, tracked: Tracked) -> CameraInfo:
-        """Return camera_info if it is of the images; raise CameraModelError if not."""
+    def _camera_model(self, tracked: Tracked) -> CameraModel | None:
+        """Return the model of the camera; None, which is logged, if it is unknown."""
         info, frame_id = self.camera_info, tracked.frame.header.frame_id
-        if info is None:
-            raise CameraModelError("no camera_info has arrived")
-        if info.header.frame_id != frame_id:
-            raise CameraModelError(
-                f"camera_info has frame_id {info.header.frame_id[:256]!r}, the images have "
-                f"{frame_id[:256]!r}"
-            )
-        return info
-
-    def _say_unusable(self, error: CameraModelError) -> None:
-        """Log why there are no rays, once for each reason."""
-        if str(error) not in self._unusable and len(self._unusable) < _MOST_REASONS:
-            self._unusable.add(str(error))
-            self._node.get_logger().warning(f"no bearing, no position and no markers: {error}")
+        try:
+            if info is None:
+                raise CameraModelError("no camera_info has arrived")
+            if info.header.frame_id != frame_id:
+                raise CameraModelError(
+                    f"camera_info has frame_id {info.header.frame_id[:256]!r}, the images have "
+                    f"{frame_id[:256]!r}"
+                )
+            return CameraModel(info, self._image_size, rectified=self.settings.image_rectified)
+        except CameraModelError as error:
+            self._complaints.say(str(error))
+            return None
 
     def _publish_markers(self, tracked: Tracked) -> None:
-        header, settings = tracked.frame.header, self.settings
+        header = tracked.frame.header
         if not tracked.results:
             if self._marked:
                 self._markers.publish(frusta([], header))
                 self._marked = False
             return
+        model, depth = self._camera_model(tracked), self.settings.marker_depth
+        if model is None:
+            return
         shown: list[Any] = []
         try:
-            info = self._camera_info_for(tracked)
             for index, (target, result) in enumerate(tracked.results.items()):
-                rays = corner_rays(
-                    info, result.box, self._image_size, rectified=settings.image_rectified
-                )
-                depth = settings.marker_depth
+                rays = model.corner_rays(result.box)
                 shown += frustum(header, index, rays, depth, target, result)
         except CameraModelError as error:
-            self._say_unusable(error)
+            self._complaints.say(str(error))
             return
         self._markers.publish(frusta(shown, header))
         self._marked = True
@@ -268,12 +234,7 @@ class Outputs:
         drawn = draw_overlay(
             image.bgr(), tracked.results, scale=settings.debug_scale, caption=caption
         )
-        height, width = drawn.shape[:2]
-        message = Image(
-            header=tracked.frame.header, height=height, width=width, encoding="bgr8", step=3 * width
-        )
-        message.data.frombytes(drawn.data.cast("B"))
-        self._debug.publish(message)
+        self._debug.publish(messages.image_message(tracked.frame.header, drawn))
 
 
 def _subscribed(*publishers: Any) -> bool:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import TwistStamped
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
@@ -35,7 +35,7 @@ from std_msgs.msg import Float64MultiArray
 
 from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.msg import TrackArray, TrackStatus
-from siamcar_ros.ros.command_line import declare_read_only, run_node
+from siamcar_ros.ros.command_line import declare_read_only, parameter_descriptor, run_node
 from siamcar_ros.ros.messages import STATES
 from siamcar_ros.ros.pan_tilt import Pair, PanTiltLaw, PanTiltSettings
 
@@ -60,7 +60,7 @@ class PanTiltController(Node):
         parameter = partial(declare_read_only, self)
         tracker = parameter("tracker", "tracker", "Name of the tracker node.")
         self._target = parameter("target", "", "Id of the target; empty: the oldest.")
-        rate = parameter("rate", 50.0, "Rate of the commands in Hz.", most=1000.0)
+        rate = parameter("rate", 50.0, "Rate of the commands in Hz.", range=(0.1, 1000.0))
         self._frame_id = parameter("frame_id", "", "frame_id of ~/rates.")
         self._joints = (
             parameter("pan_joint", "", "Name of the pan joint in joint_states; empty: unknown."),
@@ -75,8 +75,6 @@ class PanTiltController(Node):
                 )
             ]
         )
-        if not rate > 0:
-            raise ValueError("rate must be larger than 0")
         self._law = PanTiltLaw(PanTiltSettings(**self._declare_settings()))
         self.add_on_set_parameters_callback(self._check_settings)
         self.add_post_set_parameters_callback(self._apply_settings)
@@ -104,11 +102,7 @@ class PanTiltController(Node):
     def _declare_settings(self) -> dict[str, float]:
         values = {}
         for each in fields(PanTiltSettings):
-            low, high = each.metadata["range"]
-            described = ParameterDescriptor(
-                description=each.metadata["description"],
-                floating_point_range=[FloatingPointRange(from_value=low, to_value=high)],
-            )
+            described = parameter_descriptor(each.metadata["description"], each.metadata["range"])
             values[each.name] = self.declare_parameter(each.name, each.default, described).value
         return values
 

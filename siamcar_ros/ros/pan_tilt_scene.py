@@ -1,4 +1,4 @@
-"""The world of the pan-tilt simulation: a yard where a car drives to and fro, once behind a bush.
+"""The pan-tilt simulation's world: a yard where a car drives back and forth, once behind a bush.
 
 A view is cut from a wide picture of the yard, and pictures of the car and the bush are laid on it.
 tools/clip, which is not installed, has rendered them from its 3-D scene. World axes in meters: X to

@@ -24,6 +24,7 @@ from geometry_msgs.msg import TwistStamped
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D
 
 from siamcar_ros.data.detections import stamp_of
@@ -33,7 +34,13 @@ from siamcar_ros.geometry import Box
 from siamcar_ros.msg import TrackArray
 from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
 from siamcar_ros.ros.command_line import declare_read_only, run_node
-from siamcar_ros.ros.messages import STATES, bbox_to_box, box_to_bbox
+from siamcar_ros.ros.messages import (
+    STATES,
+    bbox_to_box,
+    box_to_bbox,
+    image_message,
+    pinhole_info,
+)
 from siamcar_ros.ros.pan_tilt_scene import FOCAL, Scene, View
 from siamcar_ros.tracking import TrackResult, TrackState
 from siamcar_ros.tracking.overlay import draw_overlay
@@ -52,23 +59,15 @@ _HIDDEN = 0.5  # visible share below which the car counts as hidden
 
 @dataclass(frozen=True)
 class Moment:
-    """One frame of the run.
+    """One frame of the run."""
 
-    Attributes:
-        seconds: since the start.
-        pan, tilt: of the camera in radians, to the right and upward.
-        across, down: distance of the car's center from the image's, as shares of width and height.
-        visible: share of the car that is seen.
-        stamp: of the image in nanoseconds.
-    """
-
-    seconds: float
-    pan: float
-    tilt: float
-    across: float
-    down: float
-    visible: float
-    stamp: int
+    seconds: float  # since the start
+    pan: float  # of the camera, to the right, in radians
+    tilt: float  # upward
+    across: float  # distance of the car's center from the image's, as a share of the width
+    down: float  # as a share of the height
+    visible: float  # share of the car that is seen
+    stamp: int  # of the image, in nanoseconds
 
     @property
     def error(self) -> float:
@@ -88,12 +87,12 @@ class PanTiltSimulation(Node):
         super().__init__("pan_tilt_simulation", **options)
         parameter = partial(declare_read_only, self)
         tracker = parameter("tracker", "tracker", "Name of the tracker node.")
-        self._rate = parameter("rate", 30.0, "Frames per second.", most=1000.0)
+        self._rate = parameter("rate", 30.0, "Frames per second.", range=(0.0, 1000.0))
         self._duration = parameter(
-            "duration", 26.0, "Seconds; the car is hidden once in 26.", most=3600.0
+            "duration", 26.0, "Seconds; the car is hidden once in 26.", range=(0.0, 3600.0)
         )
         self._lag = parameter(
-            "lag", 0.05, "Time constant in s with which the mount reacts.", most=10.0
+            "lag", 0.05, "Time constant in s with which the mount reacts.", range=(0.0, 10.0)
         )
         report = parameter("report", "", "Folder for follow.png, .mp4 and .json; empty: none.")
         if not (self._duration - SETTLING) * self._rate >= 1:
@@ -180,22 +179,13 @@ class PanTiltSimulation(Node):
     def _show(self, seconds: float) -> tuple[View, int]:
         """Render and publish one moment; return the view and its stamp in nanoseconds."""
         view = self._scene.view(seconds, *self._angles.tolist())
-        stamp = self.get_clock().now().to_msg()
-        width, height = self._scene.size
-        image = Image(height=height, width=width, encoding="bgr8", step=3 * width)
-        image.header.stamp, image.header.frame_id = stamp, "camera"
-        image.data.frombytes(np.ascontiguousarray(view.image).data.cast("B"))
-        info = CameraInfo(header=image.header, width=width, height=height)
-        info.distortion_model, info.d = "plumb_bob", [0.0] * 5
-        cx, cy = width / 2 - 0.5, height / 2 - 0.5
-        info.k = [FOCAL, 0.0, cx, 0.0, FOCAL, cy, 0.0, 0.0, 1.0]
-        info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
-        info.p = [FOCAL, 0.0, cx, 0.0, 0.0, FOCAL, cy, 0.0, 0.0, 0.0, 1.0, 0.0]
-        joints = JointState(header=image.header, name=["pan", "tilt"])
+        header = Header(stamp=self.get_clock().now().to_msg(), frame_id="camera")
+        image = image_message(header, view.image)
+        joints = JointState(header=header, name=["pan", "tilt"])
         joints.position, joints.velocity = (-self._angles).tolist(), (-self._rates).tolist()
-        truth = Detection2D(header=image.header, bbox=box_to_bbox(view.box), id="ground_truth")
+        truth = Detection2D(header=header, bbox=box_to_bbox(view.box), id="ground_truth")
         for publisher, message in (
-            (self._info, info),
+            (self._info, pinhole_info(header, self._scene.size, FOCAL)),
             (self._joints, joints),
             (self._image, image),
             (self._truth, truth),
@@ -292,26 +282,15 @@ def draw(
     above.plot(seconds, [100 * each.down for each in moments], label="down, % of height")
     for state, color in ((TrackState.UNCERTAIN, "tab:orange"), (TrackState.LOST, "tab:red")):
         off = [each is not None and each[2] is state for each in tracks]
-        above.fill_between(
-            *(seconds, 0, 1, off),
-            transform=above.get_xaxis_transform(),
-            color=color,
-            alpha=0.25,
-            label=state.name,
-        )
+        style = {"color": color, "alpha": 0.25, "label": state.name}
+        above.fill_between(seconds, 0, 1, off, transform=above.get_xaxis_transform(), **style)
     above.axvline(SETTLING, color="gray", linewidth=0.8)
     above.set_ylabel("car off the image's middle")
     above.legend(loc="upper right", ncols=3, fontsize="small")
     below.plot(seconds, np.degrees([each.pan for each in moments]), label="pan, degrees")
     below.plot(seconds, np.degrees([each.tilt for each in moments]), label="tilt, degrees")
-    below.fill_between(
-        seconds,
-        0,
-        [100 * each.visible for each in moments],
-        color="gray",
-        alpha=0.2,
-        label="car visible, %",
-    )
+    visible = [100 * each.visible for each in moments]
+    below.fill_between(seconds, 0, visible, color="gray", alpha=0.2, label="car visible, %")
     below.set_xlabel("seconds")
     below.legend(loc="upper right", ncols=3, fontsize="small")
     with replacing(folder / "follow.png") as file:

@@ -17,7 +17,6 @@ from siamcar_ros.runtime import BACKENDS, PRECISIONS
 from siamcar_ros.tracking.interface import DECODERS, TrackerParams
 
 if TYPE_CHECKING:
-    from rcl_interfaces.msg import ParameterDescriptor
     from rclpy.node import Node
 
 Value = bool | int | float | str
@@ -292,26 +291,6 @@ class NodeSettings:
         return replace(self, **{name: value for name, value in values.items() if name in known})
 
 
-def descriptor(name: str) -> ParameterDescriptor:
-    """Return the ROS descriptor of a parameter: description, range, read-only flag."""
-    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-
-    meta = NodeSettings.__dataclass_fields__[name].metadata
-    described = ParameterDescriptor(
-        name=name,
-        description=meta["description"],
-        read_only=meta["read_only"],
-        additional_constraints=_limits_text(meta) if "choices" in meta else "",
-    )
-    if "range" in meta:
-        low, high = meta["range"]
-        if isinstance(low, float):
-            described.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
-        else:
-            described.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
-    return described
-
-
 def declare(node: Node) -> NodeSettings:
     """Declare all parameters on `node` and return their values, overrides included.
 
@@ -360,7 +339,14 @@ def weights_file(text: str) -> Path | None:
 
 
 def _declare(node: Node, name: str, default: Value) -> Any:
-    return node.declare_parameter(name, default, descriptor(name)).value
+    from siamcar_ros.ros.command_line import parameter_descriptor
+
+    meta = NodeSettings.__dataclass_fields__[name].metadata
+    described = parameter_descriptor(
+        meta["description"], meta.get("range"), read_only=meta["read_only"]
+    )
+    described.additional_constraints = ", ".join(meta.get("choices", ()))
+    return node.declare_parameter(name, default, described).value
 
 
 def markdown() -> str:

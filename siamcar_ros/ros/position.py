@@ -5,21 +5,16 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSProfile
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import Image
 from tf2_msgs.msg import TFMessage
-from vision_msgs.msg import (
-    Detection3D,
-    Detection3DArray,
-    ObjectHypothesis,
-    ObjectHypothesisWithPose,
-)
+from vision_msgs.msg import Detection3D, Detection3DArray
 
 from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.data.images import ImageError
@@ -28,9 +23,9 @@ from siamcar_ros.msg import Track, TrackArray
 from siamcar_ros.ros.complaints import Complaints
 from siamcar_ros.ros.depth import Depth, depth_image, target_depth
 from siamcar_ros.ros.image_subscription import ImageSubscription
-from siamcar_ros.ros.messages import OVERRIDABLE, bbox_to_box
+from siamcar_ros.ros.messages import bbox_to_box, hypothesis
 from siamcar_ros.ros.parameters import NodeSettings, numbers
-from siamcar_ros.ros.rays import MOST_STRETCH, CameraModelError, middle_rays
+from siamcar_ros.ros.rays import MOST_STRETCH, CameraModel
 
 # Tracks and depth images that wait for each other, at most.
 _WAITING = 16
@@ -43,29 +38,20 @@ class Positions:
     names its topic; if that is not available, from `target_height`, then from `ground_plane`. A
     target of unknown distance is left out, and nothing is published if none is known.
 
-    Args:
-        node: publishes and subscribes.
-        settings: the node's parameters.
-
     Attributes:
         settings: may be replaced at any time.
     """
 
-    def __init__(self, node: LifecycleNode, settings: NodeSettings) -> None:
+    def __init__(
+        self, node: LifecycleNode, settings: NodeSettings, create: Callable[..., Any]
+    ) -> None:
         self.settings = settings
-        self._node = node
         self._complaints = Complaints(node, "no position from depth")
         self._lock = threading.Lock()
         self._depths: deque[Image] = deque(maxlen=_WAITING)
-        self._waiting: deque[tuple[TrackArray, CameraInfo]] = deque(maxlen=_WAITING)
-
-        def create(kind: type, name: str, depth: int) -> Any:
-            return node.create_lifecycle_publisher(
-                kind, name, QoSProfile(depth=depth), qos_overriding_options=OVERRIDABLE
-            )
-
-        self._publisher = create(Detection3DArray, "~/detections_3d", 10)
-        self._frames = create(TFMessage, "/tf", 100) if settings.target_tf else None
+        self._waiting: deque[tuple[TrackArray, CameraModel]] = deque(maxlen=_WAITING)
+        self._publisher = create(Detection3DArray, "~/detections_3d")
+        self._frames = create(TFMessage, "/tf", depth=100) if settings.target_tf else None
         self._subscription = None
         if settings.depth:
             self._subscription = ImageSubscription(
@@ -77,10 +63,7 @@ class Positions:
             )
 
     def destroy(self) -> None:
-        """Remove the publishers and the subscription."""
-        for each in (self._publisher, self._frames):
-            if each is not None:
-                self._node.destroy_lifecycle_publisher(each)
+        """End the subscription."""
         if self._subscription is not None:
             self._subscription.destroy()
 
@@ -92,19 +75,13 @@ class Positions:
         listened = self._frames is not None or self._publisher.get_subscription_count()
         return bool(known and listened)
 
-    def add(self, tracks: TrackArray, info: CameraInfo) -> None:
-        """Publish the positions of an image's targets, once its depth image has arrived.
-
-        Raises:
-            CameraModelError: no rays can be computed.
-        """
-        if not tracks.tracks:
-            return
+    def add(self, tracks: TrackArray, model: CameraModel) -> None:
+        """Publish the positions of an image's targets, once its depth image has arrived."""
         if self._subscription is None:
-            self._publish(tracks, info, None)
+            self._publish(tracks, model, None)
             return
         with self._lock:
-            self._waiting.append((tracks, info))
+            self._waiting.append((tracks, model))
         self._match()
 
     def _on_depth(self, message: Image) -> None:
@@ -112,10 +89,7 @@ class Positions:
             if self._depths and stamp_of(message) < stamp_of(self._depths[-1]):
                 self._depths.clear()  # stamps went back
             self._depths.append(message)
-        try:
-            self._match()
-        except CameraModelError:
-            return  # logged already, when the tracks came
+        self._match()
 
     def _match(self) -> None:
         """Publish the waiting tracks for which the nearest depth image is known."""
@@ -124,7 +98,7 @@ class Positions:
             with self._lock:
                 if not self._waiting:
                     return
-                tracks, info = self._waiting[0]
+                tracks, model = self._waiting[0]
                 stamp = stamp_of(tracks)
                 nearest = min(
                     self._depths, key=lambda each: abs(stamp_of(each) - stamp), default=None
@@ -140,9 +114,9 @@ class Positions:
                 self._complaints.say(
                     f"no depth image within depth_slop ({self.settings.depth_slop:g} s)"
                 )
-            self._publish(tracks, info, nearest)
+            self._publish(tracks, model, nearest)
 
-    def _publish(self, tracks: TrackArray, info: CameraInfo, message: Image | None) -> None:
+    def _publish(self, tracks: TrackArray, model: CameraModel, message: Image | None) -> None:
         size = (tracks.image_width, tracks.image_height)
         image = None
         try:
@@ -160,7 +134,7 @@ class Positions:
         found = [
             each
             for track in tracks.tracks
-            if track.bearing and (each := self._detection(track, info, size, image)) is not None
+            if track.bearing and (each := self._detection(track, model, size, image)) is not None
         ]
         for each in found:
             each.header = tracks.header
@@ -173,12 +147,12 @@ class Positions:
     def _detection(
         self,
         track: Track,
-        info: CameraInfo,
+        model: CameraModel,
         size: tuple[int, int],
         image: tuple[NDArray[Any], float] | None,
     ) -> Detection3D | None:
-        box, rectified = bbox_to_box(track.bbox), self.settings.image_rectified
-        middle, left, right, top, foot = middle_rays(info, box, size, rectified=rectified)
+        box = bbox_to_box(track.bbox)
+        middle, left, right, top, foot = model.middle_rays(box)
         angles = track.bearing[0].covariance
         depth = self._measured(box, size, image)
         if depth is None:
@@ -193,8 +167,7 @@ class Positions:
         message.bbox.size.x = float(z * (right[0] - left[0]))
         message.bbox.size.y = float(z * (foot[1] - top[1]))
         message.bbox.size.z = depth.extent
-        hypothesis = ObjectHypothesis(class_id=track.class_id, score=track.score)
-        result = ObjectHypothesisWithPose(hypothesis=hypothesis)
+        result = hypothesis(track.class_id, track.score)
         result.pose.pose = center
         covariance = np.diag((angles[0] * z**2, angles[3] * z**2, depth.deviation**2, 0, 0, 0))
         result.pose.covariance = covariance.astype(float).ravel()

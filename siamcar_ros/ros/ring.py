@@ -1,4 +1,4 @@
-"""The most recent images, so that a target can be started on one that has passed."""
+"""The most recent images, so that a target can be started on a past one."""
 
 from __future__ import annotations
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
+import types
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
@@ -20,7 +21,6 @@ from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.ros.detections import Detections
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.image_input import ImageInput
-from siamcar_ros.ros.mailbox import MailboxClosed
 from siamcar_ros.ros.messages import SERVICE_QOS, bbox_to_box, box_to_bbox
 from siamcar_ros.ros.parameters import checked_name
 from siamcar_ros.ros.ring import FrameRing
@@ -141,7 +141,7 @@ class TargetServices:
         """Return the answer for an error; log it if the node, not the request, is at fault."""
         if isinstance(error, ValueError):
             return str(error)
-        if isinstance(error, MailboxClosed | CancelledError):
+        if isinstance(error, CancelledError):
             return "the node is shutting down"
         where = "".join(traceback.format_exception(error))
         self._node.get_logger().error(f"a service call failed: {where}")
@@ -213,17 +213,28 @@ class TargetServices:
         return frame
 
 
+@types.coroutine
+def polled(coroutine: Coroutine[Any, Any, _Result]) -> Generator[None, None, _Result]:
+    """Resume a coroutine every millisecond, for the EventsExecutor.
+
+    It resumes one that waits without pause, and cannot await that of a service at all.
+    """
+    while True:
+        try:
+            coroutine.send(None)
+        except StopIteration as end:
+            return cast(_Result, end.value)
+        time.sleep(0.001)
+        yield
+
+
 def _run_to_end(callback: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
-    """Make an async callback a plain one, for an executor that cannot await."""
+    """Make the async callback of a service a plain one."""
 
     def run(request: Any, response: Any) -> Any:
-        coroutine = callback(request, response)
-        while True:
-            try:
-                coroutine.send(None)
-            except StopIteration as end:
-                return end.value
-            time.sleep(0.001)
+        for _ in polled(callback(request, response)):
+            pass
+        return response
 
     return run
 

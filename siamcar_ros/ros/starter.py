@@ -1,4 +1,4 @@
-"""Starting a tracker on a target in the first frame that a source publishes."""
+"""Starts a tracker on a target in the first frame that a source publishes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,8 @@ _LAST_CALL = 1.0
 class Starter:
     """Waits until a tracker node is active, then starts it on request, in a thread of its own.
 
-    Args:
-        tracker: the node's full name.
-        box: x, y, w, h of the target in pixels of the frame that is published.
-        logger: an rclpy logger, for success and failure.
+    Success and failure are logged. The box (x, y, w, h) is in pixels of the frame that is
+    published.
     """
 
     def __init__(self, tracker: str, box: Box, logger: Any) -> None:

@@ -66,11 +66,9 @@ def rotation_of_quaternion(x: float, y: float, z: float, w: float) -> Matrix | N
     length = float(np.linalg.norm((x, y, z, w)))
     if not np.isfinite(length) or length < 1e-6:
         return None
-    vector = np.array((x, y, z)) / length
-    sine = float(np.linalg.norm(vector))
-    angle = 2 * np.arctan2(sine, w / length)
-    axis = vector / sine if sine > 0 else vector
-    return np.asarray(cv2.Rodrigues(angle * axis)[0])
+    x, y, z, w = (each / length for each in (x, y, z, w))
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + 2 * (w * cross + cross @ cross)
 
 
 def rotation_of_rpy(roll: float, pitch: float, yaw: float) -> Matrix:

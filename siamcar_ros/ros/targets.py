@@ -1,4 +1,4 @@
-"""What the worker tracks, and what it hands out for a frame."""
+"""The targets that the worker tracks, and its results for a frame."""
 
 from __future__ import annotations
 
@@ -13,69 +13,40 @@ from siamcar_ros.tracking.stored_image import StoredImage
 
 
 class Ending(NamedTuple):
-    """Why a target is no longer tracked.
+    """Why a target is no longer tracked."""
 
-    Attributes:
-        replaced: another target was started in its place.
-        reason: in words.
-    """
-
-    replaced: bool
+    replaced: bool  # another target was started in its place
     reason: str
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A target as it was started; starting it again makes a new one.
+    """A target as it was started; starting it again makes a new one."""
 
-    Attributes:
-        id: the track's name.
-        class_id: as given at the start; may be empty.
-        started: stamp in nanoseconds of the image on which it was started.
-        box: x, y, w, h in pixels of that image, top-left corner and size.
-        message: what was done, for the caller and the log.
-        ended: has a result once the target is no longer tracked.
-    """
-
-    id: str = ""
-    class_id: str = ""
-    started: int = 0
-    box: Box = (0.0, 0.0, 0.0, 0.0)
-    message: str = ""
-    ended: Future[Ending] = field(default_factory=Future)
+    id: str = ""  # the track's name
+    class_id: str = ""  # as given at the start; may be empty
+    started: int = 0  # stamp of the image on which it was started, in nanoseconds
+    box: Box = (0.0, 0.0, 0.0, 0.0)  # x, y, w, h in pixels of that image
+    message: str = ""  # what was done, for the caller and the log
+    ended: Future[Ending] = field(default_factory=Future)  # done once it is no longer tracked
 
 
 @dataclass(frozen=True, eq=False)
 class Tracked:
-    """The results of one frame.
-
-    Attributes:
-        frame: the frame.
-        image: its pixels; None if they were not decoded.
-        results: by track, oldest first; empty if there was nothing to track.
-        stages: seconds spent in each of `messages.STAGES`.
-        targets: by track, the targets of `results`.
-    """
+    """The results of one frame; by track, oldest first."""
 
     frame: Frame
-    image: StoredImage | None = None
+    image: StoredImage | None = None  # its pixels; None if they were not decoded
     results: dict[str, TrackResult] = field(default_factory=dict)
-    stages: dict[str, float] = field(default_factory=dict)
-    targets: dict[str, Target] = field(default_factory=dict)
+    stages: dict[str, float] = field(default_factory=dict)  # seconds in each of `messages.STAGES`
+    targets: dict[str, Target] = field(default_factory=dict)  # of `results`
 
 
 @dataclass
 class Progress:
-    """How far the tracker has come with a target.
-
-    Attributes:
-        target: as it was started.
-        last: the last frame that was searched for it, or on which it was started.
-        catching_up: it was started on a past frame and has not reached the newest one.
-        result: the newest; None before the first.
-    """
+    """How far the tracker has come with a target."""
 
     target: Target
-    last: Frame
-    catching_up: bool
-    result: TrackResult | None = None
+    last: Frame  # that was searched for it, or on which it was started
+    catching_up: bool  # it was started on a past frame and has not reached the newest one
+    result: TrackResult | None = None  # the newest

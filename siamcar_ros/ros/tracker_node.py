@@ -23,8 +23,8 @@ from rclpy.logging import get_logger
 from siamcar_ros.ros.command_line import REFUSALS, refusal, start_rclpy
 from siamcar_ros.ros.node import TrackerNode
 
-# Seconds for which one thread may keep the interpreter from another. Between a frame's arrival and
-# the worker lies what the executor still does in Python; at the default of 5 ms, all of it.
+# Seconds after which a thread hands over the interpreter. With the default of 5 ms, the worker
+# would wait until the executor has finished its bookkeeping after each frame.
 _SWITCH_INTERVAL = 0.0001
 
 
@@ -61,8 +61,8 @@ def main(args: Sequence[str] | None = None) -> int:
     gc.collect()
     # Not the node's logger: that one publishes to /rosout, which fails once the context has ended.
     get_logger("siamcar_ros").info("ended cleanly" if started else "not started: see above")
-    # What the interpreter would do at its end, unloading the network's libraries, takes a second
-    # and more, and aborts the process if a signal arrived while they were being loaded.
+    # The interpreter's own shutdown unloads the network's libraries. That takes more than a second,
+    # and aborts the process if a signal arrived while they were being loaded.
     ended.append(0 if started else 1)
     return ended[0]
 

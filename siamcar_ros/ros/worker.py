@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
@@ -15,7 +16,7 @@ from siamcar_ros.geometry import Box
 from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.loading import LoadedTracker
-from siamcar_ros.ros.mailbox import Mailbox, MailboxClosed
+from siamcar_ros.ros.mailbox import Mailbox
 from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.ros.targets import Ending, Progress, Target, Tracked
 from siamcar_ros.tracking import TargetError, TrackerParams, TrackState, box_about
@@ -39,13 +40,12 @@ class TrackWorker:
     size.
 
     Args:
-        load: makes the tracker; called in the thread.
+        load: makes the tracker, with room for `max_targets` and one more; called in the thread.
         ring: recent frames; a frame is pushed there before it is put into `mailbox`.
         on_frame: called in the thread with the results of each current frame.
         logger: an rclpy logger.
         counters: of which the worker writes `tracked`, `used`, `failed` and `trouble`.
-        max_targets: tracks at a time; the tracker has room for one more, so that a new target can
-            be started before an old one is removed.
+        max_targets: tracks at a time.
         max_failures: tracker errors in a row after which the tracks are stopped.
         motion: returns by how many pixels the camera's motion between two stamps has moved a box in
             images of a width and height, or None if that is not known.
@@ -76,7 +76,7 @@ class TrackWorker:
         self._motion = motion
         self._failures_in_row = 0
         self._tracks: dict[str, Progress] = {}  # by name, oldest first
-        self._names_given = 0
+        self._names = (f"target-{number}" for number in itertools.count(1))
         self._candidates: tuple[Box, ...] = ()
         self._stepped = 0.0  # when the last step of catching up began
         self._size = ""  # of the images that the targets are in
@@ -110,15 +110,10 @@ class TrackWorker:
         return 0.0 if since is None else time.perf_counter() - since
 
     def init(self, frame: Frame, box: Box, target: str, class_id: str = "") -> Future[Target]:
-        """Start `target` on `frame`.
+        """Start `target` on `frame`; an empty name chooses one.
 
-        Args:
-            frame: the image that the box refers to.
-            box: without width and height it is a point, about which the box is found.
-            target: name of the track; empty chooses one.
-            class_id: of the target.
-
-        The future raises TargetError or ImageError if the target is refused.
+        A box without width and height is a point, about which the box is found. The future raises
+        TargetError or ImageError if the target is refused.
         """
         return self.mailbox.submit(lambda: self._init(frame, box, target, class_id))
 
@@ -163,11 +158,8 @@ class TrackWorker:
             return
         self._tracker = loaded.tracker
         self.loaded.set_result(loaded)
-        while True:
-            try:
-                requests, frame = self.mailbox.take(wait=self._first_behind() is None)
-            except MailboxClosed:
-                return
+        while (taken := self.mailbox.take(wait=self._first_behind() is None)) is not None:
+            requests, frame = taken
             for function, future in requests:
                 self._busy_since = time.perf_counter()
                 _answer(function, future)
@@ -184,7 +176,7 @@ class TrackWorker:
 
     def _init(self, frame: Frame, box: Box, target: str, class_id: str) -> Target:
         image = frame.image()
-        target = target or self._new_name()
+        target = target or next(each for each in self._names if each not in self._tracks)
         replaced = [target] if target in self._tracks else []
         if self._limit == 1 or _size(image) != self._size:
             replaced = list(self._tracks)
@@ -217,13 +209,6 @@ class TrackWorker:
         started = Target(target, class_id, frame.stamp, box, message)
         self._tracks[target] = Progress(started, frame, behind)
         return started
-
-    def _new_name(self) -> str:
-        while True:
-            self._names_given += 1
-            name = f"target-{self._names_given}"
-            if name not in self._tracks:
-                return name
 
     def _first_behind(self) -> str | None:
         """The oldest target that is catching up."""
@@ -316,7 +301,9 @@ class TrackWorker:
         try:
             image = frame.image()
             if _size(image) != self._size:
-                self._stop_for_size(_size(image))
+                changed = f"images are {_size(image)} now, were {self._size}"
+                stopped = ", ".join(map(repr, self._stop(changed)))
+                self._logger.warning(f"{changed}: stopped {stopped}")
                 return Tracked(frame, image)
             converted = time.perf_counter()
             motion = self._moved(frame, targets, (image.shape[1], image.shape[0]))
@@ -350,11 +337,6 @@ class TrackWorker:
             if moved is not None:
                 known[target] = moved
         return known
-
-    def _stop_for_size(self, size: str) -> None:
-        changed = f"images are {size} now, were {self._size}"
-        stopped = ", ".join(map(repr, self._stop(changed)))
-        self._logger.warning(f"{changed}: stopped {stopped}")
 
     def _bad_image(self, error: ImageError) -> None:
         self.counters.failed += 1

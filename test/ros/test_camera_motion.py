@@ -15,7 +15,7 @@ from tf2_msgs.msg import TFMessage
 from siamcar_ros.ros import complaints
 from siamcar_ros.ros.camera_motion import CameraMotion, Turns
 from siamcar_ros.ros.parameters import NodeSettings
-from siamcar_ros.ros.rays import project, rays
+from siamcar_ros.ros.rays import CameraModel
 from siamcar_ros.ros.static_frames import StaticFrames, rotation_of_rpy
 
 MS = 1_000_000
@@ -170,8 +170,8 @@ def test_projection_is_the_inverse_of_the_rays(model: str, rectified: bool) -> N
     info.p = [250.0, 0.0, 150.0, 0.0, 0.0, 260.0, 110.0, 0.0, 0.0, 0.0, 1.0, 0.0]
     info.binning_x = info.binning_y = 2
     points = np.array([[0.0, 0.0], [70.0, 50.0], [159.0, 119.0]])
-    planar = rays(info, points, (160, 120), rectified=rectified)
-    seen = project(info, np.column_stack([planar, np.ones(3)]), (160, 120), rectified=rectified)
+    camera = CameraModel(info, (160, 120), rectified=rectified)
+    seen = camera.project(np.column_stack([camera.rays(points), np.ones(3)]))
     np.testing.assert_allclose(seen, points, atol=1e-3)
 
 
@@ -186,7 +186,7 @@ def test_raw_and_rectified_images_of_a_stereo_camera_give_the_same_rays() -> Non
     in_raw = [raw[0] / raw[2] * f + cx + 0.5, raw[1] / raw[2] * f + cy + 0.5]
     in_rectified = [0.1 * 280 + 155 + 0.5, -0.05 * 280 + 118 + 0.5]
     for point, rectified in ((in_raw, False), (in_rectified, True)):
-        found = rays(info, [point], (320, 240), rectified=rectified)
+        found = CameraModel(info, (320, 240), rectified=rectified).rays([point])
         np.testing.assert_allclose(found, [ahead[:2]], atol=1e-6)
 
 

@@ -25,8 +25,8 @@ def test_every_executable_tells_how_it_is_used(name: str) -> None:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ("port:=70000", "port is from 1 to 65535, not 70000"),
-        ("rate:=0.0", "rate must be larger than 0"),
+        ("port:=70000", "port out of range. Min: 1, Max: 65535, value: 70000"),
+        ("rate:=0.0", "rate out of range Min: 0.1, Max: 100.0, value: 0.0"),
         ("token:=sesame", "token has fewer than 16 characters"),
         ("host:=192.0.2.1", "192.0.2.1"),  # an address of no machine
     ],

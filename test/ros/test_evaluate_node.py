@@ -328,7 +328,7 @@ def test_signals_end_it_with_a_report(
         ({"init": "'1,2,3,4@5'"}, "init is x,y,w,h"),
         ({"init": "'1,2,nan,4'"}, "init is x,y,w,h"),
         ({"init": "'1,2,0,4'"}, "init is x,y,w,h"),
-        ({"image_transport": "smoke"}, "image_transport is raw or compressed, not 'smoke'"),
+        ({"image_transport": "smoke"}, "image_transport is one of raw, compressed, not 'smoke'"),
         ({"tracker": "'bad name'"}, "topic name must not contain"),
         ({"init": "'@3'"}, "init is x,y,w,h"),
         ({"replay_report": "/nowhere.json"}, "/nowhere.json"),

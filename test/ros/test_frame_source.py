@@ -41,7 +41,7 @@ CAMERA = """
 import sys, time
 import numpy as np
 from siamcar_ros.data.film import Source, SourceError
-from siamcar_ros.ros import frame_source, source_frames
+from siamcar_ros.ros import frame_source
 
 def film():
     for number in range({length}):
@@ -53,7 +53,7 @@ def encode(*arguments):
     raise AssertionError("encoded for nobody")
 
 frame_source.open_source = lambda name: Source("fake", True, 30.0, film)
-source_frames.cv2.imencode = encode
+frame_source.cv2.imencode = encode
 sys.exit(frame_source.main(sys.argv[1:]))
 """
 Process = subprocess.Popen[str]

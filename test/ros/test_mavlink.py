@@ -53,7 +53,8 @@ class Station:
         self.now = 0.0
         self.link = mav.MAVLink(None, srcSystem=255, srcComponent=190)
         self.link.robust_parsing = True
-        self.camera = Camera(self.follower, self._hear, key=key, clock=lambda: self.now, **options)
+        start, stop = self.follower.start, self.follower.stop
+        self.camera = Camera(start, stop, self._hear, key=key, clock=lambda: self.now, **options)
 
     def sign(self, key: bytes) -> None:
         self.link.signing.secret_key = key

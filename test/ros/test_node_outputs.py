@@ -110,7 +110,7 @@ def test_no_message_is_built_that_nobody_needs(
     seen = tracked_scene(a=TrackResult(BOX, 0.9, TrackState.TRACKING))
     node.heard = set()
     with monkeypatch.context() as patch:
-        for name in ("messages", "bearing", "corner_rays", "draw_overlay", "TrackArray"):
+        for name in ("messages", "CameraModel", "draw_overlay", "TrackArray"):
             patch.setattr(f"siamcar_ros.ros.outputs.{name}", None)
         for each in (seen, tracked_scene()):
             assert out.publish(each) is None

@@ -25,9 +25,9 @@ import siamcar_ros.ros
 from siamcar_ros.resources import resource_path
 from siamcar_ros.ros.diagnostics import Health
 from siamcar_ros.ros.loading import evict, load_tracker
-from siamcar_ros.ros.mailbox import Mailbox, MailboxClosed
+from siamcar_ros.ros.mailbox import Mailbox
 from siamcar_ros.ros.messages import bbox_to_box, detection
-from siamcar_ros.ros.parameters import NodeSettings, checked_name, descriptor, markdown
+from siamcar_ros.ros.parameters import NodeSettings, checked_name, markdown
 from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.tracking import TrackerParams, TrackResult, TrackState
 
@@ -36,7 +36,9 @@ def test_mailbox_keeps_the_newest_and_counts_the_others() -> None:
     mailbox = Mailbox()
     assert [mailbox.put(frame(stamp)) for stamp in range(5)] == [False, True, True, True, True]
     future = mailbox.submit(lambda: 7)
-    requests, newest = mailbox.take(wait=True)
+    taken = mailbox.take(wait=True)
+    assert taken is not None
+    requests, newest = taken
     assert newest is not None
     assert newest.stamp == 4
     assert [(function(), asked) for function, asked in requests] == [(7, future)]
@@ -48,17 +50,15 @@ def test_closed_mailbox_wakes_the_waiting_and_refuses() -> None:
     ended = threading.Event()
 
     def worker() -> None:
-        with pytest.raises(MailboxClosed):
-            mailbox.take(wait=True)
-        ended.set()
+        if mailbox.take(wait=True) is None:
+            ended.set()
 
     thread = threading.Thread(target=worker)
     thread.start()
     mailbox.close()
     assert ended.wait(10)
     thread.join()
-    with pytest.raises(MailboxClosed):
-        mailbox.submit(lambda: None)
+    assert mailbox.submit(lambda: None).cancelled()
 
 
 def test_requests_left_in_a_closed_mailbox_are_cancelled() -> None:
@@ -152,7 +152,6 @@ def test_every_tracker_knob_is_a_parameter_and_every_parameter_is_documented() -
     assert set(TrackerParams.names()) <= set(names)
     table = markdown()
     assert all(f"| `{name}` |" in table for name in names)
-    assert descriptor("max_targets").integer_range[0].to_value == 64
 
 
 def test_shipped_parameter_file_holds_the_defaults() -> None:

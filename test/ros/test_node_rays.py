@@ -10,7 +10,14 @@ import pytest
 from node_harness import BOX, camera_info
 from sensor_msgs.msg import CameraInfo
 
-from siamcar_ros.ros.rays import CameraModelError, bearing, corner_rays
+from siamcar_ros.geometry import Box
+from siamcar_ros.ros.rays import CameraModel, CameraModelError
+
+
+def corner_rays(
+    info: CameraInfo, box: Box, size: tuple[int, int], *, rectified: bool
+) -> np.ndarray:
+    return CameraModel(info, size, rectified=rectified).corner_rays(box)
 
 
 @pytest.mark.parametrize(
@@ -107,12 +114,13 @@ def test_the_bearing_of_a_known_point_is_found(info: CameraInfo, rectified: bool
     else:
         pixel, _ = cv2.projectPoints(point[None, None], zero, zero, matrix, coefficients)
     x, y = (pixel.ravel() + 0.5).tolist()  # camera models count from pixels' centers
-    found = bearing(info, (x - 20, y - 10, 40, 20), 1.0, (320, 240), rectified=rectified)
+    model = CameraModel(info, (320, 240), rectified=rectified)
+    found = model.bearing((x - 20, y - 10, 40, 20), 1.0)
     assert found.azimuth == pytest.approx(azimuth, abs=1e-4)
     assert found.elevation == pytest.approx(elevation, abs=1e-4)
     direction = [found.direction.x, found.direction.y, found.direction.z]
     np.testing.assert_allclose(direction, point, atol=1e-4)
-    unsure = bearing(info, (x - 20, y - 10, 40, 20), 0.0, (320, 240), rectified=rectified)
+    unsure = model.bearing((x - 20, y - 10, 40, 20), 0.0)
     np.testing.assert_allclose(unsure.covariance, 4 * found.covariance)
     # About 40 and 20 of some 300 pixels, uniform: a twelfth of the squares.
     deviations = np.sqrt(12 * unsure.covariance[[0, 3]])

@@ -100,14 +100,11 @@ class Link:
         before = self._index
         while self._index and self._size * self._pace > self.step.seconds:
             self._change(-1)
-        if self._index == before and self._unchanged >= _LARGER_AFTER and self._has_room():
-            self._change(1)
-
-    def _has_room(self) -> bool:
-        """Whether a larger picture would take at most 0.8 of its time."""
-        if self._index + 1 == len(STEPS):
-            return False
-        return self._size * _GROWTH * self._pace < 0.8 * STEPS[self._index + 1].seconds
+        settled = self._index == before and self._unchanged >= _LARGER_AFTER
+        if settled and self._index + 1 < len(STEPS):
+            larger = self._size * _GROWTH * self._pace
+            if larger < 0.8 * STEPS[self._index + 1].seconds:
+                self._change(1)
 
     def _change(self, by: int) -> None:
         self._index += by

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -22,12 +22,7 @@ from siamcar_ros.ros.console.link import Link, Step, encode
 if TYPE_CHECKING:
     from siamcar_ros.ros.console.camera import Camera, View
 
-_FILES = {
-    "": ("index.html", "text/html"),
-    "console.css": ("console.css", "text/css"),
-    "console.js": ("console.js", "text/javascript"),
-    "icon.svg": ("icon.svg", "image/svg+xml"),
-}
+_PAGE = Path(__file__).resolve().with_name("page")  # resolved, as an install may have links
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -78,14 +73,11 @@ class Console:
         # Tasks, so that a camera is opened once, and closed even if its only page leaves meanwhile.
         self._cameras: dict[str, asyncio.Task[Camera]] = {}
         self._pages: set[Page] = set()
-        folder = files("siamcar_ros.ros.console") / "page"
-        self._files = {
-            path: ((folder / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()
-        }
         self.app = web.Application(middlewares=[self._guard])
         self.app.on_response_prepare.append(_add_headers)
         self.app.router.add_get("/ws", self._websocket)
-        self.app.router.add_get("/{path:.*}", self._file)
+        self.app.router.add_get("/", self._index)
+        self.app.router.add_static("/", _PAGE)
         self.app.on_shutdown.append(self._shut_down)
 
     async def camera(self, name: str) -> Camera:
@@ -124,11 +116,8 @@ class Console:
             raise web.HTTPForbidden(text=f"this console is not called {request.host}")
         return await handler(request)
 
-    async def _file(self, request: web.Request) -> web.Response:
-        if request.match_info["path"] not in self._files:
-            raise web.HTTPNotFound(text="no such page; the console is at /")
-        body, kind = self._files[request.match_info["path"]]
-        return web.Response(body=body, content_type=kind, charset="utf-8")
+    async def _index(self, _: web.Request) -> web.FileResponse:
+        return web.FileResponse(_PAGE / "index.html")
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         origin = _split(request.headers.get("Origin", ""))
@@ -184,45 +173,41 @@ class Page:
     async def serve(self) -> None:
         """Serve the page until it disconnects."""
         try:
-            first = self._content(await self._socket.receive(_FIRST_MESSAGE))
-            given, token = _text(first, "token").encode(errors="replace"), self._console.token
-            if token and not hmac.compare_digest(given, token):
-                await asyncio.sleep(1.0)  # slows down guessing
-                await self.close(_WRONG_TOKEN, "the token is wrong or missing")
-                return
-            await self._obey(first)
-            self._spawn(self._send_states())
-            self._spawn(self._send_pictures())
-            async for message in self._socket:
-                await self._obey(self._content(message))
-        except (_Refused, asyncio.TimeoutError) as error:
-            await self.close(WSCloseCode.POLICY_VIOLATION, str(error) or "the page sent nothing")
-        except ConnectionError:
-            pass  # the page has disconnected
-        except Exception:
-            await self._fail()
+            await self._guarded(self._listen())
         finally:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        async def guarded() -> None:
-            try:
-                await work
-            except ConnectionError:
-                pass  # the page has disconnected
-            except Exception:
-                await self._fail()
+    async def _listen(self) -> None:
+        first = self._content(await self._socket.receive(_FIRST_MESSAGE))
+        given, token = _text(first, "token").encode(errors="replace"), self._console.token
+        if token and not hmac.compare_digest(given, token):
+            await asyncio.sleep(1.0)  # slows down guessing
+            await self.close(_WRONG_TOKEN, "the token is wrong or missing")
+            return
+        await self._obey(first)
+        self._spawn(self._send_states())
+        self._spawn(self._send_pictures())
+        async for message in self._socket:
+            await self._obey(self._content(message))
 
-        task = asyncio.ensure_future(guarded())
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do a part of the work; end the connection if it fails."""
+        try:
+            await work
+        except (_Refused, asyncio.TimeoutError) as error:
+            await self.close(WSCloseCode.POLICY_VIOLATION, str(error) or "the page sent nothing")
+        except ConnectionError:
+            pass  # the page has disconnected
+        except Exception:
+            logging.getLogger(__name__).exception("serving a page has failed")
+            await self.close(WSCloseCode.INTERNAL_ERROR, "the console has failed: see its log")
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _fail(self) -> None:
-        """Log the exception that is being handled, and end the connection."""
-        logging.getLogger(__name__).exception("serving a page has failed")
-        await self.close(WSCloseCode.INTERNAL_ERROR, "the console has failed: see its log")
 
     def _content(self, message: Any) -> dict[str, Any]:
         """Return a message's content; raise _Refused if the page would not send it."""
