@@ -122,6 +122,17 @@ def test_a_candidate_away_from_the_expected_place_must_score_higher(
     assert states(each, 0.95, 0.95, 0.95, params=params) == [LOST, LOST, SURE]
 
 
+@pytest.mark.parametrize(
+    ("usual", "score", "found"),
+    [(0.96, 0.85, LOST), (0.96, 0.91, SURE), (0.99, 0.95, LOST), (0.8, 0.76, SURE)],
+)
+def test_a_target_found_again_must_score_about_as_high_as_before(
+    usual: float, score: float, found: TrackState
+) -> None:
+    each = lost(usual_score=usual).considering([seen(score)], PARAMS)
+    assert states(each, score, score, score)[-1] is found
+
+
 def test_a_place_that_is_not_accepted_has_a_low_score() -> None:
     calibrated = {"score": 0.8, "evidence": (1.0,)}
     assert track(**calibrated).result.score == 0.8
