@@ -157,7 +157,7 @@ def test_a_wrong_candidate_is_remembered_for_a_while(scores: list[float]) -> Non
     assert each.considering([seen(0.9, there)], PARAMS).candidate is not None
 
 
-@pytest.mark.parametrize("frames", [4, 60])
+@pytest.mark.parametrize("frames", [6, 60])
 def test_the_target_s_velocity_is_learned_without_the_camera_s(frames: int) -> None:
     each = track()
     for i in range(frames):
@@ -173,8 +173,8 @@ def test_the_camera_is_followed_where_it_matters() -> None:
     def wanted(each: Track) -> tuple[bool, bool]:
         return each.wants_view, each.follows_camera
 
-    # Two frames in a row out of four give a sure target's velocity.
-    expected = [(False, False), (False, False), (True, False), (True, True)] * 2
-    assert [wanted(track(frames=i)) for i in range(8)] == expected
+    # Two frames in a row out of six give a sure target's velocity.
+    expected = [*[(False, False)] * 4, (True, False), (True, True)] * 2
+    assert [wanted(track(frames=i)) for i in range(12)] == expected
     assert wanted(track(state=UNSURE)) == wanted(lost()) == (True, True)
     assert wanted(track(look_alikes=(LookAlike(PLACE),))) == (True, True)
