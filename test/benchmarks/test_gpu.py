@@ -32,7 +32,7 @@ def test_the_rehearsal_runs_every_part_in_a_clean_copy_of_the_tree(tmp_path: Pat
     unwanted = shutil.ignore_patterns("__pycache__")
     for name in ("siamcar_ros", "benchmarks", "config", "films", "models", "test"):
         shutil.copytree(ROOT / name, tree / name, ignore=unwanted)
-    for name in ("Makefile", "pyproject.toml"):
+    for name in ("Makefile", "package.xml", "pyproject.toml"):
         shutil.copy(ROOT / name, tree)
     python = Path(sys.executable).parent
     done = subprocess.run(
