@@ -93,7 +93,7 @@ def run(given: argparse.Namespace) -> None:
 
     box = parse_box(given.box) if given.box else None
     film = given.output / "tracked.mp4"
-    if Path(given.video or CLIP).resolve() == film.resolve():
+    if given.video and Path(given.video).resolve() == film.resolve():
         raise SourceError(f"{film} would be overwritten: give another --output")
     source, played = _opened(given)
     _check_target(source, box)
