@@ -197,7 +197,10 @@ class VideoWriter:
         code = cv2.VideoWriter.fourcc(*"mp4v")
         writer = cv2.VideoWriter(str(self._partial), code, self._rate, self._size)
         if not writer.isOpened():
-            raise OSError(f"OpenCV cannot write {self.path}: no encoder, or the folder is closed")
+            raise OSError(
+                f"OpenCV cannot write {self.path}: it has no MPEG-4 encoder, or the folder cannot "
+                "be written to; pip install av brings an encoder"
+            )
         return writer
 
     def _check(self) -> None:
