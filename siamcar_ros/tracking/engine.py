@@ -129,7 +129,8 @@ class TrackingEngine:
         ]
         for i, track in enumerate(advanced):
             if params.camera_motion and track.view is None and track.follows_camera:
-                view = thumbnail(image) if view is None else view  # it was TRACKING until now
+                # It was TRACKING until now, so that no thumbnail may have been made.
+                view = thumbnail(image) if view is None else view
                 advanced[i] = track = replace(track, view=view)
             if params.search_regions and track.seeking(params) and track.candidate is None:
                 side = track.pixels_per_sample * SEARCH_SIZE
@@ -245,9 +246,10 @@ def _checked(maps: Sequence[Any], batch: int, score_size: int) -> Maps:
 def _camera_shifts(
     image: Image | StoredImage, tracks: Sequence[Track], measured: Sequence[Point | None]
 ) -> tuple[NDArray[np.uint8] | None, list[Point | None]]:
-    """A thumbnail of the frame, and how far the camera has moved each target in it.
+    """The frame's thumbnail and, for each track, the camera's shift since the last frame.
 
-    Where a sensor has `measured` it, nothing is left to move. None: no track needs it.
+    A shift is in image pixels, and (0, 0) where a sensor has `measured` it, as the track has been
+    moved by that already. Either is None where no track needs it.
     """
     view = thumbnail(image) if any(track.wants_view for track in tracks) else None
     shifts: list[Point | None] = []

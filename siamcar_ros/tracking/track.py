@@ -25,9 +25,9 @@ Point = tuple[float, float]
 _MIN_SIDE = 1.0  # image pixels; a followed box never gets smaller
 _KEEP = 0.9  # share of the usual peak that is kept per frame
 _KEEP_SCORE = 0.97  # the same for the mean score
-_KEEP_VELOCITY = 0.8  # share of the velocity that is kept when it is measured again
-_PERIOD = 6  # frames: how often the velocity of a target is measured while it is TRACKING
 _KEEP_SPEED = 0.97  # the same for the velocity of a target that is not seen
+_PERIOD = 6  # frames from one measurement of a TRACKING target's velocity to the next
+_KEEP_VELOCITY = 0.8  # share of the velocity that is kept per measurement
 _FASTEST = 0.5  # limit of the velocity, in box sides per frame
 _CLOSE = 0.5  # box sides from a look-alike within which a place is taken for it
 _REMEMBERED = 40  # frames
@@ -99,14 +99,15 @@ class Track:
         high_frames: frames in a row, up to the last, scored at least ``certain_above``.
         frames: number of frames since the start.
         velocity: image pixels per frame, without the camera's motion.
-        followed: number of steps from which the velocity was learned.
+        followed: number of measurements from which the velocity was learned.
         usual_score, usual_peak: running means of the score and of the peak while the target is
             TRACKING; NaN where they are not known.
         evidence, confidence: as in the last :class:`Sighting`.
         candidate: what is looked at while the target is LOST.
         look_alikes: candidates that were wrong.
         online: what has been learned of it; None where nothing is to be.
-        view: a small gray copy of the last frame; None where the next one is not compared with it.
+        view: a small gray copy of the last frame, (h, 160) uint8, to compare the next one with;
+            None where that is not needed.
     """
 
     template: Any
@@ -180,18 +181,18 @@ class Track:
 
     @property
     def follows_camera(self) -> bool:
-        """Whether the camera's motion up to the next frame matters.
+        """Whether the camera's motion from the last frame to the next has to be measured.
 
-        It moves what the network does not follow: a target that is not TRACKING, and look-alikes.
-        Otherwise only the velocity depends on it, which is measured in one of _PERIOD frames.
+        It has to in every frame for what the network does not follow: a target that is not
+        TRACKING, and look-alikes. Otherwise only the velocity depends on it.
         """
-        carried = self.state is not TrackState.TRACKING or bool(self.look_alikes)
-        return carried or _due(self.frames)
+        unfollowed = self.state is not TrackState.TRACKING or bool(self.look_alikes)
+        return unfollowed or _measures_velocity(self.frames)
 
     @property
     def wants_view(self) -> bool:
-        """Whether the next frame is compared with the one before or after it."""
-        return self.follows_camera or _due(self.frames + 1)
+        """Whether the next frame will be compared with the last one or with the one after it."""
+        return self.follows_camera or _measures_velocity(self.frames + 1)
 
     def carried(self, shift: Point) -> Track:
         """The track where the next frame is expected to show it.
@@ -256,7 +257,7 @@ class Track:
             return rest._sought(seen, params)
         if params.camera_motion and seen.score < _UNSEEN * params.lost_below:
             return rest
-        return rest._moved(seen, shift if _due(self.frames) else None)
+        return rest._moved(seen, shift if _measures_velocity(self.frames) else None)
 
     def _judged(
         self, score: float, high_frames: int, params: TrackerParams
@@ -294,9 +295,10 @@ class Track:
         return certain
 
     def _moved(self, seen: Sighting, shift: Point | None) -> Track:
-        """At the place that was seen; what is usual is learned while it is certain.
+        """The track at the place that was seen.
 
-        So is the velocity, where the camera's shift is known.
+        While it is TRACKING, the usual score and peak are learned and, if the camera's shift is
+        given, the velocity.
         """
         if self.state is not TrackState.TRACKING:
             return replace(self, center=seen.center, size=seen.size)
@@ -321,7 +323,10 @@ class Track:
         )
 
     def _velocity(self, center: Point, shift: Point) -> Point:
-        """The velocity after a step to `center`, while the camera moved the picture by `shift`."""
+        """The velocity, in image pixels per frame, after a step to `center`.
+
+        `shift` is how far the camera moved the picture meanwhile, image pixels.
+        """
         step = (center[0] - self.center[0] - shift[0], center[1] - self.center[1] - shift[1])
         fastest = _FASTEST * self.side
         kept = min(_KEEP_VELOCITY, self.followed / (self.followed + 1))  # the mean, to begin with
@@ -392,8 +397,8 @@ class Track:
         return replace(rest, candidate=found)
 
 
-def _due(frames: int) -> bool:
-    """Whether the velocity is measured in the frame that follows so many."""
+def _measures_velocity(frames: int) -> bool:
+    """Whether the velocity of a target is measured in the frame after its first `frames`."""
     return frames % _PERIOD == _PERIOD - 1
 
 
