@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_ABANDONED = 24 * 3600.0  # seconds after which the owner of a scratch folder must be dead
+_ABANDONED = 24 * 3600.0  # seconds without a change until a scratch folder counts as abandoned
 
 
 def reason(error: Exception) -> str:

@@ -45,8 +45,8 @@ class RecordOptions:
     ground_truth_topic: str = "/ground_truth"
     frame_id: str = "camera"
     compressed: bool = False  # write CompressedImage, not Image; JPEG files go in as they are
-    storage: str = "mcap"  # as for BagWriter
-    compression: str = "none"  # likewise
+    storage: str = "mcap"  # a key of STORAGES
+    compression: str = "none"  # a key of COMPRESSION_MODES
 
     def __post_init__(self) -> None:
         if self.rate is not None and not 0 < self.rate < 1e6:

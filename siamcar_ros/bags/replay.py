@@ -29,7 +29,7 @@ class Start:
     """Where tracking starts: on the first image at or after the given time that has a box."""
 
     box: Box | None = None  # (x, y, w, h) in pixels; None takes the ground truth's
-    seconds: float | None = None  # since the bag's start, which None stands for
+    seconds: float | None = None  # since the bag's start; None: from there on
 
 
 def parse_start(text: str) -> Start:

@@ -210,7 +210,7 @@ class ImageDecoder:
         return np.asarray(scaled, np.uint8).reshape(values.shape)
 
     def _range(self, values: NDArray[np.uint16], name: str) -> tuple[float, float]:
-        """The counts that become 0 and 255; says how they are chosen."""
+        """The counts that become 0 and 255; how they are chosen is logged."""
         if self._kind == "auto":
             peak = int(values.max())
             bits = next(n for n in _SIGNIFICANT_BITS if peak < 1 << n)

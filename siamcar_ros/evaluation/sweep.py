@@ -35,7 +35,7 @@ class Found(NamedTuple):
     value: float  # of the measure, with them
     before: float | None  # with the tracker's own; None where those lie outside the ranges
     measure: str
-    trials: int  # that the study has finished
+    trials: int  # finished in the study so far
 
 
 def sweep(

@@ -26,8 +26,8 @@ class Baseline(NamedTuple):
 
     title: str
     opencv_class: str
-    files: tuple[str, ...] = ()  # that it needs
-    parameters: tuple[str, ...] = ()  # that name them
+    files: tuple[str, ...] = ()  # its model files
+    parameters: tuple[str, ...] = ()  # OpenCV's parameters that name these files
 
 
 BASELINES: dict[str, Baseline] = {

@@ -27,10 +27,10 @@ def _setting(default: float, description: str, least: float = 0.0, most: float =
 
 @dataclass(frozen=True)
 class PanTiltSettings:
-    """Gains and limits of the law, documented and limited by the metadata of the fields.
+    """Gains and limits of the control law; the fields' metadata holds descriptions and ranges.
 
     Raises:
-        ValueError: a limit to the left or below is not less than its opposite.
+        ValueError: the lower limit of a joint is not below its upper one.
     """
 
     gain: float = _setting(5.0, "Rate for each radian of error, 1/s.")

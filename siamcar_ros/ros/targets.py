@@ -47,6 +47,6 @@ class Progress:
     """How far the tracker has come with a target."""
 
     target: Target
-    last: Frame  # that was searched for it, or on which it was started
+    last: Frame  # the last frame in which it was searched for, or the one on which it was started
     catching_up: bool  # it was started on a past frame and has not reached the newest one
     result: TrackResult | None = None  # the newest

@@ -49,7 +49,7 @@ class AugmentParams:
     Sizes are in pixels of the crop, scales and aspect ratios are logarithms of the largest ratio.
     """
 
-    template_shift: NotNegative = 4.0  # of the target from the middle
+    template_shift: NotNegative = 4.0  # largest distance of the target from the middle
     template_scale: NotNegative = 0.05
     # Mean error of each edge of the box that a view is cropped around, as a share of the box's
     # side, like those of a hand-drawn box or of a tracker's last one.
