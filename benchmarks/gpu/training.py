@@ -147,11 +147,12 @@ def _train(name: str, options: GpuOptions, root: Path, seconds: float) -> dict[s
     begin = time.perf_counter()
     run = Run(recipe, device, processes)
     row: dict[str, Any] = {"name": name, "batch": recipe.batch, "workers": recipe.compute.workers}
-    few = 1 if options.quick else 4
+    few = 1 if options.quick else 5
     with loading(run.batches, 0, recipe.steps, recipe.compute.workers, device) as pairs:
         kept: list[Batch] = []
-        for _ in range(few):  # cuDNN's choice, memory, the workers' first batches
-            run.advance(_noting(pairs, kept))
+        noted = _noting(pairs, kept)
+        for _ in range(few):  # cuDNN's choice, memory, the workers' first batches, the CUDA graph
+            run.advance(noted)
         losses = [run.meter.take(recipe.batch, processes)["total"]]
         _steps(run, pairs, device, few, begin + 0.5 * seconds)
         seen = run.meter.take(recipe.batch, processes)
@@ -172,9 +173,9 @@ def _train(name: str, options: GpuOptions, root: Path, seconds: float) -> dict[s
 
 
 def _noting(pairs: Iterator[Batch], kept: list[Batch]) -> Iterator[Batch]:
-    batch = next(pairs)
-    kept.append(batch)
-    yield batch
+    for batch in pairs:
+        kept.append(batch)
+        yield batch
 
 
 def _steps(run: Run, pairs: Iterator[Batch], device: torch.device, least: int, end: float) -> None:

@@ -15,7 +15,7 @@ from siamcar_ros.model import SiamCAR
 from siamcar_ros.runtime.fusion import INPUT_CHANNELS, KERNELS, correlation, fuse_
 from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
 from siamcar_ros.runtime.network import DeviceError, Geometry, Placement, Template
-from siamcar_ros.runtime.tensors import TensorMaps, TensorNetwork, as_planes
+from siamcar_ros.runtime.tensors import TensorNetwork, as_planes
 from siamcar_ros.runtime.torch_network import DTYPES, prepared
 
 _CALLS_BEFORE_CAPTURE = 3
@@ -39,6 +39,8 @@ class CudaGraphNetwork(TensorNetwork):
         DeviceError: the requested kernels do not run here.
     """
 
+    gives_features = True
+
     def __init__(self, model: SiamCAR, placement: Placement, kernels: str | None = None) -> None:
         super().__init__(Geometry.of(model), placement)
         if kernels is None:
@@ -55,9 +57,11 @@ class CudaGraphNetwork(TensorNetwork):
     def _template(self, z: Tensor) -> Template:
         return self._branches.template(z)
 
-    def _maps(self, x: Tensor, template: Sequence[Tensor], features: bool = False) -> TensorMaps:
-        joined = self._branches.maps(x, template)
-        return joined[:, :2], joined[:, 2:6], joined[:, 6:]
+    def _maps(
+        self, x: Tensor, template: Sequence[Tensor], features: bool = False
+    ) -> tuple[Tensor, ...]:
+        joined, *rest = self._branches.maps(x, template, features)
+        return joined[:, :2], joined[:, 2:6], joined[:, 6:], *rest
 
 
 class _Branches:
@@ -75,7 +79,7 @@ class _Branches:
         self._channels = 3 if plain else INPUT_CHANNELS
         with torch.cuda.device(self.device):
             if plain:
-                self._search_graph = SearchGraph(ready, form).eval()
+                self._search_graph = SearchGraph(ready, form, features=True).eval()
             else:
                 self._search_graph = _Forked(ready, form).eval()
                 self._search_graph.correlate = correlation
@@ -96,8 +100,13 @@ class _Branches:
             levels: Template = self._template_graph(planes)
             return levels
 
-    def maps(self, x: Tensor, template: Sequence[Tensor]) -> Tensor:
-        """(B, 7, S, S) float32 on the CPU: cls, reg and cen side by side."""
+    def maps(
+        self, x: Tensor, template: Sequence[Tensor], features: bool = False
+    ) -> tuple[Tensor, ...]:
+        """(B, 7, S, S) float32 on the CPU: cls, reg and cen side by side.
+
+        With `features`, also what the head reads, (B, C, S, S) float32 on the CPU.
+        """
         batch = x.shape[0]
         with torch.cuda.device(self.device):
             x = as_planes(x.to(self.device, non_blocking=True))
@@ -111,20 +120,20 @@ class _Branches:
                     )
                 self._recordings[batch] = recording
             recording.inputs.show(x, template)
-            maps = recording.replay()
+            maps = recording.replay(features)
             self._done.record()
             self._done.synchronize()
-        return maps.clone()
+        return tuple(part.clone() for part in maps)
 
 
 class _Forked(SearchGraph):
-    """The search branch with the head's towers on two streams, as neither fills a GPU."""
+    """The search branch, where it forks, on two streams: neither half fills a GPU."""
 
     def __init__(self, model: SiamCAR, form: str) -> None:
-        super().__init__(model, form)
+        super().__init__(model, form, features=True)
         self._side = torch.cuda.Stream()
 
-    def forward(self, x: Tensor, *template: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, *template: Tensor) -> tuple[Tensor, ...]:
         """See :class:`SearchGraph`."""
         reduced = self.reduced(x, *template)
         current = torch.cuda.current_stream()
@@ -133,7 +142,7 @@ class _Forked(SearchGraph):
             distances = self.distances(reduced)
         scores = self.scores(reduced)
         current.wait_stream(self._side)
-        return scores[:, :2], distances, scores[:, 2:]
+        return scores[:, :2], distances, scores[:, 2:], reduced
 
 
 class _Inputs:
@@ -190,7 +199,7 @@ class _Recording:
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(_CALLS_BEFORE_CAPTURE):
-                torch.cat(graph(x, *template), 1)
+                torch.cat(graph(x, *template)[:3], 1)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         # Torch's own stream for captures belongs to the device that was current first. Other
@@ -198,13 +207,18 @@ class _Recording:
         with torch.cuda.graph(
             self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
         ):
-            self._joined = torch.cat(graph(x, *template), 1)
-        self._host = torch.empty(self._joined.shape, pin_memory=True)
+            *maps, reduced = graph(x, *template)
+            self._outputs = torch.cat(maps, 1), reduced
+        self._host = [torch.empty(part.shape, pin_memory=True) for part in self._outputs]
 
-    def replay(self) -> Tensor:
-        """(B, 7, S, S) float32 on the CPU, valid once the stream has reached this point."""
+    def replay(self, features: bool) -> list[Tensor]:
+        """The maps, side by side, and the features if wanted, float32 on the CPU.
+
+        They are valid once the stream has reached this point.
+        """
         self._graph.replay()
-        return self._host.copy_(self._joined, non_blocking=True)
+        wanted = zip(self._host[: 1 + features], self._outputs, strict=False)
+        return [host.copy_(part, non_blocking=True) for host, part in wanted]
 
 
 def _started(model: SiamCAR, placement: Placement, kernels: str) -> _Branches:
@@ -251,7 +265,7 @@ def _fastest(model: SiamCAR, placement: Placement) -> tuple[_Branches, str]:
             continue
         with torch.inference_mode():
             template = branches.template(z)
-            maps = branches.maps(x, template)
+            maps = branches.maps(x, template)[0]
             if chosen is None:
                 reference = maps
             elif not _same(reference, maps):

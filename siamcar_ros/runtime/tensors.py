@@ -12,8 +12,6 @@ from torch import Tensor
 
 from siamcar_ros.runtime.network import Images, Maps, Network, Template, join_arrays
 
-TensorMaps = tuple[Tensor, Tensor, Tensor]
-
 
 class TensorNetwork(Network):
     """A network whose `_template` and `_maps` take and return tensors on :attr:`device`.

@@ -122,9 +122,10 @@ def build_optimizer(model: SiamCAR, recipe: Recipe) -> torch.optim.Optimizer:
                     "weight_decay": recipe.optimizer.weight_decay if decayed else 0.0,
                 }
             )
+    lr, fused = recipe.optimizer.lr, next(model.parameters()).is_cuda  # one kernel a group
     if recipe.optimizer.kind == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.optimizer.lr, momentum=recipe.optimizer.momentum)
-    return torch.optim.AdamW(groups, lr=recipe.optimizer.lr, betas=recipe.optimizer.betas)
+        return torch.optim.SGD(groups, lr=lr, momentum=recipe.optimizer.momentum, fused=fused)
+    return torch.optim.AdamW(groups, lr=lr, betas=recipe.optimizer.betas, fused=fused)
 
 
 def wrap(model: SiamCAR, recipe: Recipe, device: torch.device, processes: Processes) -> nn.Module:

@@ -20,12 +20,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from siamcar_ros.data import build_mixture
+from siamcar_ros.data.pair_sources import Faults
 from siamcar_ros.model import SiamCAR
 from siamcar_ros.processes import signals_handled
 
@@ -46,6 +47,7 @@ from .losses import siamcar_loss, teacher_loss
 from .monitor import Meter, Monitor, best_boxes
 from .photometric import apply_changes
 from .recipe import Recipe, to_yaml
+from .recorded import RecordedPass
 from .schedule import freeze, rate_factor, set_modes
 from .validation import find_sequences, validate
 
@@ -90,6 +92,24 @@ def train(recipe: Recipe) -> Path:
         leave()
 
 
+class _Inputs(NamedTuple):
+    """A batch as the network takes it, on the device.
+
+    Attributes:
+        templates: (B, 3, 127, 127) float32, BGR 0 ... 255.
+        searches: (B, 3, 255, 255), likewise.
+        boxes: (B, 4) x1, y1, x2, y2 in search pixels.
+        negatives: (B,) bool, pairs whose target is not in the search region.
+        faults: that were met on the way.
+    """
+
+    templates: Tensor
+    searches: Tensor
+    boxes: Tensor
+    negatives: Tensor
+    faults: Faults
+
+
 class Run:
     """The state of a run after `step` steps; `parts` are what a checkpoint holds."""
 
@@ -102,6 +122,8 @@ class Run:
                 leftover.unlink()
         if recipe.compute.threads is not None:
             torch.set_num_threads(recipe.compute.threads)
+        if device.type == "cuda":  # all batches have the same shapes: kernels are chosen only once
+            torch.backends.cudnn.benchmark = True
         if recipe.validation.sequences is not None:
             find_sequences(Path(recipe.validation.sequences))  # refuse now, not in hours
         mixture = build_mixture(recipe.data.sets, recipe.data.max_fault_share)
@@ -138,6 +160,10 @@ class Run:
             "weights": (loss.pop("cls"), loss.pop("reg"), loss.pop("cen")),
             "average": processes.average,
         }
+        self.recorded: RecordedPass | None = None
+        graph = recipe.compute.cuda_graph and not recipe.compute.compile
+        if graph and device.type == "cuda" and processes.world == 1:
+            self.recorded = RecordedPass(self._pass, list(self.model.parameters()), device)
         self.faults = FaultCount(recipe.data.max_fault_share)
         self.meter = Meter()
         self.monitor = Monitor(
@@ -146,6 +172,8 @@ class Run:
         if processes.first:
             (self.output / "recipe.yaml").write_text(to_yaml(recipe))
         self._saved, self._whole_step, self._lost_in_a_row = self.step, True, 0
+        self._epoch = -1  # whose parts are set to be trained
+        self._ahead: _Inputs | Exception | None = None  # of the next step
 
     def advance(self, pairs: Iterator[Batch]) -> None:
         """Do one training step with the next batch.
@@ -158,26 +186,74 @@ class Run:
 
         # What the epoch trains, and at which rate.
         epoch = self.step // recipe.steps_per_epoch
-        if freeze(self.model.backbone, recipe.backbone, epoch):
-            self.network = wrap(self.model, recipe, device, self.processes)
-        set_modes(self.model, recipe, epoch)
+        if epoch != self._epoch:
+            if freeze(self.model.backbone, recipe.backbone, epoch):
+                self.network = wrap(self.model, recipe, device, self.processes)
+                if self.recorded is not None:
+                    self.recorded.forget()
+            set_modes(self.model, recipe, epoch)
+            self._epoch = epoch
         self.rate = rate_factor(recipe, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * group["full_lr"]
 
-        # The batch: images (B, 3, h, w) float32 BGR 0 ... 255, boxes (B, 4) in search pixels.
-        with self.meter.waiting():
-            batch = next(pairs)
-        self.faults.add(batch.faults)
-        templates = self._upload(batch.templates, batch.changes[:, 0])
-        searches = self._upload(batch.searches, batch.changes[:, 1])
-        boxes, negatives = batch.boxes.to(device), batch.negatives.to(device)
+        inputs = self._ahead or self._prepared(pairs)
+        self._ahead = None
+        if isinstance(inputs, Exception):
+            raise inputs
+        templates, searches, boxes, negatives, faults = inputs
+        self.faults.add(faults)
 
-        # Forward. Until the end of the step no checkpoint is written, since BatchNorm's statistics
-        # have moved and the weights have not.
+        # Forward and backward. Until the end of the step no checkpoint is written, since
+        # BatchNorm's statistics have moved and the weights have not.
         self._whole_step = False
         torch._foreach_copy_(self.kept, self.buffers)
-        with autocast(recipe, device):
+        if self.recorded is not None:
+            losses, cls, reg = self.recorded(templates, searches, boxes, negatives)
+        else:
+            self.optimizer.zero_grad(set_to_none=True)
+            losses, cls, reg = self._pass(templates, searches, boxes, negatives)
+
+        # A step whose gradient is not finite is left out.
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip or math.inf)
+        told = torch.isfinite(norm).to("cpu", non_blocking=True)
+        sent = torch.cuda.Event() if device.type == "cuda" else None
+        if sent is not None:
+            sent.record()
+        if self.step + 1 < recipe.steps:  # while a GPU is at work on this batch
+            try:
+                self._ahead = self._prepared(pairs)
+            except Exception as error:  # the next step's affair
+                self._ahead = error
+        if sent is not None:
+            sent.synchronize()
+        finite = bool(told)
+        if finite or self.scaler.is_enabled():  # the scaler leaves such a step out by itself
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        if finite:
+            self._lost_in_a_row = 0
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+        else:
+            self._leave_out()
+        self.step += 1
+        self._whole_step = True
+
+        self.meter.add(losses, norm)
+        true = torch.where(negatives[:, None], math.nan, boxes)
+        self._seen = templates, searches, true, cls, reg
+
+    def _pass(
+        self, templates: Tensor, searches: Tensor, boxes: Tensor, negatives: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Add the batch's gradients to the parameters; return its losses, and the maps' cls, reg.
+
+        A CUDA graph may be made of it, so nothing here waits for the device.
+        """
+        recipe = self.recipe
+        with autocast(recipe, self.device):
             cls, reg, cen = self.network(templates, searches)
             if self.teacher is not None:
                 with torch.no_grad():
@@ -195,28 +271,19 @@ class Run:
         if self.teacher is not None:
             losses["teacher"] = teacher_loss(cls, reg, cen, taught, **self.loss_shared)
             losses["total"] = losses["total"] + recipe.teacher.weight * losses["teacher"]
-
-        # Backward. A step whose gradient is not finite is left out.
-        self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(losses["total"]).backward()
-        self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip or math.inf)
-        finite = bool(torch.isfinite(norm))
-        if finite or self.scaler.is_enabled():  # the scaler leaves such a step out by itself
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-        if finite:
-            self._lost_in_a_row = 0
-            if self.average is not None:
-                self.average.update_parameters(self.model)
-        else:
-            self._leave_out()
-        self.step += 1
-        self._whole_step = True
+        return {name: loss.detach() for name, loss in losses.items()}, cls.detach(), reg.detach()
 
-        self.meter.add(losses, norm)
-        true = torch.where(negatives[:, None], math.nan, boxes)
-        self._seen = templates, searches, true, cls.detach(), reg.detach()
+    def _prepared(self, pairs: Iterator[Batch]) -> _Inputs:
+        """The next batch on the device."""
+        with self.meter.waiting():
+            batch = next(pairs)
+        templates = self._upload(batch.templates, batch.changes[:, 0])
+        searches = self._upload(batch.searches, batch.changes[:, 1])
+        boxes, negatives = (
+            part.to(self.device, non_blocking=True) for part in (batch.boxes, batch.negatives)
+        )
+        return _Inputs(templates, searches, boxes, negatives, batch.faults)
 
     def _upload(self, images: Tensor, changes: Tensor) -> Tensor:
         """Images (B, h, w, 3) uint8 to (B, 3, h, w) float32 on the device."""
@@ -267,6 +334,7 @@ class Run:
             logger.warning("no validation after step %d: %s", self.step, error)
         else:
             self.monitor.log(self.step, scores)
+        self._epoch = -1  # the network is in evaluation mode now
 
     def save(self) -> None:
         """Write the checkpoint that a killed run resumes from."""

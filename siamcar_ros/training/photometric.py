@@ -29,6 +29,7 @@ _LUMA = (0.114, 0.587, 0.299)
 _FROM_BGR = torch.tensor(  # to Y, Cb, Cr, as in JFIF
     [_LUMA, (0.5, -0.331264, -0.168736), (-0.081312, -0.418688, 0.5)]
 )
+_TO_BGR = _FROM_BGR.inverse()
 # The quantization tables of the JPEG standard, Annex K, as the IJG's library scales them.
 _BRIGHTNESS_STEPS = torch.tensor(
     [
@@ -171,7 +172,7 @@ def _where(
         return images
     if chosen.all():
         return operation(images, *columns)
-    rows = torch.from_numpy(np.flatnonzero(chosen)).to(images.device)
+    rows = _sent(np.flatnonzero(chosen), images)
     changed = operation(images[rows], *(column[chosen] for column in columns))
     return images.index_copy(0, rows, changed)
 
@@ -181,35 +182,40 @@ def _on_gpu(images: Tensor) -> bool:
     return images.is_cuda
 
 
+def _sent(values: Floats | NDArray[np.intp], images: Tensor) -> Tensor:
+    """The values on the images' device. Nothing waits for a GPU that is still at work."""
+    return torch.from_numpy(values).to(images.device, non_blocking=True)
+
+
 def _bytes(values: Tensor) -> Tensor:
     return values.round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _gray(images: Tensor) -> Tensor:
-    luma = torch.tensor(_LUMA, device=images.device)
+    luma = _FROM_BGR[0].to(images.device, non_blocking=True)
     return _bytes(images.permute(0, 2, 3, 1).float() @ luma)[:, None].expand_as(images)
 
 
 def _toned(images: Tensor, tone: Floats) -> Tensor:
     """Apply a table of 256 levels to each image and channel."""
-    invert, gamma, gain, offset = np.split(tone[:, :, None], (1, 2, 5), 1)
-    levels = np.abs(invert - np.arange(256) / 255)
-    values = np.rint(levels**gamma * gain * 255 + offset)
-    tables = np.clip(values, 0, 255).astype(np.uint8)  # (B, 3, 256)
+    invert, gamma, gain, offset = _sent(tone, images)[:, :, None].split((1, 1, 3, 3), 1)
+    levels = (invert - torch.arange(256, device=images.device) / 255).abs()
+    tables = _bytes(levels**gamma * gain * 255 + offset)  # (B, 3, 256)
     pixels = images.permute(0, 2, 3, 1)
     if not _on_gpu(images):  # OpenCV is ten times as fast
-        pairs = zip(pixels, tables, strict=True)
-        found = [cv2.LUT(one.numpy(), np.ascontiguousarray(table.T)[None]) for one, table in pairs]
+        pairs = zip(pixels.numpy(), tables.numpy(), strict=True)
+        found = [cv2.LUT(one, np.ascontiguousarray(table.T)[None]) for one, table in pairs]
         return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
     count, channels = images.shape[:2]
     starts = 256 * torch.arange(count * channels, dtype=torch.int32, device=images.device)
     indices = pixels.int() + starts.view(count, 1, 1, channels)
-    flat = torch.from_numpy(tables).to(images.device).flatten()
-    return flat.index_select(0, indices.flatten()).view(pixels.shape).permute(0, 3, 1, 2)
+    return (
+        tables.flatten().index_select(0, indices.flatten()).view(pixels.shape).permute(0, 3, 1, 2)
+    )
 
 
 def _glaring(images: Tensor, spots: Floats) -> Tensor:
-    columns = torch.from_numpy(spots).float().to(images.device)[:, :, None]
+    columns = _sent(spots, images).float()[:, :, None]
     strength, x, y, width, height = columns.unbind(1)
     places = torch.linspace(0, 1, images.shape[-1], device=images.device)
     row = torch.exp(-(((places - x) / width) ** 2) / 2)[:, None, None, :]
@@ -221,20 +227,61 @@ def _glaring(images: Tensor, spots: Floats) -> Tensor:
 def _coarsened(images: Tensor, resolutions: Floats) -> Tensor:
     """Reduce the images and enlarge them again."""
     size = images.shape[-1]
+    small = np.maximum(np.rint(size * resolutions), 16)
+    if _on_gpu(images):
+        both = _reduced_and_enlarged(size, _sent(small, images).float())[:, None]
+        return _bytes(both @ images.float() @ both.mT)
     # uint8 can be resampled with antialiasing on CPUs only, and much faster than float32 there.
-    source = images.float() if _on_gpu(images) else images
     changed = []
-    for image, resolution in zip(source.split(1), resolutions.tolist(), strict=True):
-        small = max(16, round(size * resolution))
-        reduced = F.interpolate(image, size=small, mode="bilinear", antialias=True)
+    for image, pixels in zip(images.split(1), small.tolist(), strict=True):
+        reduced = F.interpolate(image, size=int(pixels), mode="bilinear", antialias=True)
         changed.append(F.interpolate(reduced, size=size, mode="bilinear"))
-    enlarged = torch.cat(changed)
-    return _bytes(enlarged) if _on_gpu(images) else enlarged
+    return torch.cat(changed)
+
+
+def _reduced_and_enlarged(size: int, small: Tensor) -> Tensor:
+    """(B, size, size) matrices that resample a line of samples to ``small`` (B,) and back.
+
+    Both ways are bilinear, with antialiasing on the way down, as PyTorch's ``interpolate`` does it.
+    """
+    full = torch.arange(size, device=small.device)
+    few = torch.arange(size, device=small.device)[:, None]
+    ratio = (size / small)[:, None, None]
+    down = (1 - (full + 0.5 - ratio * (few + 0.5)).abs() / ratio).clamp(min=0)
+    down = down * (few < small[:, None, None])
+    down = down / down.sum(2, keepdim=True).clamp(min=1e-6)
+    places = ((full[:, None] + 0.5) / ratio - 0.5).clamp(min=0).minimum(small[:, None, None] - 1)
+    up = (1 - (places - few.T).abs()).clamp(min=0)
+    return up @ down
 
 
 def _blurred(images: Tensor, dx: Floats, dy: Floats) -> Tensor:
+    if _on_gpu(images):
+        return _all_blurred_along(images, dx, dy)
     paths = zip(images.split(1), dx.tolist(), dy.tolist(), strict=True)
     return torch.cat([blur_along(image, x, y) for image, x, y in paths])
+
+
+def _all_blurred_along(images: Tensor, dx: Floats, dy: Floats) -> Tensor:
+    """:func:`blur_along` with a path for each image, in as many steps as the longest has taps."""
+    taps = np.rint(np.maximum(abs(dx), abs(dy))) + 1
+    steps = np.arange(taps.max())
+    shares = (steps - (taps[:, None] - 1) / 2) / np.maximum(taps[:, None] - 1, 1)
+    moved = [np.floor(shares * way[:, None] + 0.5) for way in (dy, dx)]  # (B, taps)
+    rows, columns = (
+        (_sent(way, images).long()[..., None] + torch.arange(side, device=images.device)).clamp(
+            0, side - 1
+        )
+        for way, side in zip(moved, images.shape[2:], strict=True)
+    )  # (B, taps, side)
+    weights = _sent((steps < taps[:, None]) / taps[:, None], images).float()
+    every = torch.arange(len(images), device=images.device)[:, None, None]
+    pixels = images.permute(0, 2, 3, 1)
+    total = torch.zeros(pixels.shape, device=images.device)
+    for tap in range(len(steps)):
+        seen = pixels[every, rows[:, tap, :, None], columns[:, tap, None, :]]
+        total += seen * weights[:, tap, None, None, None]
+    return _bytes(total).permute(0, 3, 1, 2)
 
 
 def blur_along(images: Tensor, dx: float, dy: float) -> Tensor:
@@ -269,22 +316,24 @@ def jpeg(images: Tensor, qualities: Tensor) -> Tensor:
     size = images.shape[-1]
     extra = -size % 16
     padded = F.pad(images.contiguous().float(), (0, extra, 0, extra), mode="replicate")
-    matrix = _FROM_BGR.to(images.device)
+    matrix, inverse, basis = (
+        part.to(images.device, non_blocking=True) for part in (_FROM_BGR, _TO_BGR, _DCT)
+    )
     luma, color = (matrix @ padded.flatten(2)).view_as(padded).split((1, 2), 1)
     scale = torch.where(qualities < 50, 5000 / qualities, 200 - 2 * qualities).float()
 
     def quantized(plane: Tensor, table: Tensor) -> Tensor:
         steps = ((table.flatten() * scale[:, None] + 50) / 100).floor().clamp(1, 255)
-        steps = steps.repeat_interleave(plane.shape[1], 0).to(plane.device)[..., None]
+        steps = steps.repeat_interleave(plane.shape[1], 0)[..., None]
+        steps = steps.to(plane.device, non_blocking=True)
         blocks = F.pixel_unshuffle(plane.flatten(0, 1)[:, None], 8)
-        basis = _DCT.to(plane.device)
         coded = torch.round(basis @ blocks.flatten(2) / steps) * steps
         return F.pixel_shuffle((basis.T @ coded).view_as(blocks), 8).view_as(plane)
 
     luma = quantized(luma - 128, _BRIGHTNESS_STEPS) + 128
     color = quantized(F.avg_pool2d(color, 2), _COLOR_STEPS)
     color = F.interpolate(color, scale_factor=2, mode="bilinear")
-    decoded = matrix.inverse() @ torch.cat((luma, color), 1).flatten(2)
+    decoded = inverse @ torch.cat((luma, color), 1).flatten(2)
     return _bytes(decoded.view_as(padded)[..., :size, :size])
 
 
@@ -301,9 +350,13 @@ _DCT = _dct()
 
 def _noisy(images: Tensor, sigmas: Floats, seeds: Floats) -> Tensor:
     draw = torch.Generator(images.device)
+    if _on_gpu(images):  # at once, by the first image's seed
+        draw.manual_seed(int(seeds[0]))
+        noise = torch.randn(images.shape, generator=draw, device=images.device)
+        return _bytes(noise * _sent(sigmas, images).float()[:, None, None, None] + images)
     changed = []
     for image, sigma, seed in zip(images, sigmas.tolist(), seeds.tolist(), strict=True):
         draw.manual_seed(int(seed))
-        noise = torch.randn(image.shape, generator=draw, device=image.device)
+        noise = torch.randn(image.shape, generator=draw)
         changed.append(noise.mul_(sigma).add_(image.contiguous()))
     return _bytes(torch.stack(changed))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.contestants import Film, random_model
 from siamcar_ros.model import MODEL_NAMES, SiamCAR
-from siamcar_ros.runtime import DeviceError, Network, load_network, select_backend
+from siamcar_ros.runtime import DeviceError, load_network, select_backend
 from siamcar_ros.runtime.cuda_graph_network import CudaGraphNetwork
 from siamcar_ros.runtime.fusion import KERNELS
 from siamcar_ros.runtime.graphs import example_inputs
@@ -122,6 +122,21 @@ def test_pixels_on_the_cpu_pinned_or_not_give_what_planes_on_the_gpu_give(name: 
         assert distance(planes, got) <= 1e-3
 
 
+@pytest.mark.parametrize("name", ["compact", "resnet50"])
+def test_features_are_the_cpus(name: str) -> None:
+    """What the model learned online reads, and the maps with it."""
+    model, z, x, maps = reference(name)
+    network = started(model, None, "fp16")
+    with torch.inference_mode():
+        expected = model.response(x[:3], model.template(z[:3]))
+    for batch in (1, 3):
+        got, features = network.observe(x[:batch], network.template(z[:batch]))
+        assert distance(tuple(part[:batch] for part in maps), got) <= BOUNDS["fp16"]
+        assert features.dtype == np.float32
+        wrong = np.linalg.norm(features - expected[:batch].numpy())
+        assert wrong <= BOUNDS["fp16"] * np.linalg.norm(expected[:batch])
+
+
 def test_eager_pytorch_gives_the_cpus_maps() -> None:
     model, z, x, maps = reference("resnet50")
     for precision in PRECISIONS:
@@ -154,12 +169,11 @@ def test_two_threads_share_a_network() -> None:
 
 def test_a_tracker_follows_as_on_the_cpu() -> None:
     film, boxes = Film(8), []
-    networks: list[Network] = [
-        load_network("compact", device="cpu", backend="torch", precision="fp32"),
-        load_network("compact", device="cuda"),
+    trackers = [
+        SiamCarTracker.from_config("compact", device="cpu", backend="torch", precision="fp32"),
+        SiamCarTracker.from_config("compact", device="cuda"),
     ]
-    for network in networks:
-        tracker = SiamCarTracker(network)
+    for tracker in trackers:
         tracker.init(film.images[0], film.boxes[0])
         boxes.append(np.array([tracker.update(image).box for image in film.images[1:]]))
     np.testing.assert_allclose(boxes[0], boxes[1], atol=4)

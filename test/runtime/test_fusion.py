@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -103,9 +104,10 @@ def test_recordings_read_what_is_shown_to_them(
         def __init__(self, graph: Any, inputs: Any, batch: int, *_: Any) -> None:
             self.inputs, self.graph, self.batch = inputs, graph, batch
 
-        def replay(self) -> Tensor:
+        def replay(self, features: bool) -> list[Tensor]:
             levels = (level[: self.batch] for level in self.inputs.template)
-            return torch.cat(self.graph(self.inputs.x[: self.batch], *levels), 1)
+            *maps, reduced = self.graph(self.inputs.x[: self.batch], *levels)
+            return [torch.cat(maps, 1), reduced][: 1 + features]
 
     monkeypatch.setattr(cuda_graph_network, "_Recording", Recording)
     for name in ("Stream", "Event", "graph_pool_handle", "current_stream"):
@@ -129,6 +131,11 @@ def test_recordings_read_what_is_shown_to_them(
             assert difference(tuple(part[shown] for part in expected), got) <= 1e-3
     first = network(x[[0, 0]], tracks[0])
     assert difference(tuple(part[[0, 0]] for part in expected), first) <= 1e-3
+    maps, features = network.observe(x[:1], tracks[0])
+    with torch.inference_mode():
+        response = compact.response(x[:1], compact.template(z[:1]))
+    assert difference(tuple(part[:1] for part in expected), maps) <= 1e-3
+    np.testing.assert_allclose(features, response, atol=1e-3 * float(response.abs().max()))
 
 
 triton_only = pytest.mark.skipif(

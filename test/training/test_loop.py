@@ -227,6 +227,7 @@ def test_a_gpus_first_losses_are_the_cpus(recipe: Path, tmp_path: Path) -> None:
     for name, options in {
         "cpu": ["compute.device=cpu"],
         "cuda": ["compute.device=cuda"],
+        "eager": ["compute.device=cuda", "compute.cuda_graph=false"],
         "bf16": ["compute.device=cuda", "compute.precision=bf16", "compute.augment_on_device=true"],
     }.items():
         output = tmp_path / name
@@ -235,5 +236,6 @@ def test_a_gpus_first_losses_are_the_cpus(recipe: Path, tmp_path: Path) -> None:
         lines = (output / "history.jsonl").read_text().splitlines()
         totals[name] = [json.loads(line)["total"] for line in lines]
     assert totals["cuda"][0] == pytest.approx(totals["cpu"][0], rel=0.01)
+    assert totals["cuda"] == pytest.approx(totals["eager"], rel=0.05)
     assert len(totals["bf16"]) == len(totals["cpu"])
     assert np.isfinite(totals["bf16"]).all()

@@ -10,7 +10,7 @@ import resource
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from whole_runs import (
 from siamcar_ros.cli import main
 from siamcar_ros.model import WeightsError, build_model, save_weights
 from siamcar_ros.training import RecipeError, load_recipe, siamcar_loss
+from siamcar_ros.training.loader import Batch
 from siamcar_ros.training.loop import Run, train
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
@@ -72,15 +73,15 @@ def test_a_step_broken_off_is_made_again(
 
 def spoil(monkeypatch: pytest.MonkeyPatch, spoilt: Callable[[int], bool]) -> None:
     """Make a pixel infinite in the steps that `spoilt` picks."""
-    upload = Run._upload
+    prepared, count = Run._prepared, itertools.count()
 
-    def uploaded(self: Run, images: torch.Tensor, changes: torch.Tensor) -> torch.Tensor:
-        there = upload(self, images, changes)
-        if spoilt(self.step):
-            there[0, 0, 100, 100] = math.inf
-        return there
+    def spoiling(self: Run, pairs: Iterator[Batch]) -> Any:
+        inputs = prepared(self, pairs)
+        if spoilt(next(count)):
+            inputs.searches[0, 0, 100, 100] = math.inf
+        return inputs
 
-    monkeypatch.setattr(Run, "_upload", uploaded)
+    monkeypatch.setattr(Run, "_prepared", spoiling)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
