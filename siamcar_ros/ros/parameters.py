@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from siamcar_ros.data.image_messages import ImageDecoder
 from siamcar_ros.runtime import BACKENDS, PRECISIONS
-from siamcar_ros.tracking.interface import DECODERS, TrackerParams
+from siamcar_ros.tracking.interface import TrackerParams
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 Value = bool | int | float | str
 
 TRANSPORTS = ("raw", "compressed", "ffmpeg", "foxglove")
-_FROM_CONFIG = "from config"
 _FIRST = ("config", "weights")
 _LONGEST_NAME = 256
 
@@ -39,15 +38,11 @@ def _live(default: Value, description: str, **limits: Any) -> Any:
     )
 
 
-def _knob(name: str, description: str, **limits: Any) -> Any:
-    """A live parameter of `TrackerParams`; its default comes from the network's config."""
-    default = getattr(TrackerParams, name)
-    return _live(default, description, default_text=_FROM_CONFIG, **limits)
-
-
 @dataclass(frozen=True)
-class NodeSettings:
+class NodeSettings(TrackerParams):
     """The values of all parameters at one moment; the metadata of its fields declares them.
+
+    The tracker's knobs are live, and their defaults come from the network's config.
 
     Raises ValueError, with the allowed values, for a value or a combination that is not allowed.
     """
@@ -103,65 +98,6 @@ class NodeSettings:
         False, "Publish ~/annotations for Foxglove; needs the package foxglove_msgs."
     )
     events_executor: bool = _fixed(False, "Spin with rclpy's experimental EventsExecutor.")
-
-    decoder: str = _knob(
-        "decoder", "How the box is decoded from the maps.", choices=tuple(DECODERS)
-    )
-    penalty_k: float = _knob(
-        "penalty_k", "Penalty on changes of the box's size and aspect ratio.", range=(0.0, 10.0)
-    )
-    window_influence: float = _knob(
-        "window_influence",
-        "Weight of the cosine window that favors small motion.",
-        range=(0.0, 1.0),
-    )
-    lr: float = _knob("lr", "Share of a new size that is adopted in one frame.", range=(0.0, 1.0))
-    calibrated: bool = _knob("calibrated", "Judge by the calibrated score, if the network has one.")
-    uncertain_below: float = _knob(
-        "uncertain_below", "Score below which a frame is UNCERTAIN.", range=(0.0, 1.0)
-    )
-    certain_above: float = _knob(
-        "certain_above",
-        "Score from which an UNCERTAIN or LOST target counts as seen; at least uncertain_below.",
-        range=(0.0, 1.0),
-    )
-    lost_below: float = _knob(
-        "lost_below",
-        "Score below which a frame counts towards LOST, the more the lower it is; at most "
-        "uncertain_below.",
-        range=(0.0, 1.0),
-    )
-    lost_after: int = _knob(
-        "lost_after",
-        "Number of frames with a score of 0 after which a target is LOST; three times as many "
-        "consecutive UNCERTAIN frames have the same effect.",
-        range=(1, 100000),
-    )
-    found_above: float = _knob(
-        "found_above",
-        "Score required of a LOST target beyond the region around its expected place; no effect "
-        "below certain_above.",
-        range=(0.0, 1.0),
-    )
-    found_after: int = _knob(
-        "found_after",
-        "Number of frames that must show a LOST target before it is TRACKING.",
-        range=(1, 1000),
-    )
-    camera_motion: bool = _knob(
-        "camera_motion",
-        "While a target is not seen, move its box by the camera's motion and by its own velocity.",
-    )
-    redetect: bool = _knob("redetect", "Search for a LOST target.")
-    search_regions: int = _knob(
-        "search_regions",
-        "Regions of each image, besides the one around its expected place, in which a LOST target "
-        "is searched for, so that the whole image is covered in turn.",
-        range=(0, 1000),
-    )
-    online: bool = _knob(
-        "online", "Learn a model of each target while it is followed, from its start on."
-    )
 
     class_id: str = _live("target", "hypothesis.class_id of the published detections.")
     start_class: str = _live(
@@ -272,13 +208,7 @@ class NodeSettings:
         if plane and not (any(plane[:3]) and plane[3]):
             raise ValueError("ground_plane needs a normal and a distance that are not zero")
         numbers("camera_rates_rpy", self.camera_rates_rpy, 3)
-        if self.lost_below > self.uncertain_below:
-            raise ValueError(
-                f"lost_below {self.lost_below:g} must not exceed uncertain_below "
-                f"{self.uncertain_below:g}: set both in one call of set_parameters_atomically, or "
-                "to lower them lost_below first, to raise them uncertain_below first"
-            )
-        _ = self.tracker
+        super().__post_init__()
 
     @property
     def tracker(self) -> TrackerParams:
@@ -343,7 +273,7 @@ def _declare(node: Node, name: str, default: Value) -> Any:
 
     meta = NodeSettings.__dataclass_fields__[name].metadata
     described = parameter_descriptor(
-        meta["description"], meta.get("range"), read_only=meta["read_only"]
+        meta["description"], meta.get("range"), read_only=meta.get("read_only", False)
     )
     described.additional_constraints = ", ".join(meta.get("choices", ()))
     return node.declare_parameter(name, default, described).value
@@ -355,10 +285,11 @@ def markdown() -> str:
         "| parameter | default | allowed | changes at run time | what it does |",
         "|---" * 5 + "|",
     ]
-    for each in fields(NodeSettings):
+    knobs = TrackerParams.names()
+    for each in sorted(fields(NodeSettings), key=lambda each: each.name in knobs):
         meta = each.metadata
-        default = meta.get("default_text") or _literal(each.default)
-        change = "no" if meta["read_only"] else "yes"
+        default = "from config" if each.name in knobs else _literal(each.default)
+        change = "no" if meta.get("read_only") else "yes"
         rows.append(
             f"| `{each.name}` | {default} | {_limits_text(meta)} | {change} "
             f"| {meta['description']} |"

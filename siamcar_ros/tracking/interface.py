@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
@@ -70,71 +70,85 @@ class TrackResult(NamedTuple):
     raw_score: float = math.nan
 
 
+def _knob(default: Any, description: str, **limits: Any) -> Any:
+    return field(default=default, metadata={"description": description} | limits)
+
+
 @dataclass(frozen=True)
 class TrackerParams:
-    """The knobs of a tracker.
+    """The knobs of a tracker; the metadata of each says what it does and what it may be.
 
-    Attributes:
-        decoder: one of :data:`DECODERS`: "upsampled" is the authors' code, "paper" is their
-            Equation 9, "regressed" the code's place with the box regressed there; see
-            :mod:`siamcar_ros.tracking.decode`.
-        penalty_k: how strongly a change of size or aspect ratio lowers a cell's score, >= 0.
-        window_influence: weight in [0, 1] of the cosine window, which favors small motion.
-        lr: share in [0, 1] of a new size that a sure frame takes over. "paper" does not smooth.
-        calibrated: judge by the calibrated score where the network has one.
-        uncertain_below: score in [0, 1] below which a frame is UNCERTAIN.
-        certain_above: score in [0, 1] from which an UNCERTAIN or LOST target counts as seen; a
-            value below ``uncertain_below`` is raised to it.
-        lost_below: score in [0, uncertain_below] below which a frame counts toward LOST: fully at a
-            score of 0, half at half of ``lost_below``. A frame above it subtracts as much, and one
-            that scores ``certain_above`` resets the count.
-        lost_after: count, >= 1, at which a target is LOST; so it is after three times as many
-            consecutive UNCERTAIN frames.
-        found_above: score in [0, 1] required of a LOST target beyond the region around its expected
-            place; no effect below ``certain_above``.
-        found_after: number of frames, >= 1, that must show a LOST target before it is TRACKING.
-        camera_motion: while a target is not seen, move its box by the camera's motion and by the
-            target's own velocity.
-        redetect: search for a LOST target around its expected place and, with ``search_regions``,
-            in the whole frame.
-        search_regions: number of further regions of each frame in which to search, >= 0.
-        online: learn a model of each target while it is followed, from its start on; see
-            :mod:`siamcar_ros.tracking.online`. It needs a network that gives features.
+    A `range` is (lowest, highest), both allowed. They are parameters of the node, too.
+
+    Raises:
+        ValueError: a value is of the wrong type or out of range; the message names it.
     """
 
-    decoder: str = "upsampled"
-    penalty_k: float = 0.04
-    window_influence: float = 0.44
-    lr: float = 0.33
-    calibrated: bool = True
-    uncertain_below: float = 0.5
-    certain_above: float = 0.5
-    lost_below: float = 0.25
-    lost_after: int = 10
-    found_above: float = 0.0
-    found_after: int = 1
-    camera_motion: bool = False
-    redetect: bool = False
-    search_regions: int = 0
-    online: bool = False
+    decoder: str = _knob("upsampled", "How the box is decoded from the maps.", choices=DECODERS)
+    penalty_k: float = _knob(
+        0.04, "Penalty on changes of the box's size and aspect ratio.", range=(0.0, 10.0)
+    )
+    window_influence: float = _knob(
+        0.44, "Weight of the cosine window that favors small motion.", range=(0.0, 1.0)
+    )
+    lr: float = _knob(
+        0.33, "Share of a new size that is adopted in one frame, not by paper.", range=(0.0, 1.0)
+    )
+    calibrated: bool = _knob(True, "Judge by the calibrated score, if the network has one.")
+    uncertain_below: float = _knob(0.5, "Score below which a frame is UNCERTAIN.", range=(0.0, 1.0))
+    certain_above: float = _knob(
+        0.5,
+        "Score from which an UNCERTAIN or LOST target counts as seen; at least uncertain_below.",
+        range=(0.0, 1.0),
+    )
+    lost_below: float = _knob(
+        0.25,
+        "Score below which a frame counts towards LOST, the more the lower it is; at most "
+        "uncertain_below. A frame above it takes as much off the count, one that scores "
+        "certain_above resets it.",
+        range=(0.0, 1.0),
+    )
+    lost_after: int = _knob(
+        10,
+        "Number of frames with a score of 0 after which a target is LOST; three times as many "
+        "consecutive UNCERTAIN frames have the same effect.",
+        range=(1, 100000),
+    )
+    found_above: float = _knob(
+        0.0,
+        "Score required of a LOST target beyond the region around its expected place; no effect "
+        "below certain_above.",
+        range=(0.0, 1.0),
+    )
+    found_after: int = _knob(
+        1, "Number of frames that must show a LOST target before it is TRACKING.", range=(1, 1000)
+    )
+    camera_motion: bool = _knob(
+        False,
+        "While a target is not seen, move its box by the camera's motion and by its own velocity.",
+    )
+    redetect: bool = _knob(False, "Search for a LOST target around its expected place.")
+    search_regions: int = _knob(
+        0,
+        "Regions of each image, besides the one around its expected place, in which a LOST target "
+        "is searched for, so that the whole image is covered in turn.",
+        range=(0, 1000),
+    )
+    online: bool = _knob(
+        False,
+        "Learn a model of each target while it is followed, from its start on, if the network "
+        "gives features.",
+    )
 
     def __post_init__(self) -> None:
-        if self.decoder not in DECODERS:
-            known = ", ".join(DECODERS)
-            raise ValueError(f"decoder is one of {known}, not {shortened(self.decoder)}")
-        _require_number("penalty_k", self.penalty_k, 0.0, math.inf)
-        for name in ("window_influence", "lr", "uncertain_below", "certain_above", "found_above"):
-            _require_number(name, getattr(self, name), 0.0, 1.0)
-        _require_number("lost_below", self.lost_below, 0.0, self.uncertain_below)
-        for name, least in (("lost_after", 1), ("found_after", 1), ("search_regions", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise ValueError(f"{name} is a whole number, not {shortened(value)}")
-            if value < least:
-                raise ValueError(f"{name} is at least {least}, not {value}")
-        for name in ("calibrated", "camera_motion", "redetect", "online"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise ValueError(f"{name} is true or false, not {shortened(value)}")
+        for each in fields(TrackerParams):
+            _check_knob(each.name, getattr(self, each.name), type(each.default), each.metadata)
+        if self.lost_below > self.uncertain_below:
+            raise ValueError(
+                f"lost_below {self.lost_below:g} must not exceed uncertain_below "
+                f"{self.uncertain_below:g}: set both at once (set_parameters_atomically), or to "
+                "lower them lost_below first, to raise them uncertain_below first"
+            )
 
     @property
     def certain(self) -> float:
@@ -147,12 +161,22 @@ class TrackerParams:
         return tuple(field.name for field in fields(cls))
 
 
-def _require_number(name: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise ValueError(f"{name} is a number, not {shortened(value)}")
-    if not (low <= value <= high and math.isfinite(value)):
-        limits = f"at least {low}" if high == math.inf else f"in [{low}, {high}]"
-        raise ValueError(f"{name} is {limits}, not {value}")
+def _check_knob(name: str, value: object, kind: type, meta: Mapping[str, Any]) -> None:
+    if kind is str:
+        if value not in meta["choices"]:
+            known = ", ".join(meta["choices"])
+            raise ValueError(f"{name} is one of {known}, not {shortened(value)}")
+    elif kind is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} is true or false, not {shortened(value)}")
+    else:
+        numbers = (int,) if kind is int else (int, float, np.integer, np.floating)
+        if isinstance(value, bool) or not isinstance(value, numbers):
+            what = "a whole number" if kind is int else "a number"
+            raise ValueError(f"{name} is {what}, not {shortened(value)}")
+        low, high = meta["range"]
+        if not low <= value <= high:
+            raise ValueError(f"{name} is in [{low}, {high}], not {value}")
 
 
 def checked_image(image: object) -> Image | StoredImage:
