@@ -33,6 +33,11 @@ _CLOSE = 0.5  # box sides from a look-alike within which a place is taken for it
 _REMEMBERED = 40  # frames
 _LOST_SHARE = 0.25  # of the calibrated score: LOST boxes scored 0.42 in the mean were right in 11 %
 _WORSE = 2.5  # times the usual chance of being wrong: the most for a target that is found again
+_WORSE_MOVING = 8.0  # the same for a candidate that moves as the target did
+_MOVED = 0.15  # box sides that it and the target must have moved for that
+_MOVED_FRAMES = 3  # the least number of frames for that
+_ALIGNED = 0.8  # the least cosine of the angle between the two motions
+_PACE = (0.4, 2.5)  # limits of their ratio
 _LONG = 3  # times ``lost_after``: frames in a row after which an UNCERTAIN target is LOST
 _UNSEEN = 0.5  # of ``lost_below``: with a lower score the box goes where it is expected
 _PATIENCE = 6  # frames that a candidate may take beyond those that confirm it
@@ -68,6 +73,7 @@ class Candidate(NamedTuple):
         confirmed: frames that showed it there.
         frames: frames for which it has been looked at.
         elsewhere: it was found beyond the region around the target's expected place.
+        first: its center when it was first looked at, moved since as the camera moved the picture.
     """
 
     center: Point
@@ -75,6 +81,23 @@ class Candidate(NamedTuple):
     confirmed: int = 0
     frames: int = 0
     elsewhere: bool = False
+    first: Point = (0.0, 0.0)
+
+    def moves_as(self, velocity: Point) -> bool:
+        """Whether it moves, and about as fast and in the same direction.
+
+        Args:
+            velocity: image pixels per frame.
+        """
+        moved = (self.center[0] - self.first[0], self.center[1] - self.first[1])
+        expected = (self.frames * velocity[0], self.frames * velocity[1])
+        way, expected_way = math.hypot(*moved), math.hypot(*expected)
+        least = _MOVED * math.sqrt(self.size[0] * self.size[1])
+        if self.frames < _MOVED_FRAMES or min(way, expected_way) < least:
+            return False
+        along = moved[0] * expected[0] + moved[1] * expected[1]
+        slowest, fastest = _PACE
+        return along > _ALIGNED * way * expected_way and slowest < way / expected_way < fastest
 
 
 class LookAlike(NamedTuple):
@@ -172,10 +195,14 @@ class Track:
     def shifted(self, motion: Point) -> Track:
         """The track with its places moved by (dx, dy) image pixels, as the camera turns."""
         candidate = self.candidate
+        if candidate is not None:
+            candidate = candidate._replace(
+                center=_sum(candidate.center, motion), first=_sum(candidate.first, motion)
+            )
         return replace(
             self,
             center=_sum(self.center, motion),
-            candidate=candidate and candidate._replace(center=_sum(candidate.center, motion)),
+            candidate=candidate,
             look_alikes=self._shifted_look_alikes(motion),
         )
 
@@ -288,10 +315,13 @@ class Track:
         certain = params.certain
         if self.state is not TrackState.LOST:
             return certain
-        if not math.isnan(self.usual_score):
-            certain = max(certain, 1 - _WORSE * (1 - self.usual_score))
-        if self.candidate is not None and self.candidate.elsewhere:
+        worse, candidate = _WORSE, self.candidate
+        if candidate is not None and candidate.moves_as(self.velocity):
+            worse = _WORSE_MOVING
+        elif candidate is not None and candidate.elsewhere:
             certain = max(certain, params.found_above)
+        if not math.isnan(self.usual_score):
+            certain = max(certain, 1 - worse * (1 - self.usual_score))
         return certain
 
     def _moved(self, seen: Sighting, shift: Point | None) -> Track:
@@ -393,7 +423,9 @@ class Track:
         best = max(new, key=lambda each: each.score)
         reach = NEAR_FACTOR * self.pixels_per_sample * SEARCH_SIZE / 2
         away = max(abs(a - b) for a, b in zip(best.center, self.center, strict=True))
-        found = Candidate(best.center, best.size, confirmed, elsewhere=away > reach)
+        found = Candidate(
+            best.center, best.size, confirmed, elsewhere=away > reach, first=best.center
+        )
         return replace(rest, candidate=found)
 
 

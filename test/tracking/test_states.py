@@ -133,6 +133,33 @@ def test_a_target_found_again_must_score_about_as_high_as_before(
     assert states(each, score, score, score)[-1] is found
 
 
+@pytest.mark.parametrize(
+    ("velocity", "step", "found"),
+    [
+        ((3.0, 0.0), (3.0, 0.0), SURE),
+        ((3.0, 0.0), (4.0, -1.0), SURE),  # about as fast, and nearly the same way
+        ((3.0, 0.0), (0.0, 0.0), LOST),  # a parked look-alike
+        ((3.0, 0.0), (-3.0, 0.0), LOST),
+        ((3.0, 0.0), (12.0, 0.0), LOST),
+        ((0.0, 0.0), (3.0, 0.0), LOST),
+        ((0.5, 0.0), (0.5, 0.0), LOST),  # no more than boxes jitter
+    ],
+)
+def test_a_candidate_that_moves_as_the_target_did_may_score_lower(
+    velocity: tuple[float, float], step: tuple[float, float], found: TrackState
+) -> None:
+    camera = (-7.0, 2.0)
+    x, y = PLACE
+    each = lost(usual_score=0.96, velocity=velocity).considering([seen(0.85)], PARAMS)
+    for _ in range(9):
+        each = each.carried(camera)
+        x, y = x + camera[0] + step[0], y + camera[1] + step[1]
+        each = each.after(seen(0.85, (x, y)), camera, VIEW, FRAME, PARAMS)
+        if each.state is SURE:
+            break
+    assert each.state is found
+
+
 def test_a_place_that_is_not_accepted_has_a_low_score() -> None:
     calibrated = {"score": 0.8, "evidence": (1.0,)}
     assert track(**calibrated).result.score == 0.8
