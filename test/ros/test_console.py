@@ -318,12 +318,22 @@ def test_a_message_that_the_page_would_not_send_ends_the_connection(message: str
     assert all(not each.asked for each in run(test).values())
 
 
+def test_pages_without_the_token_take_no_place() -> None:
+    async def test(operator: Operator) -> None:
+        for token in ["wrong"] * 10:
+            await operator.connect({"token": token})
+        for _ in range(8):
+            await hear(await operator.connect({"token": "sesame"}), "state")
+
+    run(test, token="sesame")
+
+
 def test_numbers_and_rates_are_limited() -> None:
     async def test(operator: Operator) -> None:
         pages = [await operator.connect() for _ in range(8)]
-        with pytest.raises(WSServerHandshakeError) as refused:
-            await operator.connect()
-        assert refused.value.status == 503
+        for page in pages:
+            await hear(page, "state")
+        assert await closing(await operator.connect()) == 1013
         for call in range(40):
             await pages[0].send_json({"do": "stop", "call": call, "id": "a"})
         answers = [await hear(pages[0], "answer") for _ in range(40)]

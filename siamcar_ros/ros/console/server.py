@@ -34,7 +34,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_MOST_PAGES = 8
+_MOST_PAGES, _MOST_CONNECTIONS = 8, 64
 # Limits for a page: bytes of a message, messages and requests per second, requests at a time.
 _MESSAGE_BYTES, _MESSAGES, _REQUESTS, _AT_A_TIME = 4096, 300, 10, 4
 _FIRST_MESSAGE = 5.0  # seconds within which a page must say what it watches
@@ -100,6 +100,11 @@ class Console:
             with suppress(Exception):  # it was not opened: those who watched it have been told
                 await asyncio.to_thread((await opening).close)
 
+    @property
+    def full(self) -> bool:
+        """Whether no further page can be served."""
+        return sum(page.admitted for page in self._pages) >= _MOST_PAGES
+
     def _spread(self, name: str) -> None:
         for page in self._pages:
             if page.watched == name:
@@ -123,8 +128,8 @@ class Console:
         origin = _split(request.headers.get("Origin", ""))
         if origin.scheme not in ("http", "https") or origin.netloc != request.host:
             raise web.HTTPForbidden(text="only the console's own page may connect")
-        if len(self._pages) >= _MOST_PAGES:
-            raise web.HTTPServiceUnavailable(text=f"{_MOST_PAGES} pages are connected already")
+        if len(self._pages) >= _MOST_CONNECTIONS:  # most of which have not said who they are
+            raise web.HTTPServiceUnavailable(text="too many connections")
         socket = web.WebSocketResponse(
             heartbeat=10.0, max_msg_size=_MESSAGE_BYTES, compress=False, timeout=2.0
         )
@@ -151,11 +156,13 @@ class Page:
     """One open page.
 
     Attributes:
+        admitted: whether it has given the token and is served.
         watched: name of the tracker that it watches; empty: none.
         news: set when there is a new view, or room on the link.
     """
 
     def __init__(self, console: Console, socket: web.WebSocketResponse) -> None:
+        self.admitted = False
         self.watched = ""
         self.news = asyncio.Event()
         self._console, self._socket = console, socket
@@ -186,6 +193,11 @@ class Page:
             await asyncio.sleep(1.0)  # slows down guessing
             await self.close(_WRONG_TOKEN, "the token is wrong or missing")
             return
+        if self._console.full:
+            text = f"{_MOST_PAGES} pages are connected already"
+            await self.close(WSCloseCode.TRY_AGAIN_LATER, text)
+            return
+        self.admitted = True
         await self._obey(first)
         self._spawn(self._send_states())
         self._spawn(self._send_pictures())
