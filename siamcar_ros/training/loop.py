@@ -174,6 +174,8 @@ class Run:
         self._saved, self._whole_step, self._lost_in_a_row = self.step, True, 0
         self._epoch = -1  # whose parts are set to be trained
         self._ahead: _Inputs | Exception | None = None  # of the next step
+        # Whether the gradient is finite. A copy to memory that is not pinned waits for the GPU.
+        self._finite = torch.empty((), dtype=torch.bool, pin_memory=device.type == "cuda")
 
     def advance(self, pairs: Iterator[Batch]) -> None:
         """Do one training step with the next batch.
@@ -217,7 +219,7 @@ class Run:
         # A step whose gradient is not finite is left out.
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip or math.inf)
-        told = torch.isfinite(norm).to("cpu", non_blocking=True)
+        self._finite.copy_(torch.isfinite(norm), non_blocking=True)
         sent = torch.cuda.Event() if device.type == "cuda" else None
         if sent is not None:
             sent.record()
@@ -228,7 +230,7 @@ class Run:
                 self._ahead = error
         if sent is not None:
             sent.synchronize()
-        finite = bool(told)
+        finite = bool(self._finite)
         if finite or self.scaler.is_enabled():  # the scaler leaves such a step out by itself
             self.scaler.step(self.optimizer)
             self.scaler.update()
