@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE, Box, Image, box_center, context_side
 from siamcar_ros.runtime.network import Maps, join_arrays
 from siamcar_ros.tracking.calibration import Calibration, observe
+from siamcar_ros.tracking.candidate import Point
 from siamcar_ros.tracking.crop import crop_square, mean_color
 from siamcar_ros.tracking.decode import Grid, decode
 from siamcar_ros.tracking.interface import Network, TrackerParams, checked_box, checked_image
@@ -22,7 +23,7 @@ from siamcar_ros.tracking.motion import camera_shift, thumbnail
 from siamcar_ros.tracking.online import OnlineModel
 from siamcar_ros.tracking.search import Region, elsewhere
 from siamcar_ros.tracking.stored_image import StoredImage
-from siamcar_ros.tracking.track import Point, Sighting, Track
+from siamcar_ros.tracking.track import Sighting, Track
 
 logger = logging.getLogger(__name__)
 

@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE, box_around, context_side
+from siamcar_ros.tracking.candidate import Candidate, LookAlike, Point, added
 from siamcar_ros.tracking.interface import TrackerParams, TrackResult, TrackState
 from siamcar_ros.tracking.online import OnlineModel, sure
 from siamcar_ros.tracking.search import NEAR_FACTOR, Region, near
-
-Point = tuple[float, float]
 
 _MIN_SIDE = 1.0  # image pixels; a followed box never gets smaller
 _KEEP = 0.9  # share of the usual peak that is kept per frame
@@ -30,14 +29,9 @@ _PERIOD = 6  # frames from one measurement of a TRACKING target's velocity to th
 _KEEP_VELOCITY = 0.8  # share of the velocity that is kept per measurement
 _FASTEST = 0.5  # limit of the velocity, in box sides per frame
 _CLOSE = 0.5  # box sides from a look-alike within which a place is taken for it
-_REMEMBERED = 40  # frames
 _LOST_SHARE = 0.25  # of the calibrated score: LOST boxes scored 0.42 in the mean were right in 11 %
 _WORSE = 2.5  # times the usual chance of being wrong: the most for a target that is found again
 _WORSE_MOVING = 8.0  # the same for a candidate that moves as the target did
-_MOVED = 0.15  # box sides that it and the target must have moved for that
-_MOVED_FRAMES = 3  # the least number of frames for that
-_ALIGNED = 0.8  # the least cosine of the angle between the two motions
-_PACE = (0.4, 2.5)  # limits of their ratio
 _LONG = 3  # times ``lost_after``: frames in a row after which an UNCERTAIN target is LOST
 _UNSEEN = 0.5  # of ``lost_below``: with a lower score the box goes where it is expected
 _PATIENCE = 6  # frames that a candidate may take beyond those that confirm it
@@ -63,48 +57,6 @@ class Sighting(NamedTuple):
     confidence: float = 1.0
     features: NDArray[np.float32] | None = None
     cells: tuple[float, ...] = ()
-
-
-class Candidate(NamedTuple):
-    """A place where a lost target may be.
-
-    Attributes:
-        center, size: of the box, image pixels.
-        confirmed: frames that showed it there.
-        frames: frames for which it has been looked at.
-        elsewhere: it was found beyond the region around the target's expected place.
-        first: its center when it was first looked at, moved since as the camera moved the picture.
-    """
-
-    center: Point
-    size: Point
-    confirmed: int = 0
-    frames: int = 0
-    elsewhere: bool = False
-    first: Point = (0.0, 0.0)
-
-    def moves_as(self, velocity: Point) -> bool:
-        """Whether it moves, and about as fast and in the same direction.
-
-        Args:
-            velocity: image pixels per frame.
-        """
-        moved = (self.center[0] - self.first[0], self.center[1] - self.first[1])
-        expected = (self.frames * velocity[0], self.frames * velocity[1])
-        way, expected_way = math.hypot(*moved), math.hypot(*expected)
-        least = _MOVED * math.sqrt(self.size[0] * self.size[1])
-        if self.frames < _MOVED_FRAMES or min(way, expected_way) < least:
-            return False
-        along = moved[0] * expected[0] + moved[1] * expected[1]
-        slowest, fastest = _PACE
-        return along > _ALIGNED * way * expected_way and slowest < way / expected_way < fastest
-
-
-class LookAlike(NamedTuple):
-    """A place that was taken for the target and was not it; forgotten after so many `frames`."""
-
-    center: Point
-    frames: int = _REMEMBERED
 
 
 @dataclass(frozen=True)
@@ -194,16 +146,11 @@ class Track:
 
     def shifted(self, motion: Point) -> Track:
         """The track with its places moved by (dx, dy) image pixels, as the camera turns."""
-        candidate = self.candidate
-        if candidate is not None:
-            candidate = candidate._replace(
-                center=_sum(candidate.center, motion), first=_sum(candidate.first, motion)
-            )
         return replace(
             self,
-            center=_sum(self.center, motion),
-            candidate=candidate,
-            look_alikes=self._shifted_look_alikes(motion),
+            center=added(self.center, motion),
+            candidate=self.candidate and self.candidate.shifted(motion),
+            look_alikes=tuple(each.shifted(motion) for each in self.look_alikes),
         )
 
     @property
@@ -228,12 +175,13 @@ class Track:
             shift: the camera's, as :func:`~siamcar_ros.tracking.motion.camera_shift` gives it.
         """
         if self.state is TrackState.TRACKING:
-            return replace(self, look_alikes=self._shifted_look_alikes(shift))
+            look_alikes = tuple(each.shifted(shift) for each in self.look_alikes)
+            return replace(self, look_alikes=look_alikes)
         moved = self.shifted(shift)
         vx, vy = self.velocity
         return replace(
             moved,
-            center=_sum(moved.center, self.velocity),
+            center=added(moved.center, self.velocity),
             velocity=(_KEEP_SPEED * vx, _KEEP_SPEED * vy),
         )
 
@@ -307,16 +255,13 @@ class Track:
             state = TrackState.TRACKING if sure else TrackState.UNCERTAIN
         return state, doubt, unsure_frames
 
-    def _shifted_look_alikes(self, motion: Point) -> tuple[LookAlike, ...]:
-        return tuple(each._replace(center=_sum(each.center, motion)) for each in self.look_alikes)
-
     def _certain(self, params: TrackerParams) -> float:
         """The score from which a frame shows the target for certain."""
         certain = params.certain
         if self.state is not TrackState.LOST:
             return certain
         worse, candidate = _WORSE, self.candidate
-        if candidate is not None and candidate.moves_as(self.velocity):
+        if candidate is not None and candidate.moves_like(self.velocity):
             worse = _WORSE_MOVING
         elif candidate is not None and candidate.elsewhere:
             certain = max(certain, params.found_above)
@@ -423,19 +368,13 @@ class Track:
         best = max(new, key=lambda each: each.score)
         reach = NEAR_FACTOR * self.pixels_per_sample * SEARCH_SIZE / 2
         away = max(abs(a - b) for a, b in zip(best.center, self.center, strict=True))
-        found = Candidate(
-            best.center, best.size, confirmed, elsewhere=away > reach, first=best.center
-        )
+        found = Candidate(best.center, best.size, best.center, confirmed, elsewhere=away > reach)
         return replace(rest, candidate=found)
 
 
 def _measures_velocity(frames: int) -> bool:
     """Whether the velocity of a target is measured in the frame after its first `frames`."""
     return frames % _PERIOD == _PERIOD - 1
-
-
-def _sum(a: Point, b: Point) -> Point:
-    return a[0] + b[0], a[1] + b[1]
 
 
 def _within(place: Point, frame_size: tuple[int, int], reach: tuple[int, int] = (0, 0)) -> Point:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siamcar_ros.tracking import TrackerParams, TrackState
-from siamcar_ros.tracking.track import LookAlike, Sighting, Track
+from siamcar_ros.tracking.candidate import LookAlike
+from siamcar_ros.tracking.track import Sighting, Track
 
 FRAME = (640, 480)
 STILL = (0.0, 0.0)
