@@ -47,6 +47,18 @@ class Choice:
         return " or ".join(self.words)
 
 
+def setting(default: Any, description: str, **facts: Any) -> Any:
+    """A field of a dataclass whose metadata documents it, as parameters of nodes need it.
+
+    Args:
+        default: its default value.
+        description: what it does, as a sentence.
+        facts: "range": (lowest, highest), both allowed; "choices": the words that are allowed;
+            "read_only": whether it is fixed once it is set.
+    """
+    return dataclasses.field(default=default, metadata={"description": description, **facts})
+
+
 def filled(kind: type[Options], content: Any, prefix: str) -> Options:
     """A dataclass from a mapping; fields that are dataclasses, too, from the mappings in it.
 

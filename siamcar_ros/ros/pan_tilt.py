@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from siamcar_ros.options import setting
 from siamcar_ros.tracking import TrackState
 
 Pair = NDArray[np.float64]
@@ -22,7 +23,7 @@ _LONGEST_STEP = 0.1
 
 
 def _setting(default: float, description: str, least: float = 0.0, most: float = 1000.0) -> Any:
-    return field(default=default, metadata={"description": description, "range": (least, most)})
+    return setting(default, description, range=(least, most))
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siamcar_ros.data.image_messages import ImageDecoder
+from siamcar_ros.options import setting
 from siamcar_ros.runtime import BACKENDS, PRECISIONS
 from siamcar_ros.tracking.interface import TrackerParams
 
@@ -28,14 +29,7 @@ _LONGEST_NAME = 256
 
 def _fixed(default: Value, description: str, **limits: Any) -> Any:
     """A parameter that is set at the start and read-only from then on."""
-    return field(default=default, metadata={"description": description, "read_only": True} | limits)
-
-
-def _live(default: Value, description: str, **limits: Any) -> Any:
-    """A parameter that can be changed while the node runs."""
-    return field(
-        default=default, metadata={"description": description, "read_only": False} | limits
-    )
+    return setting(default, description, read_only=True, **limits)
 
 
 @dataclass(frozen=True)
@@ -99,54 +93,54 @@ class NodeSettings(TrackerParams):
     )
     events_executor: bool = _fixed(False, "Spin with rclpy's experimental EventsExecutor.")
 
-    class_id: str = _live("target", "hypothesis.class_id of the published detections.")
-    start_class: str = _live(
+    class_id: str = setting("target", "hypothesis.class_id of the published detections.")
+    start_class: str = setting(
         "",
         "With use_detections: while fewer than max_targets are tracked and none is lost, start the "
         "best detection of this class; empty starts none.",
     )
-    start_score: float = _live(0.5, "Score that such a detection needs.", range=(0.0, 1.0))
-    ring_seconds: float = _live(
+    start_score: float = setting(0.5, "Score that such a detection needs.", range=(0.0, 1.0))
+    ring_seconds: float = setting(
         10.0,
         "Seconds for which images are kept, so that a box or a point can refer to a past one.",
         range=(0.0, 600.0),
     )
-    ring_memory_mb: int = _live(
+    ring_memory_mb: int = setting(
         1000,
         "Memory for these images in MB, at most a quarter of what is free at the start; the newest "
         "image is always kept.",
         range=(1, 65536),
     )
-    time_jump: float = _live(
+    time_jump: float = setting(
         1.0,
         "Seconds by which image stamps may run ahead of real time. A single image that is further "
         "ahead, or that goes back, is dropped; three in a row are a jump, and one that goes back "
         "(a bag that starts over) stops the tracks.",
         range=(0.0, 3600.0),
     )
-    max_failures: int = _live(
+    max_failures: int = setting(
         10, "Tracker errors in a row after which the tracks are stopped.", range=(1, 100000)
     )
-    image_timeout: float = _live(
+    image_timeout: float = setting(
         2.0,
         "Seconds without an image after which diagnostics warn and no target is started.",
         range=(0.1, 3600.0),
     )
-    status_rate: float = _live(
+    status_rate: float = setting(
         1.0,
         "Rate of diagnostics, and of ~/status while nothing is tracked, in Hz.",
         range=(0.1, 50.0),
     )
-    debug_rate: float = _live(
+    debug_rate: float = setting(
         30.0, "Maximum rate of ~/debug_image in Hz; 0 is unlimited.", range=(0.0, 1000.0)
     )
-    debug_scale: float = _live(
+    debug_scale: float = setting(
         1.0, "Size of ~/debug_image relative to the camera's image.", range=(0.05, 1.0)
     )
-    marker_depth: float = _live(
+    marker_depth: float = setting(
         5.0, "Length of the target's frustum in meters.", range=(0.01, 10000.0)
     )
-    image_rectified: bool = _live(
+    image_rectified: bool = setting(
         False, "Images are rectified: rays use P of camera_info instead of K, D and R."
     )
 
@@ -155,18 +149,18 @@ class NodeSettings(TrackerParams):
         "Topic of depth images registered to the camera (16UC1 in mm, 32FC1 in m), for "
         "~/detections_3d; empty: none.",
     )
-    depth_slop: float = _live(
+    depth_slop: float = setting(
         0.02,
         "Seconds by which the stamps of an image and its depth image may differ.",
         range=(0.0, 1.0),
     )
-    target_height: float = _live(
+    target_height: float = setting(
         0.0,
         "Height of the targets in meters, from which their distance follows where depth does not "
         "give it; 0: unknown.",
         range=(0.0, 1000.0),
     )
-    ground_plane: str = _live(
+    ground_plane: str = setting(
         "",
         "The ground in the camera's optical frame, for distances where nothing else gives one: "
         "NX,NY,NZ,D with N p = D for its points p in meters (0,1,0,1.2: a level camera 1.2 m above "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamcar_ros.geometry import Box, Image
+from siamcar_ros.options import setting
 from siamcar_ros.resources import shortened
 from siamcar_ros.tracking.stored_image import CHANNELS, StoredImage
 
@@ -70,71 +71,71 @@ class TrackResult(NamedTuple):
     raw_score: float = math.nan
 
 
-def _knob(default: Any, description: str, **limits: Any) -> Any:
-    return field(default=default, metadata={"description": description} | limits)
-
-
 @dataclass(frozen=True)
 class TrackerParams:
-    """The knobs of a tracker; the metadata of each says what it does and what it may be.
+    """The knobs of a tracker; each one's metadata says what it does and which values it takes.
 
-    A `range` is (lowest, highest), both allowed. They are parameters of the node, too.
+    They are parameters of the node, too.
 
     Raises:
         ValueError: a value is of the wrong type or out of range; the message names it.
     """
 
-    decoder: str = _knob("upsampled", "How the box is decoded from the maps.", choices=DECODERS)
-    penalty_k: float = _knob(
+    decoder: str = setting("upsampled", "How the box is decoded from the maps.", choices=DECODERS)
+    penalty_k: float = setting(
         0.04, "Penalty on changes of the box's size and aspect ratio.", range=(0.0, 10.0)
     )
-    window_influence: float = _knob(
+    window_influence: float = setting(
         0.44, "Weight of the cosine window that favors small motion.", range=(0.0, 1.0)
     )
-    lr: float = _knob(
-        0.33, "Share of a new size that is adopted in one frame, not by paper.", range=(0.0, 1.0)
+    lr: float = setting(
+        0.33,
+        "Share of a new size that is adopted in one frame; the decoder paper adopts all of it.",
+        range=(0.0, 1.0),
     )
-    calibrated: bool = _knob(True, "Judge by the calibrated score, if the network has one.")
-    uncertain_below: float = _knob(0.5, "Score below which a frame is UNCERTAIN.", range=(0.0, 1.0))
-    certain_above: float = _knob(
+    calibrated: bool = setting(True, "Judge by the calibrated score, if the network has one.")
+    uncertain_below: float = setting(
+        0.5, "Score below which a frame is UNCERTAIN.", range=(0.0, 1.0)
+    )
+    certain_above: float = setting(
         0.5,
         "Score from which an UNCERTAIN or LOST target counts as seen; at least uncertain_below.",
         range=(0.0, 1.0),
     )
-    lost_below: float = _knob(
+    lost_below: float = setting(
         0.25,
         "Score below which a frame counts towards LOST, the more the lower it is; at most "
-        "uncertain_below. A frame above it takes as much off the count, one that scores "
+        "uncertain_below. A frame above it lowers the count likewise, and one that scores "
         "certain_above resets it.",
         range=(0.0, 1.0),
     )
-    lost_after: int = _knob(
+    lost_after: int = setting(
         10,
         "Number of frames with a score of 0 after which a target is LOST; three times as many "
         "consecutive UNCERTAIN frames have the same effect.",
         range=(1, 100000),
     )
-    found_above: float = _knob(
+    found_above: float = setting(
         0.0,
         "Score required of a LOST target beyond the region around its expected place; no effect "
         "below certain_above.",
         range=(0.0, 1.0),
     )
-    found_after: int = _knob(
+    found_after: int = setting(
         1, "Number of frames that must show a LOST target before it is TRACKING.", range=(1, 1000)
     )
-    camera_motion: bool = _knob(
+    camera_motion: bool = setting(
         False,
         "While a target is not seen, move its box by the camera's motion and by its own velocity.",
     )
-    redetect: bool = _knob(False, "Search for a LOST target around its expected place.")
-    search_regions: int = _knob(
+    redetect: bool = setting(False, "Search for a LOST target around its expected place.")
+    search_regions: int = setting(
         0,
         "Regions of each image, besides the one around its expected place, in which a LOST target "
         "is searched for, so that the whole image is covered in turn.",
         range=(0, 1000),
     )
-    online: bool = _knob(
+    online: bool = setting(
         False,
         "Learn a model of each target while it is followed, from its start on, if the network "
         "gives features.",
@@ -146,8 +147,8 @@ class TrackerParams:
         if self.lost_below > self.uncertain_below:
             raise ValueError(
                 f"lost_below {self.lost_below:g} must not exceed uncertain_below "
-                f"{self.uncertain_below:g}: set both at once (set_parameters_atomically), or to "
-                "lower them lost_below first, to raise them uncertain_below first"
+                f"{self.uncertain_below:g}: set both at once (set_parameters_atomically), or "
+                "lower lost_below before uncertain_below, or raise uncertain_below before it"
             )
 
     @property
