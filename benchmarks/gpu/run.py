@@ -229,7 +229,7 @@ def run_tests(part: Part, options: GpuOptions, clock: Clock) -> None:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"]
         command += [f"--junitxml={report}", "--durations=8", *folders]
-        if _installed("xdist"):  # most of their time passes on the CPU
+        if _installed("xdist"):  # most of the tests' time is the CPU's
             workers = max(1, len(os.sched_getaffinity(0)) // 2)
             command += ["-n", str(workers), "--dist", "worksteal"]
         environment = {**_environment(), "OMP_NUM_THREADS": "2"}

@@ -103,9 +103,9 @@ class _Branches:
     def maps(
         self, x: Tensor, template: Sequence[Tensor], features: bool = False
     ) -> tuple[Tensor, ...]:
-        """(B, 7, S, S) float32 on the CPU: cls, reg and cen side by side.
+        """The maps cls, reg and cen as one tensor (B, 7, S, S), and the features if wanted.
 
-        With `features`, also what the head reads, (B, C, S, S) float32 on the CPU.
+        Features are what the head reads, (B, C, S, S). All are float32 on the CPU.
         """
         batch = x.shape[0]
         with torch.cuda.device(self.device):
@@ -127,7 +127,7 @@ class _Branches:
 
 
 class _Forked(SearchGraph):
-    """The search branch, where it forks, on two streams: neither half fills a GPU."""
+    """The search branch with the head's towers on two streams, as neither fills a GPU."""
 
     def __init__(self, model: SiamCAR, form: str) -> None:
         super().__init__(model, form, features=True)
@@ -212,10 +212,7 @@ class _Recording:
         self._host = [torch.empty(part.shape, pin_memory=True) for part in self._outputs]
 
     def replay(self, features: bool) -> list[Tensor]:
-        """The maps, side by side, and the features if wanted, float32 on the CPU.
-
-        They are valid once the stream has reached this point.
-        """
+        """As :meth:`_Branches.maps`; valid once the stream has reached this point."""
         self._graph.replay()
         wanted = zip(self._host[: 1 + features], self._outputs, strict=False)
         return [host.copy_(part, non_blocking=True) for host, part in wanted]

@@ -142,7 +142,7 @@ class Network(ABC):
             reduced to the head's channels. In int8 they are as coarse as the head reads them.
 
         Raises:
-            DeviceError: it gives no features, as graphs of an earlier version.
+            DeviceError: its graphs were exported by an earlier version, without features.
             ValueError: as :meth:`__call__`.
         """
         self._check_features()
@@ -188,8 +188,8 @@ class Network(ABC):
     def _check_features(self) -> None:
         if not self.gives_features:
             raise DeviceError(
-                f"{self!r} gives no features: its graphs are of an earlier version, export them "
-                "again"
+                f"{self!r} gives no features: its graphs were exported by an earlier version; run "
+                "'siamcar export' again"
             )
 
     def _check_batch(self, x: Any, template: Sequence[Any]) -> None:

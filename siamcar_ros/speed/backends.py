@@ -111,9 +111,10 @@ def update_call(tracker: Any, film: Film) -> Callable[[], Any]:
 
 
 def follow(network: Network, params: TrackerParams, targets: int, film: Film) -> MultiTracker:
-    """A tracker started on the first frame, on the true target so many times.
+    """A tracker that follows the film's target in each of its `targets` tracks.
 
-    Other targets would have boxes of other sizes, or be lost, and cost more or less than the first.
+    With different targets, box sizes would differ and some might be lost, so that the time of one
+    and of several could not be compared.
     """
     tracker = MultiTracker(network, params, max_targets=targets)
     for i in range(targets):

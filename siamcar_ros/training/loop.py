@@ -100,7 +100,7 @@ class _Inputs(NamedTuple):
         searches: (B, 3, 255, 255), likewise.
         boxes: (B, 4) x1, y1, x2, y2 in search pixels.
         negatives: (B,) bool, pairs whose target is not in the search region.
-        faults: that were met on the way.
+        faults: broken files that were met while it was made.
     """
 
     templates: Tensor
@@ -122,7 +122,7 @@ class Run:
                 leftover.unlink()
         if recipe.compute.threads is not None:
             torch.set_num_threads(recipe.compute.threads)
-        if device.type == "cuda":  # all batches have the same shapes: kernels are chosen only once
+        if device.type == "cuda":  # all batches have the same shapes, so that timing kernels pays
             torch.backends.cudnn.benchmark = True
         if recipe.validation.sequences is not None:
             find_sequences(Path(recipe.validation.sequences))  # refuse now, not in hours
@@ -172,8 +172,8 @@ class Run:
         if processes.first:
             (self.output / "recipe.yaml").write_text(to_yaml(recipe))
         self._saved, self._whole_step, self._lost_in_a_row = self.step, True, 0
-        self._epoch = -1  # whose parts are set to be trained
-        self._ahead: _Inputs | Exception | None = None  # of the next step
+        self._epoch = -1  # the one that modes and trained parts were last set for
+        self._next: _Inputs | Exception | None = None  # the next batch, or why there is none
         # Whether the gradient is finite. A copy to memory that is not pinned waits for the GPU.
         self._finite = torch.empty((), dtype=torch.bool, pin_memory=device.type == "cuda")
 
@@ -199,8 +199,8 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * group["full_lr"]
 
-        inputs = self._ahead or self._prepared(pairs)
-        self._ahead = None
+        inputs = self._next or self._prepared(pairs)
+        self._next = None
         if isinstance(inputs, Exception):
             raise inputs
         templates, searches, boxes, negatives, faults = inputs
@@ -220,16 +220,16 @@ class Run:
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip or math.inf)
         self._finite.copy_(torch.isfinite(norm), non_blocking=True)
-        sent = torch.cuda.Event() if device.type == "cuda" else None
-        if sent is not None:
-            sent.record()
-        if self.step + 1 < recipe.steps:  # while a GPU is at work on this batch
+        computed = torch.cuda.Event() if device.type == "cuda" else None
+        if computed is not None:
+            computed.record()
+        if self.step + 1 < recipe.steps:  # prepare it while the GPU works on this one
             try:
-                self._ahead = self._prepared(pairs)
-            except Exception as error:  # the next step's affair
-                self._ahead = error
-        if sent is not None:
-            sent.synchronize()
+                self._next = self._prepared(pairs)
+            except Exception as error:  # raised by the next step, as this one is whole
+                self._next = error
+        if computed is not None:
+            computed.synchronize()
         finite = bool(self._finite)
         if finite or self.scaler.is_enabled():  # the scaler leaves such a step out by itself
             self.scaler.step(self.optimizer)

@@ -172,7 +172,7 @@ def _where(
         return images
     if chosen.all():
         return operation(images, *columns)
-    rows = _sent(np.flatnonzero(chosen), images)
+    rows = _beside(images, np.flatnonzero(chosen))
     changed = operation(images[rows], *(column[chosen] for column in columns))
     return images.index_copy(0, rows, changed)
 
@@ -182,8 +182,8 @@ def _on_gpu(images: Tensor) -> bool:
     return images.is_cuda
 
 
-def _sent(values: Floats | NDArray[np.intp], images: Tensor) -> Tensor:
-    """The values on the images' device. Nothing waits for a GPU that is still at work."""
+def _beside(images: Tensor, values: Floats | NDArray[np.intp]) -> Tensor:
+    """The values on the images' device, without waiting for what a GPU has still to do."""
     return torch.from_numpy(values).to(images.device, non_blocking=True)
 
 
@@ -198,7 +198,7 @@ def _gray(images: Tensor) -> Tensor:
 
 def _toned(images: Tensor, tone: Floats) -> Tensor:
     """Apply a table of 256 levels to each image and channel."""
-    invert, gamma, gain, offset = _sent(tone, images)[:, :, None].split((1, 1, 3, 3), 1)
+    invert, gamma, gain, offset = _beside(images, tone)[:, :, None].split((1, 1, 3, 3), 1)
     levels = (invert - torch.arange(256, device=images.device) / 255).abs()
     tables = _bytes(levels**gamma * gain * 255 + offset)  # (B, 3, 256)
     pixels = images.permute(0, 2, 3, 1)
@@ -209,13 +209,12 @@ def _toned(images: Tensor, tone: Floats) -> Tensor:
     count, channels = images.shape[:2]
     starts = 256 * torch.arange(count * channels, dtype=torch.int32, device=images.device)
     indices = pixels.int() + starts.view(count, 1, 1, channels)
-    return (
-        tables.flatten().index_select(0, indices.flatten()).view(pixels.shape).permute(0, 3, 1, 2)
-    )
+    values = tables.flatten().index_select(0, indices.flatten())
+    return values.view(pixels.shape).permute(0, 3, 1, 2)
 
 
 def _glaring(images: Tensor, spots: Floats) -> Tensor:
-    columns = _sent(spots, images).float()[:, :, None]
+    columns = _beside(images, spots).float()[:, :, None]
     strength, x, y, width, height = columns.unbind(1)
     places = torch.linspace(0, 1, images.shape[-1], device=images.device)
     row = torch.exp(-(((places - x) / width) ** 2) / 2)[:, None, None, :]
@@ -229,8 +228,8 @@ def _coarsened(images: Tensor, resolutions: Floats) -> Tensor:
     size = images.shape[-1]
     small = np.maximum(np.rint(size * resolutions), 16)
     if _on_gpu(images):
-        both = _reduced_and_enlarged(size, _sent(small, images).float())[:, None]
-        return _bytes(both @ images.float() @ both.mT)
+        resample = _resampling_matrices(size, _beside(images, small).float())[:, None]
+        return _bytes(resample @ images.float() @ resample.mT)
     # uint8 can be resampled with antialiasing on CPUs only, and much faster than float32 there.
     changed = []
     for image, pixels in zip(images.split(1), small.tolist(), strict=True):
@@ -239,42 +238,48 @@ def _coarsened(images: Tensor, resolutions: Floats) -> Tensor:
     return torch.cat(changed)
 
 
-def _reduced_and_enlarged(size: int, small: Tensor) -> Tensor:
-    """(B, size, size) matrices that resample a line of samples to ``small`` (B,) and back.
+def _resampling_matrices(size: int, small: Tensor) -> Tensor:
+    """Matrices that reduce a line of `size` samples and enlarge it again.
 
-    Both ways are bilinear, with antialiasing on the way down, as PyTorch's ``interpolate`` does it.
+    As :func:`torch.nn.functional.interpolate`: bilinear, reduced with antialiasing.
+
+    Args:
+        size: samples before and after.
+        small: (B,) samples in between, at most `size`.
+
+    Returns:
+        (B, size, size) float32.
     """
-    full = torch.arange(size, device=small.device)
-    few = torch.arange(size, device=small.device)[:, None]
-    ratio = (size / small)[:, None, None]
-    down = (1 - (full + 0.5 - ratio * (few + 0.5)).abs() / ratio).clamp(min=0)
-    down = down * (few < small[:, None, None])
-    down = down / down.sum(2, keepdim=True).clamp(min=1e-6)
-    places = ((full[:, None] + 0.5) / ratio - 0.5).clamp(min=0).minimum(small[:, None, None] - 1)
-    up = (1 - (places - few.T).abs()).clamp(min=0)
-    return up @ down
+    column = torch.arange(size, device=small.device)
+    row = column[:, None]
+    count = small[:, None, None]
+    ratio = size / count
+    reduce = (1 - (column + 0.5 - ratio * (row + 0.5)).abs() / ratio).clamp(min=0) * (row < count)
+    reduce = reduce / reduce.sum(2, keepdim=True).clamp(min=1e-6)
+    place = ((row + 0.5) / ratio - 0.5).clamp(min=0).minimum(count - 1)
+    return (1 - (place - column).abs()).clamp(min=0) @ reduce
 
 
 def _blurred(images: Tensor, dx: Floats, dy: Floats) -> Tensor:
     if _on_gpu(images):
-        return _all_blurred_along(images, dx, dy)
+        return _blur_each_along(images, dx, dy)
     paths = zip(images.split(1), dx.tolist(), dy.tolist(), strict=True)
     return torch.cat([blur_along(image, x, y) for image, x, y in paths])
 
 
-def _all_blurred_along(images: Tensor, dx: Floats, dy: Floats) -> Tensor:
-    """:func:`blur_along` with a path for each image, in as many steps as the longest has taps."""
+def _blur_each_along(images: Tensor, dx: Floats, dy: Floats) -> Tensor:
+    """:func:`blur_along` for (B, C, h, w) images with a path (dx, dy) each, in pixels, at once."""
     taps = np.rint(np.maximum(abs(dx), abs(dy))) + 1
     steps = np.arange(taps.max())
     shares = (steps - (taps[:, None] - 1) / 2) / np.maximum(taps[:, None] - 1, 1)
     moved = [np.floor(shares * way[:, None] + 0.5) for way in (dy, dx)]  # (B, taps)
     rows, columns = (
-        (_sent(way, images).long()[..., None] + torch.arange(side, device=images.device)).clamp(
+        (_beside(images, way).long()[..., None] + torch.arange(side, device=images.device)).clamp(
             0, side - 1
         )
         for way, side in zip(moved, images.shape[2:], strict=True)
     )  # (B, taps, side)
-    weights = _sent((steps < taps[:, None]) / taps[:, None], images).float()
+    weights = _beside(images, (steps < taps[:, None]) / taps[:, None]).float()
     every = torch.arange(len(images), device=images.device)[:, None, None]
     pixels = images.permute(0, 2, 3, 1)
     total = torch.zeros(pixels.shape, device=images.device)
@@ -350,10 +355,10 @@ _DCT = _dct()
 
 def _noisy(images: Tensor, sigmas: Floats, seeds: Floats) -> Tensor:
     draw = torch.Generator(images.device)
-    if _on_gpu(images):  # at once, by the first image's seed
+    if _on_gpu(images):  # all at once, from the first image's seed
         draw.manual_seed(int(seeds[0]))
         noise = torch.randn(images.shape, generator=draw, device=images.device)
-        return _bytes(noise * _sent(sigmas, images).float()[:, None, None, None] + images)
+        return _bytes(noise * _beside(images, sigmas).float()[:, None, None, None] + images)
     changed = []
     for image, sigma, seed in zip(images, sigmas.tolist(), seeds.tolist(), strict=True):
         draw.manual_seed(int(seed))

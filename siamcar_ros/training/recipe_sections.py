@@ -98,7 +98,8 @@ class ComputeRecipe:
     precision: Annotated[str, Choice("fp32", "bf16", "fp16")] = "fp32"  # autocast: weights are fp32
     channels_last: bool = True  # memory format of the convolutions
     compile: bool = False  # pass the network through torch.compile
-    # Record the forward and backward pass as a CUDA graph; of a single process without `compile`.
+    # On a GPU, run the forward and backward pass as a CUDA graph; no effect with `compile` or with
+    # several processes.
     cuda_graph: bool = True
     # "direct" is the grouped convolution; "auto" is "fft" on a CPU, where its backward pass is
     # faster, in bf16 by far.

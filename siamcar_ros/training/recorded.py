@@ -15,15 +15,17 @@ _CALLS_BEFORE_RECORDING = 3  # in which cuDNN chooses its kernels
 
 
 class RecordedPass:
-    """Runs a forward and backward pass, and from its fourth call on replays it as a CUDA graph.
+    """A forward and backward pass that is recorded as a CUDA graph, and replayed from then on.
 
-    A small network's pass is a thousand short kernels, which the CPU takes longer to launch than
-    the GPU to run. If the pass cannot be recorded, it goes on kernel by kernel.
+    A small network's pass consists of a thousand short kernels, and launching them takes the CPU
+    longer than running them takes the GPU. The first calls run the pass as it is. If it cannot be
+    recorded, all calls do, and a warning says why.
 
     Args:
-        forward_backward: of tensors of the same shapes at each call. It leaves gradients in the
-            parameters, must not wait for the GPU, and returns tensors in any form.
-        parameters: those that get gradients. Each call replaces the gradients of the last one.
+        forward_backward: takes tensors whose shapes do not change from call to call, adds gradients
+            to the parameters, and returns tensors, in containers of any kind. It must not wait for
+            the GPU.
+        parameters: those that it gives gradients to; a call discards the gradients of the last one.
         device: "cuda:N".
     """
 
@@ -39,7 +41,7 @@ class RecordedPass:
         self.forget()
 
     def forget(self) -> None:
-        """Drop the recording: other parameters are trained from now on."""
+        """Discard the recording, because other parameters are trained from now on."""
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: list[Tensor] = []
         self._outputs: Any = None
@@ -58,7 +60,7 @@ class RecordedPass:
         return self._outputs
 
     def _run(self, inputs: Sequence[Tensor]) -> Any:
-        """Run the pass on the stream that it is recorded on, as PyTorch wants it."""
+        """Run the pass on the stream on which it will be recorded, as PyTorch's manual demands."""
         self._clear()
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)
@@ -76,7 +78,7 @@ class RecordedPass:
                 outputs = self._forward_backward(*own)
         except RuntimeError as error:  # an operation that waits for the GPU, or memory
             first = str(error).partition("\n")[0]
-            logger.warning("the step cannot be recorded as a CUDA graph and is slower: %s", first)
+            logger.warning("training is slower without a CUDA graph, which failed: %s", first)
             self._refused = True
             return
         self._graph, self._inputs, self._outputs = graph, own, outputs
