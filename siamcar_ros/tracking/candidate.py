@@ -40,7 +40,7 @@ class Candidate(NamedTuple):
         """Whether it has moved in about the same direction and at about the same speed.
 
         Args:
-            velocity: of the target when it was last seen, in image pixels per frame, without the
+            velocity: at which the target is expected to go on, image pixels per frame, without the
                 camera's motion.
         """
         moved = (self.center[0] - self.first[0], self.center[1] - self.first[1])

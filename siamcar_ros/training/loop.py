@@ -223,7 +223,7 @@ class Run:
         computed = torch.cuda.Event() if device.type == "cuda" else None
         if computed is not None:
             computed.record()
-        if self.step + 1 < recipe.steps:  # prepare it while the GPU works on this one
+        if self.step + 1 < recipe.steps:  # prepare the next one while the GPU works on this
             try:
                 self._next = self._prepared(pairs)
             except Exception as error:  # raised by the next step, as this one is whole
