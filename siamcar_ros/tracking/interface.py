@@ -177,7 +177,7 @@ def _check_knob(name: str, value: object, kind: type, meta: Mapping[str, Any]) -
             raise ValueError(f"{name} is {what}, not {shortened(value)}")
         low, high = meta["range"]
         if not low <= value <= high:
-            raise ValueError(f"{name} is in [{low}, {high}], not {value}")
+            raise ValueError(f"{name} must be from {low:g} to {high:g}, not {value}")
 
 
 def checked_image(image: object) -> Image | StoredImage:
