@@ -58,7 +58,7 @@ def test_a_tracker_is_built_from_a_configuration(tracker: Any, weights: Path) ->
     [
         ("network: compact\nweight: x\n", "weight is unknown; did you mean"),
         ("network: compact\ntracker: {lrate: 1}\n", "lrate is unknown; did you mean "),
-        ("network: compact\ntracker: {lr: 2}\n", "lr is in"),
+        ("network: compact\ntracker: {lr: 2}\n", "lr must be from 0 to 1, not 2"),
         ("network: compact\ntracker: [1]\n", "by name"),
         ("weights: null\n", "'network' must name one"),
         ("- compact\n", "holds no keys"),
