@@ -30,9 +30,15 @@ from siamcar_ros.data.video import DEFAULT_RATE, VideoReader
 from siamcar_ros.geometry import Boxes, Image
 from siamcar_ros.resources import read_yaml
 
-#: Stamp of the first frame unless another is given: an arbitrary, fixed moment, in seconds.
-FIRST_STAMP = 1_700_000_000.0
+#: Stamp of the first frame in nanoseconds: an arbitrary, fixed moment.
+FIRST_STAMP = 1_700_000_000 * 10**9
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
+_CALIBRATION = (
+    "distortion_coefficients",
+    "camera_matrix",
+    "rectification_matrix",
+    "projection_matrix",
+)
 
 
 @dataclass(frozen=True)
@@ -40,19 +46,14 @@ class RecordOptions:
     """How a bag is made of a sequence."""
 
     rate: float | None = None  # frames per second; None: the video's own, and 30 for a folder
-    first_stamp: float = FIRST_STAMP  # of the first frame, seconds
     topic: str = "/camera/image_raw"  # of the images; compressed ones go to TOPIC/compressed
     ground_truth_topic: str = "/ground_truth"
     frame_id: str = "camera"
     compressed: bool = False  # write CompressedImage, not Image; JPEG files go in as they are
-    storage: str = "mcap"  # a key of STORAGES
-    compression: str = "none"  # a key of COMPRESSION_MODES
 
     def __post_init__(self) -> None:
         if self.rate is not None and not 0 < self.rate < 1e6:
             raise BagError(f"rate must be positive, got {self.rate}")
-        if self.first_stamp < 0:
-            raise BagError(f"the first stamp must not be negative, got {self.first_stamp}")
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,14 @@ def record_sequence(
 ) -> Recording:
     """Write a sequence as a rosbag2 folder; the same input gives the same bytes.
 
-    An image and its ground truth have one stamp, the first stamp plus the frame's index over the
+    An image and its ground truth have one stamp, `FIRST_STAMP` plus the frame's index over the
     rate, which is also the time of recording. A frame whose target is absent has a Detection2D of
     size zero without hypotheses. A frame that does not decode is left out, its ground truth stays.
 
     Args:
         source: a folder in the sequence layout, or a video file.
         bag: the folder to create.
-        options: rate, topics, encoding and storage.
+        options: rate, topics and encoding.
         ground_truth: boxes of a video, a row x,y,w,h per frame (a folder brings its own).
         camera_info: calibration as `camera_calibration` saves it (YAML).
         on_frame: called with the number of frames done and the total (0 if unknown).
@@ -102,9 +103,9 @@ def record_sequence(
     written = annotated = 0
 
     def stamp_at(index: int) -> int:
-        return round(options.first_stamp * 1e9) + round(index * 1e9 / rate)
+        return FIRST_STAMP + round(index * 1e9 / rate)
 
-    with BagWriter(bag, storage=options.storage, compression=options.compression) as writer:
+    with BagWriter(bag) as writer:
         writer.add_topic(topic, COMPRESSED_IMAGE if options.compressed else IMAGE)
         if info is not None:
             writer.add_topic(info_topic, CAMERA_INFO)
@@ -169,15 +170,9 @@ def _image(frame: Path | Image, options: RecordOptions, stamp: int) -> Any | Non
 
 def _camera_info(path: Path, frame_id: str) -> Any:
     """sensor_msgs/CameraInfo of a calibration file."""
-    names = (
-        "distortion_coefficients",
-        "camera_matrix",
-        "rectification_matrix",
-        "projection_matrix",
-    )
     try:
         saved = read_yaml(path)
-        d, k, r, p = (np.array(saved[name]["data"], np.float64) for name in names)
+        d, k, r, p = (np.array(saved[name]["data"], np.float64) for name in _CALIBRATION)
         if (k.size, r.size, p.size) != (9, 9, 12):
             raise BagError(f"{path}: its matrices must have 9, 9 and 12 values")
         return message(
@@ -185,8 +180,7 @@ def _camera_info(path: Path, frame_id: str) -> Any:
             header=header(0, frame_id),
             height=int(saved["image_height"]),
             width=int(saved["image_width"]),
-            # Old calibrators do not name the model; they know only this one.
-            distortion_model=str(saved.get("distortion_model", "plumb_bob")),
+            distortion_model=str(saved["distortion_model"]),
             d=d,
             k=k,
             r=r,

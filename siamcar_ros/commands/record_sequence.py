@@ -7,7 +7,6 @@ import argparse
 from tqdm import tqdm
 
 from siamcar_ros.bags.recording import RecordOptions, record_sequence
-from siamcar_ros.bags.writer import COMPRESSION_MODES, STORAGES
 from siamcar_ros.processes import unwind_on_signals
 
 
@@ -34,13 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frame-id", default="camera", help="frame_id of the headers (%(default)s)"
     )
-    parser.add_argument("--storage", choices=STORAGES, default="mcap")
-    parser.add_argument(
-        "--compression",
-        choices=COMPRESSION_MODES,
-        default="none",
-        help="zstd by message, by file, or by mcap's chunks (%(default)s)",
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,8 +43,6 @@ def run(args: argparse.Namespace) -> int:
         ground_truth_topic=args.ground_truth_topic,
         frame_id=args.frame_id,
         compressed=args.compressed,
-        storage=args.storage,
-        compression=args.compression,
     )
     with unwind_on_signals(), tqdm(unit=" frames", disable=None) as bar:
 

@@ -62,7 +62,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
-@pytest.mark.parametrize("compression", ["none", "message", "file", "chunk"])
+@pytest.mark.parametrize("compression", ["none", "message", "file", "storage"])
 def test_a_cut_off_bag_is_read_up_to_the_cut(
     large: Path, tmp_path: Path, compression: str, kept: float
 ) -> None:
@@ -77,7 +77,7 @@ def test_a_cut_off_bag_is_read_up_to_the_cut(
         assert (ImageDecoder().decode(image.message) == frame(large, i)).all()
 
 
-@pytest.mark.parametrize("compression", ["none", "chunk"])
+@pytest.mark.parametrize("compression", ["none", "storage"])
 def test_zeros_where_nothing_was_written_cost_no_chunk_but_the_torn_one(
     large: Path, tmp_path: Path, compression: str
 ) -> None:

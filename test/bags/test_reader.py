@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recorded_bags import FRAMES, RATE, TOPIC, record, storage_file
+from recorded_bags import FRAMES, TOPIC, convert, record, storage_file
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.typesys import Stores, get_typestore
 
 from siamcar_ros.bags.messages import DETECTION, IMAGE, detection_message, image_message
 from siamcar_ros.bags.reader import Bag, BagError
-from siamcar_ros.bags.recording import FIRST_STAMP, RecordOptions, record_sequence
+from siamcar_ros.bags.recording import RecordOptions, record_sequence
 from siamcar_ros.bags.writer import BagWriter
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.data.image_messages import ImageDecoder
@@ -35,8 +35,7 @@ def test_a_bag_of_several_files_is_one(sequence: Path, tmp_path: Path) -> None:
     folder.mkdir()
     for part in range(2):
         bag = tmp_path / f"part_{part}"
-        options = RecordOptions(rate=RATE, first_stamp=FIRST_STAMP + 10 * part)
-        record_sequence(sequence, bag, options)
+        convert(record(sequence, bag), delay=10**10 * part)
         shutil.copy(storage_file(bag), folder / f"split_{1 - part}.mcap")
     with Bag(folder) as opened:
         times = [m.time for m in opened.messages(TOPIC)]
