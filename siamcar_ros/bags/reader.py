@@ -15,7 +15,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 
 from siamcar_ros.bags.messages import COMPRESSED_IMAGE, DETECTION, IMAGE, typestore
-from siamcar_ros.bags.repair import ZSTD_MAGIC, completed_copies, decompress_file, has_log, zstd
+from siamcar_ros.bags.repair import ZSTD_MAGIC, completed_copies, decompress_file, zstd
 from siamcar_ros.files import scratch_folder
 from siamcar_ros.resources import read_yaml
 
@@ -72,14 +72,15 @@ class Bag:
         if not self.path.exists():
             raise FileNotFoundError(f"no bag at {self.path}")
         with ExitStack() as stack:
-            files, types = self._files(), self._metadata()
+            files = self._files()
+            self._check_metadata()
             folder = stack.enter_context(
                 scratch_folder(Path(tempfile.gettempdir()), "siamcar_bag_")
             )
             readable = [usable for file in files if (usable := self._usable(file, folder))]
             if not readable:
                 raise BagError(f"bag {self.path} cannot be read: " + "; ".join(self.notes))
-            self._reader = stack.enter_context(_Reader(readable, types))
+            self._reader = stack.enter_context(_Reader(readable, default_typestore=typestore()))
             if self._reader.message_count == 0:
                 raise BagError(f"bag {self.path} holds no readable message")
             self._cleanup = stack.pop_all()
@@ -181,47 +182,39 @@ class Bag:
             raise BagError(f"{self.path} is not a bag: it has no .mcap or .db3 file")
         return stored
 
-    def _metadata(self) -> dict[str, str]:
-        """Topic -> type as in metadata.yaml; notes if it is missing or names missing files."""
+    def _check_metadata(self) -> None:
+        """Note it if metadata.yaml is missing or names files that are."""
         if self.path.is_file():
-            return {}
+            return
         try:
             information = read_yaml(self.path / _METADATA)["rosbag2_bagfile_information"]
-            named = [PurePath(name).name for name in information["relative_file_paths"]]
-            topics = [entry["topic_metadata"] for entry in information["topics_with_message_count"]]
-            types = {topic["name"]: topic["type"] for topic in topics}
+            names = [PurePath(name).name for name in information["relative_file_paths"]]
         except (OSError, ValueError, KeyError, TypeError):
             self.notes.append(
                 f"{self.path.name} has no readable {_METADATA}; its files are read without it"
                 " (`ros2 bag reindex` writes a new one)"
             )
-            return {}
-        for name in named:
+            return
+        for name in names:
             if not (self.path / name).exists():
                 self.notes.append(f"{self.path.name}: {name}, which {_METADATA} names, is missing")
-        return types
 
     def _usable(self, file: Path, folder: Path) -> Path | None:
-        """Return the file if it can be opened, else a repaired copy; None if neither can."""
+        """The file, or a copy in `folder`, unpacked or completed; None if it cannot be read."""
         name = file.name
         if file.suffix == ".zstd":
             unpacked = folder / file.stem
             if not decompress_file(file, unpacked):
                 self.notes.append(f"{name} is cut off; it is read up to there")
             file = unpacked
-        reason = "" if has_log(file) else _refusal(file)
+        reason = _refusal(file)
         if reason is None:
             return file
-        copy = folder / f"completed_{file.name}"
-        try:
-            for note in completed_copies(file, copy):
-                failure = _refusal(copy)
-                if failure is None:
-                    self.notes += [f"{name} {note}"] if note else []
+        if file.suffix == ".mcap":
+            for copy in completed_copies(file, folder / f"completed_{file.name}"):
+                if _refusal(copy) is None:
+                    self.notes.append(f"{name} is cut off; it is read up to there")
                     return copy
-                reason = reason or failure
-        except ValueError as error:
-            reason = reason or str(error)
         self.notes.append(f"{name}: {reason} ({_RECOVERY[file.suffix]})")
         return None
 
@@ -229,39 +222,29 @@ class Bag:
 class _Reader(AnyReader):
     """An AnyReader that tolerates bad message definitions.
 
-    AnyReader refuses the whole bag if a single definition is missing or does not parse, even of a
-    topic that is never read. Here the types of `messages.py` stay readable.
+    AnyReader refuses the whole bag if a single definition does not parse, even of a topic that is
+    never read. Here the types of `messages.py` stay readable.
     """
-
-    def __init__(self, paths: list[Path], types: dict[str, str] | None = None) -> None:
-        super().__init__(paths, default_typestore=typestore())
-        self._types = types or {}
 
     def _open(self) -> None:
         try:
             super()._open()
-            if self.is2:
-                known = typestore().fielddefs
-                missing = set(known) - set(self.typestore.fielddefs)
-                self.typestore.register({name: known[name] for name in missing})
         except Exception:
             if not self.is2 or not all(getattr(r, "is_open", False) for r in self.readers):
                 raise
             self.connections = [c for reader in self.readers for c in reader.connections]
             self.typestore = typestore()
-        self.connections = [self._typed(c) for c in self.connections]
-
-    def _typed(self, connection: Connection) -> Connection:
-        """The connection with its type from metadata.yaml, if the file does not give one."""
-        if not connection.msgtype.startswith("__"):
-            return connection
-        return connection._replace(msgtype=self._types.get(connection.topic, connection.msgtype))
 
 
 def _refusal(file: Path) -> str | None:
-    """Return why a storage file cannot be opened; None if it can."""
+    """Why a storage file cannot be opened; None if it can."""
+    logs = (file.with_name(file.name + suffix) for suffix in ("-wal", "-journal"))
+    if any(log.exists() and log.stat().st_size for log in logs):
+        return "its recorder was killed: `sqlite3 FILE 'PRAGMA journal_mode=DELETE'` merges its log"
     try:
-        with _Reader([file]):
+        with _Reader([file], default_typestore=typestore()):
             return None
+    except KeyError as error:  # rosbag2 writes 'unknown' if the type's package is not installed
+        return f"the encoding {error} of a message definition is not supported"
     except Exception as error:  # as in messages()
         return str(error) or type(error).__name__

@@ -49,19 +49,17 @@ def parse_start(text: str) -> Start:
 
 
 class GroundTruth:
-    """True boxes, by the image's index on its topic or by its stamp.
+    """True boxes, by the image's index on its topic or by its stamp in nanoseconds.
 
     Attributes:
         source: the topic or file that they come from.
         notes: anything unusual about them.
     """
 
-    def __init__(self, source: str, rows: list[Box | None], stamps: list[int] | None) -> None:
-        """Take boxes in the order of the images, or with the stamp of each in nanoseconds."""
+    def __init__(self, source: str, boxes: dict[int, Box | None], *, by_stamp: bool) -> None:
         self.source = source
         self.notes: list[str] = []
-        self._rows = rows
-        self._by_stamp = None if stamps is None else dict(zip(stamps, rows, strict=True))
+        self._boxes, self._by_stamp = boxes, by_stamp
         self._matched = 0
 
     @classmethod
@@ -71,54 +69,45 @@ class GroundTruth:
         Raises:
             SequenceError: a line is not a box.
         """
-        boxes = [(x, y, w, h) for x, y, w, h in read_boxes(path).tolist()]
-        return cls(str(path), [box if np.isfinite(box).all() else None for box in boxes], None)
+        rows = [(x, y, w, h) for x, y, w, h in read_boxes(path).tolist()]
+        boxes = {i: row if np.isfinite(row).all() else None for i, row in enumerate(rows)}
+        return cls(str(path), boxes, by_stamp=False)
 
     @classmethod
-    def from_topic(cls, bag: Bag, topic: str, images: str) -> GroundTruth:
-        """Read a topic of vision_msgs/Detection2D, for the images of another topic.
-
-        A box belongs to the image of the same stamp. Where different boxes have the same stamp, as
-        with drivers that leave it at zero, they belong to the images in order.
+    def from_topic(cls, bag: Bag, topic: str) -> GroundTruth:
+        """Read a topic of vision_msgs/Detection2D. A box belongs to the image of the same stamp.
 
         Raises:
-            BagError: the topic is missing or of another type, or stamps repeat and there are not
-                as many boxes as images.
+            BagError: the topic is missing or of another type, or different boxes have one stamp.
         """
         topic = bag.detection_topic(topic)
-        messages = [recorded.message for recorded in bag.messages(topic)]
-        rows = [None if m is None else detection_box(m) for m in messages]
-        stamps = [-1 if m is None else stamp_of(m) for m in messages]
-        by_stamp = dict(zip(stamps, rows, strict=True))
-        if all(by_stamp[stamp] == row for stamp, row in zip(stamps, rows, strict=True)):
-            return cls(topic, rows, stamps)
-        if len(rows) != bag.count(images):
-            raise BagError(
-                f"{topic}: different boxes have the same stamp, and there are {len(rows)} of them"
-                f" for {bag.count(images)} images on {images}, so that it is unknown which belongs"
-                " to which; give a row per image with --ground-truth"
-            )
-        truth = cls(topic, rows, None)
-        truth.notes.append(f"{topic}: stamps repeat; the boxes are taken in the images' order")
-        return truth
+        boxes: dict[int, Box | None] = {}
+        for recorded in bag.messages(topic):
+            if recorded.message is None:
+                continue
+            stamp, box = stamp_of(recorded.message), detection_box(recorded.message)
+            if boxes.setdefault(stamp, box) != box:
+                raise BagError(
+                    f"{topic}: different boxes have the same stamp, so that it is unknown which"
+                    " images they belong to; give a row per image with --ground-truth"
+                )
+        return cls(topic, boxes, by_stamp=True)
 
     def box(self, index: int, stamp: int) -> Box | None:
         """The true box in image number `index` of the topic; None if there is none."""
-        if self._by_stamp is not None:
-            self._matched += stamp in self._by_stamp
-            return self._by_stamp.get(stamp)
-        return self._rows[index] if index < len(self._rows) else None
+        key = stamp if self._by_stamp else index
+        self._matched += key in self._boxes
+        return self._boxes.get(key)
 
     def check(self, images: int) -> None:
         """Add to `notes` how the boxes fit the topic's `images`, after the last `box`."""
-        rows, unmatched = len(self._rows), images - self._matched
-        if self._by_stamp is not None:
-            if unmatched:
-                self.notes.append(
-                    f"{self.source}: {unmatched} of {images} images have no ground truth of the"
-                    " same stamp and are not scored"
-                )
-        elif rows != images:
+        rows = len(self._boxes)
+        if self._by_stamp and self._matched < images:
+            self.notes.append(
+                f"{self.source}: {images - self._matched} of {images} images have no ground truth"
+                " of the same stamp and are not scored"
+            )
+        elif not self._by_stamp and rows != images:
             rest = (
                 f"no image from {rows + 1} on is scored" if rows < images else "the rest is unused"
             )

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     start = parse_start(args.init) if args.init else Start()
     with unwind_on_signals(), Bag(args.bag) as bag:
         topic = bag.image_topic(args.topic)
-        truth = _truth(args, bag, topic)
+        truth = _truth(args, bag)
         if start.box is None and truth is None:
             raise BagError(_no_start(bag))
         spec = _tracker_spec(args)
@@ -100,13 +100,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _truth(args: argparse.Namespace, bag: Bag, topic: str) -> GroundTruth | None:
+def _truth(args: argparse.Namespace, bag: Bag) -> GroundTruth | None:
     if args.ground_truth and args.ground_truth_topic:
         raise BagError("give --ground-truth or --ground-truth-topic, not both")
     if args.ground_truth:
         return GroundTruth.from_file(args.ground_truth)
     if args.ground_truth_topic:
-        return GroundTruth.from_topic(bag, args.ground_truth_topic, topic)
+        return GroundTruth.from_topic(bag, args.ground_truth_topic)
     return None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
-import struct
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from recorded_bags import FRAMES, TOPIC, contents, frame, record, storage_file
+from recorded_bags import FRAMES, TOPIC, frame, record, storage_file
 
 from siamcar_ros.bags.messages import DETECTION
 from siamcar_ros.bags.reader import Bag, BagError
@@ -107,67 +106,19 @@ def test_for_other_damage_the_tool_that_helps_is_named(
         Bag(tmp_path / "noise.mcap")
 
 
-@pytest.mark.parametrize("with_metadata", [True, False])
-def test_the_write_ahead_log_of_a_recorder_that_was_killed_is_read(
-    sequence: Path, tmp_path: Path, with_metadata: bool
-) -> None:
-    whole = storage_file(record(sequence, tmp_path / "whole", "sqlite3"))
-    crashed = tmp_path / "crashed"
-    crashed.mkdir()
-    work = tmp_path / "work.db3"
-    shutil.copy(whole, work)
-    with closing(sqlite3.connect(work)) as base:
+def test_a_log_that_was_not_merged_is_not_passed_over(sequence: Path, tmp_path: Path) -> None:
+    """As the recorder of an SQLite bag leaves it when it is killed."""
+    file = storage_file(record(sequence, tmp_path / "bag", "sqlite3"))
+    with closing(sqlite3.connect(file)) as base:
         base.execute("PRAGMA journal_mode=WAL")
-        base.execute("PRAGMA wal_autocheckpoint=0")
-        rows = base.execute("SELECT * FROM messages WHERE id > 20 ORDER BY id").fetchall()
         base.execute("DELETE FROM messages WHERE id > 20")
         base.commit()
-        base.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        base.executemany("INSERT INTO messages VALUES (?, ?, ?, ?)", rows)
-        base.commit()
-        for suffix in ("", "-wal", "-shm"):  # as they are while the recorder runs
-            shutil.copy(f"{work}{suffix}", crashed / f"{whole.name}{suffix}")
-    if with_metadata:
-        shutil.copy(whole.with_name("metadata.yaml"), crashed)
-    before = contents(crashed)
-    with Bag(crashed) as bag:
-        assert len(list(bag.messages(TOPIC))) == FRAMES
-    with Bag(crashed / whole.name) as bag:
-        assert len(list(bag.messages(TOPIC))) == FRAMES
-    assert contents(crashed) == before
-
-
-def without_schemas(file: Path) -> None:
-    """Give every channel of an uncompressed mcap file schema id 0, and remove the summary."""
-    data = file.read_bytes()
-    kept, position = bytearray(data[:8]), 8
-    while position < len(data) - 8:
-        kind, length = struct.unpack_from("<BQ", data, position)
-        record = bytearray(data[position : position + 9 + length])
-        position += 9 + length
-        if kind == 0x06:  # a chunk: its records instead
-            (name,) = struct.unpack_from("<I", record, 9 + 28)
-            inner = record[9 + 32 + name + 8 :]
-            data = data[:position] + bytes(inner) + data[position:]
-        elif kind == 0x04:
-            kept += record[:11] + bytes(2) + record[13:]
-        elif kind in (0x01, 0x05):
-            kept += record
-        elif kind == 0x0F:
-            break
-    kept += struct.pack("<BQQQI", 0x02, 20, 0, 0, 0) + data[:8]
-    file.write_bytes(kept)
-
-
-def test_types_that_only_the_metadata_names_are_taken_from_there(
-    sequence: Path, tmp_path: Path
-) -> None:
-    folder = record(sequence, tmp_path / "bag")
-    without_schemas(storage_file(folder))
-    with Bag(folder) as bag:
-        images = [m.message for m in bag.messages(bag.image_topic(None))]
-    assert len(images) == FRAMES
-    assert (ImageDecoder().decode(images[3]) == frame(sequence, 3)).all()
+        with pytest.raises(BagError, match="`sqlite3 FILE 'PRAGMA journal_mode=DELETE'` merges"):
+            Bag(tmp_path / "bag")
+    with closing(sqlite3.connect(file)) as base:
+        base.execute("PRAGMA journal_mode=DELETE")
+    with Bag(tmp_path / "bag") as bag:
+        assert len(list(bag.messages(TOPIC))) < FRAMES
 
 
 def test_the_readers_own_reason_is_given(sequence: Path, tmp_path: Path) -> None:
@@ -198,21 +149,16 @@ def test_a_file_that_the_metadata_names_and_that_is_missing_is_noted(
     assert text == (folder / "metadata.yaml").read_text()
 
 
-def test_definitions_that_were_not_found_spoil_no_others(sequence: Path, tmp_path: Path) -> None:
-    """As rosbag2 writes them for a type whose package is not installed."""
+def test_a_definition_that_the_recorder_did_not_find_is_said(
+    sequence: Path, tmp_path: Path
+) -> None:
+    """As rosbag2 writes it for a type whose package is not installed."""
     folder = record(sequence, tmp_path / "bag", "sqlite3")
     with closing(sqlite3.connect(storage_file(folder))) as base:
-        base.execute(
-            "INSERT INTO message_definitions (topic_type, encoding, encoded_message_definition,"
-            " type_description_hash) VALUES ('mine/msg/Odd', 'unknown', '', '')"
-        )
-        base.execute(
-            "INSERT INTO topics (name, type, serialization_format, offered_qos_profiles,"
-            " type_description_hash) VALUES ('/odd', 'mine/msg/Odd', 'cdr', '', '')"
-        )
+        base.execute("UPDATE message_definitions SET encoding='unknown'")
         base.commit()
-    with Bag(storage_file(folder)) as bag:
-        assert len([each for each in bag.messages(TOPIC) if each.message is not None]) == FRAMES
+    with pytest.raises(BagError, match=r"encoding 'unknown' of a message definition"):
+        Bag(folder)
 
 
 def test_a_definition_that_does_not_parse_spoils_no_others(sequence: Path, tmp_path: Path) -> None:

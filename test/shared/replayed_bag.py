@@ -72,7 +72,6 @@ def make_bag(
     absent: tuple[int, ...] = (),
     truth_delay: int = 0,
     stamped: bool = True,
-    images: range = range(FRAMES),
     pixels: tuple[int, int] = SIZE,
 ) -> Path:
     with BagWriter(folder) as writer:
@@ -90,8 +89,6 @@ def make_bag(
                     class_id="target",
                 )
                 writer.write(TRUTH, truth, time)
-            if i not in images:
-                continue
             if compressed:
                 data = cv2.imencode(".png", picture(i))[1].tobytes()
                 data = data[: len(data) // 2] if i in broken else data
