@@ -1,4 +1,4 @@
-"""Files that ship with the package, in config/, models/ and so on, and YAML within limits."""
+"""Files that ship with the package, in config/, models/ and so on, and YAML."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ _PACKAGE = Path(__file__).resolve().parent
 FASTDDS_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 # Bytes that must be free for the shared-memory profile: a few processes' segments.
 _SHARED_MEMORY = 1 << 29
-
-# What a configuration may hold. Twenty aliases can stand for some 1,500 copies of a value at most.
-_YAML_BYTES, _YAML_DEPTH, _YAML_ALIASES = 1 << 20, 20, 20
 
 
 def _roots() -> list[Path]:
@@ -125,48 +122,21 @@ def use_fastdds_profile() -> None:
 
 
 def read_yaml(path: str | os.PathLike[str]) -> Any:
-    """The content of a YAML file; see :func:`parse_yaml`.
-
-    Raises:
-        ValueError: as :func:`parse_yaml`.
-        OSError: the file cannot be read.
-    """
-    with open(path, "rb") as file:
-        return parse_yaml(file.read(_YAML_BYTES + 1), os.fspath(path))
+    """The content of a YAML file; see :func:`parse_yaml`; OSError if it cannot be read."""
+    return parse_yaml(Path(path).read_bytes(), os.fspath(path))
 
 
 def parse_yaml(text: str | bytes, source: str) -> Any:
-    """Parse YAML of plain types, within limits of size, depth and aliases.
-
-    Args:
-        text: the document.
-        source: where it comes from, for error messages.
+    """Parse YAML of plain types.
 
     Raises:
-        ValueError: it is not YAML, or exceeds a limit.
+        ValueError: it is not YAML; `source` says in the message where it comes from.
     """
     import yaml
 
-    class Loader(yaml.SafeLoader):
-        depth = aliases = 0
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            self.aliases += self.check_event(yaml.AliasEvent)
-            self.depth += 1
-            if self.aliases > _YAML_ALIASES:
-                raise yaml.YAMLError(f"it has more than {_YAML_ALIASES} aliases")
-            if self.depth > _YAML_DEPTH:
-                raise yaml.YAMLError(f"it is nested more than {_YAML_DEPTH} levels deep")
-            node = super().compose_node(parent, index)
-            self.depth -= 1
-            return node
-
-    if len(text) > _YAML_BYTES:
-        raise ValueError(f"{source} is too large for YAML: more than {_YAML_BYTES} bytes")
     try:
-        return yaml.load(text, Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        # ValueError: a date such as 2024-99-99
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: date 2024-99-99
         raise ValueError(f"{source} is not valid YAML: {shortened(error, 300)}") from error
 
 

@@ -1,4 +1,4 @@
-"""YAML within limits, and short messages."""
+"""YAML, short messages, and the networks that ship."""
 
 from __future__ import annotations
 
@@ -6,26 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from siamcar_ros.resources import network_file, network_names, parse_yaml, read_yaml, shortened
-
-
-def bomb(levels: int) -> str:
-    lines = ["a0: &a0 [x]"]
-    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, levels)]
-    return "\n".join(lines)
+from siamcar_ros.resources import network_file, network_names, read_yaml, shortened
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
         ("a: [", "is not valid YAML"),
-        ("a: " + "[" * 5000, "more than 20 levels deep"),
-        (bomb(12), "more than 20 aliases"),
+        ("a: " + "[" * 5000, "maximum recursion depth"),
         ("a: 2024-99-99", "month must be in"),
-        ("a: " + "x" * (1 << 20), "is too large"),
         ("a: !!python/object/apply:os.system [true]", "could not determine a constructor"),
     ],
-    ids=["open", "deep", "aliases", "date", "large", "object"],
+    ids=["open", "deep", "date", "object"],
 )
 def test_bad_yaml_is_refused_in_a_short_line(tmp_path: Path, text: str, why: str) -> None:
     path = tmp_path / "some.yaml"
@@ -36,10 +28,6 @@ def test_bad_yaml_is_refused_in_a_short_line(tmp_path: Path, text: str, why: str
     assert told.startswith(str(path))
     assert len(told) < 500
     assert "\n" not in told
-
-
-def test_a_few_aliases_are_fine() -> None:
-    assert parse_yaml("a: &x [1, 2]\nb: *x\n", "here") == {"a": [1, 2], "b": [1, 2]}
 
 
 def test_values_in_messages_are_cut_short() -> None:
