@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
@@ -11,21 +12,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-from siamcar_ros.data.images import MAX_PIXELS, image_size
+from siamcar_ros.data.images import MAX_PIXELS
 from siamcar_ros.files import replacing
 from siamcar_ros.geometry import Image
 
 DEFAULT_RATE = 30.0
 
-# Frames in a row that do not decode after which the rest is given up: where the header tells how
-# many there are (some headers claim billions), and where it does not.
-_ATTEMPTS_KNOWN, _ATTEMPTS_UNKNOWN = 10_000, 50
-_HEADER = 1 << 16
-# The encoders of FFmpeg that make H.264, best first; which ones there are depends on its build.
-_H264 = ("libx264", "libopenh264")
+# Frames in a row that do not decode after which the rest is given up: some headers claim billions.
+_ATTEMPTS = 1000
+_ENCODER = "libx264"
 # One thread: the same frames give the same pixels.
 _OPTIONS = {"preset": "veryfast", "crf": "20", "threads": "1"}
-_CRF_LESS_BIT_RATE = 8_000_000
 _BT601 = 6  # the matrix with which OpenCV turns BGR into YUV
 
 
@@ -47,10 +44,6 @@ class VideoReader:
             VideoError: it is not a video that OpenCV reads, or its frames are too large.
         """
         self.path = Path(path)
-        with self.path.open("rb") as file:
-            header = image_size(file.read(_HEADER))
-        if header is not None:
-            self._check_size(*header)  # a stream of JPEGs begins as a picture does
         capture = self._open()
         rate = capture.get(cv2.CAP_PROP_FPS)
         length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -58,7 +51,11 @@ class VideoReader:
             int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
         )
         capture.release()
-        self._check_size(width, height)
+        if width * height > MAX_PIXELS:
+            raise VideoError(
+                f"{self.path} has frames of {width}x{height} pixels, more than the limit of"
+                f" {MAX_PIXELS / 1e6:g} million"
+            )
         self.rate = rate if 0 < rate <= 1000 else DEFAULT_RATE  # frames per second
         self.length = length if length > 0 else None  # as the header says, in frames
         self.size = (width, height)
@@ -75,8 +72,11 @@ class VideoReader:
         self.skipped.clear()
         self._decoded = 0
         index, failures, failed = -1, 0, 0  # failed: since the last frame that decoded
+        length = self.length or math.inf
         try:
-            while self._attempts_left(failures, failed):
+            while failed == 0 or (
+                failed < _ATTEMPTS and self._decoded + failures + failed < length
+            ):
                 read, image = capture.read()
                 if not read:
                     failed += 1
@@ -108,24 +108,11 @@ class VideoReader:
         more = ", ..." if len(self.skipped) > 5 else ""
         return f"{text}; skipped: frame {first}{more} (the first is frame 1)"
 
-    def _attempts_left(self, failures: int, failed: int) -> bool:
-        if self.length is None:
-            return failed < _ATTEMPTS_UNKNOWN
-        left = self.length - self._decoded - failures - failed
-        return failed == 0 or (left > 0 and failed < _ATTEMPTS_KNOWN)
-
     def _open(self) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(str(self.path))
         if not capture.isOpened():
             raise VideoError(f"{self.path} is not a video that OpenCV can read")
         return capture
-
-    def _check_size(self, width: int, height: int) -> None:
-        if width * height > MAX_PIXELS:
-            raise VideoError(
-                f"{self.path} has frames of {width}x{height} pixels, more than the limit of"
-                f" {MAX_PIXELS / 1e6:g} million"
-            )
 
 
 class VideoWriter:
@@ -189,10 +176,9 @@ class VideoWriter:
         except ImportError:
             why = "PyAV is not installed (pip install av)"
         else:
-            for codec in _H264:
-                if codec in av.codecs_available:
-                    return _Av(self._partial, codec, self._rate, self._size)
-            why = "this build of PyAV has no H.264 encoder"
+            if _ENCODER in av.codecs_available:
+                return _Av(self._partial, self._rate, self._size)
+            why = f"this build of PyAV has no {_ENCODER}"
         self.note = f"{self.path.name} is MPEG-4 Part 2, which browsers do not play: {why}"
         code = cv2.VideoWriter.fourcc(*"mp4v")
         writer = cv2.VideoWriter(str(self._partial), code, self._rate, self._size)
@@ -221,19 +207,17 @@ class VideoWriter:
 class _Av:
     """H.264 through PyAV."""
 
-    def __init__(self, path: Path, codec: str, rate: float, size: tuple[int, int]) -> None:
+    def __init__(self, path: Path, rate: float, size: tuple[int, int]) -> None:
         import av
 
         self._av: Any = av
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
-        stream: Any = self._container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
+        stream: Any = self._container.add_stream(
+            _ENCODER, rate=Fraction(rate).limit_denominator(1001), options=_OPTIONS
+        )
         stream.width, stream.height = (side + side % 2 for side in size)
         stream.pix_fmt = "yuv420p"
         stream.codec_context.colorspace = _BT601
-        if codec == _H264[0]:
-            stream.options = _OPTIONS
-        else:
-            stream.bit_rate = _CRF_LESS_BIT_RATE
         self._stream = stream
 
     def write(self, image: Image) -> None:
