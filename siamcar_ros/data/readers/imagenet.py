@@ -1,8 +1,7 @@
 """ImageNet's detection (DET) and video (VID) sets as the ILSVRC archives unpack.
 
-``Data/KIND/…/NAME.JPEG``, ``Annotations/KIND/…/NAME.xml`` and ``ImageSets/KIND/*.txt`` below the
-folder ``ILSVRC`` (or ``ILSVRC2015``), which is the root or lies in it. Boxes are given as their
-first and last pixels.
+``Data/KIND/…/NAME.JPEG`` and ``Annotations/KIND/…/NAME.xml`` below the folder ``ILSVRC`` (or
+``ILSVRC2015``), which is the root or lies in it. Boxes are given as their first and last pixels.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from siamcar_ros.data.pair_sources import (
     boxed_frame,
 )
 from siamcar_ros.data.registry import register_dataset
-from siamcar_ros.data.sequences import natural_order
 
 
 @register_dataset("imagenet_det")
@@ -39,10 +37,10 @@ class ImageNetDet(PairSet):
         self._images, self._annotations = (
             base / part / "DET" / split for part in ("Data", "Annotations")
         )
-        lists = base / "ImageSets/DET"
-        names = _listed(lists, split) or _found(self._annotations)
+        paths = sorted(self._annotations.rglob("*.xml"))
+        names = [p.relative_to(self._annotations).with_suffix("").as_posix() for p in paths]
         if not names:
-            raise DataError(f"no list in {lists} nor XML in {self._annotations}")
+            raise DataError(f"no XML files in {self._annotations}")
         super().__init__(f"imagenet_det {split}", names)
 
     def draw(self, rng: np.random.Generator) -> tuple[Frame, Frame] | None:
@@ -119,21 +117,3 @@ def _base(root: Path, kind: str) -> Path:
         if (base / "Annotations" / kind).is_dir():
             return base
     raise DataError(f"no Annotations/{kind} in {root} nor in an ILSVRC folder there")
-
-
-def _listed(folder: Path, split: str) -> list[str]:
-    """The images in a split's lists, except those marked -1 (without an object of the class)."""
-    paths = [folder / f"{split}.txt"]
-    if not paths[0].is_file():
-        parts = folder.glob(f"{split}_*.txt")
-        numbered = (p for p in parts if p.stem.removeprefix(f"{split}_").isdigit())
-        paths = sorted(numbered, key=natural_order)
-    lines = (line.split() for path in paths for line in path.read_text().splitlines())
-    kept = (name for name, *flag in filter(None, lines) if flag[:1] != ["-1"])
-    return list(dict.fromkeys(name.removeprefix(f"{split}/") for name in kept))
-
-
-def _found(annotations: Path) -> list[str]:
-    """The annotations below a folder, for archives without lists."""
-    paths = sorted(annotations.rglob("*.xml"))
-    return [path.relative_to(annotations).with_suffix("").as_posix() for path in paths]

@@ -23,9 +23,6 @@ from siamcar_ros.data.registry import register_dataset
 
 logger = logging.getLogger(__name__)
 
-PATTERN = "{class_id}/{youtube_id}_{timestamp_ms}_{class_id}_{object_id}.jpg"
-"""Where the common extraction scripts put a frame, below the folder of the split."""
-
 _PRESENT, _COLUMNS = 5, 10
 
 
@@ -37,24 +34,14 @@ class YouTubeBB(VideoPairs):
     the start and skipped; they are no error.
 
     Args:
-        root: holds ``yt_bb_detection_SPLIT.csv``.
+        root: holds ``yt_bb_detection_SPLIT.csv``, and below ``yt_bb_detection_SPLIT`` the frames.
         split: "train" or "validation".
         max_gap: most seconds between the two frames of a pair.
-        pattern: a frame's path below ``root/yt_bb_detection_SPLIT``, from the CSV's columns
-            ``youtube_id``, ``timestamp_ms``, ``class_id`` and ``object_id``.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        *,
-        split: str = "train",
-        max_gap: MaxGap = 3,
-        pattern: str = PATTERN,
-    ) -> None:
+    def __init__(self, root: Path, *, split: str = "train", max_gap: MaxGap = 3) -> None:
         self._folder = root / f"yt_bb_detection_{split}"
         table = root / f"yt_bb_detection_{split}.csv"
-        self._pattern = pattern
         known: dict[tuple[str, str, str], int] = {}
         ids: list[int] = []
         stamps: list[int] = []
@@ -62,7 +49,7 @@ class YouTubeBB(VideoPairs):
         listed: dict[Path, frozenset[str]] = {}
         missing = 0
         for segment, stamp, box in _rows(table):
-            path = self._folder / self._path(segment, stamp)
+            path = self._path(segment, stamp)
             if path.parent not in listed:
                 there = path.parent.iterdir() if path.parent.is_dir() else ()
                 listed[path.parent] = frozenset(one.name for one in there)
@@ -95,19 +82,17 @@ class YouTubeBB(VideoPairs):
     def view(self, video: int, frame: int, target: Any) -> Frame | None:
         """The object of a segment in a frame."""
         row = int(self._starts[video]) + frame
-        path = self._path(self._segments[video], int(self._stamps[row]))
-        image, _ = read_picture(self._folder / path)
+        image, _ = read_picture(self._path(self._segments[video], int(self._stamps[row])))
         height, width = image.shape[:2]
         box: NDArray[np.float32] = self._boxes[row] * np.array([width, height] * 2, np.float32)
         if (box[2:] - box[:2] < MIN_SIDE).any():
             return None
         return frame_from_box(image, box, f"{self._folder}/{self._segments[video][0]}")
 
-    def _path(self, segment: tuple[str, str, str], stamp: int) -> str:
+    def _path(self, segment: tuple[str, str, str], stamp: int) -> Path:
+        """Where the common extraction scripts put a frame."""
         youtube_id, class_id, object_id = segment
-        return self._pattern.format(
-            youtube_id=youtube_id, timestamp_ms=stamp, class_id=class_id, object_id=object_id
-        )
+        return self._folder / class_id / f"{youtube_id}_{stamp}_{class_id}_{object_id}.jpg"
 
 
 def _rows(path: Path) -> Iterable[tuple[tuple[str, str, str], int, tuple[float, ...]]]:
