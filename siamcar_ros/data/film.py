@@ -10,15 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from siamcar_ros.data.annotations import (
-    SequenceError,
-    fit_boxes,
-    read_boxes,
-    read_properties,
-)
+from siamcar_ros.data.annotations import SequenceError, fit_boxes, read_boxes, read_properties
 from siamcar_ros.data.images import read_image
 from siamcar_ros.data.sequences import find_frames, read_sequence
-from siamcar_ros.data.video import DEFAULT_RATE, VideoError, VideoReader
+from siamcar_ros.data.video import DEFAULT_RATE, VideoReader
 from siamcar_ros.geometry import Boxes, Image
 from siamcar_ros.resources import resource_path
 
@@ -33,7 +28,7 @@ _STREAM_TIMEOUTS = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TI
 
 
 class SourceError(ValueError):
-    """A source does not exist, cannot be opened, or stopped delivering frames."""
+    """A source does not exist, holds no frame, or stopped delivering frames."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ def open_source(name: str) -> Source:
             or `clip`, the film that ships with the package.
 
     Raises:
-        SourceError: there is no such source, or it cannot be read.
+        ValueError, OSError: there is no such source, or it cannot be read.
     """
     if name == CLIP:
         return _video(resource_path(_CLIP_FILE), focal=_CLIP_FOCAL)
@@ -82,15 +77,11 @@ def open_source(name: str) -> Source:
 
 def _sequence(folder: Path) -> Source:
     boxes = None
-    try:
-        if any(folder.glob("groundtruth*")):
-            sequence = read_sequence(folder)
-            frames = sequence.frames
-            boxes = sequence.boxes - np.array([sequence.origin, sequence.origin, 0, 0])
-        else:
-            frames = find_frames(folder)
-    except SequenceError as error:
-        raise SourceError(str(error)) from error
+    if any(folder.glob("groundtruth*")):
+        sequence = read_sequence(folder)
+        frames, boxes = sequence.frames, sequence.boxes
+    else:
+        frames = find_frames(folder)
 
     # GOT-10k's and VOT's files state the frame rate.
     stated = read_properties(folder / "meta_info.ini").get("anno_fps")
@@ -126,11 +117,13 @@ def _sequence(folder: Path) -> Source:
 
 
 def _video(path: Path, *, focal: float | None = None) -> Source:
-    try:
-        reader = VideoReader(path)
-        boxes = _video_boxes(path, reader.length)
-    except (SequenceError, VideoError) as error:
-        raise SourceError(str(error)) from error
+    reader = VideoReader(path)
+    annotation = path.with_suffix(_TRUTH_SUFFIX)
+    boxes = None
+    if reader.length is not None and annotation.is_file():
+        boxes, _, oddities = fit_boxes(read_boxes(annotation), reader.length, annotation)
+        if oddities:
+            raise SequenceError(oddities[0])
     notes: list[str] = []
 
     def images() -> Iterator[Image]:
@@ -149,17 +142,6 @@ def _video(path: Path, *, focal: float | None = None) -> Source:
         skipped=reader.skipped,
         notes=notes,
     )
-
-
-def _video_boxes(path: Path, length: int | None) -> Boxes | None:
-    """Read the annotation beside a video."""
-    annotation = path.with_suffix(_TRUTH_SUFFIX)
-    if length is None or not annotation.is_file():
-        return None
-    boxes, _, notes = fit_boxes(read_boxes(annotation), length, annotation)
-    if notes:
-        raise SequenceError(notes[0])
-    return boxes
 
 
 def _camera(name: str) -> Source:
