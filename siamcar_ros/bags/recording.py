@@ -42,21 +42,6 @@ _CALIBRATION = (
 
 
 @dataclass(frozen=True)
-class RecordOptions:
-    """How a bag is made of a sequence."""
-
-    rate: float | None = None  # frames per second; None: the video's own, and 30 for a folder
-    topic: str = "/camera/image_raw"  # of the images; compressed ones go to TOPIC/compressed
-    ground_truth_topic: str = "/ground_truth"
-    frame_id: str = "camera"
-    compressed: bool = False  # write CompressedImage, not Image; JPEG files go in as they are
-
-    def __post_init__(self) -> None:
-        if self.rate is not None and not 0 < self.rate < 1e6:
-            raise BagError(f"rate must be positive, got {self.rate}")
-
-
-@dataclass(frozen=True)
 class Recording:
     """What was written: numbers of frames and of boxes, the rate, and anything unusual."""
 
@@ -69,8 +54,12 @@ class Recording:
 def record_sequence(
     source: str | Path,
     bag: str | Path,
-    options: RecordOptions = RecordOptions(),
     *,
+    rate: float | None = None,
+    topic: str = "/camera/image_raw",
+    ground_truth_topic: str = "/ground_truth",
+    frame_id: str = "camera",
+    compressed: bool = False,
     ground_truth: str | Path | None = None,
     camera_info: str | Path | None = None,
     on_frame: Callable[[int, int], None] | None = None,
@@ -84,29 +73,34 @@ def record_sequence(
     Args:
         source: a folder in the sequence layout, or a video file.
         bag: the folder to create.
-        options: rate, topics and encoding.
+        rate: frames per second; by default a video's own, and 30 for a folder.
+        topic: of the images; compressed ones go to TOPIC/compressed.
+        ground_truth_topic: of the boxes.
+        frame_id: of all headers.
+        compressed: write CompressedImage, not Image; JPEG files go in as they are.
         ground_truth: boxes of a video, a row x,y,w,h per frame (a folder brings its own).
         camera_info: calibration as `camera_calibration` saves it (YAML).
         on_frame: called with the number of frames done and the total (0 if unknown).
 
     Raises:
-        ValueError, OSError: a file is missing or malformed, or `bag` exists.
+        ValueError, OSError: a file is missing or malformed, the rate is not positive, or `bag`
+            exists.
     """
     frames, total, boxes, own_rate, notes = _open_source(Path(source), ground_truth)
-    rate = options.rate or own_rate
-    info = _camera_info(Path(camera_info), options.frame_id) if camera_info else None
-    topic, truth_topic = (
-        "/" + name.strip("/") for name in (options.topic, options.ground_truth_topic)
-    )
+    rate = own_rate if rate is None else rate
+    if not 0 < rate < 1e6:
+        raise BagError(f"rate must be positive, got {rate}")
+    info = _camera_info(Path(camera_info)) if camera_info else None
+    topic, truth_topic = ("/" + name.strip("/") for name in (topic, ground_truth_topic))
     info_topic = f"{topic.rsplit('/', 1)[0]}/camera_info"
-    topic += "/compressed" if options.compressed else ""
+    topic += "/compressed" if compressed else ""
     written = annotated = 0
 
     def stamp_at(index: int) -> int:
         return FIRST_STAMP + round(index * 1e9 / rate)
 
     with BagWriter(bag) as writer:
-        writer.add_topic(topic, COMPRESSED_IMAGE if options.compressed else IMAGE)
+        writer.add_topic(topic, COMPRESSED_IMAGE if compressed else IMAGE)
         if info is not None:
             writer.add_topic(info_topic, CAMERA_INFO)
         if boxes is not None:
@@ -115,14 +109,15 @@ def record_sequence(
             stamp = stamp_at(index)
             while boxes is not None and annotated < min(index + 1, len(boxes)):
                 at = stamp_at(annotated)
-                box, frame_id = boxes[annotated], options.frame_id
-                truth = detection_message(box, at, frame_id, id="ground_truth", class_id="target")
+                truth = detection_message(
+                    boxes[annotated], at, frame_id, id="ground_truth", class_id="target"
+                )
                 writer.write(truth_topic, truth, at)
                 annotated += 1
             if info is not None:
-                info.header = header(stamp, options.frame_id)
+                info.header = header(stamp, frame_id)
                 writer.write(info_topic, info, stamp)
-            made = _image(frame, options, stamp)
+            made = _image(frame, compressed, stamp, frame_id)
             if made is None:
                 notes.append(f"frame {index + 1} does not decode and is left out: {frame}")
                 continue
@@ -158,17 +153,17 @@ def _open_source(
     return frames(), video.length or 0, truth, video.rate, said
 
 
-def _image(frame: Path | Image, options: RecordOptions, stamp: int) -> Any | None:
+def _image(frame: Path | Image, compressed: bool, stamp: int, frame_id: str) -> Any | None:
     """The frame's message; None if it does not decode."""
-    if options.compressed and isinstance(frame, Path) and frame.suffix.lower() in _JPEG_SUFFIXES:
-        return compressed_message(frame.read_bytes(), "jpeg", stamp, options.frame_id)
+    if compressed and isinstance(frame, Path) and frame.suffix.lower() in _JPEG_SUFFIXES:
+        return compressed_message(frame.read_bytes(), "jpeg", stamp, frame_id)
     image = read_image(frame) if isinstance(frame, Path) else frame
     if image is None:
         return None
-    return (jpeg_message if options.compressed else image_message)(image, stamp, options.frame_id)
+    return (jpeg_message if compressed else image_message)(image, stamp, frame_id)
 
 
-def _camera_info(path: Path, frame_id: str) -> Any:
+def _camera_info(path: Path) -> Any:
     """sensor_msgs/CameraInfo of a calibration file."""
     try:
         saved = read_yaml(path)
@@ -177,7 +172,6 @@ def _camera_info(path: Path, frame_id: str) -> Any:
             raise BagError(f"{path}: its matrices must have 9, 9 and 12 values")
         return message(
             CAMERA_INFO,
-            header=header(0, frame_id),
             height=int(saved["image_height"]),
             width=int(saved["image_width"]),
             distortion_model=str(saved["distortion_model"]),

@@ -6,7 +6,7 @@ import argparse
 
 from tqdm import tqdm
 
-from siamcar_ros.bags.recording import RecordOptions, record_sequence
+from siamcar_ros.bags.recording import record_sequence
 from siamcar_ros.processes import unwind_on_signals
 
 
@@ -37,13 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the bag and print a summary."""
-    options = RecordOptions(
-        rate=args.rate,
-        topic=args.topic,
-        ground_truth_topic=args.ground_truth_topic,
-        frame_id=args.frame_id,
-        compressed=args.compressed,
-    )
     with unwind_on_signals(), tqdm(unit=" frames", disable=None) as bar:
 
         def show(done: int, total: int) -> None:
@@ -53,7 +46,11 @@ def run(args: argparse.Namespace) -> int:
         recording = record_sequence(
             args.source,
             args.bag,
-            options,
+            rate=args.rate,
+            topic=args.topic,
+            ground_truth_topic=args.ground_truth_topic,
+            frame_id=args.frame_id,
+            compressed=args.compressed,
             ground_truth=args.ground_truth,
             camera_info=args.camera_info,
             on_frame=show,

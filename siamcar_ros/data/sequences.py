@@ -90,9 +90,7 @@ class Sequence:
             )
 
 
-def read_sequence(
-    folder: str | Path, *, name: str | None = None, origin: int = 0, start: bool = True
-) -> Sequence:
+def read_sequence(folder: str | Path, *, origin: int = 0) -> Sequence:
     """Read a folder of numbered images with its `groundtruth.txt`.
 
     The images are in the folder or in its `img`, `color`, `imgs`, `frames`, `images` or `jpg`
@@ -100,14 +98,11 @@ def read_sequence(
     VOT's tags (`occlusion.tag` ...) become attributes.
 
     Args:
-        folder: the sequence's folder.
-        name: its name; the folder's by default.
+        folder: the sequence's folder, which also names it.
         origin: coordinate of the first pixel in the annotation, 0 or 1.
-        start: require a box on the first frame.
 
     Raises:
-        SequenceError: no images, no annotation, an annotation that cannot be read, or no box to
-            start from.
+        SequenceError: no images, no annotation, or an annotation that cannot be read.
         FileNotFoundError: there is no such folder.
     """
     folder = Path(folder)
@@ -116,17 +111,14 @@ def read_sequence(
     annotation = next((folder / a for a in ANNOTATIONS if (folder / a).is_file()), None)
     if annotation is None:
         raise SequenceError(f"{folder}: no annotation; expected {' or '.join(ANNOTATIONS)}")
-    sequence = load_sequence(
-        name or folder.resolve().name,
+    return load_sequence(
+        folder.resolve().name,
         find_frames(folder),
         annotation,
         absent=(folder / "absence.label",),
         attributes=read_tags(folder),
         origin=origin,
     )
-    if start:
-        sequence.check_start()
-    return sequence
 
 
 def load_sequence(

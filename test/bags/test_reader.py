@@ -13,15 +13,14 @@ from rosbags.typesys import Stores, get_typestore
 
 from siamcar_ros.bags.messages import DETECTION, IMAGE, detection_message, image_message
 from siamcar_ros.bags.reader import Bag, BagError
-from siamcar_ros.bags.recording import RecordOptions, record_sequence
+from siamcar_ros.bags.recording import record_sequence
 from siamcar_ros.bags.writer import BagWriter
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.data.image_messages import ImageDecoder
 
 
 def test_topics_are_found_with_a_leading_slash_or_without(sequence: Path, tmp_path: Path) -> None:
-    options = RecordOptions(topic="image", ground_truth_topic="truth/")
-    record_sequence(sequence, tmp_path / "bag", options)
+    record_sequence(sequence, tmp_path / "bag", topic="image", ground_truth_topic="truth/")
     with Bag(tmp_path / "bag") as bag:
         assert set(bag.topics) == {"/image", "/truth"}
         assert bag.image_topic("image") == bag.image_topic("/image") == "/image"

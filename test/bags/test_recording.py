@@ -13,7 +13,7 @@ from recorded_bags import FRAMES, RATE, TOPIC, frame
 
 from siamcar_ros.bags.messages import COMPRESSED_IMAGE
 from siamcar_ros.bags.reader import Bag, BagError
-from siamcar_ros.bags.recording import RecordOptions, record_sequence
+from siamcar_ros.bags.recording import record_sequence
 from siamcar_ros.data.detections import stamp_of
 
 
@@ -23,7 +23,7 @@ def test_jpegs_go_into_a_compressed_topic_as_they_are(sequence: Path, tmp_path: 
     for i in range(3):
         cv2.imwrite(str(folder / f"{i}.jpg"), frame(sequence, i))
     (folder / "groundtruth.txt").write_text("1,2,3,4\n" * 3)
-    recording = record_sequence(folder, tmp_path / "bag", RecordOptions(compressed=True))
+    recording = record_sequence(folder, tmp_path / "bag", compressed=True)
     assert (recording.frames, recording.boxes, recording.rate) == (3, 3, 30.0)
     with Bag(tmp_path / "bag") as bag:
         assert bag.topics[f"{TOPIC}/compressed"] == COMPRESSED_IMAGE
@@ -51,7 +51,7 @@ def test_a_broken_frame_is_left_out_and_named(sequence: Path, tmp_path: Path) ->
     folder = tmp_path / "sequence"
     shutil.copytree(sequence, folder)
     (folder / "00000004.png").write_bytes(b"no picture")
-    recording = record_sequence(folder, tmp_path / "bag", RecordOptions(rate=RATE))
+    recording = record_sequence(folder, tmp_path / "bag", rate=RATE)
     assert recording.frames == FRAMES - 1
     assert "frame 4 does not decode" in recording.notes[0]
     with Bag(tmp_path / "bag") as bag:

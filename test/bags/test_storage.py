@@ -12,7 +12,7 @@ from recorded_bags import FRAMES, RATE, TOPIC, contents, frame, record, storage_
 
 from siamcar_ros.bags.messages import DETECTION, IMAGE, typestore
 from siamcar_ros.bags.reader import Bag, BagError
-from siamcar_ros.bags.recording import FIRST_STAMP, RecordOptions
+from siamcar_ros.bags.recording import FIRST_STAMP, record_sequence
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.data.image_messages import ImageDecoder
 
@@ -117,6 +117,7 @@ def test_a_bag_is_never_overwritten(sequence: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.0, float("nan")])
-def test_rates_that_make_no_bag_are_refused(rate: float) -> None:
+def test_rates_that_make_no_bag_are_refused(sequence: Path, tmp_path: Path, rate: float) -> None:
     with pytest.raises(BagError, match="rate"):
-        RecordOptions(rate=rate)
+        record_sequence(sequence, tmp_path / "bag", rate=rate)
+    assert not (tmp_path / "bag").exists()

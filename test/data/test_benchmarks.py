@@ -255,10 +255,10 @@ def test_a_registered_data_set_can_be_evaluated(
             super().__init__("mirrored", root, ["only"])
 
         def read(self, name: str) -> Sequence:
-            return read_sequence(self.root, name=name)
+            return read_sequence(self.root / name)
 
     assert "mirrored" in dataset_kinds()
-    write_boxes(tmp_path / "groundtruth.txt", write_frames(tmp_path, 3))
+    write_boxes(tmp_path / "only" / "groundtruth.txt", write_frames(tmp_path / "only", 3))
     assert set(by_name("mirrored", tmp_path)) == {"only"}
     with pytest.raises(ValueError, match="two data set kinds are called 'mirrored'"):
         register_dataset("mirrored")(Mirrored)

@@ -66,14 +66,12 @@ def test_what_is_missing_is_named(tmp_path: Path, missing: str) -> None:
         read_sequence(folder)
 
 
-def test_a_sequence_must_start_with_a_box(tmp_path: Path) -> None:
+def test_a_tracker_must_start_on_a_box(tmp_path: Path) -> None:
     boxes = write_frames(tmp_path, 3)
     boxes[0] = np.nan
     write_boxes(tmp_path / "groundtruth.txt", boxes)
     with pytest.raises(SequenceError, match="no box to start from"):
-        read_sequence(tmp_path)
-    with pytest.raises(SequenceError, match="no box to start from"):
-        run_sequence(Oracle(), read_sequence(tmp_path, start=False))
+        run_sequence(Oracle(), read_sequence(tmp_path))
 
 
 def test_one_pass(tmp_path: Path) -> None:

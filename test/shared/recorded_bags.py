@@ -10,7 +10,7 @@ import numpy as np
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 
 from siamcar_ros.bags.messages import typestore
-from siamcar_ros.bags.recording import RecordOptions, record_sequence
+from siamcar_ros.bags.recording import record_sequence
 
 FRAMES, SIZE, RATE = 24, (96, 128), 20.0
 TOPIC = "/camera/image_raw"
@@ -24,7 +24,7 @@ def frame(sequence: Path, index: int) -> np.ndarray:
 
 def record(sequence: Path, bag: Path, storage: str = "mcap", compression: str = "none") -> Path:
     """The sequence as a bag; other storages and zstd as another recorder writes them."""
-    record_sequence(sequence, bag, RecordOptions(rate=RATE))
+    record_sequence(sequence, bag, rate=RATE)
     if (storage, compression) != ("mcap", "none"):
         convert(bag, StoragePlugin[storage.upper()], CompressionMode[compression.upper()])
     return bag

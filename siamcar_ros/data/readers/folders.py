@@ -37,7 +37,7 @@ class SequenceFolder(SequenceSet):
 
     def read(self, name: str) -> Sequence:
         """Read a sequence."""
-        return read_sequence(self.root / name, origin=self._origin, start=False)
+        return read_sequence(self.root / name, origin=self._origin)
 
 
 @register_dataset("dtb70")
