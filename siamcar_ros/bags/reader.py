@@ -19,8 +19,6 @@ from siamcar_ros.bags.repair import ZSTD_MAGIC, completed_copies, decompress_fil
 from siamcar_ros.files import scratch_folder
 from siamcar_ros.resources import read_yaml
 
-IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE)
-
 _STORAGE = (".mcap", ".db3")
 _METADATA = "metadata.yaml"
 _RECOVERY = {
@@ -105,11 +103,11 @@ class Bag:
             BagError: there is no such topic, it holds something else, or there are several to
                 choose from. The message lists the topics that would do.
         """
-        return self._topic(name, IMAGE_TYPES, "image", "--topic")
+        return self._topic(name, (IMAGE, COMPRESSED_IMAGE), "image")
 
     def detection_topic(self, name: str) -> str:
         """The same for a topic of vision_msgs/Detection2D."""
-        return self._topic(name, (DETECTION,), "Detection2D", "--ground-truth-topic")
+        return self._topic(name, (DETECTION,), "Detection2D")
 
     def count(self, topic: str) -> int:
         """Number of messages on the topic."""
@@ -126,16 +124,11 @@ class Bag:
         A message that cannot be deserialized is yielded with its error. If the file becomes
         unreadable, the iteration ends there, and `notes` says why.
         """
-        records = self._reader.messages(connections=self._connections(topic))
-        while True:
-            try:
-                connection, time, data = next(records)
-            except StopIteration:
-                return
-            except Exception as error:  # on corrupt bytes the parsers raise anything
-                self.notes.append(f"{self.path.name}: {topic} cannot be read further: {error}")
-                return
-            yield self._deserialize(connection, time, data)
+        try:
+            for connection, time, data in self._reader.messages(self._connections(topic)):
+                yield self._deserialize(connection, time, data)
+        except Exception as error:  # on corrupt bytes the parsers raise anything
+            self.notes.append(f"{self.path.name}: {topic} cannot be read further: {error}")
 
     def _deserialize(self, connection: Connection, time: int, data: bytes) -> Recorded:
         try:
@@ -149,17 +142,17 @@ class Bag:
     def _connections(self, topic: str) -> list[Connection]:
         return [c for c in self._reader.connections if c.topic == topic]
 
-    def _topic(self, name: str | None, types: tuple[str, ...], kind: str, option: str) -> str:
+    def _topic(self, name: str | None, types: tuple[str, ...], kind: str) -> str:
         fitting = {topic: msgtype for topic, msgtype in self.topics.items() if msgtype in types}
         listing = ", ".join(f"{topic} ({msgtype})" for topic, msgtype in sorted(fitting.items()))
         there_are = f"its {kind} topics are: {listing}" if fitting else f"it has no {kind} topic"
         if name is None:
             if len(fitting) == 1:
                 return next(iter(fitting))
-            raise BagError(f"name a topic of {self.path} with {option}; {there_are}")
+            raise BagError(f"name a topic of {self.path} with --topic; {there_are}")
         # Recorders differ in the leading slash.
-        alike = [topic for topic in self.topics if topic.strip("/") == name.strip("/")]
-        name = name if name in alike or not alike else alike[0]
+        alike = (topic for topic in self.topics if topic.strip("/") == name.strip("/"))
+        name = next(alike, name)
         if name in fitting:
             return name
         if name in self.topics:

@@ -78,23 +78,23 @@ def read_numbers(path: str | Path) -> NDArray[np.float64]:
 
 
 def fit_boxes(
-    boxes: Boxes, frames: Rows[Path] | int, source: Path
+    boxes: Boxes, frames: Rows[Path], source: Path
 ) -> tuple[Boxes, NDArray[np.bool_], tuple[str, ...]]:
     """Assign the rows of an annotation to the frames.
 
     Where images are missing, the numbers in the names of the others tell their rows. Otherwise row
     i is frame i: surplus rows are dropped, and frames beyond the last row are not annotated.
-    `frames` are the N image files, or N for a video; `source`, the annotation, is for the notes.
+    `frames` are the N image files; `source`, the annotation, is for the notes.
 
     Returns:
         (N, 4) boxes, NaN without a row; (N,) whether there is a row; notes that say what was odd.
     """
-    rows, n = len(boxes), frames if isinstance(frames, int) else len(frames)
+    rows, n = len(boxes), len(frames)
     if rows == n:
         return boxes, np.ones(n, bool), ()
     told = f"{source}: {rows} rows for {n} frames; "
     if rows > n:
-        known = None if isinstance(frames, int) else _rows_by_number(frames, rows)
+        known = _rows_by_number(frames, rows)
         if known is not None:
             missing = "1 image is" if rows - n == 1 else f"{rows - n} images are"
             told += f"{missing} missing, the others are matched by their numbers"

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from siamcar_ros.data.annotations import SequenceError, fit_boxes, read_boxes, read_properties
+from siamcar_ros.data.annotations import SequenceError, read_boxes, read_properties
 from siamcar_ros.data.images import read_image
 from siamcar_ros.data.sequences import find_frames, read_sequence
 from siamcar_ros.data.video import DEFAULT_RATE, VideoReader
@@ -121,9 +121,9 @@ def _video(path: Path, *, focal: float | None = None) -> Source:
     annotation = path.with_suffix(_TRUTH_SUFFIX)
     boxes = None
     if reader.length is not None and annotation.is_file():
-        boxes, _, oddities = fit_boxes(read_boxes(annotation), reader.length, annotation)
-        if oddities:
-            raise SequenceError(oddities[0])
+        boxes = read_boxes(annotation)
+        if len(boxes) != reader.length:
+            raise SequenceError(f"{annotation}: {len(boxes)} rows for {reader.length} frames")
     notes: list[str] = []
 
     def images() -> Iterator[Image]:
