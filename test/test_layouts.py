@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from siamcar_ros.bags import replay_output
-from siamcar_ros.bags.messages import TRACKS, message, typestore
+from siamcar_ros.bags.messages import message, typestore
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,7 +50,8 @@ def test_foxglove_layouts(name: str, published: set[str]) -> None:
         topic, *fields = path.split(".")
         if not fields:
             continue
-        kind = TRACKS if topic.endswith("/tracks") else "siamcar_ros/msg/TrackStatus"
+        name = "TrackArray" if topic.endswith("/tracks") else "TrackStatus"
+        kind = f"siamcar_ros/msg/{name}"
         value = message(kind)
         for field in fields:
             name, listed = re.fullmatch(r"(\w+?)(\[0\])?", field).groups()  # type: ignore[union-attr]

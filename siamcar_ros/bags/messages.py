@@ -28,8 +28,6 @@ IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 DETECTION = "vision_msgs/msg/Detection2D"
-TRACKS = "siamcar_ros/msg/TrackArray"
-ANNOTATIONS = "foxglove_msgs/msg/ImageAnnotations"
 
 _JPEG_QUALITY = 95
 _VISION_MSGS = {
@@ -182,7 +180,9 @@ def tracks_message(
         seconds_lost=motion.lost,
     )
     image = {"image_width": size[0], "image_height": size[1]}
-    return message(TRACKS, header=header(stamp, frame_id), tracks=[track], **image)
+    return message(
+        "siamcar_ros/msg/TrackArray", header=header(stamp, frame_id), tracks=[track], **image
+    )
 
 
 def foxglove_message(name: str, **fields: Any) -> Any:

@@ -11,9 +11,6 @@ import numpy as np
 
 from siamcar_ros.bags.messages import (
     CAMERA_INFO,
-    COMPRESSED_IMAGE,
-    DETECTION,
-    IMAGE,
     compressed_message,
     detection_message,
     header,
@@ -100,11 +97,6 @@ def record_sequence(
         return FIRST_STAMP + round(index * 1e9 / rate)
 
     with BagWriter(bag) as writer:
-        writer.add_topic(topic, COMPRESSED_IMAGE if compressed else IMAGE)
-        if info is not None:
-            writer.add_topic(info_topic, CAMERA_INFO)
-        if boxes is not None:
-            writer.add_topic(truth_topic, DETECTION)
         for index, frame in frames:
             stamp = stamp_at(index)
             while boxes is not None and annotated < min(index + 1, len(boxes)):

@@ -1,18 +1,7 @@
 """What a replay writes: a bag for Foxglove and RViz, a video, boxes as text, the report.
 
-FOLDER/bag/          /siamcar/detection, /siamcar/ground_truth (vision_msgs/Detection2D),
-                     /siamcar/tracks (siamcar_ros/TrackArray), /siamcar/annotations
-                     (foxglove_msgs/ImageAnnotations) and, as the options say, the tracked images
-                     and the overlay, raw or compressed; metadata.yaml names the source bag
-FOLDER/replay.mp4    the overlay
-FOLDER/boxes.txt     x,y,w,h for each image of the topic, nan where there is none
-FOLDER/frames.csv    time, stamp, state, box, score, true box and overlap of each image
-FOLDER/report.json   settings, scores, skipped images
-FOLDER/timing.json   speed
-FOLDER/report/       with a ground truth: page, plots, results in the toolkits' layout
-FOLDER/sequence/     with keep_sequence: the tracked images, in the sequence layout
-
-All but the speeds, in timing.json and report/, are the same from run to run.
+docs/bags.md lists the files. All but the speeds, in timing.json and report/, are the same from run
+to run.
 """
 
 from __future__ import annotations
@@ -31,11 +20,6 @@ from typing import Any
 import numpy as np
 
 from siamcar_ros.bags.messages import (
-    ANNOTATIONS,
-    COMPRESSED_IMAGE,
-    DETECTION,
-    IMAGE,
-    TRACKS,
     detection_message,
     foxglove_message,
     image_message,
@@ -71,12 +55,9 @@ TRUTH_TOPIC = "/siamcar/ground_truth"
 TRACKS_TOPIC = "/siamcar/tracks"
 ANNOTATIONS_TOPIC = "/siamcar/annotations"
 IMAGE_TOPIC, OVERLAY_TOPIC = "/siamcar/image", "/siamcar/overlay"
-#: How images are written: suffix of the topic, message type, function that makes the message.
-IMAGES = {
-    "compressed": ("/compressed", COMPRESSED_IMAGE, jpeg_message),
-    "raw": ("", IMAGE, image_message),
-    "none": None,
-}
+# How images are written: suffix of the topic, function that makes the message.
+_FORMATS = {"compressed": ("/compressed", jpeg_message), "raw": ("", image_message)}
+IMAGES = (*_FORMATS, "none")
 REPORT_FOLDER, SEQUENCE_FOLDER = "report", "sequence"
 
 _ID = "target"  # of the detections
@@ -102,7 +83,7 @@ class ReplayOutput:
     """
 
     folder: Path
-    images: str  # how the tracked images are written to the bag, a key of `IMAGES`
+    images: str  # how the tracked images are written to the bag, one of `IMAGES`
     overlay: str  # the same for the images with the boxes drawn on them
     video: bool  # write replay.mp4
     page: bool  # write report/, if there is a ground truth
@@ -111,10 +92,6 @@ class ReplayOutput:
     sources: list[Path]  # what the replay reads, which it must not replace
 
     def __post_init__(self) -> None:
-        kinds = ((IMAGE_TOPIC, IMAGES[self.images]), (OVERLAY_TOPIC, IMAGES[self.overlay]))
-        self._images, self._overlay = (
-            None if kind is None else (topic + kind[0], *kind[1:]) for topic, kind in kinds
-        )
         self._motion: Motion | None = None
         there = [path for name in _RESULTS if (path := self.folder / name).exists()]
         if there and not self.overwrite:
@@ -159,11 +136,6 @@ class ReplayOutput:
             with BagWriter(staging / _BAG) as writer, video or nullcontext():
                 writer.describe("source_bag", str(bag.path.resolve()))
                 writer.describe("source_topic", settings["topic"])
-                topics = {DETECTION_TOPIC: DETECTION, TRUTH_TOPIC: DETECTION}
-                topics |= {TRACKS_TOPIC: TRACKS, ANNOTATIONS_TOPIC: ANNOTATIONS}
-                topics |= {each[0]: each[1] for each in (self._images, self._overlay) if each}
-                for topic, kind in topics.items():
-                    writer.add_topic(topic, kind)
                 for frame, image in frames:
                     done.append(frame)
                     if frame.box is None or image is None:
@@ -189,7 +161,7 @@ class ReplayOutput:
                 truths = [tracked[0].box, *(frame.truth or NO_BOX for frame in tracked[1:])]
                 truth_file = staging / sequence / "groundtruth.txt"
                 np.savetxt(truth_file, np.array(truths), fmt="%.4f", delimiter=",")
-            if exported and report["score"] is not None and self.page:
+            if self.page and report["score"] is not None:
                 facts = {"root": str((self.folder / sequence).resolve()), **settings}
                 results = TrackerResults(staging / REPORT_FOLDER / "results" / title, "otb")
                 write_page(staging / sequence, tracked, results, facts)
@@ -221,15 +193,14 @@ class ReplayOutput:
         results, at = {_ID: result}, time_message(frame.stamp)
         drawing = image_annotations(foxglove_message, at, results, frame.truth)
         writer.write(ANNOTATIONS_TOPIC, drawing, time)
-        if self._images is not None:
-            topic, _, made = self._images
-            writer.write(topic, made(image, *head), time)
-        if self._overlay is None and video is None:
-            return
-        drawn = draw_overlay(image, results, caption=f"image {frame.index}", truth=frame.truth)
-        if self._overlay is not None:
-            topic, _, made = self._overlay
-            writer.write(topic, made(drawn, *head), time)
+        drawn = image
+        if self.overlay in _FORMATS or video is not None:
+            drawn = draw_overlay(image, results, caption=f"image {frame.index}", truth=frame.truth)
+        streams = ((IMAGE_TOPIC, self.images, image), (OVERLAY_TOPIC, self.overlay, drawn))
+        for topic, form, pixels in streams:
+            if form in _FORMATS:
+                suffix, make = _FORMATS[form]
+                writer.write(topic + suffix, make(pixels, *head), time)
         if video is not None:
             video.write(drawn)
 

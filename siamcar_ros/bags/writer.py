@@ -52,16 +52,18 @@ class BagWriter:
         """Note something about the bag in its metadata.yaml."""
         self._writer.set_custom_data(key, value)
 
-    def add_topic(self, name: str, msgtype: str) -> None:
-        """Declare a topic; the order of these calls is part of the file."""
-        self._connections[name] = self._writer.add_connection(name, msgtype, typestore=typestore())
-
     def write(self, topic: str, message: Any, time: int) -> None:
-        """Append a message as received at `time` (nanoseconds).
+        """Append a message of rosbags, as received at `time` (nanoseconds).
+
+        The first one on a topic declares it.
 
         Raises:
             OSError: the file cannot be written, for example because the disk is full.
         """
-        connection = self._connections[topic]
-        data = typestore().serialize_cdr(message, connection.msgtype)
-        self._writer.write(connection, time, data)
+        msgtype = message.__msgtype__
+        if topic not in self._connections:
+            self._connections[topic] = self._writer.add_connection(
+                topic, msgtype, typestore=typestore()
+            )
+        data = typestore().serialize_cdr(message, msgtype)
+        self._writer.write(self._connections[topic], time, data)

@@ -42,14 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--images",
-        choices=tuple(IMAGES),
+        choices=IMAGES,
         default="compressed",
         help="the tracked images in the new bag, for Foxglove, which draws the boxes on them"
         " (%(default)s)",
     )
     parser.add_argument(
         "--overlay",
-        choices=tuple(IMAGES),
+        choices=IMAGES,
         default="none",
         help="images with the boxes drawn on them in the new bag, for RViz (%(default)s)",
     )

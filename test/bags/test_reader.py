@@ -11,7 +11,7 @@ from recorded_bags import FRAMES, TOPIC, convert, record, storage_file
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.typesys import Stores, get_typestore
 
-from siamcar_ros.bags.messages import DETECTION, IMAGE, detection_message, image_message
+from siamcar_ros.bags.messages import IMAGE, detection_message, image_message
 from siamcar_ros.bags.reader import Bag, BagError
 from siamcar_ros.bags.recording import record_sequence
 from siamcar_ros.bags.writer import BagWriter
@@ -72,13 +72,11 @@ def test_a_missing_topic_names_those_that_are_there(sequence: Path, tmp_path: Pa
 
 def test_without_a_name_the_only_image_topic_is_taken_and_others_are_listed(tmp_path: Path) -> None:
     with BagWriter(tmp_path / "none") as writer:
-        writer.add_topic("/truth", DETECTION)
         writer.write("/truth", detection_message(None, 5, "c", id="", class_id=""), 5)
     with Bag(tmp_path / "none") as bag, pytest.raises(BagError, match="it has no image topic"):
         bag.image_topic(None)
     with BagWriter(tmp_path / "two") as writer:
         for topic in ("/left", "/right"):
-            writer.add_topic(topic, IMAGE)
             writer.write(topic, image_message(np.zeros((2, 2, 3), np.uint8), 5, "c"), 5)
     with (
         Bag(tmp_path / "two") as bag,

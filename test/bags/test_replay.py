@@ -20,7 +20,7 @@ from replayed_bag import (
     true_box,
 )
 
-from siamcar_ros.bags.messages import IMAGE, image_message
+from siamcar_ros.bags.messages import image_message
 from siamcar_ros.bags.reader import Bag, BagError
 from siamcar_ros.bags.replay import (
     GroundTruth,
@@ -93,7 +93,6 @@ def test_images_of_twelve_bits_are_tracked_and_their_scaling_is_noted(
     tmp_path: Path, depth: str, note: str
 ) -> None:
     with BagWriter(tmp_path / "bag") as writer:
-        writer.add_topic(TOPIC, IMAGE)
         for i in range(3):
             message = image_message(picture(i), START + i, "cam")
             message.encoding, message.step = "mono16", 2 * SIZE[1]
@@ -138,14 +137,12 @@ def test_images_that_do_not_decode_are_named_skipped_and_the_rest_scored(tmp_pat
 
 def test_a_message_that_does_not_deserialize_is_skipped(tmp_path: Path) -> None:
     folder = make_bag(tmp_path / "bag")
-    with BagWriter(tmp_path / "torn") as writer:
-        writer.add_topic(TOPIC, IMAGE)
-        with Bag(folder) as bag:
-            for i, recorded in enumerate(bag.messages(TOPIC)):
-                writer.write(TOPIC, recorded.message, recorded.time)
-                if i == 3:
-                    connection = writer._connections[TOPIC]
-                    writer._writer.write(connection, recorded.time + 1, b"\0\1\0\0torn")
+    with BagWriter(tmp_path / "torn") as writer, Bag(folder) as bag:
+        for i, recorded in enumerate(bag.messages(TOPIC)):
+            writer.write(TOPIC, recorded.message, recorded.time)
+            if i == 3:
+                connection = writer._connections[TOPIC]
+                writer._writer.write(connection, recorded.time + 1, b"\0\1\0\0torn")
     frames, _ = run(tmp_path / "torn", Start(true_box(0)), truth=None)
     assert [f.index for f in frames if f.state == "skipped"] == [4]
     assert "sensor_msgs/msg/Image" in frames[4].error

@@ -92,12 +92,11 @@ def test_a_full_disk_is_an_os_error_and_leaves_no_bag(tmp_path: Path) -> None:
     code = f"""
 import resource
 import numpy as np
-from siamcar_ros.bags.messages import IMAGE, image_message
+from siamcar_ros.bags.messages import image_message
 from siamcar_ros.bags.writer import BagWriter
 resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))
 try:
     with BagWriter({str(tmp_path / "bag")!r}) as writer:
-        writer.add_topic("/image", IMAGE)
         for i in range(40):
             writer.write("/image", image_message(np.zeros((240, 320, 3), np.uint8), i, ""), i)
 except OSError as error:

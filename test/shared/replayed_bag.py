@@ -9,9 +9,6 @@ import cv2
 import numpy as np
 
 from siamcar_ros.bags.messages import (
-    COMPRESSED_IMAGE,
-    DETECTION,
-    IMAGE,
     compressed_message,
     detection_message,
     image_message,
@@ -75,8 +72,6 @@ def make_bag(
     pixels: tuple[int, int] = SIZE,
 ) -> Path:
     with BagWriter(folder) as writer:
-        writer.add_topic(TOPIC, COMPRESSED_IMAGE if compressed else IMAGE)
-        writer.add_topic(TRUTH, DETECTION)
         for i in range(FRAMES):
             time = START + i * PERIOD
             stamp = time if stamped else 0
