@@ -47,9 +47,8 @@ class VideoReader:
         capture = self._open()
         rate = capture.get(cv2.CAP_PROP_FPS)
         length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        width, height = (
-            int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
-        )
+        width = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+        height = int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         capture.release()
         if width * height > MAX_PIXELS:
             raise VideoError(
@@ -58,7 +57,6 @@ class VideoReader:
             )
         self.rate = rate if 0 < rate <= 1000 else DEFAULT_RATE  # frames per second
         self.length = length if length > 0 else None  # as the header says, in frames
-        self.size = (width, height)
         self.skipped: list[int] = []  # indices of the frames read so far that did not decode
         self._decoded = 0
 
@@ -144,13 +142,14 @@ class VideoWriter:
         return self
 
     def write(self, image: Image) -> None:
-        """Append a (H, W, 3) uint8 BGR image; its size is made that of the first one.
+        """Append a (H, W, 3) uint8 BGR image; it is scaled to the size of the first, made even.
 
         Raises:
             OSError: the file cannot be written.
         """
         if self._encoder is None:
-            self._size = (image.shape[1], image.shape[0])
+            height, width = image.shape[:2]
+            self._size = (width + width % 2, height + height % 2)  # chroma has half the resolution
             self._encoder = self._begin()
         if (image.shape[1], image.shape[0]) != self._size:
             image = np.asarray(cv2.resize(image, self._size), np.uint8)
@@ -215,17 +214,12 @@ class _Av:
         stream: Any = self._container.add_stream(
             _ENCODER, rate=Fraction(rate).limit_denominator(1001), options=_OPTIONS
         )
-        stream.width, stream.height = (side + side % 2 for side in size)
+        stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.colorspace = _BT601
         self._stream = stream
 
     def write(self, image: Image) -> None:
-        height, width = image.shape[:2]
-        if height % 2 or width % 2:  # chroma has half the resolution
-            image = np.asarray(
-                cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-            )
         planes = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)
         frame = self._av.VideoFrame.from_ndarray(planes, format="yuv420p")
         self._container.mux(self._stream.encode(frame))

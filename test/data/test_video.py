@@ -64,8 +64,9 @@ def test_what_is_written_is_h264_and_reads_back(tmp_path: Path, size: tuple[int,
     assert write(tmp_path / "a.mp4", size=size) == ""
     assert codec_of(tmp_path / "a.mp4") in ("avc1", "h264")
     reader = VideoReader(tmp_path / "a.mp4")
-    assert (reader.rate, reader.length, reader.size) == (25.0, FRAMES, (64, 48))
+    assert (reader.rate, reader.length) == (25.0, FRAMES)
     frames = dict(reader)
+    assert frames[0].shape == (48, 64, 3)
     assert [index_of(image) for image in frames.values()] == list(frames) == list(range(FRAMES))
     blue, green, red = frames[5][2:6, 2:6].reshape(-1, 3).mean(axis=0)
     assert red > 200

@@ -30,13 +30,12 @@ from siamcar_ros.data.pair_sources import (
     read_picture,
 )
 from siamcar_ros.data.registry import register_dataset
-from siamcar_ros.data.sequences import natural_order
+from siamcar_ros.data.sequences import IMAGE_SUFFIXES, natural_order
 from siamcar_ros.geometry import Image
 from siamcar_ros.options import Range
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
 _GRABCUT_SIDE = 144
 
 
@@ -171,14 +170,15 @@ class MaskedVideos(VideoPairs):
 def read_segments(path: Path, image: Image) -> Image:
     """Read the map of segments (H, W) uint8 beside an image, at the image's size.
 
-    Palettes are read as colors. Colors, and numbers of 16 bits, become 1 to K in their order; black
-    and 0 stay 0.
+    Palettes are read as colors. Colors and numbers become 1 to K in their order; black and 0 stay
+    0.
 
     Raises:
         DataFault: the file is missing, no image or too large, or has more than 255 segments.
     """
     try:
-        segments = decode_image(path.read_bytes(), flags=cv2.IMREAD_UNCHANGED)
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+        segments = decode_image(path.read_bytes(), flags=flags)
     except OSError:
         raise DataFault(path, "missing") from None
     except ImageError as error:
@@ -186,11 +186,7 @@ def read_segments(path: Path, image: Image) -> Image:
     size = image.shape[1::-1]
     if segments.shape[1::-1] != size:
         segments = cv2.resize(segments, size, interpolation=cv2.INTER_NEAREST)
-    if segments.ndim == 2 and segments.dtype == np.uint8:
-        return np.asarray(segments)
-    numbers = segments.astype(np.int64)
-    if numbers.ndim == 3:
-        numbers = numbers[..., :3] @ np.array([1, 1 << 16, 1 << 32])
+    numbers = segments.astype(np.int64) @ np.array([1, 1 << 16, 1 << 32])
     known = np.unique(np.append(numbers, 0))
     if len(known) > 256:
         raise DataFault(path, f"{len(known) - 1} segments; a map may have 255")
