@@ -41,9 +41,7 @@ def read_boxes(path: str | Path) -> Boxes:
 
 
 def read_rows(path: str | Path) -> Boxes:
-    """Read boxes as :func:`read_boxes` does, but as they are: tracker results, where a box without
-    an area is not an absent target.
-    """
+    """Like :func:`read_boxes`, for tracker results: boxes without an area are kept."""
     path = Path(path)
     rows = []
     for number, line in enumerate(read_lines(path), 1):

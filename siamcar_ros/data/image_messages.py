@@ -205,7 +205,7 @@ class ImageDecoder:
         low, high = self._range(values, name)
         scale = 255 / (high - low)
         floored = np.maximum(values, np.uint16(low)) if low > 0 else values
-        # takes the magnitude, so that nothing may lie below zero
+        # convertScaleAbs takes the magnitude of what lies below zero
         scaled = cv2.convertScaleAbs(floored, alpha=scale, beta=-int(low) * scale)
         return np.asarray(scaled, np.uint8).reshape(values.shape)
 

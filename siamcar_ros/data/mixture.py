@@ -23,7 +23,7 @@ from siamcar_ros.resources import refuse_unknown
 
 class Mixture:
     """Several data sets, by the recipe's names; each pair comes from one of them, chosen at random
-    by weight. Refuses with DataError weights of which none is above 0 or one is negative.
+    by weight. DataError if a weight is negative or none is positive.
     """
 
     def __init__(self, sources: Mapping[str, PairSet], weights: Mapping[str, float]) -> None:

@@ -45,7 +45,7 @@ class DataFault(Exception):
 
 
 class Faults(NamedTuple):
-    """The pairs drawn, and the files that could not be used, since the last look."""
+    """The number of pairs drawn, and the files that could not be used, since the last call."""
 
     draws: int
     messages: tuple[str, ...]
@@ -134,7 +134,7 @@ class VideoPairs(PairSet):
         """The places in time of a video's frames, (N,), ascending."""
 
     def targets(self, video: int, frame: int) -> dict[Any, Any]:
-        """What can be followed from a frame on: its identity -> what :meth:`view` is given."""
+        """The targets in a frame: identity -> the `target` that :meth:`view` takes."""
         return {None: None}
 
     @abstractmethod
@@ -176,8 +176,8 @@ class _Track(NamedTuple):
 
 
 class SequencePairs(VideoPairs):
-    """Pairs of frames of one sequence, which is read when first drawn; refuses with DataError a
-    data set without a training split.
+    """Pairs of frames of one sequence, which is read when first drawn. DataError if the data set
+    has no training split.
     """
 
     def __init__(self, sequences: SequenceSet, max_gap: int | None = None) -> None:

@@ -161,7 +161,7 @@ class VideoWriter:
             if self._encoder is not None:
                 try:
                     self._encoder.release()
-                except Exception:  # the first error is the one to tell
+                except Exception:  # report the first error
                     if error is None:
                         raise
             if error is None:
@@ -189,7 +189,7 @@ class VideoWriter:
         return writer
 
     def _check(self) -> None:
-        """Raise OSError if the file does not hold what was written: OpenCV does not tell."""
+        """Raise OSError if the file lacks frames; OpenCV does not report failures."""
         if self._written == 0:
             raise VideoError(f"{self.path} would hold no frame")
         try:

@@ -38,7 +38,7 @@ class MaskedVideoSet(VideoPairs):
         if not videos:
             raise DataError(f"{name}: no video in {annotations}")
         super().__init__(name, videos, max_gap)
-        self._images, self._annotations = images, annotations
+        self._images, self._annotations = first_existing(images), first_existing(annotations)
         self._listed: dict[int, list[str]] = {}
 
     def places(self, video: int) -> NDArray[np.int64]:
@@ -81,22 +81,12 @@ class MaskedVideoSet(VideoPairs):
 class Davis(MaskedVideoSet):
     """DAVIS 2017, which contains DAVIS 2016: ``JPEGImages``, ``Annotations``, ``ImageSets/2017``.
 
-    `split` is "train" or "val", `resolution` "480p", "1080p" or "Full-Resolution"; `max_gap` counts
-    annotated frames.
+    Read at 480p. `split` is "train" or "val"; `max_gap` counts annotated frames.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        *,
-        split: str = "train",
-        resolution: str = "480p",
-        max_gap: MaxGap = 30,
-    ) -> None:
+    def __init__(self, root: Path, *, split: str = "train", max_gap: MaxGap = 30) -> None:
         videos = (root / f"ImageSets/2017/{split}.txt").read_text().split()
-        images, annotations = (
-            first_existing(root / part / resolution) for part in ("JPEGImages", "Annotations")
-        )
+        images, annotations = root / "JPEGImages/480p", root / "Annotations/480p"
         super().__init__(f"davis2017 {split}", images, annotations, videos, max_gap)
 
 
@@ -105,8 +95,6 @@ class YouTubeVos(MaskedVideoSet):
     """YouTube-VOS: ``train/JPEGImages`` and ``train/Annotations``, every fifth frame with masks."""
 
     def __init__(self, root: Path, *, max_gap: MaxGap = 6) -> None:
-        images, annotations = (
-            first_existing(root / "train" / part) for part in ("JPEGImages", "Annotations")
-        )
+        images, annotations = root / "train/JPEGImages", root / "train/Annotations"
         videos = subfolders(annotations)
         super().__init__("youtube_vos train", images, annotations, videos, max_gap)
