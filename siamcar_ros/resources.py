@@ -7,6 +7,7 @@ import os
 import reprlib
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -59,10 +60,8 @@ def given_or_shipped(name: str) -> Path:
     """The file at that path or, if there is none, the shipped file of that name."""
     path = Path(name).expanduser()
     if not path.is_file():
-        try:
+        with suppress(FileNotFoundError, ValueError):
             return resource_path(name)
-        except (FileNotFoundError, ValueError):
-            pass
     return path
 
 

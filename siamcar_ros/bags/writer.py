@@ -10,11 +10,32 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from rosbags.interfaces import Connection
+from rosbags.interfaces import (
+    Connection,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from siamcar_ros.bags.messages import typestore
 from siamcar_ros.files import scratch_folder
+
+# What a playing publisher offers. Without it, early releases of Jazzy refuse the bag.
+_QOS = Qos(
+    QosHistory.KEEP_LAST,
+    10,
+    QosReliability.RELIABLE,
+    QosDurability.VOLATILE,
+    deadline=QosTime(0, 0),
+    lifespan=QosTime(0, 0),
+    liveliness=QosLiveliness.AUTOMATIC,
+    liveliness_lease_duration=QosTime(0, 0),
+    avoid_ros_namespace_conventions=False,
+)
 
 
 class BagWriter:
@@ -63,7 +84,7 @@ class BagWriter:
         msgtype = message.__msgtype__
         if topic not in self._connections:
             self._connections[topic] = self._writer.add_connection(
-                topic, msgtype, typestore=typestore()
+                topic, msgtype, typestore=typestore(), offered_qos_profiles=[_QOS]
             )
         data = typestore().serialize_cdr(message, msgtype)
         self._writer.write(self._connections[topic], time, data)

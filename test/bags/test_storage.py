@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from recorded_bags import FRAMES, RATE, TOPIC, contents, frame, record, storage_file
+from rosbags.interfaces import ConnectionExtRosbag2
+from rosbags.rosbag2 import Reader
 
 from siamcar_ros.bags.messages import DETECTION, IMAGE, typestore
 from siamcar_ros.bags.reader import Bag, BagError
@@ -120,3 +122,11 @@ def test_rates_that_make_no_bag_are_refused(sequence: Path, tmp_path: Path, rate
     with pytest.raises(BagError, match="rate"):
         record_sequence(sequence, tmp_path / "bag", rate=rate)
     assert not (tmp_path / "bag").exists()
+
+
+def test_players_are_offered_reliable_publishers(sequence: Path, tmp_path: Path) -> None:
+    with Reader(record(sequence, tmp_path / "bag")) as reader:
+        for connection in reader.connections:
+            assert isinstance(connection.ext, ConnectionExtRosbag2)
+            (qos,) = connection.ext.offered_qos_profiles
+            assert qos.reliability.name == "RELIABLE"
