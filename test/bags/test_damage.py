@@ -16,8 +16,7 @@ import yaml
 from recorded_bags import FRAMES, TOPIC, frame, record, storage_file
 
 from siamcar_ros.bags.messages import DETECTION
-from siamcar_ros.bags.reader import Bag, BagError
-from siamcar_ros.bags.repair import ZSTD_MAGIC
+from siamcar_ros.bags.reader import ZSTD_MAGIC, Bag, BagError
 from siamcar_ros.data.image_messages import ImageDecoder
 
 
