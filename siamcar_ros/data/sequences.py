@@ -150,6 +150,8 @@ def load_sequence(
         flags, more = read_flags(path, len(frames))
         fitted[flags] = np.nan
         notes += more
+    if facts.get("withheld"):
+        notes = ()  # a single row is as it should be
     return Sequence(name, frames, fitted, annotated=annotated, notes=notes, **facts)
 
 

@@ -39,18 +39,16 @@ class Got10k(SequenceSet):
     def read(self, name: str) -> Sequence:
         """Read a sequence; a cover of 0, or without covers an absence flag, hides the target."""
         folder = self.root / name
-        frames, annotation = find_frames(folder), folder / "groundtruth.txt"
-        if self._withheld:
-            sequence = load_sequence(name, frames, annotation)
-            return replace(sequence, withheld=True, notes=())
+        frames = find_frames(folder)
         cover, meta = folder / "cover.label", read_properties(folder / "meta_info.ini")
         sequence = load_sequence(
             name,
             frames,
-            annotation,
+            folder / "groundtruth.txt",
             absent=() if cover.is_file() else (folder / "absence.label",),
             attributes=frozenset({meta["major_class"]} if "major_class" in meta else ()),
             size=_size(meta, frames[0]),
+            withheld=self._withheld,
         )
         if not cover.is_file():
             return sequence

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from siamcar_ros.data.annotations import SequenceError
@@ -45,5 +44,4 @@ class TrackingNet(SequenceSet):
         """Read a sequence, `CHUNK/anno/NAME`."""
         annotation = self.root / f"{name}.txt"
         frames = find_frames(annotation.parent.parent / "frames" / annotation.stem)
-        sequence = load_sequence(annotation.stem, frames, annotation)
-        return replace(sequence, withheld=True, notes=()) if self._withheld else sequence
+        return load_sequence(annotation.stem, frames, annotation, withheld=self._withheld)
