@@ -21,7 +21,7 @@ from tqdm import tqdm
 from siamcar_ros.files import replacing
 
 from .distributed import Processes
-from .recipe_sections import LogRecipe
+from .recipe import LogRecipe
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
