@@ -241,21 +241,19 @@ class PairMaker:
                 paste(canvas, *cut(other.image, other.mask, matrix, SEARCH_SIZE))
                 return
         x1, y1, x2, y2 = box
-        width, height = x2 - x1, y2 - y1
         texture = self._background(SEARCH_SIZE, rng)
         share = rng.uniform(0.1, 0.5)
+        width, height = share * (x2 - x1), share * (y2 - y1)
         side = int(rng.integers(0, 4))
         left, top, right, bottom = x1 - 4, y1 - 4, x2 + 4, y2 + 4
         if side == 0:
-            right = x1 + share * width
+            right = x1 + width
         elif side == 1:
-            left = x2 - share * width
+            left = x2 - width
         elif side == 2:
-            top = y2 - share * height
+            top = y2 - height
         else:
-            left = x1 + rng.uniform(0, 1 - share) * width
-            right, top, bottom = left + share * width * 0.8, 0.0, SEARCH_SIZE
-        a, b = max(0, int(left)), min(SEARCH_SIZE, int(right))
-        c, d = max(0, int(top)), min(SEARCH_SIZE, int(bottom))
-        if b > a and d > c:
-            canvas[c:d, a:b] = texture[c:d, a:b]
+            left = x1 + rng.uniform(0, 1 - share) * (x2 - x1)
+            right, top, bottom = left + 0.8 * width, 0, SEARCH_SIZE
+        a, c, b, d = np.clip((left, top, right, bottom), 0, SEARCH_SIZE).astype(int)
+        canvas[c:d, a:b] = texture[c:d, a:b]

@@ -157,19 +157,11 @@ def _check_same_run(
 
 
 def _revision() -> str:
-    """The git revision of this code, marked if files have changed; or the version."""
-    folder = Path(__file__).resolve().parent
+    """The git revision of this code, with "-dirty" if files have changed; or the version."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    folder = Path(__file__).parent
     try:
-        head, changes = (
-            subprocess.run(
-                ["git", "-C", str(folder), *command],
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=20,
-            ).stdout.strip()
-            for command in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno", "."))
-        )
+        done = subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return f"version {__version__}"
-    return f"{head}{' with changes' if changes else ''}"
+    return done.stdout.decode().strip()

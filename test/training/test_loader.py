@@ -14,9 +14,9 @@ import torch.distributed as dist
 
 from siamcar_ros.data import DataError, DataFault, Faults, Mixture, PairSet
 from siamcar_ros.data.frames import Frame, frame_from_box
-from siamcar_ros.training.augment import AugmentParams, PairMaker
 from siamcar_ros.training.distributed import Processes, choose_device, join
 from siamcar_ros.training.loader import Batch, Batches, FaultCount, loading
+from siamcar_ros.training.recipe import Recipe
 
 ALONE = Processes()
 
@@ -43,8 +43,7 @@ class Patches(PairSet):
 
 def batches(size: int, processes: Processes = ALONE) -> Batches:
     mixture = Mixture({"patches": Patches()}, {"patches": 1.0})
-    maker = PairMaker(mixture, mixture, AugmentParams())
-    return Batches(maker, mixture, size, 7, processes)
+    return Batches(mixture, Recipe(batch=size, seed=7), processes)
 
 
 @contextmanager
