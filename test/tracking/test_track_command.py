@@ -173,7 +173,7 @@ def test_a_camera_that_breaks_off_keeps_what_was_tracked(
         raise SourceError("the camera stopped delivering frames")
 
     camera = Source("camera", True, 30.0, filmed)
-    monkeypatch.setattr("siamcar_ros.data.film.open_source", lambda name: camera)
+    monkeypatch.setattr("siamcar_ros.commands.track.open_source", lambda name: camera)
     boxes = tmp_path / "boxes.txt"
     assert track(sequence, "0", "--box", "50,40,25,20", "--boxes", boxes) == 0
     assert len(read_boxes(boxes)) == 8
