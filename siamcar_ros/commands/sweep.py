@@ -6,10 +6,12 @@ import argparse
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from siamcar_ros.commands.evaluate import add_worker_arguments, choose_sequences
 from siamcar_ros.commands.network_options import add_network_arguments, network_spec
+from siamcar_ros.data import Sequence
+from siamcar_ros.evaluation.benchmarks import find_benchmark
+from siamcar_ros.evaluation.trackers import TrackerSpec
 from siamcar_ros.files import check_folder, replacing
 from siamcar_ros.options import assignments
 
@@ -58,7 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search, then print the best knobs as YAML."""
-    from siamcar_ros.evaluation.benchmarks import find_benchmark
     from siamcar_ros.evaluation.sweep import RANGES, as_yaml, sweep
 
     if args.trials < 1 or (args.workers is not None and args.workers < 1):
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("sweep takes one --network")
     spec = network_spec(args, *(args.network or ["compact"]))
     benchmark = find_benchmark(args.dataset)
-    sequences = choose_sequences(list(benchmark.read(args.root).sequences), args.sequences)
+    sequences = choose_sequences(benchmark.read(args.root).sequences, args.sequences)
     if sequences[0].withheld:
         raise ValueError(f"the ground truth of {benchmark.title} is withheld")
     data = benchmark.title or args.root.resolve().name
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _digest(spec: Any, root: Path, sequences: list[Any]) -> str:
+def _digest(spec: TrackerSpec, root: Path, sequences: list[Sequence]) -> str:
     """A digest of what the trials of a study have in common: tracker, weights and sequences."""
     common = [spec.facts(), str(root.resolve()), [sequence.name for sequence in sequences]]
     return hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()[:8]
