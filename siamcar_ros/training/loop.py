@@ -17,7 +17,7 @@ import logging
 import math
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -38,7 +38,7 @@ from .build import (
     wrap,
 )
 from .checkpoint import load_checkpoint, run_metadata, save_checkpoint, write_weights
-from .distributed import Processes, choose_device, join, leave
+from .distributed import Processes, choose_device, joined
 from .loader import Batch, Batches, FaultCount, loading
 from .losses import siamcar_loss, teacher_loss
 from .monitor import Meter, Monitor, best_boxes
@@ -70,23 +70,15 @@ def train(recipe: Recipe) -> Path:
         KeyboardInterrupt: on SIGINT or SIGTERM, after the last checkpoint has been written.
     """
     device = choose_device(recipe.compute.device)
-    processes = join(device)
-    try:
-        with _interruption() as interrupted:
-            run = Run(recipe, device, processes)
-            workers = recipe.compute.workers
-            with loading(run.batches, run.step, recipe.steps, workers, device) as pairs:
-                try:
-                    while run.step < recipe.steps:
-                        run.advance(pairs)
-                        run.report()
-                        if processes.any(bool(interrupted)):
-                            raise KeyboardInterrupt
-                finally:
-                    run.close()
-            return run.finish()
-    finally:
-        leave()
+    with joined(device) as processes, _interruption() as interrupted:
+        run, workers = Run(recipe, device, processes), recipe.compute.workers
+        with closing(run), loading(run.batches, run.step, recipe.steps, workers, device) as pairs:
+            while run.step < recipe.steps:
+                run.advance(pairs)
+                run.report()
+                if processes.any(bool(interrupted)):
+                    raise KeyboardInterrupt
+        return run.finish()
 
 
 class Run:
