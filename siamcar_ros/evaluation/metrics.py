@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from siamcar_ros.geometry import overlap
+
 Floats = NDArray[np.float64]
 
 #: Center-error thresholds in pixels: 0 ... 50; benchmarks quote the value at 20.
@@ -30,15 +32,9 @@ def iou(boxes: ArrayLike, truth: ArrayLike, *, bound: tuple[float, float] | None
             clipped by default.
     """
     predicted, true = _pair(boxes, truth)
-    absent, broken = not_finite(true), not_finite(predicted)
-    p1, p2 = _corners(np.where(broken[:, None], 0.0, predicted), bound)
-    t1, t2 = _corners(np.where(absent[:, None], 0.0, true), bound)
-    shared = np.prod(np.clip(np.minimum(p2, t2) - np.maximum(p1, t1), 0, None), axis=1)
-    union = np.prod(p2 - p1, axis=1) + np.prod(t2 - t1, axis=1) - shared
-    overlap = np.divide(shared, union, out=np.zeros(len(union)), where=union > 0)
-    overlap = np.clip(overlap, 0.0, 1.0)
-    overlap[absent] = np.nan
-    return overlap
+    found = np.clip(overlap(_seen(predicted, bound), _seen(true, bound)), 0.0, 1.0)
+    found[not_finite(true)] = np.nan
+    return found
 
 
 def center_error(boxes: ArrayLike, truth: ArrayLike, *, normalized: bool = False) -> Floats:
@@ -105,13 +101,12 @@ def _pair(boxes: ArrayLike, truth: ArrayLike) -> tuple[Floats, Floats]:
     return predicted, true
 
 
-def _corners(boxes: Floats, bound: tuple[float, float] | None) -> tuple[Floats, Floats]:
-    """Top-left and bottom-right corners, each (N, 2); a negative size counts as 0."""
-    first = boxes[:, :2]
-    last = first + np.clip(boxes[:, 2:], 0, None)
-    if bound is None:
-        return first, last
-    # GOT-10k moves the corner inside and then limits the size, so a box that starts outside keeps
-    # its size.
-    first = np.clip(first, 0, bound)
-    return first, first + np.clip(boxes[:, 2:], 0, np.asarray(bound) - first)
+def _seen(boxes: Floats, bound: tuple[float, float] | None) -> Floats:
+    """The boxes, (N, 4), clipped to an image; without an area where not finite or negative."""
+    corner, size = np.split(np.where(not_finite(boxes)[:, None], 0.0, boxes), 2, axis=1)
+    if bound is not None:
+        # GOT-10k moves the corner inside and then limits the size, so a box that starts outside
+        # keeps its size.
+        corner = corner.clip(0, bound)
+        size = size.clip(max=np.asarray(bound) - corner)
+    return np.hstack((corner, size.clip(0)))

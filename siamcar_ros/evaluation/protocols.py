@@ -221,7 +221,7 @@ def score_sequence(sequence: Sequence, runs: list[Run], protocol: Protocol) -> S
         size=sequence.size,
         times=times,
         scores=runs[0].scores,
-        lost=np.isin(states, presence.LOST_STATES) if states else None,
+        lost=np.equal(states, "lost") if states else None,
     )
     return None if found is None else replace(found, name=sequence.name)
 

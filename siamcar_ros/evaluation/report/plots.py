@@ -31,12 +31,7 @@ _STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)))
 TRUTH_COLOR = "#ffc400"
 _LOSS, _GUIDE, _TEXT = "#c5221f", "#9aa0a6", "#3c4043"
 #: Of the tracker's state; others are gray.
-STATE_COLORS = {
-    "tracking": "#1e8e5a",
-    "uncertain": "#f9ab00",
-    "lost": "#c5221f",
-    "searching": "#a142b5",
-}
+STATE_COLORS = {"tracking": "#1e8e5a", "uncertain": "#f9ab00", "lost": "#c5221f"}
 _MOST_ROWS = 40  # of the differences
 _STYLE: Any = {
     "font.family": "sans-serif",
