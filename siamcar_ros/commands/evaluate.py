@@ -40,8 +40,6 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `siamcar evaluate`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLES
     parser.add_argument("dataset", help=f"{', '.join(benchmarks())}, or vot")
     parser.add_argument("root", type=Path, help="where the data is (vot: the workspace)")
     add_network_arguments(parser, several=True)

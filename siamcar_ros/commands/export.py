@@ -44,8 +44,6 @@ STEM.search.int8.onnx, which CPUs with AVX2 or better use.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `siamcar export`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLES
     parser.add_argument("--network", default="compact", help="a name or a YAML file (%(default)s)")
     parser.add_argument("--weights", type=Path, help="default: those that the network names")
     parser.add_argument(

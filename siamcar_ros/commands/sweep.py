@@ -25,8 +25,6 @@ weights, settings or sequences begin a new one. optuna-dashboard shows them.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `siamcar sweep`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLES
     parser.add_argument("dataset", help="a benchmark's name, as for siamcar evaluate")
     parser.add_argument("root", type=Path, help="where its data is")
     add_network_arguments(parser, several=True)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from siamcar_ros.commands.network_options import add_network_arguments, parse_settings
+from siamcar_ros.commands.network_options import add_network_arguments, network_spec
 from siamcar_ros.data.film import Source, SourceError, open_source
 from siamcar_ros.data.video import VideoWriter
 from siamcar_ros.evaluation import score
@@ -68,14 +68,7 @@ def run(args: argparse.Namespace) -> int:
         if path.resolve() == Path(args.source).resolve():
             raise ValueError(f"{path} is the source: write to another file")
     video = None if args.output is None else VideoWriter(args.output, source.rate)
-    tracker = SiamCarTracker.from_config(
-        args.network,
-        weights=args.weights,
-        device=args.device,
-        backend=args.backend,
-        precision=args.precision,
-        **parse_settings(args.settings),
-    )
+    tracker = SiamCarTracker(*network_spec(args, args.network).load_network())
     images = source.images()
     first = next(images, None)
     if first is None:
