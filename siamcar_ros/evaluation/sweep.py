@@ -133,8 +133,8 @@ def _evaluate(held: tuple[Any, ...], knobs: dict[str, float]) -> float:
     """The headline measure with a trial's knobs."""
     network, params, sequences, protocol = held
     tracker = SiamCarTracker(network, replace(params, **knobs))
-    scores = [score_sequence(s, [run_sequence(tracker, s)], protocol) for s in sequences]
-    kept = [score for score in scores if score is not None]
+    scores = {s.name: score_sequence(s, [run_sequence(tracker, s)], protocol) for s in sequences}
+    kept = {name: score for name, score in scores.items() if score is not None}
     return summarize("", kept, protocol).measures[protocol.headline[0]]
 
 

@@ -74,17 +74,17 @@ def track_all(
         DataError: none can be scored.
     """
     tracker = SiamCarTracker(network, params)
-    scores = []
+    scores = {}
     for sequence in sequences:
         try:
             scored = score_sequence(sequence, [run_sequence(tracker, sequence)], FOLDER)
             if scored is None:
                 raise DataError("no frame can be scored")
-            scores.append(scored)
+            scores[sequence.name] = scored
         except (ValueError, RuntimeError) as error:
             logger.warning("%s is left out: %s", sequence.name, error)
     if not scores:
         raise DataError("no sequence can be scored")
     means = summarize("", scores, FOLDER).measures
-    overlaps = {f"overlap/{s.name}": s.measures["ao"] for s in scores}
+    overlaps = {f"overlap/{name}": score.measures["ao"] for name, score in scores.items()}
     return {**overlaps, **{f"tracking/{name}": means[name] for name in MEASURES}}
