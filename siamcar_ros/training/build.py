@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
 
 import torch
@@ -126,12 +125,11 @@ def wrap(model: SiamCAR, recipe: Recipe, device: torch.device, processes: Proces
     return network
 
 
-def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[object]:
+def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
     """The precision of the forward pass."""
-    if recipe.compute.precision == "fp32":
-        return nullcontext()
-    kind = torch.bfloat16 if recipe.compute.precision == "bf16" else torch.float16
-    return torch.autocast(device.type, kind)
+    precision = recipe.compute.precision
+    kind = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, kind, enabled=precision != "fp32")
 
 
 def build_average(model: SiamCAR, decay: float) -> AveragedModel:

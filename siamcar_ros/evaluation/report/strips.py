@@ -14,7 +14,7 @@ from siamcar_ros.evaluation.metrics import Floats
 from siamcar_ros.evaluation.presence import MISSED
 from siamcar_ros.evaluation.protocols import TrackerScore
 from siamcar_ros.evaluation.report.plots import TRUTH_COLOR, tracker_color
-from siamcar_ros.geometry import Image
+from siamcar_ros.geometry import Image, xywh_to_corners
 
 _TILE = (360, 270)
 _TILES = 5  # of a strip
@@ -125,10 +125,9 @@ def _cut(image: Image, window: tuple[int, int, int, int]) -> Image:
 def _window(boxes: list[Floats], width: int, height: int) -> tuple[int, int, int, int]:
     """The part to show (x, y, width, height): around the boxes, in the shape of a tile."""
     aspect = _TILE[0] / _TILE[1]
-    shown = [box for box in boxes if np.isfinite(box).all()]
-    first = np.min([box[:2] for box in shown], axis=0) if shown else np.zeros(2)
-    last = np.max([box[:2] + box[2:] for box in shown], axis=0) if shown else (width, height)
-    first, last = np.clip(first, 0, (width, height)), np.clip(last, 0, (width, height))
+    shown = [box for box in boxes if np.isfinite(box).all()] or [np.array([0, 0, width, height])]
+    corners = np.clip(xywh_to_corners(shown), 0, (width, height, width, height))
+    first, last = corners[:, :2].min(0), corners[:, 2:].max(0)
     center, size = (first + last) / 2, last - first
     side = max(1.8 * size[0], 1.8 * size[1] * aspect, 0.12 * width, 40)
     side = min(side, max(width, height * aspect))
