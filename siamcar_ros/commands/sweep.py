@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search, then print the best knobs as YAML."""
-    from siamcar_ros.evaluation.sweep import RANGES, as_yaml, sweep
+    from siamcar_ros.evaluation.sweep import RANGES, sweep
 
     if args.trials < 1 or (args.workers is not None and args.workers < 1):
         raise ValueError("--trials and --workers must be at least 1")
@@ -72,19 +72,19 @@ def run(args: argparse.Namespace) -> int:
     if sequences[0].withheld:
         raise ValueError(f"the ground truth of {benchmark.title} is withheld")
     data = benchmark.title or args.root.resolve().name
-    found = sweep(
+    text = sweep(
         spec,
         sequences,
         benchmark.protocol,
         args.study,
         study_name=f"{spec.title} {data} {_digest(spec, args.root, sequences)}",
+        data=data,
         trials=args.trials,
         workers=args.workers,
         ray_address=args.ray,
         ranges={**RANGES, **_ranges(args.ranges)},
         seed=args.seed,
     )
-    text = as_yaml(found, data=data, sequences=len(sequences))
     print(text, end="")
     if args.output:
         with replacing(args.output) as partial:

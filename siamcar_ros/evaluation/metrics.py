@@ -23,13 +23,10 @@ NORMALIZED_THRESHOLDS: Floats = np.arange(51, dtype=np.float64) / 100
 
 
 def iou(boxes: ArrayLike, truth: ArrayLike, *, bound: tuple[float, float] | None = None) -> Floats:
-    """Intersection over union, row by row: (N,) in [0, 1]; 0 where both boxes are empty.
+    """Intersection over union of predictions and truth, row by row: (N,) in [0, 1].
 
-    Args:
-        boxes: predictions, (N, 4).
-        truth: ground truth, (N, 4).
-        bound: image (width, height); both boxes are first clipped to it, as GOT-10k does. Not
-            clipped by default.
+    It is 0 where both boxes are empty. With `bound`, an image's (width, height), both are first
+    clipped to it, as GOT-10k does.
     """
     predicted, true = _pair(boxes, truth)
     found = np.clip(overlap(_seen(predicted, bound), _seen(true, bound)), 0.0, 1.0)
@@ -38,12 +35,10 @@ def iou(boxes: ArrayLike, truth: ArrayLike, *, bound: tuple[float, float] | None
 
 
 def center_error(boxes: ArrayLike, truth: ArrayLike, *, normalized: bool = False) -> Floats:
-    """Distance of the centers, row by row, (N,) pixels.
+    """Distance of the predicted from the true centers, row by row, (N,) pixels.
 
-    Args:
-        boxes: predictions, (N, 4).
-        truth: ground truth, (N, 4).
-        normalized: divide the x and y parts by the true width and height (LaSOT, TrackingNet).
+    If `normalized`, its x and y parts are divided by the true width and height (LaSOT,
+    TrackingNet).
     """
     predicted, true = _pair(boxes, truth)
     offset = predicted[:, :2] + predicted[:, 2:] / 2 - true[:, :2] - true[:, 2:] / 2
@@ -57,10 +52,10 @@ def center_error(boxes: ArrayLike, truth: ArrayLike, *, normalized: bool = False
 
 
 def inflated(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.bool_]:
-    """Whether a box, (N, 4), has swollen over its surroundings, row by row: (N,) bool.
+    """Whether a predicted box has swollen over its surroundings, row by row: (N,) bool.
 
-    That is an overlap below 0.5 though the true center lies inside the box, whose area is more than
-    1.7 times the true one.
+    Its overlap is below 0.5 although the true center lies inside it, and its area is more than 1.7
+    times the true one.
     """
     predicted, true = _pair(boxes, truth)
     usable = ~not_finite(predicted) & ~not_finite(true)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import optuna
 import yaml
@@ -29,16 +29,6 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-class Found(NamedTuple):
-    """What a search found."""
-
-    settings: dict[str, float]  # the best knobs
-    value: float  # of the measure, with them
-    before: float | None  # with the tracker's own; None where those lie outside the ranges
-    measure: str
-    trials: int  # finished in the study so far
-
-
 def sweep(
     spec: TrackerSpec,
     sequences: list[Sequence],
@@ -46,13 +36,14 @@ def sweep(
     study_path: Path,
     *,
     study_name: str,
+    data: str,
     trials: int,
     workers: int | None,
     ray_address: str | None,
     ranges: Mapping[str, tuple[float, float]],
     seed: int,
-) -> Found:
-    """Search for the knobs with the best headline measure.
+) -> str:
+    """Search for the knobs with the best headline measure, on sequences of `data`.
 
     A trial tracks all sequences anew: what the network sees depends on where the tracker went. The
     first trial has the tracker's own knobs. The study is kept in an SQLite file, and a call with
@@ -60,6 +51,9 @@ def sweep(
 
     `ranges` holds the lowest and highest value of each knob of `RANGES`; workers are as in
     `open_workers`.
+
+    Returns:
+        the best knobs as the `tracker` part of a network's YAML file.
 
     Raises:
         ValueError: a knob's range is not understood, the tracker cannot be built or fails on a
@@ -106,16 +100,11 @@ def sweep(
     before = next((t.value for t in done if t.params == own), None)
     best = max((t for t in done if _inside(t.params, ranges)), key=lambda trial: trial.value or 0.0)
     knobs = {k: round(v, 4) for k, v in best.params.items()}
-    return Found(knobs, float(best.value or 0.0), before, measure, len(done))
-
-
-def as_yaml(found: Found, *, data: str, sequences: int) -> str:
-    """The best knobs as the `tracker` part of a network's YAML file."""
-    knobs = yaml.safe_dump({"tracker": found.settings}, sort_keys=False)
-    before = "not measured" if found.before is None else f"{found.before:.4f}"
+    told = "not measured" if before is None else f"{before:.4f}"
     return (
-        f"# {MEASURES[found.measure]} {found.value:.4f} on {data}, sequences: {sequences}; "
-        f"{before} before. Best of {found.trials} trials of `siamcar sweep`.\n{knobs}"
+        f"# {MEASURES[measure]} {best.value:.4f} on {data}, sequences: {len(sequences)}; {told} "
+        f"before. Best of {len(done)} trials of `siamcar sweep`.\n"
+        + yaml.safe_dump({"tracker": knobs}, sort_keys=False)
     )
 
 

@@ -23,8 +23,9 @@ Item = TypeVar("Item")
 
 
 class Workers:
-    """Workers that are ready; `facts` are the tracker's in them, for `run.json`, and `here` says
-    that the only one is this process.
+    """Workers that are ready.
+
+    `facts` describe their tracker, for `run.json`; `here` is true if this process is the only one.
     """
 
     def __init__(

@@ -59,31 +59,27 @@ class AugmentParams:
     search_box: NotNegative = 0.0
     aspect: NotNegative = 0.12
     rotation: Annotated[float, Range(0, 180)] = 8.0  # of the search region, degrees
-    # That it is rotated by any angle. A target known by its box alone never is: the box would no
-    # longer fit.
+    # The rest are probabilities: that the search region is rotated by any angle (only targets with
+    # a mask are rotated at all, since a box would no longer fit), that both views are mirrored ...
     turn: Probability = 0.0
-    flip: Probability = 0.5  # that both views are mirrored
-    negative: Probability = 0.05  # of a search region without the target
-    # That a target with a mask is composed on another background (half of it for the template); and
-    # the same where the target's own image would leave much of the crop empty.
-    compose: Probability = 0.4
-    compose_sparse: Probability = 0.85
-    foreign_border: Probability = 0.5  # of another image, not the mean color, beyond the border
-    # That a target with a mask is bent at a joint or stretched smoothly, and then composed.
-    deform: Probability = 0.0
-    # Of blur along the target's shift: of the composed target, or of the whole search region.
-    motion_blur: Probability = 0.0
-    distractor: Probability = 0.35  # of other targets beside this one
-    occluder: Probability = 0.2  # of a strip, a corner or another target over part of it
-    color: Probability = 0.8  # of a change of light common to both views
-    lighting: Probability = 0.0  # of offsets of each view's channels, as in the authors' code
-    gray: Probability = 0.08  # that both views are gray
-    thermal: Probability = 0.0  # that both views are gray with dark and bright exchanged
-    glare: Probability = 0.0  # of a spot of light on the search region
+    flip: Probability = 0.5
+    negative: Probability = 0.05  # the search region does not show the target
+    compose: Probability = 0.4  # paste a masked target onto another background; half in templates
+    compose_sparse: Probability = 0.85  # the same, where the frame leaves much of the crop empty
+    foreign_border: Probability = 0.5  # beyond the frame lies another image, not the mean color
+    deform: Probability = 0.0  # bend a masked target at a joint, or stretch it, and compose it
+    motion_blur: Probability = 0.0  # along the shift, of a composed target or the whole region
+    distractor: Probability = 0.35  # other targets beside this one
+    occluder: Probability = 0.2  # a strip, a corner or another target over part of it
+    color: Probability = 0.8  # a change of light common to both views
+    lighting: Probability = 0.0  # offsets of each view's channels, as in the authors' code
+    gray: Probability = 0.08  # both views are gray
+    thermal: Probability = 0.0  # both views are gray with dark and bright exchanged
+    glare: Probability = 0.0  # a spot of light on the search region
     blur: Probability = 0.15  # of the search region, in any direction
     template_blur: Probability = 0.15
-    low_resolution: Probability = 0.35  # of a target of 8 to 60 pixels, enlarged
-    compression: Probability = 0.12  # of JPEG compression, for each view
+    low_resolution: Probability = 0.35  # a target of 8 to 60 pixels, enlarged
+    compression: Probability = 0.12  # JPEG compression, for each view
     noise: Probability = 0.1  # for each view
 
 

@@ -60,13 +60,9 @@ def run_metadata(recipe: Recipe, data: str) -> dict[str, str]:
 def save_checkpoint(
     path: Path, step: int, parts: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> None:
-    """Write the state of a run after a number of steps; the file appears whole or not at all.
+    """Write the state of a run after `step` steps; the file appears whole or not at all.
 
-    Args:
-        path: the file.
-        step: the number of steps done.
-        parts: the parts of the run by name, each with `state_dict` and `load_state_dict`.
-        metadata: from :func:`run_metadata`.
+    `parts`, by name, have `state_dict` and `load_state_dict`; `metadata` is :func:`run_metadata`'s.
 
     Raises:
         OSError: it cannot be written; the previous one is kept.

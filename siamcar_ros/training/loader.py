@@ -81,12 +81,8 @@ class Batches(Dataset["Batch | DataError"]):
         )
 
     def _images(self, images: list[Image], changes: NDArray[np.float64]) -> Tensor:
-        tensors = [torch.from_numpy(image)[None] for image in images]
-        if self._photometric:  # one by one, while each is in the CPU's cache
-            tensors = [
-                apply_changes(image, row[None]) for image, row in zip(tensors, changes, strict=True)
-            ]
-        return torch.cat(tensors)
+        tensors = torch.from_numpy(np.stack(images))
+        return apply_changes(tensors, changes) if self._photometric else tensors
 
 
 @contextmanager

@@ -131,8 +131,7 @@ def _draw(
 
 
 def _draw_curve(axes: Axes, comparison: Comparison, kind: str) -> None:
-    protocol = comparison.benchmark.protocol
-    measure, guide = kind, None
+    protocol, measure, guide = comparison.benchmark.protocol, kind, None
     if kind == "success":
         title, label, x = "Success", "overlap threshold", protocol.thresholds
         measure = "ao" if protocol.headline[0] == "ao" else "success"
