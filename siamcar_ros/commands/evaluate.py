@@ -72,8 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where result files go (%(default)s)",
     )
-    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
-    add_worker_arguments(parser)
+    add_run_arguments(parser)
     parser.add_argument(
         "--again",
         action="store_true",
@@ -82,8 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments that say how many workers there are, and where."""
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that say which sequences are run, and by how many workers where."""
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
     parser.add_argument(
         "--workers",
         type=int,

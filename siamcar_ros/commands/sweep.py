@@ -7,7 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from siamcar_ros.commands.evaluate import add_worker_arguments, choose_sequences
+from siamcar_ros.commands.evaluate import add_run_arguments, choose_sequences
 from siamcar_ros.commands.network_options import add_network_arguments, network_spec
 from siamcar_ros.data import Sequence
 from siamcar_ros.evaluation.benchmarks import find_benchmark
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `siamcar sweep`."""
     parser.add_argument("dataset", help="a benchmark's name, as for siamcar evaluate")
     parser.add_argument("root", type=Path, help="where its data is")
-    add_network_arguments(parser, several=True)
+    add_network_arguments(parser)
     parser.add_argument(
         "--trials",
         type=int,
@@ -35,8 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how many to run now (%(default)s)",
     )
-    add_worker_arguments(parser)
-    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
+    add_run_arguments(parser)
     parser.add_argument(
         "--range",
         nargs="+",
@@ -64,9 +63,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--trials and --workers must be at least 1")
     if args.output:
         check_folder(args.output)
-    if len(args.network) > 1:
-        raise ValueError("sweep takes one --network")
-    spec = network_spec(args, *(args.network or ["compact"]))
+    spec = network_spec(args, args.network)
     benchmark = find_benchmark(args.dataset)
     sequences = choose_sequences(benchmark.read(args.root).sequences, args.sequences)
     if sequences[0].withheld:

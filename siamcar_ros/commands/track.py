@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Iterator
 from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -19,7 +19,7 @@ from siamcar_ros.evaluation import score
 from siamcar_ros.files import check_folder, replacing
 from siamcar_ros.geometry import Box, Image, parse_box
 from siamcar_ros.processes import unwind_on_signals
-from siamcar_ros.tracking import SiamCarTracker, TrackResult, box_about
+from siamcar_ros.tracking import SiamCarTracker, box_about
 from siamcar_ros.tracking.overlay import draw_overlay
 from siamcar_ros.tracking.selection import call_window, choose_box
 
@@ -85,10 +85,13 @@ def run(args: argparse.Namespace) -> int:
         tqdm(total=total, unit="frame", dynamic_ncols=True, disable=None) as progress,
     ):
         try:
-            for image, result in _follow(tracker, images, first, box):
-                boxes.append(result.box)
-                if len(boxes) > 1:
+            tracker.init(first, box)
+            for image in chain((first,), images):
+                result = tracker.result
+                if boxes:
+                    result = tracker.update(image)
                     times.append(tracker.timings)
+                boxes.append(result.box)
                 shown = {"score": f"{result.score:.2f}", "state": result.state.value}
                 progress.set_postfix(shown, refresh=False)
                 progress.update()
@@ -121,15 +124,6 @@ def run(args: argparse.Namespace) -> int:
         if path is not None:
             print(f"wrote {path}")
     return 0
-
-
-def _follow(
-    tracker: SiamCarTracker, images: Iterator[Image], first: Image, box: Box
-) -> Iterator[tuple[Image, TrackResult]]:
-    tracker.init(first, box)
-    yield first, tracker.result
-    for image in images:
-        yield image, tracker.update(image)
 
 
 def _parse_point(text: str) -> tuple[float, float]:

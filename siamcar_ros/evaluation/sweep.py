@@ -71,7 +71,8 @@ def sweep(
         direction="maximize",
         load_if_exists=True,
     )
-    own = _own_knobs(spec)
+    params = read_config(spec.network, spec.weights, spec.settings).params
+    own = {knob: float(getattr(params, knob)) for knob in RANGES}
     if _inside(own, ranges) and not any(trial.params == own for trial in _done(study)):
         study.enqueue_trial(own)
     setup = partial(_setup, spec, sequences, protocol)
@@ -125,11 +126,6 @@ def _evaluate(held: tuple[Any, ...], knobs: dict[str, float]) -> float:
     scores = {s.name: score_sequence(s, [run_sequence(tracker, s)], protocol) for s in sequences}
     kept = {name: score for name, score in scores.items() if score is not None}
     return summarize("", kept, protocol).measures[protocol.headline[0]]
-
-
-def _own_knobs(spec: TrackerSpec) -> dict[str, float]:
-    params = read_config(spec.network, spec.weights, spec.settings).params
-    return {knob: float(getattr(params, knob)) for knob in RANGES}
 
 
 def _done(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
