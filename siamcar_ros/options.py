@@ -21,7 +21,7 @@ class Range(NamedTuple):
 
     low: float
     high: float = math.inf
-    above: bool = False  # whether `low` itself is refused, too
+    above: bool = False  # whether `low` itself is refused
 
     def allows(self, value: float) -> bool:
         """Whether a value lies in the range; NaN does not."""
@@ -46,7 +46,7 @@ def setting(default: Any, description: str, **facts: Any) -> Any:
 
 
 def filled(kind: type[Options], content: Any, prefix: str) -> Options:
-    """A dataclass from a mapping; fields that are dataclasses, too, from the mappings in it.
+    """A dataclass from a mapping; its fields that are dataclasses, from the mappings in it.
 
     Args:
         kind: the dataclass; its annotations say what each field accepts.

@@ -119,7 +119,7 @@ def _export_int8(args: argparse.Namespace, config: TrackerConfig, files: OnnxFil
     else:
         print("loss of AO not measured: give sequences with --score-on FOLDER")
     if args.output is not None:
-        print("the tracker uses it where it lies beside the weights")
+        print("the tracker uses it if it lies beside the weights")
 
 
 def _sequences(folder: Path) -> list[Sequence]:
@@ -174,7 +174,7 @@ def _examples(sequences: list[Sequence], folder: Path, count: int) -> Iterator[E
 
 
 def _crops(network: Network, params: TrackerParams, examples: Iterator[Example]) -> list[Pair]:
-    """The network's inputs, template and search crop, when each example is tracked on its own."""
+    """The network's inputs, template and search crop, as the tracker cuts them for each example."""
     recorder = _Recorder(network)
     tracker = SiamCarTracker(recorder, replace(params, online=False))
     for before, box, image in examples:

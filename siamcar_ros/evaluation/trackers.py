@@ -94,8 +94,8 @@ class TrackerSpec:
         return network, config.params
 
     def facts(self) -> dict[str, Any]:
-        """What boxes depend on, for `run.json`: "auto" is resolved for this machine, and files are
-        told by their SHA-256. Raises as `build`.
+        """What boxes depend on, for `run.json`: "auto" as resolved on this machine, and the SHA-256
+        of files. Raises as `build`.
         """
         facts: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.kind == "siamcar":

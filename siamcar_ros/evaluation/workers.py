@@ -37,7 +37,7 @@ class Workers:
         """Apply `work` to what an idle worker holds and an item; called from any thread.
 
         Raises:
-            ValueError: the worker died. What `work` raises is raised, too.
+            ValueError: the worker died. What `work` raises is passed on.
         """
         with _explain_deaths():
             return self._apply(work, item)
@@ -210,7 +210,7 @@ def agreed_facts(facts: list[dict[str, Any]]) -> dict[str, Any]:
 
 @contextmanager
 def _explain_deaths() -> Iterator[None]:
-    """Turn the death of a worker into one sentence."""
+    """Report a dead worker in one sentence."""
     try:
         yield
     except BrokenProcessPool as error:
