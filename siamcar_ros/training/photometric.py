@@ -18,8 +18,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .placing import random_direction
-
 if TYPE_CHECKING:
     from .augment import AugmentParams
 
@@ -133,6 +131,12 @@ def draw_changes(p: AugmentParams, rng: np.random.Generator, side: float, path: 
             glare_height=spread[1],
         )
     return np.array(rows, np.float64)
+
+
+def random_direction(rng: np.random.Generator) -> Floats:
+    """A unit vector, (2,)."""
+    angle = rng.uniform(0, 2 * math.pi)
+    return np.array([math.cos(angle), math.sin(angle)])
 
 
 def _tone(rng: np.random.Generator, strength: float, tint: float) -> Floats:
