@@ -1,8 +1,9 @@
 """The `siamcar` command: a table of subcommands, each imported only when it is used.
 
-A module of `siamcar_ros.commands` has `add_arguments(parser)` and `run(args)`, which returns the
-exit status. Errors meant for the user are `ValueError` or `OSError`: they are printed as one line,
-with exit status 2. `SIAMCAR_TRACEBACK=1` shows the traceback.
+A module of `siamcar_ros.commands` has `add_arguments(parser)`, `run(args)`, which returns the exit
+status, and perhaps `EXAMPLES`, the end of its help. Errors meant for the user are `ValueError` or
+`OSError`: they are printed as one line, with exit status 2. `SIAMCAR_TRACEBACK=1` shows the
+traceback.
 """
 
 from __future__ import annotations
@@ -92,7 +93,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(f"no command {name!r}; there are: {', '.join(COMMANDS)}")
     try:
         command = load_command(name)
-        parser = _Parser(prog=f"siamcar {name}", description=COMMANDS[name])
+        parser = _Parser(
+            prog=f"siamcar {name}",
+            description=COMMANDS[name],
+            epilog=getattr(command, "EXAMPLES", None),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         command.add_arguments(parser)
         return int(command.run(parser.parse_intermixed_args(rest)))
     except (ValueError, OSError) as error:

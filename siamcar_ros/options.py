@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from siamcar_ros.resources import refuse_unknown, shortened
 
@@ -21,7 +21,7 @@ class Range(NamedTuple):
 
     low: float
     high: float = math.inf
-    above: bool = False  # whether `low` itself is refused, too
+    above: bool = False  # whether `low` itself is refused
 
     def allows(self, value: float) -> bool:
         """Whether a value lies in the range; NaN does not."""
@@ -31,20 +31,6 @@ class Range(NamedTuple):
         if self.high == math.inf:
             return f"above {self.low:g}" if self.above else f"{self.low:g} or more"
         return f"from {self.low:g} to {self.high:g}"
-
-
-class Choice:
-    """Annotates a word: ``Annotated[str, Choice("sgd", "adamw")]`` is refused unless it is one."""
-
-    def __init__(self, *words: str) -> None:
-        self.words = words
-
-    def allows(self, value: str) -> bool:
-        """Whether a word is one of them."""
-        return value in self.words
-
-    def __str__(self) -> str:
-        return " or ".join(self.words)
 
 
 def setting(default: Any, description: str, **facts: Any) -> Any:
@@ -60,7 +46,7 @@ def setting(default: Any, description: str, **facts: Any) -> Any:
 
 
 def filled(kind: type[Options], content: Any, prefix: str) -> Options:
-    """A dataclass from a mapping; fields that are dataclasses, too, from the mappings in it.
+    """A dataclass from a mapping; its fields that are dataclasses, from the mappings in it.
 
     Args:
         kind: the dataclass; its annotations say what each field accepts.
@@ -100,6 +86,10 @@ def converted(value: Any, hint: Any, key: str) -> Any:
         if not limits.allows(found):
             raise ValueError(f"{key} is {shortened(value)}; it must be {limits}")
         return found
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError(f"{key} is {shortened(value)}; it must be {' or '.join(arguments)}")
+        return value
     if origin in (typing.Union, types.UnionType):
         if value is None:
             return None

@@ -19,8 +19,6 @@ the ratios, not the milliseconds.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `siamcar bench`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLES
     parser.add_argument(
         "networks",
         nargs="*",

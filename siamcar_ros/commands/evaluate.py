@@ -7,13 +7,28 @@ import importlib.util
 import platform
 import shutil
 import sys
+from collections.abc import Iterable
+from collections.abc import Sequence as Items
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
 from siamcar_ros import __version__
 from siamcar_ros.commands.network_options import add_network_arguments, network_spec
+from siamcar_ros.data import Sequence
+from siamcar_ros.evaluation.benchmarks import benchmarks, find_benchmark
+from siamcar_ros.evaluation.comparison import compare_on, format_table
+from siamcar_ros.evaluation.results import TrackerResults
+from siamcar_ros.evaluation.runs import run_all
+from siamcar_ros.evaluation.trackers import BASELINES, TrackerSpec
+from siamcar_ros.evaluation.vot import write_trackers_ini
+from siamcar_ros.evaluation.workers import Workers, open_workers
+from siamcar_ros.runtime.select import gpu_names
+from siamcar_ros.speed.measure import processor_name
 
 EXAMPLES = """examples:
   siamcar evaluate got10k-val /data/GOT-10k --workers 4
@@ -25,11 +40,6 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `siamcar evaluate`."""
-    from siamcar_ros.evaluation.benchmarks import benchmarks
-    from siamcar_ros.evaluation.trackers import BASELINES
-
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLES
     parser.add_argument("dataset", help=f"{', '.join(benchmarks())}, or vot")
     parser.add_argument("root", type=Path, help="where the data is (vot: the workspace)")
     add_network_arguments(parser, several=True)
@@ -62,8 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where result files go (%(default)s)",
     )
-    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
-    add_worker_arguments(parser)
+    add_run_arguments(parser)
     parser.add_argument(
         "--again",
         action="store_true",
@@ -72,8 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments that say how many workers there are, and where."""
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that say which sequences are run, and by how many workers where."""
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
     parser.add_argument(
         "--workers",
         type=int,
@@ -94,18 +104,13 @@ def run(args: argparse.Namespace) -> int:
     """Run the trackers and print their scores; 1 when a sequence has no result."""
     if args.dataset.lower() == "vot":
         return _integrate_vot(args)
-    from siamcar_ros.evaluation.benchmarks import find_benchmark
-    from siamcar_ros.evaluation.comparison import compare_on, format_table
-    from siamcar_ros.evaluation.results import TrackerResults
-    from siamcar_ros.evaluation.workers import open_workers
-
     if args.workers is not None and args.workers < 1:
         raise ValueError("--workers must be at least 1")
     benchmark = find_benchmark(args.dataset)
     specs = tracker_specs(args)
     collection = benchmark.read(args.root)
     _complain(collection.problems)
-    sequences = choose_sequences(list(collection.sequences), args.sequences)
+    sequences = choose_sequences(collection.sequences, args.sequences)
     withheld = sequences[0].withheld
     data = args.root.resolve().name
     place = args.results / (benchmark.folder or data)
@@ -132,15 +137,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(
-    workers: Any, sequences: list[Any], results: Any, facts: dict[str, Any], again: bool
+    workers: Workers,
+    sequences: list[Sequence],
+    results: TrackerResults,
+    facts: dict[str, Any],
+    again: bool,
 ) -> list[str]:
     """Run a tracker, unless the folder holds results of another one; return a line per failure.
 
     Raises:
         ValueError: the folder holds results of another tracker, and `again` is not given.
     """
-    from siamcar_ros.evaluation.runs import run_all
-
     before = results.read_run_file()
     differing = _differing(before, facts)
     if not (differing and results.names()):
@@ -170,14 +177,12 @@ def _run(
     return problems
 
 
-def tracker_specs(args: argparse.Namespace) -> list[Any]:
+def tracker_specs(args: argparse.Namespace) -> list[TrackerSpec]:
     """Describe the trackers that the arguments name.
 
     Raises:
         ValueError: the arguments contradict each other or are malformed.
     """
-    from siamcar_ros.evaluation.trackers import BASELINES, TrackerSpec
-
     networks = args.network
     if not networks and not args.baseline and not args.tracker:
         networks = ["compact"]
@@ -186,8 +191,8 @@ def tracker_specs(args: argparse.Namespace) -> list[Any]:
     specs = [network_spec(args, network) for network in networks]
     if args.tracker:
         specs.append(TrackerSpec(title=args.tracker.rpartition(":")[2], kind=args.tracker))
+    files = {"nano": tuple(args.nano_files), "vit": (args.vit_file,) if args.vit_file else ()}
     for name in args.baseline:
-        files = {"nano": tuple(args.nano_files), "vit": (args.vit_file,) if args.vit_file else ()}
         specs.append(TrackerSpec(BASELINES[name].title, name, files=files.get(name, ())))
     if args.name is not None:
         if len(specs) > 1:
@@ -202,14 +207,14 @@ def tracker_specs(args: argparse.Namespace) -> list[Any]:
     return specs
 
 
-def choose_sequences(sequences: list[Any], names: list[str] | None) -> list[Any]:
+def choose_sequences(sequences: Items[Sequence], names: list[str] | None) -> list[Sequence]:
     """Select the sequences of these names, or all when None.
 
     Raises:
         ValueError: a name is unknown.
     """
     if names is None:
-        return sequences
+        return list(sequences)
     known = {s.name: s for s in sequences}
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -217,14 +222,8 @@ def choose_sequences(sequences: list[Any], names: list[str] | None) -> list[Any]
     return [known[name] for name in names]
 
 
-def _facts(workers: Any, benchmark: str, args: argparse.Namespace) -> dict[str, Any]:
+def _facts(workers: Workers, benchmark: str, args: argparse.Namespace) -> dict[str, Any]:
     """What `run.json` records."""
-    import cv2
-    import numpy
-
-    from siamcar_ros.runtime.select import gpu_names
-    from siamcar_ros.speed.measure import processor_name
-
     if args.ray is not None:
         processor = "a Ray cluster"
     elif workers.facts.get("device") == "cuda":
@@ -242,7 +241,7 @@ def _facts(workers: Any, benchmark: str, args: argparse.Namespace) -> dict[str, 
         "versions": {
             "siamcar_ros": __version__,
             "opencv": cv2.__version__,
-            "numpy": numpy.__version__,
+            "numpy": np.__version__,
             "python": platform.python_version(),
         },
     }
@@ -257,8 +256,6 @@ def _differing(before: dict[str, Any], facts: dict[str, Any]) -> list[str]:
 
 
 def _integrate_vot(args: argparse.Namespace) -> int:
-    from siamcar_ros.evaluation.vot import write_trackers_ini
-
     for spec in tracker_specs(args):
         path = write_trackers_ini(args.root, spec)
         print(f"{spec.title} is in {path}. In {args.root}: vot test {spec.title}")
@@ -267,6 +264,6 @@ def _integrate_vot(args: argparse.Namespace) -> int:
     return 0
 
 
-def _complain(problems: Any) -> None:
+def _complain(problems: Iterable[str]) -> None:
     for problem in problems:
         print(f"siamcar: {problem}", file=sys.stderr)

@@ -8,16 +8,22 @@ from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from siamcar_ros.data import Sequence
-    from siamcar_ros.runtime import Network
-    from siamcar_ros.runtime.onnx_files import OnnxFiles
-    from siamcar_ros.runtime.quantize import Pair
-    from siamcar_ros.tracking import TrackerConfig
+from siamcar_ros.data import Sequence, read_image, read_sequence
+from siamcar_ros.data.sequences import IMAGE_SUFFIXES
+from siamcar_ros.runtime import Network, find_source, load_network
+from siamcar_ros.runtime.onnx_files import INT8_SUFFIX, SEARCH_SUFFIX, OnnxFiles
+from siamcar_ros.runtime.quantize import Pair, quantize
+from siamcar_ros.tracking import (
+    SiamCarTracker,
+    TargetError,
+    TrackerConfig,
+    TrackerParams,
+    read_config,
+)
 
 Item = TypeVar("Item")
 Example = tuple[Any, Any, Any]
@@ -38,8 +44,6 @@ STEM.search.int8.onnx, which CPUs with AVX2 or better use.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `siamcar export`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLES
     parser.add_argument("--network", default="compact", help="a name or a YAML file (%(default)s)")
     parser.add_argument("--weights", type=Path, help="default: those that the network names")
     parser.add_argument(
@@ -78,9 +82,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--int8 needs --form grouped")
     if args.pairs < 1:
         raise ValueError(f"--pairs is at least 1, not {args.pairs}")
-    from siamcar_ros.runtime import find_source
     from siamcar_ros.runtime.export import check_onnx, export_onnx
-    from siamcar_ros.tracking import read_config
 
     config = read_config(args.network, args.weights)
     source = find_source(config.network)
@@ -97,9 +99,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _export_int8(args: argparse.Namespace, config: TrackerConfig, files: OnnxFiles) -> None:
-    from siamcar_ros.runtime import load_network
-    from siamcar_ros.runtime.onnx_files import INT8_SUFFIX, SEARCH_SUFFIX
-    from siamcar_ros.runtime.quantize import quantize
     from siamcar_ros.training.validation import track_all
 
     sequences = _sequences(args.calibration)
@@ -120,19 +119,15 @@ def _export_int8(args: argparse.Namespace, config: TrackerConfig, files: OnnxFil
     else:
         print("loss of AO not measured: give sequences with --score-on FOLDER")
     if args.output is not None:
-        print("the tracker uses it where it lies beside the weights")
+        print("the tracker uses it if it lies beside the weights")
 
 
 def _sequences(folder: Path) -> list[Sequence]:
     """The sequences in a folder, or the folder as one; none if nothing in it is annotated."""
-    from siamcar_ros.data import read_sequence
-
     if not folder.is_dir():
         raise FileNotFoundError(f"the folder {folder} does not exist")
-    if (folder / "groundtruth.txt").is_file():
-        return [read_sequence(folder)]
-    found = sorted(path.parent for path in folder.glob("*/groundtruth.txt"))
-    return [read_sequence(path) for path in found]
+    places = list(folder.glob("groundtruth.txt")) or sorted(folder.glob("*/groundtruth.txt"))
+    return [read_sequence(place.parent) for place in places]
 
 
 class _Recorder:
@@ -163,9 +158,6 @@ def _examples(sequences: list[Sequence], folder: Path, count: int) -> Iterator[E
 
     Without sequences, the images in the folder, each with the middle of the image as the target.
     """
-    from siamcar_ros.data.images import read_image
-    from siamcar_ros.data.sequences import IMAGE_SUFFIXES
-
     chosen = _spread(sequences, count)
     for sequence in chosen:
         frames = range(1, len(sequence))
@@ -181,10 +173,8 @@ def _examples(sequences: list[Sequence], folder: Path, count: int) -> Iterator[E
                 yield image, (0.4 * width, 0.4 * height, 0.2 * width, 0.2 * height), image
 
 
-def _crops(network: Network, params: Any, examples: Iterator[Example]) -> list[Pair]:
-    """The network's inputs, template and search crop, when each example is tracked on its own."""
-    from siamcar_ros.tracking import SiamCarTracker, TargetError
-
+def _crops(network: Network, params: TrackerParams, examples: Iterator[Example]) -> list[Pair]:
+    """The network's inputs, template and search crop, as the tracker cuts them for each example."""
     recorder = _Recorder(network)
     tracker = SiamCarTracker(recorder, replace(params, online=False))
     for before, box, image in examples:
@@ -204,4 +194,4 @@ def _crops(network: Network, params: Any, examples: Iterator[Example]) -> list[P
 def _spread(items: Items[Item], count: int) -> list[Item]:
     """At most `count` of the items, evenly spaced."""
     chosen = np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)
-    return [items[i] for i in dict.fromkeys(chosen.tolist())]
+    return [items[i] for i in chosen]

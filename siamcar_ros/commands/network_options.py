@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from siamcar_ros.evaluation.trackers import TrackerSpec
 from siamcar_ros.options import assignments
 from siamcar_ros.resources import parse_yaml
-
-if TYPE_CHECKING:
-    from siamcar_ros.evaluation.trackers import TrackerSpec
+from siamcar_ros.runtime import BACKENDS, PRECISIONS
 
 
 def add_network_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
     """Declare --network (a list, empty by default, if `several`), --weights, --device and so on."""
-    from siamcar_ros.runtime import BACKENDS, PRECISIONS
-
     if several:
         parser.add_argument(
             "--network",
@@ -55,8 +52,6 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 
 def network_spec(args: argparse.Namespace, network: str) -> TrackerSpec:
     """Describe the tracker that has `network` and is otherwise as the options say."""
-    from siamcar_ros.evaluation.trackers import TrackerSpec
-
     return TrackerSpec(
         title=f"SiamCAR-{Path(network).stem}",
         network=network,

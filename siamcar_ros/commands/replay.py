@@ -73,7 +73,9 @@ def run(args: argparse.Namespace) -> int:
         truth = _truth(args, bag)
         if start.box is None and truth is None:
             raise BagError(_no_start(bag))
-        spec = _tracker_spec(args)
+        spec = network_spec(args, args.network)
+        if args.baseline:
+            spec = TrackerSpec(BASELINES[args.baseline].title, args.baseline)
         name = bag.path.resolve().name.split(".")[0] or "bag"
         output = ReplayOutput(
             Path(args.output or f"{name}_replay"),
@@ -108,12 +110,6 @@ def _truth(args: argparse.Namespace, bag: Bag) -> GroundTruth | None:
     if args.ground_truth_topic:
         return GroundTruth.from_topic(bag, args.ground_truth_topic)
     return None
-
-
-def _tracker_spec(args: argparse.Namespace) -> TrackerSpec:
-    if args.baseline:
-        return TrackerSpec(BASELINES[args.baseline].title, args.baseline)
-    return network_spec(args, args.network)
 
 
 def _no_start(bag: Bag) -> str:

@@ -6,10 +6,12 @@ import argparse
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
-from siamcar_ros.commands.evaluate import add_worker_arguments, choose_sequences
+from siamcar_ros.commands.evaluate import add_run_arguments, choose_sequences
 from siamcar_ros.commands.network_options import add_network_arguments, network_spec
+from siamcar_ros.data import Sequence
+from siamcar_ros.evaluation.benchmarks import find_benchmark
+from siamcar_ros.evaluation.trackers import TrackerSpec
 from siamcar_ros.files import check_folder, replacing
 from siamcar_ros.options import assignments
 
@@ -23,11 +25,9 @@ weights, settings or sequences begin a new one. optuna-dashboard shows them.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `siamcar sweep`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLES
     parser.add_argument("dataset", help="a benchmark's name, as for siamcar evaluate")
     parser.add_argument("root", type=Path, help="where its data is")
-    add_network_arguments(parser, several=True)
+    add_network_arguments(parser)
     parser.add_argument(
         "--trials",
         type=int,
@@ -35,8 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how many to run now (%(default)s)",
     )
-    add_worker_arguments(parser)
-    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
+    add_run_arguments(parser)
     parser.add_argument(
         "--range",
         nargs="+",
@@ -58,34 +57,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search, then print the best knobs as YAML."""
-    from siamcar_ros.evaluation.benchmarks import find_benchmark
-    from siamcar_ros.evaluation.sweep import RANGES, as_yaml, sweep
+    from siamcar_ros.evaluation.sweep import RANGES, sweep
 
     if args.trials < 1 or (args.workers is not None and args.workers < 1):
         raise ValueError("--trials and --workers must be at least 1")
     if args.output:
         check_folder(args.output)
-    if len(args.network) > 1:
-        raise ValueError("sweep takes one --network")
-    spec = network_spec(args, *(args.network or ["compact"]))
+    spec = network_spec(args, args.network)
     benchmark = find_benchmark(args.dataset)
-    sequences = choose_sequences(list(benchmark.read(args.root).sequences), args.sequences)
+    sequences = choose_sequences(benchmark.read(args.root).sequences, args.sequences)
     if sequences[0].withheld:
         raise ValueError(f"the ground truth of {benchmark.title} is withheld")
     data = benchmark.title or args.root.resolve().name
-    found = sweep(
+    text = sweep(
         spec,
         sequences,
         benchmark.protocol,
         args.study,
         study_name=f"{spec.title} {data} {_digest(spec, args.root, sequences)}",
+        data=data,
         trials=args.trials,
         workers=args.workers,
         ray_address=args.ray,
         ranges={**RANGES, **_ranges(args.ranges)},
         seed=args.seed,
     )
-    text = as_yaml(found, data=data, sequences=len(sequences))
     print(text, end="")
     if args.output:
         with replacing(args.output) as partial:
@@ -93,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _digest(spec: Any, root: Path, sequences: list[Any]) -> str:
+def _digest(spec: TrackerSpec, root: Path, sequences: list[Sequence]) -> str:
     """A digest of what the trials of a study have in common: tracker, weights and sequences."""
     common = [spec.facts(), str(root.resolve()), [sequence.name for sequence in sequences]]
     return hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()[:8]

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from siamcar_ros.commands.network_options import add_network_arguments, parse_settings
+from siamcar_ros.commands.network_options import add_network_arguments, network_spec
+from siamcar_ros.data.film import Source, SourceError, open_source
 from siamcar_ros.data.video import VideoWriter
+from siamcar_ros.evaluation import score
 from siamcar_ros.files import check_folder, replacing
 from siamcar_ros.geometry import Box, Image, parse_box
 from siamcar_ros.processes import unwind_on_signals
+from siamcar_ros.tracking import SiamCarTracker, box_about
+from siamcar_ros.tracking.overlay import draw_overlay
 from siamcar_ros.tracking.selection import call_window, choose_box
-
-if TYPE_CHECKING:
-    from siamcar_ros.data.film import Source
-    from siamcar_ros.tracking import SiamCarTracker, TrackResult
 
 _WINDOW = "siamcar track (q or Esc ends)"
 _QUIT_KEYS = (ord("q"), 27)
@@ -55,9 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Track to the end of the source, or until interrupted; then print a summary."""
-    from siamcar_ros.data.film import SourceError, open_source
-    from siamcar_ros.tracking import SiamCarTracker, box_about
-
     if args.frames is not None and args.frames < 1:
         raise ValueError(f"--frames is at least 1, not {args.frames}")
     if args.box is not None and args.point is not None:
@@ -72,14 +68,7 @@ def run(args: argparse.Namespace) -> int:
         if path.resolve() == Path(args.source).resolve():
             raise ValueError(f"{path} is the source: write to another file")
     video = None if args.output is None else VideoWriter(args.output, source.rate)
-    tracker = SiamCarTracker.from_config(
-        args.network,
-        weights=args.weights,
-        device=args.device,
-        backend=args.backend,
-        precision=args.precision,
-        **parse_settings(args.settings),
-    )
+    tracker = SiamCarTracker(*network_spec(args, args.network).load_network())
     images = source.images()
     first = next(images, None)
     if first is None:
@@ -92,18 +81,29 @@ def run(args: argparse.Namespace) -> int:
     times: list[dict[str, float]] = []
     with (
         unwind_on_signals(),
-        _sink(args, video) as take,
+        video or nullcontext(),
         tqdm(total=total, unit="frame", dynamic_ncols=True, disable=None) as progress,
     ):
         try:
-            for image, result in _follow(tracker, images, first, box):
-                boxes.append(result.box)
-                if len(boxes) > 1:
+            tracker.init(first, box)
+            for image in chain((first,), images):
+                result = tracker.result
+                if boxes:
+                    result = tracker.update(image)
                     times.append(tracker.timings)
-                score = f"{result.score:.2f}"
-                progress.set_postfix(score=score, state=result.state.value, refresh=False)
+                boxes.append(result.box)
+                shown = {"score": f"{result.score:.2f}", "state": result.state.value}
+                progress.set_postfix(shown, refresh=False)
                 progress.update()
-                if not take(image, result) or len(boxes) == args.frames:
+                if video is not None or args.show:
+                    image = draw_overlay(image, {"target": result})
+                if video is not None:
+                    video.write(image)
+                if args.show:
+                    call_window(cv2.imshow, _WINDOW, image)
+                    if cv2.waitKey(1) & 0xFF in _QUIT_KEYS:
+                        break
+                if len(boxes) == args.frames:
                     break
         except KeyboardInterrupt:
             progress.write("interrupted: the frames tracked so far are kept")
@@ -111,6 +111,11 @@ def run(args: argparse.Namespace) -> int:
             if not source.live:
                 raise
             progress.write(f"{error}: the frames tracked so far are kept")
+    if args.show:
+        cv2.destroyAllWindows()
+    if args.boxes is not None:
+        with replacing(args.boxes) as partial:
+            np.savetxt(partial, boxes, "%.4f", delimiter=",")
     _print_summary(source, tracker, boxes, times)
     for note in [*source.notes, "" if video is None else video.note]:
         if note:
@@ -119,15 +124,6 @@ def run(args: argparse.Namespace) -> int:
         if path is not None:
             print(f"wrote {path}")
     return 0
-
-
-def _follow(
-    tracker: SiamCarTracker, images: Iterator[Image], first: Image, box: Box
-) -> Iterator[tuple[Image, TrackResult]]:
-    tracker.init(first, box)
-    yield first, tracker.result
-    for image in images:
-        yield image, tracker.update(image)
 
 
 def _parse_point(text: str) -> tuple[float, float]:
@@ -147,48 +143,9 @@ def _first_box(args: argparse.Namespace, source: Source, first: Image) -> Box:
     return choose_box(first, source.name, typed)
 
 
-@contextmanager
-def _sink(
-    args: argparse.Namespace, video: VideoWriter | None
-) -> Iterator[Callable[[Image, TrackResult], bool]]:
-    """Give the function that writes and shows a frame; it returns False if the user ends the run.
-
-    Both files are written beside their paths and moved into place at the end, so that the old ones
-    survive a failure.
-    """
-    from siamcar_ros.tracking.overlay import draw_overlay
-
-    with ExitStack() as stack:
-        boxes = None
-        if args.boxes is not None:
-            partial = stack.enter_context(replacing(args.boxes))
-            boxes = stack.enter_context(partial.open("w", encoding="ascii"))
-        if video is not None:
-            stack.enter_context(video)
-
-        def take(image: Image, result: TrackResult) -> bool:
-            if boxes is not None:
-                boxes.write(",".join(f"{value:.4f}" for value in result.box) + "\n")
-            if video is None and not args.show:
-                return True
-            drawn = draw_overlay(image, {"target": result})
-            if video is not None:
-                video.write(drawn)
-            if args.show:
-                call_window(cv2.imshow, _WINDOW, drawn)
-                return cv2.waitKey(1) & 0xFF not in _QUIT_KEYS
-            return True
-
-        yield take
-    if args.show:
-        cv2.destroyAllWindows()
-
-
 def _print_summary(
     source: Source, tracker: SiamCarTracker, boxes: list[Box], times: list[dict[str, float]]
 ) -> None:
-    from siamcar_ros.evaluation import score
-
     print(f"{source.name}: {len(boxes)} frames, target {tracker.result.state.value} at the end")
     print(f"network: {getattr(tracker.network, 'reason', tracker.network)}")
     if times:

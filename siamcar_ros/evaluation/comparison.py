@@ -41,17 +41,15 @@ class Comparison:
     problems: list[str]  # a line for everything that was left out or odd
 
     @cached_property
-    def by_attribute(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Attribute -> tracker -> its measures over the attribute's sequences."""
-        table: dict[str, dict[str, dict[str, float]]] = {}
+    def by_attribute(self) -> dict[str, dict[str, TrackerScore]]:
+        """Attribute -> tracker -> its score over the attribute's sequences."""
+        table: dict[str, dict[str, TrackerScore]] = {}
         for attribute in self.attributes:
-            names = {n for n, s in self.sequences.items() if attribute in s.attributes}
-            table[attribute] = {
-                t.tracker: summarize(
-                    t.tracker, list(t.sequences), self.benchmark.protocol, names=names
-                ).measures
-                for t in self.trackers
-            }
+            names = [n for n, s in self.sequences.items() if attribute in s.attributes]
+            for tracker in self.trackers:
+                scores = {name: tracker.sequences[name] for name in names}
+                score = summarize(tracker.tracker, scores, self.benchmark.protocol)
+                table.setdefault(attribute, {})[tracker.tracker] = score
         return table
 
     def count(self) -> str:
@@ -126,7 +124,8 @@ def compare_on(
         raise ValueError("; ".join(["no sequence has results of every tracker", *problems[:3]]))
     sequences = {s.name: s for s in collection.sequences if s.name in common}
     trackers = [
-        summarize(name, [of[s] for s in sequences], rules.protocol) for name, of in scores.items()
+        summarize(name, {s: of[s] for s in sequences}, rules.protocol)
+        for name, of in scores.items()
     ]
     trackers.sort(key=lambda t: -t.measures[rules.protocol.headline[0]])
     present = set().union(*(s.attributes for s in sequences.values()))
@@ -149,8 +148,8 @@ def format_table(comparison: Comparison) -> str:
     parts += ["\n".join(["Frames/s measured with", *lines])] if lines else []
     if len(comparison.sequences) <= 20:
         rows = [["AO", *(t.tracker for t in comparison.trackers)]]
-        for i, name in enumerate(comparison.sequences):
-            values = (t.sequences[i].measures for t in comparison.trackers)
+        for name in comparison.sequences:
+            values = (t.sequences[name].measures for t in comparison.trackers)
             rows.append([name, *(format_measure("ao", value) for value in values)])
         parts.append(aligned(rows))
     return "\n\n".join(parts)

@@ -7,16 +7,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from siamcar_ros.data import SequenceError, read_image
-from siamcar_ros.evaluation.one_pass import Tracker
+from siamcar_ros.data import Sequence, SequenceError
+from siamcar_ros.evaluation.one_pass import Tracker, run_sequence
 from siamcar_ros.geometry import Image
 
 
@@ -44,7 +43,7 @@ class ToolkitTracker:
         return np.asarray(self._tracker.update(_bgr(image)).box, np.float64)
 
     def track(
-        self, img_files: Sequence[str | Path], box: ArrayLike, visualize: bool = False
+        self, img_files: Iterable[str | Path], box: ArrayLike, visualize: bool = False
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Track through N image files, from `box` (x, y, w, h) on the first; nothing is shown.
 
@@ -54,19 +53,14 @@ class ToolkitTracker:
         Raises:
             SequenceError: an image is missing or does not decode.
         """
-        boxes, times = np.zeros((len(img_files), 4)), np.zeros(len(img_files))
+        frames = tuple(map(Path, img_files))
+        boxes = np.full((len(frames), 4), np.nan)
         boxes[0] = np.asarray(box, np.float64)
-        for i, file in enumerate(img_files):
-            bgr = read_image(Path(file))
-            if bgr is None:
-                raise SequenceError(f"{file} is missing or does not decode")
-            begin = time.perf_counter()
-            if i == 0:
-                self.init(bgr[..., ::-1], boxes[0])
-            else:
-                boxes[i] = self.update(bgr[..., ::-1])
-            times[i] = time.perf_counter() - begin
-        return boxes, times
+        run = run_sequence(self._tracker, Sequence(self.name, frames, boxes))
+        if np.isnan(run.times).any():
+            missing = frames[int(np.isnan(run.times).argmax())]
+            raise SequenceError(f"{missing} is missing or does not decode")
+        return run.boxes, run.times
 
 
 def _bgr(image: Any) -> Image:

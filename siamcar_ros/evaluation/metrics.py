@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from siamcar_ros.geometry import overlap
+
 Floats = NDArray[np.float64]
 
 #: Center-error thresholds in pixels: 0 ... 50; benchmarks quote the value at 20.
@@ -21,33 +23,22 @@ NORMALIZED_THRESHOLDS: Floats = np.arange(51, dtype=np.float64) / 100
 
 
 def iou(boxes: ArrayLike, truth: ArrayLike, *, bound: tuple[float, float] | None = None) -> Floats:
-    """Intersection over union, row by row: (N,) in [0, 1]; 0 where both boxes are empty.
+    """Intersection over union of predictions and truth, row by row: (N,) in [0, 1].
 
-    Args:
-        boxes: predictions, (N, 4).
-        truth: ground truth, (N, 4).
-        bound: image (width, height); both boxes are first clipped to it, as GOT-10k does. Not
-            clipped by default.
+    It is 0 where both boxes are empty. With `bound`, an image's (width, height), both are first
+    clipped to it, as GOT-10k does.
     """
     predicted, true = _pair(boxes, truth)
-    absent, broken = not_finite(true), not_finite(predicted)
-    p1, p2 = _corners(np.where(broken[:, None], 0.0, predicted), bound)
-    t1, t2 = _corners(np.where(absent[:, None], 0.0, true), bound)
-    shared = np.prod(np.clip(np.minimum(p2, t2) - np.maximum(p1, t1), 0, None), axis=1)
-    union = np.prod(p2 - p1, axis=1) + np.prod(t2 - t1, axis=1) - shared
-    overlap = np.divide(shared, union, out=np.zeros(len(union)), where=union > 0)
-    overlap = np.clip(overlap, 0.0, 1.0)
-    overlap[absent] = np.nan
-    return overlap
+    found = np.clip(overlap(_seen(predicted, bound), _seen(true, bound)), 0.0, 1.0)
+    found[not_finite(true)] = np.nan
+    return found
 
 
 def center_error(boxes: ArrayLike, truth: ArrayLike, *, normalized: bool = False) -> Floats:
-    """Distance of the centers, row by row, (N,) pixels.
+    """Distance of the predicted from the true centers, row by row, (N,) pixels.
 
-    Args:
-        boxes: predictions, (N, 4).
-        truth: ground truth, (N, 4).
-        normalized: divide the x and y parts by the true width and height (LaSOT, TrackingNet).
+    If `normalized`, its x and y parts are divided by the true width and height (LaSOT,
+    TrackingNet).
     """
     predicted, true = _pair(boxes, truth)
     offset = predicted[:, :2] + predicted[:, 2:] / 2 - true[:, :2] - true[:, 2:] / 2
@@ -61,10 +52,10 @@ def center_error(boxes: ArrayLike, truth: ArrayLike, *, normalized: bool = False
 
 
 def inflated(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.bool_]:
-    """Whether a box, (N, 4), has swollen over its surroundings, row by row: (N,) bool.
+    """Whether a predicted box has swollen over its surroundings, row by row: (N,) bool.
 
-    That is an overlap below 0.5 though the true center lies inside the box, whose area is more than
-    1.7 times the true one.
+    Its overlap is below 0.5 although the true center lies inside it, and its area is more than 1.7
+    times the true one.
     """
     predicted, true = _pair(boxes, truth)
     usable = ~not_finite(predicted) & ~not_finite(true)
@@ -105,13 +96,12 @@ def _pair(boxes: ArrayLike, truth: ArrayLike) -> tuple[Floats, Floats]:
     return predicted, true
 
 
-def _corners(boxes: Floats, bound: tuple[float, float] | None) -> tuple[Floats, Floats]:
-    """Top-left and bottom-right corners, each (N, 2); a negative size counts as 0."""
-    first = boxes[:, :2]
-    last = first + np.clip(boxes[:, 2:], 0, None)
-    if bound is None:
-        return first, last
-    # GOT-10k moves the corner inside and then limits the size, so a box that starts outside keeps
-    # its size.
-    first = np.clip(first, 0, bound)
-    return first, first + np.clip(boxes[:, 2:], 0, np.asarray(bound) - first)
+def _seen(boxes: Floats, bound: tuple[float, float] | None) -> Floats:
+    """The boxes, (N, 4), clipped to an image; without an area where not finite or negative."""
+    corner, size = np.split(np.where(not_finite(boxes)[:, None], 0.0, boxes), 2, axis=1)
+    if bound is not None:
+        # GOT-10k moves the corner inside and then limits the size, so a box that starts outside
+        # keeps its size.
+        corner = corner.clip(0, bound)
+        size = size.clip(max=np.asarray(bound) - corner)
+    return np.hstack((corner, size.clip(0)))

@@ -14,8 +14,10 @@ from siamcar_ros.geometry import Box, Image
 
 
 class Tracked(Protocol):
-    """The result of an update. Where it has them, a `score` in [0, 1] and a `state` (a word or an
-    enumeration's member: "tracking", "uncertain", "lost") are recorded, too.
+    """The result of an update.
+
+    It may also have a `score` in [0, 1] and a `state`, a word or a member of an enumeration:
+    "tracking", "uncertain" or "lost". Both are recorded.
     """
 
     @property

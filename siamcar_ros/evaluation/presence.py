@@ -39,8 +39,6 @@ OUT_OF = {"false_finds": "finds", "returns_found": "returns"}
 MISSED, FOUND = 0.1, 0.5
 #: Frames after an absence within which a target must be found to count.
 FIND_WITHIN = 60
-#: States in which a tracker reports that its target is not there.
-LOST_STATES = ("lost", "searching")
 _BINS = 10
 _MOST_THRESHOLDS = 1000
 
@@ -65,10 +63,11 @@ def tracking_curve(sequences: Sequence[Presence]) -> Floats:
         reported, precision is 1.
     """
     reported = [np.nan_to_num(s.score, nan=1.0) for s in sequences]
-    thresholds = np.unique(np.concatenate(reported)) if reported else np.ones(1)
+    scores = np.concatenate(reported)
+    thresholds = np.unique(scores) if len(scores) else np.ones(1)
     if len(thresholds) > _MOST_THRESHOLDS:
         steps = np.linspace(0, 1, _MOST_THRESHOLDS)
-        thresholds = np.unique(np.quantile(np.concatenate(reported), steps, method="nearest"))
+        thresholds = np.unique(np.quantile(scores, steps, method="nearest"))
     sums = np.zeros((2, len(thresholds)))
     for sequence, score in zip(sequences, reported, strict=True):
         order = np.argsort(score)
@@ -77,7 +76,7 @@ def tracking_curve(sequences: Sequence[Presence]) -> Floats:
         number = len(score) - below
         precision = np.divide(found, number, out=np.ones(len(found)), where=number > 0)
         sums += precision, found / max(1, np.count_nonzero(~sequence.absent))
-    return np.column_stack((thresholds, *(sums / max(1, len(sequences)))))
+    return np.column_stack((thresholds, *(sums / len(sequences))))
 
 
 def reliability(sequences: Sequence[Presence]) -> NDArray[np.float64]:
@@ -87,8 +86,8 @@ def reliability(sequences: Sequence[Presence]) -> NDArray[np.float64]:
         (10, 3) rows of number of frames, mean score, share of frames with an overlap above 0.5;
         the last two are NaN for an empty bin. Frames without a score are left out.
     """
-    score = np.concatenate([np.zeros(0), *(s.score for s in sequences)])
-    overlap = np.concatenate([np.zeros(0), *(s.overlap for s in sequences)])
+    score = np.concatenate([s.score for s in sequences])
+    overlap = np.concatenate([s.overlap for s in sequences])
     known = np.isfinite(score)
     score, right = score[known], overlap[known] > FOUND
     place = np.clip((score * _BINS).astype(int), 0, _BINS - 1)
@@ -131,7 +130,7 @@ def presence_measures(sequences: Sequence[Presence]) -> dict[str, float]:
         "frames_to_find": float(np.mean(found)) if found else np.nan,
         "calibration_error": _share(frames @ gaps, frames.sum()),
     }
-    stated = [(s.overlap, np.asarray(s.lost, bool)) for s in sequences if s.lost is not None]
+    stated = [(s.overlap, s.lost) for s in sequences if s.lost is not None]
     overlap = np.concatenate([np.zeros(0), *(overlap for overlap, _ in stated)])
     lost = np.concatenate([np.zeros(0, bool), *(lost for _, lost in stated)])
     gone, right = overlap < MISSED, overlap > FOUND

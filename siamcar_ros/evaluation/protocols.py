@@ -6,6 +6,7 @@ and NfS) and LaSOT, the GOT-10k and VOT toolkits, and TrackingNet's description.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -87,7 +88,6 @@ class Score:
         frames: how many frames the curves are means of.
         timed: how many frames "fps" is the mean of.
         presence: the first repetition's frames for the measures of presence.
-        name: the sequence's name.
     """
 
     overlaps: Floats
@@ -98,7 +98,6 @@ class Score:
     frames: int
     timed: int
     presence: Presence
-    name: str = ""
 
 
 def score(
@@ -213,7 +212,7 @@ def score_sequence(sequence: Sequence, runs: list[Run], protocol: Protocol) -> S
     times = np.array([run.times for run in runs])
     timed = np.isfinite(times)
     states = runs[0].states
-    found = score(
+    return score(
         [run.boxes for run in runs],
         sequence.boxes,
         protocol,
@@ -221,53 +220,48 @@ def score_sequence(sequence: Sequence, runs: list[Run], protocol: Protocol) -> S
         size=sequence.size,
         times=times,
         scores=runs[0].scores,
-        lost=np.isin(states, presence.LOST_STATES) if states else None,
+        lost=np.equal(states, "lost") if states else None,
     )
-    return None if found is None else replace(found, name=sequence.name)
 
 
 @dataclass(frozen=True)
 class TrackerScore:
-    """A tracker on a benchmark: its sequences' scores, and their mean curves and measures."""
+    """A tracker on a benchmark: its sequences' scores by name, their mean curves and measures."""
 
     tracker: str
-    sequences: tuple[Score, ...]
+    sequences: Mapping[str, Score]
     success: Floats
     precision: Floats
     normalized: Floats
     measures: dict[str, float]
 
 
-def summarize(
-    tracker: str, scores: list[Score], protocol: Protocol, *, names: set[str] | None = None
-) -> TrackerScore:
+def summarize(tracker: str, sequences: Mapping[str, Score], protocol: Protocol) -> TrackerScore:
     """Average over sequences, weighted by their frames where the protocol pools them.
-
-    With `names`, only over these sequences (an attribute's).
 
     Raises:
         ValueError: no sequence to average.
     """
-    chosen = [s for s in scores if names is None or s.name in names]
-    if not chosen:
+    if not sequences:
         raise ValueError(f"{tracker}: no sequence was scored")
-    frames = np.array([s.frames if protocol.pooled else 1 for s in chosen], np.float64)
-    timed = np.array([s.timed if protocol.pooled else s.timed > 0 for s in chosen], np.float64)
+    scores = list(sequences.values())
+    frames = np.array([s.frames if protocol.pooled else 1 for s in scores], np.float64)
+    timed = np.array([s.timed if protocol.pooled else s.timed > 0 for s in scores], np.float64)
 
     def mean(values: list[Floats]) -> Floats:
         return np.asarray(np.average(np.array(values), axis=0, weights=frames))
 
     boxes = [m for m in BOX_MEASURES if m != "fps"]
-    means = mean([np.array([s.measures[m] for m in boxes]) for s in chosen])
-    rates = np.nan_to_num([s.measures["fps"] for s in chosen])
+    means = mean([np.array([s.measures[m] for m in boxes]) for s in scores])
+    rates = np.nan_to_num([s.measures["fps"] for s in scores])
     fps = float(np.average(rates, weights=timed)) if timed.any() else float("nan")
     return TrackerScore(
         tracker,
-        tuple(chosen),
-        mean([s.success for s in chosen]),
-        mean([s.precision for s in chosen]),
-        mean([s.normalized for s in chosen]),
+        sequences,
+        mean([s.success for s in scores]),
+        mean([s.precision for s in scores]),
+        mean([s.normalized for s in scores]),
         dict(zip(boxes, means.tolist(), strict=True))
         | {"fps": fps}
-        | presence.presence_measures([s.presence for s in chosen]),
+        | presence.presence_measures([s.presence for s in scores]),
     )

@@ -1,4 +1,4 @@
-"""Result files in the layouts of the GOT-10k toolkit, which other tools read and write, too.
+"""Result files in the layouts of the GOT-10k toolkit, which other tools also use.
 
 GOT-10k:  ROOT/GOT-10k/TRACKER/SEQUENCE/SEQUENCE_001.txt, beside it SEQUENCE_time.txt
 others:   ROOT/OTB2015/TRACKER/SEQUENCE.txt, with times/SEQUENCE_time.txt
@@ -60,8 +60,8 @@ class TrackerResults:
         return self.folder / f"{kind}s" / f"{name}_{kind}.txt"
 
     def is_done(self, sequence: Sequence) -> bool:
-        """Whether there is a box for every frame of the sequence, the first one its own: results of
-        other data of the same name have another.
+        """Whether there is a box for every frame, and the first one is the sequence's own, which it
+        is not in results of other data of the same name.
         """
         try:
             boxes = read_rows(self.boxes_path(sequence.name))

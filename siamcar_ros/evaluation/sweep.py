@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import optuna
 import yaml
@@ -19,6 +19,7 @@ from siamcar_ros.evaluation.one_pass import run_sequence
 from siamcar_ros.evaluation.protocols import MEASURES, Protocol, score_sequence, summarize
 from siamcar_ros.evaluation.trackers import TrackerSpec
 from siamcar_ros.evaluation.workers import open_workers
+from siamcar_ros.tracking import SiamCarTracker, read_config
 
 #: The knobs and where they are searched.
 RANGES: dict[str, tuple[float, float]] = {
@@ -28,16 +29,6 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-class Found(NamedTuple):
-    """What a search found."""
-
-    settings: dict[str, float]  # the best knobs
-    value: float  # of the measure, with them
-    before: float | None  # with the tracker's own; None where those lie outside the ranges
-    measure: str
-    trials: int  # finished in the study so far
-
-
 def sweep(
     spec: TrackerSpec,
     sequences: list[Sequence],
@@ -45,25 +36,29 @@ def sweep(
     study_path: Path,
     *,
     study_name: str,
-    trials: int = 100,
-    workers: int | None = None,
-    ray_address: str | None = None,
-    ranges: Mapping[str, tuple[float, float]] | None = None,
-    seed: int = 0,
-) -> Found:
-    """Search for the knobs with the best headline measure.
+    data: str,
+    trials: int,
+    workers: int | None,
+    ray_address: str | None,
+    ranges: Mapping[str, tuple[float, float]],
+    seed: int,
+) -> str:
+    """Search for the knobs with the best headline measure, on sequences of `data`.
 
     A trial tracks all sequences anew: what the network sees depends on where the tracker went. The
     first trial has the tracker's own knobs. The study is kept in an SQLite file, and a call with
     the same file and name continues it.
 
-    `ranges` holds the lowest and highest value of each knob; workers are as in `open_workers`.
+    `ranges` holds the lowest and highest value of each knob of `RANGES`; workers are as in
+    `open_workers`.
+
+    Returns:
+        the best knobs as the `tracker` part of a network's YAML file.
 
     Raises:
         ValueError: a knob's range is not understood, the tracker cannot be built or fails on a
             sequence, or a worker died.
     """
-    ranges = dict(ranges or RANGES)
     for knob, (low, high) in ranges.items():
         if knob not in RANGES or not low < high:
             raise ValueError(f"no range {knob}={low}:{high}; knobs: {', '.join(RANGES)}")
@@ -76,9 +71,10 @@ def sweep(
         direction="maximize",
         load_if_exists=True,
     )
-    own = _own_knobs(spec)
-    if _inside(own, ranges) and not any(_same(trial.params, own) for trial in _done(study)):
-        study.enqueue_trial({k: v for k, v in own.items() if k in ranges})
+    params = read_config(spec.network, spec.weights, spec.settings).params
+    own = {knob: float(getattr(params, knob)) for knob in RANGES}
+    if _inside(own, ranges) and not any(trial.params == own for trial in _done(study)):
+        study.enqueue_trial(own)
     setup = partial(_setup, spec, sequences, protocol)
     with (
         open_workers(spec, setup, items=trials, count=workers, ray_address=ray_address) as pool,
@@ -102,19 +98,14 @@ def sweep(
 
         study.optimize(evaluate, n_trials=trials, n_jobs=pool.count, callbacks=[show])
     done = _done(study)
-    before = next((t.value for t in done if _same(t.params, own)), None)
+    before = next((t.value for t in done if t.params == own), None)
     best = max((t for t in done if _inside(t.params, ranges)), key=lambda trial: trial.value or 0.0)
     knobs = {k: round(v, 4) for k, v in best.params.items()}
-    return Found(knobs, float(best.value or 0.0), before, measure, len(done))
-
-
-def as_yaml(found: Found, *, data: str, sequences: int) -> str:
-    """The best knobs as the `tracker` part of a network's YAML file."""
-    knobs = yaml.safe_dump({"tracker": found.settings}, sort_keys=False)
-    before = "not measured" if found.before is None else f"{found.before:.4f}"
+    told = "not measured" if before is None else f"{before:.4f}"
     return (
-        f"# {MEASURES[found.measure]} {found.value:.4f} on {data}, sequences: {sequences}; "
-        f"{before} before. Best of {found.trials} trials of `siamcar sweep`.\n{knobs}"
+        f"# {MEASURES[measure]} {best.value:.4f} on {data}, sequences: {len(sequences)}; {told} "
+        f"before. Best of {len(done)} trials of `siamcar sweep`.\n"
+        + yaml.safe_dump({"tracker": knobs}, sort_keys=False)
     )
 
 
@@ -130,20 +121,11 @@ def _setup(
 
 def _evaluate(held: tuple[Any, ...], knobs: dict[str, float]) -> float:
     """The headline measure with a trial's knobs."""
-    from siamcar_ros.tracking import SiamCarTracker
-
     network, params, sequences, protocol = held
     tracker = SiamCarTracker(network, replace(params, **knobs))
-    scores = [score_sequence(s, [run_sequence(tracker, s)], protocol) for s in sequences]
-    kept = [score for score in scores if score is not None]
+    scores = {s.name: score_sequence(s, [run_sequence(tracker, s)], protocol) for s in sequences}
+    kept = {name: score for name, score in scores.items() if score is not None}
     return summarize("", kept, protocol).measures[protocol.headline[0]]
-
-
-def _own_knobs(spec: TrackerSpec) -> dict[str, float]:
-    from siamcar_ros.tracking import read_config
-
-    params = read_config(spec.network, spec.weights, spec.settings).params
-    return {knob: float(getattr(params, knob)) for knob in RANGES}
 
 
 def _done(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
@@ -152,7 +134,3 @@ def _done(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 def _inside(params: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]) -> bool:
     return all(low <= params[knob] <= high for knob, (low, high) in ranges.items())
-
-
-def _same(params: Mapping[str, float], own: Mapping[str, float]) -> bool:
-    return all(abs(value - own[knob]) < 1e-9 for knob, value in params.items())

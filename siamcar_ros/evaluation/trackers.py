@@ -5,20 +5,18 @@ from __future__ import annotations
 import importlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 
 from siamcar_ros.evaluation.one_pass import Tracker
 from siamcar_ros.files import sha256
 from siamcar_ros.geometry import Box, Image
-
-if TYPE_CHECKING:
-    from siamcar_ros.runtime import Network
-    from siamcar_ros.tracking import TrackerParams
+from siamcar_ros.runtime import Network, find_placement, load_network
+from siamcar_ros.tracking import SiamCarTracker, TrackerParams, read_config
 
 
 class Baseline(NamedTuple):
@@ -26,8 +24,7 @@ class Baseline(NamedTuple):
 
     title: str
     opencv_class: str
-    files: tuple[str, ...] = ()  # its model files
-    parameters: tuple[str, ...] = ()  # OpenCV's parameters that name these files
+    files: Mapping[str, str] = {}  # its model files, by OpenCV's parameters that name them
 
 
 BASELINES: dict[str, Baseline] = {
@@ -35,9 +32,9 @@ BASELINES: dict[str, Baseline] = {
     "kcf": Baseline("KCF", "TrackerKCF"),
     "mil": Baseline("MIL", "TrackerMIL"),
     "nano": Baseline(
-        "NanoTrack", "TrackerNano", ("backbone.onnx", "head.onnx"), ("backbone", "neckhead")
+        "NanoTrack", "TrackerNano", {"backbone": "backbone.onnx", "neckhead": "head.onnx"}
     ),
-    "vit": Baseline("ViT", "TrackerVit", ("model.onnx",), ("net",)),
+    "vit": Baseline("ViT", "TrackerVit", {"net": "model.onnx"}),
 }
 
 
@@ -64,8 +61,6 @@ class TrackerSpec:
             OSError: a file cannot be read.
         """
         if self.kind == "siamcar":
-            from siamcar_ros.tracking import SiamCarTracker
-
             return SiamCarTracker(*self.load_network(device, threads))
         if self.kind in BASELINES:
             return OpenCVTracker(_opencv(BASELINES[self.kind], self.files))
@@ -86,9 +81,6 @@ class TrackerSpec:
         self, device: str | None = None, threads: int | None = None
     ) -> tuple[Network, TrackerParams]:
         """Load SiamCAR's network and parameters; arguments and errors are those of `build`."""
-        from siamcar_ros.runtime import load_network
-        from siamcar_ros.tracking import read_config
-
         config = read_config(self.network, self.weights, self.settings)
         network = load_network(
             config.network,
@@ -102,14 +94,11 @@ class TrackerSpec:
         return network, config.params
 
     def facts(self) -> dict[str, Any]:
-        """What boxes depend on, for `run.json`: "auto" is resolved for this machine, and files are
-        told by their SHA-256. Raises as `build`.
+        """What boxes depend on, for `run.json`: "auto" as resolved on this machine, and the SHA-256
+        of files. Raises as `build`.
         """
         facts: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.kind == "siamcar":
-            from siamcar_ros.runtime import find_placement
-            from siamcar_ros.tracking import read_config
-
             config = read_config(self.network, self.weights, self.settings)
             facts["settings"] = asdict(config.params)
             if config.weights is not None:
@@ -174,7 +163,7 @@ def _check_files(baseline: Baseline, files: tuple[str, ...]) -> None:
     if len(files) != len(baseline.files):
         raise ValueError(
             f"{baseline.title} needs {len(baseline.files)} model files "
-            f"({' '.join(baseline.files) or 'none'}), got {len(files)}"
+            f"({' '.join(baseline.files.values()) or 'none'}), got {len(files)}"
         )
     for file in files:
         if not Path(file).is_file():
@@ -193,6 +182,6 @@ def _opencv(baseline: Baseline, files: tuple[str, ...]) -> Callable[[], Any]:
     if not files:
         return create
     parameters = getattr(cv2, f"{baseline.opencv_class}_Params")()
-    for name, file in zip(baseline.parameters, files, strict=True):
+    for name, file in zip(baseline.files, files, strict=True):
         setattr(parameters, name, file)
     return lambda: create(parameters)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
@@ -24,30 +23,24 @@ Item = TypeVar("Item")
 
 
 class Workers:
-    """Workers that are ready; `facts` are the tracker's in them, for `run.json`, and `here` says
-    that the only one is this process.
+    """Workers that are ready.
+
+    `facts` describe their tracker, for `run.json`; `here` is true if this process is the only one.
     """
 
     def __init__(
-        self, workers: Sequence[Callable[..., Any]], facts: dict[str, Any], here: bool = False
+        self, apply: Callable[..., Any], count: int, facts: dict[str, Any], here: bool = False
     ) -> None:
-        self.count, self.facts, self.here = len(workers), facts, here
-        self._idle: SimpleQueue[Callable[..., Any]] = SimpleQueue()
-        for worker in workers:
-            self._idle.put(worker)
+        self._apply, self.count, self.facts, self.here = apply, count, facts, here
 
     def call(self, work: Callable[[Any, Item], Any], item: Item) -> Any:
         """Apply `work` to what an idle worker holds and an item; called from any thread.
 
         Raises:
-            ValueError: the worker died. What `work` raises is raised, too.
+            ValueError: the worker died. What `work` raises is passed on.
         """
-        worker = self._idle.get()
-        try:
-            with _explain_deaths():
-                return worker(work, item)
-        finally:
-            self._idle.put(worker)
+        with _explain_deaths():
+            return self._apply(work, item)
 
     def map(
         self, work: Callable[[Any, Item], Any], items: Iterable[Item]
@@ -96,20 +89,23 @@ def open_workers(
         count = min(count or 1, items)
         if count == 1:
             held = setup(None, None)
-            yield Workers([lambda work, item: work(held, item)], spec.facts(), here=True)
+            yield Workers(lambda work, item: work(held, item), 1, spec.facts(), here=True)
             return
         # Spawned, not forked: CUDA and OpenCV's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
         # A tracker that cannot be built is refused here, rather than in each worker.
         devices = worker_devices(spec, getattr(spec.build(), "network", None))
-        threads = max(1, len(os.sched_getaffinity(0)) // count)
-        workers = []
+        turns = context.SimpleQueue()
         for i in range(count):
-            initial = (setup, devices[i % len(devices)], threads)
-            process = ProcessPoolExecutor(1, context, _start_process, initial)
-            stack.callback(process.shutdown, cancel_futures=True)
-            workers.append(partial(_in_process, process))
-        yield Workers(workers, spec.facts())
+            turns.put(devices[i % len(devices)])
+        initial = setup, turns, max(1, len(os.sched_getaffinity(0)) // count)
+        processes = ProcessPoolExecutor(count, context, _start_process, initial)
+        stack.callback(processes.shutdown, cancel_futures=True)
+        yield Workers(
+            lambda work, item: processes.submit(_apply_to_held, work, item).result(),
+            count,
+            spec.facts(),
+        )
 
 
 def worker_devices(spec: TrackerSpec, network: Any) -> list[str | None]:
@@ -127,18 +123,15 @@ def worker_devices(spec: TrackerSpec, network: Any) -> list[str | None]:
 _held: Any = None  # in a worker process
 
 
-def _start_process(setup: Setup, device: str | None, threads: int) -> None:
+def _start_process(setup: Setup, devices: Any, threads: int) -> None:
+    """Set up what the process holds, on the next device of a queue."""
     global _held
     cv2.setNumThreads(threads)
-    _held = setup(device, threads)
+    _held = setup(devices.get(), threads)
 
 
 def _apply_to_held(work: Callable[..., Any], item: Any) -> Any:
     return work(_held, item)
-
-
-def _in_process(process: ProcessPoolExecutor, work: Callable[..., Any], item: Any) -> Any:
-    return process.submit(_apply_to_held, work, item).result()
 
 
 class _RayActor:
@@ -181,12 +174,18 @@ def _ray_workers(
 
     with _explain_deaths():
         facts = ray.get([one.run.remote(None, None) for one in actors])
-    runs = [partial(_in_actor, one) for one in actors]
-    return Workers(runs, agreed_facts(facts))
+    idle: SimpleQueue[Any] = SimpleQueue()
+    for one in actors:
+        idle.put(one)
 
+    def apply(work: Callable[..., Any], item: Any) -> Any:
+        one = idle.get()
+        try:
+            return one.run.remote(work, item).future().result()
+        finally:
+            idle.put(one)
 
-def _in_actor(actor: Any, work: Callable[..., Any], item: Any) -> Any:
-    return actor.run.remote(work, item).future().result()
+    return Workers(apply, len(actors), agreed_facts(facts))
 
 
 def agreed_facts(facts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -211,7 +210,7 @@ def agreed_facts(facts: list[dict[str, Any]]) -> dict[str, Any]:
 
 @contextmanager
 def _explain_deaths() -> Iterator[None]:
-    """Turn the death of a worker into one sentence."""
+    """Report a dead worker in one sentence."""
     try:
         yield
     except BrokenProcessPool as error:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from siamcar_ros.options import Choice, Range, filled
+from siamcar_ros.options import Range, filled
 from siamcar_ros.resources import network_file, read_yaml
-
-from .head import CONVOLUTIONS, NORMS
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,8 @@ class Architecture:
     channels: Annotated[int, Range(1)] | None = 256
     head_channels: Annotated[int, Range(1)] = 256
     head_depth: Annotated[int, Range(0)] = 4
-    head_convolution: Annotated[str, Choice(*CONVOLUTIONS)] = "dense"
-    norm: Annotated[str, Choice(*NORMS)] = "group"
+    head_convolution: Literal["dense", "separable"] = "dense"
+    norm: Literal["group", "batch"] = "group"
     location_shift: Annotated[int, Range(0)] = 0
 
 

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 TEMPLATE_CELLS = 7
 """The template keeps the central 7x7 of its 15x15 cells; the others have seen the padding."""
-NORMS = ("group", "batch")
-CONVOLUTIONS = ("dense", "separable")
 
 
 class AdjustLayer(nn.Module):

@@ -1,10 +1,10 @@
 """From two frames of a target to a template, a search region and the box in it.
 
 Frames are cropped as the tracker crops them (127 pixels across the target with its context, 255
-across twice that), around places as wrong as the tracker's: shift, scale, errors of the box. A
-target whose mask is known may be deformed, blurred by its motion and composed on another
-background (:mod:`siamcar_ros.training.layers`), among distractors and behind an
-occluder. Changes of light, sharpness, compression and noise are drawn here and applied by
+across twice that), and as far off as it does: by a shift, a scale, and errors of the box. A target
+whose mask is known may be deformed, blurred by its motion and composed on another background
+(:mod:`siamcar_ros.training.layers`), among distractors and behind an occluder. Changes of light,
+sharpness, compression and noise are drawn here and applied by
 :mod:`siamcar_ros.training.photometric`.
 
 Boxes are in pixels of the search region, with pixel centers at whole numbers, so that a target in
@@ -24,20 +24,22 @@ from siamcar_ros.data.frames import Frame, PairSource
 from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE, Image
 from siamcar_ros.options import Range
 
-from .layers import blurred, cut, deform, paste, recolored
-from .photometric import draw_changes
-from .placing import (
+from .layers import (
+    blurred,
     coverage,
+    cut,
+    deform,
     edge_errors,
     intersection,
+    paste,
     place,
-    random_direction,
     random_linear,
+    recolored,
 )
+from .photometric import Floats, draw_changes, random_direction
 
 _TRIES = 4
 _LONGEST_BLUR = 32.0  # pixels of the search region
-Float = NDArray[np.float64]
 Probability: TypeAlias = Annotated[float, Range(0, 1)]
 NotNegative: TypeAlias = Annotated[float, Range(0)]
 
@@ -59,31 +61,26 @@ class AugmentParams:
     search_box: NotNegative = 0.0
     aspect: NotNegative = 0.12
     rotation: Annotated[float, Range(0, 180)] = 8.0  # of the search region, degrees
-    # That it is rotated by any angle. A target known by its box alone never is: the box would no
-    # longer fit.
-    turn: Probability = 0.0
-    flip: Probability = 0.5  # that both views are mirrored
-    negative: Probability = 0.05  # of a search region without the target
-    # That a target with a mask is composed on another background (half of it for the template); and
-    # the same where the target's own image would leave much of the crop empty.
-    compose: Probability = 0.4
-    compose_sparse: Probability = 0.85
-    foreign_border: Probability = 0.5  # of another image, not the mean color, beyond the border
-    # That a target with a mask is bent at a joint or stretched smoothly, and then composed.
-    deform: Probability = 0.0
-    # Of blur along the target's shift: of the composed target, or of the whole search region.
-    motion_blur: Probability = 0.0
-    distractor: Probability = 0.35  # of other targets beside this one
-    occluder: Probability = 0.2  # of a strip, a corner or another target over part of it
-    color: Probability = 0.8  # of a change of light common to both views
-    lighting: Probability = 0.0  # of offsets of each view's channels, as in the authors' code
-    gray: Probability = 0.08  # that both views are gray
-    thermal: Probability = 0.0  # that both views are gray with dark and bright exchanged
-    glare: Probability = 0.0  # of a spot of light on the search region
+    # The rest are probabilities. Only targets with a mask are rotated: a box would no longer fit.
+    turn: Probability = 0.0  # rotate the search region by any angle
+    flip: Probability = 0.5  # mirror both views
+    negative: Probability = 0.05  # the search region does not show the target
+    compose: Probability = 0.4  # paste a masked target onto another background; half in templates
+    compose_sparse: Probability = 0.85  # the same, where the frame leaves much of the crop empty
+    foreign_border: Probability = 0.5  # beyond the frame lies another image, not the mean color
+    deform: Probability = 0.0  # bend a masked target at a joint, or stretch it, and compose it
+    motion_blur: Probability = 0.0  # along the shift, of a composed target or the whole region
+    distractor: Probability = 0.35  # other targets beside this one
+    occluder: Probability = 0.2  # a strip, a corner or another target over part of it
+    color: Probability = 0.8  # a change of light common to both views
+    lighting: Probability = 0.0  # offsets of each view's channels, as in the authors' code
+    gray: Probability = 0.08  # both views are gray
+    thermal: Probability = 0.0  # both views are gray with dark and bright exchanged
+    glare: Probability = 0.0  # a spot of light on the search region
     blur: Probability = 0.15  # of the search region, in any direction
     template_blur: Probability = 0.15
-    low_resolution: Probability = 0.35  # of a target of 8 to 60 pixels, enlarged
-    compression: Probability = 0.12  # of JPEG compression, for each view
+    low_resolution: Probability = 0.35  # a target of 8 to 60 pixels, enlarged
+    compression: Probability = 0.12  # JPEG compression, for each view
     noise: Probability = 0.1  # for each view
 
 
@@ -94,7 +91,7 @@ class TrainingPair(NamedTuple):
     search: Image  # (255, 255, 3) uint8 BGR
     box: NDArray[np.float32]  # (4,) x1, y1, x2, y2 in search pixels
     positive: bool  # False where the target is not in the search region
-    changes: Float  # (2, fields of photometric.Changes), still to be applied to both
+    changes: Floats  # (2, fields of photometric.Changes), still to be applied to both
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ class PairMaker:
         changes = draw_changes(p, rng, float(side), path)
         return TrainingPair(template, search, box.astype(np.float32), positive, changes)
 
-    def _template(self, frame: Frame, linear: Float, rng: np.random.Generator) -> Image:
+    def _template(self, frame: Frame, linear: Floats, rng: np.random.Generator) -> Image:
         p, size = self.params, TEMPLATE_SIZE
         matrix, _ = place(
             frame,
@@ -141,8 +138,8 @@ class PairMaker:
         return canvas
 
     def _search(
-        self, frame: Frame, linear: Float, rng: np.random.Generator
-    ) -> tuple[Image, Float, Float]:
+        self, frame: Frame, linear: Floats, rng: np.random.Generator
+    ) -> tuple[Image, Floats, Floats]:
         """The search region, the target's box in it, and the path by which all of it is blurred."""
         p, size = self.params, SEARCH_SIZE
         center = size / 2 + rng.uniform(-p.search_shift, p.search_shift, 2)
@@ -176,7 +173,7 @@ class PairMaker:
         return self.params.compose * share if covered > 0.7 else self.params.compose_sparse
 
     def _cropped(
-        self, frame: Frame, matrix: Float, size: int, covered: float, rng: np.random.Generator
+        self, frame: Frame, matrix: Floats, size: int, covered: float, rng: np.random.Generator
     ) -> Image:
         """The frame's own image, another or the mean color beyond its border."""
         if covered < 0.999 and rng.random() < self.params.foreign_border:
@@ -207,7 +204,7 @@ class PairMaker:
         return np.ascontiguousarray(cv2.resize(part, (size, size), interpolation=cv2.INTER_LINEAR))
 
     def _add_distractors(
-        self, canvas: Image, frame: Frame, box: Float, rng: np.random.Generator
+        self, canvas: Image, frame: Frame, box: Floats, rng: np.random.Generator
     ) -> None:
         """One to three other targets of about this one's size, beside it, half in its colors."""
         x1, y1, x2, y2 = box
@@ -227,7 +224,7 @@ class PairMaker:
             paste(canvas, *cut(image, other.mask, matrix, SEARCH_SIZE))
 
     def _add_occluder(
-        self, canvas: Image, frame: Frame, box: Float, rng: np.random.Generator
+        self, canvas: Image, frame: Frame, box: Floats, rng: np.random.Generator
     ) -> None:
         """A strip, a corner or another target over at most about half of the target."""
         other = self._elsewhere(frame, rng) if rng.random() < 0.5 else None
@@ -241,21 +238,19 @@ class PairMaker:
                 paste(canvas, *cut(other.image, other.mask, matrix, SEARCH_SIZE))
                 return
         x1, y1, x2, y2 = box
-        width, height = x2 - x1, y2 - y1
         texture = self._background(SEARCH_SIZE, rng)
         share = rng.uniform(0.1, 0.5)
+        width, height = share * (x2 - x1), share * (y2 - y1)
         side = int(rng.integers(0, 4))
         left, top, right, bottom = x1 - 4, y1 - 4, x2 + 4, y2 + 4
         if side == 0:
-            right = x1 + share * width
+            right = x1 + width
         elif side == 1:
-            left = x2 - share * width
+            left = x2 - width
         elif side == 2:
-            top = y2 - share * height
+            top = y2 - height
         else:
-            left = x1 + rng.uniform(0, 1 - share) * width
-            right, top, bottom = left + share * width * 0.8, 0.0, SEARCH_SIZE
-        a, b = max(0, int(left)), min(SEARCH_SIZE, int(right))
-        c, d = max(0, int(top)), min(SEARCH_SIZE, int(bottom))
-        if b > a and d > c:
-            canvas[c:d, a:b] = texture[c:d, a:b]
+            left = x1 + rng.uniform(0, 1 - share) * (x2 - x1)
+            right, top, bottom = left + 0.8 * width, 0, SEARCH_SIZE
+        a, c, b, d = np.clip((left, top, right, bottom), 0, SEARCH_SIZE).astype(int)
+        canvas[c:d, a:b] = texture[c:d, a:b]

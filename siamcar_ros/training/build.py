@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections import defaultdict
 from typing import TypeAlias
 
 import torch
@@ -61,7 +61,7 @@ def build_network(recipe: Recipe, device: torch.device) -> SiamCAR:
     kind = recipe.compute.correlation
     fft = kind == "fft" or (kind == "auto" and device.type == "cpu")
     model.correlation = depthwise_correlation_fft if fft else depthwise_correlation
-    return _laid_out(model.to(device), recipe)
+    return _channels_last(model.to(device))
 
 
 def build_teacher(recipe: Recipe, model: SiamCAR, device: torch.device) -> SiamCAR | None:
@@ -86,46 +86,32 @@ def build_teacher(recipe: Recipe, model: SiamCAR, device: torch.device) -> SiamC
         raise RecipeError(
             f"teacher.weights: {error}; set teacher.network to the network that they are of"
         ) from error
-    return _laid_out(fold_batchnorm(teacher).to(device), recipe).requires_grad_(False)
+    return _channels_last(fold_batchnorm(teacher).to(device)).requires_grad_(False)
 
 
-def _laid_out(model: SiamCAR, recipe: Recipe) -> SiamCAR:
-    """The model with its convolutions in the recipe's memory format."""
+def _channels_last(model: SiamCAR) -> SiamCAR:
     for parameter in model.parameters():
         if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=layout(recipe))
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return model
-
-
-def layout(recipe: Recipe) -> torch.memory_format:
-    """The memory format of images and convolutions."""
-    return torch.channels_last if recipe.compute.channels_last else torch.contiguous_format
 
 
 def build_optimizer(model: SiamCAR, recipe: Recipe) -> torch.optim.Optimizer:
     """The optimizer of all parameters; those without a gradient, which are frozen, are skipped."""
-    groups = []
-    for in_backbone in (True, False):
-        for vectors in (True, False):
-            parameters = [
-                parameter
-                for name, parameter in model.named_parameters()
-                if name.startswith("backbone.") == in_backbone and (parameter.ndim <= 1) == vectors
-            ]
-            decayed = recipe.optimizer.decay_vectors or not vectors
-            rate = recipe.optimizer.lr * (recipe.backbone.lr_factor if in_backbone else 1.0)
-            groups.append(
-                {
-                    "params": parameters,
-                    "full_lr": rate,
-                    "lr": rate,
-                    "weight_decay": recipe.optimizer.weight_decay if decayed else 0.0,
-                }
-            )
-    lr, fused = recipe.optimizer.lr, next(model.parameters()).is_cuda  # one kernel a group
-    if recipe.optimizer.kind == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=recipe.optimizer.momentum, fused=fused)
-    return torch.optim.AdamW(groups, lr=lr, betas=recipe.optimizer.betas, fused=fused)
+    settings = recipe.optimizer
+    alike: defaultdict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        rate = settings.lr * (recipe.backbone.lr_factor if name.startswith("backbone.") else 1.0)
+        decayed = settings.decay_vectors or parameter.ndim > 1
+        alike[rate, settings.weight_decay if decayed else 0.0].append(parameter)
+    groups = [
+        {"params": parameters, "lr": rate, "full_lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in alike.items()
+    ]
+    fused = next(model.parameters()).is_cuda  # one kernel a group
+    if settings.kind == "sgd":
+        return torch.optim.SGD(groups, settings.lr, momentum=settings.momentum, fused=fused)
+    return torch.optim.AdamW(groups, settings.lr, betas=settings.betas, fused=fused)
 
 
 def wrap(model: SiamCAR, recipe: Recipe, device: torch.device, processes: Processes) -> nn.Module:
@@ -139,12 +125,11 @@ def wrap(model: SiamCAR, recipe: Recipe, device: torch.device, processes: Proces
     return network
 
 
-def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[object]:
+def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
     """The precision of the forward pass."""
-    if recipe.compute.precision == "fp32":
-        return nullcontext()
-    kind = torch.bfloat16 if recipe.compute.precision == "bf16" else torch.float16
-    return torch.autocast(device.type, kind)
+    precision = recipe.compute.precision
+    kind = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, kind, enabled=precision != "fp32")
 
 
 def build_average(model: SiamCAR, decay: float) -> AveragedModel:

@@ -60,13 +60,9 @@ def run_metadata(recipe: Recipe, data: str) -> dict[str, str]:
 def save_checkpoint(
     path: Path, step: int, parts: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> None:
-    """Write the state of a run after a number of steps; the file appears whole or not at all.
+    """Write the state of a run after `step` steps; the file appears whole or not at all.
 
-    Args:
-        path: the file.
-        step: the number of steps done.
-        parts: the parts of the run by name, each with `state_dict` and `load_state_dict`.
-        metadata: from :func:`run_metadata`.
+    `parts`, by name, have `state_dict` and `load_state_dict`; `metadata` is :func:`run_metadata`'s.
 
     Raises:
         OSError: it cannot be written; the previous one is kept.
@@ -157,19 +153,11 @@ def _check_same_run(
 
 
 def _revision() -> str:
-    """The git revision of this code, marked if files have changed; or the version."""
-    folder = Path(__file__).resolve().parent
+    """The git revision of this code, with "-dirty" if files have changed; or the version."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    folder = Path(__file__).parent
     try:
-        head, changes = (
-            subprocess.run(
-                ["git", "-C", str(folder), *command],
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=20,
-            ).stdout.strip()
-            for command in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno", "."))
-        )
+        done = subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return f"version {__version__}"
-    return f"{head}{' with changes' if changes else ''}"
+    return done.stdout.decode().strip()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -48,20 +50,20 @@ class Processes:
         self.any(False)
 
 
-def join(device: torch.device) -> Processes:
-    """Join the group that torchrun describes in the environment: NCCL on GPUs, Gloo on CPUs."""
+@contextmanager
+def joined(device: torch.device) -> Iterator[Processes]:
+    """The group that torchrun describes in the environment, NCCL on GPUs, Gloo on CPUs, which the
+    process leaves at the end of the block.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        return Processes()
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    patient = dist.new_group(backend="gloo", timeout=_PATIENCE)
-    return Processes(dist.get_rank(), world, patient)
-
-
-def leave() -> None:
-    """Leave the group."""
-    if dist.is_initialized():
+        yield Processes()
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        patient = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        yield Processes(dist.get_rank(), world, patient)
+    finally:
         dist.destroy_process_group()
 
 

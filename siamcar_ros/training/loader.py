@@ -24,6 +24,7 @@ from siamcar_ros.geometry import Image
 from .augment import PairMaker
 from .distributed import Processes
 from .photometric import apply_changes
+from .recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -42,49 +43,33 @@ class Batch(NamedTuple):
     # applied if the workers apply them.
     changes: Tensor
     faults: Faults  # the broken files met since the worker's last batch
-    failure: str = ""  # why there are no pairs: an exception would arrive with a long traceback
 
 
-class Batches(Dataset[Batch]):
-    """One process's part of the batch of each step.
+class Batches(Dataset["Batch | DataError"]):
+    """One process's part of the batch of each step; or the reason why it cannot be made.
 
     Pair i of a step depends only on the seed, the step and i, not on the number of processes or
     workers, nor on interruptions.
 
-    Args:
-        maker: makes the pairs.
-        mixture: its source, which reports the faults.
-        batch: pairs per step over all processes; ValueError unless a multiple of their number.
-        seed: of the run.
-        processes: this process's place among them.
-        photometric: whether the workers apply the changes of light, sharpness and noise.
+    Raises:
+        ValueError: the processes cannot share the recipe's batch equally.
     """
 
-    def __init__(
-        self,
-        maker: PairMaker,
-        mixture: Mixture,
-        batch: int,
-        seed: int,
-        processes: Processes,
-        *,
-        photometric: bool = True,
-    ) -> None:
+    def __init__(self, mixture: Mixture, recipe: Recipe, processes: Processes) -> None:
+        batch = recipe.batch
         if batch % processes.world:
             raise ValueError(f"a batch of {batch} cannot be shared by {processes.world} processes")
-        self._maker, self._mixture, self._batch, self._seed = maker, mixture, batch, seed
-        self._ranks = range(processes.rank, batch, processes.world)
-        self._photometric = photometric
+        self._mixture, self._maker = mixture, PairMaker(mixture, mixture, recipe.augment)
+        self._batch, self._seed = batch, recipe.seed
+        self._own = range(processes.rank, batch, processes.world)
+        self._photometric = not recipe.compute.augment_on_device
 
-    def __getitem__(self, step: int) -> Batch:
-        pairs = []
-        for index in self._ranks:
-            draw = np.random.default_rng((self._seed, step * self._batch + index))
-            try:
-                pairs.append(self._maker.make(draw))
-            except DataError as error:
-                nothing = torch.empty(0)
-                return Batch(*(nothing,) * 5, self._mixture.take_faults(), str(error))
+    def __getitem__(self, step: int) -> Batch | DataError:
+        seeds = [(self._seed, step * self._batch + index) for index in self._own]
+        try:
+            pairs = [self._maker.make(np.random.default_rng(seed)) for seed in seeds]
+        except DataError as error:
+            return error  # if it were raised, it would arrive with a long traceback
         changes = np.stack([pair.changes for pair in pairs])
         return Batch(
             self._images([pair.template for pair in pairs], changes[:, 0]),
@@ -96,12 +81,8 @@ class Batches(Dataset[Batch]):
         )
 
     def _images(self, images: list[Image], changes: NDArray[np.float64]) -> Tensor:
-        tensors = [torch.from_numpy(image)[None] for image in images]
-        if self._photometric:  # one by one, while each is in the CPU's cache
-            tensors = [
-                apply_changes(image, row[None]) for image, row in zip(tensors, changes, strict=True)
-            ]
-        return torch.cat(tensors)
+        tensors = torch.from_numpy(np.stack(images))
+        return apply_changes(tensors, changes) if self._photometric else tensors
 
 
 @contextmanager
@@ -114,7 +95,7 @@ def loading(
     GPU they are in pinned memory.
     """
     cv2.setNumThreads(1)  # ends OpenCV's thread pool, on which forked workers would hang
-    loader: DataLoader[Batch] = DataLoader(
+    loader: DataLoader[Batch | DataError] = DataLoader(
         batches,
         batch_size=None,
         sampler=range(first, last),
@@ -125,7 +106,7 @@ def loading(
     )
     iterator = iter(loader)
     try:
-        yield map(_with_pairs, iterator)
+        yield map(_made, iterator)
     finally:
         # The iterator does this when it is collected, which may be too late after an error: the
         # workers ignore the signal that the interpreter sends them at its exit.
@@ -134,9 +115,9 @@ def loading(
             shut_down()
 
 
-def _with_pairs(batch: Batch) -> Batch:
-    if batch.failure:
-        raise DataError(batch.failure)
+def _made(batch: Batch | DataError) -> Batch:
+    if isinstance(batch, DataError):
+        raise batch
     return batch
 
 

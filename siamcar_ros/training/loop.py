@@ -17,31 +17,28 @@ import logging
 import math
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from siamcar_ros.data import build_mixture
-from siamcar_ros.data.pair_sources import Faults
 from siamcar_ros.model import SiamCAR
 from siamcar_ros.processes import signals_handled
 
-from .augment import PairMaker
 from .build import (
     autocast,
     build_average,
     build_network,
     build_optimizer,
     build_teacher,
-    layout,
     wrap,
 )
 from .checkpoint import load_checkpoint, run_metadata, save_checkpoint, write_weights
-from .distributed import Processes, choose_device, join, leave
+from .distributed import Processes, choose_device, joined
 from .loader import Batch, Batches, FaultCount, loading
 from .losses import siamcar_loss, teacher_loss
 from .monitor import Meter, Monitor, best_boxes
@@ -73,41 +70,15 @@ def train(recipe: Recipe) -> Path:
         KeyboardInterrupt: on SIGINT or SIGTERM, after the last checkpoint has been written.
     """
     device = choose_device(recipe.compute.device)
-    processes = join(device)
-    try:
-        with _interruption() as interrupted:
-            run = Run(recipe, device, processes)
-            workers = recipe.compute.workers
-            with loading(run.batches, run.step, recipe.steps, workers, device) as pairs:
-                try:
-                    while run.step < recipe.steps:
-                        run.advance(pairs)
-                        run.report()
-                        if processes.any(bool(interrupted)):
-                            raise KeyboardInterrupt
-                finally:
-                    run.close()
-            return run.finish()
-    finally:
-        leave()
-
-
-class _Inputs(NamedTuple):
-    """A batch as the network takes it, on the device.
-
-    Attributes:
-        templates: (B, 3, 127, 127) float32, BGR 0 ... 255.
-        searches: (B, 3, 255, 255), likewise.
-        boxes: (B, 4) x1, y1, x2, y2 in search pixels.
-        negatives: (B,) bool, pairs whose target is not in the search region.
-        faults: broken files that were met while it was made.
-    """
-
-    templates: Tensor
-    searches: Tensor
-    boxes: Tensor
-    negatives: Tensor
-    faults: Faults
+    with joined(device) as processes, _interruption() as interrupted:
+        run, workers = Run(recipe, device, processes), recipe.compute.workers
+        with closing(run), loading(run.batches, run.step, recipe.steps, workers, device) as pairs:
+            while run.step < recipe.steps:
+                run.advance(pairs)
+                run.report()
+                if processes.any(bool(interrupted)):
+                    raise KeyboardInterrupt
+        return run.finish()
 
 
 class Run:
@@ -147,19 +118,11 @@ class Run:
         freeze(self.model.backbone, recipe.backbone, self.step // recipe.steps_per_epoch)
         self.network = wrap(self.model, recipe, device, processes)
 
-        self.batches = Batches(
-            PairMaker(mixture, mixture, recipe.augment),
-            mixture,
-            recipe.batch,
-            recipe.seed,
-            processes,
-            photometric=not recipe.compute.augment_on_device,
-        )
+        self.batches = Batches(mixture, recipe, processes)
         loss = self.loss_options = dataclasses.asdict(recipe.loss)
-        self.loss_shared: dict[str, Any] = {  # with the teacher's loss
-            "weights": (loss.pop("cls"), loss.pop("reg"), loss.pop("cen")),
-            "average": processes.average,
-        }
+        weights = loss.pop("cls"), loss.pop("reg"), loss.pop("cen")
+        # Shared with the teacher's loss.
+        self.loss_shared: dict[str, Any] = {"weights": weights, "average": processes.average}
         self.recorded: RecordedPass | None = None
         graph = recipe.compute.cuda_graph and not recipe.compute.compile
         if graph and device.type == "cuda" and processes.world == 1:
@@ -173,7 +136,7 @@ class Run:
             (self.output / "recipe.yaml").write_text(to_yaml(recipe))
         self._saved, self._whole_step, self._lost_in_a_row = self.step, True, 0
         self._epoch = -1  # the one that modes and trained parts were last set for
-        self._next: _Inputs | Exception | None = None  # the next batch, or why there is none
+        self._next: Batch | Exception | None = None  # the next batch, or why there is none
         # Whether the gradient is finite. A copy to memory that is not pinned waits for the GPU.
         self._finite = torch.empty((), dtype=torch.bool, pin_memory=device.type == "cuda")
 
@@ -199,22 +162,22 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * group["full_lr"]
 
-        inputs = self._next or self._prepared(pairs)
+        batch = self._next or self._prepared(pairs)
         self._next = None
-        if isinstance(inputs, Exception):
-            raise inputs
-        templates, searches, boxes, negatives, faults = inputs
-        self.faults.add(faults)
+        if isinstance(batch, Exception):
+            raise batch
+        templates, searches, boxes, negatives = inputs = batch[:4]
+        self.faults.add(batch.faults)
 
         # Forward and backward. Until the end of the step no checkpoint is written, since
         # BatchNorm's statistics have moved and the weights have not.
         self._whole_step = False
         torch._foreach_copy_(self.kept, self.buffers)
         if self.recorded is not None:
-            losses, cls, reg = self.recorded(templates, searches, boxes, negatives)
+            losses, cls, reg = self.recorded(*inputs)
         else:
             self.optimizer.zero_grad(set_to_none=True)
-            losses, cls, reg = self._pass(templates, searches, boxes, negatives)
+            losses, cls, reg = self._pass(*inputs)
 
         # A step whose gradient is not finite is left out.
         self.scaler.unscale_(self.optimizer)
@@ -276,23 +239,23 @@ class Run:
         self.scaler.scale(losses["total"]).backward()
         return {name: loss.detach() for name, loss in losses.items()}, cls.detach(), reg.detach()
 
-    def _prepared(self, pairs: Iterator[Batch]) -> _Inputs:
-        """The next batch on the device."""
+    def _prepared(self, pairs: Iterator[Batch]) -> Batch:
+        """The next batch on the device, with images (B, 3, h, w) float32."""
         with self.meter.waiting():
             batch = next(pairs)
-        templates = self._upload(batch.templates, batch.changes[:, 0])
-        searches = self._upload(batch.searches, batch.changes[:, 1])
-        boxes, negatives = (
-            part.to(self.device, non_blocking=True) for part in (batch.boxes, batch.negatives)
+        return batch._replace(
+            templates=self._upload(batch.templates, batch.changes[:, 0]),
+            searches=self._upload(batch.searches, batch.changes[:, 1]),
+            boxes=batch.boxes.to(self.device, non_blocking=True),
+            negatives=batch.negatives.to(self.device, non_blocking=True),
         )
-        return _Inputs(templates, searches, boxes, negatives, batch.faults)
 
     def _upload(self, images: Tensor, changes: Tensor) -> Tensor:
         """Images (B, h, w, 3) uint8 to (B, 3, h, w) float32 on the device."""
         there = images.to(self.device, non_blocking=True)
         if self.recipe.compute.augment_on_device:
             there = apply_changes(there, changes.numpy())
-        return there.permute(0, 3, 1, 2).to(dtype=torch.float32, memory_format=layout(self.recipe))
+        return there.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last)
 
     def _leave_out(self) -> None:
         """Undo a step whose gradient is not finite."""

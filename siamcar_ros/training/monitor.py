@@ -21,7 +21,7 @@ from tqdm import tqdm
 from siamcar_ros.files import replacing
 
 from .distributed import Processes
-from .recipe_sections import LogRecipe
+from .recipe import LogRecipe
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -75,13 +75,13 @@ class Monitor:
         for key, value in values.items():
             if self._writer is not None:
                 self._writer.add_scalar(_group(key), value, step)
-        shown = {key: f"{value:.4g}" for key, value in values.items()}
+        shown = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
         if self._bar.disable:
-            logger.info("step %d: %s", step, ", ".join(f"{k} {v}" for k, v in shown.items()))
-        elif "total" in shown:
-            self._bar.set_postfix(shown)
+            logger.info("step %d: %s", step, shown)
+        elif "total" in values:
+            self._bar.set_postfix_str(shown)
         else:
-            self._bar.write(f"step {step}: " + ", ".join(f"{k} {v}" for k, v in shown.items()))
+            self._bar.write(f"step {step}: {shown}")
 
     def show(
         self, step: int, templates: Tensor, searches: Tensor, true: Tensor, predicted: Tensor
@@ -109,7 +109,7 @@ class Monitor:
         if self._writer is not None:
             self._writer.close()
         if not self._quiet and self.history:
-            draw_summary(self.history, self._folder / "summary.png", self._folder / "samples.png")
+            draw_summary(self.history, self._folder)
 
 
 def _read_history(path: Path) -> Iterator[dict[str, Any]]:
@@ -189,8 +189,8 @@ class Meter:
         return values
 
 
-def draw_summary(history: list[dict[str, Any]], path: Path, samples: Path | None = None) -> None:
-    """Draw losses, rate and speed, validation and sample pairs in one picture."""
+def draw_summary(history: list[dict[str, Any]], folder: Path) -> None:
+    """Draw losses, rate and speed, validation and ``samples.png`` in one ``summary.png``."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 8), layout="constrained")
@@ -210,10 +210,11 @@ def draw_summary(history: list[dict[str, Any]], path: Path, samples: Path | None
     if shown:
         axes[1, 0].legend(fontsize=7)
     axes[1, 1].axis("off")
-    if samples is not None and samples.is_file():
+    samples = folder / "samples.png"
+    if samples.is_file():
         axes[1, 1].imshow(np.asarray(cv2.imread(str(samples)))[..., ::-1])
         axes[1, 1].set_title("pairs: true green, predicted red", fontsize=9)
-    figure.savefig(path, dpi=110)
+    figure.savefig(folder / "summary.png", dpi=110)
 
 
 def _plot(axis: Any, history: list[dict[str, Any]], name: str, **style: Any) -> None:

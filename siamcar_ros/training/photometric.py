@@ -18,8 +18,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .placing import random_direction
-
 if TYPE_CHECKING:
     from .augment import AugmentParams
 
@@ -135,6 +133,12 @@ def draw_changes(p: AugmentParams, rng: np.random.Generator, side: float, path: 
     return np.array(rows, np.float64)
 
 
+def random_direction(rng: np.random.Generator) -> Floats:
+    """A unit vector, (2,)."""
+    angle = rng.uniform(0, 2 * math.pi)
+    return np.array([math.cos(angle), math.sin(angle)])
+
+
 def _tone(rng: np.random.Generator, strength: float, tint: float) -> Floats:
     """Gain of each channel, and gamma: four ratios about 1."""
     spread = np.array([tint, tint, tint, strength])
@@ -147,7 +151,13 @@ _NO_TONE = np.array(Changes()[1:9])
 
 
 def apply_changes(images: Tensor, changes: Floats) -> Tensor:
-    """Change images (B, h, w, 3), uint8 BGR on any device, by (B, number of Changes' fields)."""
+    """Change images (B, h, w, 3), uint8 BGR on any device, by (B, number of Changes' fields).
+
+    On a CPU each operation sees a single image; on a GPU, all images that it is to change.
+    """
+    if not _on_gpu(images) and len(images) > 1:  # one by one, while each is in the CPU's cache
+        pairs = zip(images.split(1), changes[:, None], strict=True)
+        return torch.cat([apply_changes(image, row) for image, row in pairs])
     batch = images.permute(0, 3, 1, 2)
     c = Changes(*changes.T)
     tone = changes[:, 1:9]  # from invert to add_red
@@ -203,9 +213,8 @@ def _toned(images: Tensor, tone: Floats) -> Tensor:
     tables = _bytes(levels**gamma * gain * 255 + offset)  # (B, 3, 256)
     pixels = images.permute(0, 2, 3, 1)
     if not _on_gpu(images):  # OpenCV is ten times as fast
-        pairs = zip(pixels.numpy(), tables.numpy(), strict=True)
-        found = [cv2.LUT(one, np.ascontiguousarray(table.T)[None]) for one, table in pairs]
-        return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
+        table = np.ascontiguousarray(tables[0].numpy().T)[None]
+        return torch.from_numpy(cv2.LUT(pixels[0].numpy(), table)).permute(2, 0, 1)[None]
     count, channels = images.shape[:2]
     starts = 256 * torch.arange(count * channels, dtype=torch.int32, device=images.device)
     indices = pixels.int() + starts.view(count, 1, 1, channels)
@@ -231,24 +240,13 @@ def _coarsened(images: Tensor, resolutions: Floats) -> Tensor:
         resample = _resampling_matrices(size, _beside(images, small).float())[:, None]
         return _bytes(resample @ images.float() @ resample.mT)
     # uint8 can be resampled with antialiasing on CPUs only, and much faster than float32 there.
-    changed = []
-    for image, pixels in zip(images.split(1), small.tolist(), strict=True):
-        reduced = F.interpolate(image, size=int(pixels), mode="bilinear", antialias=True)
-        changed.append(F.interpolate(reduced, size=size, mode="bilinear"))
-    return torch.cat(changed)
+    reduced = F.interpolate(images, size=int(small[0]), mode="bilinear", antialias=True)
+    return F.interpolate(reduced, size=size, mode="bilinear")
 
 
 def _resampling_matrices(size: int, small: Tensor) -> Tensor:
-    """Matrices that reduce a line of `size` samples and enlarge it again.
-
-    As :func:`torch.nn.functional.interpolate`: bilinear, reduced with antialiasing.
-
-    Args:
-        size: samples before and after.
-        small: (B,) samples in between, at most `size`.
-
-    Returns:
-        (B, size, size) float32.
+    """(B, size, size) matrices that reduce a line to `small`, (B,), samples and enlarge it again,
+    as :func:`torch.nn.functional.interpolate` does: bilinear, reduced with antialiasing.
     """
     column = torch.arange(size, device=small.device)
     row = column[:, None]
@@ -261,14 +259,9 @@ def _resampling_matrices(size: int, small: Tensor) -> Tensor:
 
 
 def _blurred(images: Tensor, dx: Floats, dy: Floats) -> Tensor:
-    if _on_gpu(images):
-        return _blur_each_along(images, dx, dy)
-    paths = zip(images.split(1), dx.tolist(), dy.tolist(), strict=True)
-    return torch.cat([blur_along(image, x, y) for image, x, y in paths])
-
-
-def _blur_each_along(images: Tensor, dx: Floats, dy: Floats) -> Tensor:
-    """:func:`blur_along` for (B, C, h, w) images with a path (dx, dy) each, in pixels, at once."""
+    """:func:`blur_along` for (B, C, h, w) images with a path (dx, dy) each, in pixels."""
+    if not _on_gpu(images):
+        return blur_along(images, float(dx[0]), float(dy[0]))
     taps = np.rint(np.maximum(abs(dx), abs(dy))) + 1
     steps = np.arange(taps.max())
     shares = (steps - (taps[:, None] - 1) / 2) / np.maximum(taps[:, None] - 1, 1)
@@ -305,11 +298,10 @@ def blur_along(images: Tensor, dx: float, dy: float) -> Tensor:
 def _compressed(images: Tensor, qualities: Floats) -> Tensor:
     if _on_gpu(images):
         return jpeg(images, torch.from_numpy(qualities))
-    decoded = []
-    for image, quality in zip(images.permute(0, 2, 3, 1), qualities.tolist(), strict=True):
-        coded = cv2.imencode(".jpg", image.numpy(), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
-        decoded.append(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8))
-    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2)
+    pixels = images[0].permute(1, 2, 0).numpy()
+    coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(qualities[0])])[1]
+    decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+    return torch.from_numpy(decoded).permute(2, 0, 1)[None]
 
 
 def jpeg(images: Tensor, qualities: Tensor) -> Tensor:
@@ -354,14 +346,7 @@ _DCT = _dct()
 
 
 def _noisy(images: Tensor, sigmas: Floats, seeds: Floats) -> Tensor:
-    draw = torch.Generator(images.device)
-    if _on_gpu(images):  # all at once, from the first image's seed
-        draw.manual_seed(int(seeds[0]))
-        noise = torch.randn(images.shape, generator=draw, device=images.device)
-        return _bytes(noise * _beside(images, sigmas).float()[:, None, None, None] + images)
-    changed = []
-    for image, sigma, seed in zip(images, sigmas.tolist(), seeds.tolist(), strict=True):
-        draw.manual_seed(int(seed))
-        noise = torch.randn(image.shape, generator=draw)
-        changed.append(noise.mul_(sigma).add_(image.contiguous()))
-    return _bytes(torch.stack(changed))
+    """All images' noise comes from the first one's seed."""
+    draw = torch.Generator(images.device).manual_seed(int(seeds[0]))
+    noise = torch.randn(images.shape, generator=draw, device=images.device)
+    return _bytes(noise * _beside(images, sigmas).float()[:, None, None, None] + images)

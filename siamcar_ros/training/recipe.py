@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
 
-from siamcar_ros.options import assignments, filled
+from siamcar_ros.options import Range, assignments, filled
 from siamcar_ros.resources import (
     given_or_shipped,
     parse_yaml,
@@ -30,7 +31,161 @@ from siamcar_ros.resources import (
     shipped_names,
 )
 
-from .recipe_sections import Recipe, TeacherRecipe
+from .augment import AugmentParams, NotNegative, Probability
+
+Count: TypeAlias = Annotated[int, Range(1)]
+Positive: TypeAlias = Annotated[float, Range(0, above=True)]
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """The training pairs."""
+
+    sets: dict[str, Any] = field(default_factory=dict)  # by name, as for data.build_mixture
+    pairs_per_epoch: Count = 64_000
+    # The run fails if more than this share of the draws, from the 1,000th on, met a missing or
+    # broken file.
+    max_fault_share: Probability = 0.01
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """The losses; :func:`~siamcar_ros.training.siamcar_loss` explains all but the weights."""
+
+    cls: NotNegative = 1.0  # the weights of classification, regression and centerness (as paper)
+    reg: NotNegative = 3.0
+    cen: NotNegative = 1.0
+    positives: Literal["center", "box"] = "center"
+    balanced: bool = True
+    centerness_weighted: bool = True
+    box: Literal["iou", "giou"] = "iou"
+    oversize: NotNegative = 0.0
+    quality: Literal["centerness", "iou"] = "centerness"
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """A trained network from whose maps the new one learns, besides the true boxes."""
+
+    network: str = "resnet50"  # its cells must coincide with those of the network in training
+    weights: str | None = None  # its file; None for no teacher
+    weight: NotNegative = 1.0  # of its term in the loss, whose parts have the weights of `loss`
+
+
+@dataclass(frozen=True)
+class OptimizerRecipe:
+    """The optimizer."""
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    lr: Positive = 0.005  # what the schedule scales
+    momentum: Probability = 0.9  # of SGD
+    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
+    weight_decay: NotNegative = 1e-4
+    decay_vectors: bool = True  # whether biases and norms decay as well
+    clip: NotNegative = 10.0  # the largest gradient norm; 0 for no limit
+    give_up_after: Count = 20  # steps in a row without a finite gradient after which the run fails
+
+
+@dataclass(frozen=True)
+class ScheduleRecipe:
+    """The rate over time, as a factor of ``optimizer.lr``.
+
+    "log" is the authors' schedule: constant within an epoch, it rises geometrically from
+    ``warmup_from`` over the warm-up, then falls geometrically to ``final``. "cosine" rises linearly
+    from 0 over the warm-up, stays, and falls by a cosine to ``final`` over the last
+    ``decay_epochs``.
+    """
+
+    kind: Literal["log", "cosine"] = "log"
+    warmup_epochs: NotNegative = 5  # may be fractional for "cosine"
+    warmup_from: Probability = 0.2
+    final: NotNegative = 0.1
+    decay_epochs: NotNegative | None = None  # None, and at most: all that follow the warm-up
+
+
+@dataclass(frozen=True)
+class BackboneRecipe:
+    """How the backbone is trained."""
+
+    initial: str | None = None  # weights to start from: of a backbone (ImageNet) or whole network
+    frozen_epochs: Annotated[int, Range(0)] = 0  # in which weights and statistics are kept
+    train: tuple[str, ...] = ()  # the parts that are trained afterwards; all if empty
+    lr_factor: NotNegative = 1.0  # its learning rate relative to the rest
+
+
+@dataclass(frozen=True)
+class ComputeRecipe:
+    """Devices and arithmetic."""
+
+    device: str = "auto"  # or "cpu", "cuda", "cuda:N"; under torchrun each process has its own GPU
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # autocast: weights are fp32
+    compile: bool = False  # pass the network through torch.compile
+    # On a GPU, run the forward and backward pass as a CUDA graph; no effect with `compile` or with
+    # several processes.
+    cuda_graph: bool = True
+    # "direct" is the grouped convolution; "auto" is "fft" on a CPU, where its backward pass is
+    # faster, in bf16 by far.
+    correlation: Literal["auto", "direct", "fft"] = "auto"
+    # "sync" takes the statistics over all GPUs.
+    batchnorm: Literal["train", "sync", "frozen"] = "train"
+    # Change light, sharpness, compression and noise in batches on the training device, not image by
+    # image in the workers.
+    augment_on_device: bool = False
+    workers: Annotated[int, Range(0)] = 2  # loader processes of each training process
+    threads: Count | None = None  # of the training process on the CPU; None: PyTorch's choice
+
+
+@dataclass(frozen=True)
+class LogRecipe:
+    """What is written during a run, with the intervals in steps."""
+
+    every: Count = 50  # losses, rate and speed
+    images_every: Count = 2000  # sample pairs with true and predicted boxes
+    checkpoint_every: Count = 500  # what a killed run resumes from
+    keep_every_epochs: Count = 5  # epochs after which the (averaged) weights are kept in a file
+    tensorboard: bool = True  # write event files
+
+
+@dataclass(frozen=True)
+class ValidationRecipe:
+    """Validation by tracking."""
+
+    sequences: str | None = None  # a folder of sequences; None for no validation
+    frames: Annotated[int, Range(2)] | None = None  # of each sequence at most; None for all
+    every_epochs: Positive = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run."""
+
+    network: str = "compact"
+    output: str = "runs/train"  # folder of checkpoints and logs
+    seed: Annotated[int, Range(0)] = 0  # of the initial weights and of every pair
+    epochs: Positive = 20  # may be fractional
+    batch: Count = 32  # pairs per step, over all processes
+    # Decay of the exponential average of the weights, ramped up from 0; 0 for none.
+    average: Annotated[float, Range(0, 0.99999)] = 0.0
+    data: DataRecipe = field(default_factory=DataRecipe)
+    augment: AugmentParams = field(default_factory=AugmentParams)
+    loss: LossRecipe = field(default_factory=LossRecipe)
+    teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
+    backbone: BackboneRecipe = field(default_factory=BackboneRecipe)
+    compute: ComputeRecipe = field(default_factory=ComputeRecipe)
+    log: LogRecipe = field(default_factory=LogRecipe)
+    validation: ValidationRecipe = field(default_factory=ValidationRecipe)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in an epoch."""
+        return max(1, self.data.pairs_per_epoch // self.batch)
+
+    @property
+    def steps(self) -> int:
+        """Length of the run in steps."""
+        return max(1, round(self.epochs * self.steps_per_epoch))
 
 
 class RecipeError(ValueError):
@@ -54,12 +209,9 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     }
     variants = content.pop("variants", {})
     variant = given.pop("variant", content.pop("variant", None))
-    content.pop("variant", None)
     if variant is not None:
         refuse_unknown([str(variant)], variants, "variant")
-        for key, value in variants[variant].items():
-            _assign(content, key, value)
-    for key, value in given.items():
+    for key, value in (*variants.get(variant, {}).items(), *given.items()):
         _assign(content, key, value)
     return recipe_from_dict(content)
 
@@ -129,13 +281,7 @@ def flatten(recipe: Recipe) -> dict[str, Any]:
 
 def to_yaml(recipe: Recipe) -> str:
     """The resolved recipe, readable by :func:`load_recipe`."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(inner) for key, inner in value.items()}
-        return list(value) if isinstance(value, tuple) else value
-
-    return yaml.safe_dump(plain(dataclasses.asdict(recipe)), sort_keys=False)
+    return yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False)
 
 
 def _assign(content: dict[str, Any], key: str, value: Any) -> None:

@@ -8,8 +8,7 @@ from torch import nn
 
 from siamcar_ros.model import SiamCAR
 
-from .recipe import Recipe, RecipeError
-from .recipe_sections import BackboneRecipe
+from .recipe import BackboneRecipe, Recipe, RecipeError
 
 
 def rate_factor(recipe: Recipe, step: int) -> float:

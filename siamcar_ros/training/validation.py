@@ -7,12 +7,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from siamcar_ros.data import DataError, Sequence, SequenceError
 from siamcar_ros.data.readers.folders import SequenceFolder
 from siamcar_ros.evaluation import run_sequence
-from siamcar_ros.evaluation.protocols import FOLDER, score_sequence
+from siamcar_ros.evaluation.protocols import FOLDER, score_sequence, summarize
 from siamcar_ros.model import SiamCAR
 from siamcar_ros.runtime import Network, load_network
 from siamcar_ros.tracking import SiamCarTracker, TrackerParams
@@ -76,18 +74,17 @@ def track_all(
         DataError: none can be scored.
     """
     tracker = SiamCarTracker(network, params)
-    scores = []
+    scores = {}
     for sequence in sequences:
         try:
             scored = score_sequence(sequence, [run_sequence(tracker, sequence)], FOLDER)
             if scored is None:
                 raise DataError("no frame can be scored")
-            scores.append(scored)
+            scores[sequence.name] = scored
         except (ValueError, RuntimeError) as error:
             logger.warning("%s is left out: %s", sequence.name, error)
     if not scores:
         raise DataError("no sequence can be scored")
-    means = {
-        f"tracking/{name}": float(np.mean([s.measures[name] for s in scores])) for name in MEASURES
-    }
-    return {**{f"overlap/{s.name}": s.measures["ao"] for s in scores}, **means}
+    means = summarize("", scores, FOLDER).measures
+    overlaps = {f"overlap/{name}": score.measures["ao"] for name, score in scores.items()}
+    return {**overlaps, **{f"tracking/{name}": means[name] for name in MEASURES}}

@@ -35,4 +35,4 @@ def fixed_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make `siamcar replay` run a BrightestSquare."""
     spec = TrackerSpec("Brightest", "replayed_bag:BrightestSquare")
     monkeypatch.setattr(TrackerSpec, "build", lambda self: BrightestSquare())
-    monkeypatch.setattr(command, "_tracker_spec", lambda args: spec)
+    monkeypatch.setattr(command, "network_spec", lambda *_: spec)

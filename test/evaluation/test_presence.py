@@ -19,7 +19,7 @@ from siamcar_ros.evaluation.presence import (
     reliability,
     tracking_curve,
 )
-from siamcar_ros.evaluation.protocols import VOT_LT, score
+from siamcar_ros.evaluation.protocols import OTB, VOT_LT, score
 
 NAN = float("nan")
 
@@ -55,6 +55,13 @@ def test_a_tracker_without_a_score_reports_every_frame() -> None:
     assert measures["tracking_recall"] == pytest.approx(0.6)
     for name in ("threshold", "calibration_error", "lost_precision", "lost_recall", "false_alarms"):
         assert np.isnan(measures[name])
+
+
+def test_a_sequence_of_one_frame_has_nothing_to_say_of_presence() -> None:
+    one = score([[1, 1, 5, 5]], [[1, 1, 5, 5]], OTB)
+    assert one is not None
+    assert one.measures["success"] == pytest.approx(20 / 21)
+    assert one.measures["f_score"] == 0
 
 
 def test_many_scores_are_thinned_to_quantiles() -> None:

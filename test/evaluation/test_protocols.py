@@ -103,8 +103,9 @@ def test_got10k_pools_frames_and_others_average_sequences() -> None:
     miss = score_sequence(long, [run([[1, 1, 10, 10]] + [[50, 50, 5, 5]] * 3)], protocols.GOT10K)
     assert hit is not None
     assert miss is not None
-    assert summarize("t", [hit, miss], protocols.GOT10K).measures["ao"] == pytest.approx(1 / 4)
-    assert summarize("t", [hit, miss], protocols.FOLDER).measures["ao"] == pytest.approx(1 / 2)
+    both = {"short": hit, "long": miss}
+    assert summarize("t", both, protocols.GOT10K).measures["ao"] == pytest.approx(1 / 4)
+    assert summarize("t", both, protocols.FOLDER).measures["ao"] == pytest.approx(1 / 2)
 
 
 def test_skipped_and_unannotated_frames_count_nowhere() -> None:
@@ -122,13 +123,13 @@ def test_skipped_and_unannotated_frames_count_nowhere() -> None:
 
 def test_rates_are_pooled_with_the_frames() -> None:
     """As in the GOT-10k toolkit: mean of 1 / t over all frames; for others, of sequences."""
-    scores = []
+    scores = {}
     for times in ([0.1] * 2, [0.01] * 8):
         boxes = [[1, 1, 10, 10]] * len(times)
         truth = sequence(boxes, size=(100, 80))
         result = score_sequence(truth, [run(boxes, times)], protocols.GOT10K)
         assert result is not None
-        scores.append(result)
+        scores[str(len(times))] = result
     pooled = summarize("t", scores, protocols.GOT10K).measures["fps"]
     assert pooled == pytest.approx((2 * 10 + 8 * 100) / 10)
     assert summarize("t", scores, protocols.OTB).measures["fps"] == pytest.approx(55)
@@ -189,4 +190,4 @@ def test_nothing_to_score() -> None:
     truth = sequence([[1, 1, 10, 10]])
     assert score_sequence(truth, [run([[1, 1, 10, 10]])], protocols.FOLDER) is None
     with pytest.raises(ValueError, match="no sequence was scored"):
-        summarize("t", [], protocols.FOLDER)
+        summarize("t", {}, protocols.FOLDER)

@@ -75,8 +75,8 @@ def test_trackers_are_ranked_by_the_headline(results: Path) -> None:
 
 def test_attributes_are_means_over_their_sequences(results: Path) -> None:
     table = compare([results]).by_attribute
-    assert table["size"]["Lost"]["ao"] == pytest.approx(1)  # c only
-    assert table["motion"]["Lost"]["ao"] == pytest.approx((3 / 8 + 1) / 2)  # b and c
+    assert table["size"]["Lost"].measures["ao"] == pytest.approx(1)  # c only
+    assert table["motion"]["Lost"].measures["ao"] == pytest.approx((3 / 8 + 1) / 2)  # b and c
 
 
 def test_sequences_without_a_result_are_left_out_for_all(results: Path) -> None:

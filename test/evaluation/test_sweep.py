@@ -128,7 +128,7 @@ def test_a_tracker_that_cannot_be_built_is_told_with_workers_too(
         (["--range", "lr=0.6:0.2"], "no range lr"),
         (["--trials", "0"], "--trials"),
         (["--output", "nowhere/best.yaml"], "there is no folder"),
-        (["--network", "compact", "resnet50"], "one --network"),
+        (["--network", "compact", "resnet50"], "unrecognized arguments: resnet50"),
     ],
 )
 def test_what_was_wrong_is_told(

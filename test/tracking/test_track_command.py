@@ -19,8 +19,9 @@ from siamcar_ros.cli import main
 from siamcar_ros.commands.track import _print_summary
 from siamcar_ros.data import read_boxes
 from siamcar_ros.data.film import Source, SourceError, open_source
+from siamcar_ros.evaluation.trackers import TrackerSpec
 from siamcar_ros.model import build_model, save_weights
-from siamcar_ros.tracking import SiamCarTracker, TrackState
+from siamcar_ros.tracking import TrackState
 from siamcar_ros.tracking.selection import draw_box
 
 
@@ -173,7 +174,7 @@ def test_a_camera_that_breaks_off_keeps_what_was_tracked(
         raise SourceError("the camera stopped delivering frames")
 
     camera = Source("camera", True, 30.0, filmed)
-    monkeypatch.setattr("siamcar_ros.data.film.open_source", lambda name: camera)
+    monkeypatch.setattr("siamcar_ros.commands.track.open_source", lambda name: camera)
     boxes = tmp_path / "boxes.txt"
     assert track(sequence, "0", "--box", "50,40,25,20", "--boxes", boxes) == 0
     assert len(read_boxes(boxes)) == 8
@@ -207,7 +208,7 @@ def test_mistakes_are_told_in_a_line(
 def test_targets_are_checked_before_the_network_is_loaded(
     sequence: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(SiamCarTracker, "from_config", None)  # a call would be a TypeError
+    monkeypatch.setattr(TrackerSpec, "load_network", None)  # a call would be a TypeError
     for arguments in (["--point", "1"], ["--point", "1,2", "--box", "1,2,3,4"], ["--box", "1"]):
         assert track(sequence, sequence, *arguments) == 2
         assert "siamcar: error:" in capsys.readouterr().err

@@ -20,9 +20,8 @@ from siamcar_ros.training.augment import (
     PairMaker,
     TrainingPair,
 )
-from siamcar_ros.training.layers import deform
+from siamcar_ros.training.layers import coverage, deform, edge_errors, place
 from siamcar_ros.training.photometric import Changes, apply_changes
-from siamcar_ros.training.placing import coverage, edge_errors, place
 
 STILL = AugmentParams(**{field.name: 0.0 for field in dataclasses.fields(AugmentParams)})
 EVERYTHING = dataclasses.replace(

@@ -14,9 +14,9 @@ import torch.distributed as dist
 
 from siamcar_ros.data import DataError, DataFault, Faults, Mixture, PairSet
 from siamcar_ros.data.frames import Frame, frame_from_box
-from siamcar_ros.training.augment import AugmentParams, PairMaker
-from siamcar_ros.training.distributed import Processes, choose_device, join
+from siamcar_ros.training.distributed import Processes, choose_device, joined
 from siamcar_ros.training.loader import Batch, Batches, FaultCount, loading
+from siamcar_ros.training.recipe import Recipe
 
 ALONE = Processes()
 
@@ -43,8 +43,7 @@ class Patches(PairSet):
 
 def batches(size: int, processes: Processes = ALONE) -> Batches:
     mixture = Mixture({"patches": Patches()}, {"patches": 1.0})
-    maker = PairMaker(mixture, mixture, AugmentParams())
-    return Batches(maker, mixture, size, 7, processes)
+    return Batches(mixture, Recipe(batch=size, seed=7), processes)
 
 
 @contextmanager
@@ -98,11 +97,12 @@ def test_processes_wait_for_one_another_longer_than_nccl_would(
     """The first validates while the others wait."""
     asked: list[dict[str, Any]] = []
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    for name in ("init_process_group", "destroy_process_group"):
+        monkeypatch.setattr(dist, name, lambda *_: None)
     monkeypatch.setattr(dist, "get_rank", lambda: 1)
     monkeypatch.setattr(dist, "new_group", lambda **options: asked.append(options))
-    processes = join(torch.device("cuda"))
-    assert (processes.rank, processes.world) == (1, 2)
+    with joined(torch.device("cuda")) as processes:
+        assert (processes.rank, processes.world) == (1, 2)
     assert asked[0]["backend"] == "gloo"
     assert asked[0]["timeout"] >= timedelta(hours=6)
 

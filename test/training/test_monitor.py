@@ -17,7 +17,7 @@ from siamcar_ros.data import DataError
 from siamcar_ros.model import build_model, load_weights, read_metadata, save_weights
 from siamcar_ros.tracking import SiamCarTracker
 from siamcar_ros.training.monitor import Monitor
-from siamcar_ros.training.recipe_sections import LogRecipe
+from siamcar_ros.training.recipe import LogRecipe
 from siamcar_ros.training.validation import validate
 
 

@@ -122,7 +122,7 @@ def test_the_command_line_goes_last() -> None:
         (["data.sets={m: 3}"], "data.sets.m must hold keys, not 3"),
         (["data.sets={m: null}"], "data.sets.m must hold keys, not None"),
         (["loss.positives=middle"], "loss.positives is 'middle'; it must be center or box"),
-        (["compute.channels_last=3"], "of the kind bool"),
+        (["optimizer.decay_vectors=3"], "of the kind bool"),
         (["optimizer.betas=[1]"], "optimizer.betas"),
         (["optimizer=3"], "optimizer must hold keys"),
         (["augment=false"], "augment must hold keys, not False"),

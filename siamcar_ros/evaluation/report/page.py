@@ -67,14 +67,15 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
                 "success_curve": _numbers(t.success),
                 "precision_curve": _numbers(t.precision),
                 "normalized_precision_curve": _numbers(t.normalized),
-                "reliability": _numbers(reliability([s.presence for s in t.sequences])),
+                "reliability": _numbers(reliability([s.presence for s in t.sequences.values()])),
                 "run": comparison.facts[t.tracker],
                 "by_attribute": {
-                    attribute: _numbers({m: of[t.tracker][m] for m in protocol.headline})
+                    attribute: _numbers({m: of[t.tracker].measures[m] for m in protocol.headline})
                     for attribute, of in comparison.by_attribute.items()
                 },
                 "sequences": {
-                    s.name: {"frames": s.frames, **_numbers(s.measures)} for s in t.sequences
+                    name: {"frames": s.frames, **_numbers(s.measures)}
+                    for name, s in t.sequences.items()
                 },
             }
             for t in comparison.trackers
@@ -96,7 +97,6 @@ def _page(comparison: Comparison, focus: TrackerScore, worst: int) -> str:
         "jpeg": _jpeg,
         "measure": lambda values, measure: format_measure(measure, values),
     }
-    headline = comparison.benchmark.protocol.headline[0]
     sequences = comparison.sequences
     absent = sum((s.annotated & ~np.isfinite(s.boxes).all(1)).sum() for s in sequences.values())
     return environment.get_template("report.html.jinja").render(
@@ -111,18 +111,10 @@ def _page(comparison: Comparison, focus: TrackerScore, worst: int) -> str:
         names=MEASURES,
         presence=list(PRESENCE),
         lower=LOWER_IS_BETTER,
-        headline=headline,
-        by_attribute={
-            attribute: {tracker: measures[headline] for tracker, measures in of.items()}
-            for attribute, of in comparison.by_attribute.items()
-        },
-        carriers={
-            attribute: sum(attribute in s.attributes for s in sequences.values())
-            for attribute in comparison.attributes
-        },
+        headline=comparison.benchmark.protocol.headline[0],
         overlaps={
-            name: [t.sequences[i].measures["ao"] for t in comparison.trackers]
-            for i, name in enumerate(sequences)
+            name: [t.sequences[name].measures["ao"] for t in comparison.trackers]
+            for name in sequences
         },
         measured={name: measured_on(facts) for name, facts in comparison.facts.items()},
         differences=differing_settings(comparison),

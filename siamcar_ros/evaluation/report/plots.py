@@ -31,12 +31,7 @@ _STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)))
 TRUTH_COLOR = "#ffc400"
 _LOSS, _GUIDE, _TEXT = "#c5221f", "#9aa0a6", "#3c4043"
 #: Of the tracker's state; others are gray.
-STATE_COLORS = {
-    "tracking": "#1e8e5a",
-    "uncertain": "#f9ab00",
-    "lost": "#c5221f",
-    "searching": "#a142b5",
-}
+STATE_COLORS = {"tracking": "#1e8e5a", "uncertain": "#f9ab00", "lost": "#c5221f"}
 _MOST_ROWS = 40  # of the differences
 _STYLE: Any = {
     "font.family": "sans-serif",
@@ -136,8 +131,7 @@ def _draw(
 
 
 def _draw_curve(axes: Axes, comparison: Comparison, kind: str) -> None:
-    protocol = comparison.benchmark.protocol
-    measure, guide = kind, None
+    protocol, measure, guide = comparison.benchmark.protocol, kind, None
     if kind == "success":
         title, label, x = "Success", "overlap threshold", protocol.thresholds
         measure = "ao" if protocol.headline[0] == "ao" else "success"
@@ -173,7 +167,7 @@ def _legend_below(axes: Axes, title: str) -> None:
 
 def _draw_tracking(axes: Axes, comparison: Comparison) -> None:
     for index, tracker in enumerate(comparison.trackers):
-        curve = presence.tracking_curve([s.presence for s in tracker.sequences])
+        curve = presence.tracking_curve([s.presence for s in tracker.sequences.values()])
         measures = tracker.measures
         axes.plot(
             curve[:, 2],
@@ -191,7 +185,7 @@ def _draw_tracking(axes: Axes, comparison: Comparison) -> None:
 def _draw_reliability(axes: Axes, comparison: Comparison) -> None:
     axes.plot((0, 1), (0, 1), color=_GUIDE, linewidth=0.8, linestyle=":")
     for index, tracker in enumerate(comparison.trackers):
-        bins = presence.reliability([s.presence for s in tracker.sequences])
+        bins = presence.reliability([s.presence for s in tracker.sequences.values()])
         number, score, right = bins[bins[:, 0] > 0].T
         if not len(number):
             continue
@@ -209,12 +203,12 @@ def _draw_radar(axes: Axes, comparison: Comparison, measure: str) -> None:
     table = comparison.by_attribute
     angles = np.linspace(0, 2 * np.pi, len(table) + 1)
     for index, tracker in enumerate(comparison.trackers):
-        values = [row[tracker.tracker][measure] for row in table.values()]
+        values = [row[tracker.tracker].measures[measure] for row in table.values()]
         axes.plot(angles, [*values, values[0]], color=tracker_color(index), linewidth=1.7)
         if index == 0:
             axes.fill(angles, [*values, values[0]], color=tracker_color(0), alpha=0.10)
     axes.set_xticks(angles[:-1], list(table))
-    highest = max(of[measure] for row in table.values() for of in row.values())
+    highest = max(of.measures[measure] for row in table.values() for of in row.values())
     axes.set_ylim(0, max(0.1, 1.05 * highest))
     axes.tick_params(axis="x", pad=9)
     axes.tick_params(axis="y", labelsize=7, colors=_GUIDE)
@@ -224,9 +218,11 @@ def _draw_radar(axes: Axes, comparison: Comparison, measure: str) -> None:
 
 def _draw_differences(axes: Axes, comparison: Comparison, focus: TrackerScore, most: int) -> None:
     others = [t for t in comparison.trackers if t.tracker != focus.tracker]
-    own = _ao(focus)
-    best = {name: max(_ao(t)[name] for t in others) for name in own}
-    rows = sorted(((own[name] - best[name], name) for name in own), reverse=True)
+    rows = []
+    for name, score in focus.sequences.items():
+        best = max(t.sequences[name].measures["ao"] for t in others)
+        rows.append((score.measures["ao"] - best, name))
+    rows.sort(reverse=True)
     if len(rows) > most:
         rows = rows[: most // 2] + rows[-(most - most // 2) :]
     values = np.round([value for value, _ in rows], 6)
@@ -246,7 +242,7 @@ def _draw_differences(axes: Axes, comparison: Comparison, focus: TrackerScore, m
 
 def _draw_overlaps(axes: Axes, comparison: Comparison, sequence: str) -> None:
     for index, tracker in enumerate(comparison.trackers):
-        overlaps = next(s.overlaps for s in tracker.sequences if s.name == sequence)
+        overlaps = tracker.sequences[sequence].overlaps
         frames = np.arange(1, len(overlaps) + 1)
         axes.plot(frames, overlaps, color=tracker_color(index), linewidth=1.1)
     truth = comparison.sequences[sequence]
@@ -268,7 +264,3 @@ def _shade(axes: Axes, where: NDArray[np.bool_], color: str, alpha: float = 1.0)
     edges = np.flatnonzero(np.diff(np.concatenate(([0], where.astype(int), [0]))))
     for begin, end in edges.reshape(-1, 2) + 0.5:
         axes.axvspan(begin, end, color=color, alpha=alpha, linewidth=0, zorder=0)
-
-
-def _ao(tracker: TrackerScore) -> dict[str, float]:
-    return {s.name: s.measures["ao"] for s in tracker.sequences}

@@ -12,9 +12,9 @@ from siamcar_ros.data import read_image
 from siamcar_ros.evaluation.comparison import Comparison
 from siamcar_ros.evaluation.metrics import Floats
 from siamcar_ros.evaluation.presence import MISSED
-from siamcar_ros.evaluation.protocols import Score, TrackerScore
+from siamcar_ros.evaluation.protocols import TrackerScore
 from siamcar_ros.evaluation.report.plots import TRUTH_COLOR, tracker_color
-from siamcar_ros.geometry import Image
+from siamcar_ros.geometry import Image, xywh_to_corners
 
 _TILE = (360, 270)
 _TILES = 5  # of a strip
@@ -32,8 +32,8 @@ class Strip:
 
 def worst_strips(comparison: Comparison, focus: TrackerScore, count: int) -> list[Strip]:
     """Strips of the sequences with the tracker's lowest average overlap, with all boxes drawn."""
-    worst = sorted(focus.sequences, key=lambda s: s.measures["ao"])[:count]
-    strips = [_strip(comparison, focus.tracker, score) for score in worst]
+    worst = sorted(focus.sequences, key=lambda name: focus.sequences[name].measures["ao"])
+    strips = [_strip(comparison, focus, name) for name in worst[:count]]
     return [strip for strip in strips if strip.tiles]
 
 
@@ -84,12 +84,8 @@ def choose_frames(overlaps: Floats, count: int) -> list[int]:
     return sorted(frames)[:count]
 
 
-def _strip(comparison: Comparison, focus: str, score: Score) -> Strip:
-    sequence = comparison.sequences[score.name]
-    overlaps = [
-        next(s.overlaps for s in tracker.sequences if s.name == score.name)
-        for tracker in comparison.trackers
-    ]
+def _strip(comparison: Comparison, focus: TrackerScore, name: str) -> Strip:
+    sequence, score = comparison.sequences[name], focus.sequences[name]
     tiles = []
     for frame in choose_frames(score.overlaps, _TILES):
         image = read_image(sequence.frames[frame])
@@ -98,20 +94,21 @@ def _strip(comparison: Comparison, focus: str, score: Score) -> Strip:
         shift = np.array([sequence.origin, sequence.origin, 0, 0])
         truth = sequence.boxes[frame] - shift
         boxes = {
-            name: runs[score.name].boxes[frame] - shift for name, runs in comparison.runs.items()
+            tracker: runs[name].boxes[frame] - shift for tracker, runs in comparison.runs.items()
         }
-        window = _window([truth, boxes[focus]], image.shape[1], image.shape[0])
+        window = _window([truth, boxes[focus.tracker]], image.shape[1], image.shape[0])
         tile = _cut(image, window)
         for index, tracker in reversed(list(enumerate(comparison.trackers))):
             _rectangle(tile, boxes[tracker.tracker], window, tracker_color(index), 2)
         _rectangle(tile, truth, window, TRUTH_COLOR, 1)
         _label(tile, f"#{frame + 1}", (6, 18), (255, 255, 255))
-        for index, values in enumerate(overlaps[:5]):
-            if np.isfinite(values[frame]):
+        for index, tracker in enumerate(comparison.trackers[:5]):
+            overlap = tracker.sequences[name].overlaps[frame]
+            if np.isfinite(overlap):
                 place = (6 + 54 * index, _TILE[1] - 8)
-                _label(tile, f"{values[frame]:.2f}", place, _bgr(tracker_color(index)))
+                _label(tile, f"{overlap:.2f}", place, _bgr(tracker_color(index)))
         tiles.append(tile)
-    return Strip(score.name, score.measures["ao"], tiles, describe_losses(score.overlaps))
+    return Strip(name, score.measures["ao"], tiles, describe_losses(score.overlaps))
 
 
 def _cut(image: Image, window: tuple[int, int, int, int]) -> Image:
@@ -128,10 +125,9 @@ def _cut(image: Image, window: tuple[int, int, int, int]) -> Image:
 def _window(boxes: list[Floats], width: int, height: int) -> tuple[int, int, int, int]:
     """The part to show (x, y, width, height): around the boxes, in the shape of a tile."""
     aspect = _TILE[0] / _TILE[1]
-    shown = [box for box in boxes if np.isfinite(box).all()]
-    first = np.min([box[:2] for box in shown], axis=0) if shown else np.zeros(2)
-    last = np.max([box[:2] + box[2:] for box in shown], axis=0) if shown else (width, height)
-    first, last = np.clip(first, 0, (width, height)), np.clip(last, 0, (width, height))
+    shown = [box for box in boxes if np.isfinite(box).all()] or [np.array([0, 0, width, height])]
+    corners = np.clip(xywh_to_corners(shown), 0, (width, height, width, height))
+    first, last = corners[:, :2].min(0), corners[:, 2:].max(0)
     center, size = (first + last) / 2, last - first
     side = max(1.8 * size[0], 1.8 * size[1] * aspect, 0.12 * width, 40)
     side = min(side, max(width, height * aspect))
