@@ -128,7 +128,4 @@ def encode(image: StoredImage, step: Step, shown_width: int) -> bytes:
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     # Optimized Huffman tables make a small picture a tenth smaller.
     options = [cv2.IMWRITE_JPEG_QUALITY, step.quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
-    done, jpeg = cv2.imencode(".jpg", pixels, options)
-    if not done:
-        raise ValueError(f"OpenCV could not make a JPEG of {width}x{height} pixels")
-    return jpeg.tobytes()
+    return cv2.imencode(".jpg", pixels, options)[1].tobytes()
