@@ -72,11 +72,6 @@ def box_in_fractions(box: Box, width: int, height: int) -> Fractions:
     return left, top, right, bottom
 
 
-def signing_key(passphrase: str) -> bytes:
-    """Return the key that ground stations derive from a passphrase: its SHA-256."""
-    return hashlib.sha256(passphrase.encode()).digest()
-
-
 class Camera:
     """A MAVLink camera component with tracking by point and rectangle.
 
@@ -90,7 +85,8 @@ class Camera:
         send: called with the bytes of each message.
         system: the vehicle's system id.
         component: the camera's component id.
-        key: 32 bytes with which messages are signed; unsigned ones are then dropped.
+        passphrase: messages are signed with its SHA-256, as ground stations do, and unsigned ones
+            are dropped; empty: no signing.
         rtsp_url: address of the video that is announced; empty: none.
         datagrams: each `receive` gets whole messages, as from UDP; otherwise pieces of a stream.
         clock: returns seconds, monotonic.
@@ -110,7 +106,7 @@ class Camera:
         *,
         system: int = 1,
         component: int = mav.MAV_COMP_ID_CAMERA,
-        key: bytes | None = None,
+        passphrase: str = "",
         rtsp_url: str = "",
         datagrams: bool = True,
         clock: Callable[[], float] = time.monotonic,
@@ -130,8 +126,8 @@ class Camera:
         file = SimpleNamespace(write=send)
         self._link = mav.MAVLink(file, srcSystem=system, srcComponent=component)
         self._link.robust_parsing = True
-        if key is not None:
-            self._link.signing.secret_key = key
+        if passphrase:
+            self._link.signing.secret_key = hashlib.sha256(passphrase.encode()).digest()
             self._link.signing.sign_outgoing = True
             self._link.signing.timestamp = int((time.time() - _SIGNATURE_EPOCH) * 1e5)
             self._link.signing.allow_unsigned_callback = lambda _link, _message: False
@@ -233,10 +229,12 @@ class Camera:
     def _command(self, message: Any) -> None:
         command = message.command
         numbers = [getattr(message, f"param{index}") for index in range(1, 8)]
-        if command in _REQUESTS:
-            self._acknowledge_request(message, _REQUESTS[command])
-        elif command == mav.MAV_CMD_REQUEST_MESSAGE:
-            self._acknowledge_request(message, numbers[0])
+        if command in _REQUESTS or command == mav.MAV_CMD_REQUEST_MESSAGE:
+            answer = self._requested(_REQUESTS.get(command, numbers[0]))
+            known = mav.MAV_RESULT_UNSUPPORTED if answer is None else mav.MAV_RESULT_ACCEPTED
+            self._acknowledge(message, known)
+            if answer is not None:
+                self._emit(answer)
         elif command == mav.MAV_CMD_SET_MESSAGE_INTERVAL:
             self._acknowledge(message, self._set_interval(numbers[0], numbers[1]))
         elif command == mav.MAV_CMD_CAMERA_TRACK_POINT:
@@ -259,15 +257,6 @@ class Camera:
             self._begin(message, self._stop)
         else:
             self._acknowledge(message, mav.MAV_RESULT_UNSUPPORTED)
-
-    def _acknowledge_request(self, message: Any, number: float) -> None:
-        """Acknowledge the request for a message, then send it."""
-        answer = self._requested(number)
-        if answer is None:
-            self._acknowledge(message, mav.MAV_RESULT_UNSUPPORTED)
-        else:
-            self._acknowledge(message, mav.MAV_RESULT_ACCEPTED)
-            self._emit(answer)
 
     def _requested(self, number: float) -> Any:
         now = int((self._clock() - self._began) * 1e3) & 0xFFFFFFFF
@@ -305,9 +294,9 @@ class Camera:
             return self._tracking_status()
         return None
 
-    def _set_interval(self, number: float, microseconds: float) -> int:
+    def _set_interval(self, number: float, microseconds: float) -> Any:
         if number != mav.MAVLINK_MSG_ID_CAMERA_TRACKING_IMAGE_STATUS:
-            return int(mav.MAV_RESULT_UNSUPPORTED)
+            return mav.MAV_RESULT_UNSUPPORTED
         if microseconds == -1:
             self.interval = 0.0
         elif microseconds == 0:
@@ -315,9 +304,9 @@ class Camera:
         elif math.isfinite(microseconds) and microseconds > 0:
             self.interval = max(microseconds * 1e-6, SHORTEST_INTERVAL)
         else:
-            return int(mav.MAV_RESULT_DENIED)
+            return mav.MAV_RESULT_DENIED
         self._status_at = self._clock()
-        return int(mav.MAV_RESULT_ACCEPTED)
+        return mav.MAV_RESULT_ACCEPTED
 
     def _tracking_status(self) -> Any:
         flags = _FLAGS[self._target.state]
