@@ -75,7 +75,7 @@ def box_in_fractions(box: Box, width: int, height: int) -> Fractions:
 class Camera:
     """A MAVLink camera component with tracking by point and rectangle.
 
-    Not thread-safe: `receive`, `poll`, `show` are called from one thread.
+    Not thread-safe.
 
     Args:
         start: starts the tracker on a box, or on a point if it has no size, in fractions of the
@@ -101,7 +101,7 @@ class Camera:
     def __init__(
         self,
         start: Callable[[Fractions], None],
-        stop: Callable[[], None],
+        stop: Callable[[], object],
         send: Callable[[bytes], None],
         *,
         system: int = 1,
@@ -122,7 +122,7 @@ class Camera:
         self._heartbeat_at = self._status_at = self._began
         self._texts = 0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="mavlink command")
-        self._pending: list[tuple[Any, Future[None]]] = []
+        self._pending: list[tuple[Any, Future[object]]] = []
         file = SimpleNamespace(write=send)
         self._link = mav.MAVLink(file, srcSystem=system, srcComponent=component)
         self._link.robust_parsing = True
@@ -328,7 +328,7 @@ class Camera:
             bottom,
         )
 
-    def _begin(self, message: Any, work: Callable[[], None]) -> None:
+    def _begin(self, message: Any, work: Callable[[], object]) -> None:
         """Run a command in the worker thread; it is acknowledged when it has finished."""
         if any(_key(old) == _key(message) for old, _ in self._pending):  # the station repeats it
             self._acknowledge(message, mav.MAV_RESULT_IN_PROGRESS)
@@ -338,7 +338,7 @@ class Camera:
             return
         self._pending.append((message, self._worker.submit(work)))
 
-    def _finish(self, message: Any, done: Future[None]) -> None:
+    def _finish(self, message: Any, done: Future[object]) -> None:
         error = done.exception()
         if error is None:
             if message.command == mav.MAV_CMD_CAMERA_STOP_TRACKING:

@@ -14,7 +14,6 @@ import re
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -88,7 +87,7 @@ class MavlinkCamera(Node):
         self._connection = _open(url)
         self._camera = mavlink.Camera(
             self._start,
-            self._stop,
+            lambda: self._client.stop_tracking(),
             self._write,
             system=system,
             component=component,
@@ -96,12 +95,9 @@ class MavlinkCamera(Node):
             rtsp_url=rtsp,
             datagrams=url.startswith("udp"),
         )
-        self._size: tuple[int, int] | None = None  # width and height of the newest image
-        self._sized = threading.Event()
+        self._sized = threading.Event()  # the camera has been told the size of the images
         self._heard_at = time.monotonic()
-        # The newest, from the client's thread for the one that serves the link.
-        self._targets: deque[mavlink.Target] = deque(maxlen=1)
-        self._rates: deque[tuple[float, float]] = deque(maxlen=1)
+        self._lock = threading.Lock()  # of the camera, which the client's thread uses, too
         self.create_subscription(TrackArray, f"{self.tracker}/tracks", self._on_tracks, 10)
         if gimbal:
             self.create_subscription(TwistStamped, gimbal, self._on_rates, 1)
@@ -114,9 +110,13 @@ class MavlinkCamera(Node):
             logger.info(f"MAVLink camera of {self.tracker} on {self._url}")
             try:
                 while self.context.ok():
-                    self._camera.receive(self._read())
-                    self._pass_on()
-                    self._camera.poll()
+                    data = self._read()
+                    with self._lock:
+                        self._camera.receive(data)
+                        self._camera.poll()
+                    if time.monotonic() - self._heard_at > _SILENCE:
+                        self._heard_at = math.inf  # reported once
+                        self._show(mavlink.Target(TrackState.LOST))
                     if dropped.total() > logged:
                         logged = dropped.total()
                         counts = ", ".join(f"{n} {why}" for why, n in sorted(dropped.items()))
@@ -129,48 +129,36 @@ class MavlinkCamera(Node):
 
     def _start(self, box: mavlink.Fractions) -> None:
         """Start the tracker on a box or a point in fractions of the newest image."""
-        self._sized.wait(_IMAGE_PATIENCE)
-        if self._size is None:
+        if not self._sized.wait(_IMAGE_PATIENCE):
             raise TrackerUnavailable(f"{self.tracker} has no image, or is not active")
-        self._client.init_target(mavlink.box_in_pixels(box, *self._size))
-
-    def _stop(self) -> None:
-        """End all tracks."""
-        self._client.stop_tracking()
+        self._client.init_target(mavlink.box_in_pixels(box, *self._camera.size))
 
     def _on_tracks(self, message: TrackArray) -> None:
         self._heard_at = time.monotonic()
         if message.image_width and message.image_height:
-            self._size = message.image_width, message.image_height
+            self._camera.size = message.image_width, message.image_height
             self._sized.set()
-        if not message.tracks or self._size is None:
-            self._targets.append(mavlink.Target())
-            return
-        oldest = message.tracks[0]
-        box = mavlink.box_in_fractions(bbox_to_box(oldest.bbox), *self._size)
-        self._targets.append(mavlink.Target(STATES.get(oldest.state), box))
+        target = mavlink.Target()
+        if message.tracks and self._sized.is_set():
+            oldest = message.tracks[0]
+            box = mavlink.box_in_fractions(bbox_to_box(oldest.bbox), *self._camera.size)
+            target = mavlink.Target(STATES.get(oldest.state), box)
+        self._show(target)
 
     def _on_status(self, status: TrackStatus) -> None:
         self._heard_at = time.monotonic()
         if status.state == TrackStatus.IDLE:
-            self._targets.append(mavlink.Target())
+            self._show(mavlink.Target())
 
-    def _pass_on(self) -> None:
-        """Pass what the tracker and the gimbal's controller have sent to the camera."""
-        if self._targets:
-            self._camera.show(self._targets.popleft())
-        elif time.monotonic() - self._heard_at > _SILENCE:
-            self._heard_at = math.inf  # reported once
-            self._camera.show(mavlink.Target(TrackState.LOST))
-        if self._rates:
-            self._camera.turn_gimbal(*self._rates.popleft())
-        if self._size is not None:
-            self._camera.size = self._size
+    def _show(self, target: mavlink.Target) -> None:
+        with self._lock:
+            self._camera.show(target)
 
     def _on_rates(self, message: TwistStamped) -> None:
         turn = message.twist.angular
         if math.isfinite(turn.y) and math.isfinite(turn.z):
-            self._rates.append((-turn.y, -turn.z))  # ROS: down and left; MAVLink: up and right
+            with self._lock:  # ROS: down and left; MAVLink: up and right
+                self._camera.turn_gimbal(-turn.y, -turn.z)
 
     def _read(self) -> bytes:
         try:
