@@ -29,8 +29,8 @@ from vision_msgs.msg import Detection2D
 
 from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.data.video import VideoWriter
-from siamcar_ros.files import replacing
-from siamcar_ros.geometry import Box
+from siamcar_ros.files import reason, replacing
+from siamcar_ros.geometry import Box, box_center
 from siamcar_ros.msg import TrackArray
 from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
 from siamcar_ros.ros.command_line import declare_read_only, run_node
@@ -41,7 +41,7 @@ from siamcar_ros.ros.messages import (
     image_message,
     pinhole_info,
 )
-from siamcar_ros.ros.pan_tilt_scene import FOCAL, Scene, View
+from siamcar_ros.ros.pan_tilt_scene import FOCAL, SIZE, Scene, View
 from siamcar_ros.tracking import TrackResult, TrackState
 from siamcar_ros.tracking.overlay import draw_overlay
 
@@ -80,11 +80,11 @@ class PanTiltSimulation(Node):
 
     Raises:
         ValueError: a parameter is not allowed.
-        OSError: the scene cannot be read, or the report cannot be written.
+        OSError: the scene cannot be read, or the report's folder cannot be made.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__("pan_tilt_simulation", **options)
+    def __init__(self) -> None:
+        super().__init__("pan_tilt_simulation")
         parameter = partial(declare_read_only, self)
         tracker = parameter("tracker", "tracker", "Name of the tracker node.")
         self._rate = parameter("rate", 30.0, "Frames per second.", range=(0.0, 1000.0))
@@ -113,23 +113,18 @@ class PanTiltSimulation(Node):
         self.create_subscription(TrackArray, f"{self.tracker}/tracks", self._on_tracks, 200)
 
     def run(self) -> None:
-        """Play the scene once and write the report.
-
-        Raises:
-            OSError: the tracker cannot be used, or the report cannot be written.
-        """
+        """Play the scene once and write the report; end the process if that fails."""
         with TrackerClient(self.tracker, node=self) as client:
             try:
                 client.wait_until_active(_PATIENCE, check=self._check)
                 self._begin(client)
                 moments = self._play()
-            except (TrackerUnavailable, TargetRefused) as error:
-                if not self.context.ok():
-                    return
-                raise OSError(str(error)) from error
-            time.sleep(0.5)  # for the last results
-            if self.context.ok():
+                time.sleep(0.5)  # for the last results
                 self._report(moments)
+            except (TrackerUnavailable, TargetRefused, OSError) as error:
+                if self.context.ok():
+                    self.get_logger().fatal(reason(error))
+                    sys.exit(1)
 
     def _check(self) -> None:
         if not self.context.ok():
@@ -152,29 +147,24 @@ class PanTiltSimulation(Node):
     def _play(self) -> list[Moment]:
         moments: list[Moment] = []
         begin, step = time.monotonic(), 1 / self._rate
+        share = 1 - np.exp(-step / self._lag) if self._lag else 1.0
         for index in range(int(self._duration * self._rate)):
-            if not self.context.ok():
-                break
+            self._check()
             behind = time.monotonic() - begin - index * step
             if behind < 0:
                 time.sleep(-behind)
             elif behind > step:
                 begin += behind  # too slow: play slower, so that no frame is left out
-            self._turn(step)
+            # The mount's rates follow the commands with a first-order lag.
+            before = self._rates
+            self._rates = before + share * (self._wanted - before)
+            self._angles = self._angles + step * (before + self._rates) / 2
             view, stamp = self._show(index * step)
-            x, y, w, h = view.box
-            width, height = self._scene.size
+            across, down = np.array(box_center(view.box)) / SIZE - 0.5
             pan, tilt = self._angles.tolist()
-            across, down = (x + w / 2) / width - 0.5, (y + h / 2) / height - 0.5
-            moments.append(Moment(index * step, pan, tilt, across, down, view.visible, stamp))
+            moment = (index * step, pan, tilt, float(across), float(down), view.visible, stamp)
+            moments.append(Moment(*moment))
         return moments
-
-    def _turn(self, step: float) -> None:
-        """Move the mount: its rates follow the commands with a first-order lag."""
-        share = 1 - np.exp(-step / self._lag) if self._lag else 1.0
-        before = self._rates
-        self._rates = before + share * (self._wanted - before)
-        self._angles = self._angles + step * (before + self._rates) / 2
 
     def _show(self, seconds: float) -> tuple[View, int]:
         """Render and publish one moment; return the view and its stamp in nanoseconds."""
@@ -185,7 +175,7 @@ class PanTiltSimulation(Node):
         joints.position, joints.velocity = (-self._angles).tolist(), (-self._rates).tolist()
         truth = Detection2D(header=header, bbox=box_to_bbox(view.box), id="ground_truth")
         for publisher, message in (
-            (self._info, pinhole_info(header, self._scene.size, FOCAL)),
+            (self._info, pinhole_info(header, SIZE, FOCAL)),
             (self._joints, joints),
             (self._image, image),
             (self._truth, truth),
@@ -216,10 +206,7 @@ class PanTiltSimulation(Node):
         with replacing(self._folder / "follow.json") as file:
             file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         self._write_film(moments, self._folder / "follow.mp4")
-        try:
-            draw(moments, [self._tracks.get(each.stamp) for each in moments], self._folder)
-        except ModuleNotFoundError as error:
-            self.get_logger().warning(f"follow.png is not drawn: {error} (pip install matplotlib)")
+        draw(moments, [self._tracks.get(each.stamp) for each in moments], self._folder)
         self.get_logger().info(f"wrote {self._folder}/follow.png, .mp4 and .json")
 
     def _write_film(self, moments: list[Moment], file: Path) -> None:
@@ -265,11 +252,7 @@ def describe(told: dict[str, Any]) -> list[str]:
 def draw(
     moments: Sequence[Moment], tracks: Sequence[tuple[Box, float, TrackState] | None], folder: Path
 ) -> None:
-    """Draw error, states and the mount's angles over time as follow.png.
-
-    Raises:
-        ModuleNotFoundError: matplotlib is not installed.
-    """
+    """Draw error, states and the mount's angles over time as follow.png."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
