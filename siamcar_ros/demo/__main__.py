@@ -103,11 +103,12 @@ def run(given: argparse.Namespace) -> None:
         print("tracking on /demo/image, detections on /demo/tracker/detection", flush=True)
         with tqdm(total=source.length, unit="frame", desc="tracking", disable=None) as bar:
 
-            def progress(heard: Recording, ended: bool) -> None:
-                bar.update(len(heard.headers) - bar.n)
-                if heard.newest is not None:
-                    late = (heard.newest.arrival - heard.newest.stamp) / 1e6
-                    bar.set_postfix_str(f"score {heard.newest.score:.2f}, {late:.1f} ms")
+            def progress(heard: Recording) -> None:
+                bar.update(len(heard.stamps) - bar.n)
+                if heard.detections:
+                    newest = list(heard.detections.values())[-1]
+                    late = (newest.arrival - newest.stamp) / 1e6
+                    bar.set_postfix_str(f"score {newest.score:.2f}, {late:.1f} ms")
 
             annotated = source.boxes is not None
             heard = live.play(played, box=box, annotated=annotated, progress=progress)
@@ -240,10 +241,9 @@ def _write_pictures(source: Source, heard: Recording, film: Path) -> Path:
     Raises:
         OSError: one of them cannot be written.
     """
-    count = len(heard.headers)
-    stamps = [each.stamp.sec * 10**9 + each.stamp.nanosec for each in heard.headers]
+    stamps = heard.stamps
     first = next(index for index, stamp in enumerate(stamps) if stamp in heard.detections)
-    chosen = set(np.linspace(first, count - 1, _STRIP_FRAMES).round().astype(int).tolist())
+    chosen = set(np.linspace(first, len(stamps) - 1, _STRIP_FRAMES).round().astype(int).tolist())
     tiles: list[Image] = []
     held: dict[str, TrackResult] = {}
     with VideoWriter(film, source.rate) as writer:

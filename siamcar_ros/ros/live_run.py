@@ -35,16 +35,13 @@ class LiveRunError(RuntimeError):
 
 @dataclass
 class Recording:
-    """What the client received while a source played."""
+    """What the client received while a source played; stamps are in nanoseconds."""
 
-    headers: list[Header] = field(default_factory=list)  # of the published frames, in order
-    detections: dict[int, Detection] = field(default_factory=dict)  # by stamp in nanoseconds
+    stamps: list[int] = field(default_factory=list)  # of the published frames, in order
+    detections: dict[int, Detection] = field(default_factory=dict)  # by stamp
     statuses: list[TrackStatus] = field(default_factory=list)  # of frames with a target
     score: LiveScore = field(default_factory=LiveScore)  # latencies count from the frames' stamps
-    box: Box | None = None  # the target's, as it was given
-    truth: tuple[Header, Box] | None = None  # the first true box, with the header of its frame
-    newest: Detection | None = None
-    last_stamp: int = 0  # of the latest frame, in nanoseconds
+    target: tuple[Header, Box] | None = None  # where tracking starts
     last_frame: float = field(default_factory=time.monotonic)  # when it arrived
 
 
@@ -100,6 +97,7 @@ class LiveRun:
     def __init__(self, folder: Path, tracker: Mapping[str, object], namespace: str) -> None:
         self._node = partial(node_process, folder=folder, namespace=namespace)
         self._recording = Recording()
+        self._box: Box | None = None
         self._annotated = False
         with ExitStack() as stack:
             self._tracker = stack.enter_context(
@@ -127,21 +125,13 @@ class LiveRun:
         Raises:
             LiveRunError: it does not, or another node has its name.
         """
-        try:
-            self.client.wait_until_active(
-                _ACTIVE_TIMEOUT, check=partial(require_running, self._tracker)
-            )
-        except TrackerUnavailable as error:
-            raise failure(str(error), self._tracker) from error
 
-        # The answer may have come from a node of another run. Discovery may show that only later,
-        # so the check is repeated during the run.
+        # From its log, as a service call may be answered by a node of another run.
         def started() -> bool:
             return "activate: done" in self._tracker.log.read_text(errors="replace")
 
         if not self._await(started, _ACTIVE_TIMEOUT):
             raise failure(f"the tracker is not active after {_ACTIVE_TIMEOUT:g} s", self._tracker)
-        self._check()
 
     def play(
         self,
@@ -150,7 +140,7 @@ class LiveRun:
         box: Box | None = None,
         annotated: bool = True,
         seconds: float | None = None,
-        progress: Callable[[Recording, bool], None] = lambda _, ended: None,
+        progress: Callable[[Recording], None] = lambda _: None,
     ) -> Recording:
         """Publish a source and track its target until it ends.
 
@@ -159,36 +149,32 @@ class LiveRun:
             box: the target on the first frame; None takes the true one.
             annotated: whether the source publishes true boxes.
             seconds: end the source after so long; None plays it to its end.
-            progress: called ten times a second, and with True at the end.
+            progress: called ten times a second, and at the end.
 
         Raises:
             LiveRunError: a process failed, another tracker has this one's name, the target was
                 refused, or no frame arrived.
         """
-        heard = self._recording = Recording(box=box)
-        self._annotated = annotated
+        self._box, self._annotated = box, annotated
+        heard = self._recording = Recording()
         given = {"wait_for_subscriber": True, "first_frame_hold": _FIRST_FRAME_HOLD, **source}
         with self._node("the frame source", "frame_source", given) as frames:
             frames.start()
-
-            def begun() -> bool:
-                return bool(heard.headers) and (box is not None or heard.truth is not None)
-
-            if not self._await(begun, _FIRST_FRAME_TIMEOUT, frames):
+            if not self._await(lambda: heard.stamps and heard.target, _FIRST_FRAME_TIMEOUT, frames):
                 raise failure(f"no frame within {_FIRST_FRAME_TIMEOUT:g} s", frames)
             self._start(heard)
             ends_at = time.monotonic() + seconds if seconds is not None else None
             while frames.running and (ends_at is None or time.monotonic() < ends_at):
                 self._check()
-                progress(heard, False)
+                progress(heard)
                 if time.monotonic() - heard.last_frame > _STALL_TIMEOUT:
                     raise failure(f"no frame for {_STALL_TIMEOUT:g} s", frames)
                 time.sleep(0.1)
             if frames.status:
                 raise failure("the frame source failed", frames)
             frames.end()
-            self._await(lambda: heard.last_stamp in heard.detections, _LAST_DETECTION_TIMEOUT)
-        progress(heard, True)
+            self._await(lambda: heard.stamps[-1] in heard.detections, _LAST_DETECTION_TIMEOUT)
+        progress(heard)
         self._check()
         if not heard.detections:
             raise failure("the target was given but no detection arrived", self._tracker)
@@ -214,17 +200,15 @@ class LiveRun:
             self._await(lambda: False, math.inf, frames, console)
 
     def _start(self, heard: Recording) -> None:
-        header = heard.headers[0]
-        if heard.box is None and heard.truth is not None:
-            header, heard.box = heard.truth
-        assert heard.box is not None
+        assert heard.target is not None
+        header, box = heard.target
         try:
-            self.client.start_target(heard.box, header, "target", patience=_START_PATIENCE)
+            self.client.start_target(box, header, "target", patience=_START_PATIENCE)
         except (TargetRefused, TrackerUnavailable) as error:
             self._check()
-            raise LiveRunError(f"the target {heard.box} cannot be tracked: {error}") from error
+            raise LiveRunError(f"the target {box} cannot be tracked: {error}") from error
 
-    def _await(self, done: Callable[[], bool], timeout: float, *children: Child) -> bool:
+    def _await(self, done: Callable[[], object], timeout: float, *children: Child) -> bool:
         """Wait until `done`, checking the processes; return False after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while not done():
@@ -246,27 +230,30 @@ class LiveRun:
     # Called in the client's thread
 
     def _framed(self, info: CameraInfo) -> None:
-        heard = self._recording
-        if heard.box is not None and not heard.headers:
-            heard.score.begin(stamp_of(info) + 1)
-        heard.headers.append(info.header)
-        heard.last_stamp = stamp_of(info)
+        heard, stamp = self._recording, stamp_of(info)
+        self._offer(info.header, self._box, stamp)
+        heard.stamps.append(stamp)
         heard.last_frame = time.monotonic()
         if not self._annotated:
-            heard.score.add_truth(stamp_of(info), None, stamp_of(info) / 1e9)
+            heard.score.add_truth(stamp, None, stamp / 1e9)
 
     def _truth_heard(self, truth: Detection2D) -> None:
-        heard, box, stamp = self._recording, detection_box(truth), stamp_of(truth)
-        if heard.truth is None and box is not None:
-            heard.truth = truth.header, box
-            if heard.box is None:
-                heard.score.begin(stamp + 1)
-        heard.score.add_truth(stamp, box, stamp / 1e9)
+        box, stamp = detection_box(truth), stamp_of(truth)
+        if self._box is None:
+            self._offer(truth.header, box, stamp)
+        self._recording.score.add_truth(stamp, box, stamp / 1e9)
+
+    def _offer(self, header: Header, box: Box | None, stamp: int) -> None:
+        """Let tracking start on the first box; the frames after it are scored."""
+        heard = self._recording
+        if heard.target is None and box is not None:
+            heard.target = header, box
+            heard.score.begin(stamp + 1)
 
     def _detected(self, detection: Detection) -> None:
-        heard = self._recording
-        heard.newest = heard.detections.setdefault(detection.stamp, detection)
-        heard.score.add_detection(detection.stamp, detection.box, detection.arrival / 1e9)
+        self._recording.detections[detection.stamp] = detection
+        score = self._recording.score
+        score.add_detection(detection.stamp, detection.box, detection.arrival / 1e9)
 
     def _reported(self, status: TrackStatus) -> None:
         if status.state != TrackStatus.IDLE:
