@@ -33,10 +33,9 @@ from siamcar_ros.tracking.overlay import draw_overlay
 if TYPE_CHECKING:
     from siamcar_ros.ros.live_run import Recording
 
-_STRIP_FRAMES, _STRIP_WIDTH = 8, 320
+_STRIP_COLUMNS, _STRIP_WIDTH = 4, 320
 # Frames at the end without any overlap after which the target counts as lost.
 _UNTOUCHED = 5
-_FOLLOW_RATE = 30.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -117,10 +116,8 @@ def run(given: argparse.Namespace) -> None:
     counts = {}
     if status is not None:
         print(f"\n{source.name}: {status.network} on {status.backend}, {status.device}")
-        counts = {
-            count: int(getattr(status, f"frames_{count}"))
-            for count in ("received", "tracked", "dropped", "failed")
-        }
+        names = ("received", "tracked", "dropped", "failed")
+        counts = {name: int(getattr(status, f"frames_{name}")) for name in names}
     for phrase in describe(score):
         print(f"  {phrase}")
     if score["overlap_in_hand"] is not None:
@@ -169,11 +166,10 @@ def follow(given: argparse.Namespace) -> None:
     given.output.mkdir(parents=True, exist_ok=True)
     report = given.output / "follow.json"
     report.unlink(missing_ok=True)
-    rate = given.rate or _FOLLOW_RATE
     parameters: dict[str, dict[str, object]] = {
         "tracker_node": _parameters(given),
         "pan_tilt_controller": {"pan_joint": "pan", "tilt_joint": "tilt"},
-        "pan_tilt_simulation": {"report": str(given.output), "rate": rate},
+        "pan_tilt_simulation": {"report": str(given.output), "rate": given.rate or ""},
     }
     remapped = ("-r", "rates:=pan_tilt_controller/rates")
     with ExitStack() as stack:
@@ -243,7 +239,7 @@ def _write_pictures(source: Source, heard: Recording, film: Path) -> Path:
     """
     stamps = heard.stamps
     first = next(index for index, stamp in enumerate(stamps) if stamp in heard.detections)
-    chosen = set(np.linspace(first, len(stamps) - 1, _STRIP_FRAMES).round().astype(int).tolist())
+    chosen = np.linspace(first, len(stamps) - 1, 2 * _STRIP_COLUMNS).round().tolist()
     tiles: list[Image] = []
     held: dict[str, TrackResult] = {}
     with VideoWriter(film, source.rate) as writer:
@@ -260,13 +256,13 @@ def _write_pictures(source: Source, heard: Recording, film: Path) -> Path:
                 truth = (x, y, w, h)
             drawn = draw_overlay(image, held, caption=str(index), truth=truth)
             writer.write(drawn)
-            if index in chosen:
+            if index in chosen:  # a frame of a short film more than once
                 size = (_STRIP_WIDTH, round(_STRIP_WIDTH * drawn.shape[0] / drawn.shape[1]))
-                tiles.append(np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_AREA)))
-    half = (len(tiles) + 1) // 2
-    tiles += [np.zeros_like(tiles[0])] * (2 * half - len(tiles))
+                tile = np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_AREA))
+                tiles += [tile] * chosen.count(index)
     strip = film.with_name("strip.png")
-    picture = np.vstack([np.hstack(tiles[:half]), np.hstack(tiles[half:])])
+    rows = tiles[:_STRIP_COLUMNS], tiles[_STRIP_COLUMNS:]
+    picture = np.vstack([np.hstack(row) for row in rows])
     with replacing(strip) as partial:
         if not cv2.imwrite(str(partial), picture):
             raise OSError(f"{strip} could not be written: is the disk full?")

@@ -56,8 +56,8 @@ class EvaluateNode(Node):
         OSError: the replay report cannot be read, or the report cannot be written.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__("evaluate_node", **options)
+    def __init__(self) -> None:
+        super().__init__("evaluate_node")
 
         parameter = partial(declare_read_only, self)
         tracker = parameter("tracker", "tracker", "Name of the tracker node.")

@@ -243,7 +243,6 @@ function listTargets(tracks) {
 // A target's previous color, as when it is selected again, or else one that no other target has.
 function colorFor(id, ids) {
   const taken = [...ids].filter((each) => each !== id).map((each) => colors.get(each));
-  for (const each of colors.keys()) if (colors.size > 50 && !ids.has(each)) colors.delete(each);
   return [colors.get(id), ...COLORS].find((each) => each && !taken.includes(each)) ?? COLORS[0];
 }
 $("stop-all").onclick = () => call({ do: "stop_all" }, ({ done }) => {
@@ -290,12 +289,11 @@ function draw() {
   fit();
   const { described, bitmap } = shown, scale = canvas.width / described.size[0];
   pen.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  const placed = []; // labels
   for (const track of described.tracks) {
     const dash = { 1: [], 2: [10, 6], 3: [3, 5] }[track.state] ?? [];
     frame(track.box, scale, colors.get(track.id) ?? COLORS[0], dash);
   }
-  for (const track of described.tracks) label(track, scale, colors.get(track.id) ?? COLORS[0], placed);
+  for (const track of described.tracks) label(track, scale, colors.get(track.id) ?? COLORS[0]);
   for (const box of [selection?.box, asked]) if (box) frame(box, scale, "#ffffff", [6, 4]);
 }
 
@@ -313,7 +311,7 @@ function frame([x, y, w, h], scale, color, dash) {
   }
 }
 
-function label(track, scale, color, placed) {
+function label(track, scale, color) {
   const unit = devicePixelRatio, [x, y, w, h] = track.box.map((each) => each * scale);
   const words = track.state === LOST ? "lost" : `${Math.round(100 * track.score)} %`;
   const text = `${track.id.length > 24 ? `${track.id.slice(0, 23)}…` : track.id} · ${words}`;
@@ -321,11 +319,7 @@ function label(track, scale, color, placed) {
   const width = pen.measureText(text).width + 10 * unit, height = 19 * unit;
   const left = Math.max(0, Math.min(x - 3 * unit, canvas.width - width));
   const above = y - height - 5 * unit, below = Math.min(y + h + 5 * unit, canvas.height - height);
-  const free = (top) => top >= 0 && top <= canvas.height - height && !placed.some(([a, b, long]) =>
-    Math.abs(b - top) < height && a < left + width && left < a + long);
-  const near = [above, below, ...[1, 2, 3].flatMap((each) => [above - each * height, below + each * height])];
-  const top = near.find(free) ?? Math.max(0, above);
-  placed.push([left, top, width]);
+  const top = above < 0 ? below : above;
   pen.fillStyle = color;
   pen.fillRect(left, top, width, height);
   pen.fillStyle = "#000";
