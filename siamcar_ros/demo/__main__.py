@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -149,10 +147,11 @@ def serve(given: argparse.Namespace) -> None:
     with LiveRun(given.output, _parameters(given) | {"max_targets": 4}, "/demo") as live:
         print("waiting for the tracker node to load its network", flush=True)
         live.wait_until_active()
-        address = f"http://127.0.0.1:{given.console}"
-        live.show(
-            played, given.console, lambda: print(f"open {address}; Ctrl-C ends it", flush=True)
-        )
+        page = {"port": given.console, "trackers": "tracker"}
+        with live.nodes({"frame_source": played, "operator_console": page}) as (film, console):
+            live.wait(lambda: "open http" in console.tail(), film, console)
+            print(f"open http://127.0.0.1:{given.console}; Ctrl-C ends it", flush=True)
+            live.wait(lambda: False, film, console)
 
 
 def follow(given: argparse.Namespace) -> None:
@@ -161,31 +160,22 @@ def follow(given: argparse.Namespace) -> None:
     Raises:
         LiveRunError, OSError: with the reason.
     """
-    from siamcar_ros.ros.live_run import failure, node_process, require_running
+    from siamcar_ros.ros.live_run import LiveRun, failure
 
     given.output.mkdir(parents=True, exist_ok=True)
     report = given.output / "follow.json"
     report.unlink(missing_ok=True)
-    parameters: dict[str, dict[str, object]] = {
-        "tracker_node": _parameters(given),
+    nodes = {
         "pan_tilt_controller": {"pan_joint": "pan", "tilt_joint": "tilt"},
         "pan_tilt_simulation": {"report": str(given.output), "rate": given.rate or ""},
     }
     remapped = ("-r", "rates:=pan_tilt_controller/rates")
-    with ExitStack() as stack:
-        nodes = []
-        for module, settings in parameters.items():
-            title = f"the {module.replace('_', ' ')}"
-            child = node_process(
-                title, module, settings, *remapped, folder=given.output, namespace="/follow"
-            )
-            nodes.append(stack.enter_context(child))
-            child.start()
-        *others, simulation = nodes
+    with (
+        LiveRun(given.output, _parameters(given), "/follow") as live,
+        live.nodes(nodes, *remapped) as (controller, simulation),
+    ):
         print("following a car for 26 s; watch it on /follow/tracker/debug_image", flush=True)
-        while simulation.running:
-            require_running(*others)
-            time.sleep(0.1)
+        live.wait(lambda: not simulation.running, controller)
         if simulation.status or not report.exists():
             raise failure(f"{simulation.name} failed", simulation)
         for line in simulation.log.read_text(errors="replace").splitlines():

@@ -179,13 +179,11 @@ class Camera:
 
     def say(self, text: str, severity: int) -> None:
         """Send a text to the operator, in chunks of 50 bytes as MAVLink requires."""
-        data = text.encode()[:_LONGEST_TEXT]
-        pieces = [data[at : at + _TEXT_CHUNK] for at in range(0, len(data), _TEXT_CHUNK)]
+        data = text.encode()[:_LONGEST_TEXT] + b"\0"
         self._texts = self._texts % 0xFFFF + 1
-        number = self._texts if len(pieces) > 1 or len(data) == _TEXT_CHUNK else 0
-        if number and len(pieces[-1]) == _TEXT_CHUNK:
-            pieces.append(b"")  # a text ends with a byte 0
-        for index, piece in enumerate(pieces):
+        number = self._texts if len(data) > _TEXT_CHUNK else 0  # 0: a text of one chunk
+        for index, at in enumerate(range(0, len(data), _TEXT_CHUNK)):
+            piece = data[at : at + _TEXT_CHUNK]
             self._emit(mav.MAVLink_statustext_message(severity, piece, number, index))
 
     def turn_gimbal(self, pitch_rate: float, yaw_rate: float) -> None:
@@ -277,18 +275,10 @@ class Camera:
                 now, mav.CAMERA_MODE_VIDEO, math.nan, math.nan
             )
         if number == mav.MAVLINK_MSG_ID_VIDEO_STREAM_INFORMATION and self._rtsp_url:
+            kind, running = mav.VIDEO_STREAM_TYPE_RTSP, mav.VIDEO_STREAM_STATUS_FLAGS_RUNNING
+            uri = self._rtsp_url.encode()
             return mav.MAVLink_video_stream_information_message(
-                1,
-                1,
-                mav.VIDEO_STREAM_TYPE_RTSP,
-                mav.VIDEO_STREAM_STATUS_FLAGS_RUNNING,
-                0.0,
-                *self.size,
-                0,
-                0,
-                0,
-                _MODEL,
-                self._rtsp_url.encode(),
+                1, 1, kind, running, 0.0, *self.size, 0, 0, 0, _MODEL, uri
             )
         if number == mav.MAVLINK_MSG_ID_CAMERA_TRACKING_IMAGE_STATUS:
             return self._tracking_status()
@@ -310,22 +300,14 @@ class Camera:
 
     def _tracking_status(self) -> Any:
         flags = _FLAGS[self._target.state]
-        if not flags & _ACTIVE:
-            return mav.MAVLink_camera_tracking_image_status_message(
-                flags, mav.CAMERA_TRACKING_MODE_NONE, 0, *[math.nan] * 7
-            )
-        left, top, right, bottom = self._target.box
+        mode, data, box = mav.CAMERA_TRACKING_MODE_NONE, 0, Target().box
+        if flags & _ACTIVE:
+            mode = mav.CAMERA_TRACKING_MODE_RECTANGLE
+            data, box = mav.CAMERA_TRACKING_TARGET_DATA_IN_STATUS, self._target.box
+        left, top, right, bottom = box
+        x, y, radius = (left + right) / 2, (top + bottom) / 2, (right - left) / 2
         return mav.MAVLink_camera_tracking_image_status_message(
-            flags,
-            mav.CAMERA_TRACKING_MODE_RECTANGLE,
-            mav.CAMERA_TRACKING_TARGET_DATA_IN_STATUS,
-            (left + right) / 2,
-            (top + bottom) / 2,
-            (right - left) / 2,
-            left,
-            top,
-            right,
-            bottom,
+            flags, mode, data, x, y, radius, *box
         )
 
     def _begin(self, message: Any, work: Callable[[], object]) -> None:

@@ -409,23 +409,18 @@ for (const each of CURVES) {
 
 function sample(figures, at, watched) { // `at`: the console's clock in s, as messages may be delayed
   if (samples.at(-1)?.watched !== watched) samples.length = 0; // another tracker's figures
-  const now = performance.now(), last = samples.at(-1), seconds = last ? at - last.at : 0;
-  const each = { now, at, watched, figures, latency: figures.latency_ms ?? NaN };
-  const count = (name) => (seconds > 0.5 && seconds < 3 ? Math.max(0, (figures[name] - last.figures[name]) / seconds) : NaN);
-  each.rate = count("tracked");
-  each.drops = count("dropped");
-  samples.push(each);
+  const now = performance.now(), last = samples.at(-1);
+  const rate = (name) => (last ? Math.max(0, (figures[name] - last.figures[name]) / (at - last.at)) : NaN);
+  samples.push({ now, at, watched, figures, latency: figures.latency_ms ?? NaN, rate: rate("tracked"), drops: rate("dropped") });
   while (samples[0].now < now - MINUTE) samples.shift();
   for (const { figure, name, unit, least, of } of CURVES) {
     const values = samples.map(of), known = values.filter(Number.isFinite);
     const most = Math.max(least, ...known), newestValue = values.at(-1);
     let path = "", joined = false;
     samples.forEach((sampled, index) => {
-      const value = values[index], gap = index && sampled.now - samples[index - 1].now > 3000;
-      if (Number.isFinite(value)) {
-        path += `${joined && !gap ? "L" : "M"}${(60 - (now - sampled.now) / 1000).toFixed(2)} ${(19 - 18 * value / most).toFixed(2)}`;
-      }
-      joined = Number.isFinite(value);
+      const place = `${(60 - (now - sampled.now) / 1000).toFixed(2)} ${(19 - 18 * values[index] / most).toFixed(2)}`;
+      if (Number.isFinite(values[index])) path += `${joined ? "L" : "M"}${place}`;
+      joined = Number.isFinite(values[index]);
     });
     figure.querySelector("path").setAttribute("d", path);
     const text = Number.isFinite(newestValue) ? `${newestValue.toFixed(1)} ${unit}` : "–";
