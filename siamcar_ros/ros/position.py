@@ -177,10 +177,8 @@ class Positions:
     def _inferred(self, slope: float, foot: NDArray[Any], deviation: float) -> Depth | None:
         """The distance from the target's height, or from the ground below it.
 
-        Args:
-            slope: difference in y of the rays through the box's lower and upper side.
-            foot: (2,) ray through the middle of the lower side.
-            deviation: standard deviation of the elevation, in radians.
+        `slope` is the difference in y of the rays through the box's lower and upper side, `foot`
+        (2,) the ray through its lower side, `deviation` that of the elevation in radians.
         """
         if self.settings.target_height and slope > 0:
             z = self.settings.target_height / slope

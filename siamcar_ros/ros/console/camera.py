@@ -37,7 +37,6 @@ class View(NamedTuple):
     def image(self) -> StoredImage:
         """Return the pixels; raise ValueError if they cannot be decoded."""
         try:
-            self.frame.check()
             return self.frame.image()
         except ImageError as error:
             raise ValueError(f"the page cannot show these images: {error}") from error
@@ -46,10 +45,11 @@ class View(NamedTuple):
         """Return the header and the targets for JSON; boxes are x, y, w, h in pixels."""
         header, tracks = self.frame.header, []
         for track in self.tracks.tracks if self.tracks is not None else []:
-            told = {name: getattr(track, name) for name in ("id", "class_id", "state")}
-            told["box"] = [_finite(each) for each in bbox_to_box(track.bbox)]
-            told["score"], told["lost"] = _finite(track.score, 3), _finite(track.seconds_lost)
-            tracks.append(told)
+            described = {name: getattr(track, name) for name in ("id", "class_id", "state")}
+            described["box"] = [_finite(each) for each in bbox_to_box(track.bbox)]
+            described["score"] = _finite(track.score, 3)
+            described["lost"] = _finite(track.seconds_lost)
+            tracks.append(described)
         stamp = [header.stamp.sec, header.stamp.nanosec]
         return {"stamp": stamp, "frame_id": header.frame_id, "tracks": tracks}
 
@@ -84,16 +84,9 @@ class Camera:
         subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     def start(self, box: Box, stamp: tuple[int, int], frame_id: str, target: str) -> str:
-        """Start a target on a past image, as `TrackerClient.init_target` does.
+        """Start a target as `TrackerClient.init_target` does; return a message for the operator.
 
-        Args:
-            box: x, y, w, h in pixels; a box without size is a point.
-            stamp: seconds and nanoseconds of the image on which it was drawn.
-            frame_id: of that image.
-            target: name of the track to restart; empty starts a new one.
-
-        Returns:
-            A message for the operator.
+        `stamp` is seconds and nanoseconds of the image on which the box was drawn.
         """
         header = Header(frame_id=frame_id)
         header.stamp.sec, header.stamp.nanosec = stamp
