@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from sensor_msgs.msg import CompressedImage, Image
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed: the extra `console`")
 
 from siamcar_ros.msg import TrackArray
 from siamcar_ros.ros.console.camera import Camera
-from siamcar_ros.ros.diagnostics import Health, diagnostic_array
 
 
 def test_images_do_not_pile_up_while_no_result_arrives() -> None:
@@ -56,8 +55,9 @@ def test_an_image_is_not_shown_again_when_others_are_tracked() -> None:
 def test_the_images_are_those_that_the_tracker_reports(topic: str, shown: type | None) -> None:
     camera = Camera("/nobody/tracker", lambda: None)
     try:
-        health = Health(True, topic, 1, 0.0, 1.0, 0, 0, "", 0.0, 1.0, 1, {})
-        camera._on_diagnostics(diagnostic_array(Time(), "/nobody/tracker", "", health))
+        status = DiagnosticStatus(name="/nobody/tracker: tracker")
+        status.values = [KeyValue(key="image topic", value=topic)]
+        camera._on_diagnostics(DiagnosticArray(status=[status]))
         camera.look()
         kinds = {each.topic_name: each.msg_type for each in camera.client.node.subscriptions}
         assert kinds.get(topic) is shown
