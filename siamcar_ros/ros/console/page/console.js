@@ -318,8 +318,8 @@ function label(track, scale, color) {
   pen.font = `600 ${13 * unit}px system-ui, "DejaVu Sans", sans-serif`;
   const width = pen.measureText(text).width + 10 * unit, height = 19 * unit;
   const left = Math.max(0, Math.min(x - 3 * unit, canvas.width - width));
-  const above = y - height - 5 * unit, below = Math.min(y + h + 5 * unit, canvas.height - height);
-  const top = above < 0 ? below : above;
+  const above = y - height - 5 * unit, below = y + h + 5 * unit;
+  const top = Math.max(0, Math.min(above < 0 ? below : above, canvas.height - height));
   pen.fillStyle = color;
   pen.fillRect(left, top, width, height);
   pen.fillStyle = "#000";
