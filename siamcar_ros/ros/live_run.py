@@ -71,10 +71,6 @@ class LiveRun:
             self.client = stack.enter_context(
                 TrackerClient(f"{namespace}/tracker", self._detected, self._reported)
             )
-            kept = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-            subscribe = self.client.node.create_subscription
-            subscribe(CameraInfo, f"{namespace}/camera_info", self._framed, kept)
-            subscribe(Detection2D, f"{namespace}/ground_truth", self._truth_heard, kept)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> LiveRun:
@@ -144,6 +140,12 @@ class LiveRun:
         """
         self._box, self._annotated = box, annotated
         heard = self._recording = Recording()
+        node, space = self.client.node, self._namespace
+        kept = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        subscriptions = (
+            node.create_subscription(CameraInfo, f"{space}/camera_info", self._framed, kept),
+            node.create_subscription(Detection2D, f"{space}/ground_truth", self._truth_heard, kept),
+        )
         given = {"wait_for_subscriber": True, "first_frame_hold": _FIRST_FRAME_HOLD, **source}
         with self.nodes({"frame_source": given}) as (frames,):
             begun = self.wait(
@@ -164,6 +166,8 @@ class LiveRun:
                 raise failure("the frame source failed", frames)
             frames.end()
             self.wait(lambda: heard.stamps[-1] in heard.detections, timeout=_LAST_DETECTION_TIMEOUT)
+        for each in subscriptions:
+            node.destroy_subscription(each)
         progress(heard)
         self._check()
         if not heard.detections:
