@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,10 +31,9 @@ from siamcar_ros.tracking.overlay import draw_overlay
 if TYPE_CHECKING:
     from siamcar_ros.ros.live_run import Recording
 
-_STRIP_FRAMES, _STRIP_WIDTH = 8, 320
+_STRIP_COLUMNS, _STRIP_WIDTH = 4, 320
 # Frames at the end without any overlap after which the target counts as lost.
 _UNTOUCHED = 5
-_FOLLOW_RATE = 30.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -103,11 +100,12 @@ def run(given: argparse.Namespace) -> None:
         print("tracking on /demo/image, detections on /demo/tracker/detection", flush=True)
         with tqdm(total=source.length, unit="frame", desc="tracking", disable=None) as bar:
 
-            def progress(heard: Recording, ended: bool) -> None:
-                bar.update(len(heard.headers) - bar.n)
-                if heard.newest is not None:
-                    late = (heard.newest.arrival - heard.newest.stamp) / 1e6
-                    bar.set_postfix_str(f"score {heard.newest.score:.2f}, {late:.1f} ms")
+            def progress(heard: Recording) -> None:
+                bar.update(len(heard.stamps) - bar.n)
+                if heard.detections:
+                    newest = list(heard.detections.values())[-1]
+                    late = (newest.arrival - newest.stamp) / 1e6
+                    bar.set_postfix_str(f"score {newest.score:.2f}, {late:.1f} ms")
 
             annotated = source.boxes is not None
             heard = live.play(played, box=box, annotated=annotated, progress=progress)
@@ -116,10 +114,8 @@ def run(given: argparse.Namespace) -> None:
     counts = {}
     if status is not None:
         print(f"\n{source.name}: {status.network} on {status.backend}, {status.device}")
-        counts = {
-            count: int(getattr(status, f"frames_{count}"))
-            for count in ("received", "tracked", "dropped", "failed")
-        }
+        names = ("received", "tracked", "dropped", "failed")
+        counts = {name: int(getattr(status, f"frames_{name}")) for name in names}
     for phrase in describe(score):
         print(f"  {phrase}")
     if score["overlap_in_hand"] is not None:
@@ -151,10 +147,11 @@ def serve(given: argparse.Namespace) -> None:
     with LiveRun(given.output, _parameters(given) | {"max_targets": 4}, "/demo") as live:
         print("waiting for the tracker node to load its network", flush=True)
         live.wait_until_active()
-        address = f"http://127.0.0.1:{given.console}"
-        live.show(
-            played, given.console, lambda: print(f"open {address}; Ctrl-C ends it", flush=True)
-        )
+        page = {"port": given.console, "trackers": "tracker"}
+        with live.nodes({"frame_source": played, "operator_console": page}) as (film, console):
+            live.wait(lambda: "open http" in console.tail(), film, console)
+            print(f"open http://127.0.0.1:{given.console}; Ctrl-C ends it", flush=True)
+            live.wait(lambda: False, film, console)
 
 
 def follow(given: argparse.Namespace) -> None:
@@ -163,32 +160,22 @@ def follow(given: argparse.Namespace) -> None:
     Raises:
         LiveRunError, OSError: with the reason.
     """
-    from siamcar_ros.ros.live_run import failure, node_process, require_running
+    from siamcar_ros.ros.live_run import LiveRun, failure
 
     given.output.mkdir(parents=True, exist_ok=True)
     report = given.output / "follow.json"
     report.unlink(missing_ok=True)
-    rate = given.rate or _FOLLOW_RATE
-    parameters: dict[str, dict[str, object]] = {
-        "tracker_node": _parameters(given),
+    nodes = {
         "pan_tilt_controller": {"pan_joint": "pan", "tilt_joint": "tilt"},
-        "pan_tilt_simulation": {"report": str(given.output), "rate": rate},
+        "pan_tilt_simulation": {"report": str(given.output), "rate": given.rate or ""},
     }
     remapped = ("-r", "rates:=pan_tilt_controller/rates")
-    with ExitStack() as stack:
-        nodes = []
-        for module, settings in parameters.items():
-            title = f"the {module.replace('_', ' ')}"
-            child = node_process(
-                title, module, settings, *remapped, folder=given.output, namespace="/follow"
-            )
-            nodes.append(stack.enter_context(child))
-            child.start()
-        *others, simulation = nodes
+    with (
+        LiveRun(given.output, _parameters(given), "/follow") as live,
+        live.nodes(nodes, *remapped) as (controller, simulation),
+    ):
         print("following a car for 26 s; watch it on /follow/tracker/debug_image", flush=True)
-        while simulation.running:
-            require_running(*others)
-            time.sleep(0.1)
+        live.wait(lambda: not simulation.running, controller)
         if simulation.status or not report.exists():
             raise failure(f"{simulation.name} failed", simulation)
         for line in simulation.log.read_text(errors="replace").splitlines():
@@ -240,10 +227,9 @@ def _write_pictures(source: Source, heard: Recording, film: Path) -> Path:
     Raises:
         OSError: one of them cannot be written.
     """
-    count = len(heard.headers)
-    stamps = [each.stamp.sec * 10**9 + each.stamp.nanosec for each in heard.headers]
+    stamps = heard.stamps
     first = next(index for index, stamp in enumerate(stamps) if stamp in heard.detections)
-    chosen = set(np.linspace(first, count - 1, _STRIP_FRAMES).round().astype(int).tolist())
+    chosen = np.linspace(first, len(stamps) - 1, 2 * _STRIP_COLUMNS).round().tolist()
     tiles: list[Image] = []
     held: dict[str, TrackResult] = {}
     with VideoWriter(film, source.rate) as writer:
@@ -260,13 +246,13 @@ def _write_pictures(source: Source, heard: Recording, film: Path) -> Path:
                 truth = (x, y, w, h)
             drawn = draw_overlay(image, held, caption=str(index), truth=truth)
             writer.write(drawn)
-            if index in chosen:
+            if index in chosen:  # a frame of a short film more than once
                 size = (_STRIP_WIDTH, round(_STRIP_WIDTH * drawn.shape[0] / drawn.shape[1]))
-                tiles.append(np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_AREA)))
-    half = (len(tiles) + 1) // 2
-    tiles += [np.zeros_like(tiles[0])] * (2 * half - len(tiles))
+                tile = np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_AREA))
+                tiles += [tile] * chosen.count(index)
     strip = film.with_name("strip.png")
-    picture = np.vstack([np.hstack(tiles[:half]), np.hstack(tiles[half:])])
+    rows = tiles[:_STRIP_COLUMNS], tiles[_STRIP_COLUMNS:]
+    picture = np.vstack([np.hstack(row) for row in rows])
     with replacing(strip) as partial:
         if not cv2.imwrite(str(partial), picture):
             raise OSError(f"{strip} could not be written: is the disk full?")

@@ -31,13 +31,11 @@ class Depth(NamedTuple):
         distance: the median.
         deviation: robust standard deviation of the pixels' depths.
         extent: from the 5th to the 95th percentile.
-        pixels: number of depths used.
     """
 
     distance: float
     deviation: float
     extent: float
-    pixels: int
 
 
 def target_depth(depth: NDArray[Any], box: Box, unit: float = 1.0) -> Depth | None:
@@ -74,7 +72,7 @@ def target_depth(depth: NDArray[Any], box: Box, unit: float = 1.0) -> Depth | No
     distance = float(np.median(surface))
     deviation = _DEVIATION * float(np.median(np.abs(surface - distance)))
     low, high = np.quantile(surface, (0.05, 0.95)).tolist()
-    return Depth(distance, deviation, high - low, len(surface))
+    return Depth(distance, deviation, high - low)
 
 
 def _middle(start: float, length: float, limit: int) -> slice:

@@ -56,8 +56,8 @@ class EvaluateNode(Node):
         OSError: the replay report cannot be read, or the report cannot be written.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__("evaluate_node", **options)
+    def __init__(self) -> None:
+        super().__init__("evaluate_node")
 
         parameter = partial(declare_read_only, self)
         tracker = parameter("tracker", "tracker", "Name of the tracker node.")
@@ -117,53 +117,47 @@ class EvaluateNode(Node):
 
     def run(self) -> None:
         """Score until the context ends; start the tracker as `init` says."""
-        logger = self.get_logger()
         with TrackerClient(self.tracker, self._on_detection, self._on_status, self) as client:
-            logger.info(f"scoring {self.tracker}/detection against {self.truth}")
+            self.get_logger().info(f"scoring {self.tracker}/detection against {self.truth}")
             while self.context.ok():
                 time.sleep(0.02)
                 offered, self._offered = self._offered, None
-                if offered is None or self._started_at is not None:
-                    continue
-                header, box = offered
-                current = self._passes
-                try:
-                    target = client.start_target(
-                        box,
-                        header,
-                        patience=self._patience,
-                        wanted=partial(self._is_pass, current),
-                    )
-                except (TargetRefused, TrackerUnavailable) as error:
-                    if self.context.ok() and self._is_pass(current):
-                        logger.warning(f"not started on {box}: {error}")
-                    continue
-                if self._is_pass(current):
-                    self._started_at = time.monotonic()
-                    self._newest_detection = 0
-                    logger.info(f"{target} is tracked")
+                if offered is not None and self._started_at is None:
+                    self._start(client, *offered)
 
-    def _is_pass(self, number: int) -> bool:
-        """Whether the bag has not started over since pass `number` began."""
-        return self._passes == number
+    def _start(self, client: TrackerClient, header: Header, box: Box) -> None:
+        """Start the tracker, unless the bag starts over meanwhile."""
+        current = self._passes
+
+        def wanted() -> bool:
+            return self._passes == current
+
+        try:
+            target = client.start_target(box, header, patience=self._patience, wanted=wanted)
+        except (TargetRefused, TrackerUnavailable) as error:
+            if self.context.ok() and wanted():
+                self.get_logger().warning(f"not started on {box}: {error}")
+            return
+        if wanted():
+            self._started_at = time.monotonic()
+            self._newest_detection = 0
+            self.get_logger().info(f"{target} is tracked")
 
     def result(self) -> dict[str, Any]:
         """Return scores of all passes, the node's counters and the replay's scores, for JSON."""
-        status = self._status
-        tracker = None
-        if status is not None:
-            tracker = {name: getattr(status, name) for name in _REPORTED}
+        tracker: dict[str, Any] | None = None
+        if self._status is not None:
+            tracker = {name: getattr(self._status, name) for name in _REPORTED}
             tracker["latency_ms"] = spread(self._latencies)
         return {"passes": self._score.summary(), "tracker": tracker, "replay": self._replayed}
 
     def phrases(self) -> str:
         """Return the newest pass in a line."""
-        result = self.result()
-        phrases = describe(result["passes"][-1])
-        if result["tracker"] is not None and result["passes"][-1]["detections"]:
-            counts = result["tracker"]
+        score, counts = self._score.summary()[-1], self._status
+        phrases = describe(score)
+        if counts is not None and score["detections"]:
             phrases.append(
-                f"tracker received {counts['frames_received']}, dropped {counts['frames_dropped']}"
+                f"tracker received {counts.frames_received}, dropped {counts.frames_dropped}"
             )
         if self._replayed is not None and self._replayed["score"] is not None:
             overlap = self._replayed["score"]["average_overlap"]

@@ -28,6 +28,7 @@ import cv2
 import numpy as np
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
@@ -141,13 +142,14 @@ class FrameSource(Node):
             raise SourceError("preload needs a source with an end, not a camera")
 
         qos = QoSProfile(depth=5, reliability=RELIABILITY[reliability])
-        self._raw = self._compressed = None
+        topic = self.resolve_topic_name("image")
+        # the forms in which an image is published
+        self._forms: list[tuple[Publisher, Callable[[Header, Pixels], Any]]] = []
         if transport != "compressed":
-            self._raw = self.create_publisher(Image, "image", qos)
+            self._forms.append((self.create_publisher(Image, "image", qos), image_message))
         if transport != "raw":
-            # like image_transport: a remapping of the base topic applies here, too
-            base = self.resolve_topic_name("image")
-            self._compressed = self.create_publisher(CompressedImage, f"{base}/compressed", qos)
+            publisher = self.create_publisher(CompressedImage, f"{topic}/compressed", qos)
+            self._forms.append((publisher, self._jpeg))
         # kept for late subscribers that ask for it, so that they miss no frame
         kept = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._info = self.create_publisher(CameraInfo, "camera_info", kept)
@@ -178,10 +180,8 @@ class FrameSource(Node):
         pace = f"{rate or self.source.rate:g} Hz"
         if self.source.live and not rate:
             pace = "its own rate"
-        self.get_logger().info(
-            f"{self.source.name}: {self.source.length or 'unknown number of'} frames at {pace} on "
-            f"{self.resolve_topic_name('image')}"
-        )
+        count = self.source.length or "unknown number of"
+        self.get_logger().info(f"{self.source.name}: {count} frames at {pace} on {topic}")
         self._starter = None
         if target is not None:
             self._waiting = True  # for the tracker's subscription: it must not miss the first frame
@@ -198,8 +198,7 @@ class FrameSource(Node):
         """Read the source, again and again with `loop`."""
         while True:
             for index, image in enumerate(self._images):
-                row, first = index + len(self.source.skipped), index == 0
-                yield self._prepared(image, row, first=first, complete=first or self._preloads)
+                yield self._prepared(image, index + len(self.source.skipped), first=index == 0)
             if not self._loop:
                 return
             self._images = self.source.images()
@@ -219,27 +218,20 @@ class FrameSource(Node):
             return true if init else None
         return choose_box(image, name, "init:=x,y,w,h") if init == "draw" else parse_box(init)
 
-    def _prepared(self, image: Pixels, row: int, *, first: bool, complete: bool = False) -> Frame:
+    def _prepared(self, image: Pixels, row: int, *, first: bool) -> Frame:
         """The messages of a frame, its image in the forms that have subscribers.
 
-        With `complete` in all forms: those who will receive a frame that is prepared long before it
-        is published have not subscribed yet.
+        All forms if it is prepared long before it is published, as who will receive it may not have
+        subscribed yet.
         """
-
-        def wanted(publisher: Any) -> bool:
-            return publisher is not None and (complete or publisher.get_subscription_count() > 0)
-
         image, box = self._scaled(image, row)
         height, width = image.shape[:2]
         frame = Frame(first, Header(frame_id=self._frame_id), [])
         header, messages = frame.header, frame.messages
-        if wanted(self._raw):
-            messages.append((self._raw, image_message(header, image)))
-        if wanted(self._compressed):
-            stream = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self._quality])[1]
-            compressed = CompressedImage(header=header, format="bgr8; jpeg compressed bgr8")
-            compressed.data.frombytes(stream.data.cast("B"))
-            messages.append((self._compressed, compressed))
+        early = self._preloads or (first and not self.source.live)
+        for publisher, make in self._forms:
+            if early or publisher.get_subscription_count():
+                messages.append((publisher, make(header, image)))
         messages.append((self._info, pinhole_info(header, (width, height), self._focal)))
         if self._truth is not None:
             truth = Detection2D(header=header, id="ground_truth")
@@ -247,6 +239,12 @@ class FrameSource(Node):
                 truth.bbox, truth.results = box_to_bbox(box), [hypothesis("", 1.0)]
             messages.append((self._truth, truth))
         return frame
+
+    def _jpeg(self, header: Header, image: Pixels) -> CompressedImage:
+        stream = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self._quality])[1]
+        message = CompressedImage(header=header, format="bgr8; jpeg compressed bgr8")
+        message.data.frombytes(stream.data.cast("B"))
+        return message
 
     def _scaled(self, image: Pixels, row: int) -> tuple[Pixels, Box | None]:
         """The image and its true box, in row `row`, at the size at which they are published."""
@@ -265,8 +263,7 @@ class FrameSource(Node):
         if self._starter is not None and self._starter.busy:
             return False
         if self._waiting:
-            publishers = [each for each in (self._raw, self._compressed) if each is not None]
-            if not any(each.get_subscription_count() for each in publishers):
+            if not any(publisher.get_subscription_count() for publisher, _ in self._forms):
                 self._settled_at = 0.0
                 return False
             self._settled_at = self._settled_at or time.monotonic() + _SETTLE
@@ -307,16 +304,14 @@ class FrameSource(Node):
         self.ended = True
 
     def _tick(self) -> None:
-        if self.ended or not self._may_begin():
-            return
-        if self._count == 0:
-            self._held_until = time.monotonic() + self._hold
-        elif time.monotonic() < self._held_until:
+        if self.ended or time.monotonic() < self._held_until or not self._may_begin():
             return
         if self._next is None:
             self.get_logger().info(f"{self._count} frames published: the source has ended")
             self.ended = True
             return
+        if self._count == 0:
+            self._held_until = time.monotonic() + self._hold
         self._publish(self._next, self.get_clock().now())
         # the next frame is read now, so that it goes out without delay when its time comes
         self._next = next(self._frames, None)

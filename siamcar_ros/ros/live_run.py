@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -35,54 +34,19 @@ class LiveRunError(RuntimeError):
 
 @dataclass
 class Recording:
-    """What the client received while a source played."""
+    """What the client received while a source played; stamps are in nanoseconds."""
 
-    headers: list[Header] = field(default_factory=list)  # of the published frames, in order
-    detections: dict[int, Detection] = field(default_factory=dict)  # by stamp in nanoseconds
+    stamps: list[int] = field(default_factory=list)  # of the published frames, in order
+    detections: dict[int, Detection] = field(default_factory=dict)  # by stamp
     statuses: list[TrackStatus] = field(default_factory=list)  # of frames with a target
     score: LiveScore = field(default_factory=LiveScore)  # latencies count from the frames' stamps
-    box: Box | None = None  # the target's, as it was given
-    truth: tuple[Header, Box] | None = None  # the first true box, with the header of its frame
-    newest: Detection | None = None
-    last_stamp: int = 0  # of the latest frame, in nanoseconds
+    target: tuple[Header, Box] | None = None  # where tracking starts
     last_frame: float = field(default_factory=time.monotonic)  # when it arrived
-
-
-def node_process(
-    title: str,
-    module: str,
-    parameters: Mapping[str, object],
-    *ros_args: str,
-    folder: Path,
-    namespace: str,
-) -> Child:
-    """Return one of the package's nodes as a process that has not been started.
-
-    Args:
-        title: for messages.
-        module: in `siamcar_ros.ros`.
-        parameters: of the node; empty strings are left out.
-        ros_args: further arguments after --ros-args.
-        folder: for its output, in MODULE.log.
-        namespace: of the node.
-    """
-    arguments = ["--ros-args", "-r", f"__ns:={namespace}", *ros_args]
-    for key, value in parameters.items():
-        if value != "":
-            arguments += ["-p", f"{key}:={json.dumps(value)}"]
-    return Child(title, f"siamcar_ros.ros.{module}", arguments, folder / f"{module}.log")
 
 
 def failure(what: str, child: Child) -> LiveRunError:
     """Return the error that says what has gone wrong, and how a process's log ends."""
     return LiveRunError(f"{what}; the log of {child.name} ends with:\n{child.tail()}")
-
-
-def require_running(*children: Child) -> None:
-    """Raise LiveRunError if a process has ended."""
-    for child in children:
-        if not child.running:
-            raise failure(f"{child.name} ended with status {child.status}", child)
 
 
 class LiveRun:
@@ -98,21 +62,15 @@ class LiveRun:
     """
 
     def __init__(self, folder: Path, tracker: Mapping[str, object], namespace: str) -> None:
-        self._node = partial(node_process, folder=folder, namespace=namespace)
+        self._folder, self._namespace = folder, namespace
         self._recording = Recording()
+        self._box: Box | None = None
         self._annotated = False
         with ExitStack() as stack:
-            self._tracker = stack.enter_context(
-                self._node("the tracker node", "tracker_node", tracker, "-r", "__node:=tracker")
-            )
-            self._tracker.start()
+            (self._tracker,) = stack.enter_context(self.nodes({"tracker_node": tracker}))
             self.client = stack.enter_context(
                 TrackerClient(f"{namespace}/tracker", self._detected, self._reported)
             )
-            kept = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-            subscribe = self.client.node.create_subscription
-            subscribe(CameraInfo, f"{namespace}/camera_info", self._framed, kept)
-            subscribe(Detection2D, f"{namespace}/ground_truth", self._truth_heard, kept)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> LiveRun:
@@ -121,27 +79,42 @@ class LiveRun:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    @contextmanager
+    def nodes(
+        self, parameters: Mapping[str, Mapping[str, object]], *ros_args: str
+    ) -> Iterator[list[Child]]:
+        """Run some of the package's nodes, as processes, until the block is left.
+
+        Args:
+            parameters: of each, by its module in `siamcar_ros.ros`; empty strings are left out.
+            ros_args: further arguments after --ros-args.
+        """
+        with ExitStack() as stack:
+            nodes = []
+            for module, values in parameters.items():
+                arguments = ["--ros-args", "-r", f"__ns:={self._namespace}", *ros_args]
+                for key, value in values.items():
+                    if value != "":
+                        arguments += ["-p", f"{key}:={json.dumps(value)}"]
+                title, log = f"the {module.replace('_', ' ')}", self._folder / f"{module}.log"
+                node = Child(title, f"siamcar_ros.ros.{module}", arguments, log)
+                nodes.append(stack.enter_context(node))
+                node.start()
+            yield nodes
+
     def wait_until_active(self) -> None:
         """Return once the tracker node has loaded its network.
 
         Raises:
             LiveRunError: it does not, or another node has its name.
         """
-        try:
-            self.client.wait_until_active(
-                _ACTIVE_TIMEOUT, check=partial(require_running, self._tracker)
-            )
-        except TrackerUnavailable as error:
-            raise failure(str(error), self._tracker) from error
 
-        # The answer may have come from a node of another run. Discovery may show that only later,
-        # so the check is repeated during the run.
+        # From its log, as a service call may be answered by a node of another run.
         def started() -> bool:
             return "activate: done" in self._tracker.log.read_text(errors="replace")
 
-        if not self._await(started, _ACTIVE_TIMEOUT):
+        if not self.wait(started, timeout=_ACTIVE_TIMEOUT):
             raise failure(f"the tracker is not active after {_ACTIVE_TIMEOUT:g} s", self._tracker)
-        self._check()
 
     def play(
         self,
@@ -149,8 +122,8 @@ class LiveRun:
         *,
         box: Box | None = None,
         annotated: bool = True,
-        seconds: float | None = None,
-        progress: Callable[[Recording, bool], None] = lambda _, ended: None,
+        seconds: float = math.inf,
+        progress: Callable[[Recording], None] = lambda _: None,
     ) -> Recording:
         """Publish a source and track its target until it ends.
 
@@ -158,85 +131,77 @@ class LiveRun:
             source: parameters of the frame source.
             box: the target on the first frame; None takes the true one.
             annotated: whether the source publishes true boxes.
-            seconds: end the source after so long; None plays it to its end.
-            progress: called ten times a second, and with True at the end.
+            seconds: end the source after so long.
+            progress: called ten times a second, and at the end.
 
         Raises:
             LiveRunError: a process failed, another tracker has this one's name, the target was
                 refused, or no frame arrived.
         """
-        heard = self._recording = Recording(box=box)
-        self._annotated = annotated
+        self._box, self._annotated = box, annotated
+        heard = self._recording = Recording()
+        node, space = self.client.node, self._namespace
+        kept = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        subscriptions = (
+            node.create_subscription(CameraInfo, f"{space}/camera_info", self._framed, kept),
+            node.create_subscription(Detection2D, f"{space}/ground_truth", self._truth_heard, kept),
+        )
         given = {"wait_for_subscriber": True, "first_frame_hold": _FIRST_FRAME_HOLD, **source}
-        with self._node("the frame source", "frame_source", given) as frames:
-            frames.start()
-
-            def begun() -> bool:
-                return bool(heard.headers) and (box is not None or heard.truth is not None)
-
-            if not self._await(begun, _FIRST_FRAME_TIMEOUT, frames):
+        with self.nodes({"frame_source": given}) as (frames,):
+            begun = self.wait(
+                lambda: heard.stamps and heard.target, frames, timeout=_FIRST_FRAME_TIMEOUT
+            )
+            if not begun:
                 raise failure(f"no frame within {_FIRST_FRAME_TIMEOUT:g} s", frames)
             self._start(heard)
-            ends_at = time.monotonic() + seconds if seconds is not None else None
-            while frames.running and (ends_at is None or time.monotonic() < ends_at):
-                self._check()
-                progress(heard, False)
+
+            def ended() -> bool:
+                progress(heard)
                 if time.monotonic() - heard.last_frame > _STALL_TIMEOUT:
                     raise failure(f"no frame for {_STALL_TIMEOUT:g} s", frames)
-                time.sleep(0.1)
+                return not frames.running
+
+            self.wait(ended, timeout=seconds)
             if frames.status:
                 raise failure("the frame source failed", frames)
             frames.end()
-            self._await(lambda: heard.last_stamp in heard.detections, _LAST_DETECTION_TIMEOUT)
-        progress(heard, True)
+            self.wait(lambda: heard.stamps[-1] in heard.detections, timeout=_LAST_DETECTION_TIMEOUT)
+        for each in subscriptions:
+            node.destroy_subscription(each)
+        progress(heard)
         self._check()
         if not heard.detections:
             raise failure("the target was given but no detection arrived", self._tracker)
         return heard
 
-    def show(self, source: Mapping[str, object], port: int, ready: Callable[[], None]) -> None:
-        """Publish a source to the operator's page on `port` until interrupted.
-
-        Calls `ready` once the page can be opened.
+    def wait(self, done: Callable[[], object], *nodes: Child, timeout: float = math.inf) -> bool:
+        """Wait until `done`; return False after `timeout` seconds.
 
         Raises:
-            LiveRunError: a process has ended, or another tracker has this one's name.
+            LiveRunError: the tracker or one of `nodes` has ended, or another tracker has this one's
+                name.
         """
-        page = {"port": port, "trackers": "tracker"}
-        with (
-            self._node("the frame source", "frame_source", source) as frames,
-            self._node("the console", "operator_console", page) as console,
-        ):
-            frames.start()
-            console.start()
-            self._await(lambda: "open http" in console.tail(), math.inf, frames, console)
-            ready()
-            self._await(lambda: False, math.inf, frames, console)
-
-    def _start(self, heard: Recording) -> None:
-        header = heard.headers[0]
-        if heard.box is None and heard.truth is not None:
-            header, heard.box = heard.truth
-        assert heard.box is not None
-        try:
-            self.client.start_target(heard.box, header, "target", patience=_START_PATIENCE)
-        except (TargetRefused, TrackerUnavailable) as error:
-            self._check()
-            raise LiveRunError(f"the target {heard.box} cannot be tracked: {error}") from error
-
-    def _await(self, done: Callable[[], bool], timeout: float, *children: Child) -> bool:
-        """Wait until `done`, checking the processes; return False after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while not done():
-            self._check(*children)
+            self._check(*nodes)
             if time.monotonic() > deadline:
                 return False
-            time.sleep(0.02)
+            time.sleep(0.05)
         return True
 
-    def _check(self, *children: Child) -> None:
-        """Raise LiveRunError if a process has ended or another tracker has this one's name."""
-        require_running(self._tracker, *children)
+    def _start(self, heard: Recording) -> None:
+        assert heard.target is not None
+        header, box = heard.target
+        try:
+            self.client.start_target(box, header, "target", patience=_START_PATIENCE)
+        except (TargetRefused, TrackerUnavailable) as error:
+            self._check()
+            raise LiveRunError(f"the target {box} cannot be tracked: {error}") from error
+
+    def _check(self, *nodes: Child) -> None:
+        for node in (self._tracker, *nodes):
+            if not node.running:
+                raise failure(f"{node.name} ended with status {node.status}", node)
         if (twins := self.client.twins) > 1:
             raise LiveRunError(
                 f"{twins} nodes are called {self.client.tracker}: another run is "
@@ -246,27 +211,30 @@ class LiveRun:
     # Called in the client's thread
 
     def _framed(self, info: CameraInfo) -> None:
-        heard = self._recording
-        if heard.box is not None and not heard.headers:
-            heard.score.begin(stamp_of(info) + 1)
-        heard.headers.append(info.header)
-        heard.last_stamp = stamp_of(info)
+        heard, stamp = self._recording, stamp_of(info)
+        self._offer(info.header, self._box, stamp)
+        heard.stamps.append(stamp)
         heard.last_frame = time.monotonic()
         if not self._annotated:
-            heard.score.add_truth(stamp_of(info), None, stamp_of(info) / 1e9)
+            heard.score.add_truth(stamp, None, stamp / 1e9)
 
     def _truth_heard(self, truth: Detection2D) -> None:
-        heard, box, stamp = self._recording, detection_box(truth), stamp_of(truth)
-        if heard.truth is None and box is not None:
-            heard.truth = truth.header, box
-            if heard.box is None:
-                heard.score.begin(stamp + 1)
-        heard.score.add_truth(stamp, box, stamp / 1e9)
+        box, stamp = detection_box(truth), stamp_of(truth)
+        if self._box is None:
+            self._offer(truth.header, box, stamp)
+        self._recording.score.add_truth(stamp, box, stamp / 1e9)
+
+    def _offer(self, header: Header, box: Box | None, stamp: int) -> None:
+        """Let tracking start on the first box; the frames after it are scored."""
+        heard = self._recording
+        if heard.target is None and box is not None:
+            heard.target = header, box
+            heard.score.begin(stamp + 1)
 
     def _detected(self, detection: Detection) -> None:
-        heard = self._recording
-        heard.newest = heard.detections.setdefault(detection.stamp, detection)
-        heard.score.add_detection(detection.stamp, detection.box, detection.arrival / 1e9)
+        self._recording.detections[detection.stamp] = detection
+        score = self._recording.score
+        score.add_detection(detection.stamp, detection.box, detection.arrival / 1e9)
 
     def _reported(self, status: TrackStatus) -> None:
         if status.state != TrackStatus.IDLE:

@@ -72,15 +72,10 @@ def box_in_fractions(box: Box, width: int, height: int) -> Fractions:
     return left, top, right, bottom
 
 
-def signing_key(passphrase: str) -> bytes:
-    """Return the key that ground stations derive from a passphrase: its SHA-256."""
-    return hashlib.sha256(passphrase.encode()).digest()
-
-
 class Camera:
     """A MAVLink camera component with tracking by point and rectangle.
 
-    Not thread-safe: `receive`, `poll`, `show` are called from one thread.
+    Not thread-safe.
 
     Args:
         start: starts the tracker on a box, or on a point if it has no size, in fractions of the
@@ -90,7 +85,8 @@ class Camera:
         send: called with the bytes of each message.
         system: the vehicle's system id.
         component: the camera's component id.
-        key: 32 bytes with which messages are signed; unsigned ones are then dropped.
+        passphrase: messages are signed with its SHA-256, as ground stations do, and unsigned ones
+            are dropped; empty: no signing.
         rtsp_url: address of the video that is announced; empty: none.
         datagrams: each `receive` gets whole messages, as from UDP; otherwise pieces of a stream.
         clock: returns seconds, monotonic.
@@ -105,12 +101,12 @@ class Camera:
     def __init__(
         self,
         start: Callable[[Fractions], None],
-        stop: Callable[[], None],
+        stop: Callable[[], object],
         send: Callable[[bytes], None],
         *,
         system: int = 1,
         component: int = mav.MAV_COMP_ID_CAMERA,
-        key: bytes | None = None,
+        passphrase: str = "",
         rtsp_url: str = "",
         datagrams: bool = True,
         clock: Callable[[], float] = time.monotonic,
@@ -126,12 +122,12 @@ class Camera:
         self._heartbeat_at = self._status_at = self._began
         self._texts = 0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="mavlink command")
-        self._pending: list[tuple[Any, Future[None]]] = []
+        self._pending: list[tuple[Any, Future[object]]] = []
         file = SimpleNamespace(write=send)
         self._link = mav.MAVLink(file, srcSystem=system, srcComponent=component)
         self._link.robust_parsing = True
-        if key is not None:
-            self._link.signing.secret_key = key
+        if passphrase:
+            self._link.signing.secret_key = hashlib.sha256(passphrase.encode()).digest()
             self._link.signing.sign_outgoing = True
             self._link.signing.timestamp = int((time.time() - _SIGNATURE_EPOCH) * 1e5)
             self._link.signing.allow_unsigned_callback = lambda _link, _message: False
@@ -183,13 +179,11 @@ class Camera:
 
     def say(self, text: str, severity: int) -> None:
         """Send a text to the operator, in chunks of 50 bytes as MAVLink requires."""
-        data = text.encode()[:_LONGEST_TEXT]
-        pieces = [data[at : at + _TEXT_CHUNK] for at in range(0, len(data), _TEXT_CHUNK)]
+        data = text.encode()[:_LONGEST_TEXT] + b"\0"
         self._texts = self._texts % 0xFFFF + 1
-        number = self._texts if len(pieces) > 1 or len(data) == _TEXT_CHUNK else 0
-        if number and len(pieces[-1]) == _TEXT_CHUNK:
-            pieces.append(b"")  # a text ends with a byte 0
-        for index, piece in enumerate(pieces):
+        number = self._texts if len(data) > _TEXT_CHUNK else 0  # 0: a text of one chunk
+        for index, at in enumerate(range(0, len(data), _TEXT_CHUNK)):
+            piece = data[at : at + _TEXT_CHUNK]
             self._emit(mav.MAVLink_statustext_message(severity, piece, number, index))
 
     def turn_gimbal(self, pitch_rate: float, yaw_rate: float) -> None:
@@ -233,10 +227,12 @@ class Camera:
     def _command(self, message: Any) -> None:
         command = message.command
         numbers = [getattr(message, f"param{index}") for index in range(1, 8)]
-        if command in _REQUESTS:
-            self._acknowledge_request(message, _REQUESTS[command])
-        elif command == mav.MAV_CMD_REQUEST_MESSAGE:
-            self._acknowledge_request(message, numbers[0])
+        if command in _REQUESTS or command == mav.MAV_CMD_REQUEST_MESSAGE:
+            answer = self._requested(_REQUESTS.get(command, numbers[0]))
+            known = mav.MAV_RESULT_UNSUPPORTED if answer is None else mav.MAV_RESULT_ACCEPTED
+            self._acknowledge(message, known)
+            if answer is not None:
+                self._emit(answer)
         elif command == mav.MAV_CMD_SET_MESSAGE_INTERVAL:
             self._acknowledge(message, self._set_interval(numbers[0], numbers[1]))
         elif command == mav.MAV_CMD_CAMERA_TRACK_POINT:
@@ -260,15 +256,6 @@ class Camera:
         else:
             self._acknowledge(message, mav.MAV_RESULT_UNSUPPORTED)
 
-    def _acknowledge_request(self, message: Any, number: float) -> None:
-        """Acknowledge the request for a message, then send it."""
-        answer = self._requested(number)
-        if answer is None:
-            self._acknowledge(message, mav.MAV_RESULT_UNSUPPORTED)
-        else:
-            self._acknowledge(message, mav.MAV_RESULT_ACCEPTED)
-            self._emit(answer)
-
     def _requested(self, number: float) -> Any:
         now = int((self._clock() - self._began) * 1e3) & 0xFFFFFFFF
         if number == mav.MAVLINK_MSG_ID_CAMERA_INFORMATION:
@@ -288,26 +275,18 @@ class Camera:
                 now, mav.CAMERA_MODE_VIDEO, math.nan, math.nan
             )
         if number == mav.MAVLINK_MSG_ID_VIDEO_STREAM_INFORMATION and self._rtsp_url:
+            kind, running = mav.VIDEO_STREAM_TYPE_RTSP, mav.VIDEO_STREAM_STATUS_FLAGS_RUNNING
+            uri = self._rtsp_url.encode()
             return mav.MAVLink_video_stream_information_message(
-                1,
-                1,
-                mav.VIDEO_STREAM_TYPE_RTSP,
-                mav.VIDEO_STREAM_STATUS_FLAGS_RUNNING,
-                0.0,
-                *self.size,
-                0,
-                0,
-                0,
-                _MODEL,
-                self._rtsp_url.encode(),
+                1, 1, kind, running, 0.0, *self.size, 0, 0, 0, _MODEL, uri
             )
         if number == mav.MAVLINK_MSG_ID_CAMERA_TRACKING_IMAGE_STATUS:
             return self._tracking_status()
         return None
 
-    def _set_interval(self, number: float, microseconds: float) -> int:
+    def _set_interval(self, number: float, microseconds: float) -> Any:
         if number != mav.MAVLINK_MSG_ID_CAMERA_TRACKING_IMAGE_STATUS:
-            return int(mav.MAV_RESULT_UNSUPPORTED)
+            return mav.MAV_RESULT_UNSUPPORTED
         if microseconds == -1:
             self.interval = 0.0
         elif microseconds == 0:
@@ -315,31 +294,23 @@ class Camera:
         elif math.isfinite(microseconds) and microseconds > 0:
             self.interval = max(microseconds * 1e-6, SHORTEST_INTERVAL)
         else:
-            return int(mav.MAV_RESULT_DENIED)
+            return mav.MAV_RESULT_DENIED
         self._status_at = self._clock()
-        return int(mav.MAV_RESULT_ACCEPTED)
+        return mav.MAV_RESULT_ACCEPTED
 
     def _tracking_status(self) -> Any:
         flags = _FLAGS[self._target.state]
-        if not flags & _ACTIVE:
-            return mav.MAVLink_camera_tracking_image_status_message(
-                flags, mav.CAMERA_TRACKING_MODE_NONE, 0, *[math.nan] * 7
-            )
-        left, top, right, bottom = self._target.box
+        mode, data, box = mav.CAMERA_TRACKING_MODE_NONE, 0, Target().box
+        if flags & _ACTIVE:
+            mode = mav.CAMERA_TRACKING_MODE_RECTANGLE
+            data, box = mav.CAMERA_TRACKING_TARGET_DATA_IN_STATUS, self._target.box
+        left, top, right, bottom = box
+        x, y, radius = (left + right) / 2, (top + bottom) / 2, (right - left) / 2
         return mav.MAVLink_camera_tracking_image_status_message(
-            flags,
-            mav.CAMERA_TRACKING_MODE_RECTANGLE,
-            mav.CAMERA_TRACKING_TARGET_DATA_IN_STATUS,
-            (left + right) / 2,
-            (top + bottom) / 2,
-            (right - left) / 2,
-            left,
-            top,
-            right,
-            bottom,
+            flags, mode, data, x, y, radius, *box
         )
 
-    def _begin(self, message: Any, work: Callable[[], None]) -> None:
+    def _begin(self, message: Any, work: Callable[[], object]) -> None:
         """Run a command in the worker thread; it is acknowledged when it has finished."""
         if any(_key(old) == _key(message) for old, _ in self._pending):  # the station repeats it
             self._acknowledge(message, mav.MAV_RESULT_IN_PROGRESS)
@@ -349,7 +320,7 @@ class Camera:
             return
         self._pending.append((message, self._worker.submit(work)))
 
-    def _finish(self, message: Any, done: Future[None]) -> None:
+    def _finish(self, message: Any, done: Future[object]) -> None:
         error = done.exception()
         if error is None:
             if message.command == mav.MAV_CMD_CAMERA_STOP_TRACKING:

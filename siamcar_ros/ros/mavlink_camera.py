@@ -10,11 +10,10 @@ tracked box and stops tracking. See docs/mavlink.md. Requires pymavlink (the ext
 from __future__ import annotations
 
 import math
-import select
+import re
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -50,8 +49,8 @@ class MavlinkCamera(Node):
         OSError: the link cannot be opened, or the file with the passphrase cannot be read.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__("mavlink_camera", **options)
+    def __init__(self) -> None:
+        super().__init__("mavlink_camera")
         parameter = partial(declare_read_only, self)
         tracker = parameter("tracker", "tracker", "Name of the tracker node.")
         url = parameter(
@@ -67,7 +66,7 @@ class MavlinkCamera(Node):
             "component_id", 100, "MAVLink component id: that of a camera.", range=(100, 105)
         )
         rtsp = parameter("rtsp_url", "", "Address of the video, announced to the ground station.")
-        passphrase = parameter(
+        secret_file = parameter(
             "signing_passphrase_file",
             "",
             "File with the passphrase of MAVLink signing; empty: messages are not signed.",
@@ -80,47 +79,44 @@ class MavlinkCamera(Node):
         )
         if len(rtsp.encode()) > 159:
             raise ValueError("rtsp_url has more than 159 bytes, the most that MAVLink can carry")
-        key = None
-        if passphrase:
-            secret = Path(passphrase).expanduser().read_text().strip()
-            if not secret:
-                raise ValueError(f"signing_passphrase_file {passphrase} is empty")
-            key = mavlink.signing_key(secret)
+        passphrase = Path(secret_file).expanduser().read_text().strip() if secret_file else ""
+        if secret_file and not passphrase:
+            raise ValueError(f"signing_passphrase_file {secret_file} is empty")
         self.tracker = self.resolve_topic_name(tracker)
         self._url = url
         self._connection = _open(url)
         self._camera = mavlink.Camera(
             self._start,
-            self._stop,
+            lambda: self._client.stop_tracking(),
             self._write,
             system=system,
             component=component,
-            key=key,
+            passphrase=passphrase,
             rtsp_url=rtsp,
             datagrams=url.startswith("udp"),
         )
-        self._client: TrackerClient | None = None
-        self._size: tuple[int, int] | None = None  # width and height of the newest image
-        self._sized = threading.Event()
+        self._sized = threading.Event()  # the camera has been told the size of the images
         self._heard_at = time.monotonic()
-        # The newest, from the client's thread for the one that serves the link.
-        self._targets: deque[mavlink.Target] = deque(maxlen=1)
-        self._rates: deque[tuple[float, float]] = deque(maxlen=1)
+        self._lock = threading.Lock()  # of the camera, which the client's thread uses, too
         self.create_subscription(TrackArray, f"{self.tracker}/tracks", self._on_tracks, 10)
         if gimbal:
             self.create_subscription(TwistStamped, gimbal, self._on_rates, 1)
+        self._client = TrackerClient(self.tracker, on_status=self._on_status, node=self)
 
     def run(self) -> None:
         """Serve the link until the context ends."""
         logger, dropped, logged = self.get_logger(), self._camera.dropped, 0
-        with TrackerClient(self.tracker, on_status=self._on_status, node=self) as client:
-            self._client = client
+        with self._client:
             logger.info(f"MAVLink camera of {self.tracker} on {self._url}")
             try:
                 while self.context.ok():
-                    self._camera.receive(self._read())
-                    self._pass_on()
-                    self._camera.poll()
+                    data = self._read()
+                    with self._lock:
+                        self._camera.receive(data)
+                        self._camera.poll()
+                    if time.monotonic() - self._heard_at > _SILENCE:
+                        self._heard_at = math.inf  # reported once
+                        self._show(mavlink.Target(TrackState.LOST))
                     if dropped.total() > logged:
                         logged = dropped.total()
                         counts = ", ".join(f"{n} {why}" for why, n in sorted(dropped.items()))
@@ -133,63 +129,40 @@ class MavlinkCamera(Node):
 
     def _start(self, box: mavlink.Fractions) -> None:
         """Start the tracker on a box or a point in fractions of the newest image."""
-        width, height = self._image_size()
-        assert self._client is not None
-        self._client.init_target(mavlink.box_in_pixels(box, width, height))
-
-    def _stop(self) -> None:
-        """End all tracks."""
-        assert self._client is not None
-        self._client.stop_tracking()
-
-    def _image_size(self) -> tuple[int, int]:
-        """The width and height of the tracker's newest image, waited for at the start."""
-        self._sized.wait(_IMAGE_PATIENCE)
-        if self._size is None:
+        if not self._sized.wait(_IMAGE_PATIENCE):
             raise TrackerUnavailable(f"{self.tracker} has no image, or is not active")
-        return self._size
+        self._client.init_target(mavlink.box_in_pixels(box, *self._camera.size))
 
     def _on_tracks(self, message: TrackArray) -> None:
         self._heard_at = time.monotonic()
         if message.image_width and message.image_height:
-            self._size = message.image_width, message.image_height
+            self._camera.size = message.image_width, message.image_height
             self._sized.set()
-        if not message.tracks or self._size is None:
-            self._targets.append(mavlink.Target())
-            return
-        oldest = message.tracks[0]
-        box = mavlink.box_in_fractions(bbox_to_box(oldest.bbox), *self._size)
-        self._targets.append(mavlink.Target(STATES.get(oldest.state), box))
+        target = mavlink.Target()
+        if message.tracks and self._sized.is_set():
+            oldest = message.tracks[0]
+            box = mavlink.box_in_fractions(bbox_to_box(oldest.bbox), *self._camera.size)
+            target = mavlink.Target(STATES.get(oldest.state), box)
+        self._show(target)
 
     def _on_status(self, status: TrackStatus) -> None:
         self._heard_at = time.monotonic()
         if status.state == TrackStatus.IDLE:
-            self._targets.append(mavlink.Target())
+            self._show(mavlink.Target())
 
-    def _pass_on(self) -> None:
-        """Pass what the tracker and the gimbal's controller have sent to the camera."""
-        if self._targets:
-            self._camera.show(self._targets.popleft())
-        elif time.monotonic() - self._heard_at > _SILENCE:
-            self._heard_at = math.inf  # reported once
-            self._camera.show(mavlink.Target(TrackState.LOST))
-        if self._rates:
-            self._camera.turn_gimbal(*self._rates.popleft())
-        if self._size is not None:
-            self._camera.size = self._size
+    def _show(self, target: mavlink.Target) -> None:
+        with self._lock:
+            self._camera.show(target)
 
     def _on_rates(self, message: TwistStamped) -> None:
         turn = message.twist.angular
         if math.isfinite(turn.y) and math.isfinite(turn.z):
-            self._rates.append((-turn.y, -turn.z))  # ROS: down and left; MAVLink: up and right
+            with self._lock:  # ROS: down and left; MAVLink: up and right
+                self._camera.turn_gimbal(-turn.y, -turn.z)
 
     def _read(self) -> bytes:
         try:
-            descriptor = self._connection.fd
-            if descriptor is None:
-                time.sleep(0.01)
-            else:
-                select.select([descriptor], [], [], 0.01)
+            self._connection.select(0.01)
             return bytes(self._connection.recv() or b"")
         except Exception as error:
             self.get_logger().warning(f"{self._url}: {error}", throttle_duration_sec=5.0)
@@ -206,18 +179,16 @@ class MavlinkCamera(Node):
 def _open(url: str) -> Any:
     from pymavlink import mavutil
 
-    if url.startswith(("udpin:", "udpout:")):
-        parts = url.split(":")
-        if len(parts) != 3 or not parts[2].isdigit():
-            raise ValueError(f"url {url!r} is not of the form {parts[0]}:HOST:PORT")
+    if re.fullmatch(r"udp(in|out):[^:]+:\d+", url):
         return mavutil.mavlink_connection(url)
-    device, _, baud = url.partition(",")
-    if not device.startswith("/") or not (baud or "57600").isdigit():
+    serial = re.fullmatch(r"(/[^,]+)(?:,(\d+))?", url)
+    if serial is None:
         raise ValueError(
             f"url is udpout:HOST:PORT, udpin:HOST:PORT or /dev/DEVICE,BAUD, not {url!r}"
         )
     try:
-        return mavutil.mavlink_connection(device, baud=int(baud or "57600"), autoreconnect=True)
+        baud = int(serial[2] or "57600")
+        return mavutil.mavlink_connection(serial[1], baud=baud, autoreconnect=True)
     except ModuleNotFoundError as missing:
         if missing.name != "serial":
             raise

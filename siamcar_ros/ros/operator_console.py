@@ -16,7 +16,6 @@ import socket
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 from urllib.parse import quote
 
 from rclpy.node import Node
@@ -44,9 +43,9 @@ class OperatorConsole(Node):
         ValueError: a parameter is not allowed.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self) -> None:
         # It is not spun, so it offers no services.
-        super().__init__("operator_console", start_parameter_services=False, **options)
+        super().__init__("operator_console", start_parameter_services=False)
         parameter = partial(declare_read_only, self)
         self.host = parameter(
             "host", "127.0.0.1", "Address to listen on; 0.0.0.0 lets other machines connect."

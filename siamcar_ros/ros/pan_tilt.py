@@ -82,16 +82,14 @@ class PanTiltLaw:
         self._state: TrackState | None = None
         # The mount's recent angles: measured, or integrated from the commands, beginning at 0.
         self._measured = False
-        self._moments: deque[float] = deque([0.0])
-        self._angles: deque[Pair] = deque([np.zeros(2)])
+        self._mount: deque[tuple[float, Pair]] = deque([(0.0, np.zeros(2))])
         # The target's direction in the mount's frame at `_seen_at`, and its rate.
         self._direction, self._motion = np.zeros(2), np.zeros(2)
 
     def moved(self, moment: float, angles: Pair) -> None:
         """Add the mount's measured angles (rad) at a moment (s); its limits need them."""
-        if not self._measured or moment < self._moments[-1]:
-            self._moments.clear()
-            self._angles.clear()
+        if not self._measured or moment < self._mount[-1][0]:
+            self._mount.clear()
             self._seen_at = -math.inf
         self._measured = True
         self._keep(moment, angles)
@@ -112,7 +110,7 @@ class PanTiltLaw:
         if state is not TrackState.TRACKING:
             return
         if bearing is None:
-            self._state = None  # without a direction, as good as no target
+            self._state = None  # as good as no target
             return
         moment = now - age
         direction = _in_mount(self._at(moment), bearing)
@@ -138,27 +136,22 @@ class PanTiltLaw:
         wanted = np.clip(wanted, -settings.max_rate, settings.max_rate)
         step = min(max(now - self._now, 0.0), _LONGEST_STEP)
         change = settings.max_acceleration * step
-        before, self._rates = (
-            self._rates,
-            np.clip(wanted, self._rates - change, self._rates + change),
-        )
         if not self._measured:
-            self._keep(now, self._angles[-1] + step * before)
+            self._keep(now, self._mount[-1][1] + step * self._rates)
+        self._rates = np.clip(wanted, self._rates - change, self._rates + change)
         self._now = now
         return self._rates.copy()
 
     def _keep(self, moment: float, angles: Pair) -> None:
-        self._moments.append(moment)
-        self._angles.append(angles)
-        while moment - self._moments[0] > _HISTORY:
-            self._moments.popleft()
-            self._angles.popleft()
+        self._mount.append((moment, angles))
+        while moment - self._mount[0][0] > _HISTORY:
+            self._mount.popleft()
 
     def _at(self, moment: float) -> Pair:
         """The mount's angles at a moment: interpolated, or extrapolated by its rates."""
-        moments, angles = np.array(self._moments), np.array(self._angles)
-        found = np.array([np.interp(moment, moments, column) for column in angles.T])
-        return found + min(max(moment - self._moments[-1], 0.0), _LONGEST_STEP) * self._rates
+        moments, angles = zip(*self._mount, strict=True)
+        found = np.array([np.interp(moment, moments, each) for each in np.transpose(angles)])
+        return found + min(max(moment - moments[-1], 0.0), _LONGEST_STEP) * self._rates
 
     def _wanted(self, now: float) -> Pair:
         settings = self.settings
@@ -185,7 +178,7 @@ class PanTiltLaw:
 
     def _within_limits(self, wanted: Pair) -> Pair:
         """Reduce the rates so that the mount comes to rest at its limits."""
-        settings, angles = self.settings, self._angles[-1]
+        settings, angles = self.settings, self._mount[-1][1]
         high = np.array((settings.pan_right, settings.tilt_up)) - angles
         low = angles - np.array((settings.pan_left, settings.tilt_down))
         brake = settings.max_acceleration / 2  # half, as the mount reacts late

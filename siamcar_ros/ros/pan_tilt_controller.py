@@ -15,6 +15,7 @@ import math
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -55,8 +56,8 @@ class PanTiltController(Node):
         ValueError: a parameter is not allowed.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__("pan_tilt_controller", **options)
+    def __init__(self) -> None:
+        super().__init__("pan_tilt_controller")
         parameter = partial(declare_read_only, self)
         tracker = parameter("tracker", "tracker", "Name of the tracker node.")
         self._target = parameter("target", "", "Id of the target; empty: the oldest.")
@@ -66,20 +67,24 @@ class PanTiltController(Node):
             parameter("pan_joint", "", "Name of the pan joint in joint_states; empty: unknown."),
             parameter("tilt_joint", "", "Name of the tilt joint in joint_states; empty: unknown."),
         )
-        self._signs = np.array(
-            [
-                1.0 if parameter(f"{axis}_reversed", False, text) else -1.0
-                for axis, text in (
-                    ("pan", "The pan joint turns to the right at positive rates, not to the left."),
-                    ("tilt", "The tilt joint turns up at positive rates, not down."),
-                )
-            ]
+        reversed_joints = (
+            parameter(
+                "pan_reversed",
+                False,
+                "The pan joint turns to the right at positive rates, not to the left.",
+            ),
+            parameter(
+                "tilt_reversed", False, "The tilt joint turns up at positive rates, not down."
+            ),
         )
-        self._law = PanTiltLaw(PanTiltSettings(**self._declare_settings()))
-        self.add_on_set_parameters_callback(self._check_settings)
-        self.add_post_set_parameters_callback(self._apply_settings)
+        self._signs = np.where(reversed_joints, 1.0, -1.0)
+        settings = {}
+        for each in fields(PanTiltSettings):
+            described = parameter_descriptor(each.metadata["description"], each.metadata["range"])
+            settings[each.name] = self.declare_parameter(each.name, each.default, described).value
+        self._law = PanTiltLaw(PanTiltSettings(**settings))
+        self.add_on_set_parameters_callback(self._change_settings)
         self._joints_at = -math.inf  # when joint_states arrived, in seconds
-        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._rates = self.create_publisher(TwistStamped, "~/rates", 10)
         self._velocities = self.create_publisher(Float64MultiArray, "~/joint_velocities", 10)
         name = self.resolve_topic_name(tracker)
@@ -91,7 +96,7 @@ class PanTiltController(Node):
             self.get_logger().info(
                 "pan_joint and tilt_joint are not set: the limits of pan and tilt are not respected"
             )
-        self.create_timer(1 / rate, self._tick, clock=self._steady)
+        self.create_timer(1 / rate, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def stop(self) -> None:
         """Publish rates of 0, and wait until they have arrived: the node may end right after."""
@@ -99,30 +104,14 @@ class PanTiltController(Node):
         for publisher in (self._rates, self._velocities):
             publisher.wait_for_all_acked(_ARRIVED)
 
-    def _declare_settings(self) -> dict[str, float]:
-        values = {}
-        for each in fields(PanTiltSettings):
-            described = parameter_descriptor(each.metadata["description"], each.metadata["range"])
-            values[each.name] = self.declare_parameter(each.name, each.default, described).value
-        return values
-
-    def _changed(self, parameters: list[Parameter]) -> PanTiltSettings:
-        known = {each.name for each in fields(PanTiltSettings)}
-        values = {each.name: each.value for each in parameters if each.name in known}
-        return replace(self._law.settings, **values)
-
-    def _check_settings(self, parameters: list[Parameter]) -> SetParametersResult:
+    def _change_settings(self, parameters: list[Parameter]) -> SetParametersResult:
+        values = {each.name: each.value for each in parameters}
+        known = {name: value for name, value in values.items() if hasattr(PanTiltSettings, name)}
         try:
-            self._changed(parameters)
+            self._law.settings = replace(self._law.settings, **known)
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
-
-    def _apply_settings(self, parameters: list[Parameter]) -> None:
-        self._law.settings = self._changed(parameters)
-
-    def _now(self) -> float:
-        return float(self._steady.now().nanoseconds) / 1e9
 
     def _age(self, message: Any) -> float:
         """Seconds since a message's stamp; 0 if the stamp is of another clock."""
@@ -132,7 +121,7 @@ class PanTiltController(Node):
     def _on_tracks(self, message: TrackArray) -> None:
         tracks = [each for each in message.tracks if self._target in ("", each.id)]
         if not tracks:
-            self._law.see(self._now(), None)
+            self._law.see(time.monotonic(), None)
             return
         track, bearing = tracks[0], None
         if track.bearing:
@@ -143,17 +132,17 @@ class PanTiltController(Node):
                 "the track has no bearing: the tracker needs the camera's camera_info",
                 throttle_duration_sec=_LOG_PERIOD,
             )
-        self._law.see(self._now(), STATES.get(track.state), bearing, self._age(message))
+        self._law.see(time.monotonic(), STATES.get(track.state), bearing, self._age(message))
 
     def _on_joints(self, message: JointState) -> None:
         positions = dict(zip(message.name, message.position, strict=False))
         if all(math.isfinite(positions.get(name, math.nan)) for name in self._joints):
             angles = np.array([positions[name] for name in self._joints])
-            self._joints_at = self._now()
+            self._joints_at = time.monotonic()
             self._law.moved(self._joints_at - self._age(message), angles * self._signs)
 
     def _tick(self) -> None:
-        now = self._now()
+        now = time.monotonic()
         if all(self._joints) and now - self._joints_at > _FRESH:
             self.get_logger().warning(
                 f"no {' and '.join(self._joints)} in joint_states for {_FRESH:g} s: the mount is "

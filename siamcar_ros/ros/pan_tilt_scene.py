@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from siamcar_ros.geometry import Box, Image
 from siamcar_ros.resources import resource_path
 
+SIZE = (640, 480)  # width and height of the camera's images
 FOCAL = 600.0  # pixels, of the panorama and of the camera
 PANORAMA = (1600, 720)
 PITCH = -0.1  # of the panorama's optical axis
@@ -51,36 +52,33 @@ class View(NamedTuple):
 
 
 class Scene:
-    """Renders views for any moment and any direction of the camera.
+    """Renders views for any moment and any direction of the camera."""
 
-    Args:
-        size: (width, height) of the camera's images.
-    """
-
-    def __init__(self, size: tuple[int, int] = (640, 480)) -> None:
-        self.size = size
+    def __init__(self) -> None:
         self._panorama = _read("panorama.jpg")
         self._car, self._bush = _read("car.webp"), _read("bush.webp")
 
     def view(self, seconds: float, pan: float, tilt: float) -> View:
         """Render the scene at a time as seen by the camera turned by `pan` and `tilt`."""
-        camera = _lens(self.size) @ _rotation(pan, tilt)
+        camera = _lens(SIZE) @ _rotation(pan, tilt)
         wide = _lens(PANORAMA) @ _rotation(0.0, PITCH)
         image = np.asarray(
-            cv2.warpPerspective(self._panorama, camera @ np.linalg.inv(wide), self.size), np.uint8
+            cv2.warpPerspective(self._panorama, camera @ np.linalg.inv(wide), SIZE), np.uint8
         )
-        car, place, anchor = self._car_picture(seconds)
+        place, heading = _car_at(seconds)
+        car = self._car_picture(heading - float(np.arctan2(*place)))
+        anchor = (CELL[0] / 2, CELL[1] / 2)
         onto = _placed(camera, place, anchor, CAR_DISTANCE / FOCAL)
         whole = float(car[..., 3].sum()) * float(onto[0, 0]) ** 2
         bush = self._bush  # its lowest leaves are in front of its foot
         root = (bush.shape[1] / 2, 0.84 * bush.shape[0])
         before = _placed(camera, _BUSH, root, 1 / BUSH_SCALE)
         if _BUSH[1] < place[1]:
-            covered = _lay(image, car, onto).astype(np.float32)
-            covered *= 1 - _lay(image, bush, before) / np.float32(255)
+            seen = _lay(image, car, onto).astype(float)
+            seen *= 1 - _lay(image, bush, before) / 255
         else:
             _lay(image, bush, before)
-            covered = _lay(image, car, onto).astype(np.float32)
+            seen = _lay(image, car, onto).astype(float)
         box = _bounds(car, onto)
         x, y, w, h = box
         ray = np.linalg.inv(camera) @ (x + w / 2 - 0.5, y + h / 2 - 0.5, 1.0)
@@ -88,19 +86,15 @@ class Scene:
             float(np.arctan2(ray[0], ray[2])),
             float(np.arctan2(-ray[1], np.hypot(ray[0], ray[2]))),
         )
-        return View(image, box, float(covered.sum()) / whole, target)
+        return View(image, box, float(seen.sum()) / whole, target)
 
-    def _car_picture(self, seconds: float) -> tuple[Image, Matrix, tuple[float, float]]:
-        """The car's picture, the place (2,) where it stands, and the pixel that is there."""
-        place, heading = _car_at(seconds)
-        seen = heading - float(np.arctan2(*place))
-        columns, rows = SHEET
-        index = round(seen / (2 * np.pi) * columns * rows) % (columns * rows)
+    def _car_picture(self, angle: float) -> Image:
+        """The car's picture at an angle in radians between its heading and the line of sight."""
+        (columns, rows), (width, height) = SHEET, CELL
+        index = round(angle / (2 * np.pi) * columns * rows) % (columns * rows)
         row, column = divmod(index, columns)
-        width, height = CELL
-        across = slice(column * width, (column + 1) * width)
-        view = self._car[row * height : (row + 1) * height, across]
-        return view, place, (width / 2, height / 2)
+        top, left = row * height, column * width
+        return self._car[top : top + height, left : left + width]
 
 
 def _placed(camera: Matrix, place: Matrix, anchor: tuple[float, float], meters: float) -> Matrix:
@@ -141,22 +135,10 @@ def _lens(size: tuple[int, int]) -> Matrix:
 
 def _lay(image: Image, patch: Image, onto: Matrix) -> NDArray[np.uint8]:
     """Lay a premultiplied BGRA picture on the image in place; return its alpha there, (H, W)."""
-    height, width = image.shape[:2]
-    alpha = np.zeros((height, width), np.uint8)
-    corners = onto @ np.array([[0, 0, 1.0], [patch.shape[1], patch.shape[0], 1.0]]).T
-    left, top = np.clip(np.floor(corners[:, 0]).astype(int), 0, (width, height))
-    right, bottom = np.clip(np.ceil(corners[:, 1]).astype(int) + 1, 0, (width, height))
-    if right <= left or bottom <= top:
-        return alpha
-    moved = onto.copy()
-    moved[:, 2] -= (left, top)
-    drawn = cv2.warpAffine(patch, moved, (int(right - left), int(bottom - top)))
-    below = image[top:bottom, left:right]
+    drawn = cv2.warpAffine(patch, onto, SIZE)
     clear = cv2.cvtColor(255 - drawn[..., 3], cv2.COLOR_GRAY2BGR)
-    cv2.add(cv2.multiply(below, clear, scale=1 / 255), drawn[..., :3], dst=below)
-    image[top:bottom, left:right] = below
-    alpha[top:bottom, left:right] = drawn[..., 3]
-    return alpha
+    image[:] = cv2.add(cv2.multiply(image, clear, scale=1 / 255), drawn[..., :3])
+    return np.asarray(drawn[..., 3])
 
 
 def _bounds(patch: Image, onto: Matrix) -> Box:

@@ -14,10 +14,9 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from geometry_msgs.msg import TwistStamped
@@ -29,8 +28,8 @@ from vision_msgs.msg import Detection2D
 
 from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.data.video import VideoWriter
-from siamcar_ros.files import replacing
-from siamcar_ros.geometry import Box
+from siamcar_ros.files import reason, replacing
+from siamcar_ros.geometry import box_center
 from siamcar_ros.msg import TrackArray
 from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
 from siamcar_ros.ros.command_line import declare_read_only, run_node
@@ -41,7 +40,7 @@ from siamcar_ros.ros.messages import (
     image_message,
     pinhole_info,
 )
-from siamcar_ros.ros.pan_tilt_scene import FOCAL, Scene, View
+from siamcar_ros.ros.pan_tilt_scene import FOCAL, SIZE, Scene, View
 from siamcar_ros.tracking import TrackResult, TrackState
 from siamcar_ros.tracking.overlay import draw_overlay
 
@@ -57,8 +56,7 @@ _PATIENCE = 180.0  # seconds for the tracker to load its network, and to start
 _HIDDEN = 0.5  # visible share below which the car counts as hidden
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):
     """One frame of the run."""
 
     seconds: float  # since the start
@@ -80,11 +78,11 @@ class PanTiltSimulation(Node):
 
     Raises:
         ValueError: a parameter is not allowed.
-        OSError: the scene cannot be read, or the report cannot be written.
+        OSError: the scene cannot be read, or the report's folder cannot be made.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__("pan_tilt_simulation", **options)
+    def __init__(self) -> None:
+        super().__init__("pan_tilt_simulation")
         parameter = partial(declare_read_only, self)
         tracker = parameter("tracker", "tracker", "Name of the tracker node.")
         self._rate = parameter("rate", 30.0, "Frames per second.", range=(0.0, 1000.0))
@@ -104,7 +102,7 @@ class PanTiltSimulation(Node):
         self._scene = Scene()
         self._rates, self._wanted = np.zeros(2), np.zeros(2)  # to the right and upward
         self._angles = np.array(self._scene.view(0.0, 0.0, 0.0).target) - _FIRST_OFFSET
-        self._tracks: dict[int, tuple[Box, float, TrackState]] = {}
+        self._tracks: dict[int, TrackResult] = {}  # by stamp in nanoseconds
         self._image = self.create_publisher(Image, "image", 5)
         self._info = self.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=5))
         self._truth = self.create_publisher(Detection2D, "ground_truth", 10)
@@ -113,23 +111,18 @@ class PanTiltSimulation(Node):
         self.create_subscription(TrackArray, f"{self.tracker}/tracks", self._on_tracks, 200)
 
     def run(self) -> None:
-        """Play the scene once and write the report.
-
-        Raises:
-            OSError: the tracker cannot be used, or the report cannot be written.
-        """
+        """Play the scene once and write the report; end the process if that fails."""
         with TrackerClient(self.tracker, node=self) as client:
             try:
                 client.wait_until_active(_PATIENCE, check=self._check)
                 self._begin(client)
                 moments = self._play()
-            except (TrackerUnavailable, TargetRefused) as error:
-                if not self.context.ok():
-                    return
-                raise OSError(str(error)) from error
-            time.sleep(0.5)  # for the last results
-            if self.context.ok():
+                time.sleep(0.5)  # for the last results
                 self._report(moments)
+            except (TrackerUnavailable, TargetRefused, OSError) as error:
+                if self.context.ok():
+                    self.get_logger().fatal(reason(error))
+                    sys.exit(1)
 
     def _check(self) -> None:
         if not self.context.ok():
@@ -152,29 +145,24 @@ class PanTiltSimulation(Node):
     def _play(self) -> list[Moment]:
         moments: list[Moment] = []
         begin, step = time.monotonic(), 1 / self._rate
+        share = 1 - np.exp(-step / self._lag) if self._lag else 1.0
         for index in range(int(self._duration * self._rate)):
-            if not self.context.ok():
-                break
+            self._check()
             behind = time.monotonic() - begin - index * step
             if behind < 0:
                 time.sleep(-behind)
             elif behind > step:
                 begin += behind  # too slow: play slower, so that no frame is left out
-            self._turn(step)
+            # The mount's rates follow the commands with a first-order lag.
+            before = self._rates
+            self._rates = before + share * (self._wanted - before)
+            self._angles = self._angles + step * (before + self._rates) / 2
             view, stamp = self._show(index * step)
-            x, y, w, h = view.box
-            width, height = self._scene.size
+            across, down = np.array(box_center(view.box)) / SIZE - 0.5
             pan, tilt = self._angles.tolist()
-            across, down = (x + w / 2) / width - 0.5, (y + h / 2) / height - 0.5
-            moments.append(Moment(index * step, pan, tilt, across, down, view.visible, stamp))
+            moment = (index * step, pan, tilt, float(across), float(down), view.visible, stamp)
+            moments.append(Moment(*moment))
         return moments
-
-    def _turn(self, step: float) -> None:
-        """Move the mount: its rates follow the commands with a first-order lag."""
-        share = 1 - np.exp(-step / self._lag) if self._lag else 1.0
-        before = self._rates
-        self._rates = before + share * (self._wanted - before)
-        self._angles = self._angles + step * (before + self._rates) / 2
 
     def _show(self, seconds: float) -> tuple[View, int]:
         """Render and publish one moment; return the view and its stamp in nanoseconds."""
@@ -185,7 +173,7 @@ class PanTiltSimulation(Node):
         joints.position, joints.velocity = (-self._angles).tolist(), (-self._rates).tolist()
         truth = Detection2D(header=header, bbox=box_to_bbox(view.box), id="ground_truth")
         for publisher, message in (
-            (self._info, pinhole_info(header, self._scene.size, FOCAL)),
+            (self._info, pinhole_info(header, SIZE, FOCAL)),
             (self._joints, joints),
             (self._image, image),
             (self._truth, truth),
@@ -201,34 +189,38 @@ class PanTiltSimulation(Node):
     def _on_tracks(self, message: TrackArray) -> None:
         if message.tracks:
             track = message.tracks[0]
-            found = bbox_to_box(track.bbox), track.score, STATES[track.state]
+            found = TrackResult(bbox_to_box(track.bbox), track.score, STATES[track.state])
             self._tracks[stamp_of(message)] = found
 
     def _report(self, moments: list[Moment]) -> None:
         told = summary(moments)
-        states = [self._tracks[each.stamp][2] for each in moments if each.stamp in self._tracks]
+        tracks = [self._tracks.get(each.stamp) for each in moments]
+        states = [each.state for each in tracks if each is not None]
         told["states"] = {each.name: states.count(each) for each in TrackState}
-        for line in describe(told):
-            self.get_logger().info(line)
+        self.get_logger().info(
+            f"within {100 * NEAR:g} % of the image's middle on {100 * told['near']:.1f} % of "
+            f"{told['frames']} frames; median {100 * told['median_error']:.1f} %, largest "
+            f"{100 * told['largest_error']:.1f} %"
+        )
+        counts = ", ".join(f"{name} {count}" for name, count in told["states"].items())
+        self.get_logger().info(f"{counts}; the car was hidden on {told['hidden_frames']} frames")
         if self._folder is None:
             return
-        document = {"summary": told, "frames": [asdict(each) for each in moments]}
+        document = {"summary": told, "frames": [each._asdict() for each in moments]}
         with replacing(self._folder / "follow.json") as file:
             file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        self._write_film(moments, self._folder / "follow.mp4")
-        try:
-            draw(moments, [self._tracks.get(each.stamp) for each in moments], self._folder)
-        except ModuleNotFoundError as error:
-            self.get_logger().warning(f"follow.png is not drawn: {error} (pip install matplotlib)")
+        self._write_film(moments, tracks, self._folder / "follow.mp4")
+        draw(moments, tracks, self._folder / "follow.png")
         self.get_logger().info(f"wrote {self._folder}/follow.png, .mp4 and .json")
 
-    def _write_film(self, moments: list[Moment], file: Path) -> None:
+    def _write_film(
+        self, moments: list[Moment], tracks: list[TrackResult | None], file: Path
+    ) -> None:
         """Render the run again, with the tracker's boxes."""
         with VideoWriter(file, self._rate) as writer:
-            for each in moments:
+            for each, found in zip(moments, tracks, strict=True):
                 view = self._scene.view(each.seconds, each.pan, each.tilt)
-                found = self._tracks.get(each.stamp)
-                shown = {} if found is None else {"": TrackResult(*found)}
+                shown = {} if found is None else {"": found}
                 caption = f"{100 * each.error:.1f} % off"
                 writer.write(draw_overlay(view.image, shown, caption=caption, truth=view.box))
 
@@ -237,63 +229,38 @@ def summary(moments: Sequence[Moment]) -> dict[str, Any]:
     """Return the figures of a run, the first second left out."""
     counted = [each for each in moments if each.seconds >= SETTLING]
     errors = np.array([each.error for each in counted])
-    hidden = [each for each in counted if each.visible < _HIDDEN]
     return {
         "frames": len(counted),
         "near": float((errors <= NEAR).mean()),
         "median_error": float(np.median(errors)),
         "largest_error": float(errors.max()),
-        "hidden_frames": len(hidden),
-        "least_visible": min(each.visible for each in counted),
-        "largest_error_while_hidden": max((each.error for each in hidden), default=0.0),
+        "hidden_frames": sum(each.visible < _HIDDEN for each in counted),
     }
 
 
-def describe(told: dict[str, Any]) -> list[str]:
-    """Return the summary in words, as lines."""
-    return [
-        f"within {100 * NEAR:g} % of the image's middle on {100 * told['near']:.1f} % of "
-        f"{told['frames']} frames; median {100 * told['median_error']:.1f} %, largest "
-        f"{100 * told['largest_error']:.1f} %",
-        f"hidden by more than half on {told['hidden_frames']} frames, down to "
-        f"{100 * told['least_visible']:.0f} % visible: largest error then "
-        f"{100 * told['largest_error_while_hidden']:.1f} %",
-        "states: " + ", ".join(f"{name} {count}" for name, count in told["states"].items()),
-    ]
-
-
-def draw(
-    moments: Sequence[Moment], tracks: Sequence[tuple[Box, float, TrackState] | None], folder: Path
-) -> None:
-    """Draw error, states and the mount's angles over time as follow.png.
-
-    Raises:
-        ModuleNotFoundError: matplotlib is not installed.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def draw(moments: Sequence[Moment], tracks: Sequence[TrackResult | None], picture: Path) -> None:
+    """Draw error, states and the mount's angles over time."""
     from matplotlib.figure import Figure
 
-    seconds = np.array([each.seconds for each in moments])
+    seconds, pan, tilt, across, down, visible, _ = np.array(moments).T
     figure = Figure(figsize=(10, 6), layout="constrained")
-    FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     above.axhspan(-100 * NEAR, 100 * NEAR, color="tab:green", alpha=0.12, label="within 5 %")
-    above.plot(seconds, [100 * each.across for each in moments], label="across, % of width")
-    above.plot(seconds, [100 * each.down for each in moments], label="down, % of height")
+    above.plot(seconds, 100 * across, label="across, % of width")
+    above.plot(seconds, 100 * down, label="down, % of height")
     for state, color in ((TrackState.UNCERTAIN, "tab:orange"), (TrackState.LOST, "tab:red")):
-        off = [each is not None and each[2] is state for each in tracks]
+        off = [each is not None and each.state is state for each in tracks]
         style = {"color": color, "alpha": 0.25, "label": state.name}
         above.fill_between(seconds, 0, 1, off, transform=above.get_xaxis_transform(), **style)
     above.axvline(SETTLING, color="gray", linewidth=0.8)
     above.set_ylabel("car off the image's middle")
     above.legend(loc="upper right", ncols=3, fontsize="small")
-    below.plot(seconds, np.degrees([each.pan for each in moments]), label="pan, degrees")
-    below.plot(seconds, np.degrees([each.tilt for each in moments]), label="tilt, degrees")
-    visible = [100 * each.visible for each in moments]
-    below.fill_between(seconds, 0, visible, color="gray", alpha=0.2, label="car visible, %")
+    below.plot(seconds, np.degrees(pan), label="pan, degrees")
+    below.plot(seconds, np.degrees(tilt), label="tilt, degrees")
+    below.fill_between(seconds, 0, 100 * visible, color="gray", alpha=0.2, label="car visible, %")
     below.set_xlabel("seconds")
     below.legend(loc="upper right", ncols=3, fontsize="small")
-    with replacing(folder / "follow.png") as file:
+    with replacing(picture) as file:
         figure.savefig(str(file), dpi=110, format="png")
 
 

@@ -18,7 +18,6 @@ from vision_msgs.msg import Detection3D, Detection3DArray
 
 from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.data.images import ImageError
-from siamcar_ros.geometry import Box
 from siamcar_ros.msg import Track, TrackArray
 from siamcar_ros.ros.complaints import Complaints
 from siamcar_ros.ros.depth import Depth, depth_image, target_depth
@@ -100,16 +99,12 @@ class Positions:
                     return
                 tracks, model = self._waiting[0]
                 stamp = stamp_of(tracks)
-                nearest = min(
-                    self._depths, key=lambda each: abs(stamp_of(each) - stamp), default=None
-                )
                 newest = stamp_of(self._depths[-1]) if self._depths else 0
-                late = len(self._waiting) == _WAITING
-                if newest < stamp and not late:
+                if newest < stamp and len(self._waiting) < _WAITING:
                     return  # its depth image may still come
                 self._waiting.popleft()
-            if nearest is not None and abs(stamp_of(nearest) - stamp) > slop:
-                nearest = None
+                near = {abs(stamp_of(each) - stamp): each for each in self._depths}
+            nearest = near[min(near)] if near and min(near) <= slop else None
             if nearest is None:
                 self._complaints.say(
                     f"no depth image within depth_slop ({self.settings.depth_slop:g} s)"
@@ -119,11 +114,11 @@ class Positions:
     def _publish(self, tracks: TrackArray, model: CameraModel, message: Image | None) -> None:
         size = (tracks.image_width, tracks.image_height)
         image = None
-        try:
-            if message is not None:
+        if message is not None:
+            try:
                 image = depth_image(message)
-        except ImageError as error:
-            self._complaints.say(f"the depth image cannot be used: {error}")
+            except ImageError as error:
+                self._complaints.say(f"the depth image cannot be used: {error}")
         if image is not None:
             (height, width), stretch = image[0].shape, size[0] / size[1]
             if abs(width / height / stretch - 1) > MOST_STRETCH:
@@ -154,7 +149,12 @@ class Positions:
         box = bbox_to_box(track.bbox)
         middle, left, right, top, foot = model.middle_rays(box)
         angles = track.bearing[0].covariance
-        depth = self._measured(box, size, image)
+        depth = None
+        if image is not None:
+            pixels, unit = image
+            scale = np.tile(np.array(pixels.shape[1::-1]) / size, 2)
+            x, y, w, h = (scale * box).tolist()
+            depth = target_depth(pixels, (x, y, w, h), unit)
         if depth is None:
             depth = self._inferred(float(foot[1] - top[1]), foot, float(np.sqrt(angles[3])))
         if depth is None:
@@ -174,27 +174,15 @@ class Positions:
         message.results = [result]
         return message
 
-    def _measured(
-        self, box: Box, size: tuple[int, int], image: tuple[NDArray[Any], float] | None
-    ) -> Depth | None:
-        if image is None:
-            return None
-        pixels, unit = image
-        scale = np.array(pixels.shape[1::-1]) / size
-        x, y, w, h = (np.array(box) * np.tile(scale, 2)).tolist()
-        return target_depth(pixels, (x, y, w, h), unit)
-
     def _inferred(self, slope: float, foot: NDArray[Any], deviation: float) -> Depth | None:
         """The distance from the target's height, or from the ground below it.
 
-        Args:
-            slope: difference in y of the rays through the box's lower and upper side.
-            foot: (2,) ray through the middle of the lower side.
-            deviation: standard deviation of the elevation, in radians.
+        `slope` is the difference in y of the rays through the box's lower and upper side, `foot`
+        (2,) the ray through its lower side, `deviation` that of the elevation in radians.
         """
         if self.settings.target_height and slope > 0:
             z = self.settings.target_height / slope
-            return Depth(z, z * deviation / slope, 0.0, 0)
+            return Depth(z, z * deviation / slope, 0.0)
         plane = numbers("ground_plane", self.settings.ground_plane, 4)
         if not plane:
             return None
@@ -203,7 +191,7 @@ class Positions:
         if below * distance <= 1e-6 * abs(distance):
             return None  # at or above the horizon
         z = distance / below
-        return Depth(z, z * deviation / abs(below), 0.0, 0)
+        return Depth(z, z * deviation / abs(below), 0.0)
 
 
 def _transform(detection: Detection3D) -> TransformStamped:

@@ -14,8 +14,10 @@ from siamcar_ros.geometry import Box
 from siamcar_ros.msg import Bearing
 
 _FISHEYE = ("equidistant", "fisheye")
-# The models that both ROS and OpenCV know. Without a name, the number of coefficients decides.
-_UNDERSTOOD = ("", "plumb_bob", "rational_polynomial", *_FISHEYE)
+# The models that both ROS and OpenCV know, and the numbers of coefficients that OpenCV takes.
+# Without a name, the number decides.
+_MODELS = ("", "plumb_bob", "rational_polynomial", *_FISHEYE)
+_COUNTS = (4, 5, 8, 12, 14)
 _WIDEST = math.tan(math.radians(89))
 MOST_STRETCH = 0.02
 """Relative tolerance of the aspect ratio of a scaled image, as its sides are whole pixels."""
@@ -48,7 +50,6 @@ class CameraModel:
     """
 
     def __init__(self, info: Any, image_size: tuple[int, int], *, rectified: bool) -> None:
-        self._name = f"distortion model {info.distortion_model!r}"
         self._fisheye = False
         self._distortion, self._turn = np.zeros(4), np.eye(3)
         if rectified:
@@ -56,8 +57,8 @@ class CameraModel:
         else:
             self._matrix = np.array(info.k, np.float64).reshape(3, 3)
             if np.any(info.d):
-                self._distortion = np.array(info.d, np.float64)
                 self._fisheye = info.distortion_model in _FISHEYE
+                self._distortion = np.array(info.d[:4] if self._fisheye else info.d, np.float64)
             if np.any(info.r):
                 self._turn = np.array(info.r, np.float64).reshape(3, 3)
         if not (self._matrix[0, 0] > 0 and self._matrix[1, 1] > 0):  # or they are NaN
@@ -65,10 +66,12 @@ class CameraModel:
             raise CameraModelError(
                 f"camera_info's {which} has no focal length: calibrate the camera"
             )
-        if self._distortion.any() and info.distortion_model not in _UNDERSTOOD:
-            raise CameraModelError(f"{self._name} is not understood")
-        if self._fisheye:
-            self._distortion = self._distortion[:4]
+        count = len(self._distortion)
+        if self._distortion.any() and not (info.distortion_model in _MODELS and count in _COUNTS):
+            name = info.distortion_model
+            raise CameraModelError(
+                f"distortion model {name!r} with {count} coefficients is not understood"
+            )
 
         # The camera sent region / binning pixels; an image of another size has been scaled.
         binning = np.array([max(1, info.binning_x), max(1, info.binning_y)], np.float64)
@@ -88,10 +91,7 @@ class CameraModel:
         """Return the rays (N, 2) through points (N, 2) of the image."""
         pixels = np.asarray(points, np.float64) * self._scale + self._offset
         undistort = cv2.fisheye.undistortPoints if self._fisheye else cv2.undistortPoints
-        try:
-            found = undistort(pixels[:, None], self._matrix, self._distortion, R=self._turn)
-        except cv2.error as error:
-            raise self._not_understood() from error
+        found = undistort(pixels[:, None], self._matrix, self._distortion, R=self._turn)
         found = np.asarray(found, np.float64).reshape(-1, 2)
         if not np.isfinite(found).all():
             raise CameraModelError(
@@ -147,12 +147,5 @@ class CameraModel:
         raw = np.asarray(directions, np.float64) @ self._turn  # the inverse of the turn
         onto = cv2.fisheye.projectPoints if self._fisheye else cv2.projectPoints
         none = np.zeros(3)
-        try:
-            found, _ = onto(raw[:, None], none, none, self._matrix, self._distortion)
-        except cv2.error as error:
-            raise self._not_understood() from error
+        found, _ = onto(raw[:, None], none, none, self._matrix, self._distortion)
         return (np.asarray(found, np.float64).reshape(-1, 2) - self._offset) / self._scale
-
-    def _not_understood(self) -> CameraModelError:
-        count = len(self._distortion)
-        return CameraModelError(f"{self._name} with {count} coefficients is not understood")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
-from builtin_interfaces.msg import Time
-from sensor_msgs.msg import Image
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from sensor_msgs.msg import CompressedImage, Image
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed: the extra `console`")
 
 from siamcar_ros.msg import TrackArray
 from siamcar_ros.ros.console.camera import Camera
-from siamcar_ros.ros.diagnostics import Health, diagnostic_array
 
 
 def test_images_do_not_pile_up_while_no_result_arrives() -> None:
@@ -46,20 +43,24 @@ def test_an_image_is_not_shown_again_when_others_are_tracked() -> None:
         camera.close()
 
 
-def test_depth_images_are_not_taken_for_the_cameras() -> None:
-    camera = Camera("/tracker_client", lambda: None)  # its own node subscribes to both
+@pytest.mark.parametrize(
+    ("topic", "shown"),
+    [
+        ("/image", Image),
+        ("/image/compressed", CompressedImage),
+        ("/image/ffmpeg", None),
+        ("", None),
+    ],
+)
+def test_the_images_are_those_that_the_tracker_reports(topic: str, shown: type | None) -> None:
+    camera = Camera("/nobody/tracker", lambda: None)
     try:
-        for topic in ("/a_depth", "/image"):
-            camera.client.node.create_subscription(Image, topic, lambda _: None, 1)
-        health = Health(True, "/image", 1, 0.0, 1.0, 0, 0, "", 0.0, 1.0, 1, {})
-        report = diagnostic_array(Time(), "/tracker_client", "", health)
-        camera._on_diagnostics(report)
-        for _ in range(100):
-            camera.look()
-            if camera._source is not None:
-                break
-            time.sleep(0.05)
-        assert camera._source is not None
-        assert camera._source[0] == "/image"
+        status = DiagnosticStatus(name="/nobody/tracker: tracker")
+        status.values = [KeyValue(key="image topic", value=topic)]
+        camera._on_diagnostics(DiagnosticArray(status=[status]))
+        camera.look()
+        kinds = {each.topic_name: each.msg_type for each in camera.client.node.subscriptions}
+        assert kinds.get(topic) is shown
+        assert (camera._images is None) == (shown is None)
     finally:
         camera.close()

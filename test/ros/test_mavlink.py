@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 import threading
@@ -47,17 +48,17 @@ class Follower:
 class Station:
     """A ground station wired to a camera; time stands still until it is moved."""
 
-    def __init__(self, key: bytes | None = None, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         self.follower = Follower()
         self.heard: list[Any] = []
         self.now = 0.0
         self.link = mav.MAVLink(None, srcSystem=255, srcComponent=190)
         self.link.robust_parsing = True
         start, stop = self.follower.start, self.follower.stop
-        self.camera = Camera(start, stop, self._hear, key=key, clock=lambda: self.now, **options)
+        self.camera = Camera(start, stop, self._hear, clock=lambda: self.now, **options)
 
-    def sign(self, key: bytes) -> None:
-        self.link.signing.secret_key = key
+    def sign(self, passphrase: bytes) -> None:
+        self.link.signing.secret_key = hashlib.sha256(passphrase).digest()
         self.link.signing.sign_outgoing = True
         self.link.signing.timestamp = int((time.time() - 1420070400) * 1e5)
 
@@ -341,17 +342,16 @@ def test_a_stream_may_be_cut_anywhere() -> None:
     station.camera.close()
 
 
-def test_with_a_key_unsigned_messages_are_dropped() -> None:
-    key = mavlink.signing_key("correct horse")
-    station = Station(key)
+def test_with_a_passphrase_unsigned_messages_are_dropped() -> None:
+    station = Station(passphrase="correct horse")
     request = (512, mav.MAVLINK_MSG_ID_CAMERA_SETTINGS)
     station.command(*request)
     assert (station.heard, station.camera.dropped["malformed"]) == ([], 1)
-    station.sign(mavlink.signing_key("wrong horse"))
+    station.sign(b"wrong horse")
     station.command(*request)
     assert station.results() == []
     assert station.camera.dropped["malformed"] == 2
-    station.sign(key)
+    station.sign(b"correct horse")
     station.command(*request)
     assert station.results() == [(512, 0)]
     assert all(each.get_signed() for each in station.heard)

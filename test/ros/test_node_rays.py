@@ -78,7 +78,10 @@ def test_a_camera_that_cannot_be_is_refused() -> None:
         (nowhere, "K has no focal length"),
         (wild, "no finite ray"),
         (camera_info("plumb_bob", [math.nan] * 5), "no finite ray"),
-        (camera_info("kannala_brandt4", [0.01] * 4), "'kannala_brandt4' is not understood"),
+        (
+            camera_info("kannala_brandt4", [0.01] * 4),
+            "'kannala_brandt4' with 4 coefficients is not understood",
+        ),
         (wide, "89 degrees and more off"),
     ):
         with pytest.raises(CameraModelError, match=reason):

@@ -9,21 +9,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.node import NodeNameNonExistentError
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.data.image_messages import ImageDecoder, ImageError
-from siamcar_ros.geometry import Box, box_around
+from siamcar_ros.geometry import Box
 from siamcar_ros.msg import TrackArray
 from siamcar_ros.ros.client import TrackerClient
 from siamcar_ros.ros.frame import Frame
+from siamcar_ros.ros.image_subscription import VIDEO, ImageSubscription
+from siamcar_ros.ros.messages import bbox_to_box
 from siamcar_ros.tracking.stored_image import StoredImage
 
-_KINDS = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
-_RELIABLE, _BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 # Images and their bytes that may wait for the tracker's result, and seconds after which an image is
 # shown without one.
 _WAITING, _WAITING_BYTES, _PATIENCE = 300, 64_000_000, 1.0
@@ -40,7 +37,6 @@ class View(NamedTuple):
     def image(self) -> StoredImage:
         """Return the pixels; raise ValueError if they cannot be decoded."""
         try:
-            self.frame.check()
             return self.frame.image()
         except ImageError as error:
             raise ValueError(f"the page cannot show these images: {error}") from error
@@ -49,12 +45,11 @@ class View(NamedTuple):
         """Return the header and the targets for JSON; boxes are x, y, w, h in pixels."""
         header, tracks = self.frame.header, []
         for track in self.tracks.tracks if self.tracks is not None else []:
-            bbox, center = track.bbox, track.bbox.center.position
-            box = box_around((center.x, center.y), (bbox.size_x, bbox.size_y))
-            told = {name: getattr(track, name) for name in ("id", "class_id", "state")}
-            told["box"] = [_finite(each) for each in box]
-            told["score"], told["lost"] = _finite(track.score, 3), _finite(track.seconds_lost)
-            tracks.append(told)
+            described = {name: getattr(track, name) for name in ("id", "class_id", "state")}
+            described["box"] = [_finite(each) for each in bbox_to_box(track.bbox)]
+            described["score"] = _finite(track.score, 3)
+            described["lost"] = _finite(track.seconds_lost)
+            tracks.append(described)
         stamp = [header.stamp.sec, header.stamp.nanosec]
         return {"stamp": stamp, "frame_id": header.frame_id, "tracks": tracks}
 
@@ -80,8 +75,8 @@ class Camera:
         self._matched_at = -math.inf
         self._report: DiagnosticStatus | None = None
         self._reported_at = time.monotonic()
-        self._source: tuple[str, str, ReliabilityPolicy] | None = None
-        self._images: Any = None
+        self._topic = ""  # of the tracker's images, as it reports it
+        self._images: ImageSubscription | None = None
         self.client = TrackerClient(tracker)
         self.close = self.client.close
         subscribe = self.client.node.create_subscription
@@ -89,26 +84,16 @@ class Camera:
         subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     def start(self, box: Box, stamp: tuple[int, int], frame_id: str, target: str) -> str:
-        """Start a target; return a message for the operator.
+        """Start a target as `TrackerClient.init_target` does; return a message for the operator.
 
-        Args:
-            box: x, y, w, h in pixels; a box without size is a point.
-            stamp: seconds and nanoseconds of the image on which it was drawn.
-            frame_id: of that image.
-            target: name of the track to restart; empty starts a new one.
-
-        Raises:
-            TargetRefused, TrackerUnavailable: with the reason.
+        `stamp` is seconds and nanoseconds of the image on which the box was drawn.
         """
         header = Header(frame_id=frame_id)
         header.stamp.sec, header.stamp.nanosec = stamp
         return f"{self.client.init_target(box, header, target)} is being tracked"
 
     def figures(self) -> dict[str, Any]:
-        """Return the node's latency, counters, network, backend and device for JSON.
-
-        Empty before the first status.
-        """
+        """Return the figures of the node's newest status for JSON; empty before the first."""
         status = self.client.status
         if status is None:
             return {}
@@ -130,45 +115,29 @@ class Camera:
             )
         if report is None:
             return ""
-        if self._source is None:
+        if self._images is None:
             nothing = "it subscribes to no images that this page can show: Image, CompressedImage"
             return f"{self._tracker}: {report.message}; {nothing}"
         return "" if report.level == DiagnosticStatus.OK else f"{self._tracker}: {report.message}"
 
     def look(self) -> None:
         """Subscribe to the tracker's current image topic; call it regularly."""
-        source, node = self._find_source(), self.client.node
-        if source == self._source:
+        values = self._report.values if self._report is not None else []
+        topic = next((each.value for each in values if each.key == "image topic"), "")
+        if topic == self._topic:
             return
         if self._images is not None:
-            node.destroy_subscription(self._images)
-            self._images = None
-        self._source = source
-        if source is not None:
-            topic, kind, reliability = source
-            qos = QoSProfile(depth=1, reliability=reliability)
-            self._images = node.create_subscription(_KINDS[kind], topic, self._on_image, qos)
-
-    def _find_source(self) -> tuple[str, str, ReliabilityPolicy] | None:
-        """Return topic, type and reliability of the tracker's images, from the ROS graph.
-
-        The tracker reports their topic, as it may subscribe to depth images, too.
-        """
-        values = self._report.values if self._report is not None else []
-        reported = next((each.value for each in values if each.key == "image topic"), "")
-        namespace, _, name = self._tracker.rpartition("/")
-        node = self.client.node
-        try:
-            topics = node.get_subscriber_names_and_types_by_node(name, namespace or "/")
-        except NodeNameNonExistentError:
-            return self._source  # the node may return
-        for topic, kind in ((topic, kind) for topic, kinds in topics for kind in kinds):
-            if kind in _KINDS and reported in ("", topic):
-                # Best effort is compatible with every publisher, but loses images.
-                offered = node.get_publishers_info_by_topic(topic)
-                reliable = all(each.qos_profile.reliability == _RELIABLE for each in offered)
-                return topic, kind, _RELIABLE if reliable else _BEST_EFFORT
-        return None
+            self._images.destroy()
+        self._topic, self._images = topic, None
+        kind = topic.rpartition("/")[2]
+        if topic and kind not in VIDEO:
+            self._images = ImageSubscription(
+                self.client.node,
+                transport="compressed" if kind == "compressed" else "raw",
+                reliability="auto",
+                on_message=self._on_image,
+                topic=topic.removesuffix("/compressed"),
+            )
 
     # Called in the client's thread
 

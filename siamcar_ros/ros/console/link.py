@@ -83,11 +83,9 @@ class Link:
         self._size, self._sent_at = size, now
 
     def acknowledged(self, number: int, seconds: float) -> None:
-        """Note that a picture has been shown; an unknown number is ignored.
+        """Note that a picture has been shown, and the seconds from its first byte to its last.
 
-        Args:
-            number: of the picture.
-            seconds: from the arrival of its first byte to that of its last.
+        An unknown number is ignored.
         """
         size = self._on_the_way.pop(number, None)
         if size is None:
@@ -113,13 +111,7 @@ class Link:
 
 
 def encode(image: StoredImage, step: Step, shown_width: int) -> bytes:
-    """Return an image as a JPEG.
-
-    Args:
-        image: of the camera; never enlarged.
-        step: limits the width and sets the quality.
-        shown_width: width in pixels at which the page shows it.
-    """
+    """Return an image as a JPEG, at most as wide as the step allows and the page shows it."""
     height, width = image.shape[:2]
     scale = min(1.0, min(step.width, shown_width) / width)
     pixels = np.ascontiguousarray(image.bgr())
@@ -128,7 +120,4 @@ def encode(image: StoredImage, step: Step, shown_width: int) -> bytes:
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     # Optimized Huffman tables make a small picture a tenth smaller.
     options = [cv2.IMWRITE_JPEG_QUALITY, step.quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
-    done, jpeg = cv2.imencode(".jpg", pixels, options)
-    if not done:
-        raise ValueError(f"OpenCV could not make a JPEG of {width}x{height} pixels")
-    return jpeg.tobytes()
+    return cv2.imencode(".jpg", pixels, options)[1].tobytes()

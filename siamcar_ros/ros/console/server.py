@@ -34,7 +34,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_MOST_PAGES, _MOST_CONNECTIONS = 8, 64
+_MOST_PAGES = 8
 # Limits for a page: bytes of a message, messages and requests per second, requests at a time.
 _MESSAGE_BYTES, _MESSAGES, _REQUESTS, _AT_A_TIME = 4096, 300, 10, 4
 _FIRST_MESSAGE = 5.0  # seconds within which a page must say what it watches
@@ -55,6 +55,7 @@ class Console:
 
     Attributes:
         app: the application to run.
+        pages: that are served.
         calls: threads for calls of services, which may take long.
     """
 
@@ -72,7 +73,7 @@ class Console:
         self._open_camera, self._local = open_camera, local
         # Tasks, so that a camera is opened once, and closed even if its only page leaves meanwhile.
         self._cameras: dict[str, asyncio.Task[Camera]] = {}
-        self._pages: set[Page] = set()
+        self.pages: set[Page] = set()
         self.app = web.Application(middlewares=[self._guard])
         self.app.on_response_prepare.append(_add_headers)
         self.app.router.add_get("/ws", self._websocket)
@@ -95,18 +96,13 @@ class Console:
 
     async def release(self, name: str) -> None:
         """Close a camera unless a page watches it."""
-        if name in self._cameras and not any(page.watched == name for page in self._pages):
+        if name in self._cameras and not any(page.watched == name for page in self.pages):
             opening = self._cameras.pop(name)
             with suppress(Exception):  # it was not opened: those who watched it have been told
                 await asyncio.to_thread((await opening).close)
 
-    @property
-    def full(self) -> bool:
-        """Whether no further page can be served."""
-        return sum(page.admitted for page in self._pages) >= _MOST_PAGES
-
     def _spread(self, name: str) -> None:
-        for page in self._pages:
+        for page in self.pages:
             if page.watched == name:
                 page.news.set()
 
@@ -128,25 +124,22 @@ class Console:
         origin = _split(request.headers.get("Origin", ""))
         if origin.scheme not in ("http", "https") or origin.netloc != request.host:
             raise web.HTTPForbidden(text="only the console's own page may connect")
-        if len(self._pages) >= _MOST_CONNECTIONS:  # most of which have not said who they are
-            raise web.HTTPServiceUnavailable(text="too many connections")
         socket = web.WebSocketResponse(
             heartbeat=10.0, max_msg_size=_MESSAGE_BYTES, compress=False, timeout=2.0
         )
+        await socket.prepare(request)
         page = Page(self, socket)
-        self._pages.add(page)
         try:
-            await socket.prepare(request)
             await page.serve()
         finally:
-            self._pages.discard(page)
+            self.pages.discard(page)
             await self.release(page.watched)
         return socket
 
     async def _shut_down(self, _: web.Application) -> None:
         ends = WSCloseCode.GOING_AWAY, "the console has ended"
-        await asyncio.gather(*(page.close(*ends) for page in self._pages))
-        self._pages.clear()
+        await asyncio.gather(*(page.close(*ends) for page in self.pages))
+        self.pages.clear()
         for name in list(self._cameras):
             await self.release(name)
         self.calls.shutdown(wait=False, cancel_futures=True)
@@ -156,13 +149,11 @@ class Page:
     """One open page.
 
     Attributes:
-        admitted: whether it has given the token and is served.
         watched: name of the tracker that it watches; empty: none.
         news: set when there is a new view, or room on the link.
     """
 
     def __init__(self, console: Console, socket: web.WebSocketResponse) -> None:
-        self.admitted = False
         self.watched = ""
         self.news = asyncio.Event()
         self._console, self._socket = console, socket
@@ -193,11 +184,11 @@ class Page:
             await asyncio.sleep(1.0)  # slows down guessing
             await self.close(_WRONG_TOKEN, "the token is wrong or missing")
             return
-        if self._console.full:
+        if len(self._console.pages) >= _MOST_PAGES:
             text = f"{_MOST_PAGES} pages are connected already"
             await self.close(WSCloseCode.TRY_AGAIN_LATER, text)
             return
-        self.admitted = True
+        self._console.pages.add(self)
         await self._obey(first)
         self._spawn(self._send_states())
         self._spawn(self._send_pictures())
