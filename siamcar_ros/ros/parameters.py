@@ -265,11 +265,7 @@ def weights_file(text: str) -> Path | None:
 def _declare(node: Node, name: str, default: Value) -> Any:
     from siamcar_ros.ros.command_line import parameter_descriptor
 
-    meta = NodeSettings.__dataclass_fields__[name].metadata
-    described = parameter_descriptor(
-        meta["description"], meta.get("range"), read_only=meta.get("read_only", False)
-    )
-    described.additional_constraints = ", ".join(meta.get("choices", ()))
+    described = parameter_descriptor(**NodeSettings.__dataclass_fields__[name].metadata)
     return node.declare_parameter(name, default, described).value
 
 
