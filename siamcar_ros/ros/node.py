@@ -53,6 +53,13 @@ class TrackerNode(LifecycleNode):
     and forgets the images and camera_info; cleaning up frees the tracker. Callbacks only store
     images and answer requests; the worker's thread tracks and publishes.
 
+    Attributes:
+        settings: of all parameters; replaced as a whole when one changes.
+        camera_info: the newest; None while there is none.
+        ring: the recent images.
+        counters: of images since the node was configured.
+        detections: of a detector; None without one, and while the node is not active.
+
     Raises:
         ValueError, FileNotFoundError, ParameterException: a parameter is not allowed.
     """
@@ -60,27 +67,21 @@ class TrackerNode(LifecycleNode):
     def __init__(self, **options: Any) -> None:
         super().__init__("tracker", **options)
         self.settings = declare(self)
+        self.camera_info: CameraInfo | None = None
+        self.ring = FrameRing(**_ring_limits(self.settings))
+        self.counters = self._reported = Counters()
+        self.detections: Detections | None = None
         self._worker: TrackWorker | None = None
         self._loaded: LoadedTracker | None = None
         self._outputs: Outputs | None = None
         self._camera_motion: CameraMotion | None = None
         self._images: ImageInput | None = None
         self._info_subscription: Any = None
-        self._detections: Detections | None = None
         self._bond: Any = None
-        self._ring = FrameRing(**_ring_limits(self.settings))
         self._silent = False
-        self._counters = self._reported = Counters()
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
-        self._target_services = TargetServices(
-            self,
-            ring=self._ring,
-            ready=self._ready,
-            image_timeout=lambda: self.settings.image_timeout,
-            awaits=not self.settings.events_executor,
-        )
-        self._action = TrackAction(self, self._target_services)
+        self._action = TrackAction(self, TargetServices(self))
         with checked_overrides():
             self._diagnostics = self.create_publisher(
                 DiagnosticArray, "/diagnostics", 10, qos_overriding_options=OVERRIDABLE
@@ -97,15 +98,36 @@ class TrackerNode(LifecycleNode):
         """End the worker's thread; return False if it did not end in time."""
         return self._worker is None or self._worker.close(_CLOSE_TIMEOUT)
 
+    def ready(self) -> tuple[TrackWorker, ImageInput]:
+        """Return what an active node has; raise ValueError if it is not active."""
+        if self._worker is None or self._images is None:
+            if self._state_machine.current_state[0] == State.PRIMARY_STATE_FINALIZED:
+                raise ValueError("the node has been shut down: start a new one")
+            raise ValueError(
+                "the node is not active: ros2 lifecycle set "
+                f"{self.get_fully_qualified_name()} "
+                + ("configure" if self._worker is None else "activate")
+            )
+        return self._worker, self._images
+
+    def forget(self, reason: str) -> None:
+        """Forget all images and end all tracks."""
+        self.ring.clear()
+        if self._worker is not None:
+            self._worker.mailbox.empty_slot()
+            self._worker.stop(reason)
+
     # Lifecycle. rclpy swallows the exceptions of a transition, so each is wrapped.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the network and warm it up."""
-        return self._transition("configure", self._configure, super().on_configure, state)
+        done = super().on_configure
+        return self._transition("configure", self._load, done, state, undo=self._release)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the images."""
-        return self._transition("activate", self._activate, super().on_activate, state)
+        done = super().on_activate
+        return self._transition("activate", self._subscribe, done, state, undo=self._deactivate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End all tracks and the subscriptions."""
@@ -127,47 +149,39 @@ class TrackerNode(LifecycleNode):
         self,
         name: str,
         action: Callable[[], None],
-        default: Callable[[LifecycleState], TransitionCallbackReturn],
+        done: Callable[[LifecycleState], TransitionCallbackReturn],
         state: LifecycleState,
+        undo: Callable[[], None] = lambda: None,
     ) -> TransitionCallbackReturn:
         logger = self.get_logger()
         try:
             begin = time.perf_counter()
             action()
             logger.info(f"{name}: done in {time.perf_counter() - begin:.2f} s")
-            return default(state)
-        except (ValueError, OSError) as error:
-            logger.error(f"cannot {name}: {reason(error)}")
+            return done(state)
+        except Exception as error:
+            undo()
+            if isinstance(error, (ValueError, OSError)):
+                logger.error(f"cannot {name}: {reason(error)}")
+            elif self.context.ok():  # else ended by a signal during the transition
+                logger.error(f"cannot {name}: {traceback.format_exc()}")
+                return TransitionCallbackReturn.ERROR
             return TransitionCallbackReturn.FAILURE
-        except ROSInterruptException:
-            return TransitionCallbackReturn.FAILURE
-        except Exception:
-            if not self.context.ok():  # ended by a signal during the transition
-                return TransitionCallbackReturn.FAILURE
-            logger.error(f"cannot {name}: {traceback.format_exc()}")
-            return TransitionCallbackReturn.ERROR
-
-    def _configure(self) -> None:
-        try:
-            self._load()
-        except BaseException:
-            self._release()
-            raise
 
     def _load(self) -> None:
         settings = self.settings
-        self._counters, self._reported = Counters(), Counters()
+        self.counters, self._reported = Counters(), Counters()
         logger = self.get_logger()
         logger.info(f"loading the network of config {settings.config!r}")
         if settings.camera_rates:
             with checked_overrides():
-                self._camera_motion = CameraMotion(self, settings)
+                self._camera_motion = CameraMotion(self)
         worker = TrackWorker(
             load=lambda: load_tracker(settings),
-            ring=self._ring,
+            ring=self.ring,
             on_frame=self._publish,
             logger=logger,
-            counters=self._counters,
+            counters=self.counters,
             max_targets=settings.max_targets,
             max_failures=settings.max_failures,
             motion=self._camera_motion.shift if self._camera_motion is not None else None,
@@ -187,17 +201,10 @@ class TrackerNode(LifecycleNode):
         loaded = worker.loaded.result()
         self._worker, self._loaded = worker, loaded
         with checked_overrides():
-            self._outputs = Outputs(self, self.settings, self._counters, loaded)
+            self._outputs = Outputs(self, loaded)
         logger.info(f"{loaded.network} on {loaded.device} with {loaded.backend} ({loaded.reason})")
 
-    def _activate(self) -> None:
-        try:
-            with checked_overrides():
-                self._subscribe()
-        except BaseException:
-            self._deactivate()
-            raise
-
+    @checked_overrides()
     def _subscribe(self) -> None:
         self._info_subscription = self.create_subscription(
             CameraInfo,
@@ -208,12 +215,9 @@ class TrackerNode(LifecycleNode):
         )
         worker = self._worker
         assert worker is not None
-        self._images = ImageInput(
-            self, self._current, self._ring, worker, self._counters, self._forget
-        )
+        self._images = ImageInput(self, worker)
         if self.settings.use_detections:
-            self._detections = Detections(self, self._ring, worker, self._current)
-        self._target_services.detections = self._detections
+            self.detections = Detections(self, worker)
         if not self.settings.autostart:
             self._form_bond()
 
@@ -234,22 +238,15 @@ class TrackerNode(LifecycleNode):
         if self._bond is not None:
             self._bond.shutdown()
             self._bond = None
-        for each in (self._images, self._detections):
+        for each in (self._images, self.detections):
             if each is not None:
                 each.destroy()
-        self._images = self._detections = self._target_services.detections = None
+        self._images = self.detections = None
         if self._info_subscription is not None:
             self.destroy_subscription(self._info_subscription)
             self._info_subscription = None
-        self._set_camera_info(None)
-        self._forget("the node was deactivated")
-
-    def _forget(self, reason: str) -> None:
-        """Forget all images and end all tracks."""
-        self._ring.clear()
-        if self._worker is not None:
-            self._worker.mailbox.empty_slot()
-            self._worker.stop(reason)
+        self.camera_info = None
+        self.forget("the node was deactivated")
 
     def _release(self) -> None:
         self._deactivate()
@@ -287,11 +284,8 @@ class TrackerNode(LifecycleNode):
 
     # Images
 
-    def _set_camera_info(self, message: CameraInfo | None) -> None:
-        if self._outputs is not None:
-            self._outputs.camera_info = message
-        if self._camera_motion is not None:
-            self._camera_motion.camera_info = message
+    def _set_camera_info(self, message: CameraInfo) -> None:
+        self.camera_info = message
 
     def _publish(self, tracked: Tracked) -> None:
         """Called in the worker's thread."""
@@ -306,22 +300,7 @@ class TrackerNode(LifecycleNode):
             if self.context.ok():  # else it was ended by a signal
                 raise
 
-    def _ready(self) -> tuple[TrackWorker, ImageInput]:
-        """Return what an active node has; raise ValueError if it is not active."""
-        if self._worker is None or self._images is None:
-            if self._state_machine.current_state[0] == State.PRIMARY_STATE_FINALIZED:
-                raise ValueError("the node has been shut down: start a new one")
-            raise ValueError(
-                "the node is not active: ros2 lifecycle set "
-                f"{self.get_fully_qualified_name()} "
-                + ("configure" if self._worker is None else "activate")
-            )
-        return self._worker, self._images
-
     # Parameters
-
-    def _current(self) -> NodeSettings:
-        return self.settings
 
     def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         try:
@@ -333,11 +312,9 @@ class TrackerNode(LifecycleNode):
     def _apply_parameters(self, parameters: list[Parameter]) -> None:
         before = self.settings
         self.settings = before.changed({each.name: each.value for each in parameters})
-        self._ring.resize(**_ring_limits(self.settings))
+        self.ring.resize(**_ring_limits(self.settings))
         if self._outputs is not None:
-            self._outputs.settings = self._outputs.positions.settings = self.settings
-        if self._camera_motion is not None:
-            self._camera_motion.settings = self.settings
+            self._outputs.positions.settings = self.settings
         if self.settings.status_rate != before.status_rate:
             self.destroy_timer(self._timer)
             self._timer = self._report_timer()
@@ -358,7 +335,7 @@ class TrackerNode(LifecycleNode):
             return  # the last tick before the node ends
         worker, images, outputs = self._worker, self._images, self._outputs
         if images is not None and outputs is not None and worker and not worker.targets:
-            newest = self._ring.newest()
+            newest = self.ring.newest()
             outputs.publish_idle(Header() if newest is None else newest.header)
         name = self.get_fully_qualified_name()
         twins = count_nodes(self, name)
@@ -368,7 +345,7 @@ class TrackerNode(LifecycleNode):
                 "others, or start them with another name or namespace",
                 once=True,
             )
-        now, before = replace(self._counters), self._reported
+        now, before = replace(self.counters), self._reported
         self._reported = now
         loaded = self._loaded
         values = {
@@ -379,8 +356,8 @@ class TrackerNode(LifecycleNode):
             "frames out of order": now.out_of_order,
             "frames refused": now.refused,
             "frames failed": now.failed + now.refused,
-            "frames kept": len(self._ring),
-            "seconds kept": f"{self._ring.seconds:.1f}",
+            "frames kept": len(self.ring),
+            "seconds kept": f"{self.ring.seconds:.1f}",
             "network": loaded.network if loaded else "",
             "backend": loaded.backend if loaded else "",
         }

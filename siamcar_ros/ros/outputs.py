@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geometry_msgs.msg import Vector3Stamped
-from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2D, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
@@ -18,11 +17,9 @@ from siamcar_ros.data.images import image_size
 from siamcar_ros.msg import TrackArray, TrackStatus
 from siamcar_ros.ros import messages
 from siamcar_ros.ros.complaints import Complaints
-from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.markers import frusta, frustum
 from siamcar_ros.ros.messages import OVERRIDABLE
-from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.position import Positions
 from siamcar_ros.ros.rays import CameraModel, CameraModelError
 from siamcar_ros.ros.targets import Target, Tracked
@@ -31,27 +28,18 @@ from siamcar_ros.tracking.annotations import image_annotations
 from siamcar_ros.tracking.overlay import draw_overlay
 from siamcar_ros.tracking.velocity import Motion
 
+if TYPE_CHECKING:
+    from siamcar_ros.ros.node import TrackerNode
+
 
 class Outputs:
     """Publishes a frame's results: detections first, then tracks.
 
     A message is built only while someone subscribes to its topic.
-
-    Attributes:
-        settings: may be replaced at any time.
-        camera_info: the newest; bearings and markers need it.
     """
 
-    def __init__(
-        self,
-        node: LifecycleNode,
-        settings: NodeSettings,
-        counters: Counters,
-        loaded: LoadedTracker,
-    ) -> None:
-        self.settings = settings
-        self.camera_info: CameraInfo | None = None
-        self._node, self._counters, self._loaded = node, counters, loaded
+    def __init__(self, node: TrackerNode, loaded: LoadedTracker) -> None:
+        self._node, self._loaded = node, loaded
         self._drawn_at = 0.0
         self._marked = self._detected = False
         self._motions: dict[Target, Motion] = {}
@@ -74,12 +62,12 @@ class Outputs:
         self._markers = create(MarkerArray, "~/markers")
         self._debug = create(Image, "~/debug_image", depth=1)
         self._annotations = None
-        if settings.annotations:
+        if node.settings.annotations:
             import foxglove_msgs.msg as foxglove
 
             self._foxglove = foxglove
             self._annotations = create(foxglove.ImageAnnotations, "~/annotations")
-        self.positions = Positions(node, settings, create)
+        self.positions = Positions(node, node.settings, create)
 
     def destroy(self) -> None:
         """Remove the publishers."""
@@ -142,10 +130,10 @@ class Outputs:
         self._publish_status(TrackStatus(header=header, state=TrackStatus.IDLE))
 
     def _publish_status(self, status: TrackStatus) -> None:
-        self._status.publish(self._loaded.fill(self._counters.fill(status)))
+        self._status.publish(self._loaded.fill(self._node.counters.fill(status)))
 
     def _class_id(self, tracked: Tracked, target: str) -> str:
-        return tracked.targets[target].class_id or self.settings.class_id
+        return tracked.targets[target].class_id or self._node.settings.class_id
 
     def _follow_motions(self, tracked: Tracked) -> None:
         """Update the velocities of the frame's targets, and drop those of all others."""
@@ -186,7 +174,7 @@ class Outputs:
 
     def _camera_model(self, tracked: Tracked) -> CameraModel | None:
         """Return the model of the camera; None, which is logged, if it is unknown."""
-        info, frame_id = self.camera_info, tracked.frame.header.frame_id
+        info, frame_id = self._node.camera_info, tracked.frame.header.frame_id
         try:
             if info is None:
                 raise CameraModelError("no camera_info has arrived")
@@ -195,7 +183,9 @@ class Outputs:
                     f"camera_info has frame_id {info.header.frame_id[:256]!r}, the images have "
                     f"{frame_id[:256]!r}"
                 )
-            return CameraModel(info, self._image_size, rectified=self.settings.image_rectified)
+            return CameraModel(
+                info, self._image_size, rectified=self._node.settings.image_rectified
+            )
         except CameraModelError as error:
             self._complaints.say(str(error))
             return None
@@ -207,7 +197,7 @@ class Outputs:
                 self._markers.publish(frusta([], header))
                 self._marked = False
             return
-        model, depth = self._camera_model(tracked), self.settings.marker_depth
+        model, depth = self._camera_model(tracked), self._node.settings.marker_depth
         if model is None:
             return
         shown: list[Any] = []
@@ -222,7 +212,7 @@ class Outputs:
         self._marked = True
 
     def _publish_overlay(self, tracked: Tracked, total: float) -> None:
-        now, settings = time.perf_counter(), self.settings
+        now, settings = time.perf_counter(), self._node.settings
         if settings.debug_rate and now - self._drawn_at < 0.9 / settings.debug_rate:
             return
         self._drawn_at = now

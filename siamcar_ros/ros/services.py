@@ -9,24 +9,23 @@ import types
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.node import Node
 from rclpy.task import Future as RosFuture
 from std_srvs.srv import Trigger
 
 from siamcar_ros.action import TrackTarget
 from siamcar_ros.data.detections import stamp_of
-from siamcar_ros.ros.detections import Detections
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.image_input import ImageInput
 from siamcar_ros.ros.messages import SERVICE_QOS, bbox_to_box, box_to_bbox
 from siamcar_ros.ros.parameters import checked_name
-from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.ros.targets import Target
-from siamcar_ros.ros.worker import TrackWorker
 from siamcar_ros.srv import InitTarget, RemoveTarget
+
+if TYPE_CHECKING:
+    from siamcar_ros.ros.node import TrackerNode
 
 _Result = TypeVar("_Result")
 
@@ -38,37 +37,13 @@ class TargetServices:
     """Offers `~/init_target`, `~/remove_target` and `~/stop_tracking`.
 
     Every request is answered, a refused one with the reason. The callbacks await the worker's
-    thread, so that the executor serves other callbacks meanwhile.
-
-    Args:
-        node: offers the services.
-        ring: the recent images.
-        ready: returns the worker and the images; raises ValueError if the node is not active.
-        image_timeout: returns the age in seconds above which the newest image is too old to start
-            on.
-        awaits: whether the executor can await callbacks. One that cannot is blocked until the
-            worker answers, for a frame or two.
-
-    Attributes:
-        detections: a point takes the box of the one that holds it; None without a detector.
+    thread, so that the executor serves other callbacks meanwhile. The EventsExecutor cannot await
+    them: it is blocked until the worker answers, for a frame or two.
     """
 
-    def __init__(
-        self,
-        node: Node,
-        *,
-        ring: FrameRing,
-        ready: Callable[[], tuple[TrackWorker, ImageInput]],
-        image_timeout: Callable[[], float],
-        awaits: bool,
-    ) -> None:
+    def __init__(self, node: TrackerNode) -> None:
         self._node = node
-        self._ring = ring
-        self.ready = ready
-        self._image_timeout = image_timeout
-        self.detections: Detections | None = None
-        self.awaits = awaits
-        adapt = (lambda callback: callback) if awaits else _run_to_end
+        adapt = _run_to_end if node.settings.events_executor else lambda callback: callback
         # A request that is awaited would block all others of a group that is not reentrant.
         group = ReentrantCallbackGroup()
         for kind, name, callback in (
@@ -93,7 +68,7 @@ class TargetServices:
         self, request: RemoveTarget.Request, response: RemoveTarget.Response
     ) -> RemoveTarget.Response:
         with self._answering("remove_target", response):
-            worker, _images = self.ready()
+            worker, _images = self._node.ready()
             target = checked_name("id", request.id)
             await self.outcome(worker.remove(target))
             response.message = f"stopped {target!r}"
@@ -104,7 +79,7 @@ class TargetServices:
         self, _: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
         with self._answering("stop_tracking", response):
-            worker, _images = self.ready()
+            worker, _images = self._node.ready()
             stopped = await self.outcome(worker.stop())
             names = ", ".join(map(repr, stopped))
             response.message = f"stopped {names}" if stopped else "nothing was tracked"
@@ -127,11 +102,12 @@ class TargetServices:
         Raises:
             ValueError: it is refused at once; the message is the reason.
         """
-        worker, images = self.ready()
+        worker, images = self._node.ready()
         box, class_id = bbox_to_box(request.bbox), checked_name("class_id", request.class_id)
         frame = self._frame_named(request, images)
-        if self.detections is not None and box[2:] == (0, 0):
-            found = self.detections.at(box[:2], frame.stamp)
+        detections = self._node.detections
+        if detections is not None and box[2:] == (0, 0):
+            found = detections.at(box[:2], frame.stamp)
             if found is not None:
                 detected, frame = found
                 box, class_id = detected.box, class_id or detected.class_id
@@ -182,7 +158,8 @@ class TargetServices:
         self, request: InitTarget.Request | TrackTarget.Goal, images: ImageInput
     ) -> Frame:
         """Return the image that a box was drawn on; raise ValueError if it is not available."""
-        header, newest, span = request.header, self._ring.newest(), self._ring.span()
+        header, ring = request.header, self._node.ring
+        newest, span = ring.newest(), ring.span()
         if newest is None or span is None:
             raise ValueError(
                 f"no image has arrived on {images.topic} ({images.publishers} publishers): check "
@@ -190,7 +167,7 @@ class TargetServices:
                 "qos_reliability"
             )
         age = time.perf_counter() - newest.received
-        if age > self._image_timeout():
+        if age > self._node.settings.image_timeout:
             raise ValueError(
                 f"the newest image on {images.topic} is {age:.1f} s old ({images.publishers} "
                 "publishers): check that the camera runs, or raise the parameter image_timeout"
@@ -203,10 +180,10 @@ class TargetServices:
         stamp = stamp_of(request)
         if stamp == 0:
             return newest
-        frame = self._ring.at(stamp)
+        frame = ring.at(stamp)
         if frame is None:
             raise ValueError(
-                f"there is no image with the stamp {_seconds(stamp)}; kept are {len(self._ring)} "
+                f"there is no image with the stamp {_seconds(stamp)}; kept are {len(ring)} "
                 f"from {_seconds(span[0])} to {_seconds(span[1])} (parameters ring_seconds, "
                 "ring_memory_mb); stamp 0 means the newest"
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -25,7 +27,9 @@ BOX = (4.0, 4.0, 2.0, 2.0)
 class Subscriber:
     """A node that only subscribes."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: Any) -> None:
+        self.settings = NodeSettings(**settings)
+        self.camera_info = camera_info()
         self.log = Log()
         self.topics: list[str] = []
 
@@ -69,12 +73,11 @@ def test_stamps_that_start_over_begin_anew() -> None:
 
 
 def motion(**settings: object) -> tuple[CameraMotion, Subscriber]:
-    node = Subscriber()
-    found = CameraMotion(node, NodeSettings(camera_rates="rates", **settings))  # type: ignore[arg-type]
-    info = camera_info()
+    node = Subscriber(camera_rates="rates", **settings)
+    found = CameraMotion(node)  # type: ignore[arg-type]
+    info = node.camera_info
     info.width, info.height = 10, 10
     info.k = [100.0, 0.0, 4.5, 0.0, 100.0, 4.5, 0.0, 0.0, 1.0]
-    found.camera_info = info
     return found, node
 
 
@@ -156,7 +159,7 @@ def test_what_is_not_known_is_said_and_moves_nothing() -> None:
         found._on_rate(message)
         assert "no usable angular velocity" in node.log.lines[-1]
     found._on_rate(imu(0, "camera", 0.0, 0.0, 0.0))
-    found.camera_info = CameraInfo()
+    node.camera_info = CameraInfo()
     assert found.shift(0, 10 * MS, BOX, (10, 10)) is None
     assert "no focal length" in node.log.lines[-1]
 

@@ -200,16 +200,18 @@ class Services:
         ring.push(frame(1))
         self.tracker = Tracker()
         self.worker, _, log = worker_for(self.tracker, ring, max_targets)
-        ready: Any = (self.worker, SimpleNamespace(topic="/image", publishers=1))
+        ready = (self.worker, SimpleNamespace(topic="/image", publishers=1))
         offered: dict[str, Any] = {}
-        node = SimpleNamespace(
+        node: Any = SimpleNamespace(
+            settings=SimpleNamespace(image_timeout=math.inf, events_executor=True),
+            ring=ring,
+            ready=lambda: ready,
+            detections=None,
             create_service=lambda kind, name, callback, **_: offered.update({name: callback}),
             get_logger=lambda: log,
             executor=SimpleNamespace(wake=lambda: None),
         )
-        TargetServices(
-            node, ring=ring, ready=lambda: ready, image_timeout=lambda: math.inf, awaits=False
-        )
+        TargetServices(node)
         self._offered = offered
 
     def init(self, name: str) -> InitTarget.Response:
@@ -249,10 +251,10 @@ def test_a_request_that_waits_holds_up_no_other_callback() -> None:
     ring, tracker = FrameRing(seconds=0, memory=1), Tracker()
     worker, _, _ = worker_for(tracker, ring)
     worker.init(frame(0), BOX, "a").result(10)
-    ready: Any = (worker, None)
-    TargetServices(
-        robot.node, ring=ring, ready=lambda: ready, image_timeout=lambda: math.inf, awaits=True
-    )
+    node: Any = robot.node
+    node.settings = SimpleNamespace(events_executor=False)
+    node.ready = lambda: (worker, None)
+    TargetServices(node)
     ticks: list[None] = []
     robot.node.create_timer(0.01, lambda: ticks.append(None))
     client = robot.node.create_client(Trigger, "~/stop_tracking")
