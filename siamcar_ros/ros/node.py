@@ -9,7 +9,7 @@ from concurrent.futures import wait
 from dataclasses import replace
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from lifecycle_msgs.msg import State
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
@@ -26,14 +26,14 @@ from siamcar_ros.files import reason
 from siamcar_ros.ros.action import TrackAction
 from siamcar_ros.ros.camera_motion import CameraMotion
 from siamcar_ros.ros.detections import Detections
-from siamcar_ros.ros.diagnostics import Counters, Health, count_nodes, diagnostic_array
+from siamcar_ros.ros.diagnostics import Counters, Health, count_nodes
 from siamcar_ros.ros.image_input import ImageInput
 from siamcar_ros.ros.loading import LoadedTracker, evict, load_tracker
 from siamcar_ros.ros.messages import OVERRIDABLE, checked_overrides
 from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, declare
 from siamcar_ros.ros.ring import FrameRing, free_memory
-from siamcar_ros.ros.services import STUCK_AFTER, TargetServices
+from siamcar_ros.ros.services import TargetServices
 from siamcar_ros.ros.targets import Tracked
 from siamcar_ros.ros.worker import TrackWorker
 
@@ -59,6 +59,7 @@ class TrackerNode(LifecycleNode):
         ring: the recent images.
         counters: of images since the node was configured.
         detections: of a detector; None without one, and while the node is not active.
+        camera_motion: from the parameter `camera_rates`; None without it.
 
     Raises:
         ValueError, FileNotFoundError, ParameterException: a parameter is not allowed.
@@ -71,10 +72,10 @@ class TrackerNode(LifecycleNode):
         self.ring = FrameRing(**_ring_limits(self.settings))
         self.counters = self._reported = Counters()
         self.detections: Detections | None = None
+        self.camera_motion: CameraMotion | None = None
         self._worker: TrackWorker | None = None
         self._loaded: LoadedTracker | None = None
         self._outputs: Outputs | None = None
-        self._camera_motion: CameraMotion | None = None
         self._images: ImageInput | None = None
         self._info_subscription: Any = None
         self._bond: Any = None
@@ -175,17 +176,8 @@ class TrackerNode(LifecycleNode):
         logger.info(f"loading the network of config {settings.config!r}")
         if settings.camera_rates:
             with checked_overrides():
-                self._camera_motion = CameraMotion(self)
-        worker = TrackWorker(
-            load=lambda: load_tracker(settings),
-            ring=self.ring,
-            on_frame=self._publish,
-            logger=logger,
-            counters=self.counters,
-            max_targets=settings.max_targets,
-            max_failures=settings.max_failures,
-            motion=self._camera_motion.shift if self._camera_motion is not None else None,
-        )
+                self.camera_motion = CameraMotion(self)
+        worker = TrackWorker(self, lambda: load_tracker(settings), self._publish)
         # Loading takes seconds, during which signals must be noticed.
         begin = logged = time.perf_counter()
         while not wait([worker.loaded], timeout=0.1).done:
@@ -260,9 +252,9 @@ class TrackerNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
-        if self._camera_motion is not None:
-            self._camera_motion.destroy()
-            self._camera_motion = None
+        if self.camera_motion is not None:
+            self.camera_motion.destroy()
+            self.camera_motion = None
 
     def _answer_illegal_transitions(self) -> None:
         """Answer requests for transitions that the state does not allow.
@@ -318,10 +310,6 @@ class TrackerNode(LifecycleNode):
         if self.settings.status_rate != before.status_rate:
             self.destroy_timer(self._timer)
             self._timer = self._report_timer()
-        if self._worker is not None:
-            self._worker.max_failures = self.settings.max_failures
-            if self.settings.tracker != before.tracker:
-                self._worker.set_params(self.settings.tracker)
 
     # Reports
 
@@ -347,20 +335,6 @@ class TrackerNode(LifecycleNode):
             )
         now, before = replace(self.counters), self._reported
         self._reported = now
-        loaded = self._loaded
-        values = {
-            "targets": ", ".join(worker.targets) if worker else "",
-            "frames received": now.received,
-            "frames tracked": now.tracked,
-            "frames dropped": now.dropped + now.out_of_order,
-            "frames out of order": now.out_of_order,
-            "frames refused": now.refused,
-            "frames failed": now.failed + now.refused,
-            "frames kept": len(self.ring),
-            "seconds kept": f"{self.ring.seconds:.1f}",
-            "network": loaded.network if loaded else "",
-            "backend": loaded.backend if loaded else "",
-        }
         health = Health(
             active=images is not None,
             topic=images.topic if images else "",
@@ -371,21 +345,33 @@ class TrackerNode(LifecycleNode):
             failed=now.failed + now.refused - before.failed - before.refused,
             trouble=now.trouble,
             busy=worker.busy if worker else 0.0,
-            busy_allowed=STUCK_AFTER,
             twins=twins,
-            values=values,
         )
+        level, line = health.summary()
         if health.silent and not self._silent:
-            self.get_logger().warning(health.summary()[1])
+            self.get_logger().warning(line)
         self._silent = health.silent
-        self._diagnostics.publish(
-            diagnostic_array(
-                self.get_clock().now().to_msg(),
-                name,
-                loaded.device if loaded else "",
-                health,
-            )
-        )
+        loaded, span = self._loaded, self.ring.span()
+        values = {
+            "image topic": health.topic,
+            "targets": ", ".join(worker.targets) if worker else "",
+            "frames received": now.received,
+            "frames tracked": now.tracked,
+            "frames dropped": now.dropped + now.out_of_order,
+            "frames out of order": now.out_of_order,
+            "frames refused": now.refused,
+            "frames failed": now.failed + now.refused,
+            "frames kept": len(self.ring),
+            "seconds kept": f"{span[1].received - span[0].received if span else 0:.1f}",
+            "network": loaded.network if loaded else "",
+            "backend": loaded.backend if loaded else "",
+        }
+        status = DiagnosticStatus(level=level, name=f"{name}: tracker", message=line)
+        status.hardware_id = loaded.device if loaded else ""
+        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
 
 
 def _ring_limits(settings: NodeSettings) -> dict[str, Any]:

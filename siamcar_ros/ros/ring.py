@@ -57,21 +57,15 @@ class FrameRing:
             self._frames.clear()
             self._bytes = 0
 
-    @property
-    def seconds(self) -> float:
-        """Seconds between the arrivals of the oldest and the newest frame."""
-        with self._lock:
-            return self._frames[-1].received - self._frames[0].received if self._frames else 0.0
-
     def newest(self) -> Frame | None:
         """Return the newest frame, if there is one."""
         with self._lock:
             return self._frames[-1] if self._frames else None
 
-    def span(self) -> tuple[int, int] | None:
-        """Return the stamps of the oldest and the newest frame in nanoseconds, if there is one."""
+    def span(self) -> tuple[Frame, Frame] | None:
+        """Return the oldest and the newest frame, if there is one."""
         with self._lock:
-            return (self._frames[0].stamp, self._frames[-1].stamp) if self._frames else None
+            return (self._frames[0], self._frames[-1]) if self._frames else None
 
     def at(self, stamp: int) -> Frame | None:
         """Return the frame with exactly this stamp, if it is kept."""

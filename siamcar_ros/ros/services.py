@@ -17,6 +17,7 @@ from std_srvs.srv import Trigger
 
 from siamcar_ros.action import TrackTarget
 from siamcar_ros.data.detections import stamp_of
+from siamcar_ros.ros.diagnostics import STUCK_AFTER
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.image_input import ImageInput
 from siamcar_ros.ros.messages import SERVICE_QOS, bbox_to_box, box_to_bbox
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from siamcar_ros.ros.node import TrackerNode
 
 _Result = TypeVar("_Result")
-
-# Seconds that the worker may spend on one image or request before it counts as stuck.
-STUCK_AFTER = 5.0
 
 
 class TargetServices:
@@ -159,13 +157,14 @@ class TargetServices:
     ) -> Frame:
         """Return the image that a box was drawn on; raise ValueError if it is not available."""
         header, ring = request.header, self._node.ring
-        newest, span = ring.newest(), ring.span()
-        if newest is None or span is None:
+        span = ring.span()
+        if span is None:
             raise ValueError(
                 f"no image has arrived on {images.topic} ({images.publishers} publishers): check "
                 "that the camera runs, the remapping of 'image', image_transport and "
                 "qos_reliability"
             )
+        oldest, newest = span
         age = time.perf_counter() - newest.received
         if age > self._node.settings.image_timeout:
             raise ValueError(
@@ -183,8 +182,8 @@ class TargetServices:
         frame = ring.at(stamp)
         if frame is None:
             raise ValueError(
-                f"there is no image with the stamp {_seconds(stamp)}; kept are {len(ring)} "
-                f"from {_seconds(span[0])} to {_seconds(span[1])} (parameters ring_seconds, "
+                f"there is no image with the stamp {_seconds(stamp)}; kept are {len(ring)} from "
+                f"{_seconds(oldest.stamp)} to {_seconds(newest.stamp)} (parameters ring_seconds, "
                 "ring_memory_mb); stamp 0 means the newest"
             )
         return frame

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 
 import pytest
-from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from sensor_msgs.msg import Image
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed: the extra `console`")
 
 from siamcar_ros.msg import TrackArray
 from siamcar_ros.ros.console.camera import Camera
-from siamcar_ros.ros.diagnostics import Health, diagnostic_array
 
 
 def test_images_do_not_pile_up_while_no_result_arrives() -> None:
@@ -51,9 +50,9 @@ def test_depth_images_are_not_taken_for_the_cameras() -> None:
     try:
         for topic in ("/a_depth", "/image"):
             camera.client.node.create_subscription(Image, topic, lambda _: None, 1)
-        health = Health(True, "/image", 1, 0.0, 1.0, 0, 0, "", 0.0, 1.0, 1, {})
-        report = diagnostic_array(Time(), "/tracker_client", "", health)
-        camera._on_diagnostics(report)
+        status = DiagnosticStatus(name="/tracker_client: tracker")
+        status.values = [KeyValue(key="image topic", value="/image")]
+        camera._on_diagnostics(DiagnosticArray(status=[status]))
         for _ in range(100):
             camera.look()
             if camera._source is not None:
