@@ -19,7 +19,6 @@ from sensor_msgs.msg import Imu
 from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.geometry import Box, box_center
 from siamcar_ros.ros.complaints import Complaints
-from siamcar_ros.ros.messages import OVERRIDABLE
 from siamcar_ros.ros.parameters import numbers
 from siamcar_ros.ros.rays import CameraModel, CameraModelError
 from siamcar_ros.ros.static_frames import StaticFrames, rotation_of_rpy
@@ -87,19 +86,9 @@ class CameraMotion:
         rpy = numbers("camera_rates_rpy", settings.camera_rates_rpy, 3)
         self._fixed = rotation_of_rpy(*rpy).T if rpy else None
         self._frames = None if rpy else StaticFrames(node)
-        self._subscription = node.create_subscription(
-            Imu if settings.camera_rates_type == "imu" else Vector3Stamped,
-            settings.camera_rates,
-            self._on_rate,
-            QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT),
-            qos_overriding_options=OVERRIDABLE,
-        )
-
-    def destroy(self) -> None:
-        """End the subscriptions."""
-        self._node.destroy_subscription(self._subscription)
-        if self._frames is not None:
-            self._frames.destroy()
+        kind = Imu if settings.camera_rates_type == "imu" else Vector3Stamped
+        qos = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
+        node.subscribe(kind, settings.camera_rates, self._on_rate, qos)
 
     def shift(
         self, before: int, now: int, box: Box, image_size: tuple[int, int]

@@ -14,7 +14,6 @@ from vision_msgs.msg import Detection2DArray
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.geometry import Box, box_center, overlap
 from siamcar_ros.ros.frame import Frame
-from siamcar_ros.ros.messages import OVERRIDABLE
 from siamcar_ros.ros.targets import Target
 from siamcar_ros.ros.worker import TrackWorker
 
@@ -45,17 +44,7 @@ class Detections:
         self._node, self._worker, self._logger = node, worker, node.get_logger()
         self._messages: deque[tuple[int, list[Detected]]] = deque(maxlen=_KEPT)
         self._starting: Future[Target] | None = None
-        self._subscription = node.create_subscription(
-            Detection2DArray,
-            "detections",
-            self._on_message,
-            QoSProfile(depth=10),
-            qos_overriding_options=OVERRIDABLE,
-        )
-
-    def destroy(self) -> None:
-        """Destroy the subscription."""
-        self._node.destroy_subscription(self._subscription)
+        node.subscribe(Detection2DArray, "detections", self._on_message, QoSProfile(depth=10))
 
     def at(self, point: tuple[float, float], stamp: int) -> tuple[Detected, Frame] | None:
         """Return the detection that holds a point, and its image; None if either is missing.

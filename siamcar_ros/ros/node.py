@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import wait
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -59,7 +60,7 @@ class TrackerNode(LifecycleNode):
         ring: the recent images.
         counters: of images since the node was configured.
         detections: of a detector; None without one, and while the node is not active.
-        camera_motion: from the parameter `camera_rates`; None without it.
+        camera_motion: likewise, from the parameter `camera_rates`.
 
     Raises:
         ValueError, FileNotFoundError, ParameterException: a parameter is not allowed.
@@ -77,8 +78,7 @@ class TrackerNode(LifecycleNode):
         self._loaded: LoadedTracker | None = None
         self._outputs: Outputs | None = None
         self._images: ImageInput | None = None
-        self._info_subscription: Any = None
-        self._bond: Any = None
+        self._active = ExitStack()  # ends what an active node has
         self._silent = False
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
@@ -118,6 +118,15 @@ class TrackerNode(LifecycleNode):
             self._worker.mailbox.empty_slot()
             self._worker.stop(reason)
 
+    def subscribe(
+        self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile
+    ) -> None:
+        """Subscribe to a topic until the node is deactivated."""
+        subscription = self.create_subscription(
+            kind, topic, callback, qos, qos_overriding_options=OVERRIDABLE
+        )
+        self._active.callback(self.destroy_subscription, subscription)
+
     # Lifecycle. rclpy swallows the exceptions of a transition, so each is wrapped.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -128,7 +137,7 @@ class TrackerNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the images."""
         done = super().on_activate
-        return self._transition("activate", self._subscribe, done, state, undo=self._deactivate)
+        return self._transition("activate", self._activate, done, state, undo=self._deactivate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End all tracks and the subscriptions."""
@@ -174,9 +183,6 @@ class TrackerNode(LifecycleNode):
         self.counters, self._reported = Counters(), Counters()
         logger = self.get_logger()
         logger.info(f"loading the network of config {settings.config!r}")
-        if settings.camera_rates:
-            with checked_overrides():
-                self.camera_motion = CameraMotion(self)
         worker = TrackWorker(self, lambda: load_tracker(settings), self._publish)
         # Loading takes seconds, during which signals must be noticed.
         begin = logged = time.perf_counter()
@@ -197,17 +203,15 @@ class TrackerNode(LifecycleNode):
         logger.info(f"{loaded.network} on {loaded.device} with {loaded.backend} ({loaded.reason})")
 
     @checked_overrides()
-    def _subscribe(self) -> None:
-        self._info_subscription = self.create_subscription(
-            CameraInfo,
-            "camera_info",
-            self._set_camera_info,
-            QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-            qos_overriding_options=OVERRIDABLE,
-        )
+    def _activate(self) -> None:
+        newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self.subscribe(CameraInfo, "camera_info", self._set_camera_info, newest)
+        if self.settings.camera_rates:
+            self.camera_motion = CameraMotion(self)
         worker = self._worker
         assert worker is not None
         self._images = ImageInput(self, worker)
+        self._active.callback(self._images.destroy)
         if self.settings.use_detections:
             self.detections = Detections(self, worker)
         if not self.settings.autostart:
@@ -223,21 +227,13 @@ class TrackerNode(LifecycleNode):
                 "bond_timeout 0"
             )
             return
-        self._bond = Bond(self, "bond", self.get_name())
-        self._bond.start()
+        bond = Bond(self, "bond", self.get_name())
+        bond.start()
+        self._active.callback(bond.shutdown)
 
     def _deactivate(self) -> None:
-        if self._bond is not None:
-            self._bond.shutdown()
-            self._bond = None
-        for each in (self._images, self.detections):
-            if each is not None:
-                each.destroy()
-        self._images = self.detections = None
-        if self._info_subscription is not None:
-            self.destroy_subscription(self._info_subscription)
-            self._info_subscription = None
-        self.camera_info = None
+        self._active.close()
+        self._images = self.detections = self.camera_motion = self.camera_info = None
         self.forget("the node was deactivated")
 
     def _release(self) -> None:
@@ -252,9 +248,6 @@ class TrackerNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
-        if self.camera_motion is not None:
-            self.camera_motion.destroy()
-            self.camera_motion = None
 
     def _answer_illegal_transitions(self) -> None:
         """Answer requests for transitions that the state does not allow.

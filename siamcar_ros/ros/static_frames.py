@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
 
-from siamcar_ros.ros.messages import OVERRIDABLE
+if TYPE_CHECKING:
+    from siamcar_ros.ros.node import TrackerNode
 
 Matrix = NDArray[np.float64]
 
@@ -21,17 +21,10 @@ _LONGEST_CHAIN = 100
 class StaticFrames:
     """The tree of fixed frames. (tf2_ros does more, but is not installed everywhere.)"""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: TrackerNode) -> None:
         self._parents: dict[str, tuple[str, Matrix]] = {}
         kept = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._subscription = node.create_subscription(
-            TFMessage, "/tf_static", self.add, kept, qos_overriding_options=OVERRIDABLE
-        )
-
-    def destroy(self) -> None:
-        """End the subscription."""
-        self._node.destroy_subscription(self._subscription)
+        node.subscribe(TFMessage, "/tf_static", self.add, kept)
 
     def add(self, message: Any) -> None:
         """Add the transforms of a tf2_msgs/TFMessage; unusable rotations are ignored."""

@@ -31,11 +31,9 @@ class Subscriber:
         self.settings = NodeSettings(**settings)
         self.camera_info = camera_info()
         self.log = Log()
-        self.topics: list[str] = []
 
-    def create_subscription(self, kind: type, topic: str, *_: object, **__: object) -> object:
-        self.topics.append(topic)
-        return object()
+    def subscribe(self, *_: object) -> None:
+        """Nothing arrives."""
 
     def get_logger(self) -> Log:
         return self.log

@@ -34,7 +34,7 @@ def overlaps(clip: Clip, *, measured: bool) -> np.ndarray[Any, np.dtype[np.float
     node: Any = SimpleNamespace(
         settings=NodeSettings(camera_rates="rates"),
         camera_info=info,
-        create_subscription=lambda *_, **__: None,
+        subscribe=lambda *_: None,
         get_logger=Log,
     )
     motion = CameraMotion(node)
