@@ -47,26 +47,18 @@ logger = logging.getLogger(__name__)
 
 _Message = TypeVar("_Message")
 
-_RETRY_PERIOD = 0.05
+_RETRY_PERIOD = 0.05  # seconds
 
 
 @dataclass(frozen=True)
 class Detection:
-    """One Detection2D as received.
+    """One Detection2D as received."""
 
-    Attributes:
-        stamp: the image's stamp in nanoseconds.
-        arrival: system time of reception in nanoseconds.
-        box: x, y, w, h in pixels, top-left corner and size.
-        score: in [0, 1]; 0 if the target is lost.
-        id: the track's name.
-    """
-
-    stamp: int
-    arrival: int
-    box: Box
-    score: float
-    id: str
+    stamp: int  # the image's, in nanoseconds
+    arrival: int  # system time of reception in nanoseconds
+    box: Box  # x, y, w, h in pixels, top-left corner and size
+    score: float  # in [0, 1]; 0 if the target is lost
+    id: str  # the track's name
 
 
 class TrackerClient:

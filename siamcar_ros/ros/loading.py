@@ -10,7 +10,6 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros.parameters import NodeSettings, weights_file
 from siamcar_ros.tracking import MultiTracker, read_config
 
@@ -30,11 +29,6 @@ class LoadedTracker:
     backend: str
     device: str
     reason: str
-
-    def fill(self, status: TrackStatus) -> TrackStatus:
-        """Write network, backend and device into a status message and return it."""
-        status.network, status.backend, status.device = self.network, self.backend, self.device
-        return status
 
 
 def load_tracker(settings: NodeSettings) -> LoadedTracker:

@@ -6,11 +6,14 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from geometry_msgs.msg import Vector3Stamped
+import numpy as np
+from geometry_msgs.msg import Point, Vector3Stamped
+from numpy.typing import NDArray
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
+from std_msgs.msg import ColorRGBA
 from vision_msgs.msg import Detection2D, Detection2DArray
-from visualization_msgs.msg import MarkerArray
+from visualization_msgs.msg import Marker, MarkerArray
 
 from siamcar_ros.data.image_messages import ImageError
 from siamcar_ros.data.images import image_size
@@ -18,18 +21,21 @@ from siamcar_ros.msg import TrackArray, TrackStatus
 from siamcar_ros.ros import messages
 from siamcar_ros.ros.complaints import Complaints
 from siamcar_ros.ros.loading import LoadedTracker
-from siamcar_ros.ros.markers import frusta, frustum
 from siamcar_ros.ros.messages import OVERRIDABLE
 from siamcar_ros.ros.position import Positions
 from siamcar_ros.ros.rays import CameraModel, CameraModelError
 from siamcar_ros.ros.targets import Target, Tracked
-from siamcar_ros.tracking import TrackState
+from siamcar_ros.tracking import TrackResult, TrackState
 from siamcar_ros.tracking.annotations import image_annotations
-from siamcar_ros.tracking.overlay import draw_overlay
+from siamcar_ros.tracking.overlay import COLORS, draw_overlay, label
 from siamcar_ros.tracking.velocity import Motion
 
 if TYPE_CHECKING:
     from siamcar_ros.ros.node import TrackerNode
+
+_FRUSTUM, _LABEL = "target_frustum", "target_label"
+# Seconds after which RViz removes a marker that is not replaced, as when the node has ended.
+_LIFETIME = 1
 
 
 class Outputs:
@@ -41,7 +47,7 @@ class Outputs:
     def __init__(self, node: TrackerNode, loaded: LoadedTracker) -> None:
         self._node, self._loaded = node, loaded
         self._drawn_at = 0.0
-        self._marked = self._detected = False
+        self._detected = False
         self._motions: dict[Target, Motion] = {}
         self._image_size = (0, 0)
         self._complaints = Complaints(node, "no bearing, no position and no markers", math.inf)
@@ -80,9 +86,8 @@ class Outputs:
 
         None if neither a subscriber nor, `with_goals`, the feedback of the action needs them.
         """
-        total = 0.0
-        if tracked.results or self._detected:  # else the end of the last targets has been published
-            total = self._publish_detections(tracked)
+        changed = bool(tracked.results) or self._detected  # else nothing is tracked still
+        total = self._publish_detections(tracked) if changed else 0.0
         self._detected = bool(tracked.results)
         if tracked.results and _subscribed(self._status):
             header = tracked.frame.header
@@ -93,7 +98,7 @@ class Outputs:
         tracks = None
         if with_goals or _subscribed(self._tracks, self._bearing) or self.positions.wanted:
             tracks = self._publish_tracks(tracked)
-        if _subscribed(self._markers):
+        if changed and _subscribed(self._markers):
             self._publish_markers(tracked)
         if _subscribed(self._debug):
             self._publish_overlay(tracked, total)
@@ -130,7 +135,10 @@ class Outputs:
         self._publish_status(TrackStatus(header=header, state=TrackStatus.IDLE))
 
     def _publish_status(self, status: TrackStatus) -> None:
-        self._status.publish(self._loaded.fill(self._node.counters.fill(status)))
+        loaded = self._loaded
+        status.network, status.backend = loaded.network, loaded.backend
+        status.device = loaded.device
+        self._status.publish(self._node.counters.fill(status))
 
     def _class_id(self, tracked: Tracked, target: str) -> str:
         return tracked.targets[target].class_id or self._node.settings.class_id
@@ -191,25 +199,21 @@ class Outputs:
             return None
 
     def _publish_markers(self, tracked: Tracked) -> None:
-        header = tracked.frame.header
-        if not tracked.results:
-            if self._marked:
-                self._markers.publish(frusta([], header))
-                self._marked = False
-            return
-        model, depth = self._camera_model(tracked), self._node.settings.marker_depth
-        if model is None:
-            return
-        shown: list[Any] = []
-        try:
-            for index, (target, result) in enumerate(tracked.results.items()):
-                rays = model.corner_rays(result.box)
-                shown += frustum(header, index, rays, depth, target, result)
-        except CameraModelError as error:
-            self._complaints.say(str(error))
-            return
-        self._markers.publish(frusta(shown, header))
-        self._marked = True
+        """Publish the markers of all targets, which replace the previous ones."""
+        header, depth = tracked.frame.header, self._node.settings.marker_depth
+        markers = [Marker(header=header, ns=_FRUSTUM, action=Marker.DELETEALL)]
+        if tracked.results:
+            model = self._camera_model(tracked)
+            if model is None:
+                return
+            try:
+                for index, (target, result) in enumerate(tracked.results.items()):
+                    rays = model.corner_rays(result.box)
+                    markers += _frustum(header, index, rays, depth, target, result)
+            except CameraModelError as error:
+                self._complaints.say(str(error))
+                return
+        self._markers.publish(MarkerArray(markers=markers))
 
     def _publish_overlay(self, tracked: Tracked, total: float) -> None:
         now, settings = time.perf_counter(), self._node.settings
@@ -229,3 +233,37 @@ class Outputs:
 
 def _subscribed(*publishers: Any) -> bool:
     return any(each.get_subscription_count() for each in publishers)
+
+
+def _frustum(
+    header: Any,
+    index: int,
+    rays: NDArray[np.float64],
+    depth: float,
+    target: str,
+    result: TrackResult,
+) -> list[Marker]:
+    """Return the markers of one target, colored by its state: pyramid, and label at its far end.
+
+    `index` tells the targets apart, `rays` are the four through the box's corners, `depth` is that
+    of the pyramid in meters.
+    """
+    marker, text = (
+        Marker(header=header, ns=namespace, id=index, type=kind, action=Marker.ADD)
+        for namespace, kind in ((_FRUSTUM, Marker.LINE_LIST), (_LABEL, Marker.TEXT_VIEW_FACING))
+    )
+    blue, green, red = (channel / 255 for channel in COLORS[result.state])
+    for each in (marker, text):
+        each.lifetime.sec = _LIFETIME
+        each.pose.orientation.w = 1.0
+        each.color = ColorRGBA(r=red, g=green, b=blue, a=1.0)
+    marker.scale.x = 0.004 * depth
+    text.scale.z = 0.05 * depth
+    text.text = label(target, result)
+    x, y = rays.min(0).tolist()
+    text.pose.position = Point(x=depth * x, y=depth * y - text.scale.z, z=depth)
+    apex = Point()
+    corners = [Point(x=depth * x, y=depth * y, z=depth) for x, y in rays.tolist()]
+    for corner, following in zip(corners, corners[1:] + corners[:1], strict=True):
+        marker.points += [apex, corner, corner, following]
+    return [marker, text]

@@ -15,10 +15,9 @@ from sensor_msgs.msg import CameraInfo, Imu
 from tf2_msgs.msg import TFMessage
 
 from siamcar_ros.ros import complaints
-from siamcar_ros.ros.camera_motion import CameraMotion, Turns
+from siamcar_ros.ros.camera_motion import CameraMotion, StaticFrames, Turns, rotation_of_rpy
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.rays import CameraModel
-from siamcar_ros.ros.static_frames import StaticFrames, rotation_of_rpy
 
 MS = 1_000_000
 BOX = (4.0, 4.0, 2.0, 2.0)
