@@ -71,7 +71,7 @@ class ImageInput(ImageSubscription):
         counters.received += 1
         self.last_arrival = frame.received
         try:
-            frame.check()  # first: the stamp of an image that cannot be used is not believed
+            frame.check()  # first: the stamp of an unusable image is not trusted
         except ImageError as error:
             self._refuse(error)
             return

@@ -88,7 +88,7 @@ def _shared_network(name: Any, weights: Path, **options: Any) -> Any:
 
 
 def _rehearse(tracker: MultiTracker, targets: int) -> None:
-    """Track on a gray image with one target and more, so that kernels are compiled and cached."""
+    """Track one target, then more, on a gray image, so that kernels are compiled and cached."""
     image = np.full((480, 640, 3), 128, np.uint8)
     for index in range(min(targets, _REHEARSED_TARGETS)):
         tracker.add(image, (300.0, 220.0, 40.0, 40.0), f"rehearsal {index}")

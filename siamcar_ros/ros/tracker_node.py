@@ -77,7 +77,11 @@ def _track() -> None:
         node = TrackerNode()
     except REFUSALS as error:
         raise ValueError(f"cannot start: {refusal(error)}") from error
-    executor = _executor(events=node.settings.events_executor)
+    executor: Executor = SingleThreadedExecutor()
+    if node.settings.events_executor:
+        from rclpy.experimental import EventsExecutor
+
+        executor = EventsExecutor()
     executor.add_node(node)
     if node.settings.autostart and not node.start() and rclpy.ok():
         raise ValueError("not started: see above")
@@ -92,14 +96,6 @@ def _track() -> None:
         get_logger("siamcar_ros").warning("the tracker is still busy with an image: leaving it")
     executor.shutdown()
     node.destroy_node()
-
-
-def _executor(*, events: bool) -> Executor:
-    if not events:
-        return SingleThreadedExecutor()
-    from rclpy.experimental import EventsExecutor
-
-    return EventsExecutor()
 
 
 def _exit_now(status: int) -> None:

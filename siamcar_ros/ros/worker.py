@@ -97,7 +97,7 @@ class TrackWorker:
     def init(self, frame: Frame, box: Box, target: str, class_id: str = "") -> Future[Target]:
         """Start `target` on `frame`; an empty name chooses one.
 
-        A box without width and height is a point, about which the box is found. The future raises
+        A box without width and height is a point, around which the box is found. The future raises
         TargetError or ImageError if the target is refused.
         """
         return self.mailbox.submit(lambda: self._init(frame, box, target, class_id))
@@ -164,10 +164,10 @@ class TrackWorker:
                 f"{self._limit} targets are tracked already ({names}): stop them, give one of "
                 "their ids to replace it, or start the node with a larger max_targets"
             )
-        about = ""
+        on_box = ""
         if box[2:] == (0, 0):
             box = box_about(self._tracker.network, image, box[:2])
-            about = f" on the box {', '.join(f'{value:.0f}' for value in box)} (x, y, w, h)"
+            on_box = f" on the box {', '.join(f'{value:.0f}' for value in box)} (x, y, w, h)"
         self._tracker.add(image, box, target)
         self._size = _size(image)
         for old in replaced:
@@ -175,7 +175,7 @@ class TrackWorker:
                 self._tracker.remove(old)
             self._forget(old, f"replaced by {target!r}", replaced=True)
         self._failures_in_row = 0
-        message = f"target {target!r} started{about}"
+        message = f"target {target!r} started{on_box}"
         if replaced:
             message += f" in place of {', '.join(map(repr, replaced))}"
         newest = self._node.ring.newest()
@@ -229,7 +229,7 @@ class TrackWorker:
         elif not self._tracks:
             tracked = self._idle(frame)
         else:
-            return  # it is, or was, one of those by which a target catches up
+            return  # targets that catch up take it from the ring
         if tracked is not None:
             self._deliver(tracked)
 
