@@ -64,6 +64,9 @@ class Detection:
 class TrackerClient:
     """Talks to one tracker node.
 
+    Methods that call the node raise TargetRefused, with its reason, if it refuses, and
+    TrackerUnavailable if it does not answer within `timeout` seconds.
+
     Args:
         tracker: the node's full name.
         on_detection: called with each detection, in the client's thread, from which no service can
@@ -166,10 +169,6 @@ class TrackerClient:
             target: name for the track; empty lets the node choose one.
             timeout: seconds.
             class_id: of the target in detections and tracks; empty takes the node's parameter.
-
-        Raises:
-            TargetRefused: with the node's reason.
-            TrackerUnavailable: no answer in time.
         """
         request = InitTarget.Request(
             header=header or Header(), id=target, class_id=class_id, bbox=box_to_bbox(box)
@@ -179,7 +178,7 @@ class TrackerClient:
     def track_point(self, point: tuple[float, float], header: Header | None = None) -> str:
         """Start tracking the object at a point (x, y) in pixels; return the track's name.
 
-        The node finds the object's box. `header` and errors are as for `init_target`.
+        The node finds the object's box. `header` is as for `init_target`.
         """
         return self.init_target((*point, 0.0, 0.0), header)
 
@@ -198,9 +197,6 @@ class TrackerClient:
         Arguments are those of `init_target`. A box without width and height is a point, and
         `timeout` (s) limits the time between two images, too. `lost_timeout` is the number of
         seconds for which the target may be lost; 0 sets no limit.
-
-        Raises:
-            TrackerUnavailable: no answer in time.
         """
         if self._action is None:
             self._action = ActionClient(self.node, TrackTarget, f"{self.tracker}/track_target")
@@ -227,11 +223,8 @@ class TrackerClient:
     ) -> str:
         """Like `init_target`, for an image that may reach the node later than this client.
 
-        A refused request is repeated for `patience` seconds, as long as `wanted()` is true.
-
-        Raises:
-            TargetRefused: the last refusal.
-            TrackerUnavailable: no answer in time, or no longer wanted.
+        A refused request is repeated for `patience` seconds. TrackerUnavailable is also raised once
+        `wanted()` is false.
         """
         deadline = time.monotonic() + patience
         while wanted():
@@ -244,22 +237,12 @@ class TrackerClient:
         raise TrackerUnavailable("the start was withdrawn")
 
     def remove_target(self, target: str, timeout: float = 10.0) -> str:
-        """End the track called `target`; return the node's message.
-
-        Raises:
-            TargetRefused: there is no such track, or the node is not active.
-            TrackerUnavailable: no answer in time.
-        """
+        """End the track called `target`; return the node's message."""
         request = RemoveTarget.Request(id=target)
         return str(self._request(self._remove, request, timeout).message)
 
     def stop_tracking(self, timeout: float = 10.0) -> str:
-        """End all tracks; return the node's message.
-
-        Raises:
-            TargetRefused: the node is not active.
-            TrackerUnavailable: no answer in time.
-        """
+        """End all tracks; return the node's message."""
         return str(self._request(self._stop, Trigger.Request(), timeout).message)
 
     def detections(self, timeout: float = 1.0) -> Generator[Detection, None, None]:

@@ -6,9 +6,8 @@ import threading
 import time
 import traceback
 import types
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -41,58 +40,60 @@ class TargetServices:
 
     def __init__(self, node: TrackerNode) -> None:
         self._node = node
-        adapt = _run_to_end if node.settings.events_executor else lambda callback: callback
-        # A request that is awaited would block all others of a group that is not reentrant.
-        group = ReentrantCallbackGroup()
-        for kind, name, callback in (
-            (InitTarget, "~/init_target", self._on_init_target),
-            (RemoveTarget, "~/remove_target", self._on_remove_target),
-            (Trigger, "~/stop_tracking", self._on_stop_tracking),
+        for kind, name, act in (
+            (InitTarget, "init_target", self._init_target),
+            (RemoveTarget, "remove_target", self._remove_target),
+            (Trigger, "stop_tracking", self._stop_tracking),
         ):
             node.create_service(
-                kind, name, adapt(callback), qos_profile=SERVICE_QOS, callback_group=group
+                kind,
+                f"~/{name}",
+                self._answering(name, act),
+                qos_profile=SERVICE_QOS,
+                # A request that is awaited would block all others of a group that is not reentrant.
+                callback_group=ReentrantCallbackGroup(),
             )
 
-    async def _on_init_target(
-        self, request: InitTarget.Request, response: InitTarget.Response
-    ) -> InitTarget.Response:
-        with self._answering("init_target", response):
-            target = await self.outcome(self.start(request))
-            response.message, response.id = target.message, target.id
-            response.bbox = box_to_bbox(target.box)
-        return response
+    def _answering(
+        self, service: str, act: Callable[[Any, Any], Coroutine[Any, Any, str]]
+    ) -> Callable[[Any, Any], Any]:
+        """Return the callback of a service: `act` returns the message, or raises the refusal."""
 
-    async def _on_remove_target(
-        self, request: RemoveTarget.Request, response: RemoveTarget.Response
-    ) -> RemoveTarget.Response:
-        with self._answering("remove_target", response):
-            worker, _images = self._node.ready()
-            target = checked_name("id", request.id)
-            await self.outcome(worker.remove(target))
-            response.message = f"stopped {target!r}"
-            self._node.get_logger().info(f"remove_target: {response.message}")
-        return response
+        async def answer(request: Any, response: Any) -> Any:
+            try:
+                response.message = await act(request, response)
+                response.success = True
+            except Exception as error:
+                response.message = self.reason(error)
+                self._node.get_logger().warning(f"{service} refused: {response.message}")
+            return response
 
-    async def _on_stop_tracking(
-        self, _: Trigger.Request, response: Trigger.Response
-    ) -> Trigger.Response:
-        with self._answering("stop_tracking", response):
-            worker, _images = self._node.ready()
-            stopped = await self.outcome(worker.stop())
-            names = ", ".join(map(repr, stopped))
-            response.message = f"stopped {names}" if stopped else "nothing was tracked"
-            self._node.get_logger().info(f"stop_tracking: {response.message}")
-        return response
+        def answer_at_once(request: Any, response: Any) -> Any:
+            for _ in polled(answer(request, response)):
+                pass
+            return response
 
-    @contextmanager
-    def _answering(self, service: str, response: Any) -> Iterator[None]:
-        """Set `success`; after an error, answer with the reason and log it."""
-        try:
-            yield
-            response.success = True
-        except Exception as error:
-            response.message = self.reason(error)
-            self._node.get_logger().warning(f"{service} refused: {response.message}")
+        return answer_at_once if self._node.settings.events_executor else answer
+
+    async def _init_target(self, request: InitTarget.Request, response: InitTarget.Response) -> str:
+        target = await self.outcome(self.start(request))
+        response.id, response.bbox = target.id, box_to_bbox(target.box)
+        return target.message
+
+    async def _remove_target(self, request: RemoveTarget.Request, _: Any) -> str:
+        worker, _images = self._node.ready()
+        target = checked_name("id", request.id)
+        await self.outcome(worker.remove(target))
+        self._node.get_logger().info(f"remove_target: stopped {target!r}")
+        return f"stopped {target!r}"
+
+    async def _stop_tracking(self, *_: Any) -> str:
+        worker, _images = self._node.ready()
+        stopped = await self.outcome(worker.stop())
+        names = ", ".join(map(repr, stopped))
+        message = f"stopped {names}" if stopped else "nothing was tracked"
+        self._node.get_logger().info(f"stop_tracking: {message}")
+        return message
 
     def start(self, request: InitTarget.Request | TrackTarget.Goal) -> Future[Target]:
         """Start a target; the future raises ValueError if it is refused.
@@ -202,17 +203,6 @@ def polled(coroutine: Coroutine[Any, Any, _Result]) -> Generator[None, None, _Re
             return cast(_Result, end.value)
         time.sleep(0.001)
         yield
-
-
-def _run_to_end(callback: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
-    """Make the async callback of a service a plain one."""
-
-    def run(request: Any, response: Any) -> Any:
-        for _ in polled(callback(request, response)):
-            pass
-        return response
-
-    return run
 
 
 def _seconds(nanoseconds: int) -> str:
