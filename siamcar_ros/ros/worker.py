@@ -148,8 +148,8 @@ class TrackWorker:
                 behind = self._first_behind()
                 if behind is not None:
                     self._catch_up(behind)
-            except Exception as error:  # a bug here must not end the thread
-                self._bad_update(error)
+            except Exception as error:  # an unusable image, or a bug, must not end the thread
+                self._failed(error)
             self._busy_since = None
 
     def _init(self, frame: Frame, box: Box, target: str, class_id: str) -> Target:
@@ -178,14 +178,13 @@ class TrackWorker:
         message = f"target {target!r} started{on_box}"
         if replaced:
             message += f" in place of {', '.join(map(repr, replaced))}"
-        newest = self._node.ring.newest()
-        behind = newest is not None and newest.received > frame.received
-        if newest is not None and behind:
+        behind = (self._node.ring.newest() or frame).received - frame.received
+        if behind > 0:
             self._stepped = time.perf_counter()
-            message += f" {newest.received - frame.received:.2f} s in the past, catching up"
+            message += f" {behind:.2f} s in the past, catching up"
         self._logger.info(message)
         started = Target(target, class_id, frame.stamp, box, message)
-        self._tracks[target] = Progress(started, frame, behind)
+        self._tracks[target] = Progress(started, frame, catching_up=behind > 0)
         return started
 
     def _first_behind(self) -> str | None:
@@ -227,7 +226,11 @@ class TrackWorker:
             candidates, self._candidates = self._candidates, ()
             tracked = self._update(frame, live, taken, candidates)
         elif not self._tracks:
-            tracked = self._idle(frame)
+            # Decoded only if its encoding is new, to report problems early.
+            image = None if frame.format == self._good_format else frame.image()
+            self._good_format = frame.format
+            self._counters.used += 1
+            tracked = Tracked(frame, image)
         else:
             return  # targets that catch up take it from the ring
         if tracked is not None:
@@ -258,17 +261,6 @@ class TrackWorker:
             if tracked is not None and len(self._tracks) == 1:
                 self._deliver(tracked)
 
-    def _idle(self, frame: Frame) -> Tracked | None:
-        """Decode a frame only if its encoding is new, to report problems early."""
-        try:
-            image = None if frame.format == self._good_format else frame.image()
-        except ImageError as error:
-            self._bad_image(error)
-            return None
-        self._good_format = frame.format
-        self._counters.used += 1
-        return Tracked(frame, image)
-
     def _update(
         self, frame: Frame, targets: list[str], taken: float, candidates: tuple[Box, ...] = ()
     ) -> Tracked | None:
@@ -283,11 +275,8 @@ class TrackWorker:
             converted = time.perf_counter()
             motion = self._moved(frame, targets, (image.shape[1], image.shape[0]))
             found = self._tracker.update(image, targets, candidates, motion=motion)
-        except ImageError as error:
-            self._bad_image(error)
-            return None
         except Exception as error:
-            self._bad_update(error)
+            self._failed(error)
             return None
         for target in targets:
             self._tracks[target].last, self._tracks[target].result = frame, found[target]
@@ -295,9 +284,8 @@ class TrackWorker:
         self._counters.used += 1
         self._failures_in_row = 0
         stages = {"wait": taken - frame.received, "convert": converted - taken}
-        results = {target: found[target] for target in targets}
         started = {target: self._tracks[target].target for target in targets}
-        return Tracked(frame, image, results, stages | self._tracker.timings, started)
+        return Tracked(frame, image, found, stages | self._tracker.timings, started)
 
     def _moved(
         self, frame: Frame, targets: list[str], size: tuple[int, int]
@@ -314,13 +302,15 @@ class TrackWorker:
                 known[target] = moved
         return known
 
-    def _bad_image(self, error: ImageError) -> None:
+    def _failed(self, error: Exception) -> None:
+        """Count and log an error on one image; errors of the tracker end the tracks after many."""
         self._counters.failed += 1
-        self._counters.trouble = str(error)
-        self._logger.error(f"an image cannot be used: {error}", throttle_duration_sec=_LOG_PERIOD)
-
-    def _bad_update(self, error: Exception) -> None:
-        self._counters.failed += 1
+        if isinstance(error, ImageError):
+            self._counters.trouble = str(error)
+            self._logger.error(
+                f"an image cannot be used: {error}", throttle_duration_sec=_LOG_PERIOD
+            )
+            return
         self._failures_in_row += 1
         self._counters.trouble = f"{type(error).__name__}: {error}"
         where = "".join(traceback.format_exception(error))
