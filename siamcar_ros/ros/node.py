@@ -19,7 +19,6 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
@@ -87,7 +86,9 @@ class TrackerNode(LifecycleNode):
             self._diagnostics = self.create_publisher(
                 DiagnosticArray, "/diagnostics", 10, qos_overriding_options=OVERRIDABLE
             )
-        self._timer = self._report_timer()
+        # The steady clock: simulated time may stand still, and that is worth a report.
+        steady, period = Clock(clock_type=ClockType.STEADY_TIME), 1 / self.settings.status_rate
+        self._timer = self.create_timer(period, self._report, clock=steady)
         self._answer_illegal_transitions()
 
     def start(self) -> bool:
@@ -301,15 +302,10 @@ class TrackerNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.positions.settings = self.settings
         if self.settings.status_rate != before.status_rate:
-            self.destroy_timer(self._timer)
-            self._timer = self._report_timer()
+            self._timer.timer_period_ns = int(1e9 / self.settings.status_rate)
+            self._timer.reset()
 
     # Reports
-
-    def _report_timer(self) -> Timer:
-        # The steady clock: simulated time may stand still, and that is worth a report.
-        clock = Clock(clock_type=ClockType.STEADY_TIME)
-        return self.create_timer(1.0 / self.settings.status_rate, self._report, clock=clock)
 
     def _report(self) -> None:
         if not self.context.ok():
@@ -317,7 +313,7 @@ class TrackerNode(LifecycleNode):
         worker, images, outputs = self._worker, self._images, self._outputs
         if images is not None and outputs is not None and worker and not worker.targets:
             newest = self.ring.newest()
-            outputs.publish_idle(Header() if newest is None else newest.header)
+            outputs.publish_status(Header() if newest is None else newest.header)
         name = self.get_fully_qualified_name()
         twins = count_nodes(self, name)
         if twins > 1:

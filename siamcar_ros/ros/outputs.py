@@ -90,8 +90,7 @@ class Outputs:
         total = self._publish_detections(tracked) if changed else 0.0
         self._detected = bool(tracked.results)
         if tracked.results and _subscribed(self._status):
-            header = tracked.frame.header
-            self._publish_status(messages.status(header, tracked.results, tracked.stages, total))
+            self.publish_status(tracked.frame.header, tracked, total)
         if tracked.image is not None:
             self._image_size = (tracked.image.shape[1], tracked.image.shape[0])
         self._follow_motions(tracked)
@@ -130,14 +129,26 @@ class Outputs:
             self._detections.publish(Detection2DArray(header=header, detections=detections))
         return total
 
-    def publish_idle(self, header: Any) -> None:
-        """Publish that nothing is tracked, with the header of the newest image."""
-        self._publish_status(TrackStatus(header=header, state=TrackStatus.IDLE))
+    def publish_status(
+        self, header: Any, tracked: Tracked | None = None, total: float = 0.0
+    ) -> None:
+        """Publish the node's status.
 
-    def _publish_status(self, status: TrackStatus) -> None:
+        Args:
+            header: of the newest image.
+            tracked: the results for it; None if nothing is tracked.
+            total: seconds from the start of the image callback to the publication.
+        """
         loaded = self._loaded
+        status = TrackStatus(header=header, state=TrackStatus.IDLE, total_latency=total)
         status.network, status.backend = loaded.network, loaded.backend
         status.device = loaded.device
+        if tracked is not None:
+            oldest = next(iter(tracked.results.values()))
+            status.state = messages.STATE_NUMBERS[oldest.state]
+            status.targets = len(tracked.results)
+            for stage, seconds in tracked.stages.items():
+                setattr(status, f"{stage}_latency", seconds)
         self._status.publish(self._node.counters.fill(status))
 
     def _class_id(self, tracked: Tracked, target: str) -> str:

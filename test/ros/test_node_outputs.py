@@ -167,7 +167,7 @@ def test_markers_go_by_themselves_and_need_the_cameras_own_info(
 def test_every_status_carries_the_counters(outputs: tuple[Outputs, Publishers]) -> None:
     out, node = outputs
     out.publish(tracked_scene(a=TrackResult(BOX, 0.9, TrackState.TRACKING)))
-    out.publish_idle(camera_info().header)
+    out.publish_status(camera_info().header)
     out.publish(tracked_scene(**{each: TrackResult(BOX, 0.9, TrackState.LOST) for each in "ab"}))
     assert [each.targets for each in node.sent["~/status"]] == [1, 0, 2]
     for status in node.sent["~/status"]:
