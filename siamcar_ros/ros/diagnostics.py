@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 
-from siamcar_ros.msg import TrackStatus
-
 # Seconds that the tracker may spend on one image or request before it counts as stuck.
 STUCK_AFTER = 5.0
 
@@ -25,14 +23,6 @@ class Counters:
     used: int = 0  # tracked, or looked at while there was no target
     failed: int = 0  # could not be decoded, or the tracker raised an error
     trouble: str = ""  # what was wrong with the last image that was refused or failed
-
-    def fill(self, status: TrackStatus) -> TrackStatus:
-        """Write the counters into a status message and return it."""
-        status.frames_received = self.received
-        status.frames_tracked = self.tracked
-        status.frames_dropped = self.dropped + self.out_of_order
-        status.frames_failed = self.failed + self.refused
-        return status
 
 
 @dataclass(frozen=True)

@@ -139,17 +139,21 @@ class Outputs:
             tracked: the results for it; None if nothing is tracked.
             total: seconds from the start of the image callback to the publication.
         """
-        loaded = self._loaded
+        loaded, counters = self._loaded, self._node.counters
         status = TrackStatus(header=header, state=TrackStatus.IDLE, total_latency=total)
         status.network, status.backend = loaded.network, loaded.backend
         status.device = loaded.device
+        status.frames_received = counters.received
+        status.frames_tracked = counters.tracked
+        status.frames_dropped = counters.dropped + counters.out_of_order
+        status.frames_failed = counters.failed + counters.refused
         if tracked is not None:
             oldest = next(iter(tracked.results.values()))
             status.state = messages.STATE_NUMBERS[oldest.state]
             status.targets = len(tracked.results)
             for stage, seconds in tracked.stages.items():
                 setattr(status, f"{stage}_latency", seconds)
-        self._status.publish(self._node.counters.fill(status))
+        self._status.publish(status)
 
     def _class_id(self, tracked: Tracked, target: str) -> str:
         return tracked.targets[target].class_id or self._node.settings.class_id

@@ -16,7 +16,6 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
-from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.loading import LoadedTracker
@@ -172,8 +171,9 @@ def test_every_status_carries_the_counters(outputs: tuple[Outputs, Publishers]) 
     assert [each.targets for each in node.sent["~/status"]] == [1, 0, 2]
     for status in node.sent["~/status"]:
         assert (status.frames_received, status.network, status.device) == (3, "compact", "cpu")
-    counts = Counters(received=9, refused=1, out_of_order=2, dropped=3, tracked=2, failed=4)
-    status = counts.fill(TrackStatus())
+    node.counters = Counters(received=9, refused=1, out_of_order=2, dropped=3, tracked=2, failed=4)
+    out.publish_status(camera_info().header)
+    status = node.sent["~/status"][-1]
     assert (status.frames_dropped, status.frames_failed, status.frames_tracked) == (5, 5, 2)
 
 
