@@ -47,10 +47,10 @@ class Detections:
         node.subscribe(Detection2DArray, "detections", self._on_message, QoSProfile(depth=10))
 
     def at(self, point: tuple[float, float], stamp: int) -> tuple[Detected, Frame] | None:
-        """Return the detection that holds a point, and its image; None if either is missing.
+        """Return the detection that contains a point, and its image; None if either is missing.
 
-        The detections that are nearest in time count, at most half a second away. Of several, the
-        one whose center is nearest to the point is taken.
+        Only the message nearest in time counts, if it is at most half a second away. Of several
+        detections in it, the one whose center is nearest to the point is taken.
 
         Args:
             point: (x, y) in pixels.

@@ -42,7 +42,7 @@ class Health:
 
     @property
     def silent(self) -> bool:
-        """Whether images are missing and nothing else is wrong."""
+        """Whether no images arrive and nothing else is wrong."""
         troubled = self.failed or self.busy > STUCK_AFTER
         return self.active and not troubled and self.silence > self.silence_allowed
 

@@ -27,7 +27,7 @@ class ImageInput(ImageSubscription):
     """Subscribes to the camera, keeps usable images in the ring, and gives the worker the newest.
 
     It writes the counters `received`, `refused`, `out_of_order`, `dropped` and `trouble`. When
-    stamps have gone back, the node forgets all images and ends all tracks.
+    stamps go back, it has the node forget all images and end all tracks.
 
     Attributes:
         last_arrival: `time.perf_counter()` when the last image arrived.

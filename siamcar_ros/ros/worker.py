@@ -23,7 +23,7 @@ from siamcar_ros.tracking.stored_image import StoredImage
 if TYPE_CHECKING:
     from siamcar_ros.ros.node import TrackerNode
 
-# A target that catches up goes through past images at this many times real time at least.
+# A target catches up at this many times real time at least.
 _CATCH_UP_PACE = 2.0
 # Seconds between log lines about the same problem.
 _LOG_PERIOD = 5.0
