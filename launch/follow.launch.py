@@ -12,20 +12,19 @@ from launch_ros.actions import Node
 
 from siamcar_ros.ros.launching import (
     arguments,
+    checked_launch,
     end_all,
     given_parameters,
     included,
     node_options,
-    with_checked_arguments,
+    remapped,
 )
 
-# Arguments that set a parameter of the simulation.
-PARAMETERS = {"report": str, "rate": float, "duration": float}
-
-ARGUMENTS = arguments(
+# Parameters of the simulation.
+PARAMETERS = arguments(
     report=("follow_output", "Folder for follow.png, .mp4 and .json; empty: none"),
-    rate=("30.0", "Frames per second"),
-    duration=("26.0", "Seconds; the car is hidden once in 26"),
+    rate=("30.0", "Frames per second", float),
+    duration=("26.0", "Seconds; the car is hidden once in 26", float),
 )
 
 
@@ -43,11 +42,7 @@ def start_loop(context: LaunchContext) -> list[Node]:
         executable="pan_tilt_simulation",
         name="pan_tilt_simulation",
         parameters=[tracker | given_parameters(context, PARAMETERS)],
-        remappings=[
-            ("image", LaunchConfiguration("image")),
-            ("camera_info", LaunchConfiguration("camera_info")),
-            ("rates", "pan_tilt_controller/rates"),
-        ],
+        remappings=[*remapped("image", "camera_info"), ("rates", "pan_tilt_controller/rates")],
         on_exit=end_all("the simulation"),
         **node_options(context),
     )
@@ -56,12 +51,9 @@ def start_loop(context: LaunchContext) -> list[Node]:
 
 def generate_launch_description() -> LaunchDescription:
     """Return the launch description."""
-    description = LaunchDescription(
-        [
-            *ARGUMENTS,
-            # Included first, as it declares arguments that start_loop reads.
-            included("tracker.launch.py", required="true"),
-            OpaqueFunction(function=start_loop),
-        ]
+    return checked_launch(
+        *PARAMETERS,
+        # Included first, as it declares arguments that start_loop reads.
+        included("tracker.launch.py", required="true"),
+        OpaqueFunction(function=start_loop),
     )
-    return with_checked_arguments(description, PARAMETERS)

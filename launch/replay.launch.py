@@ -21,35 +21,25 @@ from launch_ros.actions import Node
 
 from siamcar_ros.ros.launching import (
     arguments,
+    checked_launch,
     end_all,
     included,
     is_true,
     node_environment,
-    with_checked_arguments,
 )
 
 # Seconds before the bag's first message, for the player and the nodes to find each other.
 SETTLE = "2.0"
 
-# Of this file and of those that it includes: all are checked before anything starts.
-TYPES = {
-    "rate": float,
-    "start": float,
-    "loop": bool,
-    "patience": float,
-    "period": float,
-    "time_jump": float,
-}
-
 ARGUMENTS = [
     DeclareLaunchArgument("bag", description="rosbag2 folder or file"),
     *arguments(
         image=("/camera/image_raw", "Image topic of the bag"),
-        rate=("1.0", "Playback speed relative to real time"),
-        start=("0.0", "Seconds to skip at the start of the bag"),
-        loop=("false", "Start over at the end of the bag"),
+        rate=("1.0", "Playback speed relative to real time", float),
+        start=("0.0", "Seconds to skip at the start of the bag", float),
+        loop=("false", "Start over at the end of the bag", bool),
         init=("ground_truth", "Box to start on: ground_truth, or x,y,w,h in the first image"),
-        patience=("120.0", "Seconds to wait for the tracker to become active"),
+        patience=("120.0", "Seconds to wait for the tracker to become active", float),
         image_transport=(
             "",
             "Transport of the bag's images: raw or compressed; empty: as in params_file",
@@ -99,18 +89,16 @@ def generate_launch_description() -> LaunchDescription:
         ],
         output="screen",
     )
-    description = LaunchDescription(
-        [
-            *ARGUMENTS,
-            included("tracker.launch.py", use_sim_time="true", required="true"),
-            included(
-                "evaluate.launch.py",
-                tracker=LaunchConfiguration("name"),
-                use_sim_time="true",
-                required="true",
-            ),
-            waiting,
-            RegisterEventHandler(OnProcessExit(target_action=waiting, on_exit=play)),
-        ]
+    return checked_launch(
+        *ARGUMENTS,
+        included("tracker.launch.py", use_sim_time="true", required="true"),
+        included(
+            "evaluate.launch.py",
+            tracker=LaunchConfiguration("name"),
+            use_sim_time="true",
+            required="true",
+        ),
+        waiting,
+        RegisterEventHandler(OnProcessExit(target_action=waiting, on_exit=play)),
+        check=check,
     )
-    return with_checked_arguments(description, TYPES, check)

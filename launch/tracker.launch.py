@@ -13,36 +13,32 @@ from launch_ros.substitutions import FindPackageShare
 
 from siamcar_ros.ros.launching import (
     arguments,
+    checked_launch,
+    common_arguments,
     end_all,
     given_parameters,
     is_true,
     node_environment,
     node_options,
-    profile_argument,
+    remapped,
     require_executable,
-    required_argument,
-    with_checked_arguments,
 )
 
 SHARE = FindPackageShare("siamcar_ros")
 
-# Arguments that set a parameter of the node; an empty one leaves it as the parameter file says.
-PARAMETERS: dict[str, tuple[type, str]] = {
-    "config": (str, "Network: a name in config/networks or a YAML file of your own"),
-    "weights": (str, "Weights file, instead of the one that the config names"),
-    "device": (str, "Where the network runs: auto, cpu, cuda or cuda:N"),
-    "image_transport": (str, "raw; or compressed, ffmpeg, foxglove: IMAGE/compressed ..."),
-    "qos_reliability": (str, "Requested from the camera: auto, reliable or best_effort"),
-    "use_detections": (bool, "Subscribe to a detector's boxes"),
-    "annotations": (bool, "Publish NAME/annotations for Foxglove; needs foxglove_msgs"),
-    "max_targets": (int, "Largest number of targets tracked at a time"),
-    "autostart": (bool, "Configure and activate at the start; false waits for a lifecycle manager"),
-    "use_sim_time": (bool, "Take the time from /clock"),
-}
-
-TYPES = {name: kind for name, (kind, _) in PARAMETERS.items()}
-
-FLAGS = {"rviz": bool, "required": bool, "console": bool, "console_port": int}
+# They set a parameter of the node; an empty one leaves it as the parameter file says.
+PARAMETERS = arguments(
+    config=("", "Network: a name in config/networks or a YAML file of your own"),
+    weights=("", "Weights file, instead of the one that the config names"),
+    device=("", "Where the network runs: auto, cpu, cuda or cuda:N"),
+    image_transport=("", "raw; or compressed, ffmpeg, foxglove: IMAGE/compressed ..."),
+    qos_reliability=("", "Requested from the camera: auto, reliable or best_effort"),
+    use_detections=("", "Subscribe to a detector's boxes", bool),
+    annotations=("", "Publish NAME/annotations for Foxglove; needs foxglove_msgs", bool),
+    max_targets=("", "Largest number of targets tracked at a time", int),
+    autostart=("", "Configure and activate at the start; else a lifecycle manager does it", bool),
+    use_sim_time=("", "Take the time from /clock", bool),
+)
 
 ARGUMENTS = [
     *arguments(
@@ -53,34 +49,30 @@ ARGUMENTS = [
         name=("tracker", "Name of the node"),
         params_file=(
             PathJoinSubstitution([SHARE, "config", "tracker.yaml"]),
-            "Parameters of the node",
+            "Parameters of the node; those that are given as arguments override it",
         ),
-        **{
-            name: ("", f"{text}; empty: as params_file says")
-            for name, (_, text) in PARAMETERS.items()
-        },
     ),
+    *PARAMETERS,
     DeclareLaunchArgument(
         "log_level",
         default_value="info",
         choices=["debug", "info", "warn", "error", "fatal"],
         description="Logger's level",
     ),
-    profile_argument(),
-    required_argument(__file__),
+    *common_arguments(__file__),
     *arguments(
-        rviz=("false", "Start RViz as well"),
+        rviz=("false", "Start RViz as well", bool),
         rviz_config=(
             PathJoinSubstitution([SHARE, "config", "rviz", "tracker.rviz"]),
             "RViz's configuration",
         ),
         fixed_frame=("camera", "RViz's fixed frame: the images' frame"),
-        console=("false", "Serve the operator's page (docs/console.md)"),
+        console=("false", "Serve the operator's page (docs/console.md)", bool),
         console_host=(
             "127.0.0.1",
             "Address of the page; 0.0.0.0 lets other machines connect, with a token",
         ),
-        console_port=("8484", "Port of the page"),
+        console_port=("8484", "Port of the page", int),
     ),
 ]
 
@@ -93,13 +85,9 @@ def start_tracker(context: LaunchContext) -> list[LifecycleNode]:
             name=LaunchConfiguration("name"),
             parameters=[
                 ParameterFile(LaunchConfiguration("params_file"), allow_substs=True),
-                given_parameters(context, TYPES),
+                given_parameters(context, PARAMETERS),
             ],
-            remappings=[
-                ("image", LaunchConfiguration("image")),
-                ("camera_info", LaunchConfiguration("camera_info")),
-                ("detections", LaunchConfiguration("detections")),
-            ],
+            remappings=remapped("image", "camera_info", "detections"),
             arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
             on_exit=end_all("the tracker") if is_true(context, "required") else None,
             **node_options(context),
@@ -161,12 +149,10 @@ def check(context: LaunchContext) -> None:
 
 def generate_launch_description() -> LaunchDescription:
     """Return the launch description."""
-    description = LaunchDescription(
-        [
-            *ARGUMENTS,
-            OpaqueFunction(function=start_tracker),
-            OpaqueFunction(function=start_rviz),
-            OpaqueFunction(function=start_console),
-        ]
+    return checked_launch(
+        *ARGUMENTS,
+        OpaqueFunction(function=start_tracker),
+        OpaqueFunction(function=start_rviz),
+        OpaqueFunction(function=start_console),
+        check=check,
     )
-    return with_checked_arguments(description, TYPES | FLAGS, check)

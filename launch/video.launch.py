@@ -14,31 +14,33 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from siamcar_ros.ros.launching import (
     arguments,
+    checked_launch,
     end_all,
     given_parameters,
     included,
     is_true,
     node_options,
-    with_checked_arguments,
+    remapped,
 )
 
-# Arguments that set a parameter of the source. A camera's number is text, too.
-PARAMETERS = {"source": str, "rate": float, "loop": bool}
-
-ARGUMENTS = arguments(
+# Parameters of the source. A camera's number is text, too.
+PARAMETERS = arguments(
     source=(
         "clip",
         "Video file, sequence folder, camera number or device, stream (rtsp://..., http://...), or"
         " clip, which ships",
     ),
+    rate=("0.0", "Frames per second; 0.0 is the source's rate", float),
+    loop=("false", "Start again at the end", bool),
+)
+
+ARGUMENTS = arguments(
     init=(
         "auto",
         "Target to track from the first frame on: x,y,w,h in its pixels, ground_truth, draw (in a"
         " window), or none; auto: the ground truth if the source has one, else none",
     ),
-    rate=("0.0", "Frames per second; 0.0 is the source's rate"),
-    loop=("false", "Start again at the end"),
-    shutdown_at_end=("true", "End the launch when the source ends"),
+    shutdown_at_end=("true", "End the launch when the source ends", bool),
 )
 
 
@@ -59,10 +61,7 @@ def start_source(context: LaunchContext) -> list[Node]:
                     "wait_for_subscriber": True,
                 },
             ],
-            remappings=[
-                ("image", LaunchConfiguration("image")),
-                ("camera_info", LaunchConfiguration("camera_info")),
-            ],
+            remappings=remapped("image", "camera_info"),
             on_exit=end_all("the source") if is_true(context, "shutdown_at_end") else None,
             **node_options(context),
         )
@@ -71,12 +70,10 @@ def start_source(context: LaunchContext) -> list[Node]:
 
 def generate_launch_description() -> LaunchDescription:
     """Return the launch description."""
-    description = LaunchDescription(
-        [
-            *ARGUMENTS,
-            # Included first, as it declares arguments that start_source reads.
-            included("tracker.launch.py", required="true"),
-            OpaqueFunction(function=start_source),
-        ]
+    return checked_launch(
+        *PARAMETERS,
+        *ARGUMENTS,
+        # Included first, as it declares arguments that start_source reads.
+        included("tracker.launch.py", required="true"),
+        OpaqueFunction(function=start_source),
     )
-    return with_checked_arguments(description, PARAMETERS | {"shutdown_at_end": bool})

@@ -102,7 +102,7 @@ class Child:
 
 @contextmanager
 def unwind_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP leave the block in order, so that the children in it are ended.
+    """Let SIGTERM and SIGHUP unwind the block, so that the children in it are ended.
 
     They raise SystemExit with the status that a shell reports for them, as SIGINT raises
     KeyboardInterrupt. A signal that is ignored, as under nohup, stays ignored.

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.node import Node
 
 from siamcar_ros.action import TrackTarget
 from siamcar_ros.msg import TrackArray
 from siamcar_ros.ros.services import TargetServices, polled
 from siamcar_ros.ros.targets import Target
 from siamcar_ros.ros.worker import TrackWorker
+
+if TYPE_CHECKING:
+    from siamcar_ros.ros.node import TrackerNode
 
 
 @dataclass
@@ -30,14 +32,16 @@ class _Run:
 class TrackAction:
     """Offers `~/track_target`. A goal lasts until its target is no longer tracked."""
 
-    def __init__(self, node: Node, services: TargetServices) -> None:
-        self._services = services
+    def __init__(self, node: TrackerNode, services: TargetServices) -> None:
+        self._node, self._services = node, services
         self._runs: dict[Target, _Run] = {}
         self._server = ActionServer(
             node,
             TrackTarget,
             "~/track_target",
-            execute_callback=self._execute if services.awaits else self._execute_polling,
+            execute_callback=(
+                self._execute_polling if node.settings.events_executor else self._execute
+            ),
             cancel_callback=self._on_cancel,
             callback_group=ReentrantCallbackGroup(),
         )
@@ -66,7 +70,7 @@ class TrackAction:
             limit = handle.request.lost_timeout
             if not (math.isfinite(limit) and limit >= 0):
                 raise ValueError(f"lost_timeout is a number of seconds, at least 0, not {limit}")
-            worker, _images = self._services.ready()
+            worker, _images = self._node.ready()
             target = await self._services.outcome(self._services.start(handle.request))
         except Exception as error:
             handle.abort()

@@ -47,30 +47,25 @@ logger = logging.getLogger(__name__)
 
 _Message = TypeVar("_Message")
 
-_RETRY_PERIOD = 0.05
+_RETRY_PERIOD = 0.05  # seconds
 
 
 @dataclass(frozen=True)
 class Detection:
-    """One Detection2D as received.
+    """One Detection2D as received."""
 
-    Attributes:
-        stamp: the image's stamp in nanoseconds.
-        arrival: system time of reception in nanoseconds.
-        box: x, y, w, h in pixels, top-left corner and size.
-        score: in [0, 1]; 0 if the target is lost.
-        id: the track's name.
-    """
-
-    stamp: int
-    arrival: int
-    box: Box
-    score: float
-    id: str
+    stamp: int  # the image's, in nanoseconds
+    arrival: int  # system time of reception in nanoseconds
+    box: Box  # x, y, w, h in pixels, top-left corner and size
+    score: float  # in [0, 1]; 0 if the target is lost
+    id: str  # the track's name
 
 
 class TrackerClient:
     """Talks to one tracker node.
+
+    Methods that call the node raise TargetRefused, with its reason, if it refuses, and
+    TrackerUnavailable if it does not answer within `timeout` seconds.
 
     Args:
         tracker: the node's full name.
@@ -174,10 +169,6 @@ class TrackerClient:
             target: name for the track; empty lets the node choose one.
             timeout: seconds.
             class_id: of the target in detections and tracks; empty takes the node's parameter.
-
-        Raises:
-            TargetRefused: with the node's reason.
-            TrackerUnavailable: no answer in time.
         """
         request = InitTarget.Request(
             header=header or Header(), id=target, class_id=class_id, bbox=box_to_bbox(box)
@@ -187,7 +178,7 @@ class TrackerClient:
     def track_point(self, point: tuple[float, float], header: Header | None = None) -> str:
         """Start tracking the object at a point (x, y) in pixels; return the track's name.
 
-        The node finds the object's box. `header` and errors are as for `init_target`.
+        The node finds the object's box. `header` is as for `init_target`.
         """
         return self.init_target((*point, 0.0, 0.0), header)
 
@@ -206,9 +197,6 @@ class TrackerClient:
         Arguments are those of `init_target`. A box without width and height is a point, and
         `timeout` (s) limits the time between two images, too. `lost_timeout` is the number of
         seconds for which the target may be lost; 0 sets no limit.
-
-        Raises:
-            TrackerUnavailable: no answer in time.
         """
         if self._action is None:
             self._action = ActionClient(self.node, TrackTarget, f"{self.tracker}/track_target")
@@ -235,11 +223,8 @@ class TrackerClient:
     ) -> str:
         """Like `init_target`, for an image that may reach the node later than this client.
 
-        A refused request is repeated for `patience` seconds, as long as `wanted()` is true.
-
-        Raises:
-            TargetRefused: the last refusal.
-            TrackerUnavailable: no answer in time, or no longer wanted.
+        A refused request is repeated for `patience` seconds. TrackerUnavailable is also raised once
+        `wanted()` is false.
         """
         deadline = time.monotonic() + patience
         while wanted():
@@ -252,22 +237,12 @@ class TrackerClient:
         raise TrackerUnavailable("the start was withdrawn")
 
     def remove_target(self, target: str, timeout: float = 10.0) -> str:
-        """End the track called `target`; return the node's message.
-
-        Raises:
-            TargetRefused: there is no such track, or the node is not active.
-            TrackerUnavailable: no answer in time.
-        """
+        """End the track called `target`; return the node's message."""
         request = RemoveTarget.Request(id=target)
         return str(self._request(self._remove, request, timeout).message)
 
     def stop_tracking(self, timeout: float = 10.0) -> str:
-        """End all tracks; return the node's message.
-
-        Raises:
-            TargetRefused: the node is not active.
-            TrackerUnavailable: no answer in time.
-        """
+        """End all tracks; return the node's message."""
         return str(self._request(self._stop, Trigger.Request(), timeout).message)
 
     def detections(self, timeout: float = 1.0) -> Generator[Detection, None, None]:

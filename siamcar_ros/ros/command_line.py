@@ -1,4 +1,4 @@
-"""Helpers of the executables: starting rclpy, running a node, read-only parameters."""
+"""Helpers of the executables: running a node, declaring parameters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -50,7 +50,7 @@ def run_node(
     arguments: Sequence[str] | None,
     **options: Any,
 ) -> int:
-    """Start rclpy, call `run`, and shut rclpy down.
+    """Start rclpy, call `run`, shut rclpy down, and return the process's exit status.
 
     If `run` raises one of `REFUSALS` or an RCLError, the message is logged and the status is 1.
     Exceptions after a signal has ended the context do not count as failures.
@@ -61,9 +61,6 @@ def run_node(
         run: creates the node and returns when it is to end.
         arguments: the command line without the program; None takes the process's own.
         options: for `rclpy.init`.
-
-    Returns:
-        The process's exit status.
     """
     status = start_rclpy(usage, arguments, **options)
     if status is not None:
@@ -84,19 +81,15 @@ def run_node(
 
 
 def start_rclpy(usage: str, arguments: Sequence[str] | None, **options: Any) -> int | None:
-    """Initialise rclpy from the command line, or report what is wrong with it.
+    """Initialize rclpy from the command line, or report what is wrong with it.
 
-    SIGINT and SIGTERM now end the process with status 0 until rclpy runs, and then, unless
-    `options` say otherwise, end the context.
-
-    Args:
-        usage: printed for `--help`.
-        arguments: the command line without the program; None takes the process's own.
-        options: for `rclpy.init`.
+    SIGINT and SIGTERM end the process with status 0 until rclpy runs. From then on they end the
+    context, unless `options` say otherwise.
 
     Returns:
         None if rclpy runs, else the process's exit status.
     """
+    words = list(sys.argv[1:] if arguments is None else arguments)
     started = False
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -104,20 +97,6 @@ def start_rclpy(usage: str, arguments: Sequence[str] | None, **options: Any) -> 
             os._exit(0)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        status = _start_rclpy(usage, arguments, options)
-        started = status is None
-    finally:
-        if not started:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-    return status
-
-
-def _start_rclpy(
-    usage: str, arguments: Sequence[str] | None, options: dict[str, Any]
-) -> int | None:
-    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         others = remove_ros_args(words)
         if {"-h", "--help"} & set(others):
@@ -131,13 +110,18 @@ def _start_rclpy(
         _end_with_parent()
         _avoid_full_shared_memory()
         rclpy.init(args=words, **options)
+        started = True
+        return None
     except rclpy_implementation.UnknownROSArgsError as error:
         print(f"error: unknown ROS arguments: {error}", file=sys.stderr)
         return 2
     except (rclpy_implementation.RCLError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return None
+    finally:
+        if not started:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _end_with_parent() -> None:
@@ -176,14 +160,29 @@ def _avoid_full_shared_memory() -> None:
 
 def parameter_descriptor(
     description: str,
-    limits: tuple[int | float, int | float] | None = None,
+    range: tuple[int | float, int | float] | None = None,
+    choices: Iterable[str] = (),
     *,
     read_only: bool = False,
+    any_type: bool = False,
 ) -> ParameterDescriptor:
-    """Return the ROS descriptor of a parameter, with the range of a number of either type."""
-    described = ParameterDescriptor(description=description, read_only=read_only)
-    if limits is not None:
-        low, high = limits
+    """Return the ROS descriptor of a parameter.
+
+    Args:
+        description: for `ros2 param describe`.
+        range: the smallest and the largest value of a number.
+        choices: the values that are allowed, which ROS does not check; empty allows all.
+        read_only: it is set at the start.
+        any_type: accept values of other types than the default's.
+    """
+    described = ParameterDescriptor(
+        description=description,
+        additional_constraints=", ".join(choices),
+        read_only=read_only,
+        dynamic_typing=any_type,
+    )
+    if range is not None:
+        low, high = range
         if isinstance(low, float):
             described.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
         else:
@@ -191,33 +190,16 @@ def parameter_descriptor(
     return described
 
 
-def declare_read_only(
-    node: Node,
-    name: str,
-    default: Any,
-    description: str,
-    *,
-    range: tuple[int | float, int | float] | None = None,
-    choices: Sequence[str] = (),
-    any_type: bool = False,
-) -> Any:
+def declare_read_only(node: Node, name: str, default: Any, description: str, **limits: Any) -> Any:
     """Declare a parameter that is set at the start; return its value.
 
-    Args:
-        node: declares it.
-        name: of the parameter.
-        default: its value unless another is given.
-        description: for `ros2 param describe`.
-        range: the least and the largest value of a number.
-        choices: the values that are allowed; empty allows all.
-        any_type: accept values of other types than the default's.
+    `limits` are `range`, `choices` and `any_type` of :func:`parameter_descriptor`.
 
     Raises:
         ValueError, ParameterException: the value is not allowed.
     """
-    described = parameter_descriptor(description, range, read_only=True)
-    described.dynamic_typing = any_type
-    value = node.declare_parameter(name, default, described).value
+    described = parameter_descriptor(description, read_only=True, **limits)
+    value, choices = node.declare_parameter(name, default, described).value, limits.get("choices")
     if choices and value not in choices:
         raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r:.60}")
     return value

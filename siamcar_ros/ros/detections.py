@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
 from vision_msgs.msg import Detection2DArray
 
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.geometry import Box, box_center, overlap
 from siamcar_ros.ros.frame import Frame
-from siamcar_ros.ros.messages import OVERRIDABLE
-from siamcar_ros.ros.parameters import NodeSettings
-from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.ros.targets import Target
 from siamcar_ros.ros.worker import TrackWorker
+
+if TYPE_CHECKING:
+    from siamcar_ros.ros.node import TrackerNode
 
 # Messages kept, and seconds by which one may be older or newer than the image of a point.
 _KEPT = 100
@@ -41,34 +40,17 @@ class Detected:
 class Detections:
     """Subscribes to `detections`, keeps the recent ones, and starts targets on them."""
 
-    def __init__(
-        self,
-        node: LifecycleNode,
-        ring: FrameRing,
-        worker: TrackWorker,
-        settings: Callable[[], NodeSettings],
-    ) -> None:
-        self._logger = node.get_logger()
-        self._node, self._ring, self._worker, self._settings = node, ring, worker, settings
+    def __init__(self, node: TrackerNode, worker: TrackWorker) -> None:
+        self._node, self._worker, self._logger = node, worker, node.get_logger()
         self._messages: deque[tuple[int, list[Detected]]] = deque(maxlen=_KEPT)
         self._starting: Future[Target] | None = None
-        self._subscription = node.create_subscription(
-            Detection2DArray,
-            "detections",
-            self._on_message,
-            QoSProfile(depth=10),
-            qos_overriding_options=OVERRIDABLE,
-        )
-
-    def destroy(self) -> None:
-        """Destroy the subscription."""
-        self._node.destroy_subscription(self._subscription)
+        node.subscribe(Detection2DArray, "detections", self._on_message, QoSProfile(depth=10))
 
     def at(self, point: tuple[float, float], stamp: int) -> tuple[Detected, Frame] | None:
-        """Return the detection that holds a point, and its image; None if either is missing.
+        """Return the detection that contains a point, and its image; None if either is missing.
 
-        The detections that are nearest in time count, at most half a second away. Of several, the
-        one whose center is nearest to the point is taken.
+        Only the message nearest in time counts, if it is at most half a second away. Of several
+        detections in it, the one whose center is nearest to the point is taken.
 
         Args:
             point: (x, y) in pixels.
@@ -83,13 +65,13 @@ class Detections:
             offset = np.subtract(point, box_center(each.box))
             return float(np.abs(2 * offset / each.box[2:]).max())
 
-        best, frame = min(near[1], key=off_center, default=None), self._ring.at(near[0])
+        best, frame = min(near[1], key=off_center, default=None), self._node.ring.at(near[0])
         if best is None or frame is None or off_center(best) > 1:
             return None
         return best, frame
 
     def _on_message(self, message: Detection2DArray) -> None:
-        newest = self._ring.newest()
+        newest = self._node.ring.newest()
         frame_id = message.header.frame_id
         if newest is not None and frame_id not in ("", newest.header.frame_id):
             self._logger.warning(
@@ -113,7 +95,7 @@ class Detections:
 
     def _start_best(self, found: list[Detected], stamp: int) -> None:
         """Start the best detection of `start_class` that is not tracked, if there is room."""
-        settings = self._settings()
+        settings = self._node.settings
         if self._starting is not None and not self._starting.done():
             return
         tracked = self._worker.places()
@@ -128,7 +110,7 @@ class Detections:
         ]
         if not free:
             return
-        best, frame = max(free, key=lambda each: each.score), self._ring.at(stamp)
+        best, frame = max(free, key=lambda each: each.score), self._node.ring.at(stamp)
         if frame is None:
             self._logger.warning(
                 "no target is started: no image is kept with the stamp of the detections",

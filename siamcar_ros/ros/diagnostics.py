@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 
-from siamcar_ros.msg import TrackStatus
+# Seconds that the tracker may spend on one image or request before it counts as stuck.
+STUCK_AFTER = 5.0
 
 
 @dataclass
@@ -24,14 +24,6 @@ class Counters:
     failed: int = 0  # could not be decoded, or the tracker raised an error
     trouble: str = ""  # what was wrong with the last image that was refused or failed
 
-    def fill(self, status: TrackStatus) -> TrackStatus:
-        """Write the counters into a status message and return it."""
-        status.frames_received = self.received
-        status.frames_tracked = self.tracked
-        status.frames_dropped = self.dropped + self.out_of_order
-        status.frames_failed = self.failed + self.refused
-        return status
-
 
 @dataclass(frozen=True)
 class Health:
@@ -46,21 +38,19 @@ class Health:
     failed: int  # images refused or failed since the last report
     trouble: str  # what was wrong with the last of them
     busy: float  # time that the tracker has been working on one image or request
-    busy_allowed: float  # before it counts as stuck
     twins: int  # nodes that have this node's name
-    values: dict[str, object]  # further figures by name
 
     @property
     def silent(self) -> bool:
-        """Whether images are missing and nothing else is wrong."""
-        troubled = self.failed or self.busy > self.busy_allowed
+        """Whether no images arrive and nothing else is wrong."""
+        troubled = self.failed or self.busy > STUCK_AFTER
         return self.active and not troubled and self.silence > self.silence_allowed
 
     def summary(self) -> tuple[bytes, str]:
         """Return a level of DiagnosticStatus and a line that says why."""
         if not self.active:
             return DiagnosticStatus.OK, "inactive"
-        if self.busy > self.busy_allowed:
+        if self.busy > STUCK_AFTER:
             return DiagnosticStatus.ERROR, f"the tracker is stuck: busy for {self.busy:.1f} s"
         if self.failed:
             level = DiagnosticStatus.WARN if self.used else DiagnosticStatus.ERROR
@@ -78,16 +68,3 @@ def count_nodes(node: Node, name: str) -> int:
     """Return how many nodes that `node` sees have this full name."""
     names = node.get_node_names_and_namespaces()
     return sum(f"{namespace.rstrip('/')}/{each}" == name for each, namespace in names)
-
-
-def diagnostic_array(stamp: Time, node_name: str, hardware: str, health: Health) -> DiagnosticArray:
-    """Return the message for /diagnostics; `hardware` is the device in use."""
-    level, line = health.summary()
-    told = {"image topic": health.topic} | health.values
-    values = [KeyValue(key=key, value=str(value)) for key, value in told.items()]
-    status = DiagnosticStatus(
-        level=level, name=f"{node_name}: tracker", message=line, hardware_id=hardware, values=values
-    )
-    array = DiagnosticArray(status=[status])
-    array.header.stamp = stamp
-    return array

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -32,33 +32,40 @@ _TRUE, _FALSE = ("true", "1"), ("false", "0")
 _FORMS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def arguments(**described: tuple[str | Substitution, str]) -> list[DeclareLaunchArgument]:
-    """Declare launch arguments: NAME=(default, description)."""
-    return [
-        DeclareLaunchArgument(name, default_value=default, description=text)
-        for name, (default, text) in described.items()
-    ]
+class Argument(DeclareLaunchArgument):
+    """A launch argument of a type, which `checked_launch` checks; an empty value is of any type."""
+
+    def __init__(
+        self, name: str, default: str | Substitution, description: str, kind: type = str
+    ) -> None:
+        super().__init__(name, default_value=default, description=description)
+        self.kind = kind
 
 
-def profile_argument() -> DeclareLaunchArgument:
-    """Declare `fastdds_profile`; default is the one in the environment, or else the shipped one."""
+def arguments(**described: tuple[Any, ...]) -> list[Argument]:
+    """Declare launch arguments: NAME=(default, description), or (default, description, type)."""
+    return [Argument(name, *each) for name, each in described.items()]
+
+
+def common_arguments(file: str) -> list[Argument]:
+    """Declare what every launch file with a node of its own has.
+
+    `fastdds_profile` is by default the one in the environment, or else the shipped one. `required`
+    is true by default if `file` itself is launched, not included.
+    """
     own = EnvironmentVariable(FASTDDS_VARIABLES[1], default_value=str(fastdds_profile() or ""))
-    return DeclareLaunchArgument(
-        "fastdds_profile",
-        default_value=EnvironmentVariable(FASTDDS_VARIABLES[0], default_value=own),
-        description="Fast DDS profile of the nodes, empty sets none; give the camera's driver the"
-        " same one",
-    )
-
-
-def required_argument(file: str) -> DeclareLaunchArgument:
-    """Declare `required`; default is true if `file` itself is launched, not included."""
     launched = any(Path(word).name == Path(file).name for word in sys.argv)
-    return DeclareLaunchArgument(
-        "required",
-        default_value=str(launched).lower(),
-        description="End the whole launch when the node ends, with an error if it failed; by"
-        " default only if this file is not included by another",
+    return arguments(
+        fastdds_profile=(
+            EnvironmentVariable(FASTDDS_VARIABLES[0], default_value=own),
+            "Fast DDS profile of the nodes, empty sets none; give the camera's driver the same one",
+        ),
+        required=(
+            str(launched).lower(),
+            "End the whole launch when the node ends, with an error if it failed; by default only"
+            " if this file is not included by another",
+            bool,
+        ),
     )
 
 
@@ -70,13 +77,18 @@ def included(file: str, **given: str | Substitution) -> IncludeLaunchDescription
     )
 
 
-def given_parameters(context: LaunchContext, types: Mapping[str, type]) -> dict[str, Any]:
+def given_parameters(context: LaunchContext, declared: list[Argument]) -> dict[str, Any]:
     """Return a node's parameters that are launch arguments of the same name and are not empty."""
     return {
-        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
-        for name, kind in types.items()
-        if LaunchConfiguration(name).perform(context)
+        each.name: ParameterValue(LaunchConfiguration(each.name), value_type=each.kind)
+        for each in declared
+        if LaunchConfiguration(each.name).perform(context)
     }
+
+
+def remapped(*topics: str) -> list[tuple[str, LaunchConfiguration]]:
+    """Return the remappings of topics to the launch arguments of the same names."""
+    return [(topic, LaunchConfiguration(topic)) for topic in topics]
 
 
 def node_options(context: LaunchContext) -> dict[str, Any]:
@@ -126,25 +138,25 @@ def end_all(
     return ended
 
 
-def with_checked_arguments(
-    description: LaunchDescription,
-    types: Mapping[str, type],
+def checked_launch(
+    *entities: LaunchDescriptionEntity,
     check: Callable[[LaunchContext], None] = lambda context: None,
 ) -> LaunchDescription:
-    """Check what the launch needs before anything starts.
+    """Return the launch description, which checks what it needs before anything starts.
 
     A value of the wrong type is refused. An unknown name, which launch itself ignores, is warned
     about if it is close to a declared one; others may belong to a file that includes this one.
 
     Args:
-        description: what is launched.
-        types: of the arguments; those of text may be left out.
+        entities: what is launched, arguments first.
         check: raises RuntimeError for anything else that is missing.
     """
 
     def checked(context: LaunchContext) -> None:
-        for name, kind in types.items():
+        declared = {each.name: each for each in description.get_launch_arguments()}
+        for name, argument in declared.items():
             value = context.launch_configurations.get(name, "")
+            kind = getattr(argument, "kind", str)
             if value and not _is_a(value, kind):
                 raise RuntimeError(f"launch argument {name}:={value} is not {_FORMS[kind]}")
         check(context)
@@ -152,7 +164,6 @@ def with_checked_arguments(
         if hasattr(context.locals, "siamcar_arguments_checked"):
             return
         context.extend_globals({"siamcar_arguments_checked": True})
-        declared = {argument.name for argument in description.get_launch_arguments()}
         for word in context.argv:
             name = word.partition(":=")[0]
             near = get_close_matches(name, declared, n=1, cutoff=0.75)
@@ -162,7 +173,7 @@ def with_checked_arguments(
                     " --show-args lists them"
                 )
 
-    description.entities.insert(0, OpaqueFunction(function=checked))
+    description = LaunchDescription([OpaqueFunction(function=checked), *entities])
     return description
 
 

@@ -10,7 +10,6 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros.parameters import NodeSettings, weights_file
 from siamcar_ros.tracking import MultiTracker, read_config
 
@@ -30,11 +29,6 @@ class LoadedTracker:
     backend: str
     device: str
     reason: str
-
-    def fill(self, status: TrackStatus) -> TrackStatus:
-        """Write network, backend and device into a status message and return it."""
-        status.network, status.backend, status.device = self.network, self.backend, self.device
-        return status
 
 
 def load_tracker(settings: NodeSettings) -> LoadedTracker:
@@ -94,7 +88,7 @@ def _shared_network(name: Any, weights: Path, **options: Any) -> Any:
 
 
 def _rehearse(tracker: MultiTracker, targets: int) -> None:
-    """Track on a gray image with one target and more, so that kernels are compiled and cached."""
+    """Track one target, then more, on a gray image, so that kernels are compiled and cached."""
     image = np.full((480, 640, 3), 128, np.uint8)
     for index in range(min(targets, _REHEARSED_TARGETS)):
         tracker.add(image, (300.0, 220.0, 40.0, 40.0), f"rehearsal {index}")

@@ -47,15 +47,13 @@ def checked_overrides() -> Iterator[None]:
         raise ValueError(f"a parameter qos_overrides is not allowed: {error}") from error
 
 
-_STATES = {
+STATE_NUMBERS = {
     TrackState.TRACKING: TrackStatus.TRACKING,
     TrackState.UNCERTAIN: TrackStatus.UNCERTAIN,
     TrackState.LOST: TrackStatus.LOST,
 }
-STATES = {number: state for state, number in _STATES.items()}
-"""The tracker's state for each that a track can have in TrackStatus."""
-
-STAGES = ("wait", "convert", "crop", "network", "decode")
+STATES = {number: state for state, number in STATE_NUMBERS.items()}
+"""The state of a track for each of its numbers in TrackStatus."""
 
 
 def bbox_to_box(bbox: BoundingBox2D) -> Box:
@@ -133,27 +131,8 @@ def track(
     `velocity` is that of the box's center in pixels per second, `lost` the time in seconds since
     the target was last seen.
     """
-    message = Track(id=target, class_id=class_id, state=_STATES[result.state])
+    message = Track(id=target, class_id=class_id, state=STATE_NUMBERS[result.state])
     message.score, message.seconds_lost = float(result.score), float(lost)
     message.bbox = box_to_bbox(result.box)
     message.velocity.x, message.velocity.y = map(float, velocity)
-    return message
-
-
-def status(
-    header: Any, results: dict[str, TrackResult], stages: dict[str, float], total: float
-) -> TrackStatus:
-    """Return the node's status after one image; counters are left at 0.
-
-    Args:
-        header: of the image.
-        results: oldest target first; at least one.
-        stages: seconds spent in each of `STAGES`.
-        total: seconds from the start of the image callback to the publication.
-    """
-    oldest = next(iter(results.values()))
-    message = TrackStatus(header=header, state=_STATES[oldest.state], targets=len(results))
-    for stage in STAGES:
-        setattr(message, f"{stage}_latency", stages.get(stage, 0.0))
-    message.total_latency = total
     return message

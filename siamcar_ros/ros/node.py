@@ -6,10 +6,11 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import wait
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from lifecycle_msgs.msg import State
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
@@ -18,7 +19,6 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
@@ -26,14 +26,14 @@ from siamcar_ros.files import reason
 from siamcar_ros.ros.action import TrackAction
 from siamcar_ros.ros.camera_motion import CameraMotion
 from siamcar_ros.ros.detections import Detections
-from siamcar_ros.ros.diagnostics import Counters, Health, count_nodes, diagnostic_array
+from siamcar_ros.ros.diagnostics import Counters, Health, count_nodes
 from siamcar_ros.ros.image_input import ImageInput
 from siamcar_ros.ros.loading import LoadedTracker, evict, load_tracker
 from siamcar_ros.ros.messages import OVERRIDABLE, checked_overrides
 from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, declare
 from siamcar_ros.ros.ring import FrameRing, free_memory
-from siamcar_ros.ros.services import STUCK_AFTER, TargetServices
+from siamcar_ros.ros.services import TargetServices
 from siamcar_ros.ros.targets import Tracked
 from siamcar_ros.ros.worker import TrackWorker
 
@@ -53,6 +53,14 @@ class TrackerNode(LifecycleNode):
     and forgets the images and camera_info; cleaning up frees the tracker. Callbacks only store
     images and answer requests; the worker's thread tracks and publishes.
 
+    Attributes:
+        settings: of all parameters; replaced as a whole when one changes.
+        camera_info: the newest; None while there is none.
+        ring: the recent images.
+        counters: of images since the node was configured.
+        detections: of a detector; None without one, and while the node is not active.
+        camera_motion: likewise, from the parameter `camera_rates`.
+
     Raises:
         ValueError, FileNotFoundError, ParameterException: a parameter is not allowed.
     """
@@ -60,32 +68,27 @@ class TrackerNode(LifecycleNode):
     def __init__(self, **options: Any) -> None:
         super().__init__("tracker", **options)
         self.settings = declare(self)
+        self.camera_info: CameraInfo | None = None
+        self.ring = FrameRing(**_ring_limits(self.settings))
+        self.counters = self._reported = Counters()
+        self.detections: Detections | None = None
+        self.camera_motion: CameraMotion | None = None
         self._worker: TrackWorker | None = None
         self._loaded: LoadedTracker | None = None
         self._outputs: Outputs | None = None
-        self._camera_motion: CameraMotion | None = None
         self._images: ImageInput | None = None
-        self._info_subscription: Any = None
-        self._detections: Detections | None = None
-        self._bond: Any = None
-        self._ring = FrameRing(**_ring_limits(self.settings))
+        self._active = ExitStack()  # ends what an active node has
         self._silent = False
-        self._counters = self._reported = Counters()
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
-        self._target_services = TargetServices(
-            self,
-            ring=self._ring,
-            ready=self._ready,
-            image_timeout=lambda: self.settings.image_timeout,
-            awaits=not self.settings.events_executor,
-        )
-        self._action = TrackAction(self, self._target_services)
+        self._action = TrackAction(self, TargetServices(self))
         with checked_overrides():
             self._diagnostics = self.create_publisher(
                 DiagnosticArray, "/diagnostics", 10, qos_overriding_options=OVERRIDABLE
             )
-        self._timer = self._report_timer()
+        # The steady clock: simulated time may stand still, and that is worth a report.
+        steady, period = Clock(clock_type=ClockType.STEADY_TIME), 1 / self.settings.status_rate
+        self._timer = self.create_timer(period, self._report, clock=steady)
         self._answer_illegal_transitions()
 
     def start(self) -> bool:
@@ -97,15 +100,45 @@ class TrackerNode(LifecycleNode):
         """End the worker's thread; return False if it did not end in time."""
         return self._worker is None or self._worker.close(_CLOSE_TIMEOUT)
 
+    def ready(self) -> tuple[TrackWorker, ImageInput]:
+        """Return what an active node has; raise ValueError if it is not active."""
+        if self._worker is None or self._images is None:
+            if self._state_machine.current_state[0] == State.PRIMARY_STATE_FINALIZED:
+                raise ValueError("the node has been shut down: start a new one")
+            raise ValueError(
+                "the node is not active: ros2 lifecycle set "
+                f"{self.get_fully_qualified_name()} "
+                + ("configure" if self._worker is None else "activate")
+            )
+        return self._worker, self._images
+
+    def forget(self, reason: str) -> None:
+        """Forget all images and end all tracks."""
+        self.ring.clear()
+        if self._worker is not None:
+            self._worker.mailbox.empty_slot()
+            self._worker.stop(reason)
+
+    def subscribe(
+        self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile
+    ) -> None:
+        """Subscribe to a topic until the node is deactivated."""
+        subscription = self.create_subscription(
+            kind, topic, callback, qos, qos_overriding_options=OVERRIDABLE
+        )
+        self._active.callback(self.destroy_subscription, subscription)
+
     # Lifecycle. rclpy swallows the exceptions of a transition, so each is wrapped.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the network and warm it up."""
-        return self._transition("configure", self._configure, super().on_configure, state)
+        done = super().on_configure
+        return self._transition("configure", self._load, done, state, undo=self._release)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the images."""
-        return self._transition("activate", self._activate, super().on_activate, state)
+        done = super().on_activate
+        return self._transition("activate", self._activate, done, state, undo=self._deactivate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End all tracks and the subscriptions."""
@@ -127,51 +160,31 @@ class TrackerNode(LifecycleNode):
         self,
         name: str,
         action: Callable[[], None],
-        default: Callable[[LifecycleState], TransitionCallbackReturn],
+        done: Callable[[LifecycleState], TransitionCallbackReturn],
         state: LifecycleState,
+        undo: Callable[[], None] = lambda: None,
     ) -> TransitionCallbackReturn:
         logger = self.get_logger()
         try:
             begin = time.perf_counter()
             action()
             logger.info(f"{name}: done in {time.perf_counter() - begin:.2f} s")
-            return default(state)
-        except (ValueError, OSError) as error:
-            logger.error(f"cannot {name}: {reason(error)}")
+            return done(state)
+        except Exception as error:
+            undo()
+            if isinstance(error, (ValueError, OSError)):
+                logger.error(f"cannot {name}: {reason(error)}")
+            elif self.context.ok():  # else ended by a signal during the transition
+                logger.error(f"cannot {name}: {traceback.format_exc()}")
+                return TransitionCallbackReturn.ERROR
             return TransitionCallbackReturn.FAILURE
-        except ROSInterruptException:
-            return TransitionCallbackReturn.FAILURE
-        except Exception:
-            if not self.context.ok():  # ended by a signal during the transition
-                return TransitionCallbackReturn.FAILURE
-            logger.error(f"cannot {name}: {traceback.format_exc()}")
-            return TransitionCallbackReturn.ERROR
-
-    def _configure(self) -> None:
-        try:
-            self._load()
-        except BaseException:
-            self._release()
-            raise
 
     def _load(self) -> None:
         settings = self.settings
-        self._counters, self._reported = Counters(), Counters()
+        self.counters, self._reported = Counters(), Counters()
         logger = self.get_logger()
         logger.info(f"loading the network of config {settings.config!r}")
-        if settings.camera_rates:
-            with checked_overrides():
-                self._camera_motion = CameraMotion(self, settings)
-        worker = TrackWorker(
-            load=lambda: load_tracker(settings),
-            ring=self._ring,
-            on_frame=self._publish,
-            logger=logger,
-            counters=self._counters,
-            max_targets=settings.max_targets,
-            max_failures=settings.max_failures,
-            motion=self._camera_motion.shift if self._camera_motion is not None else None,
-        )
+        worker = TrackWorker(self, lambda: load_tracker(settings), self._publish)
         # Loading takes seconds, during which signals must be noticed.
         begin = logged = time.perf_counter()
         while not wait([worker.loaded], timeout=0.1).done:
@@ -187,33 +200,21 @@ class TrackerNode(LifecycleNode):
         loaded = worker.loaded.result()
         self._worker, self._loaded = worker, loaded
         with checked_overrides():
-            self._outputs = Outputs(self, self.settings, self._counters, loaded)
+            self._outputs = Outputs(self, loaded)
         logger.info(f"{loaded.network} on {loaded.device} with {loaded.backend} ({loaded.reason})")
 
+    @checked_overrides()
     def _activate(self) -> None:
-        try:
-            with checked_overrides():
-                self._subscribe()
-        except BaseException:
-            self._deactivate()
-            raise
-
-    def _subscribe(self) -> None:
-        self._info_subscription = self.create_subscription(
-            CameraInfo,
-            "camera_info",
-            self._set_camera_info,
-            QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-            qos_overriding_options=OVERRIDABLE,
-        )
+        newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self.subscribe(CameraInfo, "camera_info", self._set_camera_info, newest)
+        if self.settings.camera_rates:
+            self.camera_motion = CameraMotion(self)
         worker = self._worker
         assert worker is not None
-        self._images = ImageInput(
-            self, self._current, self._ring, worker, self._counters, self._forget
-        )
+        self._images = ImageInput(self, worker)
+        self._active.callback(self._images.destroy)
         if self.settings.use_detections:
-            self._detections = Detections(self, self._ring, worker, self._current)
-        self._target_services.detections = self._detections
+            self.detections = Detections(self, worker)
         if not self.settings.autostart:
             self._form_bond()
 
@@ -227,29 +228,14 @@ class TrackerNode(LifecycleNode):
                 "bond_timeout 0"
             )
             return
-        self._bond = Bond(self, "bond", self.get_name())
-        self._bond.start()
+        bond = Bond(self, "bond", self.get_name())
+        bond.start()
+        self._active.callback(bond.shutdown)
 
     def _deactivate(self) -> None:
-        if self._bond is not None:
-            self._bond.shutdown()
-            self._bond = None
-        for each in (self._images, self._detections):
-            if each is not None:
-                each.destroy()
-        self._images = self._detections = self._target_services.detections = None
-        if self._info_subscription is not None:
-            self.destroy_subscription(self._info_subscription)
-            self._info_subscription = None
-        self._set_camera_info(None)
-        self._forget("the node was deactivated")
-
-    def _forget(self, reason: str) -> None:
-        """Forget all images and end all tracks."""
-        self._ring.clear()
-        if self._worker is not None:
-            self._worker.mailbox.empty_slot()
-            self._worker.stop(reason)
+        self._active.close()
+        self._images = self.detections = self.camera_motion = self.camera_info = None
+        self.forget("the node was deactivated")
 
     def _release(self) -> None:
         self._deactivate()
@@ -263,9 +249,6 @@ class TrackerNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
-        if self._camera_motion is not None:
-            self._camera_motion.destroy()
-            self._camera_motion = None
 
     def _answer_illegal_transitions(self) -> None:
         """Answer requests for transitions that the state does not allow.
@@ -287,11 +270,8 @@ class TrackerNode(LifecycleNode):
 
     # Images
 
-    def _set_camera_info(self, message: CameraInfo | None) -> None:
-        if self._outputs is not None:
-            self._outputs.camera_info = message
-        if self._camera_motion is not None:
-            self._camera_motion.camera_info = message
+    def _set_camera_info(self, message: CameraInfo) -> None:
+        self.camera_info = message
 
     def _publish(self, tracked: Tracked) -> None:
         """Called in the worker's thread."""
@@ -306,22 +286,7 @@ class TrackerNode(LifecycleNode):
             if self.context.ok():  # else it was ended by a signal
                 raise
 
-    def _ready(self) -> tuple[TrackWorker, ImageInput]:
-        """Return what an active node has; raise ValueError if it is not active."""
-        if self._worker is None or self._images is None:
-            if self._state_machine.current_state[0] == State.PRIMARY_STATE_FINALIZED:
-                raise ValueError("the node has been shut down: start a new one")
-            raise ValueError(
-                "the node is not active: ros2 lifecycle set "
-                f"{self.get_fully_qualified_name()} "
-                + ("configure" if self._worker is None else "activate")
-            )
-        return self._worker, self._images
-
     # Parameters
-
-    def _current(self) -> NodeSettings:
-        return self.settings
 
     def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         try:
@@ -333,33 +298,22 @@ class TrackerNode(LifecycleNode):
     def _apply_parameters(self, parameters: list[Parameter]) -> None:
         before = self.settings
         self.settings = before.changed({each.name: each.value for each in parameters})
-        self._ring.resize(**_ring_limits(self.settings))
+        self.ring.resize(**_ring_limits(self.settings))
         if self._outputs is not None:
-            self._outputs.settings = self._outputs.positions.settings = self.settings
-        if self._camera_motion is not None:
-            self._camera_motion.settings = self.settings
+            self._outputs.positions.settings = self.settings
         if self.settings.status_rate != before.status_rate:
-            self.destroy_timer(self._timer)
-            self._timer = self._report_timer()
-        if self._worker is not None:
-            self._worker.max_failures = self.settings.max_failures
-            if self.settings.tracker != before.tracker:
-                self._worker.set_params(self.settings.tracker)
+            self._timer.timer_period_ns = int(1e9 / self.settings.status_rate)
+            self._timer.reset()
 
     # Reports
-
-    def _report_timer(self) -> Timer:
-        # The steady clock: simulated time may stand still, and that is worth a report.
-        clock = Clock(clock_type=ClockType.STEADY_TIME)
-        return self.create_timer(1.0 / self.settings.status_rate, self._report, clock=clock)
 
     def _report(self) -> None:
         if not self.context.ok():
             return  # the last tick before the node ends
         worker, images, outputs = self._worker, self._images, self._outputs
         if images is not None and outputs is not None and worker and not worker.targets:
-            newest = self._ring.newest()
-            outputs.publish_idle(Header() if newest is None else newest.header)
+            newest = self.ring.newest()
+            outputs.publish_status(Header() if newest is None else newest.header)
         name = self.get_fully_qualified_name()
         twins = count_nodes(self, name)
         if twins > 1:
@@ -368,22 +322,8 @@ class TrackerNode(LifecycleNode):
                 "others, or start them with another name or namespace",
                 once=True,
             )
-        now, before = replace(self._counters), self._reported
+        now, before = replace(self.counters), self._reported
         self._reported = now
-        loaded = self._loaded
-        values = {
-            "targets": ", ".join(worker.targets) if worker else "",
-            "frames received": now.received,
-            "frames tracked": now.tracked,
-            "frames dropped": now.dropped + now.out_of_order,
-            "frames out of order": now.out_of_order,
-            "frames refused": now.refused,
-            "frames failed": now.failed + now.refused,
-            "frames kept": len(self._ring),
-            "seconds kept": f"{self._ring.seconds:.1f}",
-            "network": loaded.network if loaded else "",
-            "backend": loaded.backend if loaded else "",
-        }
         health = Health(
             active=images is not None,
             topic=images.topic if images else "",
@@ -394,21 +334,33 @@ class TrackerNode(LifecycleNode):
             failed=now.failed + now.refused - before.failed - before.refused,
             trouble=now.trouble,
             busy=worker.busy if worker else 0.0,
-            busy_allowed=STUCK_AFTER,
             twins=twins,
-            values=values,
         )
+        level, line = health.summary()
         if health.silent and not self._silent:
-            self.get_logger().warning(health.summary()[1])
+            self.get_logger().warning(line)
         self._silent = health.silent
-        self._diagnostics.publish(
-            diagnostic_array(
-                self.get_clock().now().to_msg(),
-                name,
-                loaded.device if loaded else "",
-                health,
-            )
-        )
+        loaded, span = self._loaded, self.ring.span()
+        values = {
+            "image topic": health.topic,
+            "targets": ", ".join(worker.targets) if worker else "",
+            "frames received": now.received,
+            "frames tracked": now.tracked,
+            "frames dropped": now.dropped + now.out_of_order,
+            "frames out of order": now.out_of_order,
+            "frames refused": now.refused,
+            "frames failed": now.failed + now.refused,
+            "frames kept": len(self.ring),
+            "seconds kept": f"{span[1].received - span[0].received if span else 0:.1f}",
+            "network": loaded.network if loaded else "",
+            "backend": loaded.backend if loaded else "",
+        }
+        status = DiagnosticStatus(level=level, name=f"{name}: tracker", message=line)
+        status.hardware_id = loaded.device if loaded else ""
+        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
 
 
 def _ring_limits(settings: NodeSettings) -> dict[str, Any]:

@@ -4,56 +4,50 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from geometry_msgs.msg import Vector3Stamped
-from rclpy.lifecycle import LifecycleNode
+import numpy as np
+from geometry_msgs.msg import Point, Vector3Stamped
+from numpy.typing import NDArray
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import Image
+from std_msgs.msg import ColorRGBA
 from vision_msgs.msg import Detection2D, Detection2DArray
-from visualization_msgs.msg import MarkerArray
+from visualization_msgs.msg import Marker, MarkerArray
 
 from siamcar_ros.data.image_messages import ImageError
 from siamcar_ros.data.images import image_size
 from siamcar_ros.msg import TrackArray, TrackStatus
 from siamcar_ros.ros import messages
 from siamcar_ros.ros.complaints import Complaints
-from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.loading import LoadedTracker
-from siamcar_ros.ros.markers import frusta, frustum
 from siamcar_ros.ros.messages import OVERRIDABLE
-from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.position import Positions
 from siamcar_ros.ros.rays import CameraModel, CameraModelError
 from siamcar_ros.ros.targets import Target, Tracked
-from siamcar_ros.tracking import TrackState
+from siamcar_ros.tracking import TrackResult, TrackState
 from siamcar_ros.tracking.annotations import image_annotations
-from siamcar_ros.tracking.overlay import draw_overlay
+from siamcar_ros.tracking.overlay import COLORS, draw_overlay, label
 from siamcar_ros.tracking.velocity import Motion
+
+if TYPE_CHECKING:
+    from siamcar_ros.ros.node import TrackerNode
+
+_FRUSTUM, _LABEL = "target_frustum", "target_label"
+# Seconds after which RViz removes a marker that is not replaced, as when the node has ended.
+_LIFETIME = 1
 
 
 class Outputs:
     """Publishes a frame's results: detections first, then tracks.
 
     A message is built only while someone subscribes to its topic.
-
-    Attributes:
-        settings: may be replaced at any time.
-        camera_info: the newest; bearings and markers need it.
     """
 
-    def __init__(
-        self,
-        node: LifecycleNode,
-        settings: NodeSettings,
-        counters: Counters,
-        loaded: LoadedTracker,
-    ) -> None:
-        self.settings = settings
-        self.camera_info: CameraInfo | None = None
-        self._node, self._counters, self._loaded = node, counters, loaded
+    def __init__(self, node: TrackerNode, loaded: LoadedTracker) -> None:
+        self._node, self._loaded = node, loaded
         self._drawn_at = 0.0
-        self._marked = self._detected = False
+        self._detected = False
         self._motions: dict[Target, Motion] = {}
         self._image_size = (0, 0)
         self._complaints = Complaints(node, "no bearing, no position and no markers", math.inf)
@@ -74,12 +68,12 @@ class Outputs:
         self._markers = create(MarkerArray, "~/markers")
         self._debug = create(Image, "~/debug_image", depth=1)
         self._annotations = None
-        if settings.annotations:
+        if node.settings.annotations:
             import foxglove_msgs.msg as foxglove
 
             self._foxglove = foxglove
             self._annotations = create(foxglove.ImageAnnotations, "~/annotations")
-        self.positions = Positions(node, settings, create)
+        self.positions = Positions(node, node.settings, create)
 
     def destroy(self) -> None:
         """Remove the publishers."""
@@ -92,20 +86,18 @@ class Outputs:
 
         None if neither a subscriber nor, `with_goals`, the feedback of the action needs them.
         """
-        total = 0.0
-        if tracked.results or self._detected:  # else the end of the last targets has been published
-            total = self._publish_detections(tracked)
+        changed = bool(tracked.results) or self._detected  # else nothing is tracked still
+        total = self._publish_detections(tracked) if changed else 0.0
         self._detected = bool(tracked.results)
         if tracked.results and _subscribed(self._status):
-            header = tracked.frame.header
-            self._publish_status(messages.status(header, tracked.results, tracked.stages, total))
+            self.publish_status(tracked.frame.header, tracked, total)
         if tracked.image is not None:
             self._image_size = (tracked.image.shape[1], tracked.image.shape[0])
         self._follow_motions(tracked)
         tracks = None
         if with_goals or _subscribed(self._tracks, self._bearing) or self.positions.wanted:
             tracks = self._publish_tracks(tracked)
-        if _subscribed(self._markers):
+        if changed and _subscribed(self._markers):
             self._publish_markers(tracked)
         if _subscribed(self._debug):
             self._publish_overlay(tracked, total)
@@ -137,15 +129,34 @@ class Outputs:
             self._detections.publish(Detection2DArray(header=header, detections=detections))
         return total
 
-    def publish_idle(self, header: Any) -> None:
-        """Publish that nothing is tracked, with the header of the newest image."""
-        self._publish_status(TrackStatus(header=header, state=TrackStatus.IDLE))
+    def publish_status(
+        self, header: Any, tracked: Tracked | None = None, total: float = 0.0
+    ) -> None:
+        """Publish the node's status.
 
-    def _publish_status(self, status: TrackStatus) -> None:
-        self._status.publish(self._loaded.fill(self._counters.fill(status)))
+        Args:
+            header: of the newest image.
+            tracked: the results for it; None if nothing is tracked.
+            total: seconds from the start of the image callback to the publication.
+        """
+        loaded, counters = self._loaded, self._node.counters
+        status = TrackStatus(header=header, state=TrackStatus.IDLE, total_latency=total)
+        status.network, status.backend = loaded.network, loaded.backend
+        status.device = loaded.device
+        status.frames_received = counters.received
+        status.frames_tracked = counters.tracked
+        status.frames_dropped = counters.dropped + counters.out_of_order
+        status.frames_failed = counters.failed + counters.refused
+        if tracked is not None:
+            oldest = next(iter(tracked.results.values()))
+            status.state = messages.STATE_NUMBERS[oldest.state]
+            status.targets = len(tracked.results)
+            for stage, seconds in tracked.stages.items():
+                setattr(status, f"{stage}_latency", seconds)
+        self._status.publish(status)
 
     def _class_id(self, tracked: Tracked, target: str) -> str:
-        return tracked.targets[target].class_id or self.settings.class_id
+        return tracked.targets[target].class_id or self._node.settings.class_id
 
     def _follow_motions(self, tracked: Tracked) -> None:
         """Update the velocities of the frame's targets, and drop those of all others."""
@@ -186,7 +197,7 @@ class Outputs:
 
     def _camera_model(self, tracked: Tracked) -> CameraModel | None:
         """Return the model of the camera; None, which is logged, if it is unknown."""
-        info, frame_id = self.camera_info, tracked.frame.header.frame_id
+        info, frame_id = self._node.camera_info, tracked.frame.header.frame_id
         try:
             if info is None:
                 raise CameraModelError("no camera_info has arrived")
@@ -195,34 +206,32 @@ class Outputs:
                     f"camera_info has frame_id {info.header.frame_id[:256]!r}, the images have "
                     f"{frame_id[:256]!r}"
                 )
-            return CameraModel(info, self._image_size, rectified=self.settings.image_rectified)
+            return CameraModel(
+                info, self._image_size, rectified=self._node.settings.image_rectified
+            )
         except CameraModelError as error:
             self._complaints.say(str(error))
             return None
 
     def _publish_markers(self, tracked: Tracked) -> None:
-        header = tracked.frame.header
-        if not tracked.results:
-            if self._marked:
-                self._markers.publish(frusta([], header))
-                self._marked = False
-            return
-        model, depth = self._camera_model(tracked), self.settings.marker_depth
-        if model is None:
-            return
-        shown: list[Any] = []
-        try:
-            for index, (target, result) in enumerate(tracked.results.items()):
-                rays = model.corner_rays(result.box)
-                shown += frustum(header, index, rays, depth, target, result)
-        except CameraModelError as error:
-            self._complaints.say(str(error))
-            return
-        self._markers.publish(frusta(shown, header))
-        self._marked = True
+        """Publish the markers of all targets, which replace the previous ones."""
+        header, depth = tracked.frame.header, self._node.settings.marker_depth
+        markers = [Marker(header=header, ns=_FRUSTUM, action=Marker.DELETEALL)]
+        if tracked.results:
+            model = self._camera_model(tracked)
+            if model is None:
+                return
+            try:
+                for index, (target, result) in enumerate(tracked.results.items()):
+                    rays = model.corner_rays(result.box)
+                    markers += _frustum(header, index, rays, depth, target, result)
+            except CameraModelError as error:
+                self._complaints.say(str(error))
+                return
+        self._markers.publish(MarkerArray(markers=markers))
 
     def _publish_overlay(self, tracked: Tracked, total: float) -> None:
-        now, settings = time.perf_counter(), self.settings
+        now, settings = time.perf_counter(), self._node.settings
         if settings.debug_rate and now - self._drawn_at < 0.9 / settings.debug_rate:
             return
         self._drawn_at = now
@@ -239,3 +248,37 @@ class Outputs:
 
 def _subscribed(*publishers: Any) -> bool:
     return any(each.get_subscription_count() for each in publishers)
+
+
+def _frustum(
+    header: Any,
+    index: int,
+    rays: NDArray[np.float64],
+    depth: float,
+    target: str,
+    result: TrackResult,
+) -> list[Marker]:
+    """Return the markers of one target, colored by its state: pyramid, and label at its far end.
+
+    `index` tells the targets apart, `rays` are the four through the box's corners, `depth` is that
+    of the pyramid in meters.
+    """
+    marker, text = (
+        Marker(header=header, ns=namespace, id=index, type=kind, action=Marker.ADD)
+        for namespace, kind in ((_FRUSTUM, Marker.LINE_LIST), (_LABEL, Marker.TEXT_VIEW_FACING))
+    )
+    blue, green, red = (channel / 255 for channel in COLORS[result.state])
+    for each in (marker, text):
+        each.lifetime.sec = _LIFETIME
+        each.pose.orientation.w = 1.0
+        each.color = ColorRGBA(r=red, g=green, b=blue, a=1.0)
+    marker.scale.x = 0.004 * depth
+    text.scale.z = 0.05 * depth
+    text.text = label(target, result)
+    x, y = rays.min(0).tolist()
+    text.pose.position = Point(x=depth * x, y=depth * y - text.scale.z, z=depth)
+    apex = Point()
+    corners = [Point(x=depth * x, y=depth * y, z=depth) for x, y in rays.tolist()]
+    for corner, following in zip(corners, corners[1:] + corners[:1], strict=True):
+        marker.points += [apex, corner, corner, following]
+    return [marker, text]

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 Value = bool | int | float | str
 
 TRANSPORTS = ("raw", "compressed", "ffmpeg", "foxglove")
-_FIRST = ("config", "weights")
 _LONGEST_NAME = 256
 
 
@@ -63,13 +62,13 @@ class NodeSettings(TrackerParams):
     max_targets: int = _fixed(1, "Largest number of targets tracked at a time.", range=(1, 64))
     image_transport: str = _fixed(
         "raw",
-        "As image_transport names them: subscribe to `image` (raw), or to `image/compressed`, "
-        "`image/ffmpeg` or `image/foxglove`; the last two are H.264, H.265, AV1 or VP9.",
+        "Subscribe to `image` (raw), `image/compressed`, `image/ffmpeg` or `image/foxglove`; the "
+        "last two carry H.264, H.265, AV1 or VP9.",
         choices=TRANSPORTS,
     )
     use_detections: bool = _fixed(
         False,
-        "Subscribe to `detections`: a point takes the detection that holds it, a lost target "
+        "Subscribe to `detections`: a point takes the detection that contains it, a lost target "
         "is searched for in them, and `start_class` starts targets.",
     )
     qos_reliability: str = _fixed(
@@ -99,7 +98,7 @@ class NodeSettings(TrackerParams):
         "With use_detections: while fewer than max_targets are tracked and none is lost, start the "
         "best detection of this class; empty starts none.",
     )
-    start_score: float = setting(0.5, "Score that such a detection needs.", range=(0.0, 1.0))
+    start_score: float = setting(0.5, "Minimum score of such a detection.", range=(0.0, 1.0))
     ring_seconds: float = setting(
         10.0,
         "Seconds for which images are kept, so that a box or a point can refer to a past one.",
@@ -176,7 +175,8 @@ class NodeSettings(TrackerParams):
     )
     camera_rates_type: str = _fixed(
         "imu",
-        "Of camera_rates: imu (sensor_msgs/Imu) or vector (geometry_msgs/Vector3Stamped, rad/s).",
+        "Type of camera_rates: imu (sensor_msgs/Imu) or vector (geometry_msgs/Vector3Stamped, "
+        "rad/s).",
         choices=("imu", "vector"),
     )
     camera_rates_rpy: str = _fixed(
@@ -220,14 +220,19 @@ def declare(node: Node) -> NodeSettings:
 
     Raises ValueError for a config that does not exist or a value that is not allowed.
     """
+    from siamcar_ros.ros.command_line import parameter_descriptor
     from siamcar_ros.tracking import read_config
 
+    def declared(name: str, default: Value) -> Any:
+        described = parameter_descriptor(**NodeSettings.__dataclass_fields__[name].metadata)
+        return node.declare_parameter(name, default, described).value
+
+    defaults = dict(vars(NodeSettings()))
     # First, because the config holds the defaults of the tracker's knobs.
-    first = {name: _declare(node, name, getattr(NodeSettings, name)) for name in _FIRST}
-    config = read_config(first["config"], weights_file(first["weights"]))
-    defaults = vars(NodeSettings()) | vars(config.params)
-    others = (each.name for each in fields(NodeSettings) if each.name not in _FIRST)
-    return NodeSettings(**first, **{name: _declare(node, name, defaults[name]) for name in others})
+    values = {name: declared(name, defaults[name]) for name in ("config", "weights")}
+    defaults |= vars(read_config(values["config"], weights_file(values["weights"])).params)
+    others = (name for name in defaults if name not in values)
+    return NodeSettings(**values, **{name: declared(name, defaults[name]) for name in others})
 
 
 def checked_name(what: str, text: str) -> str:
@@ -260,17 +265,6 @@ def numbers(what: str, text: str, count: int) -> tuple[float, ...]:
 def weights_file(text: str) -> Path | None:
     """Return the parameter `weights` as a path; None if it is empty."""
     return Path(text).expanduser() if text else None
-
-
-def _declare(node: Node, name: str, default: Value) -> Any:
-    from siamcar_ros.ros.command_line import parameter_descriptor
-
-    meta = NodeSettings.__dataclass_fields__[name].metadata
-    described = parameter_descriptor(
-        meta["description"], meta.get("range"), read_only=meta.get("read_only", False)
-    )
-    described.additional_constraints = ", ".join(meta.get("choices", ()))
-    return node.declare_parameter(name, default, described).value
 
 
 def markdown() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from bisect import bisect_left, bisect_right
 from collections import deque
 from pathlib import Path
 
@@ -34,10 +33,10 @@ class FrameRing:
             self._trim()
 
     def push(self, frame: Frame) -> str:
-        """Keep `frame`, the newest by its stamp; forget those over the limits.
+        """Keep `frame`, the newest by its stamp, and forget those over the limits.
 
         Returns:
-            what the ring holds, in words, if it has just become full for lack of memory.
+            A sentence that says what the ring holds, when memory limits it for the first time.
         """
         with self._lock:
             self._frames.append(frame)
@@ -57,29 +56,20 @@ class FrameRing:
             self._frames.clear()
             self._bytes = 0
 
-    @property
-    def seconds(self) -> float:
-        """Seconds between the arrivals of the oldest and the newest frame."""
-        with self._lock:
-            return self._frames[-1].received - self._frames[0].received if self._frames else 0.0
-
     def newest(self) -> Frame | None:
         """Return the newest frame, if there is one."""
         with self._lock:
             return self._frames[-1] if self._frames else None
 
-    def span(self) -> tuple[int, int] | None:
-        """Return the stamps of the oldest and the newest frame in nanoseconds, if there is one."""
+    def span(self) -> tuple[Frame, Frame] | None:
+        """Return the oldest and the newest frame, if there is one."""
         with self._lock:
-            return (self._frames[0].stamp, self._frames[-1].stamp) if self._frames else None
+            return (self._frames[0], self._frames[-1]) if self._frames else None
 
     def at(self, stamp: int) -> Frame | None:
         """Return the frame with exactly this stamp, if it is kept."""
         with self._lock:
-            index = bisect_left(self._frames, stamp, key=lambda frame: frame.stamp)
-            if index < len(self._frames) and self._frames[index].stamp == stamp:
-                return self._frames[index]
-            return None
+            return next((each for each in self._frames if each.stamp == stamp), None)
 
     def after(self, frame: Frame, *, skip: float = 0.0) -> Frame | None:
         """Return the first frame received after `frame`; None if `frame` is the newest.
@@ -87,11 +77,9 @@ class FrameRing:
         Frames received less than `skip` seconds after `frame` are skipped, except for the newest.
         """
         with self._lock:
-            if not self._frames or self._frames[-1].received <= frame.received:
-                return None
-            first = bisect_right(self._frames, frame.received, key=lambda each: each.received)
-            later = bisect_left(self._frames, frame.received + skip, key=lambda each: each.received)
-            return self._frames[min(max(first, later), len(self._frames) - 1)]
+            later = [each for each in self._frames if each.received > frame.received]
+        due = (each for each in later if each.received >= frame.received + skip)
+        return next(due, later[-1]) if later else None
 
     def _trim(self) -> bool:
         """Forget frames over the limits; return whether memory was the reason for one."""

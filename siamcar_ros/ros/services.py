@@ -6,120 +6,94 @@ import threading
 import time
 import traceback
 import types
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.node import Node
 from rclpy.task import Future as RosFuture
 from std_srvs.srv import Trigger
 
 from siamcar_ros.action import TrackTarget
 from siamcar_ros.data.detections import stamp_of
-from siamcar_ros.ros.detections import Detections
+from siamcar_ros.ros.diagnostics import STUCK_AFTER
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.image_input import ImageInput
 from siamcar_ros.ros.messages import SERVICE_QOS, bbox_to_box, box_to_bbox
 from siamcar_ros.ros.parameters import checked_name
-from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.ros.targets import Target
-from siamcar_ros.ros.worker import TrackWorker
 from siamcar_ros.srv import InitTarget, RemoveTarget
 
-_Result = TypeVar("_Result")
+if TYPE_CHECKING:
+    from siamcar_ros.ros.node import TrackerNode
 
-# Seconds that the worker may spend on one image or request before it counts as stuck.
-STUCK_AFTER = 5.0
+_Result = TypeVar("_Result")
 
 
 class TargetServices:
     """Offers `~/init_target`, `~/remove_target` and `~/stop_tracking`.
 
     Every request is answered, a refused one with the reason. The callbacks await the worker's
-    thread, so that the executor serves other callbacks meanwhile.
-
-    Args:
-        node: offers the services.
-        ring: the recent images.
-        ready: returns the worker and the images; raises ValueError if the node is not active.
-        image_timeout: returns the age in seconds above which the newest image is too old to start
-            on.
-        awaits: whether the executor can await callbacks. One that cannot is blocked until the
-            worker answers, for a frame or two.
-
-    Attributes:
-        detections: a point takes the box of the one that holds it; None without a detector.
+    thread, so that the executor serves other callbacks meanwhile. The EventsExecutor cannot await
+    them: it is blocked until the worker answers, for a frame or two.
     """
 
-    def __init__(
-        self,
-        node: Node,
-        *,
-        ring: FrameRing,
-        ready: Callable[[], tuple[TrackWorker, ImageInput]],
-        image_timeout: Callable[[], float],
-        awaits: bool,
-    ) -> None:
+    def __init__(self, node: TrackerNode) -> None:
         self._node = node
-        self._ring = ring
-        self.ready = ready
-        self._image_timeout = image_timeout
-        self.detections: Detections | None = None
-        self.awaits = awaits
-        adapt = (lambda callback: callback) if awaits else _run_to_end
-        # A request that is awaited would block all others of a group that is not reentrant.
-        group = ReentrantCallbackGroup()
-        for kind, name, callback in (
-            (InitTarget, "~/init_target", self._on_init_target),
-            (RemoveTarget, "~/remove_target", self._on_remove_target),
-            (Trigger, "~/stop_tracking", self._on_stop_tracking),
+        for kind, name, act in (
+            (InitTarget, "init_target", self._init_target),
+            (RemoveTarget, "remove_target", self._remove_target),
+            (Trigger, "stop_tracking", self._stop_tracking),
         ):
             node.create_service(
-                kind, name, adapt(callback), qos_profile=SERVICE_QOS, callback_group=group
+                kind,
+                f"~/{name}",
+                self._answering(name, act),
+                qos_profile=SERVICE_QOS,
+                # A request that is awaited would block all others of a group that is not reentrant.
+                callback_group=ReentrantCallbackGroup(),
             )
 
-    async def _on_init_target(
-        self, request: InitTarget.Request, response: InitTarget.Response
-    ) -> InitTarget.Response:
-        with self._answering("init_target", response):
-            target = await self.outcome(self.start(request))
-            response.message, response.id = target.message, target.id
-            response.bbox = box_to_bbox(target.box)
-        return response
+    def _answering(
+        self, service: str, act: Callable[[Any, Any], Coroutine[Any, Any, str]]
+    ) -> Callable[[Any, Any], Any]:
+        """Return the callback of a service: `act` returns the message, or raises the refusal."""
 
-    async def _on_remove_target(
-        self, request: RemoveTarget.Request, response: RemoveTarget.Response
-    ) -> RemoveTarget.Response:
-        with self._answering("remove_target", response):
-            worker, _images = self.ready()
-            target = checked_name("id", request.id)
-            await self.outcome(worker.remove(target))
-            response.message = f"stopped {target!r}"
-            self._node.get_logger().info(f"remove_target: {response.message}")
-        return response
+        async def answer(request: Any, response: Any) -> Any:
+            try:
+                response.message = await act(request, response)
+                response.success = True
+            except Exception as error:
+                response.message = self.reason(error)
+                self._node.get_logger().warning(f"{service} refused: {response.message}")
+            return response
 
-    async def _on_stop_tracking(
-        self, _: Trigger.Request, response: Trigger.Response
-    ) -> Trigger.Response:
-        with self._answering("stop_tracking", response):
-            worker, _images = self.ready()
-            stopped = await self.outcome(worker.stop())
-            names = ", ".join(map(repr, stopped))
-            response.message = f"stopped {names}" if stopped else "nothing was tracked"
-            self._node.get_logger().info(f"stop_tracking: {response.message}")
-        return response
+        def answer_at_once(request: Any, response: Any) -> Any:
+            for _ in polled(answer(request, response)):
+                pass
+            return response
 
-    @contextmanager
-    def _answering(self, service: str, response: Any) -> Iterator[None]:
-        """Set `success`; after an error, answer with the reason and log it."""
-        try:
-            yield
-            response.success = True
-        except Exception as error:
-            response.message = self.reason(error)
-            self._node.get_logger().warning(f"{service} refused: {response.message}")
+        return answer_at_once if self._node.settings.events_executor else answer
+
+    async def _init_target(self, request: InitTarget.Request, response: InitTarget.Response) -> str:
+        target = await self.outcome(self.start(request))
+        response.id, response.bbox = target.id, box_to_bbox(target.box)
+        return target.message
+
+    async def _remove_target(self, request: RemoveTarget.Request, _: Any) -> str:
+        worker, _images = self._node.ready()
+        target = checked_name("id", request.id)
+        await self.outcome(worker.remove(target))
+        self._node.get_logger().info(f"remove_target: stopped {target!r}")
+        return f"stopped {target!r}"
+
+    async def _stop_tracking(self, *_: Any) -> str:
+        worker, _images = self._node.ready()
+        stopped = await self.outcome(worker.stop())
+        names = ", ".join(map(repr, stopped))
+        message = f"stopped {names}" if stopped else "nothing was tracked"
+        self._node.get_logger().info(f"stop_tracking: {message}")
+        return message
 
     def start(self, request: InitTarget.Request | TrackTarget.Goal) -> Future[Target]:
         """Start a target; the future raises ValueError if it is refused.
@@ -127,11 +101,12 @@ class TargetServices:
         Raises:
             ValueError: it is refused at once; the message is the reason.
         """
-        worker, images = self.ready()
+        worker, images = self._node.ready()
         box, class_id = bbox_to_box(request.bbox), checked_name("class_id", request.class_id)
         frame = self._frame_named(request, images)
-        if self.detections is not None and box[2:] == (0, 0):
-            found = self.detections.at(box[:2], frame.stamp)
+        detections = self._node.detections
+        if detections is not None and box[2:] == (0, 0):
+            found = detections.at(box[:2], frame.stamp)
             if found is not None:
                 detected, frame = found
                 box, class_id = detected.box, class_id or detected.class_id
@@ -182,15 +157,17 @@ class TargetServices:
         self, request: InitTarget.Request | TrackTarget.Goal, images: ImageInput
     ) -> Frame:
         """Return the image that a box was drawn on; raise ValueError if it is not available."""
-        header, newest, span = request.header, self._ring.newest(), self._ring.span()
-        if newest is None or span is None:
+        header, ring = request.header, self._node.ring
+        span = ring.span()
+        if span is None:
             raise ValueError(
                 f"no image has arrived on {images.topic} ({images.publishers} publishers): check "
                 "that the camera runs, the remapping of 'image', image_transport and "
                 "qos_reliability"
             )
+        oldest, newest = span
         age = time.perf_counter() - newest.received
-        if age > self._image_timeout():
+        if age > self._node.settings.image_timeout:
             raise ValueError(
                 f"the newest image on {images.topic} is {age:.1f} s old ({images.publishers} "
                 "publishers): check that the camera runs, or raise the parameter image_timeout"
@@ -203,11 +180,11 @@ class TargetServices:
         stamp = stamp_of(request)
         if stamp == 0:
             return newest
-        frame = self._ring.at(stamp)
+        frame = ring.at(stamp)
         if frame is None:
             raise ValueError(
-                f"there is no image with the stamp {_seconds(stamp)}; kept are {len(self._ring)} "
-                f"from {_seconds(span[0])} to {_seconds(span[1])} (parameters ring_seconds, "
+                f"there is no image with the stamp {_seconds(stamp)}; kept are {len(ring)} from "
+                f"{_seconds(oldest.stamp)} to {_seconds(newest.stamp)} (parameters ring_seconds, "
                 "ring_memory_mb); stamp 0 means the newest"
             )
         return frame
@@ -226,17 +203,6 @@ def polled(coroutine: Coroutine[Any, Any, _Result]) -> Generator[None, None, _Re
             return cast(_Result, end.value)
         time.sleep(0.001)
         yield
-
-
-def _run_to_end(callback: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
-    """Make the async callback of a service a plain one."""
-
-    def run(request: Any, response: Any) -> Any:
-        for _ in polled(callback(request, response)):
-            pass
-        return response
-
-    return run
 
 
 def _seconds(nanoseconds: int) -> str:

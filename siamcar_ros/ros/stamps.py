@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from siamcar_ros.ros.frame import Frame
 
-# So many images in a row make a jump of the stamps believable.
+# A jump of the stamps is accepted after this many images in a row.
 _IN_A_ROW = 3
 # Stamps may run this many times faster than real time, as those of a bag that is played fast.
 _FASTEST = 20.0
@@ -14,8 +14,8 @@ class StampFilter:
     """Passes images in the order of their stamps and drops single ones that are out of order.
 
     One image with a wrong stamp, or a second camera on the same topic, must neither end the tracks
-    nor make the right images look late. A jump in either direction is therefore believed only once
-    three images in a row, in order among themselves, are on its other side; none of them is lost.
+    nor make the correct images look late. A jump in either direction is therefore accepted only
+    after three images in a row, in order among themselves, lie beyond it; none of them is lost.
 
     Attributes:
         time_jump: seconds by which a stamp may run ahead of real time without being a jump.

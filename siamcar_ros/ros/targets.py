@@ -38,7 +38,7 @@ class Tracked:
     frame: Frame
     image: StoredImage | None = None  # its pixels; None if they were not decoded
     results: dict[str, TrackResult] = field(default_factory=dict)
-    stages: dict[str, float] = field(default_factory=dict)  # seconds in each of `messages.STAGES`
+    stages: dict[str, float] = field(default_factory=dict)  # seconds by TrackStatus's names
     targets: dict[str, Target] = field(default_factory=dict)  # of `results`
 
 

@@ -20,7 +20,7 @@ import rclpy
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.logging import get_logger
 
-from siamcar_ros.ros.command_line import REFUSALS, refusal, start_rclpy
+from siamcar_ros.ros.command_line import REFUSALS, refusal, run_node
 from siamcar_ros.ros.node import TrackerNode
 
 # Seconds after which a thread hands over the interpreter. With the default of 5 ms, the worker
@@ -40,31 +40,16 @@ def main(args: Sequence[str] | None = None) -> int:
     if args is None:
         # Registered first, so that it runs last: after the functions that remove temporary files.
         atexit.register(lambda: _exit_now(ended[0]) if ended else None)
-    status = start_rclpy(__doc__ or "", args)
-    if status is not None:
-        return status
     logging.getLogger("siamcar_ros").addHandler(_RosHandler(logging.INFO))
     logging.getLogger("siamcar_ros").setLevel(logging.INFO)
-    try:
-        started = _run()
-    except Exception as error:
-        if not rclpy.ok():
-            started = True  # a signal ended the context while the node was starting
-        elif isinstance(error, REFUSALS):
-            get_logger("tracker").fatal(f"cannot start: {refusal(error)}")
-            started = False
-        else:
-            raise
-    rclpy.try_shutdown()
+    status = run_node("tracker", __doc__ or "", _run, args)
     # The middleware leaves the graph, and its shared memory, with the last of the node's objects,
     # some of which refer to one another.
     gc.collect()
-    # Not the node's logger: that one publishes to /rosout, which fails once the context has ended.
-    get_logger("siamcar_ros").info("ended cleanly" if started else "not started: see above")
     # The interpreter's own shutdown unloads the network's libraries. That takes more than a second,
     # and aborts the process if a signal arrived while they were being loaded.
-    ended.append(0 if started else 1)
-    return ended[0]
+    ended.append(status)
+    return status
 
 
 class _RosHandler(logging.Handler):
@@ -76,44 +61,47 @@ class _RosHandler(logging.Handler):
         write(record.getMessage())
 
 
-def _run() -> bool:
-    """Run a node for as long as the context lasts; return False if it could not start."""
-    node = TrackerNode()
-    executor = _executor(events=node.settings.events_executor)
+def _run() -> None:
+    try:
+        _track()
+    except Exception:
+        if rclpy.ok():  # else a signal has ended the context, which shows in several ways
+            raise
+    # Not the node's logger: that one publishes to /rosout, which fails once the context has ended.
+    get_logger("siamcar_ros").info("ended cleanly")
+
+
+def _track() -> None:
+    """Run a node for as long as the context lasts; exceptions of its callbacks are logged."""
+    try:
+        node = TrackerNode()
+    except REFUSALS as error:
+        raise ValueError(f"cannot start: {refusal(error)}") from error
+    executor: Executor = SingleThreadedExecutor()
+    if node.settings.events_executor:
+        from rclpy.experimental import EventsExecutor
+
+        executor = EventsExecutor()
     executor.add_node(node)
     if node.settings.autostart and not node.start() and rclpy.ok():
-        return False
-    _spin(executor, node)
+        raise ValueError("not started: see above")
+    while rclpy.ok():
+        try:
+            # Not spin(): the events executor's blocks the other threads in rclpy 7.1.
+            executor.spin_once(timeout_sec=1.0)
+        except Exception:
+            if rclpy.ok():
+                node.get_logger().error(f"a callback failed: {traceback.format_exc()}")
     if not node.close():
         get_logger("siamcar_ros").warning("the tracker is still busy with an image: leaving it")
     executor.shutdown()
     node.destroy_node()
-    return True
 
 
 def _exit_now(status: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
-
-
-def _executor(*, events: bool) -> Executor:
-    if not events:
-        return SingleThreadedExecutor()
-    from rclpy.experimental import EventsExecutor
-
-    return EventsExecutor()
-
-
-def _spin(executor: Executor, node: TrackerNode) -> None:
-    """Spin until the context ends; exceptions of callbacks are logged, and spinning goes on."""
-    while rclpy.ok():
-        try:
-            # Not spin(): the events executor's blocks the other threads in rclpy 7.1.
-            executor.spin_once(timeout_sec=1.0)
-        except Exception:
-            if rclpy.ok():  # else a signal ended the context, which shows in several ways
-                node.get_logger().error(f"a callback failed: {traceback.format_exc()}")
 
 
 if __name__ == "__main__":

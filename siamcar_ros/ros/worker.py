@@ -9,20 +9,21 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from siamcar_ros.data.image_messages import ImageError
 from siamcar_ros.geometry import Box
-from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.mailbox import Mailbox
-from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.ros.targets import Ending, Progress, Target, Tracked
-from siamcar_ros.tracking import TargetError, TrackerParams, TrackState, box_about
+from siamcar_ros.tracking import TargetError, TrackState, box_about
 from siamcar_ros.tracking.stored_image import StoredImage
 
-# A target that catches up goes through past images at this many times real time at least.
+if TYPE_CHECKING:
+    from siamcar_ros.ros.node import TrackerNode
+
+# A target catches up at this many times real time at least.
 _CATCH_UP_PACE = 2.0
 # Seconds between log lines about the same problem.
 _LOG_PERIOD = 5.0
@@ -40,40 +41,24 @@ class TrackWorker:
     size.
 
     Args:
+        node: whose settings and camera motion it uses. A frame is pushed to its ring before it is
+            put into `mailbox`. The worker writes its counters `tracked`, `used`, `failed` and
+            `trouble`.
         load: makes the tracker, with room for `max_targets` and one more; called in the thread.
-        ring: recent frames; a frame is pushed there before it is put into `mailbox`.
         on_frame: called in the thread with the results of each current frame.
-        logger: an rclpy logger.
-        counters: of which the worker writes `tracked`, `used`, `failed` and `trouble`.
-        max_targets: tracks at a time.
-        max_failures: tracker errors in a row after which the tracks are stopped.
-        motion: returns by how many pixels the camera's motion between two stamps has moved a box in
-            images of a width and height, or None if that is not known.
     """
 
     def __init__(
         self,
-        *,
+        node: TrackerNode,
         load: Callable[[], LoadedTracker],
-        ring: FrameRing,
         on_frame: Callable[[Tracked], None],
-        logger: Any,
-        counters: Counters,
-        max_targets: int,
-        max_failures: int,
-        motion: Callable[[int, int, Box, tuple[int, int]], tuple[float, float] | None]
-        | None = None,
     ) -> None:
         self.mailbox = Mailbox()
         self.loaded: Future[LoadedTracker] = Future()
-        self.max_failures = max_failures
-        self.counters = counters
-        self._load = load
-        self._ring = ring
-        self._on_frame = on_frame
-        self._logger = logger
-        self._limit = max_targets
-        self._motion = motion
+        self._node, self._load, self._on_frame = node, load, on_frame
+        self._logger, self._counters = node.get_logger(), node.counters
+        self._limit = node.settings.max_targets
         self._failures_in_row = 0
         self._tracks: dict[str, Progress] = {}  # by name, oldest first
         self._names = (f"target-{number}" for number in itertools.count(1))
@@ -112,7 +97,7 @@ class TrackWorker:
     def init(self, frame: Frame, box: Box, target: str, class_id: str = "") -> Future[Target]:
         """Start `target` on `frame`; an empty name chooses one.
 
-        A box without width and height is a point, about which the box is found. The future raises
+        A box without width and height is a point, around which the box is found. The future raises
         TargetError or ImageError if the target is refused.
         """
         return self.mailbox.submit(lambda: self._init(frame, box, target, class_id))
@@ -127,14 +112,6 @@ class TrackWorker:
     def stop(self, reason: str = "stopped") -> Future[tuple[str, ...]]:
         """End all tracks; the result is their names."""
         return self.mailbox.submit(lambda: self._stop(reason))
-
-    def set_params(self, params: TrackerParams) -> Future[None]:
-        """Use other tracker parameters from the next frame on."""
-
-        def apply() -> None:
-            self._tracker.params = params
-
-        return self.mailbox.submit(apply)
 
     def look_at(self, candidates: Sequence[Box]) -> None:
         """Give boxes in which to look for a lost target in the next image, not in past ones."""
@@ -160,6 +137,7 @@ class TrackWorker:
         self.loaded.set_result(loaded)
         while (taken := self.mailbox.take(wait=self._first_behind() is None)) is not None:
             requests, frame = taken
+            self._tracker.params = self._node.settings.tracker
             for function, future in requests:
                 self._busy_since = time.perf_counter()
                 _answer(function, future)
@@ -170,8 +148,8 @@ class TrackWorker:
                 behind = self._first_behind()
                 if behind is not None:
                     self._catch_up(behind)
-            except Exception as error:  # a bug here must not end the thread
-                self._bad_update(error)
+            except Exception as error:  # an unusable image, or a bug, must not end the thread
+                self._failed(error)
             self._busy_since = None
 
     def _init(self, frame: Frame, box: Box, target: str, class_id: str) -> Target:
@@ -186,10 +164,10 @@ class TrackWorker:
                 f"{self._limit} targets are tracked already ({names}): stop them, give one of "
                 "their ids to replace it, or start the node with a larger max_targets"
             )
-        about = ""
+        on_box = ""
         if box[2:] == (0, 0):
             box = box_about(self._tracker.network, image, box[:2])
-            about = f" on the box {', '.join(f'{value:.0f}' for value in box)} (x, y, w, h)"
+            on_box = f" on the box {', '.join(f'{value:.0f}' for value in box)} (x, y, w, h)"
         self._tracker.add(image, box, target)
         self._size = _size(image)
         for old in replaced:
@@ -197,17 +175,16 @@ class TrackWorker:
                 self._tracker.remove(old)
             self._forget(old, f"replaced by {target!r}", replaced=True)
         self._failures_in_row = 0
-        message = f"target {target!r} started{about}"
+        message = f"target {target!r} started{on_box}"
         if replaced:
             message += f" in place of {', '.join(map(repr, replaced))}"
-        newest = self._ring.newest()
-        behind = newest is not None and newest.received > frame.received
-        if newest is not None and behind:
+        behind = (self._node.ring.newest() or frame).received - frame.received
+        if behind > 0:
             self._stepped = time.perf_counter()
-            message += f" {newest.received - frame.received:.2f} s in the past, catching up"
+            message += f" {behind:.2f} s in the past, catching up"
         self._logger.info(message)
         started = Target(target, class_id, frame.stamp, box, message)
-        self._tracks[target] = Progress(started, frame, behind)
+        self._tracks[target] = Progress(started, frame, catching_up=behind > 0)
         return started
 
     def _first_behind(self) -> str | None:
@@ -249,9 +226,13 @@ class TrackWorker:
             candidates, self._candidates = self._candidates, ()
             tracked = self._update(frame, live, taken, candidates)
         elif not self._tracks:
-            tracked = self._idle(frame)
+            # Decoded only if its encoding is new, to report problems early.
+            image = None if frame.format == self._good_format else frame.image()
+            self._good_format = frame.format
+            self._counters.used += 1
+            tracked = Tracked(frame, image)
         else:
-            return  # it is, or was, one of those by which a target catches up
+            return  # targets that catch up take it from the ring
         if tracked is not None:
             self._deliver(tracked)
 
@@ -262,13 +243,13 @@ class TrackWorker:
         always catches up.
         """
         begin, track = time.perf_counter(), self._tracks[target]
-        frame = self._ring.after(track.last, skip=_CATCH_UP_PACE * (begin - self._stepped))
+        frame = self._node.ring.after(track.last, skip=_CATCH_UP_PACE * (begin - self._stepped))
         self._stepped = begin
         if frame is None:
             track.catching_up = False
             return
         # Decided now: while a slow tracker runs on the newest image, the next one arrives.
-        is_newest = frame is self._ring.newest()
+        is_newest = frame is self._node.ring.newest()
         tracked = self._update(frame, [target], begin)
         if target not in self._tracks:
             return  # stopped
@@ -279,20 +260,6 @@ class TrackWorker:
             # The others may have been delivered for this image: it joins them on the next.
             if tracked is not None and len(self._tracks) == 1:
                 self._deliver(tracked)
-
-    def _idle(self, frame: Frame) -> Tracked | None:
-        """Decode a frame only if its encoding is new, so that problems are reported early."""
-        if frame.format == self._good_format:
-            self.counters.used += 1
-            return Tracked(frame)
-        try:
-            image = frame.image()
-        except ImageError as error:
-            self._bad_image(error)
-            return None
-        self._good_format = frame.format
-        self.counters.used += 1
-        return Tracked(frame, image)
 
     def _update(
         self, frame: Frame, targets: list[str], taken: float, candidates: tuple[Box, ...] = ()
@@ -308,50 +275,49 @@ class TrackWorker:
             converted = time.perf_counter()
             motion = self._moved(frame, targets, (image.shape[1], image.shape[0]))
             found = self._tracker.update(image, targets, candidates, motion=motion)
-        except ImageError as error:
-            self._bad_image(error)
-            return None
         except Exception as error:
-            self._bad_update(error)
+            self._failed(error)
             return None
         for target in targets:
             self._tracks[target].last, self._tracks[target].result = frame, found[target]
-        self.counters.tracked += 1
-        self.counters.used += 1
+        self._counters.tracked += 1
+        self._counters.used += 1
         self._failures_in_row = 0
         stages = {"wait": taken - frame.received, "convert": converted - taken}
-        results = {target: found[target] for target in targets}
         started = {target: self._tracks[target].target for target in targets}
-        return Tracked(frame, image, results, stages | self._tracker.timings, started)
+        return Tracked(frame, image, found, stages | self._tracker.timings, started)
 
     def _moved(
         self, frame: Frame, targets: list[str], size: tuple[int, int]
     ) -> dict[str, tuple[float, float]] | None:
         """By how many pixels the camera's motion has moved each target, where it is known."""
-        if self._motion is None:
+        camera_motion = self._node.camera_motion
+        if camera_motion is None:
             return None
         known = {}
         for target in targets:
             box = self._tracker.result(target).box
-            moved = self._motion(self._tracks[target].last.stamp, frame.stamp, box, size)
+            moved = camera_motion.shift(self._tracks[target].last.stamp, frame.stamp, box, size)
             if moved is not None:
                 known[target] = moved
         return known
 
-    def _bad_image(self, error: ImageError) -> None:
-        self.counters.failed += 1
-        self.counters.trouble = str(error)
-        self._logger.error(f"an image cannot be used: {error}", throttle_duration_sec=_LOG_PERIOD)
-
-    def _bad_update(self, error: Exception) -> None:
-        self.counters.failed += 1
+    def _failed(self, error: Exception) -> None:
+        """Count and log an error on one image; errors of the tracker end the tracks after many."""
+        self._counters.failed += 1
+        if isinstance(error, ImageError):
+            self._counters.trouble = str(error)
+            self._logger.error(
+                f"an image cannot be used: {error}", throttle_duration_sec=_LOG_PERIOD
+            )
+            return
         self._failures_in_row += 1
-        self.counters.trouble = f"{type(error).__name__}: {error}"
+        self._counters.trouble = f"{type(error).__name__}: {error}"
         where = "".join(traceback.format_exception(error))
         self._logger.error(
             f"tracking failed on an image: {where}", throttle_duration_sec=_LOG_PERIOD
         )
-        if self._tracks and self._failures_in_row >= self.max_failures:
+        if self._tracks and self._failures_in_row >= self._node.settings.max_failures:
             failed = f"tracking failed {self._failures_in_row} times in a row"
             stopped = ", ".join(map(repr, self._stop(failed)))
             self._logger.error(f"{failed}; stopped {stopped}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,10 +15,9 @@ from sensor_msgs.msg import CameraInfo, Imu
 from tf2_msgs.msg import TFMessage
 
 from siamcar_ros.ros import complaints
-from siamcar_ros.ros.camera_motion import CameraMotion, Turns
+from siamcar_ros.ros.camera_motion import CameraMotion, StaticFrames, Turns, rotation_of_rpy
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.rays import CameraModel
-from siamcar_ros.ros.static_frames import StaticFrames, rotation_of_rpy
 
 MS = 1_000_000
 BOX = (4.0, 4.0, 2.0, 2.0)
@@ -25,13 +26,13 @@ BOX = (4.0, 4.0, 2.0, 2.0)
 class Subscriber:
     """A node that only subscribes."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: Any) -> None:
+        self.settings = NodeSettings(**settings)
+        self.camera_info = camera_info()
         self.log = Log()
-        self.topics: list[str] = []
 
-    def create_subscription(self, kind: type, topic: str, *_: object, **__: object) -> object:
-        self.topics.append(topic)
-        return object()
+    def subscribe(self, *_: object) -> None:
+        """Nothing arrives."""
 
     def get_logger(self) -> Log:
         return self.log
@@ -69,12 +70,11 @@ def test_stamps_that_start_over_begin_anew() -> None:
 
 
 def motion(**settings: object) -> tuple[CameraMotion, Subscriber]:
-    node = Subscriber()
-    found = CameraMotion(node, NodeSettings(camera_rates="rates", **settings))  # type: ignore[arg-type]
-    info = camera_info()
+    node = Subscriber(camera_rates="rates", **settings)
+    found = CameraMotion(node)  # type: ignore[arg-type]
+    info = node.camera_info
     info.width, info.height = 10, 10
     info.k = [100.0, 0.0, 4.5, 0.0, 100.0, 4.5, 0.0, 0.0, 1.0]
-    found.camera_info = info
     return found, node
 
 
@@ -156,7 +156,7 @@ def test_what_is_not_known_is_said_and_moves_nothing() -> None:
         found._on_rate(message)
         assert "no usable angular velocity" in node.log.lines[-1]
     found._on_rate(imu(0, "camera", 0.0, 0.0, 0.0))
-    found.camera_info = CameraInfo()
+    node.camera_info = CameraInfo()
     assert found.shift(0, 10 * MS, BOX, (10, 10)) is None
     assert "no focal length" in node.log.lines[-1]
 

@@ -12,11 +12,10 @@ import cv2
 import numpy as np
 import pytest
 from node_harness import BOX, Log, camera_info, raw_image, scene
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
-from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.loading import LoadedTracker
@@ -32,7 +31,10 @@ from siamcar_ros.tracking.velocity import Motion
 class Publishers:
     """What Outputs publishes, by topic, and to which topics someone listens; None: to all."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: Any) -> None:
+        self.settings = NodeSettings(**settings)
+        self.counters = Counters(received=3)
+        self.camera_info: CameraInfo | None = None
         self.heard: set[str] | None = None
         self.sent: dict[str, list[Any]] = {}
         self.log = Log()
@@ -59,10 +61,9 @@ def tracked_scene(**results: TrackResult) -> Tracked:
 
 @pytest.fixture
 def outputs() -> tuple[Outputs, Publishers]:
-    node = Publishers()
-    settings = NodeSettings(debug_rate=0.0)
+    node = Publishers(debug_rate=0.0)
     loaded = LoadedTracker(None, "compact", "torch", "cpu", "")  # type: ignore[arg-type]
-    return Outputs(node, settings, Counters(received=3), loaded), node  # type: ignore[arg-type]
+    return Outputs(node, loaded), node  # type: ignore[arg-type]
 
 
 def test_annotations_are_published_while_someone_listens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,9 +74,9 @@ def test_annotations_are_published_while_someone_listens(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "foxglove_msgs", SimpleNamespace(msg=package))
     monkeypatch.setitem(sys.modules, "foxglove_msgs.msg", package)
     monkeypatch.setattr("siamcar_ros.ros.parameters.find_spec", lambda name: name)
-    node = Publishers()
+    node = Publishers(annotations=True)
     loaded = LoadedTracker(None, "compact", "torch", "cpu", "")  # type: ignore[arg-type]
-    out = Outputs(node, NodeSettings(annotations=True), Counters(), loaded)  # type: ignore[arg-type]
+    out = Outputs(node, loaded)  # type: ignore[arg-type]
     shown = tracked_scene(a=TrackResult(BOX, 0.9, TrackState.TRACKING))
     out.publish(shown)
     node.heard = set()
@@ -106,7 +107,7 @@ def test_no_message_is_built_that_nobody_needs(
     outputs: tuple[Outputs, Publishers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, node = outputs
-    out.camera_info = camera_info()
+    node.camera_info = camera_info()
     seen = tracked_scene(a=TrackResult(BOX, 0.9, TrackState.TRACKING))
     node.heard = set()
     with monkeypatch.context() as patch:
@@ -146,12 +147,12 @@ def test_markers_go_by_themselves_and_need_the_cameras_own_info(
     markers: list[MarkerArray] = node.sent["~/markers"]
     overlays: list[Image] = node.sent["~/debug_image"]
     seen = tracked_scene(a=TrackResult(BOX, 0.9, TrackState.TRACKING))
-    out.camera_info = camera_info()
+    node.camera_info = camera_info()
     out.publish(seen)
     assert markers[0].markers[1].lifetime.sec == 1
-    out.camera_info.header.frame_id = "other"
+    node.camera_info.header.frame_id = "other"
     out.publish(seen)
-    out.camera_info = camera_info("plumb_bob", [0.1] * 3)
+    node.camera_info = camera_info("plumb_bob", [0.1] * 3)
     out.publish(seen)
     assert len(markers) == 1
     assert len(overlays) == 3
@@ -165,13 +166,14 @@ def test_markers_go_by_themselves_and_need_the_cameras_own_info(
 def test_every_status_carries_the_counters(outputs: tuple[Outputs, Publishers]) -> None:
     out, node = outputs
     out.publish(tracked_scene(a=TrackResult(BOX, 0.9, TrackState.TRACKING)))
-    out.publish_idle(camera_info().header)
+    out.publish_status(camera_info().header)
     out.publish(tracked_scene(**{each: TrackResult(BOX, 0.9, TrackState.LOST) for each in "ab"}))
     assert [each.targets for each in node.sent["~/status"]] == [1, 0, 2]
     for status in node.sent["~/status"]:
         assert (status.frames_received, status.network, status.device) == (3, "compact", "cpu")
-    counts = Counters(received=9, refused=1, out_of_order=2, dropped=3, tracked=2, failed=4)
-    status = counts.fill(TrackStatus())
+    node.counters = Counters(received=9, refused=1, out_of_order=2, dropped=3, tracked=2, failed=4)
+    out.publish_status(camera_info().header)
+    status = node.sent["~/status"][-1]
     assert (status.frames_dropped, status.frames_failed, status.frames_tracked) == (5, 5, 2)
 
 

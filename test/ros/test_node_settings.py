@@ -58,10 +58,11 @@ def test_every_topic_takes_overrides_of_its_quality_of_service(start: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("topic", "override", "reason"),
+    ("transition", "topic", "override", "reason"),
     [
-        ("tracker/tracks.publisher", "depth:=-1", "depth is at least 1, not -1"),
+        ("configure", "tracker/tracks.publisher", "depth:=-1", "depth is at least 1, not -1"),
         (
+            "activate",
             "rates.subscription",
             "reliability:=sometimes",
             "Unexpected QoS override for policy `reliability`: `sometimes`",
@@ -69,14 +70,16 @@ def test_every_topic_takes_overrides_of_its_quality_of_service(start: Any) -> No
     ],
 )
 def test_a_wrong_override_is_refused_in_one_line(
-    start: Any, topic: str, override: str, reason: str
+    start: Any, transition: str, topic: str, override: str, reason: str
 ) -> None:
     name = f"qos_overrides.{start.namespace}/{topic}"
     robot = start("-p", f"{name}.{override}", autostart=False, camera_rates="rates")
-    assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
+    if transition == "activate":
+        assert robot.change_state(Transition.TRANSITION_CONFIGURE)
+    assert not robot.change_state(getattr(Transition, f"TRANSITION_{transition.upper()}"))
     assert reason in robot.process.log
     assert "Traceback" not in robot.process.log
-    with pytest.raises(TargetRefused, match=r"lifecycle set /\S+ configure"):  # all is undone
+    with pytest.raises(TargetRefused, match=rf"lifecycle set /\S+ {transition}"):  # all is undone
         robot.client.init_target(BOX)
 
 

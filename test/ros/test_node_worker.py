@@ -14,6 +14,7 @@ from std_srvs.srv import Trigger
 from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.loading import LoadedTracker
+from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.ros.services import TargetServices
 from siamcar_ros.ros.targets import Tracked
@@ -60,16 +61,20 @@ def worker_for(
 ) -> tuple[TrackWorker, list[Tracked], Log]:
     handed: list[Tracked] = []
     log = Log()
-    worker = TrackWorker(
-        load=lambda: LoadedTracker(tracker, "stub", "none", "cpu", "test"),  # type: ignore[arg-type]
-        ring=ring,
-        on_frame=handed.append,
-        logger=log,
-        counters=Counters(),
-        max_targets=max_targets,
-        max_failures=3,
-    )
+    loaded = LoadedTracker(tracker, "stub", "none", "cpu", "test")  # type: ignore[arg-type]
+    worker = TrackWorker(node_of(ring, log, max_targets), lambda: loaded, handed.append)
     return worker, handed, log
+
+
+def node_of(ring: FrameRing, log: Log, max_targets: int = 1) -> Any:
+    """What a worker needs of a node."""
+    return SimpleNamespace(
+        settings=NodeSettings(max_targets=max_targets, max_failures=3),
+        ring=ring,
+        counters=Counters(),
+        camera_motion=None,
+        get_logger=lambda: log,
+    )
 
 
 def filled_ring(count: int) -> tuple[FrameRing, list[Frame]]:
@@ -180,7 +185,7 @@ def test_worker_outlives_a_fault_and_tells_how_long_it_is_busy() -> None:
     worker, handed, _ = worker_for(tracker, ring)
     worker.mailbox.put(Frame(SimpleNamespace(header=None)))  # has no format
     wait_for_failures(worker, 1)
-    assert "AttributeError" in worker.counters.trouble
+    assert "AttributeError" in worker._counters.trouble
     worker.init(frame(0), BOX, "a").result(10)
     tracker.gate.clear()
     worker.mailbox.put(frame(1))
@@ -200,16 +205,18 @@ class Services:
         ring.push(frame(1))
         self.tracker = Tracker()
         self.worker, _, log = worker_for(self.tracker, ring, max_targets)
-        ready: Any = (self.worker, SimpleNamespace(topic="/image", publishers=1))
+        ready = (self.worker, SimpleNamespace(topic="/image", publishers=1))
         offered: dict[str, Any] = {}
-        node = SimpleNamespace(
+        node: Any = SimpleNamespace(
+            settings=SimpleNamespace(image_timeout=math.inf, events_executor=True),
+            ring=ring,
+            ready=lambda: ready,
+            detections=None,
             create_service=lambda kind, name, callback, **_: offered.update({name: callback}),
             get_logger=lambda: log,
             executor=SimpleNamespace(wake=lambda: None),
         )
-        TargetServices(
-            node, ring=ring, ready=lambda: ready, image_timeout=lambda: math.inf, awaits=False
-        )
+        TargetServices(node)
         self._offered = offered
 
     def init(self, name: str) -> InitTarget.Response:
@@ -249,10 +256,10 @@ def test_a_request_that_waits_holds_up_no_other_callback() -> None:
     ring, tracker = FrameRing(seconds=0, memory=1), Tracker()
     worker, _, _ = worker_for(tracker, ring)
     worker.init(frame(0), BOX, "a").result(10)
-    ready: Any = (worker, None)
-    TargetServices(
-        robot.node, ring=ring, ready=lambda: ready, image_timeout=lambda: math.inf, awaits=True
-    )
+    node: Any = robot.node
+    node.settings = SimpleNamespace(events_executor=False)
+    node.ready = lambda: (worker, None)
+    TargetServices(node)
     ticks: list[None] = []
     robot.node.create_timer(0.01, lambda: ticks.append(None))
     client = robot.node.create_client(Trigger, "~/stop_tracking")
@@ -280,13 +287,13 @@ def test_images_without_an_encoding_are_named_and_stop_nothing() -> None:
         nameless.message.encoding = ""
         worker.mailbox.put(nameless)
         wait_for_failures(worker, stamp + 1)
-    assert "encoding '' is not supported" in worker.counters.trouble
+    assert "encoding '' is not supported" in worker._counters.trouble
     assert not [line for line in log.lines if "in a row" in line]
     assert worker.close(10)
 
 
 def wait_for_failures(worker: TrackWorker, count: int) -> None:
-    wait_for(f"failure {count}", lambda: worker.counters.failed == count)
+    wait_for(f"failure {count}", lambda: worker._counters.failed == count)
 
 
 def test_worker_logs_failures_and_gives_up_only_after_many() -> None:
@@ -310,7 +317,7 @@ def test_worker_logs_failures_and_gives_up_only_after_many() -> None:
         worker.mailbox.put(frame(stamp))
         wait_for_failures(worker, stamp - 1)
     wait_for("end of the track", lambda: worker.targets == ())
-    assert "maps are not finite" in worker.counters.trouble
+    assert "maps are not finite" in worker._counters.trouble
     assert any("3 times in a row; stopped 'a'" in line for line in log.lines)
     assert worker.close(10)
 
@@ -319,15 +326,7 @@ def test_worker_that_cannot_load_says_why() -> None:
     def load() -> LoadedTracker:
         raise FileNotFoundError("no weights")
 
-    worker = TrackWorker(
-        load=load,
-        ring=FrameRing(seconds=0, memory=1),
-        on_frame=lambda _: None,
-        logger=Log(),
-        counters=Counters(),
-        max_targets=1,
-        max_failures=1,
-    )
+    worker = TrackWorker(node_of(FrameRing(seconds=0, memory=1), Log()), load, lambda _: None)
     with pytest.raises(FileNotFoundError, match="no weights"):
         worker.loaded.result(10)
     assert worker.stop().cancelled()

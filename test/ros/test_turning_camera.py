@@ -30,9 +30,14 @@ def stamp(index: float) -> int:
 
 def overlaps(clip: Clip, *, measured: bool) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Of the shipped network with the true boxes, after the first frame."""
-    node = SimpleNamespace(create_subscription=lambda *_, **__: None, get_logger=Log)
-    motion = CameraMotion(node, NodeSettings(camera_rates="rates"))  # type: ignore[arg-type]
-    motion.camera_info = info = CameraInfo(width=640, height=480)
+    info = CameraInfo(width=640, height=480)
+    node: Any = SimpleNamespace(
+        settings=NodeSettings(camera_rates="rates"),
+        camera_info=info,
+        subscribe=lambda *_: None,
+        get_logger=Log,
+    )
+    motion = CameraMotion(node)
     info.header.frame_id = "camera"
     info.k = [clip.focal, 0.0, 319.5, 0.0, clip.focal, 239.5, 0.0, 0.0, 1.0]
     tracker = MultiTracker.from_config("compact")
