@@ -53,7 +53,8 @@ def run_node(
     """Start rclpy, call `run`, shut rclpy down, and return the process's exit status.
 
     If `run` raises one of `REFUSALS` or an RCLError, the message is logged and the status is 1.
-    Exceptions after a signal has ended the context do not count as failures.
+    After a signal has ended the context, only an OSError counts as a failure: of a report that
+    cannot be written, say.
 
     Args:
         name: of the node, for the log.
@@ -70,7 +71,7 @@ def run_node(
     try:
         run()
     except Exception as error:
-        if rclpy.ok():
+        if rclpy.ok() or isinstance(error, OSError):
             if not isinstance(error, (*REFUSALS, rclpy_implementation.RCLError)):
                 raise
             logger.fatal(refusal(error))
