@@ -70,7 +70,7 @@ def find_placement(
     """
     source = _source(config, weights)
     placement = _placement(source, device, backend, precision)
-    return placement, source.int8.path if placement.precision == "int8" and source.int8 else None
+    return placement, source.int8 if placement.precision == "int8" else None
 
 
 def find_source(config: NetworkConfig) -> Source:

@@ -25,24 +25,24 @@ from numpy.typing import NDArray
 
 from siamcar_ros.files import move_into_place, scratch_folder
 from siamcar_ros.runtime.network import Images, Placement, as_planes, import_or_refuse
-from siamcar_ros.runtime.onnx_files import GraphFacts, OnnxFiles
+from siamcar_ros.runtime.onnx_files import INT8_WEIGHT_BITS, GraphFacts, OnnxFiles
 from siamcar_ros.runtime.onnx_network import OnnxNetwork
 from siamcar_ros.runtime.source import GraphFiles
 
 _ONE, _ZERO = np.array(1, np.float32), np.array(0, np.uint8)
+_LARGEST_WEIGHT = 64
 
 Pair = tuple[Images, Images]
 """A template (127 x 127) and a search region (255 x 255), each of batch 1."""
 
 
-def quantize(files: OnnxFiles, pairs: Iterable[Pair], output: Path, weight_bits: int = 7) -> None:
+def quantize(files: OnnxFiles, pairs: Iterable[Pair], output: Path) -> None:
     """Write an int8 copy of a search graph.
 
     Args:
         files: the graphs of a network, of form "grouped".
         pairs: inputs to calibrate on; a few dozen are enough.
         output: where the int8 search graph is written.
-        weight_bits: 7, or 8 for CPUs with VNNI only.
 
     Raises:
         DeviceError: the packages ``onnx`` and ``onnxruntime`` are not installed.
@@ -90,7 +90,7 @@ def quantize(files: OnnxFiles, pairs: Iterable[Pair], output: Path, weight_bits:
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                reduce_range=weight_bits == 7,
+                reduce_range=True,
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options={
                     "OpTypesToExcludeOutputQuantization": ["Conv"],
@@ -99,9 +99,9 @@ def quantize(files: OnnxFiles, pairs: Iterable[Pair], output: Path, weight_bits:
                 },
             )
             quantized = onnx.load(str(written))
-            _round_kernels(quantized, prepared_graph, 64 if weight_bits == 7 else 127)
+            _round_kernels(quantized, prepared_graph)
             # The quantizer drops the graph's metadata.
-            facts = replace(facts, weight_bits=weight_bits)
+            facts = replace(facts, weight_bits=INT8_WEIGHT_BITS)
             onnx.helper.set_model_props(quantized, facts.properties())
             onnx.save(quantized, str(written))
             move_into_place(written, output)
@@ -193,7 +193,7 @@ def equalize_cross_layer(model: Any, feeds: Sequence[dict[str, NDArray[np.float3
         kernel.CopyFrom(numpy_helper.from_array(array.astype(np.float32), kernel.name))
 
 
-def _round_kernels(quantized: Any, original: Any, largest: int) -> None:
+def _round_kernels(quantized: Any, original: Any) -> None:
     """Round the weights again, so that the sum of each 2-D kernel is right to within 1/2.
 
     Neighboring activations are much alike, so the error of the sum matters most (the kernel-wise
@@ -214,7 +214,7 @@ def _round_kernels(quantized: Any, original: Any, largest: int) -> None:
         missing = np.rint(error.sum(2, keepdims=True))
         rank = np.argsort(np.argsort(-error * np.sign(missing), axis=2), axis=2)
         rounded += np.where(rank < abs(missing), np.sign(missing), 0)
-        array = rounded.clip(-largest, largest).astype(np.int8).reshape(entry.dims)
+        array = rounded.clip(-_LARGEST_WEIGHT, _LARGEST_WEIGHT).astype(np.int8).reshape(entry.dims)
         weights.CopyFrom(numpy_helper.from_array(array, weights.name))
 
 

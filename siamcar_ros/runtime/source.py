@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from siamcar_ros.runtime.network import DeviceError, Geometry, is_installed
 from siamcar_ros.runtime.onnx_files import (
     CALIBRATION_SUFFIX,
     INT8_SUFFIX,
+    INT8_WEIGHT_BITS,
     SEARCH_SUFFIX,
     GraphFacts,
     OnnxFiles,
@@ -33,19 +33,6 @@ GRAPH_VERSION = 5
 _LARGE = 24 << 20  # bytes of weights
 
 
-@dataclass(frozen=True)
-class Int8Graph:
-    """A search graph in int8.
-
-    Attributes:
-        path: its file.
-        weight_bits: 7 or 8, see :class:`GraphFacts`.
-    """
-
-    path: Path
-    weight_bits: int
-
-
 class Source(ABC):
     """What backends are built from; it imports PyTorch only when needed.
 
@@ -55,7 +42,7 @@ class Source(ABC):
         name: of the network.
         fingerprint: of the network and its weights.
         large: whether it has so many weights that other backends are faster.
-        int8: its search graph in int8, or None.
+        int8: the path of its search graph in int8, or None.
         stale_int8: the path of an int8 graph that was made from other weights.
         form: of its graphs; None if both are available.
     """
@@ -64,7 +51,7 @@ class Source(ABC):
     weights: Path | None = None
     fingerprint: str
     large: bool
-    int8: Int8Graph | None = None
+    int8: Path | None = None
     stale_int8: Path | None = None
     form: str | None = None
 
@@ -85,7 +72,7 @@ class Source(ABC):
         """
         files = self._graphs(form)
         if precision == "int8" and self.int8 is not None:
-            return OnnxFiles(files.template, self.int8.path)
+            return OnnxFiles(files.template, self.int8)
         return files
 
     @abstractmethod
@@ -142,7 +129,7 @@ class Source(ABC):
             return
         facts = self._facts_of(path)
         if facts is not None and facts.form == "grouped":
-            self.int8 = Int8Graph(path, facts.weight_bits)
+            self.int8 = path
         else:
             self.stale_int8 = path
 
@@ -293,8 +280,8 @@ class GraphFiles(Source):
         self._facts, self.weights, self.form = facts[1], search, facts[1].form
         self.name, self.fingerprint = self._facts.network, self._facts.weights
         self.large = search.stat().st_size > _LARGE
-        if self._facts.weight_bits < 32:
-            self.int8 = Int8Graph(search, self._facts.weight_bits)
+        if self._facts.weight_bits == INT8_WEIGHT_BITS:
+            self.int8 = search
 
     @property
     def geometry(self) -> Geometry:

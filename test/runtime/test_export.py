@@ -209,6 +209,9 @@ def test_int8_is_of_all_convolutions_but_the_correlation(compact: SiamCAR, tmp_p
     # Two products of a byte and a weight fit into 16 bits, in which AVX2 adds them.
     assert max(2 * 255 * int(abs(array.astype(int)).max()) for array in weights) < 2**15
     assert GraphFacts.read(output).weight_bits == 7
+    output.write_bytes(output.read_bytes().replace(b'"weight_bits": 7', b'"weight_bits": 8'))
+    with pytest.raises(DeviceError, match="not an ONNX file that this version"):
+        GraphFacts.read(output)
     made_by = {output: node for node in graph.node for output in node.output}
     layers = [node for node in graph.node if node.op_type == "Conv"]
     quantized = [
