@@ -74,14 +74,13 @@ class _Branches:
         plain = kernels == "plain"
         # The banded product runs on the tensor cores, a convolution with one group per channel
         # does not.
-        form = "banded" if plain else "grouped"
-        self._template_graph = TemplateGraph(ready, form).eval()
+        self._template_graph = TemplateGraph(ready, banded=plain).eval()
         self._channels = 3 if plain else INPUT_CHANNELS
         with torch.cuda.device(self.device):
             if plain:
-                self._search_graph = SearchGraph(ready, form, features=True).eval()
+                self._search_graph = SearchGraph(ready, banded=True).eval()
             else:
-                self._search_graph = _Forked(ready, form).eval()
+                self._search_graph = _Forked(ready).eval()
                 self._search_graph.correlate = correlation
                 fuse_(ready, kernels)
             # With one stream and one pool the recordings share their memory; only one runs at a
@@ -129,8 +128,8 @@ class _Branches:
 class _Forked(SearchGraph):
     """The search branch with the head's towers on two streams, as neither fills a GPU."""
 
-    def __init__(self, model: SiamCAR, form: str) -> None:
-        super().__init__(model, form, features=True)
+    def __init__(self, model: SiamCAR) -> None:
+        super().__init__(model, banded=False)
         self._side = torch.cuda.Stream()
 
     def forward(self, x: Tensor, *template: Tensor) -> tuple[Tensor, ...]:

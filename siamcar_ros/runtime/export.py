@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,7 +32,10 @@ class ExportError(ValueError):
 
 
 def export_onnx(
-    model: SiamCAR, weights: Path, form: str = "grouped", fingerprint: str | None = None
+    model: SiamCAR,
+    weights: Path,
+    form: Literal["grouped", "banded"] = "grouped",
+    fingerprint: str | None = None,
 ) -> OnnxFiles:
     """Write a network's two graphs, after comparing their maps in ONNX Runtime with PyTorch's.
 
@@ -51,15 +54,16 @@ def export_onnx(
     for package in ("onnxscript", "onnxruntime"):
         import_or_refuse(package, "ONNX export", "torch")
     folded = fold_batchnorm(model).requires_grad_(False)
-    template_graph = TemplateGraph(folded, form).eval()
-    search_graph = SearchGraph(folded, form, features=True).eval()
+    banded = form == "banded"
+    template_graph = TemplateGraph(folded, banded).eval()
+    search_graph = SearchGraph(folded, banded).eval()
     # A batch of 1 would be exported as a constant.
-    batch = 1 if form == "grouped" else 2
+    batch = 2 if banded else 1
     z, x = example_inputs(model, batch)
     with torch.no_grad():
         template = template_graph(z)
     levels = [f"template{i}" for i in range(len(template))]
-    any_batch = {0: "batch"} if form == "banded" else {}
+    any_batch = {0: "batch"} if banded else {}
     made_from = fingerprint or fingerprint_of(model)
     facts = GraphFacts(model.name, model.score_size, model.offset, model.stride, made_from, form)
     files = OnnxFiles.beside(weights)
