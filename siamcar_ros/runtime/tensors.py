@@ -60,15 +60,13 @@ class TensorAdapter:
     ``device`` or of its parameters.
 
     Args:
-        network: has ``template``, ``__call__``, ``score_size`` and ``offset``.
+        network: has ``template`` and ``__call__``.
     """
 
     takes_pixels = True
 
     def __init__(self, network: Any) -> None:
         self._network = network
-        self.score_size: int = network.score_size
-        self.offset: int = network.offset
         device = getattr(network, "device", None)
         if device is None and isinstance(network, torch.nn.Module):
             device = next(network.parameters(), torch.empty(0)).device
