@@ -8,14 +8,16 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from siamcar_ros.model import SiamCAR
 from siamcar_ros.runtime.fusion import INPUT_CHANNELS, KERNELS, correlation, fuse_
 from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
-from siamcar_ros.runtime.network import DeviceError, Geometry, Placement, Template
-from siamcar_ros.runtime.tensors import TensorNetwork, as_planes
+from siamcar_ros.runtime.network import DeviceError, Geometry, Images, Placement, Template
+from siamcar_ros.runtime.tensors import TensorNetwork, as_planes, as_tensor
 from siamcar_ros.runtime.torch_network import DTYPES, prepared
 
 _CALLS_BEFORE_CAPTURE = 3
@@ -54,14 +56,17 @@ class CudaGraphNetwork(TensorNetwork):
         """The kernels that it runs, one of :data:`~siamcar_ros.runtime.fusion.KERNELS`."""
         return self._branches.kernels
 
-    def _template(self, z: Tensor) -> Template:
-        return self._branches.template(z)
+    @torch.inference_mode()
+    def _template(self, z: Images) -> Template:
+        return self._branches.template(as_tensor(z))
 
+    @torch.inference_mode()
     def _maps(
-        self, x: Tensor, template: Sequence[Tensor], features: bool = False
-    ) -> tuple[Tensor, ...]:
-        joined, *rest = self._branches.maps(x, template, features)
-        return joined[:, :2], joined[:, 2:6], joined[:, 6:], *rest
+        self, x: Images, template: Sequence[Tensor], features: bool = False
+    ) -> list[NDArray[np.float32]]:
+        joined, *rest = self._branches.maps(as_tensor(x), template, features)
+        parts = joined[:, :2], joined[:, 2:6], joined[:, 6:], *rest
+        return [part.numpy() for part in parts]
 
 
 class _Branches:
@@ -171,12 +176,8 @@ class _Inputs:
         """Copy in the next search regions and, if they have changed, the templates."""
         batch, given = x.shape[0], tuple(template)
         self.x[:batch, :3].copy_(x)
-        # While a track lasts its template is the same tensors.
-        if (
-            batch != self._shown_batch
-            or len(given) != len(self._shown)
-            or any(new is not old for new, old in zip(given, self._shown, strict=True))
-        ):
+        # While a track lasts its template is the same object.
+        if batch != self._shown_batch or given is not self._shown:
             for own, level in zip(self.template, given, strict=True):
                 own[:batch].copy_(level)
             self._shown, self._shown_batch = given, batch

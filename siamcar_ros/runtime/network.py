@@ -118,7 +118,7 @@ class Network(ABC):
             z: images of 127 x 127 pixels.
         """
         with self._lock:
-            return self._template(np.asarray(z))
+            return self._template(z)
 
     def __call__(self, x: Images, template: Sequence[Any]) -> Maps:
         """The maps that locate the templates' targets in the search regions.
@@ -132,7 +132,7 @@ class Network(ABC):
         """
         self._check_batch(x, template)
         with self._lock:
-            return Maps(*self._maps(np.asarray(x), template))
+            return Maps(*self._maps(x, template))
 
     def observe(self, x: Images, template: Sequence[Any]) -> tuple[Maps, NDArray[np.float32]]:
         """The maps, and what the head made them of.
@@ -145,10 +145,14 @@ class Network(ABC):
             DeviceError: its graphs were exported by an earlier version, without features.
             ValueError: as :meth:`__call__`.
         """
-        self._check_features()
+        if not self.gives_features:
+            raise DeviceError(
+                f"{self!r} gives no features: its graphs were exported by an earlier version; run "
+                "'siamcar export' again"
+            )
         self._check_batch(x, template)
         with self._lock:
-            *maps, features = self._maps(np.asarray(x), template, features=True)
+            *maps, features = self._maps(x, template, features=True)
         return Maps(*maps), features
 
     def join(self, templates: Sequence[Template]) -> Template:
@@ -178,19 +182,14 @@ class Network(ABC):
         return f"<{self.name} on {self.device} by {self.backend}, {self.precision}>"
 
     @abstractmethod
-    def _template(self, z: Any) -> Template:
+    def _template(self, z: Images) -> Template:
         """:meth:`template`, one caller at a time."""
 
     @abstractmethod
-    def _maps(self, x: Any, template: Sequence[Any], features: bool = False) -> Sequence[Any]:
+    def _maps(
+        self, x: Images, template: Sequence[Any], features: bool = False
+    ) -> Sequence[NDArray[np.float32]]:
         """The three maps, and the features if wanted; one caller at a time, the batches checked."""
-
-    def _check_features(self) -> None:
-        if not self.gives_features:
-            raise DeviceError(
-                f"{self!r} gives no features: its graphs were exported by an earlier version; run "
-                "'siamcar export' again"
-            )
 
     def _check_batch(self, x: Any, template: Sequence[Any]) -> None:
         batch, given = x.shape[0], template[0].shape[0]
@@ -209,7 +208,7 @@ class OneByOneNetwork(Network):
 
     def __init__(self, geometry: Geometry, placement: Placement) -> None:
         super().__init__(geometry, placement)
-        self._shown: tuple[Any, ...] = ()
+        self._shown: Template = ()
         self._targets: list[Template] = []
 
     @abstractmethod
@@ -223,27 +222,22 @@ class OneByOneNetwork(Network):
         """:meth:`_maps` of one image; `template` is the same object while it does not change."""
 
     def _template(self, z: Images) -> Template:
-        parts = [self._template_of(z[i : i + 1]) for i in range(len(z))]
-        return join_arrays(parts)
+        return join_arrays([self._template_of(z[i : i + 1]) for i in range(len(z))])
 
     def _maps(
         self, x: Images, template: Sequence[Any], features: bool = False
     ) -> Sequence[NDArray[np.float32]]:
-        given = tuple(template)
-        if len(given) != len(self._shown) or any(
-            new is not old for new, old in zip(given, self._shown, strict=True)
-        ):
+        given = tuple(template)  # the same object if it is a tuple
+        if given is not self._shown:
             self._shown = given
             self._targets = [
                 tuple(np.ascontiguousarray(level[i : i + 1]) for level in given)
                 for i in range(len(given[0]))
             ]
-        one = len(self._targets) == 1
-        parts = [
-            self._maps_of(x[i : i + 1], self._targets[0 if one else i], features)
-            for i in range(len(x))
-        ]
-        return join_arrays(parts)
+        targets = self._targets if len(self._targets) > 1 else self._targets * len(x)
+        return join_arrays(
+            [self._maps_of(x[i : i + 1], target, features) for i, target in enumerate(targets)]
+        )
 
 
 def join_arrays(parts: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
