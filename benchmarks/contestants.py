@@ -243,22 +243,3 @@ class StillNetwork:
     def __call__(self, x: torch.Tensor, template: Any) -> tuple[torch.Tensor, ...]:
         """Return the maps of a target that does not move."""
         return self.maps
-
-
-def nano_tracker(backbone: Path, head: Path) -> Any:
-    """OpenCV's TrackerNano.
-
-    Raises:
-        FileNotFoundError: a file is not there.
-        ValueError: this OpenCV has no TrackerNano.
-    """
-    for path in (backbone, head):
-        if not path.is_file():
-            raise FileNotFoundError(f"no NanoTrack file {path}")
-    if not hasattr(cv2, "TrackerNano_Params"):
-        raise ValueError("this OpenCV has no TrackerNano; opencv-python 4.7 or later does")
-    opencv: Any = cv2
-    params = opencv.TrackerNano_Params()
-    params.backbone, params.neckhead = str(backbone), str(head)
-    create = getattr(opencv, "TrackerNano_create", None) or opencv.TrackerNano.create
-    return create(params)

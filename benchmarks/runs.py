@@ -15,19 +15,19 @@ from benchmarks.contestants import (
     calibration_of,
     int8_graph,
     model_of,
-    nano_tracker,
     seen_by,
     variants,
 )
 from benchmarks.peaks import matrix_multiply, search_operations
 from benchmarks.published import PublishedTracker
-from siamcar_ros.runtime import Network, load_network
+from siamcar_ros.evaluation.trackers import TrackerSpec
+from siamcar_ros.runtime import DeviceError, Network, load_network
 from siamcar_ros.runtime.network import Images
 from siamcar_ros.runtime.tensors import TensorAdapter
 from siamcar_ros.speed.backends import follow, update_call
 from siamcar_ros.speed.measure import interleave
 from siamcar_ros.speed.tables import Table
-from siamcar_ros.tracking import MultiTracker, SiamCarTracker
+from siamcar_ros.tracking import MultiTracker, SiamCarTracker, TrackerParams
 
 FRAME_SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080), (3840, 2160))
 COUNTS = (1, 2, 4, 8)
@@ -53,7 +53,7 @@ class Options:
     device: str
     threads: int
     seconds: float
-    nano: tuple[Path, Path] | None = None
+    nano: tuple[str, ...] | None = None
 
 
 def measure_network(options: Options, name: str) -> Table:
@@ -140,8 +140,8 @@ def measure_tracker(options: Options) -> Table:
             published.init(film.images[0], film.boxes[0])
             calls[f"{name} as published"] = update_call(published, film)
     if options.nano is not None:
-        nano = nano_tracker(*options.nano)
-        nano.init(film.images[0], tuple(round(v) for v in film.boxes[0]))
+        nano = TrackerSpec("NanoTrack", "nano", files=options.nano).build()
+        nano.init(film.images[0], film.boxes[0])
         calls["TrackerNano"] = update_call(nano, film)
     timings = interleave(calls, options.seconds)
     height, width = film.images[0].shape[:2]
@@ -215,40 +215,50 @@ def measure_sizes(options: Options) -> Table:
 
 def measure_targets(options: Options) -> Table:
     """Time several targets in one frame, which share one call of the network."""
-    film = Film()
-    table = Table(
-        "targets: one frame, n targets, one call of the network",
-        {"name": "", "n": "targets", **_SPREAD, "times": "x one target"},
-    )
-    calls: dict[str, Callable[[], Any]] = {}
-    for name in options.networks:
-        network, params = _placed(name, options, film)
-        table.notes.append(f"{name}: {network.backend} {network.precision} on {network.device}")
-        for n in COUNTS:
-            calls[f"{name}, {n}"] = update_call(follow(network, params, n, film), film)
-    timings = interleave(calls, options.seconds)
-    for label, timing in timings.items():
-        name, _, count = label.partition(", ")
-        times = 1 / timing.faster_than(timings[f"{name}, 1"])
-        row = {"name": label, "n": int(count), "line": name, "times": times}
-        table.rows.append(row | timing.row())
-    return table
+
+    def call(network: Network, params: TrackerParams, film: Film, n: int) -> Callable[[], Any]:
+        return update_call(follow(network, params, n, film), film)
+
+    title = "targets: one frame, n targets, one call of the network"
+    return _measure_counts(options, title, "target", call)
 
 
 def measure_batch(options: Options) -> Table:
     """Time the network alone, with several search regions in one call."""
+
+    def call(network: Network, params: TrackerParams, film: Film, n: int) -> Callable[[], Any]:
+        z, x = film.pairs(network.offset, network.score_size)[0]
+        return _search_call(network, z, x.repeat(n, 0))
+
+    return _measure_counts(
+        options, "batch: n search regions in one call of the network", "region", call
+    )
+
+
+def _measure_counts(
+    options: Options,
+    title: str,
+    what: str,
+    call: Callable[[Network, TrackerParams, Film, int], Callable[[], Any]],
+) -> Table:
+    """Time a call with 1, 2, 4 and 8 of something, for each network on its fastest backend."""
     film = Film()
     table = Table(
-        "batch: n search regions in one call of the network",
-        {"name": "", "n": "regions", **_SPREAD, "each": "ms each", "times": "x one region"},
+        title,
+        {"name": "", "n": f"{what}s", **_SPREAD, "each": "ms each", "times": f"x one {what}"},
     )
     calls: dict[str, Callable[[], Any]] = {}
     for name in options.networks:
-        network, _ = _placed(name, options, film)
+        model, params, _ = model_of(name, options.weights)
+        try:
+            graph = int8_graph(model, film) if options.device == "cpu" else None
+        except DeviceError:  # without the packages for an export
+            graph = None
+        network = load_network(model, graph, device=options.device, threads=options.threads)
+        network.warm_up(max(COUNTS), calls=1)
         table.notes.append(f"{name}: {network.backend} {network.precision} on {network.device}")
-        z, x = film.pairs(network.offset, network.score_size)[0]
         for n in COUNTS:
-            calls[f"{name}, {n}"] = _search_call(network, z, x.repeat(n, 0))
+            calls[f"{name}, {n}"] = call(network, params, film, n)
     timings = interleave(calls, options.seconds)
     for label, timing in timings.items():
         name, _, count = label.partition(", ")
@@ -257,15 +267,3 @@ def measure_batch(options: Options) -> Table:
         row["times"] = 1 / timing.faster_than(timings[f"{name}, 1"])
         table.rows.append(row)
     return table
-
-
-def _placed(name: str, options: Options, film: Film) -> tuple[Network, Any]:
-    """A network on the fastest backend of the device."""
-    model, params, _ = model_of(name, options.weights)
-    try:
-        graph = int8_graph(model, film) if options.device == "cpu" else None
-    except ValueError:
-        graph = None
-    network = load_network(model, device=options.device, threads=options.threads, weights=graph)
-    network.warm_up(max(COUNTS), calls=1)
-    return network, params

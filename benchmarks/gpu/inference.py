@@ -94,17 +94,19 @@ def _load(name: str, options: GpuOptions, closely: bool, part: Part) -> _Subject
                 for kernels in KERNELS
             }
     for label, start in starts.items():
-
-        def one(label: str = label, start: Callable[[], Network] = start) -> None:
-            begin = time.perf_counter()
-            network = start()
-            network.warm_up()
-            subject.networks[label] = network
-            subject.load_seconds[label] = time.perf_counter() - begin
-
-        part.attempt(f"{name}, {label}", one)
+        started = part.attempt(f"{name}, {label}", partial(_started, start))
+        if started is not None:
+            subject.networks[label], subject.load_seconds[label] = started
     part.notes += [f"{name}, {label}: {n.reason}" for label, n in subject.networks.items()]
     return subject
+
+
+def _started(start: Callable[[], Network]) -> tuple[Network, float]:
+    """A network, warm, and the seconds that this took."""
+    begin = time.perf_counter()
+    network = start()
+    network.warm_up()
+    return network, time.perf_counter() - begin
 
 
 def _with_kernels(model: SiamCAR, device: str, kernels: str, precision: str = "fp16") -> Network:
@@ -311,17 +313,18 @@ def _others(part: Part, options: GpuOptions, subject: _Subject, film: Film, cloc
             part.notes.append(f"{subject.name}, {label}: no time left")
             continue
 
-        def one(label: str = label, start: Callable[[], Network] = start) -> None:
-            begin = time.perf_counter()
-            network = start()
-            network.warm_up()
-            load = time.perf_counter() - begin
-            tracker = SiamCarTracker(network, subject.params)
-            tracker.init(film.images[0], film.boxes[0])
-            timing = interleave({"": update_call(tracker, film)}, 0.1)[""]
-            row = {"name": label, "ms": 1e3 * timing.median, "load": load}
-            table.rows.append(
-                row | {"network": 1e3 * stages(tracker, film, _TIMED_FRAMES)["network"]}
-            )
+        row = part.attempt(
+            f"{subject.name}, {label}", partial(_precision_row, label, start, subject.params, film)
+        )
+        table.rows += [] if row is None else [row]
 
-        part.attempt(f"{subject.name}, {label}", one)
+
+def _precision_row(
+    label: str, start: Callable[[], Network], params: TrackerParams, film: Film
+) -> dict[str, Any]:
+    network, load = _started(start)
+    tracker = SiamCarTracker(network, params)
+    tracker.init(film.images[0], film.boxes[0])
+    timing = interleave({"": update_call(tracker, film)}, 0.1)[""]
+    spent = stages(tracker, film, _TIMED_FRAMES)["network"]
+    return {"name": label, "ms": 1e3 * timing.median, "load": load, "network": 1e3 * spent}

@@ -80,16 +80,19 @@ def measure_gpu(options: GpuOptions, output: Path) -> dict[str, Any]:
         what is in ``gpu.json``: "machine", and for each part its "tables", "notes" and "seconds".
     """
     output.mkdir(parents=True, exist_ok=True)
-    content: dict[str, Any] = {"machine": describe_gpu(options.device), "parts": {}}
-    print("\n".join(f"{key}: {value}" for key, value in content["machine"].items()), flush=True)
+    machine = describe_gpu(options.device)
+    content: dict[str, Any] = {"machine": machine, "parts": {}}
+    pages = "# GPU\n\n" + "".join(f"- {key}: {value}\n" for key, value in machine.items())
+    print(pages, flush=True)
     for name in options.parts:
         begin = time.perf_counter()
         part = _run_apart(name, options)
         part["seconds"] = round(time.perf_counter() - begin, 1)
         content["parts"][name] = part
-        print(_part_text(name, part), flush=True)
+        pages += page(name, part)
+        print(page(name, part), flush=True)
         (output / "gpu.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        (output / "gpu.md").write_text(markdown(content), encoding="utf-8")
+        (output / "gpu.md").write_text(pages, encoding="utf-8")
     return content
 
 
@@ -327,29 +330,16 @@ def _onnxruntime_has(provider: str) -> bool:
     return f"{provider}ExecutionProvider" in onnxruntime.get_available_providers()
 
 
-def _part_text(name: str, part: Mapping[str, Any]) -> str:
-    tables = [Table(**table).text() for table in part["tables"]]
-    head = f"\n== {name}, {part['seconds']} s" + (", FAILED" if part.get("failed") else "")
-    return "\n\n".join([head, *tables, *("\n".join(part["notes"]),) * bool(part["notes"])])
-
-
-def markdown(content: Mapping[str, Any]) -> str:
-    """The results as a page: the machine, then each part's tables and notes."""
-    lines = ["# GPU", ""]
-    lines += [f"- {key}: {value}" for key, value in content["machine"].items()]
-    for name, part in content["parts"].items():
-        lines += ["", f"## {name}{' (failed)' if part.get('failed') else ''}"]
-        for table in part["tables"]:
-            lines += ["", _markdown_table(table)]
-        lines += ["", *(f"- {note}" for note in part["notes"])] if part["notes"] else []
-    return "\n".join(lines) + "\n"
-
-
-def _markdown_table(table: Mapping[str, Any]) -> str:
-    cells = [list(table["columns"].values()), ["---"] * len(table["columns"])]
-    cells += [[shown(row.get(key)) for key in table["columns"]] for row in table["rows"]]
-    rows = ["| " + " | ".join(row) + " |" for row in cells]
-    return "\n".join([f"**{table['title']}**", "", *rows, "", *(f"- {n}" for n in table["notes"])])
+def page(name: str, part: Mapping[str, Any]) -> str:
+    """A part's tables and notes in Markdown."""
+    lines = ["", f"## {name}, {part['seconds']} s{' (failed)' if part.get('failed') else ''}"]
+    for table in part["tables"]:
+        cells = [list(table["columns"].values()), ["---"] * len(table["columns"])]
+        cells += [[shown(row.get(key)) for key in table["columns"]] for row in table["rows"]]
+        lines += ["", f"**{table['title']}**", ""]
+        lines += ["| " + " | ".join(row) + " |" for row in cells]
+        lines += ["", *(f"- {note}" for note in table["notes"])]
+    return "\n".join([*lines, "", *(f"- {note}" for note in part["notes"])]) + "\n"
 
 
 def main(task: Mapping[str, Any]) -> None:

@@ -72,7 +72,6 @@ def test_a_film_of_another_size_keeps_its_target() -> None:
     [
         (["--networks", "resnet18"], "no network resnet18"),
         (["--weights", "some.safetensors"], "--weights needs one network"),
-        (["tracker", "--nanotrack-head", "head.onnx"], "needs both"),
         (["--threads", "0"], "--threads must be above 0"),
         (["--device", "tpu"], "device is auto"),
     ],
