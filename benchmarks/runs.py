@@ -11,14 +11,12 @@ from typing import Any
 from benchmarks.contestants import (
     Film,
     StillNetwork,
-    box_change,
     calibration_of,
     int8_graph,
     model_of,
-    seen_by,
     variants,
 )
-from benchmarks.peaks import matrix_multiply, search_operations
+from benchmarks.peaks import search_operations
 from benchmarks.published import PublishedTracker
 from siamcar_ros.evaluation.trackers import TrackerSpec
 from siamcar_ros.runtime import DeviceError, Network, load_network
@@ -31,7 +29,6 @@ from siamcar_ros.tracking import MultiTracker, SiamCarTracker, TrackerParams
 
 FRAME_SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080), (3840, 2160))
 COUNTS = (1, 2, 4, 8)
-_COMPARED = 6  # search regions whose boxes are compared
 _SPREAD = {"ms": "ms", "low": "25 %", "high": "75 %"}
 
 
@@ -64,51 +61,21 @@ def measure_network(options: Options, name: str) -> Table:
     z, x = film.pairs(model.offset, model.score_size)[0]
     calls = {"as published": _search_call(TensorAdapter(model.to(options.device)), z, x)}
     calls |= {label: _search_call(network, z, x) for label, network in networks.items()}
-    operations = {}
-    for precision in sorted({network.precision for network in networks.values()}):
-        call, operations[precision] = matrix_multiply(precision, options.device)
-        calls[f"matrix product {precision}"] = call
     timings = interleave(calls, options.seconds)
     flops = search_operations(model.to("cpu"))
-    pairs = film.pairs(model.offset, model.score_size)[:_COMPARED]
-    reference = seen_by(model, pairs)
     table = Table(
         f"network: {name}, one search region, {flops / 1e9:.2f} GFLOP",
-        {
-            "name": "",
-            **_SPREAD,
-            "ratio": "x published",
-            "gflops": "GFLOP/s",
-            "share": "of own peak",
-            "moved": "box moved, px",
-            "moved_most": "at most",
-            "same": "same best cell",
-        },
+        {"name": "", **_SPREAD, "ratio": "x published", "gflops": "GFLOP/s"},
         notes=[
             weights,
-            "as published: eager PyTorch in fp32, BatchNorm not folded. own peak: the fastest "
-            "large matrix product in the same precision, in the same run. box moved: by how many "
-            "pixels of the search region the corners of the box at fp32's best cell differ, over "
-            f"{_COMPARED} frames.",
+            "as published: eager PyTorch in fp32, BatchNorm not folded",
             *left_out,
         ],
     )
     for label, timing in timings.items():
-        row: dict[str, Any] = {"name": label, **timing.row()}
-        row["ratio"] = timing.faster_than(timings["as published"])
-        product = label.startswith("matrix product")
-        precision = label.split()[-1] if label != "as published" else "fp32"
-        done = operations[precision] if product else flops
-        row["gflops"] = done / timing.median / 1e9
-        if product:
-            row["ratio"] = None
-        elif f"matrix product {precision}" in timings:
-            peak = operations[precision] / timings[f"matrix product {precision}"].median
-            row["share"] = f"{100 * flops / timing.median / peak:.0f} %"
-        if label in networks and label != "torch fp32":
-            moved, most, same = box_change(reference, seen_by(networks[label], pairs))
-            row |= {"moved": moved, "moved_most": most, "same": f"{100 * same:.0f} %"}
-        table.rows.append(row)
+        ratio = timing.faster_than(timings["as published"])
+        rate = flops / timing.median / 1e9
+        table.rows.append({"name": label, **timing.row(), "ratio": ratio, "gflops": rate})
     return table
 
 

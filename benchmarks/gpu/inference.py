@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.contestants import Film, model_of
 from benchmarks.gpu.run import Clock, GpuOptions, Part
-from benchmarks.peaks import matrix_multiply, search_operations
+from benchmarks.peaks import matrix_rate, search_operations
 from benchmarks.published import PublishedTracker
 from benchmarks.runs import stages
 from siamcar_ros.model import SiamCAR
@@ -69,8 +69,7 @@ def measure_inference(part: Part, options: GpuOptions, clock: Clock) -> None:
 
 def _peak(part: Part, options: GpuOptions, precision: str) -> float:
     """Operations a second of a large matrix product."""
-    call, operations = matrix_multiply(precision, options.device)
-    rate = operations / interleave({"": call}, 0.1)[""].median
+    rate = matrix_rate(precision, options.device)
     part.notes.append(f"matrix product in {precision}: {rate / 1e12:.3g} TFLOP/s")
     part.extra["matrix_flops"] = rate
     return rate

@@ -16,7 +16,7 @@ from torch import Tensor
 from siamcar_ros.model import SiamCAR
 from siamcar_ros.runtime.fusion import INPUT_CHANNELS, KERNELS, correlation, fuse_
 from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
-from siamcar_ros.runtime.network import DeviceError, Geometry, Images, Placement, Template
+from siamcar_ros.runtime.network import DeviceError, Images, Placement, Template
 from siamcar_ros.runtime.tensors import TensorNetwork, as_planes, as_tensor
 from siamcar_ros.runtime.torch_network import DTYPES, prepared
 
@@ -44,7 +44,7 @@ class CudaGraphNetwork(TensorNetwork):
     gives_features = True
 
     def __init__(self, model: SiamCAR, placement: Placement, kernels: str | None = None) -> None:
-        super().__init__(Geometry.of(model), placement)
+        super().__init__(model, placement)
         if kernels is None:
             self._branches, note = _fastest(model, placement)
             self.reason += f"; {note}"

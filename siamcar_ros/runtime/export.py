@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +18,7 @@ from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_input
 from siamcar_ros.runtime.network import Placement, import_or_refuse
 from siamcar_ros.runtime.onnx_files import GraphFacts, OnnxFiles
 from siamcar_ros.runtime.onnx_network import onnx_network
-from siamcar_ros.runtime.source import GraphFiles, fingerprint_of
+from siamcar_ros.runtime.source import fingerprint_of, graph_source
 
 OPSET = 18
 TOLERANCE = 1e-3
@@ -89,7 +87,7 @@ def check_onnx(model: SiamCAR, files: OnnxFiles, tolerance: float = TOLERANCE) -
     Raises:
         ExportError: the difference is above the tolerance.
     """
-    source = GraphFiles(files)
+    source = graph_source(files)
     placement = Placement("onnxruntime", "cpu", "fp32", "to check it")
     network = onnx_network(source, placement)
     was_training = model.training
@@ -131,7 +129,9 @@ def _write(
     shapes: dict[str, object],
     facts: GraphFacts,
 ) -> None:
-    with _quiet():
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision, which is not needed
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own use of deprecated names
         program = torch.onnx.export(
             graph,
             inputs,
@@ -148,17 +148,3 @@ def _write(
         # The exporter records source files, with the paths of this machine.
         node.metadata_props.clear()
     program.save(str(path))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the exporter's progress messages and warnings."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

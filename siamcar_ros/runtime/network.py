@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE
 
 if TYPE_CHECKING:
+    from siamcar_ros.model import SiamCAR
+    from siamcar_ros.runtime.onnx_files import GraphFacts
     from siamcar_ros.runtime.source import Source
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
@@ -44,21 +46,6 @@ class Maps(NamedTuple):
 
 class DeviceError(ValueError):
     """A device, backend or precision that is not available on this machine."""
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Where a network's cells lie; see :class:`siamcar_ros.model.SiamCAR`."""
-
-    name: str
-    score_size: int
-    offset: int
-    stride: int = 8
-
-    @classmethod
-    def of(cls, model: Any) -> Geometry:
-        """The geometry of a model."""
-        return cls(model.name, model.score_size, model.offset, model.stride)
 
 
 @dataclass(frozen=True)
@@ -100,7 +87,7 @@ class Network(ABC):
     template_size = TEMPLATE_SIZE
     search_size = SEARCH_SIZE
 
-    def __init__(self, geometry: Geometry, placement: Placement) -> None:
+    def __init__(self, geometry: GraphFacts | SiamCAR, placement: Placement) -> None:
         self.name = geometry.name
         self.score_size = geometry.score_size
         self.offset = geometry.offset
@@ -206,7 +193,7 @@ class OneByOneNetwork(Network):
     On a CPU a batch is no faster than its parts, and fixed shapes are faster than variable ones.
     """
 
-    def __init__(self, geometry: Geometry, placement: Placement) -> None:
+    def __init__(self, geometry: GraphFacts | SiamCAR, placement: Placement) -> None:
         super().__init__(geometry, placement)
         self._shown: Template = ()
         self._targets: list[Template] = []

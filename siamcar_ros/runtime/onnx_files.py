@@ -12,7 +12,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from siamcar_ros.runtime.network import DeviceError, Geometry
+from siamcar_ros.runtime.network import DeviceError
 
 SEARCH_SUFFIX, INT8_SUFFIX, TEMPLATE_SUFFIX = ".search.onnx", ".search.int8.onnx", ".template.onnx"
 CALIBRATION_SUFFIX = ".calibration.json"
@@ -81,9 +81,9 @@ class GraphFacts:
     weight_bits: int = 32
 
     @property
-    def geometry(self) -> Geometry:
-        """Where the network's cells lie."""
-        return Geometry(self.network, self.score_size, self.offset, self.stride)
+    def name(self) -> str:
+        """Of the network, as a model has it."""
+        return self.network
 
     def properties(self) -> dict[str, str]:
         """As the metadata of an ONNX file."""

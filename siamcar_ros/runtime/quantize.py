@@ -13,7 +13,6 @@ overflows. Weights from -64 to 64, 7 bits, are therefore right on every CPU.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -27,7 +26,7 @@ from siamcar_ros.files import move_into_place, scratch_folder
 from siamcar_ros.runtime.network import Images, Placement, as_planes, import_or_refuse
 from siamcar_ros.runtime.onnx_files import INT8_WEIGHT_BITS, GraphFacts, OnnxFiles
 from siamcar_ros.runtime.onnx_network import OnnxNetwork
-from siamcar_ros.runtime.source import GraphFiles
+from siamcar_ros.runtime.source import graph_source
 
 _ONE, _ZERO = np.array(1, np.float32), np.array(0, np.uint8)
 _LARGEST_WEIGHT = 64
@@ -65,48 +64,42 @@ def quantize(files: OnnxFiles, pairs: Iterable[Pair], output: Path) -> None:
             "'grouped'"
         )
     placement = Placement("onnxruntime", "cpu", "fp32", "it calibrates")
-    network = OnnxNetwork(GraphFiles(files), placement)
+    network = OnnxNetwork(graph_source(files), placement)
     feeds = [_feed(network, z, x) for z, x in pairs]
     if not feeds:
         raise ValueError("int8 needs images to be calibrated on, and there are none")
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with scratch_folder(output.parent, ".new-") as scratch:
-            prepared, written = scratch / "prepared.onnx", scratch / output.name
-            quant_pre_process(str(files.search), str(prepared), skip_symbolic_shape=True)
-            prepared_graph = onnx.load(str(prepared))
-            correlations = _correlations(prepared_graph.graph)
-            equalize_cross_layer(prepared_graph, feeds)
-            onnx.save(prepared_graph, str(prepared))
-            quantize_static(
-                str(prepared),
-                str(written),
-                _Feeds(feeds),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=["Conv"],
-                nodes_to_exclude=correlations,
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                reduce_range=True,
-                calibrate_method=CalibrationMethod.MinMax,
-                extra_options={
-                    "OpTypesToExcludeOutputQuantization": ["Conv"],
-                    # An image's bytes are quantized to themselves, however bright it is.
-                    "TensorQuantOverrides": {"x": [{"scale": _ONE, "zero_point": _ZERO}]},
-                },
-            )
-            quantized = onnx.load(str(written))
-            _round_kernels(quantized, prepared_graph)
-            # The quantizer drops the graph's metadata.
-            facts = replace(facts, weight_bits=INT8_WEIGHT_BITS)
-            onnx.helper.set_model_props(quantized, facts.properties())
-            onnx.save(quantized, str(written))
-            move_into_place(written, output)
-    finally:
-        logger.setLevel(level)
+    with scratch_folder(output.parent, ".new-") as scratch:
+        prepared, written = scratch / "prepared.onnx", scratch / output.name
+        quant_pre_process(str(files.search), str(prepared), skip_symbolic_shape=True)
+        prepared_graph = onnx.load(str(prepared))
+        correlations = _correlations(prepared_graph.graph)
+        equalize_cross_layer(prepared_graph, feeds)
+        onnx.save(prepared_graph, str(prepared))
+        quantize_static(
+            str(prepared),
+            str(written),
+            _Feeds(feeds),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            nodes_to_exclude=correlations,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            reduce_range=True,
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={
+                "OpTypesToExcludeOutputQuantization": ["Conv"],
+                # An image's bytes are quantized to themselves, however bright it is.
+                "TensorQuantOverrides": {"x": [{"scale": _ONE, "zero_point": _ZERO}]},
+            },
+        )
+        quantized = onnx.load(str(written))
+        _round_kernels(quantized, prepared_graph)
+        # The quantizer drops the graph's metadata.
+        facts = replace(facts, weight_bits=INT8_WEIGHT_BITS)
+        onnx.helper.set_model_props(quantized, facts.properties())
+        onnx.save(quantized, str(written))
+        move_into_place(written, output)
 
 
 class _Feeds:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from siamcar_ros.model import SiamCAR, fold_batchnorm
-from siamcar_ros.runtime.network import Geometry, Images, Placement, Template
+from siamcar_ros.runtime.network import Images, Placement, Template
 from siamcar_ros.runtime.tensors import TensorNetwork, as_array, as_planes, as_tensor
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -48,7 +48,7 @@ class TorchNetwork(TensorNetwork):
     gives_features = True
 
     def __init__(self, model: SiamCAR, placement: Placement) -> None:
-        super().__init__(Geometry.of(model), placement)
+        super().__init__(model, placement)
         self._dtype = DTYPES[placement.precision]
         self._model = prepared(model, placement.device, placement.precision)
 

@@ -30,7 +30,7 @@ from siamcar_ros.runtime import (
 from siamcar_ros.runtime.config import read_network_config
 from siamcar_ros.runtime.onnx_network import OnnxNetwork, open_session, providers_for
 from siamcar_ros.runtime.select import installed_abilities
-from siamcar_ros.runtime.source import ModelInMemory
+from siamcar_ros.runtime.source import model_source
 
 Present = Callable[..., None]
 
@@ -186,7 +186,7 @@ def test_a_provider_that_does_not_start_is_not_passed_over(
     pytest.importorskip("onnxscript")
     if "CUDAExecutionProvider" in runtime.get_available_providers():
         pytest.skip("the installed ONNX Runtime has a CUDA provider")
-    files = ModelInMemory(compact).graphs()
+    files = model_source(compact).graphs()
     monkeypatch.setattr(runtime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     with pytest.raises(DeviceError, match="could not start its CUDAExecutionProvider"):
         open_session(files.search, placed("cuda:0", "fp32"))
@@ -198,7 +198,7 @@ def test_a_provider_whose_libraries_are_missing_is_named(
     """As ONNX Runtime's TensorRT provider fails: it is listed, and refuses to start."""
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    files = ModelInMemory(compact).graphs()
+    files = model_source(compact).graphs()
 
     def session(*_: Any, **__: Any) -> None:
         raise RuntimeError("Please install TensorRT libraries")

@@ -19,7 +19,7 @@ from siamcar_ros.runtime.graphs import example_inputs
 from siamcar_ros.runtime.onnx_files import GraphFacts, OnnxFiles
 from siamcar_ros.runtime.opencv_network import clips_as_attributes
 from siamcar_ros.runtime.quantize import equalize_cross_layer, quantize
-from siamcar_ros.runtime.source import ModelInMemory
+from siamcar_ros.runtime.source import model_source
 from siamcar_ros.runtime.tensors import TensorAdapter
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def files(compact: SiamCAR, tmp_path_factory: pytest.TempPathFactory) -> OnnxFil
 
 
 def cached_onnx(model: SiamCAR) -> OnnxFiles:
-    return ModelInMemory(model).graphs()
+    return model_source(model).graphs()
 
 
 def arrays(model: SiamCAR, batch: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
