@@ -123,7 +123,6 @@ def _placement(source: Source, device: str, backend: str, precision: str) -> Pla
         device,
         backend,
         precision,
-        large=source.large,
         int8=source.int8,
         graphs=source.has_graphs,
     )

@@ -252,7 +252,6 @@ class Backend:
         packages: the Python packages that it needs.
         precisions: its precisions, by kind of device ("cpu" or "cuda").
         speed: of the backends that can run a network, the one with the highest value is chosen.
-        speed_large: the same for a network of millions of weights in float32 on a CPU.
     """
 
     name: str
@@ -260,7 +259,6 @@ class Backend:
     packages: tuple[str, ...]
     precisions: dict[str, tuple[str, ...]]
     speed: int
-    speed_large: int
 
     @property
     def installed(self) -> bool:
@@ -281,7 +279,6 @@ def register_backend(
     cpu: Sequence[str] = (),
     cuda: Sequence[str] = (),
     speed: int = 0,
-    speed_large: int | None = None,
 ) -> Callable[[_Build], _Build]:
     """Register a class or function as a backend; see :class:`Backend` for the arguments.
 
@@ -295,8 +292,7 @@ def register_backend(
     kinds = {kind: tuple(has) for kind, has in (("cpu", cpu), ("cuda", cuda)) if has}
 
     def register(build: _Build) -> _Build:
-        large = speed if speed_large is None else speed_large
-        BACKENDS[name] = Backend(name, build, tuple(packages), kinds, speed, large)
+        BACKENDS[name] = Backend(name, build, tuple(packages), kinds, speed)
         return build
 
     return register

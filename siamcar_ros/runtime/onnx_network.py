@@ -34,7 +34,6 @@ _OUTPUTS = (*Maps._fields, "features")
     cpu=("fp32", "int8"),
     cuda=("fp32", "fp16"),
     speed=30,
-    speed_large=45,
 )
 def onnx_network(source: Source, placement: Placement, threads: int | None = None) -> Network:
     """ONNX Runtime's network for a placement.

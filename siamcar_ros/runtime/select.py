@@ -58,7 +58,6 @@ def select_backend(
     backend: str = "auto",
     precision: str = "auto",
     *,
-    large: bool = False,
     int8: Path | None = None,
     graphs: bool = True,
 ) -> Placement:
@@ -68,7 +67,6 @@ def select_backend(
         device: "auto", "cpu", "cuda" or "cuda:N".
         backend: "auto" or a name of :data:`~siamcar_ros.runtime.BACKENDS`.
         precision: "auto" or one of :data:`~siamcar_ros.runtime.PRECISIONS`.
-        large: whether the network has millions of weights, as a ResNet has.
         int8: the path of the network's quantized search graph, None without one.
         graphs: whether the network is available as ONNX graphs.
 
@@ -80,7 +78,7 @@ def select_backend(
     reasons: list[str] = []
     device = _device(device, backend, precision, reasons)
     kind = device.partition(":")[0]
-    chosen = BACKENDS.get(backend) or _fastest(kind, precision, large, int8, graphs, reasons)
+    chosen = BACKENDS.get(backend) or _fastest(kind, precision, graphs, reasons)
     if backend != "auto":
         reasons.append(f"the backend {backend} was asked for")
     if not chosen.installed:
@@ -192,24 +190,11 @@ def _onnxruntime_has_cuda() -> bool:
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
-def _fastest(
-    kind: str,
-    precision: str,
-    large: bool,
-    int8: Path | None,
-    graphs: bool,
-    reasons: list[str],
-) -> Backend:
+def _fastest(kind: str, precision: str, graphs: bool, reasons: list[str]) -> Backend:
     """The fastest backend that could run the network, as `siamcar bench` measures them."""
-    narrow = _BF16_FLAGS if int8 is None else _BF16_FLAGS + _INT8_FLAGS
-    wide = kind == "cpu" and (precision == "fp32" or _cpu_has(narrow) is None)
-
-    def speed(backend: Backend) -> int:
-        return backend.speed_large if large and wide else backend.speed
-
     usable = [
         backend
-        for backend in sorted(BACKENDS.values(), key=speed, reverse=True)
+        for backend in sorted(BACKENDS.values(), key=lambda each: each.speed, reverse=True)
         if backend.installed
         and precision in ("auto", *backend.precisions.get(kind, ()))
         and kind in backend.precisions

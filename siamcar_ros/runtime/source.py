@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 GRAPH_VERSION = 5
 """Increase it when the graphs of the same weights change."""
 
-_LARGE = 24 << 20  # bytes of weights
 _Form = Literal["grouped", "banded"]
 
 
@@ -40,7 +39,6 @@ class Source:
     Args:
         name: of the network.
         fingerprint: of the network and its weights.
-        large: whether it has so many weights that other backends are faster.
         model: returns the model with its weights, on the CPU, which is not to be changed; or raises
             DeviceError if PyTorch is not installed or there are only graphs.
         weights: their file, or the search graph if there are only graphs; None for a model in
@@ -50,7 +48,7 @@ class Source:
         int8: where a search graph in int8 is looked for.
 
     Attributes:
-        name, fingerprint, large, model, weights, form: as given.
+        name, fingerprint, model, weights, form: as given.
         int8: the path of its search graph in int8, or None.
         stale_int8: the path of an int8 graph that was made from other weights.
     """
@@ -59,7 +57,6 @@ class Source:
         self,
         name: str,
         fingerprint: str,
-        large: bool,
         model: Callable[[], SiamCAR],
         *,
         weights: Path | None = None,
@@ -67,8 +64,7 @@ class Source:
         form: str | None = None,
         int8: Path | None = None,
     ) -> None:
-        self.name, self.fingerprint, self.large = name, fingerprint, large
-        self.model, self.weights = model, weights
+        self.name, self.fingerprint, self.model, self.weights = name, fingerprint, model, weights
         self._files, self.form = files, form
         self.int8 = self.stale_int8 = None
         facts = None if int8 is None else self._facts_of(int8)
@@ -224,7 +220,6 @@ def weights_source(config: NetworkConfig, weights: Path) -> Source:
     return Source(
         config.name,
         mark,
-        weights.stat().st_size > _LARGE,
         load,
         weights=weights,
         files=OnnxFiles.beside(weights),
@@ -239,8 +234,7 @@ def model_source(model: SiamCAR, int8: Path | None = None) -> Source:
         model: on the CPU.
         int8: its quantized search graph.
     """
-    large = 4 * sum(p.numel() for p in model.parameters()) > _LARGE
-    return Source(model.name, fingerprint_of(model), large, lambda: model, int8=int8)
+    return Source(model.name, fingerprint_of(model), lambda: model, int8=int8)
 
 
 def graph_source(files: OnnxFiles) -> Source:
@@ -265,7 +259,6 @@ def graph_source(files: OnnxFiles) -> Source:
     return Source(
         facts.network,
         facts.weights,
-        files.search.stat().st_size > _LARGE,
         load,
         weights=files.search,
         files=files,

@@ -56,24 +56,19 @@ INT8 = Path("some.search.int8.onnx")
 
 
 @pytest.mark.parametrize(
-    ("packages", "flags", "int8", "large", "backend", "precision"),
+    ("packages", "flags", "int8", "backend", "precision"),
     [
-        ((), (), None, False, "opencv", "fp32"),
-        ((), ("amx_bf16", "avx512_vnni"), INT8, False, "opencv", "fp32"),
-        (TORCH, (), None, False, "torch", "fp32"),
-        (TORCH, ("amx_bf16",), None, False, "torch", "bf16"),
-        (EVERY, ("avx512_bf16",), None, False, "openvino", "fp32"),
-        (ONNX, ("amx_bf16",), None, False, "onnxruntime", "fp32"),
-        (ONNX, ("avx_vnni",), INT8, False, "onnxruntime", "int8"),
-        (EVERY, ("avx2",), INT8, False, "openvino", "int8"),
-        (EVERY, ("asimd",), INT8, False, "openvino", "fp32"),
-        (EVERY, ("amx_bf16",), None, False, "openvino", "bf16"),
-        (EVERY, ("amx_bf16", "avx512_vnni"), INT8, False, "openvino", "int8"),
-        (EVERY, ("avx2",), None, True, "onnxruntime", "fp32"),
-        (EVERY, ("amx_bf16",), None, True, "openvino", "bf16"),
-        (EVERY, ("avx512_vnni",), INT8, True, "openvino", "int8"),
-        (ONNX, ("amx_bf16",), None, True, "onnxruntime", "fp32"),
-        (OPENVINO, (), None, True, "openvino", "fp32"),
+        ((), (), None, "opencv", "fp32"),
+        ((), ("amx_bf16", "avx512_vnni"), INT8, "opencv", "fp32"),
+        (TORCH, (), None, "torch", "fp32"),
+        (TORCH, ("amx_bf16",), None, "torch", "bf16"),
+        (EVERY, ("avx512_bf16",), None, "openvino", "fp32"),
+        (ONNX, ("amx_bf16",), None, "onnxruntime", "fp32"),
+        (ONNX, ("avx_vnni",), INT8, "onnxruntime", "int8"),
+        (EVERY, ("avx2",), INT8, "openvino", "int8"),
+        (EVERY, ("asimd",), INT8, "openvino", "fp32"),
+        (EVERY, ("amx_bf16",), None, "openvino", "bf16"),
+        (EVERY, ("amx_bf16", "avx512_vnni"), INT8, "openvino", "int8"),
     ],
 )
 def test_the_fastest_on_a_cpu(
@@ -81,12 +76,11 @@ def test_the_fastest_on_a_cpu(
     packages: tuple[str, ...],
     flags: tuple[str, ...],
     int8: Path | None,
-    large: bool,
     backend: str,
     precision: str,
 ) -> None:
     present(packages, flags)
-    placement = select_backend(large=large, int8=int8)
+    placement = select_backend(int8=int8)
     assert (placement.backend, placement.device, placement.precision) == (backend, "cpu", precision)
     assert placement.reason.startswith(f"{backend} on cpu in {precision}, because no GPU is avail")
 
@@ -254,7 +248,7 @@ def test_refusals_say_what_to_do(present: Present, asked: dict[str, Any], messag
         select_backend(**asked)
 
 
-def test_a_missing_package_is_named(compact: SiamCAR, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib
 
     real = importlib.import_module
@@ -266,7 +260,7 @@ def test_a_missing_package_is_named(compact: SiamCAR, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(importlib, "import_module", import_module)
     with pytest.raises(DeviceError, match=r"needs the Python package 'openvino'.*pip install"):
-        load_network(compact, device="cpu", backend="openvino", precision="fp32")
+        load_network("compact", device="cpu", backend="openvino", precision="fp32")
 
 
 def test_load_network(weights: Path) -> None:
