@@ -117,14 +117,11 @@ def variants(
     Returns:
         the networks by "backend precision", and a line on each that did not start.
     """
-    kind, able = device.partition(":")[0], installed_abilities("cpu")
     networks, left_out = {}, []
-    for backend, precision in able if kind == "cpu" else installed_abilities(kind):
-        if precision == "int8" and ("onnxruntime", "int8") not in able:
-            continue  # which quantizes
-        graph = int8_graph(model, film) if precision == "int8" else None
+    for backend, precision in installed_abilities(device.partition(":")[0]):
         label = f"{backend} {precision}"
         try:
+            graph = int8_graph(model, film) if precision == "int8" else None
             network = load_network(
                 model,
                 device=device,

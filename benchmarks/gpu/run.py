@@ -180,7 +180,6 @@ class Part:
         self._path = path
         self.tables: list[Table] = []
         self.notes: list[str] = []
-        self.extra: dict[str, Any] = {}
         self.failed = False
 
     def table(self, table: Table) -> Table:
@@ -209,7 +208,6 @@ class Part:
             "tables": [table.as_dict() for table in self.tables],
             "notes": self.notes,
             "failed": self.failed,
-            **self.extra,
         }
         self._path.write_text(json.dumps(content, default=str), encoding="utf-8")
 

@@ -127,17 +127,15 @@ def _train(name: str, options: GpuOptions, root: Path, seconds: float) -> dict[s
     row: dict[str, Any] = {"name": name, "batch": recipe.batch, "workers": recipe.compute.workers}
     few = 1 if options.quick else 5
     with loading(run.batches, 0, recipe.steps, recipe.compute.workers, device) as pairs:
-        kept: list[Batch] = []
-        noted = _noting(pairs, kept)
+        kept = list(itertools.islice(pairs, _KEPT_BATCHES))
         for _ in range(few):  # cuDNN's choice, memory, the workers' first batches, the CUDA graph
-            run.advance(noted)
+            run.advance(pairs)
         losses = [run.meter.take(recipe.batch, processes)["total"]]
         _steps(run, pairs, device, few, begin + 0.5 * seconds)
         seen = run.meter.take(recipe.batch, processes)
         losses.append(seen["total"])
         row |= {"pairs": seen["pairs/s"], "wait": f"{100 * seen['loader wait']:.0f} %"}
         row["busy"] = _busy(run, pairs, device)
-        del kept[_KEPT_BATCHES:]
     memory = itertools.cycle(kept)
     run.meter.take(recipe.batch, processes)
     _steps(run, memory, device, few, begin + 0.85 * seconds)
@@ -148,12 +146,6 @@ def _train(name: str, options: GpuOptions, root: Path, seconds: float) -> dict[s
     run.monitor.close()
     row["loss"] = f"{losses[0]:.2f} to {losses[1]:.2f}"
     return row
-
-
-def _noting(pairs: Iterator[Batch], kept: list[Batch]) -> Iterator[Batch]:
-    for batch in pairs:
-        kept.append(batch)
-        yield batch
 
 
 def _steps(run: Run, pairs: Iterator[Batch], device: torch.device, least: int, end: float) -> None:

@@ -1,4 +1,4 @@
-"""From a configuration, or a model in memory, to a network that runs: the only way there is."""
+"""Loads a network from its configuration, or from a model in memory."""
 
 from __future__ import annotations
 

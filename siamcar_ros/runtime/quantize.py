@@ -16,7 +16,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -65,20 +67,29 @@ def quantize(files: OnnxFiles, pairs: Iterable[Pair], output: Path) -> None:
         )
     placement = Placement("onnxruntime", "cpu", "fp32", "it calibrates")
     network = OnnxNetwork(graph_source(files), placement)
-    feeds = [_feed(network, z, x) for z, x in pairs]
+    feeds = []
+    for z, x in pairs:
+        levels = {f"template{i}": level for i, level in enumerate(network.template(z))}
+        feeds.append({"x": as_planes(x), **levels})
     if not feeds:
         raise ValueError("int8 needs images to be calibrated on, and there are none")
     with scratch_folder(output.parent, ".new-") as scratch:
         prepared, written = scratch / "prepared.onnx", scratch / output.name
         quant_pre_process(str(files.search), str(prepared), skip_symbolic_shape=True)
         prepared_graph = onnx.load(str(prepared))
-        correlations = _correlations(prepared_graph.graph)
+        graph = prepared_graph.graph
+        constants = {entry.name for entry in graph.initializer}
+        correlations = [
+            node.name
+            for node in graph.node
+            if node.op_type == "Conv" and node.input[1] not in constants
+        ]
         equalize_cross_layer(prepared_graph, feeds)
         onnx.save(prepared_graph, str(prepared))
         quantize_static(
             str(prepared),
             str(written),
-            _Feeds(feeds),
+            SimpleNamespace(get_next=partial(next, iter(feeds), None)),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
             nodes_to_exclude=correlations,
@@ -100,28 +111,6 @@ def quantize(files: OnnxFiles, pairs: Iterable[Pair], output: Path) -> None:
         onnx.helper.set_model_props(quantized, facts.properties())
         onnx.save(quantized, str(written))
         move_into_place(written, output)
-
-
-class _Feeds:
-    """Inputs, one after another, as ONNX Runtime's calibration asks for them."""
-
-    def __init__(self, feeds: Sequence[dict[str, NDArray[np.float32]]]) -> None:
-        self._feeds = iter(feeds)
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """The next, or None."""
-        return next(self._feeds, None)
-
-
-def _feed(network: OnnxNetwork, z: Images, x: Images) -> dict[str, NDArray[np.float32]]:
-    levels = enumerate(network.template(z))
-    return {"x": as_planes(np.asarray(x)), **{f"template{i}": level for i, level in levels}}
-
-
-def _correlations(graph: Any) -> list[str]:
-    """The convolutions whose kernel is not a constant."""
-    constants = {entry.name for entry in graph.initializer}
-    return [n.name for n in graph.node if n.op_type == "Conv" and n.input[1] not in constants]
 
 
 def equalize_cross_layer(model: Any, feeds: Sequence[dict[str, NDArray[np.float32]]]) -> None:
@@ -189,7 +178,7 @@ def equalize_cross_layer(model: Any, feeds: Sequence[dict[str, NDArray[np.float3
 def _round_kernels(quantized: Any, original: Any) -> None:
     """Round the weights again, so that the sum of each 2-D kernel is right to within 1/2.
 
-    Neighboring activations are much alike, so the error of the sum matters most (the kernel-wise
+    Neighboring activations are similar, so the error of the sum matters most (the kernel-wise
     step of SQuant, Guo et al. 2022). The weights closest to a half are rounded the other way.
     """
     from onnx import numpy_helper

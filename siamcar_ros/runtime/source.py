@@ -75,7 +75,7 @@ class Source:
 
     @cached_property
     def _facts(self) -> GraphFacts | None:
-        """What the given graphs say of themselves; None if there are none of these weights."""
+        """The metadata of the given graphs; None unless they were made from these weights."""
         if self._files is None or not self._files.exist():
             return None
         template, search = map(self._facts_of, (self._files.template, self._files.search))
@@ -90,7 +90,7 @@ class Source:
 
     @property
     def geometry(self) -> GraphFacts | SiamCAR:
-        """What tells where the network's cells lie."""
+        """The graphs' metadata, or the model; both say where the network's cells lie."""
         return self._facts or self.model()
 
     @property
@@ -155,7 +155,7 @@ class Source:
         return coefficients
 
     def _facts_of(self, graph: Path) -> GraphFacts | None:
-        """The facts of a graph of these weights; None if there is none."""
+        """A graph's metadata; None if it is missing or made from other weights."""
         try:
             facts = GraphFacts.read(graph)
         except FileNotFoundError:

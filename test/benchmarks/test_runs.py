@@ -45,7 +45,7 @@ def test_a_film_of_another_size_keeps_its_target() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--networks", "resnet18"], "no network resnet18"),
+        (["--networks", "resnet18"], "no network configuration is called 'resnet18'"),
         (["--weights", "some.safetensors"], "--weights needs one network"),
         (["--threads", "0"], "--threads must be above 0"),
         (["--device", "tpu"], "device is auto"),
