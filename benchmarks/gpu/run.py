@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import signal
@@ -22,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from siamcar_ros.runtime.network import is_installed
 from siamcar_ros.speed.tables import Table, shown
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -215,7 +215,7 @@ class Part:
 def run_tests(part: Part, options: GpuOptions, clock: Clock) -> None:
     """Run the tests marked ``gpu``."""
     folders = [folder for folder in TEST_FOLDERS if (_ROOT / folder).is_dir()]
-    if len(folders) < len(TEST_FOLDERS) or not _installed("pytest"):
+    if len(folders) < len(TEST_FOLDERS) or not is_installed("pytest"):
         part.notes.append(
             "tests left out: this copy of the repository has none, or pytest is not installed"
         )
@@ -226,7 +226,7 @@ def run_tests(part: Part, options: GpuOptions, clock: Clock) -> None:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"]
         command += [f"--junitxml={report}", "--durations=8", *folders]
-        if _installed("xdist"):  # most of the tests' time is the CPU's
+        if is_installed("xdist"):  # most of the tests' time is the CPU's
             workers = max(1, len(os.sched_getaffinity(0)) // 2)
             command += ["-n", str(workers), "--dist", "worksteal"]
         environment = {**_environment(), "OMP_NUM_THREADS": "2"}
@@ -277,7 +277,7 @@ def measure_providers(part: Part, options: GpuOptions, clock: Clock) -> None:
     if options.device == "cpu":
         wanted = {"fp32": ("ONNX Runtime on the CPU", "onnxruntime", _onnxruntime_has("CPU"))}
     else:
-        tensorrt = _installed("tensorrt") and _onnxruntime_has("Tensorrt")
+        tensorrt = is_installed("tensorrt") and _onnxruntime_has("Tensorrt")
         wanted = {
             "fp32": ("ONNX Runtime's CUDA provider", "onnxruntime-gpu", _onnxruntime_has("CUDA")),
             "fp16": ("ONNX Runtime's TensorRT provider", "onnxruntime-gpu or tensorrt", tensorrt),
@@ -316,12 +316,8 @@ def measure_providers(part: Part, options: GpuOptions, clock: Clock) -> None:
             part.attempt(f"{name}, {precision}", one)
 
 
-def _installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
-
-
 def _onnxruntime_has(provider: str) -> bool:
-    if not _installed("onnxruntime"):
+    if not is_installed("onnxruntime"):
         return False
     import onnxruntime
 
