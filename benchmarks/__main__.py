@@ -1,7 +1,7 @@
 """Compare trackers, networks and the node on this machine; every ratio is of figures of one run.
 
     python -m benchmarks network --networks compact resnet50
-    python -m benchmarks tracker --nanotrack-backbone backbone.onnx --nanotrack-head head.onnx
+    python -m benchmarks tracker --nano-files backbone.onnx head.onnx
     python -m benchmarks node               in a shell with ROS 2 sourced
     python -m benchmarks --plots docs       everything but the node, with plots
 
@@ -24,7 +24,6 @@ import torch
 from benchmarks import runs
 from benchmarks.node import measure_node
 from benchmarks.plots import latency_by_rate, plot_backbones, plot_growth
-from siamcar_ros.model import MODEL_NAMES
 from siamcar_ros.runtime import select_backend
 from siamcar_ros.speed.measure import describe_machine
 from siamcar_ros.speed.tables import Table
@@ -63,8 +62,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     made.add_argument("--threads", type=int, help="of the CPU (default: one per core)")
     made.add_argument("--seconds", type=float, default=20.0, help="for each table, about (20)")
-    made.add_argument("--nanotrack-backbone", type=Path, metavar="ONNX")
-    made.add_argument("--nanotrack-head", type=Path, metavar="ONNX")
+    made.add_argument(
+        "--nano-files", nargs=2, metavar=("BACKBONE", "HEAD"), help="NanoTrack's ONNX files"
+    )
     made.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     made.add_argument("--plots", type=Path, metavar="DIR", help="plot how the cost grows")
     return made
@@ -99,14 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _options(args: argparse.Namespace) -> runs.Options:
-    unknown = [name for name in args.networks if name not in MODEL_NAMES]
-    if unknown:
-        raise ValueError(f"no network {', '.join(unknown)}; there are {', '.join(MODEL_NAMES)}")
     if args.weights is not None and len(args.networks) != 1:
         raise ValueError("--weights needs one network: --networks NAME --weights FILE")
-    nano = (args.nanotrack_backbone, args.nanotrack_head)
-    if any(nano) and not all(nano):
-        raise ValueError("TrackerNano needs both --nanotrack-backbone and --nanotrack-head")
     for name in ("threads", "seconds"):
         value = getattr(args, name)
         if value is not None and not value > 0:
@@ -117,7 +111,7 @@ def _options(args: argparse.Namespace) -> runs.Options:
         device=select_backend(args.device).device,
         threads=args.threads or len(os.sched_getaffinity(0)),
         seconds=args.seconds,
-        nano=nano if all(nano) else None,
+        nano=args.nano_files and tuple(args.nano_files),
     )
 
 

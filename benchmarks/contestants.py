@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,15 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from siamcar_ros.geometry import Box, Image, context_side
-from siamcar_ros.model import SiamCAR, build_model, load_weights
+from siamcar_ros.model import SiamCAR, build_model
 from siamcar_ros.runtime import DeviceError, Network, find_source, load_network
 from siamcar_ros.runtime.cache import cache_folder
 from siamcar_ros.runtime.config import read_network_config
 from siamcar_ros.runtime.graphs import example_inputs
 from siamcar_ros.runtime.quantize import Pair, quantize
 from siamcar_ros.runtime.select import installed_abilities
-from siamcar_ros.runtime.source import GRAPH_VERSION, ModelInMemory
-from siamcar_ros.runtime.tensors import TensorAdapter
+from siamcar_ros.runtime.source import GRAPH_VERSION, model_source
 from siamcar_ros.speed import backends as speed
 from siamcar_ros.tracking import TrackerParams, read_config
 from siamcar_ros.tracking.crop import crop_square, mean_color
@@ -83,16 +82,11 @@ def model_of(name: str, weights: Path | None = None) -> tuple[SiamCAR, TrackerPa
     Raises:
         ValueError, FileNotFoundError: as :func:`siamcar_ros.tracking.read_config`.
     """
-    model = build_model(name).eval()
-    try:
-        config = read_config(name)
-        params, found = config.params, weights or config.weights
-    except FileNotFoundError:
-        params, found = TrackerParams(), weights
-    if found is not None:
-        load_weights(model, found)
-        return model, params, f"weights {Path(found).name}"
-    return random_model(name), params, "random weights (the time does not depend on them)"
+    config = read_config(name, weights)
+    if config.weights is None:
+        note = "random weights (the time does not depend on them)"
+        return random_model(name), config.params, note
+    return config.network.build(), config.params, f"weights {config.weights.name}"
 
 
 def random_model(name: str) -> SiamCAR:
@@ -123,14 +117,11 @@ def variants(
     Returns:
         the networks by "backend precision", and a line on each that did not start.
     """
-    kind, able = device.partition(":")[0], installed_abilities("cpu")
     networks, left_out = {}, []
-    for backend, precision in able if kind == "cpu" else installed_abilities(kind):
-        if precision == "int8" and ("onnxruntime", "int8") not in able:
-            continue  # which quantizes
-        graph = int8_graph(model, film) if precision == "int8" else None
+    for backend, precision in installed_abilities(device.partition(":")[0]):
         label = f"{backend} {precision}"
         try:
+            graph = int8_graph(model, film) if precision == "int8" else None
             network = load_network(
                 model,
                 device=device,
@@ -148,10 +139,8 @@ def variants(
 
 def calibration_of(name: str) -> dict[str, dict[str, float]] | None:
     """The calibration of the score that ships with a network's weights; None if none ships."""
-    try:
-        return find_source(read_network_config(name)).calibration()
-    except (ValueError, FileNotFoundError):  # no configuration or no weights
-        return None
+    config = read_network_config(name)
+    return None if config.weights is None else find_source(config).calibration()
 
 
 def int8_graph(model: SiamCAR, film: Film) -> Path:
@@ -160,52 +149,12 @@ def int8_graph(model: SiamCAR, film: Film) -> Path:
     Raises:
         DeviceError: ``onnx``, ``onnxruntime`` or ``onnxscript`` is not installed.
     """
-    source = ModelInMemory(model)
+    source = model_source(model)
     path = cache_folder("int8") / f"{source.fingerprint}-{GRAPH_VERSION}.search.int8.onnx"
     if not path.is_file():
         pairs = film.pairs(model.offset, model.score_size)[:_CALIBRATION_PAIRS]
         quantize(source.graphs(), pairs, path)
     return path
-
-
-class Seen(NamedTuple):
-    """A network's answers in N search regions.
-
-    Attributes:
-        best: (N,) the cell with the highest foreground score.
-        corners: (N, S*S, 4) the box regressed at each cell, x1, y1, x2, y2 relative to the cell.
-    """
-
-    best: NDArray[np.int64]
-    corners: NDArray[np.float64]
-
-
-def seen_by(network: Any, pairs: list[Pair]) -> Seen:
-    """Run a network, or a model, over pairs of one template."""
-    if isinstance(network, SiamCAR):
-        network = TensorAdapter(network)
-    best, corners = [], []
-    template = network.template(pairs[0][0])
-    for _, x in pairs:
-        cls, reg, _ = (part.astype(np.float64) for part in network(x, template))
-        best.append(int((cls[0, 1] - cls[0, 0]).argmax()))
-        sides = reg[0].reshape(4, -1).T
-        corners.append(np.concatenate((-sides[:, :2], sides[:, 2:]), 1))
-    return Seen(np.array(best), np.array(corners))
-
-
-def box_change(reference: Seen, other: Seen) -> tuple[float, float, float]:
-    """Compare the boxes of two networks.
-
-    Returns:
-        the median and the largest shift of a corner at the best cell of `reference`, in pixels of
-        the search region; and the share of regions in which both have the same best cell.
-    """
-    rows = np.arange(len(reference.best))
-    a, b = (seen.corners[rows, reference.best] for seen in (reference, other))
-    shift = np.abs(a - b).max(axis=1)
-    same = float(np.mean(reference.best == other.best))
-    return float(np.median(shift)), float(shift.max()), same
 
 
 class StillNetwork:
@@ -243,22 +192,3 @@ class StillNetwork:
     def __call__(self, x: torch.Tensor, template: Any) -> tuple[torch.Tensor, ...]:
         """Return the maps of a target that does not move."""
         return self.maps
-
-
-def nano_tracker(backbone: Path, head: Path) -> Any:
-    """OpenCV's TrackerNano.
-
-    Raises:
-        FileNotFoundError: a file is not there.
-        ValueError: this OpenCV has no TrackerNano.
-    """
-    for path in (backbone, head):
-        if not path.is_file():
-            raise FileNotFoundError(f"no NanoTrack file {path}")
-    if not hasattr(cv2, "TrackerNano_Params"):
-        raise ValueError("this OpenCV has no TrackerNano; opencv-python 4.7 or later does")
-    opencv: Any = cv2
-    params = opencv.TrackerNano_Params()
-    params.backbone, params.neckhead = str(backbone), str(head)
-    create = getattr(opencv, "TrackerNano_create", None) or opencv.TrackerNano.create
-    return create(params)

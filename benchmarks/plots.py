@@ -63,9 +63,8 @@ def plot_backbones(tables: list[Table], path: Path) -> None:
     for table in tables:
         backbone = table.title.split(",")[0].removeprefix("network: ")
         for row in table.rows:
-            if not row["name"].startswith("matrix product"):
-                names.append(f"{backbone}, {row['name']}")
-                values.append(row["ms"])
+            names.append(f"{backbone}, {row['name']}")
+            values.append(row["ms"])
     places = range(len(names))
     axes.barh(places, values, color=["#b0b0b0" if "published" in n else "#3b78b5" for n in names])
     for place, value in zip(places, values, strict=True):

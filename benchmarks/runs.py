@@ -11,27 +11,24 @@ from typing import Any
 from benchmarks.contestants import (
     Film,
     StillNetwork,
-    box_change,
     calibration_of,
     int8_graph,
     model_of,
-    nano_tracker,
-    seen_by,
     variants,
 )
-from benchmarks.peaks import matrix_multiply, search_operations
+from benchmarks.peaks import search_operations
 from benchmarks.published import PublishedTracker
-from siamcar_ros.runtime import Network, load_network
+from siamcar_ros.evaluation.trackers import TrackerSpec
+from siamcar_ros.runtime import DeviceError, Network, load_network
 from siamcar_ros.runtime.network import Images
 from siamcar_ros.runtime.tensors import TensorAdapter
 from siamcar_ros.speed.backends import follow, update_call
 from siamcar_ros.speed.measure import interleave
 from siamcar_ros.speed.tables import Table
-from siamcar_ros.tracking import MultiTracker, SiamCarTracker
+from siamcar_ros.tracking import MultiTracker, SiamCarTracker, TrackerParams
 
 FRAME_SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080), (3840, 2160))
 COUNTS = (1, 2, 4, 8)
-_COMPARED = 6  # search regions whose boxes are compared
 _SPREAD = {"ms": "ms", "low": "25 %", "high": "75 %"}
 
 
@@ -53,7 +50,7 @@ class Options:
     device: str
     threads: int
     seconds: float
-    nano: tuple[Path, Path] | None = None
+    nano: tuple[str, ...] | None = None
 
 
 def measure_network(options: Options, name: str) -> Table:
@@ -64,51 +61,21 @@ def measure_network(options: Options, name: str) -> Table:
     z, x = film.pairs(model.offset, model.score_size)[0]
     calls = {"as published": _search_call(TensorAdapter(model.to(options.device)), z, x)}
     calls |= {label: _search_call(network, z, x) for label, network in networks.items()}
-    operations = {}
-    for precision in sorted({network.precision for network in networks.values()}):
-        call, operations[precision] = matrix_multiply(precision, options.device)
-        calls[f"matrix product {precision}"] = call
     timings = interleave(calls, options.seconds)
     flops = search_operations(model.to("cpu"))
-    pairs = film.pairs(model.offset, model.score_size)[:_COMPARED]
-    reference = seen_by(model, pairs)
     table = Table(
         f"network: {name}, one search region, {flops / 1e9:.2f} GFLOP",
-        {
-            "name": "",
-            **_SPREAD,
-            "ratio": "x published",
-            "gflops": "GFLOP/s",
-            "share": "of own peak",
-            "moved": "box moved, px",
-            "moved_most": "at most",
-            "same": "same best cell",
-        },
+        {"name": "", **_SPREAD, "ratio": "x published", "gflops": "GFLOP/s"},
         notes=[
             weights,
-            "as published: eager PyTorch in fp32, BatchNorm not folded. own peak: the fastest "
-            "large matrix product in the same precision, in the same run. box moved: by how many "
-            "pixels of the search region the corners of the box at fp32's best cell differ, over "
-            f"{_COMPARED} frames.",
+            "as published: eager PyTorch in fp32, BatchNorm not folded",
             *left_out,
         ],
     )
     for label, timing in timings.items():
-        row: dict[str, Any] = {"name": label, **timing.row()}
-        row["ratio"] = timing.faster_than(timings["as published"])
-        product = label.startswith("matrix product")
-        precision = label.split()[-1] if label != "as published" else "fp32"
-        done = operations[precision] if product else flops
-        row["gflops"] = done / timing.median / 1e9
-        if product:
-            row["ratio"] = None
-        elif f"matrix product {precision}" in timings:
-            peak = operations[precision] / timings[f"matrix product {precision}"].median
-            row["share"] = f"{100 * flops / timing.median / peak:.0f} %"
-        if label in networks and label != "torch fp32":
-            moved, most, same = box_change(reference, seen_by(networks[label], pairs))
-            row |= {"moved": moved, "moved_most": most, "same": f"{100 * same:.0f} %"}
-        table.rows.append(row)
+        ratio = timing.faster_than(timings["as published"])
+        rate = flops / timing.median / 1e9
+        table.rows.append({"name": label, **timing.row(), "ratio": ratio, "gflops": rate})
     return table
 
 
@@ -140,8 +107,8 @@ def measure_tracker(options: Options) -> Table:
             published.init(film.images[0], film.boxes[0])
             calls[f"{name} as published"] = update_call(published, film)
     if options.nano is not None:
-        nano = nano_tracker(*options.nano)
-        nano.init(film.images[0], tuple(round(v) for v in film.boxes[0]))
+        nano = TrackerSpec("NanoTrack", "nano", files=options.nano).build()
+        nano.init(film.images[0], film.boxes[0])
         calls["TrackerNano"] = update_call(nano, film)
     timings = interleave(calls, options.seconds)
     height, width = film.images[0].shape[:2]
@@ -215,40 +182,50 @@ def measure_sizes(options: Options) -> Table:
 
 def measure_targets(options: Options) -> Table:
     """Time several targets in one frame, which share one call of the network."""
-    film = Film()
-    table = Table(
-        "targets: one frame, n targets, one call of the network",
-        {"name": "", "n": "targets", **_SPREAD, "times": "x one target"},
-    )
-    calls: dict[str, Callable[[], Any]] = {}
-    for name in options.networks:
-        network, params = _placed(name, options, film)
-        table.notes.append(f"{name}: {network.backend} {network.precision} on {network.device}")
-        for n in COUNTS:
-            calls[f"{name}, {n}"] = update_call(follow(network, params, n, film), film)
-    timings = interleave(calls, options.seconds)
-    for label, timing in timings.items():
-        name, _, count = label.partition(", ")
-        times = 1 / timing.faster_than(timings[f"{name}, 1"])
-        row = {"name": label, "n": int(count), "line": name, "times": times}
-        table.rows.append(row | timing.row())
-    return table
+
+    def call(network: Network, params: TrackerParams, film: Film, n: int) -> Callable[[], Any]:
+        return update_call(follow(network, params, n, film), film)
+
+    title = "targets: one frame, n targets, one call of the network"
+    return _measure_counts(options, title, "target", call)
 
 
 def measure_batch(options: Options) -> Table:
     """Time the network alone, with several search regions in one call."""
+
+    def call(network: Network, params: TrackerParams, film: Film, n: int) -> Callable[[], Any]:
+        z, x = film.pairs(network.offset, network.score_size)[0]
+        return _search_call(network, z, x.repeat(n, 0))
+
+    return _measure_counts(
+        options, "batch: n search regions in one call of the network", "region", call
+    )
+
+
+def _measure_counts(
+    options: Options,
+    title: str,
+    what: str,
+    call: Callable[[Network, TrackerParams, Film, int], Callable[[], Any]],
+) -> Table:
+    """Time a call with 1, 2, 4 and 8 of something, for each network on its fastest backend."""
     film = Film()
     table = Table(
-        "batch: n search regions in one call of the network",
-        {"name": "", "n": "regions", **_SPREAD, "each": "ms each", "times": "x one region"},
+        title,
+        {"name": "", "n": f"{what}s", **_SPREAD, "each": "ms each", "times": f"x one {what}"},
     )
     calls: dict[str, Callable[[], Any]] = {}
     for name in options.networks:
-        network, _ = _placed(name, options, film)
+        model, params, _ = model_of(name, options.weights)
+        try:
+            graph = int8_graph(model, film) if options.device == "cpu" else None
+        except DeviceError:  # without the packages for an export
+            graph = None
+        network = load_network(model, graph, device=options.device, threads=options.threads)
+        network.warm_up(max(COUNTS), calls=1)
         table.notes.append(f"{name}: {network.backend} {network.precision} on {network.device}")
-        z, x = film.pairs(network.offset, network.score_size)[0]
         for n in COUNTS:
-            calls[f"{name}, {n}"] = _search_call(network, z, x.repeat(n, 0))
+            calls[f"{name}, {n}"] = call(network, params, film, n)
     timings = interleave(calls, options.seconds)
     for label, timing in timings.items():
         name, _, count = label.partition(", ")
@@ -257,15 +234,3 @@ def measure_batch(options: Options) -> Table:
         row["times"] = 1 / timing.faster_than(timings[f"{name}, 1"])
         table.rows.append(row)
     return table
-
-
-def _placed(name: str, options: Options, film: Film) -> tuple[Network, Any]:
-    """A network on the fastest backend of the device."""
-    model, params, _ = model_of(name, options.weights)
-    try:
-        graph = int8_graph(model, film) if options.device == "cpu" else None
-    except ValueError:
-        graph = None
-    network = load_network(model, device=options.device, threads=options.threads, weights=graph)
-    network.warm_up(max(COUNTS), calls=1)
-    return network, params

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.contestants import Film, model_of
 from benchmarks.gpu.run import Clock, GpuOptions, Part
-from benchmarks.peaks import matrix_multiply, search_operations
+from benchmarks.peaks import matrix_rate, search_operations
 from benchmarks.published import PublishedTracker
 from benchmarks.runs import stages
 from siamcar_ros.model import SiamCAR
@@ -69,10 +69,8 @@ def measure_inference(part: Part, options: GpuOptions, clock: Clock) -> None:
 
 def _peak(part: Part, options: GpuOptions, precision: str) -> float:
     """Operations a second of a large matrix product."""
-    call, operations = matrix_multiply(precision, options.device)
-    rate = operations / interleave({"": call}, 0.1)[""].median
+    rate = matrix_rate(precision, options.device)
     part.notes.append(f"matrix product in {precision}: {rate / 1e12:.3g} TFLOP/s")
-    part.extra["matrix_flops"] = rate
     return rate
 
 
@@ -81,36 +79,37 @@ def _load(name: str, options: GpuOptions, closely: bool, part: Part) -> _Subject
     subject = _Subject(name, model, params, search_operations(model))
     part.notes.append(f"{name}: {weights}, {subject.flops / 1e9:.3g} GFLOP a frame")
     if options.device == "cpu":
-        starts: dict[str, Callable[[], Network]] = {
-            "torch fp32": lambda: load_network(
-                model, device="cpu", backend="torch", precision="fp32"
-            )
-        }
+        starts: dict[str, str | None] = {"torch fp32": None}
+    elif closely:
+        starts = {f"{kernels} kernels": kernels for kernels in KERNELS}
     else:
-        starts = {"as chosen": lambda: load_network(model, device=options.device)}
-        if closely:
-            starts = {
-                f"{kernels} kernels": partial(_with_kernels, model, options.device, kernels)
-                for kernels in KERNELS
-            }
-    for label, start in starts.items():
-
-        def one(label: str = label, start: Callable[[], Network] = start) -> None:
-            begin = time.perf_counter()
-            network = start()
-            network.warm_up()
-            subject.networks[label] = network
-            subject.load_seconds[label] = time.perf_counter() - begin
-
-        part.attempt(f"{name}, {label}", one)
+        starts = {"as chosen": None}
+    for label, kernels in starts.items():
+        started = part.attempt(
+            f"{name}, {label}", partial(_started, model, options.device, "auto", kernels)
+        )
+        if started is not None:
+            subject.networks[label], subject.load_seconds[label] = started
     part.notes += [f"{name}, {label}: {n.reason}" for label, n in subject.networks.items()]
     return subject
 
 
-def _with_kernels(model: SiamCAR, device: str, kernels: str, precision: str = "fp16") -> Network:
-    from siamcar_ros.runtime.cuda_graph_network import CudaGraphNetwork
+def _started(
+    model: SiamCAR, device: str, precision: str, kernels: str | None = None
+) -> tuple[Network, float]:
+    """A network, warm, and the seconds that this took; in eager PyTorch on a CPU."""
+    begin = time.perf_counter()
+    if device == "cpu":
+        precision = "fp32" if precision == "auto" else precision
+        network = load_network(model, device="cpu", backend="torch", precision=precision)
+    elif kernels is None:
+        network = load_network(model, device=device)
+    else:
+        from siamcar_ros.runtime.cuda_graph_network import CudaGraphNetwork
 
-    return CudaGraphNetwork(model, select_backend(device, "cudagraph", precision), kernels)
+        network = CudaGraphNetwork(model, select_backend(device, "cudagraph", precision), kernels)
+    network.warm_up()
+    return network, time.perf_counter() - begin
 
 
 def _measure_frames(
@@ -180,7 +179,6 @@ def _profile(
             },
         )
     )
-    longest: dict[str, Any] = {}
     for label, network in subject.networks.items():
         tracker = SiamCarTracker(network, subject.params)
         tracker.init(film.images[0], film.boxes[0])
@@ -207,19 +205,12 @@ def _profile(
                 "download": sum(sum(v) for kind, v in totals.items() if "DtoH" in kind),
             }
         )
-        ranked = sorted(totals.items(), key=lambda item: -sum(item[1]))
-        longest[label] = [
-            {
-                "kernel": kind[:120],
-                "ms": round(sum(times), 4),
-                "count": round(len(times) / _PROFILED_FRAMES, 1),
-            }
-            for kind, times in ranked[:_SHOWN_KERNELS]
-        ]
-    part.extra.setdefault("kernels", {})[subject.name] = longest
-    for label, rows in longest.items():
-        lines = "; ".join(f"{r['count']:g}x {r['ms']:.3f} ms {r['kernel'][:60]}" for r in rows)
-        part.notes.append(f"{subject.name}, {label}, longest kernels in a frame: {lines}")
+        ranked = sorted(totals.items(), key=lambda item: -sum(item[1]))[:_SHOWN_KERNELS]
+        longest = "; ".join(
+            f"{len(times) / _PROFILED_FRAMES:g}x {sum(times):.3f} ms {kind[:60]}"
+            for kind, times in ranked
+        )
+        part.notes.append(f"{subject.name}, {label}, longest kernels in a frame: {longest}")
 
 
 def device_events(profiler: Any) -> list[tuple[str, float, float]]:
@@ -290,38 +281,28 @@ def _targets(
 def _others(part: Part, options: GpuOptions, subject: _Subject, film: Film, clock: Clock) -> None:
     """Time the other precisions."""
     kernels = getattr(subject.networks.get(subject.fastest), "kernels", "plain")
-    on_gpu = partial(_with_kernels, subject.model, options.device)
-    if options.device == "cpu":
-        model = subject.model
-        wanted: dict[str, Callable[[], Network]] = {
-            "torch bf16": lambda: load_network(
-                model, device="cpu", backend="torch", precision="bf16"
-            )
-        }
-    else:
-        wanted = {f"{kernels} kernels, {p}": partial(on_gpu, kernels, p) for p in ("bf16", "fp32")}
     table = part.table(
         Table(
             f"{subject.name}: other precisions",
             {"name": "", "ms": "ms", "network": "network ms", "load": "start s"},
         )
     )
-    for label, start in wanted.items():
-        if not clock.has(0.9):
+    for precision in ("bf16",) if options.device == "cpu" else ("bf16", "fp32"):
+        label = f"{kernels} kernels, {precision}"
+        if clock.has(0.9):
+            step = partial(_precision_row, options, subject, film, precision, kernels)
+            row = part.attempt(f"{subject.name}, {label}", step)
+            table.rows += [] if row is None else [{"name": label, **row}]
+        else:
             part.notes.append(f"{subject.name}, {label}: no time left")
-            continue
 
-        def one(label: str = label, start: Callable[[], Network] = start) -> None:
-            begin = time.perf_counter()
-            network = start()
-            network.warm_up()
-            load = time.perf_counter() - begin
-            tracker = SiamCarTracker(network, subject.params)
-            tracker.init(film.images[0], film.boxes[0])
-            timing = interleave({"": update_call(tracker, film)}, 0.1)[""]
-            row = {"name": label, "ms": 1e3 * timing.median, "load": load}
-            table.rows.append(
-                row | {"network": 1e3 * stages(tracker, film, _TIMED_FRAMES)["network"]}
-            )
 
-        part.attempt(f"{subject.name}, {label}", one)
+def _precision_row(
+    options: GpuOptions, subject: _Subject, film: Film, precision: str, kernels: str
+) -> dict[str, float]:
+    network, load = _started(subject.model, options.device, precision, kernels)
+    tracker = SiamCarTracker(network, subject.params)
+    tracker.init(film.images[0], film.boxes[0])
+    timing = interleave({"": update_call(tracker, film)}, 0.1)[""]
+    spent = stages(tracker, film, _TIMED_FRAMES)["network"]
+    return {"ms": 1e3 * timing.median, "load": load, "network": 1e3 * spent}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import signal
@@ -22,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from siamcar_ros.runtime.network import is_installed
 from siamcar_ros.speed.tables import Table, shown
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -50,11 +50,7 @@ class GpuOptions:
     @property
     def networks(self) -> tuple[str, ...]:
         """The networks to measure: the paper's, and the small ones."""
-        from siamcar_ros.model import MODEL_NAMES
-
-        if self.quick:
-            return ("alexnet", "compact")
-        return ("resnet50", *(name for name in ("mobile", "compact") if name in MODEL_NAMES))
+        return ("alexnet", "compact") if self.quick else ("resnet50", "mobile", "compact")
 
 
 class Clock:
@@ -84,16 +80,19 @@ def measure_gpu(options: GpuOptions, output: Path) -> dict[str, Any]:
         what is in ``gpu.json``: "machine", and for each part its "tables", "notes" and "seconds".
     """
     output.mkdir(parents=True, exist_ok=True)
-    content: dict[str, Any] = {"machine": describe_gpu(options.device), "parts": {}}
-    print("\n".join(f"{key}: {value}" for key, value in content["machine"].items()), flush=True)
+    machine = describe_gpu(options.device)
+    content: dict[str, Any] = {"machine": machine, "parts": {}}
+    pages = "# GPU\n\n" + "".join(f"- {key}: {value}\n" for key, value in machine.items())
+    print(pages, flush=True)
     for name in options.parts:
         begin = time.perf_counter()
         part = _run_apart(name, options)
         part["seconds"] = round(time.perf_counter() - begin, 1)
         content["parts"][name] = part
-        print(_part_text(name, part), flush=True)
+        pages += page(name, part)
+        print(page(name, part), flush=True)
         (output / "gpu.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        (output / "gpu.md").write_text(markdown(content), encoding="utf-8")
+        (output / "gpu.md").write_text(pages, encoding="utf-8")
     return content
 
 
@@ -181,7 +180,6 @@ class Part:
         self._path = path
         self.tables: list[Table] = []
         self.notes: list[str] = []
-        self.extra: dict[str, Any] = {}
         self.failed = False
 
     def table(self, table: Table) -> Table:
@@ -210,7 +208,6 @@ class Part:
             "tables": [table.as_dict() for table in self.tables],
             "notes": self.notes,
             "failed": self.failed,
-            **self.extra,
         }
         self._path.write_text(json.dumps(content, default=str), encoding="utf-8")
 
@@ -218,7 +215,7 @@ class Part:
 def run_tests(part: Part, options: GpuOptions, clock: Clock) -> None:
     """Run the tests marked ``gpu``."""
     folders = [folder for folder in TEST_FOLDERS if (_ROOT / folder).is_dir()]
-    if len(folders) < len(TEST_FOLDERS) or not _installed("pytest"):
+    if len(folders) < len(TEST_FOLDERS) or not is_installed("pytest"):
         part.notes.append(
             "tests left out: this copy of the repository has none, or pytest is not installed"
         )
@@ -229,7 +226,7 @@ def run_tests(part: Part, options: GpuOptions, clock: Clock) -> None:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"]
         command += [f"--junitxml={report}", "--durations=8", *folders]
-        if _installed("xdist"):  # most of the tests' time is the CPU's
+        if is_installed("xdist"):  # most of the tests' time is the CPU's
             workers = max(1, len(os.sched_getaffinity(0)) // 2)
             command += ["-n", str(workers), "--dist", "worksteal"]
         environment = {**_environment(), "OMP_NUM_THREADS": "2"}
@@ -280,7 +277,7 @@ def measure_providers(part: Part, options: GpuOptions, clock: Clock) -> None:
     if options.device == "cpu":
         wanted = {"fp32": ("ONNX Runtime on the CPU", "onnxruntime", _onnxruntime_has("CPU"))}
     else:
-        tensorrt = _installed("tensorrt") and _onnxruntime_has("Tensorrt")
+        tensorrt = is_installed("tensorrt") and _onnxruntime_has("Tensorrt")
         wanted = {
             "fp32": ("ONNX Runtime's CUDA provider", "onnxruntime-gpu", _onnxruntime_has("CUDA")),
             "fp16": ("ONNX Runtime's TensorRT provider", "onnxruntime-gpu or tensorrt", tensorrt),
@@ -319,41 +316,24 @@ def measure_providers(part: Part, options: GpuOptions, clock: Clock) -> None:
             part.attempt(f"{name}, {precision}", one)
 
 
-def _installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
-
-
 def _onnxruntime_has(provider: str) -> bool:
-    if not _installed("onnxruntime"):
+    if not is_installed("onnxruntime"):
         return False
     import onnxruntime
 
     return f"{provider}ExecutionProvider" in onnxruntime.get_available_providers()
 
 
-def _part_text(name: str, part: Mapping[str, Any]) -> str:
-    tables = [Table(**table).text() for table in part["tables"]]
-    head = f"\n== {name}, {part['seconds']} s" + (", FAILED" if part.get("failed") else "")
-    return "\n\n".join([head, *tables, *("\n".join(part["notes"]),) * bool(part["notes"])])
-
-
-def markdown(content: Mapping[str, Any]) -> str:
-    """The results as a page: the machine, then each part's tables and notes."""
-    lines = ["# GPU", ""]
-    lines += [f"- {key}: {value}" for key, value in content["machine"].items()]
-    for name, part in content["parts"].items():
-        lines += ["", f"## {name}{' (failed)' if part.get('failed') else ''}"]
-        for table in part["tables"]:
-            lines += ["", _markdown_table(table)]
-        lines += ["", *(f"- {note}" for note in part["notes"])] if part["notes"] else []
-    return "\n".join(lines) + "\n"
-
-
-def _markdown_table(table: Mapping[str, Any]) -> str:
-    cells = [list(table["columns"].values()), ["---"] * len(table["columns"])]
-    cells += [[shown(row.get(key)) for key in table["columns"]] for row in table["rows"]]
-    rows = ["| " + " | ".join(row) + " |" for row in cells]
-    return "\n".join([f"**{table['title']}**", "", *rows, "", *(f"- {n}" for n in table["notes"])])
+def page(name: str, part: Mapping[str, Any]) -> str:
+    """A part's tables and notes in Markdown."""
+    lines = ["", f"## {name}, {part['seconds']} s{' (failed)' if part.get('failed') else ''}"]
+    for table in part["tables"]:
+        cells = [list(table["columns"].values()), ["---"] * len(table["columns"])]
+        cells += [[shown(row.get(key)) for key in table["columns"]] for row in table["rows"]]
+        lines += ["", f"**{table['title']}**", ""]
+        lines += ["| " + " | ".join(row) + " |" for row in cells]
+        lines += ["", *(f"- {note}" for note in table["notes"])]
+    return "\n".join([*lines, "", *(f"- {note}" for note in part["notes"])]) + "\n"
 
 
 def main(task: Mapping[str, Any]) -> None:

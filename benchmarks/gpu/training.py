@@ -1,7 +1,7 @@
 """Training on a GPU: pairs a second, the loader's share, how busy the GPU is, its memory.
 
-The pairs are cut from clips that are drawn first and read as any data set is, so that the loader
-has its usual work.
+The pairs are cut from copies of the film that ships, which are read as any data set is, so that the
+loader has its usual work.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import torch
 
 from benchmarks.gpu.inference import device_events, union
 from benchmarks.gpu.run import Clock, GpuOptions, Part
-from siamcar_ros.model import depthwise_correlation, depthwise_correlation_fft
+from siamcar_ros.speed.backends import Film
 from siamcar_ros.speed.tables import Table
 from siamcar_ros.training.distributed import Processes
 from siamcar_ros.training.loader import Batch, loading
@@ -38,7 +37,7 @@ _AUGMENT = {"rotation": 15, "low_resolution": 0.45, "foreign_border": 0.5, "dist
 
 
 def measure_training(part: Part, options: GpuOptions, clock: Clock) -> None:
-    """Steps of each network on drawn clips, bf16 on a GPU."""
+    """Steps of each network, bf16 on a GPU."""
     table = part.table(
         Table(
             "training, from clips on disk",
@@ -63,7 +62,7 @@ def measure_training(part: Part, options: GpuOptions, clock: Clock) -> None:
     )
     with tempfile.TemporaryDirectory(prefix="siamcar_clips_") as folder:
         root = Path(folder)
-        draw_clips(root / "train", 4 if options.quick else 24, 4 if options.quick else 8)
+        write_clips(root / "train", 4 if options.quick else 24, 4 if options.quick else 8)
         networks = options.networks[-1:] if options.quick else options.networks
         for index, name in enumerate(networks):
             if not clock.has(0.9):
@@ -73,45 +72,24 @@ def measure_training(part: Part, options: GpuOptions, clock: Clock) -> None:
             row = part.attempt(name, partial(_train, name, options, root, 0.9 * share))
             table.rows += [] if row is None else [row]
             part.write()
-    if clock.has(0.95):
-        part.attempt("correlation", lambda: _correlations(part, options))
 
 
-def draw_clips(root: Path, clips: int, frames: int, size: tuple[int, int] = (640, 480)) -> None:
-    """Clips of a textured target that moves over a textured ground, a folder of images and
-    ``groundtruth.txt`` each.
+def write_clips(root: Path, clips: int, frames: int) -> None:
+    """Copies of the film that ships, a folder of images and ``groundtruth.txt`` each.
 
     Args:
         root: where they go; it is made.
         clips: how many.
         frames: of each.
-        size: (width, height), pixels.
     """
-    random = np.random.default_rng(0)
-    width, height = size
+    film = Film(frames)
+    coded = [cv2.imencode(".jpg", image)[1].tobytes() for image in film.images]
     for clip in range(clips):
         folder = root / f"clip{clip:03d}"
         folder.mkdir(parents=True)
-        ground = _texture(random, width, height)
-        w, h = (int(v) for v in random.integers(60, 160, 2))
-        target = _texture(random, w, h)
-        x, y = random.uniform(0.2, 0.5, 2) * (width, height)
-        dx, dy = random.uniform(-3, 3, 2)
-        rows = []
-        for index in range(frames):
-            left, top = int(x + dx * index), int(y + dy * index)
-            image = ground.copy()
-            image[top : top + h, left : left + w] = target[: height - top, : width - left]
-            coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
-            (folder / f"{index + 1:08d}.jpg").write_bytes(coded.tobytes())
-            rows.append(f"{left},{top},{w},{h}")
-        (folder / "groundtruth.txt").write_text("\n".join(rows) + "\n")
-
-
-def _texture(random: np.random.Generator, width: int, height: int) -> np.ndarray:
-    coarse = random.integers(0, 256, (max(2, height // 24), max(2, width // 24), 3), np.uint8)
-    noise = random.integers(0, 40, (height, width, 3), np.uint8)
-    return cv2.add(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), noise)
+        for index, data in enumerate(coded):
+            (folder / f"{index + 1:08d}.jpg").write_bytes(data)
+        np.savetxt(folder / "groundtruth.txt", film.boxes, "%.2f", ",")
 
 
 def _recipe(name: str, options: GpuOptions, root: Path) -> Recipe:
@@ -149,17 +127,15 @@ def _train(name: str, options: GpuOptions, root: Path, seconds: float) -> dict[s
     row: dict[str, Any] = {"name": name, "batch": recipe.batch, "workers": recipe.compute.workers}
     few = 1 if options.quick else 5
     with loading(run.batches, 0, recipe.steps, recipe.compute.workers, device) as pairs:
-        kept: list[Batch] = []
-        noted = _noting(pairs, kept)
+        kept = list(itertools.islice(pairs, _KEPT_BATCHES))
         for _ in range(few):  # cuDNN's choice, memory, the workers' first batches, the CUDA graph
-            run.advance(noted)
+            run.advance(pairs)
         losses = [run.meter.take(recipe.batch, processes)["total"]]
         _steps(run, pairs, device, few, begin + 0.5 * seconds)
         seen = run.meter.take(recipe.batch, processes)
         losses.append(seen["total"])
         row |= {"pairs": seen["pairs/s"], "wait": f"{100 * seen['loader wait']:.0f} %"}
         row["busy"] = _busy(run, pairs, device)
-        del kept[_KEPT_BATCHES:]
     memory = itertools.cycle(kept)
     run.meter.take(recipe.batch, processes)
     _steps(run, memory, device, few, begin + 0.85 * seconds)
@@ -170,12 +146,6 @@ def _train(name: str, options: GpuOptions, root: Path, seconds: float) -> dict[s
     run.monitor.close()
     row["loss"] = f"{losses[0]:.2f} to {losses[1]:.2f}"
     return row
-
-
-def _noting(pairs: Iterator[Batch], kept: list[Batch]) -> Iterator[Batch]:
-    for batch in pairs:
-        kept.append(batch)
-        yield batch
 
 
 def _steps(run: Run, pairs: Iterator[Batch], device: torch.device, least: int, end: float) -> None:
@@ -208,42 +178,3 @@ def _busy(run: Run, pairs: Iterator[Batch], device: torch.device) -> str | None:
     reached = events[-1][2] - 1e6 * seconds
     counted = [(name, max(start, reached), end) for name, start, end in events if end > reached]
     return f"{100 * union(counted) / (1e6 * seconds):.0f} %"
-
-
-def _correlations(part: Part, options: GpuOptions) -> None:
-    """One level's correlation forward and backward, in its forms."""
-    on_gpu = options.device != "cpu"
-    batch, channels = (80, 256) if on_gpu else (2, 16)
-    dtype = torch.bfloat16 if on_gpu else torch.float32
-    table = part.table(
-        Table(
-            f"the correlation of one level in training, batch {batch}, {channels} channels",
-            {"name": "", "ms": "forward and backward ms"},
-        )
-    )
-    x = torch.randn(batch, channels, 31, 31, device=options.device, dtype=dtype)
-    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
-    z = torch.randn(batch, channels, 7, 7, device=options.device, dtype=dtype).requires_grad_()
-    forms: dict[str, Callable[..., torch.Tensor]] = {
-        "direct": depthwise_correlation,
-        "fft": depthwise_correlation_fft,
-    }
-    for label, form in forms.items():
-        durations: list[float] = []
-        for _ in range(2 if options.quick else 6):
-            with _timed(durations, options.device):
-                form(x, z).sum().backward()
-        table.rows.append({"name": label, "ms": 1e3 * min(durations)})
-
-
-@contextmanager
-def _timed(durations: list[float], device: str) -> Iterator[None]:
-    def wait() -> None:
-        if device != "cpu":
-            torch.cuda.synchronize(device)
-
-    wait()
-    begin = time.perf_counter()
-    yield
-    wait()
-    durations.append(time.perf_counter() - begin)

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["grouped", "banded"],
         default="grouped",
         help="of the correlation: grouped for one target at a time, as the tracker runs it on "
-        "CPUs, or banded for any batch and TensorRT (%(default)s)",
+        "CPUs, or banded for other programs: any batch, TensorRT (%(default)s)",
     )
     parser.add_argument("--int8", action="store_true", help="write an int8 search graph, too")
     parser.add_argument(

@@ -99,22 +99,15 @@ def find_backbone(name: str) -> BackboneEntry:
 
 
 @torch.inference_mode()
-def dry_run(backbone: Backbone, size: int) -> list[tuple[int, ...]]:
-    """The shape of each level, (C, h, w), for images of `size` pixels, from an empty batch."""
-    training = backbone.training
-    levels = backbone.eval()(torch.empty(0, 3, size, size))
-    backbone.train(training)
-    return [tuple(level.shape[1:]) for level in levels]
-
-
 def check_backbone(entry: BackboneEntry, backbone: Backbone) -> None:
-    """Compare what a backbone is registered as with a dry run.
+    """Compare what a new backbone is registered as with a dry run.
 
     Raises:
         ValueError: its channels or cells differ, or a coarser level does not align with the first.
     """
+    backbone.eval()
     for size in (TEMPLATE_SIZE, SEARCH_SIZE):
-        shapes = dry_run(backbone, size)
+        shapes = [level.shape[1:] for level in backbone(torch.empty(0, 3, size, size))]
         cells = entry.cells(size)
         if tuple(shape[0] for shape in shapes) != tuple(backbone.levels):
             raise ValueError(
@@ -132,3 +125,4 @@ def check_backbone(entry: BackboneEntry, backbone: Backbone) -> None:
                     f"{type(backbone).__name__} gives a level of {rows}x{columns} cells for {size} "
                     f"pixels, which does not align with the first level's {cells}x{cells}"
                 )
+    backbone.train()

@@ -8,6 +8,8 @@
 Importing this package and running the shipped networks on a CPU needs only numpy and OpenCV.
 """
 
+# Each of these registers its backends.
+from . import onnx_network, opencv_network, openvino_network, torch_backends  # noqa: F401
 from .config import NetworkConfig, read_network_config
 from .load import find_placement, find_source, load_network
 from .network import (
@@ -20,11 +22,7 @@ from .network import (
     Placement,
     register_backend,
 )
-from .onnx_network import OnnxNetwork  # each of these modules registers its backends
-from .opencv_network import OpenCvNetwork
-from .openvino_network import OpenVinoNetwork
 from .select import select_backend
-from .torch_backends import torch_network
 
 __all__ = [
     "BACKENDS",
@@ -34,9 +32,6 @@ __all__ = [
     "Maps",
     "Network",
     "NetworkConfig",
-    "OnnxNetwork",
-    "OpenCvNetwork",
-    "OpenVinoNetwork",
     "Placement",
     "find_placement",
     "find_source",
@@ -44,5 +39,4 @@ __all__ = [
     "read_network_config",
     "register_backend",
     "select_backend",
-    "torch_network",
 ]

@@ -8,14 +8,16 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from siamcar_ros.model import SiamCAR
 from siamcar_ros.runtime.fusion import INPUT_CHANNELS, KERNELS, correlation, fuse_
 from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_inputs
-from siamcar_ros.runtime.network import DeviceError, Geometry, Placement, Template
-from siamcar_ros.runtime.tensors import TensorNetwork, as_planes
+from siamcar_ros.runtime.network import DeviceError, Images, Placement, Template
+from siamcar_ros.runtime.tensors import TensorNetwork, as_planes, as_tensor
 from siamcar_ros.runtime.torch_network import DTYPES, prepared
 
 _CALLS_BEFORE_CAPTURE = 3
@@ -42,7 +44,7 @@ class CudaGraphNetwork(TensorNetwork):
     gives_features = True
 
     def __init__(self, model: SiamCAR, placement: Placement, kernels: str | None = None) -> None:
-        super().__init__(Geometry.of(model), placement)
+        super().__init__(model, placement)
         if kernels is None:
             self._branches, note = _fastest(model, placement)
             self.reason += f"; {note}"
@@ -54,14 +56,17 @@ class CudaGraphNetwork(TensorNetwork):
         """The kernels that it runs, one of :data:`~siamcar_ros.runtime.fusion.KERNELS`."""
         return self._branches.kernels
 
-    def _template(self, z: Tensor) -> Template:
-        return self._branches.template(z)
+    @torch.inference_mode()
+    def _template(self, z: Images) -> Template:
+        return self._branches.template(as_tensor(z))
 
+    @torch.inference_mode()
     def _maps(
-        self, x: Tensor, template: Sequence[Tensor], features: bool = False
-    ) -> tuple[Tensor, ...]:
-        joined, *rest = self._branches.maps(x, template, features)
-        return joined[:, :2], joined[:, 2:6], joined[:, 6:], *rest
+        self, x: Images, template: Sequence[Tensor], features: bool = False
+    ) -> list[NDArray[np.float32]]:
+        joined, *rest = self._branches.maps(as_tensor(x), template, features)
+        parts = joined[:, :2], joined[:, 2:6], joined[:, 6:], *rest
+        return [part.numpy() for part in parts]
 
 
 class _Branches:
@@ -74,14 +79,13 @@ class _Branches:
         plain = kernels == "plain"
         # The banded product runs on the tensor cores, a convolution with one group per channel
         # does not.
-        form = "banded" if plain else "grouped"
-        self._template_graph = TemplateGraph(ready, form).eval()
+        self._template_graph = TemplateGraph(ready, banded=plain).eval()
         self._channels = 3 if plain else INPUT_CHANNELS
         with torch.cuda.device(self.device):
             if plain:
-                self._search_graph = SearchGraph(ready, form, features=True).eval()
+                self._search_graph = SearchGraph(ready, banded=True).eval()
             else:
-                self._search_graph = _Forked(ready, form).eval()
+                self._search_graph = _Forked(ready).eval()
                 self._search_graph.correlate = correlation
                 fuse_(ready, kernels)
             # With one stream and one pool the recordings share their memory; only one runs at a
@@ -129,8 +133,8 @@ class _Branches:
 class _Forked(SearchGraph):
     """The search branch with the head's towers on two streams, as neither fills a GPU."""
 
-    def __init__(self, model: SiamCAR, form: str) -> None:
-        super().__init__(model, form, features=True)
+    def __init__(self, model: SiamCAR) -> None:
+        super().__init__(model, banded=False)
         self._side = torch.cuda.Stream()
 
     def forward(self, x: Tensor, *template: Tensor) -> tuple[Tensor, ...]:
@@ -172,12 +176,8 @@ class _Inputs:
         """Copy in the next search regions and, if they have changed, the templates."""
         batch, given = x.shape[0], tuple(template)
         self.x[:batch, :3].copy_(x)
-        # While a track lasts its template is the same tensors.
-        if (
-            batch != self._shown_batch
-            or len(given) != len(self._shown)
-            or any(new is not old for new, old in zip(given, self._shown, strict=True))
-        ):
+        # While a track lasts its template is the same object.
+        if batch != self._shown_batch or given is not self._shown:
             for own, level in zip(self.template, given, strict=True):
                 own[:batch].copy_(level)
             self._shown, self._shown_batch = given, batch

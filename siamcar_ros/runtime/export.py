@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +18,7 @@ from siamcar_ros.runtime.graphs import SearchGraph, TemplateGraph, example_input
 from siamcar_ros.runtime.network import Placement, import_or_refuse
 from siamcar_ros.runtime.onnx_files import GraphFacts, OnnxFiles
 from siamcar_ros.runtime.onnx_network import onnx_network
-from siamcar_ros.runtime.source import GraphFiles, fingerprint_of
+from siamcar_ros.runtime.source import fingerprint_of, graph_source
 
 OPSET = 18
 TOLERANCE = 1e-3
@@ -32,7 +30,10 @@ class ExportError(ValueError):
 
 
 def export_onnx(
-    model: SiamCAR, weights: Path, form: str = "grouped", fingerprint: str | None = None
+    model: SiamCAR,
+    weights: Path,
+    form: Literal["grouped", "banded"] = "grouped",
+    fingerprint: str | None = None,
 ) -> OnnxFiles:
     """Write a network's two graphs, after comparing their maps in ONNX Runtime with PyTorch's.
 
@@ -51,15 +52,16 @@ def export_onnx(
     for package in ("onnxscript", "onnxruntime"):
         import_or_refuse(package, "ONNX export", "torch")
     folded = fold_batchnorm(model).requires_grad_(False)
-    template_graph = TemplateGraph(folded, form).eval()
-    search_graph = SearchGraph(folded, form, features=True).eval()
+    banded = form == "banded"
+    template_graph = TemplateGraph(folded, banded).eval()
+    search_graph = SearchGraph(folded, banded).eval()
     # A batch of 1 would be exported as a constant.
-    batch = 1 if form == "grouped" else 2
+    batch = 2 if banded else 1
     z, x = example_inputs(model, batch)
     with torch.no_grad():
         template = template_graph(z)
     levels = [f"template{i}" for i in range(len(template))]
-    any_batch = {0: "batch"} if form == "banded" else {}
+    any_batch = {0: "batch"} if banded else {}
     made_from = fingerprint or fingerprint_of(model)
     facts = GraphFacts(model.name, model.score_size, model.offset, model.stride, made_from, form)
     files = OnnxFiles.beside(weights)
@@ -85,7 +87,7 @@ def check_onnx(model: SiamCAR, files: OnnxFiles, tolerance: float = TOLERANCE) -
     Raises:
         ExportError: the difference is above the tolerance.
     """
-    source = GraphFiles(files)
+    source = graph_source(files)
     placement = Placement("onnxruntime", "cpu", "fp32", "to check it")
     network = onnx_network(source, placement)
     was_training = model.training
@@ -127,7 +129,9 @@ def _write(
     shapes: dict[str, object],
     facts: GraphFacts,
 ) -> None:
-    with _quiet():
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision, which is not needed
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own use of deprecated names
         program = torch.onnx.export(
             graph,
             inputs,
@@ -144,17 +148,3 @@ def _write(
         # The exporter records source files, with the paths of this machine.
         node.metadata_props.clear()
     program.save(str(path))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the exporter's progress messages and warnings."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -18,9 +18,6 @@ from torch import Tensor, nn
 
 from siamcar_ros.model import SiamCAR
 from siamcar_ros.model.siamcar import Correlation
-from siamcar_ros.runtime.network import DeviceError
-
-FORMS = ("banded", "grouped")
 
 
 class TemplateGraph(nn.Module):
@@ -29,10 +26,10 @@ class TemplateGraph(nn.Module):
     Per level, grouped: (B, C, h, w); banded: (B, C, h*W, W-w+1), W the search features' width.
     """
 
-    def __init__(self, model: SiamCAR, form: str) -> None:
+    def __init__(self, model: SiamCAR, banded: bool) -> None:
         super().__init__()
         self.model = model
-        self.banded = checked_form(form) == "banded"
+        self.banded = banded
         with torch.no_grad():
             size = model.template_size
             parameter = next(model.parameters())
@@ -58,15 +55,14 @@ class TemplateGraph(nn.Module):
 
 
 class SearchGraph(nn.Module):
-    """(B, 3, 255, 255) and the template graph's outputs to cls, reg, cen.
+    """(B, 3, 255, 255) and the template graph's outputs to cls, reg, cen and features.
 
-    With `features`, also to what the head reads, (B, C, S, S).
+    The features are what the head reads, (B, C, S, S).
     """
 
-    def __init__(self, model: SiamCAR, form: str, features: bool = False) -> None:
+    def __init__(self, model: SiamCAR, banded: bool) -> None:
         super().__init__()
         self.model = model
-        self.features = features
         self.reduce = _plain_convolution(model.down)
         head = model.car_head
         # One kernel for both: with so few outputs, a second one costs as much as the first.
@@ -79,14 +75,13 @@ class SearchGraph(nn.Module):
         self.unit: Tensor
         unit = head.bbox_pred.bias.detach().exp().reshape(1, -1, 1, 1)
         self.register_buffer("unit", unit, persistent=False)
-        self.correlate: Correlation = _banded if checked_form(form) == "banded" else _grouped
+        self.correlate: Correlation = _banded if banded else _grouped
 
     def forward(self, x: Tensor, *template: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
         reduced = self.reduced(x, *template)
         scores = self.scores(reduced)
-        maps = scores[:, :2], self.distances(reduced), scores[:, 2:]
-        return (*maps, reduced) if self.features else maps
+        return scores[:, :2], self.distances(reduced), scores[:, 2:], reduced
 
     def reduced(self, x: Tensor, *template: Tensor) -> Tensor:
         """The levels' responses, reduced to the head's channels."""
@@ -119,13 +114,6 @@ def example_inputs(model: SiamCAR, batch: int, seed: int = 0) -> tuple[Tensor, T
         return torch.from_numpy(np.ascontiguousarray(large, np.float32))
 
     return blocks(model.template_size, 8), blocks(model.search_size, 16)
-
-
-def checked_form(form: str) -> str:
-    """Return `form`, or raise DeviceError if it is not one of :data:`FORMS`."""
-    if form not in FORMS:
-        raise DeviceError(f"the correlation's form is one of {', '.join(FORMS)}, not {form!r}")
-    return form
 
 
 def _band_index(height: int, width: int, columns: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""From a configuration, or a model in memory, to a network that runs: the only way there is."""
+"""Loads a network from its configuration, or from a model in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from siamcar_ros.runtime.config import NetworkConfig, read_network_config
 from siamcar_ros.runtime.network import BACKENDS, DeviceError, Network, Placement
 from siamcar_ros.runtime.onnx_files import OnnxFiles
 from siamcar_ros.runtime.select import select_backend
-from siamcar_ros.runtime.source import GraphFiles, ModelInMemory, Source, WeightsFile
+from siamcar_ros.runtime.source import Source, graph_source, model_source, weights_source
 
 if TYPE_CHECKING:
     from siamcar_ros.model import SiamCAR
@@ -70,7 +70,7 @@ def find_placement(
     """
     source = _source(config, weights)
     placement = _placement(source, device, backend, precision)
-    return placement, source.int8.path if placement.precision == "int8" and source.int8 else None
+    return placement, source.int8 if placement.precision == "int8" else None
 
 
 def find_source(config: NetworkConfig) -> Source:
@@ -89,8 +89,8 @@ def find_source(config: NetworkConfig) -> Source:
             "configuration: give a weights file"
         )
     if weights.suffix != ".onnx":
-        return WeightsFile(config, weights)
-    source = GraphFiles(OnnxFiles.of_search(weights))
+        return weights_source(config, weights)
+    source = graph_source(OnnxFiles.of_search(weights))
     if source.name != config.name:
         raise DeviceError(f"{weights} holds the network {source.name!r}, not {config.name!r}")
     return source
@@ -101,11 +101,11 @@ def _source(network: str | Path | NetworkConfig | SiamCAR, weights: str | Path |
         return find_source(read_network_config(network, weights))
     if isinstance(network, NetworkConfig):
         return find_source(network if weights is None else replace(network, weights=Path(weights)))
-    return ModelInMemory(network, None if weights is None else Path(weights))
+    return model_source(network, None if weights is None else Path(weights))
 
 
 def _placement(source: Source, device: str, backend: str, precision: str) -> Placement:
-    if isinstance(source, GraphFiles):
+    if source.form is not None:
         if source.int8 is not None:
             if precision not in ("auto", "int8"):
                 raise DeviceError(f"{source.weights} is an int8 graph: it has no {precision}")
@@ -123,7 +123,6 @@ def _placement(source: Source, device: str, backend: str, precision: str) -> Pla
         device,
         backend,
         precision,
-        large=source.large,
         int8=source.int8,
         graphs=source.has_graphs,
     )

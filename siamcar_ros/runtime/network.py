@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from siamcar_ros.geometry import SEARCH_SIZE, TEMPLATE_SIZE
 
 if TYPE_CHECKING:
+    from siamcar_ros.model import SiamCAR
+    from siamcar_ros.runtime.onnx_files import GraphFacts
     from siamcar_ros.runtime.source import Source
 
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
@@ -44,21 +46,6 @@ class Maps(NamedTuple):
 
 class DeviceError(ValueError):
     """A device, backend or precision that is not available on this machine."""
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Where a network's cells lie; see :class:`siamcar_ros.model.SiamCAR`."""
-
-    name: str
-    score_size: int
-    offset: int
-    stride: int = 8
-
-    @classmethod
-    def of(cls, model: Any) -> Geometry:
-        """The geometry of a model."""
-        return cls(model.name, model.score_size, model.offset, model.stride)
 
 
 @dataclass(frozen=True)
@@ -100,7 +87,7 @@ class Network(ABC):
     template_size = TEMPLATE_SIZE
     search_size = SEARCH_SIZE
 
-    def __init__(self, geometry: Geometry, placement: Placement) -> None:
+    def __init__(self, geometry: GraphFacts | SiamCAR, placement: Placement) -> None:
         self.name = geometry.name
         self.score_size = geometry.score_size
         self.offset = geometry.offset
@@ -118,7 +105,7 @@ class Network(ABC):
             z: images of 127 x 127 pixels.
         """
         with self._lock:
-            return self._template(np.asarray(z))
+            return self._template(z)
 
     def __call__(self, x: Images, template: Sequence[Any]) -> Maps:
         """The maps that locate the templates' targets in the search regions.
@@ -132,7 +119,7 @@ class Network(ABC):
         """
         self._check_batch(x, template)
         with self._lock:
-            return Maps(*self._maps(np.asarray(x), template))
+            return Maps(*self._maps(x, template))
 
     def observe(self, x: Images, template: Sequence[Any]) -> tuple[Maps, NDArray[np.float32]]:
         """The maps, and what the head made them of.
@@ -145,10 +132,14 @@ class Network(ABC):
             DeviceError: its graphs were exported by an earlier version, without features.
             ValueError: as :meth:`__call__`.
         """
-        self._check_features()
+        if not self.gives_features:
+            raise DeviceError(
+                f"{self!r} gives no features: its graphs were exported by an earlier version; run "
+                "'siamcar export' again"
+            )
         self._check_batch(x, template)
         with self._lock:
-            *maps, features = self._maps(np.asarray(x), template, features=True)
+            *maps, features = self._maps(x, template, features=True)
         return Maps(*maps), features
 
     def join(self, templates: Sequence[Template]) -> Template:
@@ -178,19 +169,14 @@ class Network(ABC):
         return f"<{self.name} on {self.device} by {self.backend}, {self.precision}>"
 
     @abstractmethod
-    def _template(self, z: Any) -> Template:
+    def _template(self, z: Images) -> Template:
         """:meth:`template`, one caller at a time."""
 
     @abstractmethod
-    def _maps(self, x: Any, template: Sequence[Any], features: bool = False) -> Sequence[Any]:
+    def _maps(
+        self, x: Images, template: Sequence[Any], features: bool = False
+    ) -> Sequence[NDArray[np.float32]]:
         """The three maps, and the features if wanted; one caller at a time, the batches checked."""
-
-    def _check_features(self) -> None:
-        if not self.gives_features:
-            raise DeviceError(
-                f"{self!r} gives no features: its graphs were exported by an earlier version; run "
-                "'siamcar export' again"
-            )
 
     def _check_batch(self, x: Any, template: Sequence[Any]) -> None:
         batch, given = x.shape[0], template[0].shape[0]
@@ -207,9 +193,9 @@ class OneByOneNetwork(Network):
     On a CPU a batch is no faster than its parts, and fixed shapes are faster than variable ones.
     """
 
-    def __init__(self, geometry: Geometry, placement: Placement) -> None:
+    def __init__(self, geometry: GraphFacts | SiamCAR, placement: Placement) -> None:
         super().__init__(geometry, placement)
-        self._shown: tuple[Any, ...] = ()
+        self._shown: Template = ()
         self._targets: list[Template] = []
 
     @abstractmethod
@@ -223,27 +209,22 @@ class OneByOneNetwork(Network):
         """:meth:`_maps` of one image; `template` is the same object while it does not change."""
 
     def _template(self, z: Images) -> Template:
-        parts = [self._template_of(z[i : i + 1]) for i in range(len(z))]
-        return join_arrays(parts)
+        return join_arrays([self._template_of(z[i : i + 1]) for i in range(len(z))])
 
     def _maps(
         self, x: Images, template: Sequence[Any], features: bool = False
     ) -> Sequence[NDArray[np.float32]]:
-        given = tuple(template)
-        if len(given) != len(self._shown) or any(
-            new is not old for new, old in zip(given, self._shown, strict=True)
-        ):
+        given = tuple(template)  # the same object if it is a tuple
+        if given is not self._shown:
             self._shown = given
             self._targets = [
                 tuple(np.ascontiguousarray(level[i : i + 1]) for level in given)
                 for i in range(len(given[0]))
             ]
-        one = len(self._targets) == 1
-        parts = [
-            self._maps_of(x[i : i + 1], self._targets[0 if one else i], features)
-            for i in range(len(x))
-        ]
-        return join_arrays(parts)
+        targets = self._targets if len(self._targets) > 1 else self._targets * len(x)
+        return join_arrays(
+            [self._maps_of(x[i : i + 1], target, features) for i, target in enumerate(targets)]
+        )
 
 
 def join_arrays(parts: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
@@ -271,7 +252,6 @@ class Backend:
         packages: the Python packages that it needs.
         precisions: its precisions, by kind of device ("cpu" or "cuda").
         speed: of the backends that can run a network, the one with the highest value is chosen.
-        speed_large: the same for a network of millions of weights in float32 on a CPU.
     """
 
     name: str
@@ -279,7 +259,6 @@ class Backend:
     packages: tuple[str, ...]
     precisions: dict[str, tuple[str, ...]]
     speed: int
-    speed_large: int
 
     @property
     def installed(self) -> bool:
@@ -300,7 +279,6 @@ def register_backend(
     cpu: Sequence[str] = (),
     cuda: Sequence[str] = (),
     speed: int = 0,
-    speed_large: int | None = None,
 ) -> Callable[[_Build], _Build]:
     """Register a class or function as a backend; see :class:`Backend` for the arguments.
 
@@ -314,8 +292,7 @@ def register_backend(
     kinds = {kind: tuple(has) for kind, has in (("cpu", cpu), ("cuda", cuda)) if has}
 
     def register(build: _Build) -> _Build:
-        large = speed if speed_large is None else speed_large
-        BACKENDS[name] = Backend(name, build, tuple(packages), kinds, speed, large)
+        BACKENDS[name] = Backend(name, build, tuple(packages), kinds, speed)
         return build
 
     return register

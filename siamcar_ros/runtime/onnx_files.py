@@ -12,10 +12,12 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from siamcar_ros.runtime.network import DeviceError, Geometry
+from siamcar_ros.runtime.network import DeviceError
 
 SEARCH_SUFFIX, INT8_SUFFIX, TEMPLATE_SUFFIX = ".search.onnx", ".search.int8.onnx", ".template.onnx"
 CALIBRATION_SUFFIX = ".calibration.json"
+INT8_WEIGHT_BITS = 7
+"""With 8, the sum of two products would overflow on x86 CPUs without VNNI."""
 _MARK = "siamcar_ros graph "
 _TAIL = 1 << 16  # bytes
 
@@ -67,8 +69,7 @@ class GraphFacts:
         network, score_size, offset, stride: of its network.
         weights: fingerprint of the weights that it was made from.
         form: of the correlation, "grouped" or "banded".
-        weight_bits: 32, or those of an int8 graph: 7, or 8 for CPUs on which the sum of two
-            products may exceed 16 bits (x86 needs VNNI for it).
+        weight_bits: 32, or :data:`INT8_WEIGHT_BITS` of an int8 graph.
     """
 
     network: str
@@ -80,9 +81,9 @@ class GraphFacts:
     weight_bits: int = 32
 
     @property
-    def geometry(self) -> Geometry:
-        """Where the network's cells lie."""
-        return Geometry(self.network, self.score_size, self.offset, self.stride)
+    def name(self) -> str:
+        """Of the network, as a model has it."""
+        return self.network
 
     def properties(self) -> dict[str, str]:
         """As the metadata of an ONNX file."""
@@ -102,11 +103,14 @@ class GraphFacts:
         # The metadata is plain text at the end of an ONNX file.
         _, _, facts = tail.rpartition(_MARK.encode())
         try:
-            return cls(**json.loads(facts[: facts.index(b"}") + 1]))
+            found = cls(**json.loads(facts[: facts.index(b"}") + 1]))
+            if found.weight_bits not in (32, INT8_WEIGHT_BITS):
+                raise ValueError(f"its weights have {found.weight_bits} bits")
         except (ValueError, TypeError) as error:
             raise DeviceError(
                 f"{path} is not an ONNX file that this version of 'siamcar export' has written"
             ) from error
+        return found
 
 
 def fingerprint(network: str, weights: bytes | memoryview) -> str:

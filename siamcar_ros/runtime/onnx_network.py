@@ -34,7 +34,6 @@ _OUTPUTS = (*Maps._fields, "features")
     cpu=("fp32", "int8"),
     cuda=("fp32", "fp16"),
     speed=30,
-    speed_large=45,
 )
 def onnx_network(source: Source, placement: Placement, threads: int | None = None) -> Network:
     """ONNX Runtime's network for a placement.
@@ -112,8 +111,8 @@ class BatchedOnnxNetwork(Network):
     ) -> Sequence[NDArray[np.float32]]:
         given, binding = tuple(template), self._search_session.io_binding()
         shown, batch = self._shown
-        if batch != len(x) or [*map(id, given)] != [*map(id, shown)]:
-            # The template's arrays are the same in every frame, so they stay on the device.
+        if batch != len(x) or given is not shown:
+            # The template is the same object in every frame, so its arrays stay on the device.
             from onnxruntime import OrtValue
 
             levels = (np.broadcast_to(level, (len(x), *level.shape[1:])) for level in given)

@@ -32,7 +32,7 @@ class OpenVinoNetwork(OneByOneNetwork):
     Args:
         source: of the network; its graphs of form "grouped" are read.
         placement: of backend "openvino"; precision "fp32", "bf16" or "int8".
-        threads: at most so many; None for one per core.
+        threads: the largest number; None for one per core.
     """
 
     def __init__(self, source: Source, placement: Placement, threads: int | None = None) -> None:
@@ -87,12 +87,8 @@ class _Request:
         return tuple(output.data.copy() for output in self._outputs)
 
     def _set(self, port: int, value: NDArray[Any]) -> None:
-        kept = self._kept.get(port)
-        value = np.ascontiguousarray(value)
-        if kept is not None and kept.ctypes.data == value.ctypes.data:
-            return  # the same memory: that which is kept cannot have become another's
-        self._kept[port] = value
-        self._request.set_input_tensor(port, self._tensor(value, True))
+        self._kept[port] = np.ascontiguousarray(value)
+        self._request.set_input_tensor(port, self._tensor(self._kept[port], True))
 
 
 @cache
@@ -159,9 +155,9 @@ def _compiled(
 def _read_bytes(model: Any) -> None:
     """Let a quantized graph's first convolution read an image's bytes as they are.
 
-    The graph turns the image into bytes and back. Where it consists of bytes to begin with,
-    OpenVINO removes both steps, and then computes that convolution in floating point. Given as a
-    range alone, they are understood.
+    The graph quantizes the image and dequantizes it again. If the input already is bytes, OpenVINO
+    removes both steps and computes the convolution in floating point. With the range alone in their
+    place, it stays in int8.
     """
     from openvino import opset13
 

@@ -13,11 +13,12 @@ overflows. Weights from -64 to 64, 7 bits, are therefore right on every CPU.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,24 +26,24 @@ from numpy.typing import NDArray
 
 from siamcar_ros.files import move_into_place, scratch_folder
 from siamcar_ros.runtime.network import Images, Placement, as_planes, import_or_refuse
-from siamcar_ros.runtime.onnx_files import GraphFacts, OnnxFiles
+from siamcar_ros.runtime.onnx_files import INT8_WEIGHT_BITS, GraphFacts, OnnxFiles
 from siamcar_ros.runtime.onnx_network import OnnxNetwork
-from siamcar_ros.runtime.source import GraphFiles
+from siamcar_ros.runtime.source import graph_source
 
 _ONE, _ZERO = np.array(1, np.float32), np.array(0, np.uint8)
+_LARGEST_WEIGHT = 64
 
 Pair = tuple[Images, Images]
 """A template (127 x 127) and a search region (255 x 255), each of batch 1."""
 
 
-def quantize(files: OnnxFiles, pairs: Iterable[Pair], output: Path, weight_bits: int = 7) -> None:
+def quantize(files: OnnxFiles, pairs: Iterable[Pair], output: Path) -> None:
     """Write an int8 copy of a search graph.
 
     Args:
         files: the graphs of a network, of form "grouped".
         pairs: inputs to calibrate on; a few dozen are enough.
         output: where the int8 search graph is written.
-        weight_bits: 7, or 8 for CPUs with VNNI only.
 
     Raises:
         DeviceError: the packages ``onnx`` and ``onnxruntime`` are not installed.
@@ -65,70 +66,51 @@ def quantize(files: OnnxFiles, pairs: Iterable[Pair], output: Path, weight_bits:
             "'grouped'"
         )
     placement = Placement("onnxruntime", "cpu", "fp32", "it calibrates")
-    network = OnnxNetwork(GraphFiles(files), placement)
-    feeds = [_feed(network, z, x) for z, x in pairs]
+    network = OnnxNetwork(graph_source(files), placement)
+    feeds = []
+    for z, x in pairs:
+        levels = {f"template{i}": level for i, level in enumerate(network.template(z))}
+        feeds.append({"x": as_planes(x), **levels})
     if not feeds:
         raise ValueError("int8 needs images to be calibrated on, and there are none")
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with scratch_folder(output.parent, ".new-") as scratch:
-            prepared, written = scratch / "prepared.onnx", scratch / output.name
-            quant_pre_process(str(files.search), str(prepared), skip_symbolic_shape=True)
-            prepared_graph = onnx.load(str(prepared))
-            correlations = _correlations(prepared_graph.graph)
-            equalize_cross_layer(prepared_graph, feeds)
-            onnx.save(prepared_graph, str(prepared))
-            quantize_static(
-                str(prepared),
-                str(written),
-                _Feeds(feeds),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=["Conv"],
-                nodes_to_exclude=correlations,
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                reduce_range=weight_bits == 7,
-                calibrate_method=CalibrationMethod.MinMax,
-                extra_options={
-                    "OpTypesToExcludeOutputQuantization": ["Conv"],
-                    # An image's bytes are quantized to themselves, however bright it is.
-                    "TensorQuantOverrides": {"x": [{"scale": _ONE, "zero_point": _ZERO}]},
-                },
-            )
-            quantized = onnx.load(str(written))
-            _round_kernels(quantized, prepared_graph, 64 if weight_bits == 7 else 127)
-            # The quantizer drops the graph's metadata.
-            facts = replace(facts, weight_bits=weight_bits)
-            onnx.helper.set_model_props(quantized, facts.properties())
-            onnx.save(quantized, str(written))
-            move_into_place(written, output)
-    finally:
-        logger.setLevel(level)
-
-
-class _Feeds:
-    """Inputs, one after another, as ONNX Runtime's calibration asks for them."""
-
-    def __init__(self, feeds: Sequence[dict[str, NDArray[np.float32]]]) -> None:
-        self._feeds = iter(feeds)
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """The next, or None."""
-        return next(self._feeds, None)
-
-
-def _feed(network: OnnxNetwork, z: Images, x: Images) -> dict[str, NDArray[np.float32]]:
-    levels = enumerate(network.template(z))
-    return {"x": as_planes(np.asarray(x)), **{f"template{i}": level for i, level in levels}}
-
-
-def _correlations(graph: Any) -> list[str]:
-    """The convolutions whose kernel is not a constant."""
-    constants = {entry.name for entry in graph.initializer}
-    return [n.name for n in graph.node if n.op_type == "Conv" and n.input[1] not in constants]
+    with scratch_folder(output.parent, ".new-") as scratch:
+        prepared, written = scratch / "prepared.onnx", scratch / output.name
+        quant_pre_process(str(files.search), str(prepared), skip_symbolic_shape=True)
+        prepared_graph = onnx.load(str(prepared))
+        graph = prepared_graph.graph
+        constants = {entry.name for entry in graph.initializer}
+        correlations = [
+            node.name
+            for node in graph.node
+            if node.op_type == "Conv" and node.input[1] not in constants
+        ]
+        equalize_cross_layer(prepared_graph, feeds)
+        onnx.save(prepared_graph, str(prepared))
+        quantize_static(
+            str(prepared),
+            str(written),
+            SimpleNamespace(get_next=partial(next, iter(feeds), None)),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            nodes_to_exclude=correlations,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            reduce_range=True,
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={
+                "OpTypesToExcludeOutputQuantization": ["Conv"],
+                # An image's bytes are quantized to themselves, however bright it is.
+                "TensorQuantOverrides": {"x": [{"scale": _ONE, "zero_point": _ZERO}]},
+            },
+        )
+        quantized = onnx.load(str(written))
+        _round_kernels(quantized, prepared_graph)
+        # The quantizer drops the graph's metadata.
+        facts = replace(facts, weight_bits=INT8_WEIGHT_BITS)
+        onnx.helper.set_model_props(quantized, facts.properties())
+        onnx.save(quantized, str(written))
+        move_into_place(written, output)
 
 
 def equalize_cross_layer(model: Any, feeds: Sequence[dict[str, NDArray[np.float32]]]) -> None:
@@ -193,10 +175,10 @@ def equalize_cross_layer(model: Any, feeds: Sequence[dict[str, NDArray[np.float3
         kernel.CopyFrom(numpy_helper.from_array(array.astype(np.float32), kernel.name))
 
 
-def _round_kernels(quantized: Any, original: Any, largest: int) -> None:
+def _round_kernels(quantized: Any, original: Any) -> None:
     """Round the weights again, so that the sum of each 2-D kernel is right to within 1/2.
 
-    Neighboring activations are much alike, so the error of the sum matters most (the kernel-wise
+    Neighboring activations are similar, so the error of the sum matters most (the kernel-wise
     step of SQuant, Guo et al. 2022). The weights closest to a half are rounded the other way.
     """
     from onnx import numpy_helper
@@ -214,7 +196,7 @@ def _round_kernels(quantized: Any, original: Any, largest: int) -> None:
         missing = np.rint(error.sum(2, keepdims=True))
         rank = np.argsort(np.argsort(-error * np.sign(missing), axis=2), axis=2)
         rounded += np.where(rank < abs(missing), np.sign(missing), 0)
-        array = rounded.clip(-largest, largest).astype(np.int8).reshape(entry.dims)
+        array = rounded.clip(-_LARGEST_WEIGHT, _LARGEST_WEIGHT).astype(np.int8).reshape(entry.dims)
         weights.CopyFrom(numpy_helper.from_array(array, weights.name))
 
 

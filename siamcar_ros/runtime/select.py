@@ -16,12 +16,11 @@ from siamcar_ros.runtime.network import (
     Placement,
     is_installed,
 )
-from siamcar_ros.runtime.source import Int8Graph
 
 # Not avx512_bf16: without AMX, bf16 takes 1.3 to 1.8 times as long as fp32 in OpenVINO and PyTorch.
 _BF16_FLAGS = ("amx_bf16", "bf16")
 # Without Arm's dot products: nobody has measured int8 there, so it must be asked for.
-_INT8_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni")
+_INT8_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "avx2")
 
 
 @cache
@@ -59,8 +58,7 @@ def select_backend(
     backend: str = "auto",
     precision: str = "auto",
     *,
-    large: bool = False,
-    int8: Int8Graph | None = None,
+    int8: Path | None = None,
     graphs: bool = True,
 ) -> Placement:
     """Decide where a network runs.
@@ -69,8 +67,7 @@ def select_backend(
         device: "auto", "cpu", "cuda" or "cuda:N".
         backend: "auto" or a name of :data:`~siamcar_ros.runtime.BACKENDS`.
         precision: "auto" or one of :data:`~siamcar_ros.runtime.PRECISIONS`.
-        large: whether the network has millions of weights, as a ResNet has.
-        int8: the network's quantized search graph, None without one.
+        int8: the path of the network's quantized search graph, None without one.
         graphs: whether the network is available as ONNX graphs.
 
     Raises:
@@ -81,7 +78,7 @@ def select_backend(
     reasons: list[str] = []
     device = _device(device, backend, precision, reasons)
     kind = device.partition(":")[0]
-    chosen = BACKENDS.get(backend) or _fastest(kind, precision, large, int8, graphs, reasons)
+    chosen = BACKENDS.get(backend) or _fastest(kind, precision, graphs, reasons)
     if backend != "auto":
         reasons.append(f"the backend {backend} was asked for")
     if not chosen.installed:
@@ -102,8 +99,11 @@ def select_backend(
     if precision not in chosen.precisions[kind]:
         has = ", ".join(chosen.precisions[kind])
         raise DeviceError(f"the {chosen.name} backend on {kind} has {has}, not {precision}")
-    if precision == "int8":
-        _check_int8(int8)
+    if precision == "int8" and int8 is None:
+        raise DeviceError(
+            "int8 needs a search graph quantized from these weights, and none lies beside them: "
+            "make one with 'siamcar export --int8 --calibration FOLDER'"
+        )
     if kind == "cuda" and precision == "fp32":
         reasons.append("convolutions are in TF32 where the GPU has it")
     *most, last = reasons
@@ -190,24 +190,11 @@ def _onnxruntime_has_cuda() -> bool:
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
-def _fastest(
-    kind: str,
-    precision: str,
-    large: bool,
-    int8: Int8Graph | None,
-    graphs: bool,
-    reasons: list[str],
-) -> Backend:
+def _fastest(kind: str, precision: str, graphs: bool, reasons: list[str]) -> Backend:
     """The fastest backend that could run the network, as `siamcar bench` measures them."""
-    narrow = any(flag in cpu_flags() for flag in _BF16_FLAGS) or _int8_flag(int8) is not None
-    wide = kind == "cpu" and (precision == "fp32" or not narrow)
-
-    def speed(backend: Backend) -> int:
-        return backend.speed_large if large and wide else backend.speed
-
     usable = [
         backend
-        for backend in sorted(BACKENDS.values(), key=speed, reverse=True)
+        for backend in sorted(BACKENDS.values(), key=lambda each: each.speed, reverse=True)
         if backend.installed
         and precision in ("auto", *backend.precisions.get(kind, ()))
         and kind in backend.precisions
@@ -231,7 +218,7 @@ def _fastest(
     return best
 
 
-def _precision(backend: Backend, kind: str, int8: Int8Graph | None, reasons: list[str]) -> str:
+def _precision(backend: Backend, kind: str, int8: Path | None, reasons: list[str]) -> str:
     has = backend.precisions[kind]
     if kind == "cuda":
         if backend.name == "onnxruntime":
@@ -240,34 +227,18 @@ def _precision(backend: Backend, kind: str, int8: Int8Graph | None, reasons: lis
             return "fp32"
         reasons.append("fp16 uses the tensor cores")
         return "fp16"
-    flag = _int8_flag(int8) if "int8" in has else None
-    if int8 is not None and flag is not None:
-        reasons.append(f"the CPU has {flag} for the int8 graph {int8.path.name}")
+    narrow = _cpu_has(_INT8_FLAGS)
+    if "int8" in has and int8 is not None and narrow is not None:
+        reasons.append(f"the CPU has {narrow} for the int8 graph {int8.name}")
         return "int8"
-    bf16 = [each for each in _BF16_FLAGS if each in cpu_flags()]
-    if "bf16" in has and bf16:
-        reasons.append(f"the CPU has {bf16[0]}")
+    bf16 = _cpu_has(_BF16_FLAGS)
+    if "bf16" in has and bf16 is not None:
+        reasons.append(f"the CPU has {bf16}")
         return "bf16"
     reasons.append("nothing narrower is faster on this CPU")
     return "fp32"
 
 
-def _int8_flag(int8: Int8Graph | None) -> str | None:
-    """The feature with which this CPU multiplies the graph's bytes fast and without overflow."""
-    if int8 is None:
-        return None
-    safe = ("avx2",) if int8.weight_bits <= 7 else ()
-    return next((flag for flag in (*_INT8_FLAGS, *safe) if flag in cpu_flags()), None)
-
-
-def _check_int8(int8: Int8Graph | None) -> None:
-    if int8 is None:
-        raise DeviceError(
-            "int8 needs a search graph quantized from these weights, and none lies beside them: "
-            "make one with 'siamcar export --int8 --calibration FOLDER'"
-        )
-    if int8.weight_bits > 7 and "avx2" in cpu_flags() and _int8_flag(int8) is None:
-        raise DeviceError(
-            f"{int8.path} has 8-bit weights, whose products overflow on this CPU (x86 without "
-            "VNNI): make it anew with 'siamcar export --int8', or choose precision fp32"
-        )
+def _cpu_has(flags: Iterable[str]) -> str | None:
+    """The first of these features that the processor has."""
+    return next((flag for flag in flags if flag in cpu_flags()), None)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from siamcar_ros.runtime.cache import cache_folder, cached_files
 from siamcar_ros.runtime.config import NetworkConfig
-from siamcar_ros.runtime.network import DeviceError, Geometry, is_installed
+from siamcar_ros.runtime.network import DeviceError, is_installed
 from siamcar_ros.runtime.onnx_files import (
     CALIBRATION_SUFFIX,
     INT8_SUFFIX,
+    INT8_WEIGHT_BITS,
     SEARCH_SUFFIX,
     GraphFacts,
     OnnxFiles,
@@ -30,50 +30,75 @@ logger = logging.getLogger(__name__)
 GRAPH_VERSION = 5
 """Increase it when the graphs of the same weights change."""
 
-_LARGE = 24 << 20  # bytes of weights
+_Form = Literal["grouped", "banded"]
 
 
-@dataclass(frozen=True)
-class Int8Graph:
-    """A search graph in int8.
-
-    Attributes:
-        path: its file.
-        weight_bits: 7 or 8, see :class:`GraphFacts`.
-    """
-
-    path: Path
-    weight_bits: int
-
-
-class Source(ABC):
+class Source:
     """What backends are built from; it imports PyTorch only when needed.
 
-    Attributes:
-        weights: their file, or the search graph if there are only graphs; None for a model in
-            memory.
+    Args:
         name: of the network.
         fingerprint: of the network and its weights.
-        large: whether it has so many weights that other backends are faster.
-        int8: its search graph in int8, or None.
+        model: returns the model with its weights, on the CPU, which is not to be changed; or raises
+            DeviceError if PyTorch is not installed or there are only graphs.
+        weights: their file, or the search graph if there are only graphs; None for a model in
+            memory.
+        files: where graphs of these weights are looked for.
+        form: of the graphs if there are only graphs; otherwise those of any form can be made.
+        int8: where a search graph in int8 is looked for.
+
+    Attributes:
+        name, fingerprint, model, weights, form: as given.
+        int8: the path of its search graph in int8, or None.
         stale_int8: the path of an int8 graph that was made from other weights.
-        form: of its graphs; None if both are available.
     """
 
-    name: str
-    weights: Path | None = None
-    fingerprint: str
-    large: bool
-    int8: Int8Graph | None = None
-    stale_int8: Path | None = None
-    form: str | None = None
+    def __init__(
+        self,
+        name: str,
+        fingerprint: str,
+        model: Callable[[], SiamCAR],
+        *,
+        weights: Path | None = None,
+        files: OnnxFiles | None = None,
+        form: str | None = None,
+        int8: Path | None = None,
+    ) -> None:
+        self.name, self.fingerprint, self.model, self.weights = name, fingerprint, model, weights
+        self._files, self.form = files, form
+        self.int8 = self.stale_int8 = None
+        facts = None if int8 is None else self._facts_of(int8)
+        if facts is not None and facts.form == "grouped":
+            self.int8 = int8
+        elif int8 is not None and int8.is_file():
+            self.stale_int8 = int8
+
+    @cached_property
+    def _facts(self) -> GraphFacts | None:
+        """The metadata of the given graphs; None unless they were made from these weights."""
+        if self._files is None or not self._files.exist():
+            return None
+        template, search = map(self._facts_of, (self._files.template, self._files.search))
+        if template is None or search is None or template.form != search.form:
+            logger.warning(
+                "%s and its template graph were not made from the weights %s: they are ignored",
+                self._files.search,
+                self.weights,
+            )
+            return None
+        return search
 
     @property
-    @abstractmethod
-    def geometry(self) -> Geometry:
-        """Where the network's cells lie."""
+    def geometry(self) -> GraphFacts | SiamCAR:
+        """The graphs' metadata, or the model; both say where the network's cells lie."""
+        return self._facts or self.model()
 
-    def graphs(self, form: str = "grouped", precision: str = "fp32") -> OnnxFiles:
+    @property
+    def has_graphs(self) -> bool:
+        """Whether :meth:`graphs` succeeds, as far as can be said without calling it."""
+        return self._facts is not None or can_export()
+
+    def graphs(self, form: _Form = "grouped", precision: str = "fp32") -> OnnxFiles:
         """The network's graphs.
 
         Args:
@@ -83,23 +108,18 @@ class Source(ABC):
         Raises:
             DeviceError: there are none, and without PyTorch they cannot be exported.
         """
-        files = self._graphs(form)
+        if self._files is not None and self._facts is not None and self._facts.form == form:
+            files = self._files
+        elif self.form is None:
+            files = self._exported(form)
+        else:
+            raise DeviceError(
+                f"{self.weights} is of the form {self.form!r}, which this backend cannot run: "
+                f"export it with --form {form}"
+            )
         if precision == "int8" and self.int8 is not None:
-            return OnnxFiles(files.template, self.int8.path)
+            return OnnxFiles(files.template, self.int8)
         return files
-
-    @abstractmethod
-    def model(self) -> SiamCAR:
-        """The model with its weights, on the CPU; do not change it.
-
-        Raises:
-            DeviceError: PyTorch is not installed, or there are only graphs.
-        """
-
-    @property
-    def has_graphs(self) -> bool:
-        """Whether :meth:`graphs` succeeds, as far as can be said without calling it."""
-        return can_export()
 
     def calibration(self) -> dict[str, dict[str, float]] | None:
         """The coefficients that ``tools/calibrate.py`` fitted for these weights, if any.
@@ -119,13 +139,11 @@ class Source(ABC):
             return None
         try:
             content = json.loads(path.read_text())
-            made_for, coefficients = (
-                content["weights"],
-                {
-                    str(part): {str(name): float(value) for name, value in named.items()}
-                    for part, named in content["coefficients"].items()
-                },
-            )
+            made_for = content["weights"]
+            coefficients = {
+                part: {name: float(value) for name, value in named.items()}
+                for part, named in content["coefficients"].items()
+            }
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path} is not a readable calibration ({error!r}): fit it again with "
@@ -136,26 +154,18 @@ class Source(ABC):
             return None
         return coefficients
 
-    def _find_int8(self, path: Path) -> None:
-        """Take the int8 graph of a path if it is of these weights."""
-        if not path.is_file():
-            return
-        facts = self._facts_of(path)
-        if facts is not None and facts.form == "grouped":
-            self.int8 = Int8Graph(path, facts.weight_bits)
-        else:
-            self.stale_int8 = path
-
     def _facts_of(self, graph: Path) -> GraphFacts | None:
-        """The facts of a graph; None if it is of other weights or cannot be read."""
+        """A graph's metadata; None if it is missing or made from other weights."""
         try:
             facts = GraphFacts.read(graph)
+        except FileNotFoundError:
+            return None
         except DeviceError as error:
             logger.warning("%s", error)
             return None
         return facts if facts.weights == self.fingerprint else None
 
-    def _graphs(self, form: str) -> OnnxFiles:
+    def _exported(self, form: _Form) -> OnnxFiles:
         """The float32 graphs from the user's cache; exported on first use."""
         weights = Path(f"{self.name}.safetensors")
         files = OnnxFiles.beside(weights)
@@ -179,7 +189,7 @@ class Source(ABC):
         return OnnxFiles(*cached_files(folder, names, make))
 
 
-class WeightsFile(Source):
+def weights_source(config: NetworkConfig, weights: Path) -> Source:
     """Weights in a file, with the graphs that lie beside it.
 
     Args:
@@ -190,136 +200,71 @@ class WeightsFile(Source):
         ValueError: the file cannot be read.
     """
 
-    def __init__(self, config: NetworkConfig, weights: Path) -> None:
-        self.name, self._config, self.weights = config.name, config, weights
-        self._beside = OnnxFiles.beside(weights)
-        self.large = weights.stat().st_size > _LARGE
-        if weights.suffix == ".safetensors":
-            try:
-                self.fingerprint = fingerprint(config.identity, weights.read_bytes())
-            except ValueError as error:
-                raise ValueError(
-                    f"{weights} is not a readable safetensors file: {error}"
-                ) from error
-        else:
-            self.fingerprint = fingerprint_of(self.model(), config.identity)
-        self._find_int8(weights.with_suffix(INT8_SUFFIX))
-
-    @cached_property
-    def _shipped(self) -> tuple[OnnxFiles, GraphFacts] | None:
-        files = self._beside
-        if not files.exist():
-            return None
-        facts = [self._facts_of(path) for path in (files.template, files.search)]
-        if facts[1] is None or facts[0] != facts[1]:
-            logger.warning(
-                "%s and its template graph were not made from the weights %s: they are ignored",
-                files.search,
-                self.weights,
-            )
-            return None
-        return files, facts[1]
-
-    @property
-    def geometry(self) -> Geometry:
-        """Of the graphs beside the weights, or of the model."""
-        return self._shipped[1].geometry if self._shipped else Geometry.of(self.model())
-
-    @property
-    def has_graphs(self) -> bool:
-        """Whether they lie beside the weights, or can be exported."""
-        return self._shipped is not None or can_export()
-
-    def _graphs(self, form: str) -> OnnxFiles:
-        if self._shipped and self._shipped[1].form == form:
-            return self._shipped[0]
-        return super()._graphs(form)
-
-    def model(self) -> SiamCAR:
-        """See :meth:`Source.model`."""
-        return self._model
-
-    @cached_property
-    def _model(self) -> SiamCAR:
+    @cache
+    def load() -> SiamCAR:
         if not is_installed("torch"):
             raise DeviceError(
-                f"{self.weights} can be run without PyTorch only with the ONNX graphs beside it "
+                f"{weights} can be run without PyTorch only with the ONNX graphs beside it "
                 "that 'siamcar export' makes from it; or install PyTorch: "
                 "pip install 'siamcar_ros[torch]'"
             )
-        return self._config.build()
+        return config.build()
+
+    if weights.suffix == ".safetensors":
+        try:
+            mark = fingerprint(config.identity, weights.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{weights} is not a readable safetensors file: {error}") from error
+    else:
+        mark = fingerprint_of(load(), config.identity)
+    return Source(
+        config.name,
+        mark,
+        load,
+        weights=weights,
+        files=OnnxFiles.beside(weights),
+        int8=weights.with_suffix(INT8_SUFFIX),
+    )
 
 
-class ModelInMemory(Source):
+def model_source(model: SiamCAR, int8: Path | None = None) -> Source:
     """A model and its weights as they are now.
 
     Args:
         model: on the CPU.
-        int8_search: its quantized search graph.
+        int8: its quantized search graph.
     """
-
-    def __init__(self, model: SiamCAR, int8_search: Path | None = None) -> None:
-        self.name, self._model = model.name, model
-        self.fingerprint = fingerprint_of(model)
-        self.large = 4 * sum(p.numel() for p in model.parameters()) > _LARGE
-        if int8_search is not None:
-            self._find_int8(int8_search)
-
-    @property
-    def geometry(self) -> Geometry:
-        """The model's."""
-        return Geometry.of(self._model)
-
-    def model(self) -> SiamCAR:
-        """The model."""
-        return self._model
+    return Source(model.name, fingerprint_of(model), lambda: model, int8=int8)
 
 
-class GraphFiles(Source):
+def graph_source(files: OnnxFiles) -> Source:
     """Graphs without the weights that they were made from.
 
     Args:
         files: the template graph and the search graph, which may be in int8.
 
     Raises:
-        DeviceError: they were not written by 'siamcar export', or do not belong together.
+        DeviceError: they were not written by 'siamcar export', do not belong together.
     """
+    template, facts = (GraphFacts.read(path) for path in (files.template, files.search))
+    if (template.weights, template.form) != (facts.weights, facts.form):
+        raise DeviceError(f"{files.search} and {files.template} are not of the same export")
 
-    def __init__(self, files: OnnxFiles) -> None:
-        self._files, search = files, files.search
-        facts = [GraphFacts.read(path) for path in (files.template, search)]
-        if (facts[0].weights, facts[0].form) != (facts[1].weights, facts[1].form):
-            raise DeviceError(f"{search} and {self._files.template} are not of the same export")
-        self._facts, self.weights, self.form = facts[1], search, facts[1].form
-        self.name, self.fingerprint = self._facts.network, self._facts.weights
-        self.large = search.stat().st_size > _LARGE
-        if self._facts.weight_bits < 32:
-            self.int8 = Int8Graph(search, self._facts.weight_bits)
-
-    @property
-    def geometry(self) -> Geometry:
-        """Of the graph."""
-        return self._facts.geometry
-
-    @property
-    def has_graphs(self) -> bool:
-        """True."""
-        return True
-
-    def _graphs(self, form: str) -> OnnxFiles:
-        if form != self.form:
-            raise DeviceError(
-                f"{self._files.search} is of the form {self.form!r}, which this backend "
-                f"cannot run: export it with --form {form}"
-            )
-        return self._files
-
-    def model(self) -> SiamCAR:
-        """Raise DeviceError: there is none."""
+    def load() -> SiamCAR:
         raise DeviceError(
-            f"{self._files.search} is a graph, which PyTorch does not run: give the weights that "
-            "it was made from, or leave the backend at 'auto'"
+            f"{files.search} is a graph, which PyTorch does not run: give the weights that it was "
+            "made from, or leave the backend at 'auto'"
         )
+
+    return Source(
+        facts.network,
+        facts.weights,
+        load,
+        weights=files.search,
+        files=files,
+        form=facts.form,
+        int8=files.search if facts.weight_bits == INT8_WEIGHT_BITS else None,
+    )
 
 
 def can_export() -> bool:

@@ -1,4 +1,4 @@
-"""Networks that work on PyTorch tensors, behind the interface of numpy arrays."""
+"""PyTorch's tensors behind the interface of numpy arrays."""
 
 from __future__ import annotations
 
@@ -14,32 +14,7 @@ from siamcar_ros.runtime.network import Images, Maps, Network, Template, join_ar
 
 
 class TensorNetwork(Network):
-    """A network whose `_template` and `_maps` take and return tensors on :attr:`device`.
-
-    They get images as in :class:`Network`, as tensors on the CPU, and upload them without waiting:
-    the memory is pinned, and is not written to until the maps are there. Their maps may be on the
-    CPU or on the device. The levels of templates are tensors.
-    """
-
-    def template(self, z: Any) -> Template:
-        """See :meth:`Network.template`."""
-        with self._lock, torch.inference_mode():
-            return self._template(as_tensor(z))
-
-    def __call__(self, x: Any, template: Sequence[Tensor]) -> Maps:
-        """See :meth:`Network.__call__`."""
-        self._check_batch(x, template)
-        with self._lock, torch.inference_mode():
-            maps = self._maps(as_tensor(x), template)
-        return on_host(maps)  # which waits for them, and need not keep others waiting
-
-    def observe(self, x: Any, template: Sequence[Tensor]) -> tuple[Maps, NDArray[np.float32]]:
-        """See :meth:`Network.observe`."""
-        self._check_features()
-        self._check_batch(x, template)
-        with self._lock, torch.inference_mode():
-            *maps, features = self._maps(as_tensor(x), template, features=True)
-        return on_host(maps), features.float().cpu().numpy()
+    """A network in PyTorch, whose templates are tensors on :attr:`device`."""
 
     def join(self, templates: Sequence[Template]) -> Template:
         """See :meth:`Network.join`."""
@@ -60,15 +35,13 @@ class TensorAdapter:
     ``device`` or of its parameters.
 
     Args:
-        network: has ``template``, ``__call__``, ``score_size`` and ``offset``.
+        network: has ``template`` and ``__call__``.
     """
 
     takes_pixels = True
 
     def __init__(self, network: Any) -> None:
         self._network = network
-        self.score_size: int = network.score_size
-        self.offset: int = network.offset
         device = getattr(network, "device", None)
         if device is None and isinstance(network, torch.nn.Module):
             device = next(network.parameters(), torch.empty(0)).device
@@ -82,7 +55,7 @@ class TensorAdapter:
     def __call__(self, x: Images, template: Any) -> Maps:
         """The network's maps."""
         with torch.inference_mode():
-            return on_host(self._network(self._planes(x), template))
+            return Maps(*map(as_array, self._network(self._planes(x), template)))
 
     def join(self, templates: Sequence[Any]) -> Any:
         """See :meth:`Network.join`."""
@@ -102,13 +75,11 @@ def as_planes(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2) if images.dtype == torch.uint8 else images
 
 
-def on_host(maps: Sequence[Any]) -> Maps:
-    """Maps as arrays, downloaded from a GPU in one copy."""
-    cls, reg, cen = maps
-    if isinstance(cls, Tensor) and cls.device.type != "cpu":
-        joined = torch.cat((cls, reg, cen), 1).float().cpu().numpy()
-        return Maps(joined[:, :2], joined[:, 2:6], joined[:, 6:])
-    return Maps(*(_array(part) for part in maps))
+def as_array(part: Any) -> NDArray[np.float32]:
+    """A map, tensor or array, as an array."""
+    if isinstance(part, Tensor):
+        part = part.detach().float().cpu()
+    return np.asarray(part, np.float32)
 
 
 def join_tensors(templates: Sequence[Template]) -> Template:
@@ -116,9 +87,3 @@ def join_tensors(templates: Sequence[Template]) -> Template:
     if len(templates) == 1:
         return templates[0]
     return tuple(torch.cat(levels) for levels in zip(*templates, strict=True))
-
-
-def _array(part: Any) -> NDArray[np.float32]:
-    if isinstance(part, Tensor):
-        part = part.detach().float().numpy()
-    return np.asarray(part, np.float32)

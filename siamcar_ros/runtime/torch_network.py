@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from siamcar_ros.model import SiamCAR, fold_batchnorm
-from siamcar_ros.runtime.network import Geometry, Placement, Template
-from siamcar_ros.runtime.tensors import TensorNetwork, as_planes
+from siamcar_ros.runtime.network import Images, Placement, Template
+from siamcar_ros.runtime.tensors import TensorNetwork, as_array, as_planes, as_tensor
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -46,21 +48,23 @@ class TorchNetwork(TensorNetwork):
     gives_features = True
 
     def __init__(self, model: SiamCAR, placement: Placement) -> None:
-        super().__init__(Geometry.of(model), placement)
+        super().__init__(model, placement)
         self._dtype = DTYPES[placement.precision]
         self._model = prepared(model, placement.device, placement.precision)
 
-    def _template(self, z: Tensor) -> Template:
+    @torch.inference_mode()
+    def _template(self, z: Images) -> Template:
         return self._model.template(self._input(z))
 
+    @torch.inference_mode()
     def _maps(
-        self, x: Tensor, template: Sequence[Tensor], features: bool = False
-    ) -> tuple[Tensor, ...]:
+        self, x: Images, template: Sequence[Tensor], features: bool = False
+    ) -> list[NDArray[np.float32]]:
         response = self._model.response(self._input(x), template)
         maps = self._model.car_head(response)
-        return (*maps, response) if features else maps
+        return [as_array(part) for part in ((*maps, response) if features else maps)]
 
-    def _input(self, image: Tensor) -> Tensor:
+    def _input(self, images: Images) -> Tensor:
         # Bytes are uploaded as they are: a quarter of the floats' size.
-        image = as_planes(image.to(self.device, non_blocking=True))
-        return image.to(self._dtype, memory_format=torch.channels_last)
+        planes = as_planes(as_tensor(images).to(self.device, non_blocking=True))
+        return planes.to(self._dtype, memory_format=torch.channels_last)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from benchmarks import peaks
 from benchmarks.__main__ import main
-from benchmarks.contestants import Film, Seen, box_change, seen_by
-from benchmarks.peaks import matrix_multiply, search_operations
+from benchmarks.contestants import Film
+from benchmarks.peaks import matrix_rate, search_operations
 from benchmarks.plots import plot_backbones, plot_growth
 from siamcar_ros.model import build_model, save_weights
 from siamcar_ros.speed.tables import Table
@@ -26,34 +25,10 @@ def test_operations_of_a_network() -> None:
     assert resnet > 10 * compact
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_matrix_product_runs(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(peaks.SIDE, "cpu", 64)
-    call, operations = matrix_multiply(precision, "cpu")
-    call()
-    assert operations == 2 * 64**3
-
-
-def test_box_change() -> None:
-    corners = np.zeros((3, 625, 4))
-    moved = corners.copy()
-    moved[0, 7] = (0, 0.5, 0, -2.0)
-    best = np.array([7, 7, 7])
-    reference, other = Seen(best, corners), Seen(np.array([7, 8, 7]), moved)
-    median, most, same = box_change(reference, other)
-    assert (median, most) == (0.0, 2.0)
-    assert same == pytest.approx(2 / 3)
-
-
-def test_a_network_sees_what_it_sees() -> None:
-    torch.manual_seed(0)
-    model = build_model("compact").eval()
-    film = Film(3)
-    seen = seen_by(model, film.pairs(model.offset, model.score_size))
-    assert seen.best.shape == (2,)
-    assert seen.corners.shape == (2, 625, 4)
-    assert (seen.corners[:, :, :2] < 0).all()
-    assert box_change(seen, seen) == (0.0, 0.0, 1.0)
+    assert matrix_rate(precision, "cpu") > 0
 
 
 def test_a_film_of_another_size_keeps_its_target() -> None:
@@ -70,9 +45,8 @@ def test_a_film_of_another_size_keeps_its_target() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--networks", "resnet18"], "no network resnet18"),
+        (["--networks", "resnet18"], "no network configuration is called 'resnet18'"),
         (["--weights", "some.safetensors"], "--weights needs one network"),
-        (["tracker", "--nanotrack-head", "head.onnx"], "needs both"),
         (["--threads", "0"], "--threads must be above 0"),
         (["--device", "tpu"], "device is auto"),
     ],

@@ -30,7 +30,7 @@ from siamcar_ros.runtime import (
 from siamcar_ros.runtime.config import read_network_config
 from siamcar_ros.runtime.onnx_network import OnnxNetwork, open_session, providers_for
 from siamcar_ros.runtime.select import installed_abilities
-from siamcar_ros.runtime.source import Int8Graph, ModelInMemory
+from siamcar_ros.runtime.source import model_source
 
 Present = Callable[..., None]
 
@@ -52,54 +52,37 @@ TORCH, ONNX, OPENVINO = ("torch",), ("onnxruntime",), ("openvino",)
 EVERY = (*TORCH, *ONNX, *OPENVINO)
 OPENVINO_CPU = ["openvino fp32", "openvino bf16", "openvino int8"]
 TORCH_CUDA = ["torch fp32", "torch bf16", "torch fp16"]
-SEVEN, EIGHT = (Int8Graph(Path("some.search.int8.onnx"), bits) for bits in (7, 8))
+INT8 = Path("some.search.int8.onnx")
 
 
 @pytest.mark.parametrize(
-    ("packages", "flags", "int8", "large", "backend", "precision"),
+    ("packages", "flags", "int8", "backend", "precision"),
     [
-        ((), (), None, False, "opencv", "fp32"),
-        ((), ("amx_bf16", "avx512_vnni"), SEVEN, False, "opencv", "fp32"),
-        (TORCH, (), None, False, "torch", "fp32"),
-        (TORCH, ("amx_bf16",), None, False, "torch", "bf16"),
-        (EVERY, ("avx512_bf16",), None, False, "openvino", "fp32"),
-        (ONNX, ("amx_bf16",), None, False, "onnxruntime", "fp32"),
-        (ONNX, ("avx_vnni",), EIGHT, False, "onnxruntime", "int8"),
-        (EVERY, ("avx2",), SEVEN, False, "openvino", "int8"),
-        (EVERY, ("avx2",), EIGHT, False, "openvino", "fp32"),
-        (EVERY, ("asimd",), SEVEN, False, "openvino", "fp32"),
-        (EVERY, ("amx_bf16",), None, False, "openvino", "bf16"),
-        (EVERY, ("amx_bf16", "avx512_vnni"), SEVEN, False, "openvino", "int8"),
-        (EVERY, ("avx2",), None, True, "onnxruntime", "fp32"),
-        (EVERY, ("amx_bf16",), None, True, "openvino", "bf16"),
-        (EVERY, ("avx512_vnni",), EIGHT, True, "openvino", "int8"),
-        (ONNX, ("amx_bf16",), None, True, "onnxruntime", "fp32"),
-        (OPENVINO, (), None, True, "openvino", "fp32"),
+        ((), (), None, "opencv", "fp32"),
+        ((), ("amx_bf16", "avx512_vnni"), INT8, "opencv", "fp32"),
+        (TORCH, (), None, "torch", "fp32"),
+        (TORCH, ("amx_bf16",), None, "torch", "bf16"),
+        (EVERY, ("avx512_bf16",), None, "openvino", "fp32"),
+        (ONNX, ("amx_bf16",), None, "onnxruntime", "fp32"),
+        (ONNX, ("avx_vnni",), INT8, "onnxruntime", "int8"),
+        (EVERY, ("avx2",), INT8, "openvino", "int8"),
+        (EVERY, ("asimd",), INT8, "openvino", "fp32"),
+        (EVERY, ("amx_bf16",), None, "openvino", "bf16"),
+        (EVERY, ("amx_bf16", "avx512_vnni"), INT8, "openvino", "int8"),
     ],
 )
 def test_the_fastest_on_a_cpu(
     present: Present,
     packages: tuple[str, ...],
     flags: tuple[str, ...],
-    int8: Int8Graph | None,
-    large: bool,
+    int8: Path | None,
     backend: str,
     precision: str,
 ) -> None:
     present(packages, flags)
-    placement = select_backend(large=large, int8=int8)
+    placement = select_backend(int8=int8)
     assert (placement.backend, placement.device, placement.precision) == (backend, "cpu", precision)
     assert placement.reason.startswith(f"{backend} on cpu in {precision}, because no GPU is avail")
-
-
-def test_weights_of_eight_bits_are_refused_where_they_overflow(present: Present) -> None:
-    """x86 with AVX2 and without VNNI adds pairs of products in 16 bits."""
-    present(OPENVINO, ("avx2",))
-    with pytest.raises(DeviceError, match="8-bit weights, whose products overflow on this CPU"):
-        select_backend(precision="int8", int8=EIGHT)
-    assert select_backend(precision="int8", int8=SEVEN).precision == "int8"
-    present(OPENVINO, ("avx2", "avx_vnni"))
-    assert select_backend(precision="int8", int8=EIGHT).precision == "int8"
 
 
 def test_without_graphs_pytorch_is_needed(present: Present) -> None:
@@ -134,13 +117,13 @@ def test_a_gpu_where_there_is_one(present: Present) -> None:
 
 def test_int8_stays_on_the_cpu_beside_a_gpu(present: Present) -> None:
     present((*OPENVINO, *TORCH), ("avx512_vnni",), gpus=1)
-    placement = select_backend(precision="int8", int8=SEVEN)
+    placement = select_backend(precision="int8", int8=INT8)
     assert (placement.backend, placement.device) == ("openvino", "cpu")
     assert "int8 runs on CPUs only, not on the GPU Test GPU" in placement.reason
     with pytest.raises(DeviceError, match="nothing installed runs int8 on cuda"):
-        select_backend(device="cuda", precision="int8", int8=SEVEN)
+        select_backend(device="cuda", precision="int8", int8=INT8)
     with pytest.raises(DeviceError, match=r"torch backend on cuda has .*, not int8"):
-        select_backend(backend="torch", precision="int8", int8=SEVEN)
+        select_backend(backend="torch", precision="int8", int8=INT8)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +180,7 @@ def test_a_provider_that_does_not_start_is_not_passed_over(
     pytest.importorskip("onnxscript")
     if "CUDAExecutionProvider" in runtime.get_available_providers():
         pytest.skip("the installed ONNX Runtime has a CUDA provider")
-    files = ModelInMemory(compact).graphs()
+    files = model_source(compact).graphs()
     monkeypatch.setattr(runtime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     with pytest.raises(DeviceError, match="could not start its CUDAExecutionProvider"):
         open_session(files.search, placed("cuda:0", "fp32"))
@@ -209,7 +192,7 @@ def test_a_provider_whose_libraries_are_missing_is_named(
     """As ONNX Runtime's TensorRT provider fails: it is listed, and refuses to start."""
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    files = ModelInMemory(compact).graphs()
+    files = model_source(compact).graphs()
 
     def session(*_: Any, **__: Any) -> None:
         raise RuntimeError("Please install TensorRT libraries")
@@ -265,7 +248,7 @@ def test_refusals_say_what_to_do(present: Present, asked: dict[str, Any], messag
         select_backend(**asked)
 
 
-def test_a_missing_package_is_named(compact: SiamCAR, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib
 
     real = importlib.import_module
@@ -277,7 +260,7 @@ def test_a_missing_package_is_named(compact: SiamCAR, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(importlib, "import_module", import_module)
     with pytest.raises(DeviceError, match=r"needs the Python package 'openvino'.*pip install"):
-        load_network(compact, device="cpu", backend="openvino", precision="fp32")
+        load_network("compact", device="cpu", backend="openvino", precision="fp32")
 
 
 def test_load_network(weights: Path) -> None:

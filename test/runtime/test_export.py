@@ -19,7 +19,7 @@ from siamcar_ros.runtime.graphs import example_inputs
 from siamcar_ros.runtime.onnx_files import GraphFacts, OnnxFiles
 from siamcar_ros.runtime.opencv_network import clips_as_attributes
 from siamcar_ros.runtime.quantize import equalize_cross_layer, quantize
-from siamcar_ros.runtime.source import ModelInMemory
+from siamcar_ros.runtime.source import model_source
 from siamcar_ros.runtime.tensors import TensorAdapter
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def files(compact: SiamCAR, tmp_path_factory: pytest.TempPathFactory) -> OnnxFil
 
 
 def cached_onnx(model: SiamCAR) -> OnnxFiles:
-    return ModelInMemory(model).graphs()
+    return model_source(model).graphs()
 
 
 def arrays(model: SiamCAR, batch: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -209,6 +209,9 @@ def test_int8_is_of_all_convolutions_but_the_correlation(compact: SiamCAR, tmp_p
     # Two products of a byte and a weight fit into 16 bits, in which AVX2 adds them.
     assert max(2 * 255 * int(abs(array.astype(int)).max()) for array in weights) < 2**15
     assert GraphFacts.read(output).weight_bits == 7
+    output.write_bytes(output.read_bytes().replace(b'"weight_bits": 7', b'"weight_bits": 8'))
+    with pytest.raises(DeviceError, match="not an ONNX file that this version"):
+        GraphFacts.read(output)
     made_by = {output: node for node in graph.node for output in node.output}
     layers = [node for node in graph.node if node.op_type == "Conv"]
     quantized = [

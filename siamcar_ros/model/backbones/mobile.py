@@ -27,6 +27,11 @@ _STAGES = (
 )
 # The original, which has three blocks of 112 channels, numbers its blocks consecutively.
 _ORIGINAL_FIRST_BLOCK = (0, 1, 3, 5, 8)
+_PLACES = {
+    first + index: f"stage{number}.{index}"
+    for number, (first, stage) in enumerate(zip(_ORIGINAL_FIRST_BLOCK, _STAGES, strict=True), 1)
+    for index in range(stage[-1])
+}
 _LAYERS = {"_expand_conv": "expand.0", "_bn0": "expand.1", "_depthwise_conv": "depthwise.0"}
 _LAYERS |= {"_bn1": "depthwise.1", "_project_conv": "project.0", "_bn2": "project.1"}
 _ORIGINAL_MEAN, _ORIGINAL_SCALE = 127.0, 1 / 128
@@ -103,20 +108,12 @@ class MobileBackbone(Backbone):
             elif key.startswith("_bn0."):
                 renamed["stem.1." + key.partition(".")[2]] = tensor
             elif match := re.fullmatch(r"_blocks\.(\d+)\.(_\w+)\.(\w+)", key):
-                place = self._place(int(match[1]))
+                place = _PLACES.get(int(match[1]))  # None if the block is left out
                 if place is not None:
                     renamed[f"{place}.{_LAYERS[match[2]]}.{match[3]}"] = tensor
         shift = _ORIGINAL_MEAN * _ORIGINAL_SCALE * renamed["stem.0.weight"].sum((1, 2, 3))
         renamed["stem.1.running_mean"] = renamed["stem.1.running_mean"] + shift
         return renamed
-
-    @staticmethod
-    def _place(block: int) -> str | None:
-        """The module of the original's block of that number; None if it is left out."""
-        for index, (first, stage) in enumerate(zip(_ORIGINAL_FIRST_BLOCK, _STAGES, strict=True)):
-            if first <= block < first + stage[-1]:
-                return f"stage{index + 1}.{block - first}"
-        return None
 
 
 def _layer(
