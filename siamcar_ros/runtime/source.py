@@ -244,7 +244,7 @@ def graph_source(files: OnnxFiles) -> Source:
         files: the template graph and the search graph, which may be in int8.
 
     Raises:
-        DeviceError: they were not written by 'siamcar export', do not belong together.
+        DeviceError: they were not written by 'siamcar export', or do not belong together.
     """
     template, facts = (GraphFacts.read(path) for path in (files.template, files.search))
     if (template.weights, template.form) != (facts.weights, facts.form):
