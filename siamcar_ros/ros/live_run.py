@@ -132,7 +132,7 @@ class LiveRun:
             box: the target on the first frame; None takes the true one.
             annotated: whether the source publishes true boxes.
             seconds: end the source after so long.
-            progress: called ten times a second, and at the end.
+            progress: called twenty times a second, and at the end.
 
         Raises:
             LiveRunError: a process failed, another tracker has this one's name, the target was

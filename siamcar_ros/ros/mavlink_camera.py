@@ -14,6 +14,7 @@ import re
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -97,7 +98,9 @@ class MavlinkCamera(Node):
         )
         self._sized = threading.Event()  # the camera has been told the size of the images
         self._heard_at = time.monotonic()
-        self._lock = threading.Lock()  # of the camera, which the client's thread uses, too
+        # The newest, from the client's thread for the one that serves the link.
+        self._targets: deque[mavlink.Target] = deque(maxlen=1)
+        self._rates: deque[tuple[float, float]] = deque(maxlen=1)
         self.create_subscription(TrackArray, f"{self.tracker}/tracks", self._on_tracks, 10)
         if gimbal:
             self.create_subscription(TwistStamped, gimbal, self._on_rates, 1)
@@ -110,13 +113,9 @@ class MavlinkCamera(Node):
             logger.info(f"MAVLink camera of {self.tracker} on {self._url}")
             try:
                 while self.context.ok():
-                    data = self._read()
-                    with self._lock:
-                        self._camera.receive(data)
-                        self._camera.poll()
-                    if time.monotonic() - self._heard_at > _SILENCE:
-                        self._heard_at = math.inf  # reported once
-                        self._show(mavlink.Target(TrackState.LOST))
+                    self._camera.receive(self._read())
+                    self._pass_on()
+                    self._camera.poll()
                     if dropped.total() > logged:
                         logged = dropped.total()
                         counts = ", ".join(f"{n} {why}" for why, n in sorted(dropped.items()))
@@ -143,22 +142,27 @@ class MavlinkCamera(Node):
             oldest = message.tracks[0]
             box = mavlink.box_in_fractions(bbox_to_box(oldest.bbox), *self._camera.size)
             target = mavlink.Target(STATES.get(oldest.state), box)
-        self._show(target)
+        self._targets.append(target)
 
     def _on_status(self, status: TrackStatus) -> None:
         self._heard_at = time.monotonic()
         if status.state == TrackStatus.IDLE:
-            self._show(mavlink.Target())
+            self._targets.append(mavlink.Target())
 
-    def _show(self, target: mavlink.Target) -> None:
-        with self._lock:
-            self._camera.show(target)
+    def _pass_on(self) -> None:
+        """Pass what the tracker and the gimbal's controller have sent to the camera."""
+        if self._targets:
+            self._camera.show(self._targets.popleft())
+        elif time.monotonic() - self._heard_at > _SILENCE:
+            self._heard_at = math.inf  # reported once
+            self._camera.show(mavlink.Target(TrackState.LOST))
+        if self._rates:
+            self._camera.turn_gimbal(*self._rates.popleft())
 
     def _on_rates(self, message: TwistStamped) -> None:
         turn = message.twist.angular
         if math.isfinite(turn.y) and math.isfinite(turn.z):
-            with self._lock:  # ROS: down and left; MAVLink: up and right
-                self._camera.turn_gimbal(-turn.y, -turn.z)
+            self._rates.append((-turn.y, -turn.z))  # ROS: down and left; MAVLink: up and right
 
     def _read(self) -> bytes:
         try:
@@ -179,7 +183,7 @@ class MavlinkCamera(Node):
 def _open(url: str) -> Any:
     from pymavlink import mavutil
 
-    if re.fullmatch(r"udp(in|out):[^:]+:\d+", url):
+    if re.fullmatch(r"udp(in|out):[^:]*:\d+", url):
         return mavutil.mavlink_connection(url)
     serial = re.fullmatch(r"(/[^,]+)(?:,(\d+))?", url)
     if serial is None:

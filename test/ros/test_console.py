@@ -79,8 +79,6 @@ class FakeCamera:
     def notice(self) -> str:
         return f"{self.name}: no image on /image for 2.1 s (0 publishers)"
 
-    def look(self) -> None: ...
-
     def close(self) -> None:
         self.closed = True
 
@@ -324,6 +322,20 @@ def test_pages_without_the_token_take_no_place() -> None:
             await operator.connect({"token": token})
         for _ in range(8):
             await hear(await operator.connect({"token": "sesame"}), "state")
+
+    run(test, token="sesame")
+
+
+def test_connections_that_say_nothing_are_limited_and_closed_at_the_end() -> None:
+    async def test(operator: Operator) -> None:
+        headers = {"Origin": operator.origin}
+        silent = [await operator.client.ws_connect("/ws", headers=headers) for _ in range(64)]
+        with pytest.raises(WSServerHandshakeError) as refusal:
+            await operator.client.ws_connect("/ws", headers=headers)
+        assert refusal.value.status == 503
+        ended = asyncio.gather(*map(closing, silent))
+        await operator.client.server.app.shutdown()
+        assert set(await ended) == {WSCloseCode.GOING_AWAY}
 
     run(test, token="sesame")
 

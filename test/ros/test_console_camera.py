@@ -58,7 +58,6 @@ def test_the_images_are_those_that_the_tracker_reports(topic: str, shown: type |
         status = DiagnosticStatus(name="/nobody/tracker: tracker")
         status.values = [KeyValue(key="image topic", value=topic)]
         camera._on_diagnostics(DiagnosticArray(status=[status]))
-        camera.look()
         kinds = {each.topic_name: each.msg_type for each in camera.client.node.subscriptions}
         assert kinds.get(topic) is shown
         assert (camera._images is None) == (shown is None)

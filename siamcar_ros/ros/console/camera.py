@@ -120,10 +120,11 @@ class Camera:
             return f"{self._tracker}: {report.message}; {nothing}"
         return "" if report.level == DiagnosticStatus.OK else f"{self._tracker}: {report.message}"
 
-    def look(self) -> None:
-        """Subscribe to the tracker's current image topic; call it regularly."""
-        values = self._report.values if self._report is not None else []
-        topic = next((each.value for each in values if each.key == "image topic"), "")
+    # Called in the client's thread
+
+    def _look(self, report: DiagnosticStatus) -> None:
+        """Subscribe to the image topic that the tracker reports."""
+        topic = next((each.value for each in report.values if each.key == "image topic"), "")
         if topic == self._topic:
             return
         if self._images is not None:
@@ -138,8 +139,6 @@ class Camera:
                 on_message=self._on_image,
                 topic=topic.removesuffix("/compressed"),
             )
-
-    # Called in the client's thread
 
     def _on_image(self, message: Any) -> None:
         self._frames.append(Frame(message, self._decoder))
@@ -171,6 +170,7 @@ class Camera:
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             if status.name == f"{self._tracker}: tracker":
+                self._look(status)
                 self._report, self._reported_at = status, time.monotonic()
 
 

@@ -35,6 +35,7 @@ _HEADERS = {
 }
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _MOST_PAGES = 8
+_MOST_SOCKETS = 64  # open connections, of which some have not sent the token yet
 # Limits for a page: bytes of a message, messages and requests per second, requests at a time.
 _MESSAGE_BYTES, _MESSAGES, _REQUESTS, _AT_A_TIME = 4096, 300, 10, 4
 _FIRST_MESSAGE = 5.0  # seconds within which a page must say what it watches
@@ -74,6 +75,7 @@ class Console:
         # Tasks, so that a camera is opened once, and closed even if its only page leaves meanwhile.
         self._cameras: dict[str, asyncio.Task[Camera]] = {}
         self.pages: set[Page] = set()
+        self._connected: set[Page] = set()  # those that have not sent the token, too
         self.app = web.Application(middlewares=[self._guard])
         self.app.on_response_prepare.append(_add_headers)
         self.app.router.add_get("/ws", self._websocket)
@@ -124,21 +126,25 @@ class Console:
         origin = _split(request.headers.get("Origin", ""))
         if origin.scheme not in ("http", "https") or origin.netloc != request.host:
             raise web.HTTPForbidden(text="only the console's own page may connect")
+        if len(self._connected) >= _MOST_SOCKETS:
+            raise web.HTTPServiceUnavailable(text="too many connections: close other pages")
         socket = web.WebSocketResponse(
             heartbeat=10.0, max_msg_size=_MESSAGE_BYTES, compress=False, timeout=2.0
         )
-        await socket.prepare(request)
         page = Page(self, socket)
+        self._connected.add(page)
         try:
+            await socket.prepare(request)
             await page.serve()
         finally:
+            self._connected.discard(page)
             self.pages.discard(page)
             await self.release(page.watched)
         return socket
 
     async def _shut_down(self, _: web.Application) -> None:
         ends = WSCloseCode.GOING_AWAY, "the console has ended"
-        await asyncio.gather(*(page.close(*ends) for page in self.pages))
+        await asyncio.gather(*(page.close(*ends) for page in self._connected))
         self.pages.clear()
         for name in list(self._cameras):
             await self.release(name)
@@ -291,7 +297,6 @@ class Page:
             if self.watched:
                 state["notice"] = f"waiting for {self.watched}, which is not in the ROS graph"
             if self._camera is not None:
-                self._camera.look()
                 state["notice"] = self._camera.notice() or self._trouble
                 state["figures"] = self._camera.figures()
             await self._send(state)

@@ -243,6 +243,7 @@ function listTargets(tracks) {
 // A target's previous color, as when it is selected again, or else one that no other target has.
 function colorFor(id, ids) {
   const taken = [...ids].filter((each) => each !== id).map((each) => colors.get(each));
+  for (const each of colors.keys()) if (colors.size > 50 && !ids.has(each)) colors.delete(each);
   return [colors.get(id), ...COLORS].find((each) => each && !taken.includes(each)) ?? COLORS[0];
 }
 $("stop-all").onclick = () => call({ do: "stop_all" }, ({ done }) => {
@@ -289,11 +290,12 @@ function draw() {
   fit();
   const { described, bitmap } = shown, scale = canvas.width / described.size[0];
   pen.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  const placed = []; // labels
   for (const track of described.tracks) {
     const dash = { 1: [], 2: [10, 6], 3: [3, 5] }[track.state] ?? [];
     frame(track.box, scale, colors.get(track.id) ?? COLORS[0], dash);
   }
-  for (const track of described.tracks) label(track, scale, colors.get(track.id) ?? COLORS[0]);
+  for (const track of described.tracks) label(track, scale, colors.get(track.id) ?? COLORS[0], placed);
   for (const box of [selection?.box, asked]) if (box) frame(box, scale, "#ffffff", [6, 4]);
 }
 
@@ -311,15 +313,19 @@ function frame([x, y, w, h], scale, color, dash) {
   }
 }
 
-function label(track, scale, color) {
+function label(track, scale, color, placed) {
   const unit = devicePixelRatio, [x, y, w, h] = track.box.map((each) => each * scale);
   const words = track.state === LOST ? "lost" : `${Math.round(100 * track.score)} %`;
   const text = `${track.id.length > 24 ? `${track.id.slice(0, 23)}…` : track.id} · ${words}`;
   pen.font = `600 ${13 * unit}px system-ui, "DejaVu Sans", sans-serif`;
   const width = pen.measureText(text).width + 10 * unit, height = 19 * unit;
   const left = Math.max(0, Math.min(x - 3 * unit, canvas.width - width));
-  const above = y - height - 5 * unit, below = y + h + 5 * unit;
-  const top = Math.max(0, Math.min(above < 0 ? below : above, canvas.height - height));
+  const above = y - height - 5 * unit, below = Math.min(y + h + 5 * unit, canvas.height - height);
+  const free = (top) => top >= 0 && top <= canvas.height - height && !placed.some(([a, b, long]) =>
+    Math.abs(b - top) < height && a < left + width && left < a + long);
+  const near = [above, below, ...[1, 2, 3].flatMap((each) => [above - each * height, below + each * height])];
+  const top = near.find(free) ?? Math.max(0, above);
+  placed.push([left, top, width]);
   pen.fillStyle = color;
   pen.fillRect(left, top, width, height);
   pen.fillStyle = "#000";
@@ -409,18 +415,23 @@ for (const each of CURVES) {
 
 function sample(figures, at, watched) { // `at`: the console's clock in s, as messages may be delayed
   if (samples.at(-1)?.watched !== watched) samples.length = 0; // another tracker's figures
-  const now = performance.now(), last = samples.at(-1);
-  const rate = (name) => (last ? Math.max(0, (figures[name] - last.figures[name]) / (at - last.at)) : NaN);
-  samples.push({ now, at, watched, figures, latency: figures.latency_ms ?? NaN, rate: rate("tracked"), drops: rate("dropped") });
+  const now = performance.now(), last = samples.at(-1), seconds = last ? at - last.at : 0;
+  const each = { now, at, watched, figures, latency: figures.latency_ms ?? NaN };
+  const count = (name) => (seconds > 0.5 && seconds < 3 ? Math.max(0, (figures[name] - last.figures[name]) / seconds) : NaN);
+  each.rate = count("tracked");
+  each.drops = count("dropped");
+  samples.push(each);
   while (samples[0].now < now - MINUTE) samples.shift();
   for (const { figure, name, unit, least, of } of CURVES) {
     const values = samples.map(of), known = values.filter(Number.isFinite);
     const most = Math.max(least, ...known), newestValue = values.at(-1);
     let path = "", joined = false;
     samples.forEach((sampled, index) => {
-      const place = `${(60 - (now - sampled.now) / 1000).toFixed(2)} ${(19 - 18 * values[index] / most).toFixed(2)}`;
-      if (Number.isFinite(values[index])) path += `${joined ? "L" : "M"}${place}`;
-      joined = Number.isFinite(values[index]);
+      const value = values[index], gap = index && sampled.now - samples[index - 1].now > 3000;
+      if (Number.isFinite(value)) {
+        path += `${joined && !gap ? "L" : "M"}${(60 - (now - sampled.now) / 1000).toFixed(2)} ${(19 - 18 * value / most).toFixed(2)}`;
+      }
+      joined = Number.isFinite(value);
     });
     figure.querySelector("path").setAttribute("d", path);
     const text = Number.isFinite(newestValue) ? `${newestValue.toFixed(1)} ${unit}` : "–";
