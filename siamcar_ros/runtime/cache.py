@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,8 +17,10 @@ logger = logging.getLogger(__name__)
 def cache_folder(kind: str) -> Path:
     """``$XDG_CACHE_HOME/siamcar_ros/KIND`` (``~/.cache`` without it), created where missing.
 
+    If it cannot be written, a folder of the user's among the temporary files, with a warning.
+
     Raises:
-        OSError: it cannot be written.
+        OSError: neither can be written.
     """
     base = os.environ.get("XDG_CACHE_HOME")
     folder = (Path(base) if base else Path.home() / ".cache") / "siamcar_ros" / kind
@@ -26,35 +29,50 @@ def cache_folder(kind: str) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:
-        raise OSError(
-            f"the cache {folder} cannot be written ({error}): set XDG_CACHE_HOME to a folder that "
-            "can be"
-        ) from error
+        fallback = _temporary_folder() / kind
+        logger.warning("the cache %s cannot be used (%s): using %s", folder, error, fallback)
+    fallback.mkdir(parents=True, exist_ok=True)
+    return fallback
+
+
+def _temporary_folder() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"siamcar_ros-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise PermissionError(f"{folder} belongs to someone else, or others may write to it")
+    return folder
 
 
 def cached_files(folder: Path, names: Sequence[str], make: Callable[[Path], None]) -> list[Path]:
     """Files of a cache folder, made if one is missing or damaged.
 
     Args:
-        folder: holds these files, and a checksum of them.
+        folder: holds these files alone.
         names: of the files.
         make: writes the files into the folder that it is given.
     """
-    files, checksum = [folder / name for name in names], folder / "sha256"
-    try:
-        if checksum.read_text() == sha256(*files):
-            return files
-    except (OSError, UnicodeDecodeError):
-        pass
+    files = [folder / name for name in names]
+    if all(map(is_intact, files)):
+        return files
     if any(file.exists() for file in files):
         logger.warning("the cached files in %s are damaged: they are made again", folder)
     folder.mkdir(parents=True, exist_ok=True)
     with scratch_folder(folder, ".new-") as scratch:
         make(scratch)
-        written = [scratch / name for name in names]
-        (scratch / checksum.name).write_text(sha256(*written))
-        # Without a checksum until all files are in place.
-        checksum.unlink(missing_ok=True)
-        for file in (*written, scratch / checksum.name):
-            move_into_place(file, folder / file.name)
+        for file in files:
+            digest = scratch / f"{file.name}.sha256"
+            digest.write_text(sha256(scratch / file.name))
+            # The old digest goes first, so that no file lies beside the digest of another.
+            (folder / digest.name).unlink(missing_ok=True)
+            move_into_place(scratch / file.name, file)
+            move_into_place(digest, folder / digest.name)
     return files
+
+
+def is_intact(file: Path) -> bool:
+    """Whether a file of :func:`cached_files` is as it was written."""
+    try:
+        return sha256(file) == file.with_name(f"{file.name}.sha256").read_text()
+    except (OSError, UnicodeDecodeError):
+        return False
