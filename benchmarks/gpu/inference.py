@@ -281,6 +281,7 @@ def _targets(
 def _others(part: Part, options: GpuOptions, subject: _Subject, film: Film, clock: Clock) -> None:
     """Time the other precisions."""
     kernels = getattr(subject.networks.get(subject.fastest), "kernels", "plain")
+    started = "torch" if options.device == "cpu" else f"{kernels} kernels"
     table = part.table(
         Table(
             f"{subject.name}: other precisions",
@@ -288,7 +289,7 @@ def _others(part: Part, options: GpuOptions, subject: _Subject, film: Film, cloc
         )
     )
     for precision in ("bf16",) if options.device == "cpu" else ("bf16", "fp32"):
-        label = f"{kernels} kernels, {precision}"
+        label = f"{started}, {precision}"
         if clock.has(0.9):
             step = partial(_precision_row, options, subject, film, precision, kernels)
             row = part.attempt(f"{subject.name}, {label}", step)

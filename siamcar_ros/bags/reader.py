@@ -221,7 +221,7 @@ class Bag:
                 if _refusal(copy) is None:
                     self.notes.append(f"{name} is cut off; it is read up to there")
                     return copy
-        self.notes.append(f"{name}: {reason} ({_RECOVERY[file.suffix]})")
+        self.notes.append(f"{name}: {reason}")
         return None
 
 
@@ -240,20 +240,28 @@ class _Reader(AnyReader):
                 raise
             self.connections = [c for reader in self.readers for c in reader.connections]
             self.typestore = typestore()
+        if self.is2:  # a bag may define some types only
+            known = typestore().fielddefs
+            missing = known.keys() - self.typestore.fielddefs.keys()
+            self.typestore.register({name: known[name] for name in missing})
 
 
 def _refusal(file: Path) -> str | None:
     """Why a storage file cannot be opened; None if it can."""
     logs = (file.with_name(file.name + suffix) for suffix in ("-wal", "-journal"))
     if any(log.exists() and log.stat().st_size for log in logs):
-        return "its recorder was killed: `sqlite3 FILE 'PRAGMA journal_mode=DELETE'` merges its log"
+        return "its recorder was killed; `sqlite3 FILE 'PRAGMA journal_mode=DELETE'` merges its log"
     try:
         with _Reader([file], default_typestore=typestore()):
             return None
     except KeyError as error:  # rosbag2 writes 'unknown' if the type's package is not installed
-        return f"the encoding {error} of a message definition is not supported"
+        return (
+            f"the encoding {error} of a message definition is not supported; "
+            """`sqlite3 FILE "DELETE FROM message_definitions WHERE encoding NOT LIKE 'ros2%'"` """
+            "removes it"
+        )
     except Exception as error:  # as in messages()
-        return str(error) or type(error).__name__
+        return f"{error or type(error).__name__} ({_RECOVERY[file.suffix]})"
 
 
 def _decompress_file(source: Path, target: Path) -> bool:

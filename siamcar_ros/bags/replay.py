@@ -82,8 +82,10 @@ class GroundTruth:
         """
         topic = bag.detection_topic(topic)
         boxes: dict[int, Box | None] = {}
+        unreadable: list[str] = []
         for recorded in bag.messages(topic):
             if recorded.message is None:
+                unreadable.append(str(recorded.error))
                 continue
             stamp, box = stamp_of(recorded.message), detection_box(recorded.message)
             if boxes.setdefault(stamp, box) != box:
@@ -91,7 +93,11 @@ class GroundTruth:
                     f"{topic}: different boxes have the same stamp, so that it is unknown which"
                     " images they belong to; give a row per image with --ground-truth"
                 )
-        return cls(topic, boxes, by_stamp=True)
+        truth = cls(topic, boxes, by_stamp=True)
+        if unreadable:
+            count, first = len(unreadable), unreadable[0]
+            truth.notes.append(f"{topic}: {count} messages cannot be read ({first})")
+        return truth
 
     def box(self, index: int, stamp: int) -> Box | None:
         """The true box in image number `index` of the topic; None if there is none."""

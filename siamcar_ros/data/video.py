@@ -19,7 +19,7 @@ from siamcar_ros.geometry import Image
 DEFAULT_RATE = 30.0
 
 # Frames in a row that do not decode after which the rest is given up: some headers claim billions.
-_ATTEMPTS = 1000
+_ATTEMPTS = 10_000
 _ENCODER = "libx264"
 # One thread: the same frames give the same pixels.
 _OPTIONS = {"preset": "veryfast", "crf": "20", "threads": "1"}
@@ -133,7 +133,7 @@ class VideoWriter:
         self.note = ""  # why the video is not H.264
         self._rate = rate
         self._written = 0
-        self._size = (0, 0)
+        self._shape = (0, 0)  # height and width of the first image
         self._encoder: _Av | cv2.VideoWriter | None = None
         self._cleanup = ExitStack()
 
@@ -142,17 +142,22 @@ class VideoWriter:
         return self
 
     def write(self, image: Image) -> None:
-        """Append a (H, W, 3) uint8 BGR image; it is scaled to the size of the first, made even.
+        """Append a (H, W, 3) uint8 BGR image, scaled to the size of the first one.
+
+        A last row or column is repeated where that size is odd: chroma has half the resolution.
 
         Raises:
             OSError: the file cannot be written.
         """
         if self._encoder is None:
-            height, width = image.shape[:2]
-            self._size = (width + width % 2, height + height % 2)  # chroma has half the resolution
+            self._shape = image.shape[:2]
             self._encoder = self._begin()
-        if (image.shape[1], image.shape[0]) != self._size:
-            image = np.asarray(cv2.resize(image, self._size), np.uint8)
+        height, width = self._shape
+        if image.shape[:2] != self._shape:
+            image = np.asarray(cv2.resize(image, (width, height)), np.uint8)
+        if height % 2 or width % 2:
+            last = cv2.BORDER_REPLICATE
+            image = np.asarray(cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, last))
         self._encoder.write(np.ascontiguousarray(image))
         self._written += 1
 
@@ -170,17 +175,19 @@ class VideoWriter:
                 cleanup.__exit__(kind, error, trace)
 
     def _begin(self) -> _Av | cv2.VideoWriter:
+        height, width = self._shape
+        size = width + width % 2, height + height % 2
         try:
             import av
         except ImportError:
             why = "PyAV is not installed (pip install av)"
         else:
             if _ENCODER in av.codecs_available:
-                return _Av(self._partial, self._rate, self._size)
+                return _Av(self._partial, self._rate, size)
             why = f"this build of PyAV has no {_ENCODER}"
         self.note = f"{self.path.name} is MPEG-4 Part 2, which browsers do not play: {why}"
         code = cv2.VideoWriter.fourcc(*"mp4v")
-        writer = cv2.VideoWriter(str(self._partial), code, self._rate, self._size)
+        writer = cv2.VideoWriter(str(self._partial), code, self._rate, size)
         if not writer.isOpened():
             raise OSError(
                 f"OpenCV cannot write {self.path}: it has no MPEG-4 encoder, or the folder cannot "

@@ -10,6 +10,7 @@ import pickle
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,11 +154,13 @@ def _check_same_run(
 
 
 def _revision() -> str:
-    """The git revision of this code, with "-dirty" if files have changed; or the version."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    folder = Path(__file__).parent
+    """The git revision of this code, with "-dirty" if its files have changed; or the version."""
+    commands = ("git rev-parse HEAD", "git status --porcelain -uno .")
+    run = partial(
+        subprocess.check_output, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL, timeout=20
+    )
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=20)
+        head, changes = (run(each.split(), text=True).strip() for each in commands)
     except (OSError, subprocess.SubprocessError):
         return f"version {__version__}"
-    return done.stdout.decode().strip()
+    return f"{head}-dirty" if changes else head

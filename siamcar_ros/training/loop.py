@@ -72,7 +72,8 @@ def train(recipe: Recipe) -> Path:
     device = choose_device(recipe.compute.device)
     with joined(device) as processes, _interruption() as interrupted:
         run, workers = Run(recipe, device, processes), recipe.compute.workers
-        with closing(run), loading(run.batches, run.step, recipe.steps, workers, device) as pairs:
+        # The run is closed first: its last checkpoint does not wait for the workers to end.
+        with loading(run.batches, run.step, recipe.steps, workers, device) as pairs, closing(run):
             while run.step < recipe.steps:
                 run.advance(pairs)
                 run.report()

@@ -214,3 +214,14 @@ def test_a_header_that_claims_billions_of_frames_is_not_believed_for_long(tmp_pa
     reader.length = 10**12
     assert len(list(reader)) == FRAMES
     assert "60 of 1000000000000 frames were decoded; the file ends early" in reader.note()
+
+
+def test_frames_of_an_odd_size_are_not_resampled(tmp_path: Path) -> None:
+    stripes = np.zeros((49, 65, 3), np.uint8)
+    stripes[:, ::4] = stripes[:, 1::4] = 255
+    path = tmp_path / "odd.mp4"
+    with VideoWriter(path, 30.0) as writer:
+        writer.write(stripes)
+    ((_, image),) = VideoReader(path)
+    assert image.shape == (50, 66, 3)
+    assert np.abs(image[:49, :64].astype(int) - stripes[:, :64]).mean() < 12

@@ -334,7 +334,7 @@ def test_connections_that_say_nothing_are_limited_and_closed_at_the_end() -> Non
             await operator.client.ws_connect("/ws", headers=headers)
         assert refusal.value.status == 503
         ended = asyncio.gather(*map(closing, silent))
-        await operator.client.server.app.shutdown()
+        await operator.client.app.shutdown()
         assert set(await ended) == {WSCloseCode.GOING_AWAY}
 
     run(test, token="sesame")
