@@ -299,8 +299,6 @@ class TrackerNode(LifecycleNode):
         before = self.settings
         self.settings = before.changed({each.name: each.value for each in parameters})
         self.ring.resize(**_ring_limits(self.settings))
-        if self._outputs is not None:
-            self._outputs.positions.settings = self.settings
         if self.settings.status_rate != before.status_rate:
             self._timer.timer_period_ns = int(1e9 / self.settings.status_rate)
             self._timer.reset()

@@ -6,12 +6,11 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
-from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3D, Detection3DArray
@@ -23,8 +22,11 @@ from siamcar_ros.ros.complaints import Complaints
 from siamcar_ros.ros.depth import Depth, depth_image, target_depth
 from siamcar_ros.ros.image_subscription import ImageSubscription
 from siamcar_ros.ros.messages import bbox_to_box, hypothesis
-from siamcar_ros.ros.parameters import NodeSettings, numbers
+from siamcar_ros.ros.parameters import numbers
 from siamcar_ros.ros.rays import MOST_STRETCH, CameraModel
+
+if TYPE_CHECKING:
+    from siamcar_ros.ros.node import TrackerNode
 
 # Tracks and depth images that wait for each other, at most.
 _WAITING = 16
@@ -36,15 +38,10 @@ class Positions:
     A target's distance comes from the depth image of the same moment, if the parameter `depth`
     names its topic; if that is not available, from `target_height`, then from `ground_plane`. A
     target of unknown distance is left out, and nothing is published if none is known.
-
-    Attributes:
-        settings: may be replaced at any time.
     """
 
-    def __init__(
-        self, node: LifecycleNode, settings: NodeSettings, create: Callable[..., Any]
-    ) -> None:
-        self.settings = settings
+    def __init__(self, node: TrackerNode, create: Callable[..., Any]) -> None:
+        self._node, settings = node, node.settings
         self._complaints = Complaints(node, "no position from depth")
         self._lock = threading.Lock()
         self._depths: deque[Image] = deque(maxlen=_WAITING)
@@ -69,7 +66,7 @@ class Positions:
     @property
     def wanted(self) -> bool:
         """Whether positions can be computed and would be received."""
-        settings = self.settings
+        settings = self._node.settings
         known = settings.depth or settings.target_height or settings.ground_plane
         listened = self._frames is not None or self._publisher.get_subscription_count()
         return bool(known and listened)
@@ -92,7 +89,7 @@ class Positions:
 
     def _match(self) -> None:
         """Publish the waiting tracks for which the nearest depth image is known."""
-        slop = self.settings.depth_slop * 1e9
+        slop = self._node.settings.depth_slop * 1e9
         while True:
             with self._lock:
                 if not self._waiting:
@@ -107,7 +104,7 @@ class Positions:
             nearest = near[min(near)] if near and min(near) <= slop else None
             if nearest is None:
                 self._complaints.say(
-                    f"no depth image within depth_slop ({self.settings.depth_slop:g} s)"
+                    f"no depth image within depth_slop ({self._node.settings.depth_slop:g} s)"
                 )
             self._publish(tracks, model, nearest)
 
@@ -180,10 +177,10 @@ class Positions:
         `slope` is the difference in y of the rays through the box's lower and upper side, `foot`
         (2,) the ray through its lower side, `deviation` that of the elevation in radians.
         """
-        if self.settings.target_height and slope > 0:
-            z = self.settings.target_height / slope
+        if self._node.settings.target_height and slope > 0:
+            z = self._node.settings.target_height / slope
             return Depth(z, z * deviation / slope, 0.0)
-        plane = numbers("ground_plane", self.settings.ground_plane, 4)
+        plane = numbers("ground_plane", self._node.settings.ground_plane, 4)
         if not plane:
             return None
         normal, distance = np.array(plane[:3]), plane[3] / float(np.linalg.norm(plane[:3]))
