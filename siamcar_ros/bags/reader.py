@@ -254,13 +254,12 @@ def _refusal(file: Path) -> str | None:
     try:
         with _Reader([file], default_typestore=typestore()):
             return None
-    except KeyError as error:  # rosbag2 writes 'unknown' if the type's package is not installed
-        return (
-            f"the encoding {error} of a message definition is not supported; "
-            """`sqlite3 FILE "DELETE FROM message_definitions WHERE encoding NOT LIKE 'ros2%'"` """
-            "removes it"
-        )
     except Exception as error:  # as in messages()
+        if error.args == ("unknown",):  # rosbag2's, where a type's package was not installed
+            return (
+                'it lacks a message definition; `sqlite3 FILE "DELETE FROM message_definitions '
+                "WHERE encoding = 'unknown'\"` makes it readable"
+            )
         return f"{error or type(error).__name__} ({_RECOVERY[file.suffix]})"
 
 

@@ -148,16 +148,25 @@ def test_a_file_that_the_metadata_names_and_that_is_missing_is_noted(
     assert text == (folder / "metadata.yaml").read_text()
 
 
-def test_a_definition_that_the_recorder_did_not_find_is_said(
+def test_for_a_definition_that_the_recorder_did_not_find_the_message_has_the_remedy(
     sequence: Path, tmp_path: Path
 ) -> None:
     """As rosbag2 writes it for a type whose package is not installed."""
     folder = record(sequence, tmp_path / "bag", "sqlite3")
     with closing(sqlite3.connect(storage_file(folder))) as base:
-        base.execute("UPDATE message_definitions SET encoding='unknown'")
+        base.execute(
+            f"UPDATE message_definitions SET encoding='unknown' WHERE topic_type='{DETECTION}'"
+        )
         base.commit()
-    with pytest.raises(BagError, match=r"encoding 'unknown' of a message definition"):
-        Bag(folder)
+        with pytest.raises(BagError, match="lacks a message definition") as refusal:
+            Bag(folder)
+        remedy = re.search(r'sqlite3 FILE "(.*)"`', str(refusal.value))
+        assert remedy is not None
+        base.execute(remedy[1])
+        base.commit()
+    with Bag(folder) as bag:
+        for topic in (TOPIC, "/ground_truth"):
+            assert [each.error for each in bag.messages(topic)] == [""] * FRAMES
 
 
 def test_a_definition_that_does_not_parse_spoils_no_others(sequence: Path, tmp_path: Path) -> None:
