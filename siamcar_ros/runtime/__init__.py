@@ -8,8 +8,8 @@
 Importing this package and running the shipped networks on a CPU needs only numpy and OpenCV.
 """
 
-# Each of these registers its backends.
-from . import onnx_network, opencv_network, openvino_network, torch_backends  # noqa: F401
+from importlib import import_module
+
 from .config import NetworkConfig, read_network_config
 from .load import find_placement, find_source, load_network
 from .network import (
@@ -23,6 +23,9 @@ from .network import (
     register_backend,
 )
 from .select import select_backend
+
+for _module in ("onnx_network", "opencv_network", "openvino_network", "torch_backends"):
+    import_module(f"{__name__}.{_module}")  # registers its backends
 
 __all__ = [
     "BACKENDS",
