@@ -18,7 +18,7 @@ from siamcar_ros.ros.launching import (
     remapped,
 )
 
-# They set a parameter of the node, unless they are empty.
+# Each sets the parameter of the same name, unless it is empty.
 PARAMETERS = arguments(
     tracker=("tracker", "Name of the tracker node"),
     init=(

@@ -26,7 +26,7 @@ from siamcar_ros.ros.launching import (
 
 SHARE = FindPackageShare("siamcar_ros")
 
-# They set a parameter of the node; an empty one leaves it as the parameter file says.
+# Each sets the parameter of the same name; if it is empty, the parameter file does.
 PARAMETERS = arguments(
     config=("", "Network: a name in config/networks or a YAML file of your own"),
     weights=("", "Weights file, instead of the one that the config names"),

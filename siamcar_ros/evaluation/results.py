@@ -60,8 +60,9 @@ class TrackerResults:
         return self.folder / f"{kind}s" / f"{name}_{kind}.txt"
 
     def is_done(self, sequence: Sequence) -> bool:
-        """Whether there is a box for every frame, and the first one is the sequence's own, which it
-        is not in results of other data of the same name.
+        """Whether there is a box for every frame, and the first one is the sequence's own.
+
+        If it is not, the results are of other data of the same name.
         """
         try:
             boxes = read_rows(self.boxes_path(sequence.name))

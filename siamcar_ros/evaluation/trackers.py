@@ -94,8 +94,9 @@ class TrackerSpec:
         return network, config.params
 
     def facts(self) -> dict[str, Any]:
-        """What boxes depend on, for `run.json`: "auto" as resolved on this machine, and the SHA-256
-        of files. Raises as `build`.
+        """What the boxes depend on, for `run.json`; raises as `build`.
+
+        "auto" is replaced by what it means on this machine, files by their SHA-256.
         """
         facts: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.kind == "siamcar":

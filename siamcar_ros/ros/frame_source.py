@@ -221,8 +221,8 @@ class FrameSource(Node):
     def _prepared(self, image: Pixels, row: int, *, first: bool) -> Frame:
         """The messages of a frame, its image in the forms that have subscribers.
 
-        All forms if it is prepared long before it is published, as who will receive it may not have
-        subscribed yet.
+        A frame that is prepared long before it is published is made in all forms: its receivers may
+        not have subscribed yet.
         """
         image, box = self._scaled(image, row)
         height, width = image.shape[:2]

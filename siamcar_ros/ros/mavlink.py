@@ -229,8 +229,8 @@ class Camera:
         numbers = [getattr(message, f"param{index}") for index in range(1, 8)]
         if command in _REQUESTS or command == mav.MAV_CMD_REQUEST_MESSAGE:
             answer = self._requested(_REQUESTS.get(command, numbers[0]))
-            known = mav.MAV_RESULT_UNSUPPORTED if answer is None else mav.MAV_RESULT_ACCEPTED
-            self._acknowledge(message, known)
+            result = mav.MAV_RESULT_UNSUPPORTED if answer is None else mav.MAV_RESULT_ACCEPTED
+            self._acknowledge(message, result)
             if answer is not None:
                 self._emit(answer)
         elif command == mav.MAV_CMD_SET_MESSAGE_INTERVAL:

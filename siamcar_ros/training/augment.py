@@ -1,7 +1,7 @@
 """From two frames of a target to a template, a search region and the box in it.
 
 Frames are cropped as the tracker crops them (127 pixels across the target with its context, 255
-across twice that), and as far off as it does: by a shift, a scale, and errors of the box. A target
+across twice that), with errors like its own: a shift, a scale, and wrong edges of the box. A target
 whose mask is known may be deformed, blurred by its motion and composed on another background
 (:mod:`siamcar_ros.training.layers`), among distractors and behind an occluder. Changes of light,
 sharpness, compression and noise are drawn here and applied by

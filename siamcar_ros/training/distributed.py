@@ -52,8 +52,9 @@ class Processes:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """The group that torchrun describes in the environment, NCCL on GPUs, Gloo on CPUs, which the
-    process leaves at the end of the block.
+    """Join the processes that torchrun has started, for the length of the block.
+
+    They communicate by NCCL on GPUs, by Gloo on CPUs. Without torchrun there is only this one.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:

@@ -69,7 +69,13 @@ def coverage(image: Image, matrix: Floats, size: int) -> float:
 
 
 def random_linear(rng: np.random.Generator, rotation: float, aspect: float) -> Floats:
-    """(2, 2): a rotation by up to so many degrees after a change of aspect ratio."""
+    """A random (2, 2) map: a change of aspect ratio, then a rotation.
+
+    Args:
+        rng: draws both.
+        rotation: the largest angle, degrees.
+        aspect: the largest change of the logarithm of width over height.
+    """
     angle = math.radians(rng.uniform(-rotation, rotation))
     stretch = math.exp(rng.uniform(-aspect, aspect) / 2)
     return rotation_matrix(angle) @ np.diag((stretch, 1 / stretch))

@@ -245,8 +245,10 @@ def _coarsened(images: Tensor, resolutions: Floats) -> Tensor:
 
 
 def _resampling_matrices(size: int, small: Tensor) -> Tensor:
-    """(B, size, size) matrices that reduce a line to `small`, (B,), samples and enlarge it again,
-    as :func:`torch.nn.functional.interpolate` does: bilinear, reduced with antialiasing.
+    """Matrices (B, size, size) that reduce a line of samples and enlarge it again.
+
+    Both steps are bilinear, the first with antialiasing, as in
+    :func:`torch.nn.functional.interpolate`. `small`, (B,), holds the numbers of samples in between.
     """
     column = torch.arange(size, device=small.device)
     row = column[:, None]
