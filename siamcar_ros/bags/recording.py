@@ -166,7 +166,8 @@ def _camera_info(path: Path) -> Any:
             CAMERA_INFO,
             height=int(saved["image_height"]),
             width=int(saved["image_width"]),
-            distortion_model=str(saved["distortion_model"]),
+            # Old calibrators do not name the model; they know only this one.
+            distortion_model=str(saved.get("distortion_model", "plumb_bob")),
             d=d,
             k=k,
             r=r,

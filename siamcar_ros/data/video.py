@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from siamcar_ros.data.images import MAX_PIXELS
+from siamcar_ros.data.images import MAX_PIXELS, image_size
 from siamcar_ros.files import replacing
 from siamcar_ros.geometry import Image
 
@@ -20,6 +20,7 @@ DEFAULT_RATE = 30.0
 
 # Frames in a row that do not decode after which the rest is given up: some headers claim billions.
 _ATTEMPTS = 10_000
+_HEADER = 1 << 16  # bytes
 _ENCODER = "libx264"
 # One thread: the same frames give the same pixels.
 _OPTIONS = {"preset": "veryfast", "crf": "20", "threads": "1"}
@@ -42,19 +43,19 @@ class VideoReader:
 
         Raises:
             VideoError: it is not a video that OpenCV reads, or its frames are too large.
+            OSError: it cannot be read.
         """
         self.path = Path(path)
+        with self.path.open("rb") as file:
+            # A stream of JPEGs begins as a picture does; OpenCV decodes one as it opens the file.
+            self._check_size(*(image_size(file.read(_HEADER)) or (0, 0)))
         capture = self._open()
         rate = capture.get(cv2.CAP_PROP_FPS)
         length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         width = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
         height = int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         capture.release()
-        if width * height > MAX_PIXELS:
-            raise VideoError(
-                f"{self.path} has frames of {width}x{height} pixels, more than the limit of"
-                f" {MAX_PIXELS / 1e6:g} million"
-            )
+        self._check_size(width, height)
         self.rate = rate if 0 < rate <= 1000 else DEFAULT_RATE  # frames per second
         self.length = length if length > 0 else None  # as the header says, in frames
         self.skipped: list[int] = []  # indices of the frames read so far that did not decode
@@ -105,6 +106,13 @@ class VideoReader:
         first = ", ".join(str(index + 1) for index in self.skipped[:5])
         more = ", ..." if len(self.skipped) > 5 else ""
         return f"{text}; skipped: frame {first}{more} (the first is frame 1)"
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > MAX_PIXELS:
+            raise VideoError(
+                f"{self.path} has frames of {width}x{height} pixels, more than the limit of"
+                f" {MAX_PIXELS / 1e6:g} million"
+            )
 
     def _open(self) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(str(self.path))

@@ -88,6 +88,13 @@ def test_camera_info_travels_with_every_image(sequence: Path, tmp_path: Path) ->
     assert [stamp_of(m) for m in infos] == stamps
     assert infos[-1] is not None
     assert infos[-1].k.tolist() == k
+    del calibration["distortion_model"]  # as old calibrators leave it out
+    (tmp_path / "camera.yaml").write_text(yaml.safe_dump(calibration | {"camera_model": "c"}))
+    record_sequence(sequence, tmp_path / "old", camera_info=tmp_path / "camera.yaml")
+    with Bag(tmp_path / "old") as bag:
+        old = next(bag.messages("/camera/camera_info")).message
+    assert old is not None
+    assert old.distortion_model == "plumb_bob"
     (tmp_path / "camera.yaml").write_text("camera_matrix: 3")
     with pytest.raises(BagError, match=r"is not a calibration .* KeyError.*distortion_coeff"):
         record_sequence(sequence, tmp_path / "other", camera_info=tmp_path / "camera.yaml")

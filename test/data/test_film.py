@@ -10,7 +10,9 @@ import pytest
 from short_sequence import write_sequence
 from streams import serve
 
+from siamcar_ros.data import SequenceError
 from siamcar_ros.data.film import SourceError, open_source
+from siamcar_ros.data.video import VideoError
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +106,10 @@ def test_a_video_file_with_its_annotation(tmp_path: Path) -> None:
     assert boxes[[0, 2]].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
     assert np.isnan(boxes[1]).all()
     annotation.write_text("1,2,3,4\n")
-    with pytest.raises(ValueError, match="1 rows for 3 frames"):
+    with pytest.raises(SequenceError, match="1 rows for 3 frames"):
         open_source(str(path))
     annotation.write_text("one,two\n")
-    with pytest.raises(ValueError, match="line 1"):
+    with pytest.raises(SequenceError, match="line 1"):
         open_source(str(path))
 
 
@@ -124,7 +126,7 @@ def test_what_is_not_there_or_not_a_video_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no source 'nowhere'"):
         open_source("nowhere")
     (tmp_path / "text.mp4").write_text("no film")
-    with pytest.raises(ValueError, match=r"text\.mp4 is not a video"):
+    with pytest.raises(VideoError, match=r"text\.mp4 is not a video"):
         open_source(str(tmp_path / "text.mp4"))
-    with pytest.raises(ValueError, match=r"no annotation|no images"):
+    with pytest.raises(SequenceError, match=r"no annotation|no images"):
         open_source(str(tmp_path))

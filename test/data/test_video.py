@@ -208,6 +208,13 @@ def test_what_holds_no_frame_is_an_error(tmp_path: Path) -> None:
         list(empty)
 
 
+def test_a_picture_that_claims_a_billion_pixels_is_no_video(tmp_path: Path) -> None:
+    header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + 2 * (32000).to_bytes(4, "big")
+    (tmp_path / "frame1.png").write_bytes(header + bytes(1000))
+    with pytest.raises(VideoError, match="32000x32000 pixels, more than the limit"):
+        VideoReader(tmp_path / "frame1.png")
+
+
 def test_a_header_that_claims_billions_of_frames_is_not_believed_for_long(tmp_path: Path) -> None:
     write(tmp_path / "a.mp4")
     reader = VideoReader(tmp_path / "a.mp4")
