@@ -341,6 +341,7 @@ class TrackerNode(LifecycleNode):
         loaded, span = self._loaded, self.ring.span()
         values = {
             "image topic": health.topic,
+            "image transport": self.settings.image_transport,
             "targets": ", ".join(worker.targets) if worker else "",
             "frames received": now.received,
             "frames tracked": now.tracked,

@@ -44,19 +44,26 @@ def test_an_image_is_not_shown_again_when_others_are_tracked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("topic", "shown"),
+    ("topic", "transport", "shown"),
     [
-        ("/image", Image),
-        ("/image/compressed", CompressedImage),
-        ("/image/ffmpeg", None),
-        ("", None),
+        ("/image", "raw", Image),
+        ("/image/compressed", "compressed", CompressedImage),
+        ("/image/ffmpeg", "ffmpeg", None),
+        ("/compressed", "raw", Image),
+        ("/ffmpeg", "raw", Image),
+        ("", "raw", None),
     ],
 )
-def test_the_images_are_those_that_the_tracker_reports(topic: str, shown: type | None) -> None:
+def test_the_images_are_those_that_the_tracker_reports(
+    topic: str, transport: str, shown: type | None
+) -> None:
     camera = Camera("/nobody/tracker", lambda: None)
     try:
         status = DiagnosticStatus(name="/nobody/tracker: tracker")
-        status.values = [KeyValue(key="image topic", value=topic)]
+        status.values = [
+            KeyValue(key="image topic", value=topic),
+            KeyValue(key="image transport", value=transport),
+        ]
         camera._on_diagnostics(DiagnosticArray(status=[status]))
         kinds = {each.topic_name: each.msg_type for each in camera.client.node.subscriptions}
         assert kinds.get(topic) is shown

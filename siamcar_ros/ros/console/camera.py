@@ -124,20 +124,20 @@ class Camera:
 
     def _look(self, report: DiagnosticStatus) -> None:
         """Subscribe to the image topic that the tracker reports."""
-        topic = next((each.value for each in report.values if each.key == "image topic"), "")
+        values = {each.key: each.value for each in report.values}
+        topic, transport = values.get("image topic", ""), values.get("image transport", "raw")
         if topic == self._topic:
             return
         if self._images is not None:
             self._images.destroy()
         self._topic, self._images = topic, None
-        kind = topic.rpartition("/")[2]
-        if topic and kind not in VIDEO:
+        if topic and transport not in VIDEO:
             self._images = ImageSubscription(
                 self.client.node,
-                transport="compressed" if kind == "compressed" else "raw",
+                transport=transport,
                 reliability="auto",
                 on_message=self._on_image,
-                topic=topic.removesuffix("/compressed"),
+                topic=topic.removesuffix(f"/{transport}") if transport != "raw" else topic,
             )
 
     def _on_image(self, message: Any) -> None:
