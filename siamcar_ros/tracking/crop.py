@@ -34,7 +34,7 @@ _MEAN_PIXELS = 1 << 21
 def mean_color(image: Image | StoredImage) -> tuple[float, float, float]:
     """Mean blue, green and red of an image, which stand for what lies beyond its border.
 
-    Used once a track. Of images larger than 1920x1080 only evenly spread rows are read.
+    Used once a track. Of images of four megapixels or more only evenly spread rows are read.
     """
     rows = max(1, image.shape[0] * image.shape[1] // _MEAN_PIXELS)
     pixels, kind = readable(image[::rows])

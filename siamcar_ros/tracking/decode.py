@@ -220,7 +220,8 @@ def _enlarged_one(
     trust = change_penalty(
         w / compared, h / compared, size[0] * scale, size[1] * scale, params.penalty_k
     )
-    blend = float(trust) * probability * params.lr
+    # Between cells, enlarging overshoots: no more than all of the new size is adopted.
+    blend = min(max(float(trust) * probability * params.lr, 0.0), 1.0)
     new = (
         blend * w / scale + (1 - blend) * size[0],
         blend * h / scale + (1 - blend) * size[1],

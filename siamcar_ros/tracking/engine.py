@@ -18,10 +18,16 @@ from siamcar_ros.tracking.calibration import Calibration, observe
 from siamcar_ros.tracking.candidate import Point
 from siamcar_ros.tracking.crop import crop_square, mean_color
 from siamcar_ros.tracking.decode import Grid, decode
-from siamcar_ros.tracking.interface import Network, TrackerParams, checked_box, checked_image
+from siamcar_ros.tracking.interface import (
+    Network,
+    TargetError,
+    TrackerParams,
+    checked_box,
+    checked_image,
+)
 from siamcar_ros.tracking.motion import camera_shift, thumbnail
 from siamcar_ros.tracking.online import OnlineModel
-from siamcar_ros.tracking.search import Region, elsewhere
+from siamcar_ros.tracking.search import COARSE, Region, elsewhere
 from siamcar_ros.tracking.stored_image import StoredImage
 from siamcar_ros.tracking.track import Sighting, Track
 
@@ -63,14 +69,22 @@ class TrackingEngine:
         image = checked_image(image)
         target = checked_box(box, image)
         padding, center, size = mean_color(image), box_center(target), target[2:]
-        crop = np.empty((1, TEMPLATE_SIZE, TEMPLATE_SIZE, 3), np.uint8)
         pixels = float(context_side(*size)) / TEMPLATE_SIZE
-        crop_square(image, center, pixels, (TEMPLATE_SIZE - 1) / 2, padding, crop[0])
-        track = Track(self._runner.template(crop), padding, center, size)
+
+        def template(factor: float) -> Any:
+            crop = np.empty((1, TEMPLATE_SIZE, TEMPLATE_SIZE, 3), np.uint8)
+            middle = (TEMPLATE_SIZE - 1) / 2
+            crop_square(image, center, factor * pixels, middle, padding, crop[0])
+            return self._runner.template(crop)
+
+        track = Track(template(1.0), padding, center, size)
+        if params.redetect and params.search_regions:
+            track = replace(track, coarse_template=template(COARSE))
         if not params.online:
             return track
         if not getattr(self._runner, "gives_features", False):
-            logger.warning("%r gives no features: no model of the target is learned", self.network)
+            name = getattr(self.network, "name", type(self.network).__name__)
+            logger.warning("%s gives no features: no model of the target is learned", name)
             return track
         region = self._crops[:1]
         crop_square(image, center, pixels, self._reference_index, padding, region[0])
@@ -96,18 +110,22 @@ class TrackingEngine:
             tracks: at most `max_targets`.
             template: their templates as one batch, in their order.
             params: for all of them.
-            candidates: boxes (x, y, w, h) in which a LOST target is looked for first, image pixels.
+            candidates: boxes (x, y, w, h) in which a LOST target is looked for in turn, image
+                pixels.
             motion: by how many image pixels a sensor says that the camera has moved each target;
                 None where it is not known.
 
         Raises:
-            TargetError: the image cannot be tracked.
+            TargetError: the image cannot be tracked; a candidate or a motion is not finite.
             RuntimeError: the network's maps are of the wrong shape or not finite.
         """
         image = checked_image(image)
         self.timings = dict.fromkeys(self.timings, 0.0)
         frame_size = (image.shape[1], image.shape[0])
         measured = motion or [None] * len(tracks)
+        given = [*candidates, *(moved for moved in measured if moved is not None)]
+        if not all(math.isfinite(value) for each in given for value in each):
+            raise TargetError("a candidate's box or the camera's motion is not finite")
         tracks = [
             track if moved is None else track.shifted(moved)
             for track, moved in zip(tracks, measured, strict=True)
@@ -134,17 +152,49 @@ class TrackingEngine:
                 view = thumbnail(image) if view is None else view
                 advanced[i] = track = replace(track, view=view)
             if params.search_regions and track.seeking(params) and track.candidate is None:
-                side = track.pixels_per_sample * SEARCH_SIZE
-                regions = [Region(box_center(box), 1.0) for box in candidates]
-                regions += elsewhere(
-                    track.center, side, frame_size, track.lost_frames, params.search_regions
+                advanced[i] = track.considering(
+                    self._search(image, track, candidates, params), params
                 )
-                regions = regions[: params.search_regions]
-                same = [track] * len(regions)
-                unbiased = replace(params, window_influence=0.0, lr=1.0)
-                looked = self._look(image, same, regions, track.template, unbiased)
-                advanced[i] = track.considering(looked, params)
         return advanced
+
+    def _search(
+        self,
+        image: Image | StoredImage,
+        track: Track,
+        candidates: Sequence[Box],
+        params: TrackerParams,
+    ) -> list[Sighting]:
+        """What the regions whose turn it is show of a LOST target.
+
+        All but one of them are at candidates, if there are so many; a single one is in every second
+        frame.
+        """
+        budget, turn = params.search_regions, track.lost_frames
+        at_candidates = min(len(candidates), budget - 1)
+        if candidates and budget == 1:
+            turn, at_candidates = divmod(turn, 2)
+        regions = [
+            Region(box_center(candidates[(turn * at_candidates + i) % len(candidates)]), 1.0)
+            for i in range(at_candidates)
+        ]
+        frame_size, side = (image.shape[1], image.shape[0]), track.pixels_per_sample * SEARCH_SIZE
+        regions += elsewhere(
+            track.center,
+            side,
+            frame_size,
+            turn,
+            budget - at_candidates,
+            coarse=track.coarse_template is not None,
+        )
+        fine = replace(params, window_influence=0.0, lr=1.0)
+        # The model learned online knows the target at its usual scale only.
+        coarse = replace(fine, online=False)
+        seen = []
+        for template, knobs in ((track.template, fine), (track.coarse_template, coarse)):
+            part = [each for each in regions if each.coarse is (knobs is coarse)]
+            if part:
+                seen += self._look(image, [track] * len(part), part, template, knobs)
+        return seen
 
     def _look(
         self,
@@ -253,6 +303,7 @@ def _camera_shifts(
     moved by that already. Either is None where no track needs it.
     """
     view = thumbnail(image) if any(track.wants_view for track in tracks) else None
+    frame_size = (image.shape[1], image.shape[0])
     shifts: list[Point | None] = []
     known: dict[int, Point] = {}  # tracks often share the view of the last frame
     for track, moved in zip(tracks, measured, strict=True):
@@ -263,7 +314,7 @@ def _camera_shifts(
             shifts.append((0.0, 0.0))
         else:
             if id(before) not in known:
-                known[id(before)] = camera_shift(before, view, image.shape[1])
+                known[id(before)] = camera_shift(before, view, frame_size)
             shifts.append(known[id(before)])
     return view, shifts
 

@@ -56,10 +56,10 @@ class TrackResult(NamedTuple):
 
     Attributes:
         box: (x, y, w, h) in image pixels, 0-based, top-left, floats; may reach past the border.
-            While the target is LOST, where it is expected.
+            While the target is LOST, where something that may be it is being looked at, or else
+            where it is expected.
         score: in [0, 1]: near the chance that the box overlaps the target by more than half, where
-            the network is calibrated, else `raw_score`. While a LOST target is searched for, the
-            box is the best place found; as it has not been accepted, its calibrated score is
+            the network is calibrated, else `raw_score`. The calibrated score of a LOST target is
             reduced to a quarter.
         state: what the scores up to this frame say of the track.
         raw_score: in [0, 1], the network's foreground probability; NaN where it is not known.
@@ -164,7 +164,7 @@ class TrackerParams:
 
 def _check_knob(name: str, value: object, kind: type, meta: Mapping[str, Any]) -> None:
     if kind is str:
-        if value not in meta["choices"]:
+        if not isinstance(value, str) or value not in meta["choices"]:
             known = ", ".join(meta["choices"])
             raise ValueError(f"{name} is one of {known}, not {shortened(value)}")
     elif kind is bool:

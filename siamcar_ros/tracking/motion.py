@@ -37,14 +37,14 @@ def thumbnail(image: Image | StoredImage) -> NDArray[np.uint8]:
 
 
 def camera_shift(
-    before: NDArray[np.uint8], after: NDArray[np.uint8], width: int
+    before: NDArray[np.uint8], after: NDArray[np.uint8], frame_size: tuple[int, int]
 ) -> tuple[float, float]:
-    """Where the picture's content moved, (x, y) in image pixels; (0, 0) where that is unclear.
+    """How far the picture's content moved, (x, y) in image pixels; (0, 0) if that is unclear.
 
     Args:
         before: :func:`thumbnail` of the earlier frame.
         after: of the later one.
-        width: of the images, pixels.
+        frame_size: (width, height) of the images.
     """
     if before.shape != after.shape:
         return 0.0, 0.0
@@ -61,8 +61,9 @@ def camera_shift(
     agree = (np.abs(shifts - median).max(1) < _AGREEING).sum()
     if agree < _ENOUGH * len(points):
         return 0.0, 0.0
-    dx, dy = (median * (width / _WIDTH)).tolist()
-    return dx, dy
+    height, width = before.shape
+    dx, dy = median.tolist()
+    return dx * frame_size[0] / width, dy * frame_size[1] / height
 
 
 @cache

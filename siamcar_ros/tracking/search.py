@@ -9,6 +9,16 @@ from typing import NamedTuple
 # long as it lies within the inner 0.6 of it; at twice the side two out of three are still seen, but
 # cannot be told from other things.
 _FACTOR, _INNER = 1.25, 0.6
+
+COARSE = 1.5
+"""Side of a coarse template's cutout, as a multiple of the usual side."""
+
+# Where that takes more than _MANY regions, they are larger and searched with a coarse template.
+# Small targets in large frames (19 sequences) were then seen in 95 % of the frames instead of 89 %,
+# and in as many of them among the best three places, in 71 regions instead of 241. Of larger
+# targets fewer are seen (85 instead of 94 %).
+_MANY = 40
+_COARSE_FACTOR, _COARSE_INNER = 1.9, 0.75
 NEAR_FACTOR = 1.5
 """Side of the largest region around a lost target's place, as a multiple of the usual side."""
 
@@ -21,10 +31,12 @@ class Region(NamedTuple):
     Attributes:
         center: (x, y), image pixels.
         factor: its side as a multiple of the usual one.
+        coarse: whether it is searched with the target's coarse template.
     """
 
     center: tuple[float, float]
     factor: float
+    coarse: bool = False
 
 
 def near(place: tuple[float, float], frames: int) -> Region:
@@ -33,7 +45,13 @@ def near(place: tuple[float, float], frames: int) -> Region:
 
 
 def elsewhere(
-    place: tuple[float, float], side: float, frame_size: tuple[int, int], frames: int, budget: int
+    place: tuple[float, float],
+    side: float,
+    frame_size: tuple[int, int],
+    turn: int,
+    budget: int,
+    *,
+    coarse: bool = True,
 ) -> list[Region]:
     """The regions of the whole frame whose turn it is.
 
@@ -44,11 +62,28 @@ def elsewhere(
         place: (x, y) of the target as far as it is known, image pixels.
         side: of the usual search region, image pixels.
         frame_size: (width, height).
-        frames: frames since the target was lost.
+        turn: how often regions of the frame have been searched before.
         budget: the number of regions.
+        coarse: whether they may be coarse.
     """
+    regions = _tiles(place, side, frame_size, _FACTOR, _INNER)
+    if coarse and len(regions) > _MANY:
+        regions = _tiles(place, side, frame_size, _COARSE_FACTOR, _COARSE_INNER, coarse=True)
+    first = turn * budget
+    return [regions[(first + i) % len(regions)] for i in range(min(budget, len(regions)))]
+
+
+def _tiles(
+    place: tuple[float, float],
+    side: float,
+    frame_size: tuple[int, int],
+    factor: float,
+    inner: float,
+    coarse: bool = False,
+) -> list[Region]:
+    """Regions that cover the frame with their inner parts, the nearest to `place` first."""
     width, height = frame_size
-    step = side * _FACTOR * _INNER
+    step = side * factor * inner
     columns, rows = math.ceil(width / step), math.ceil(height / step)
     tiles = [
         ((column + 0.5) * width / columns, (row + 0.5) * height / rows)
@@ -56,7 +91,4 @@ def elsewhere(
         for column in range(columns)
     ]
     ranked = sorted(tiles, key=lambda tile: (math.dist(tile, place), tile))
-    first = frames * budget
-    return [
-        Region(ranked[(first + i) % len(ranked)], _FACTOR) for i in range(min(budget, len(ranked)))
-    ]
+    return [Region(tile, factor, coarse) for tile in ranked]

@@ -80,7 +80,9 @@ class Track:
         evidence, confidence: as in the last :class:`Sighting`.
         candidate: what is looked at while the target is LOST.
         look_alikes: candidates that were wrong.
-        online: what has been learned of it; None where nothing is to be.
+        coarse_template: the network's features of a wider cutout, to search large frames with;
+            None if it was started without a search of the whole frame.
+        online: the model learned of it; None if none is learned.
         view: a small gray copy of the last frame, (h, 160) uint8, to compare the next one with;
             None where that is not needed.
     """
@@ -105,6 +107,7 @@ class Track:
     confidence: float = 1.0
     candidate: Candidate | None = None
     look_alikes: tuple[LookAlike, ...] = ()
+    coarse_template: Any = None
     online: OnlineModel | None = None
     view: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
@@ -328,6 +331,7 @@ class Track:
                 center=seen.center,
                 size=seen.size,
                 velocity=(0.0, 0.0),
+                followed=0,
                 state=TrackState.TRACKING,
                 doubt=0.0,
                 unsure_frames=0,
@@ -360,7 +364,7 @@ class Track:
         look_alikes, new = [], list(seen)
         for known in self.look_alikes:
             again = [each for each in seen if math.dist(each.center, known.center) <= close]
-            new = [each for each in new if each not in again]
+            new = [each for each in new if math.dist(each.center, known.center) > close]
             look_alikes.append(known._replace(center=again[0].center) if again else known)
         rest = replace(self, look_alikes=tuple(look_alikes))
         if not new:

@@ -115,7 +115,9 @@ class SiamCarTracker(_Tracker):
         Args:
             image: as for :meth:`init`.
             candidates: boxes (x, y, w, h) in this frame, a detector's perhaps, in which a LOST
-                target is looked for first; image pixels.
+                target is looked for, too; image pixels. It needs ``redetect``, and
+                ``search_regions`` says how many are looked at in a frame: all but one of the
+                regions, the candidates in turn.
 
         Raises:
             TargetError: there is no target, or the image cannot be tracked.

@@ -45,6 +45,7 @@ class Motion:
         places = self._places
         if places and stamp <= places[-1][0]:
             places.clear()  # stamps went back
+            self.velocity = (math.nan, math.nan)
         places.append((stamp, *box_center(box)))
         while len(places) > 2 and stamp - places[0][0] > _WINDOW * 1e9:
             places.popleft()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -41,14 +41,21 @@ def peak(row: float, column: float, distances: Any, s: int = 25) -> Maps:
 
 
 @decoders
-@given(seed=st.integers(0, 2**32 - 1), extreme=st.sampled_from([1.0, 1e3, 1e6]))
-@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    extreme=st.sampled_from([1.0, 1e3, 1e6]),
+    penalty_k=st.sampled_from([0.0, 0.04, 10.0]),
+    lr=st.sampled_from([0.0, 0.3, 1.0]),
+)
+@example(seed=15, extreme=1.0, penalty_k=0.0, lr=1.0)
+@settings(max_examples=60, deadline=None)
 def test_any_finite_maps_give_a_score_in_0_1_and_a_positive_size(
-    name: str, seed: int, extreme: float
+    name: str, seed: int, extreme: float, penalty_k: float, lr: float
 ) -> None:
     maps = random_maps(seed)
     maps = Maps(maps.cls * extreme, maps.reg * extreme, maps.cen * extreme)
-    decoded = decode(Grid(25), maps, SIZE, SCALE, TrackerParams(decoder=name))
+    params = TrackerParams(decoder=name, penalty_k=penalty_k, lr=lr)
+    decoded = decode(Grid(25), maps, SIZE, SCALE, params)
     assert 0 <= decoded.score[0] <= 1
     assert (decoded.size > 0).all()
     assert np.isfinite(decoded.shift).all()

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from siamcar_ros.geometry import context_side
-from siamcar_ros.tracking import SiamCarTracker, TrackerParams, TrackState
+from siamcar_ros.tracking import SiamCarTracker, TargetError, TrackerParams, TrackState
+from siamcar_ros.tracking.candidate import LookAlike
+from siamcar_ros.tracking.track import Sighting, Track
 
 
 def test_states_follow_the_scores(network: Any) -> None:
@@ -112,21 +114,51 @@ def test_a_target_is_found_in_a_corner_of_the_frame(network: Any, camera_motion:
     assert (x + w / 2, y + h / 2) == pytest.approx((600, 450), abs=8)
 
 
-def test_a_detector_s_boxes_are_looked_at_first(network: Any) -> None:
-    params = TrackerParams(lost_after=1, redetect=True, search_regions=1)
-    found = {}
-    for boxes in (None, [(590, 440, 20, 20)]):
+@pytest.mark.parametrize("search_regions", [1, 2])
+def test_a_detector_s_boxes_are_looked_at_in_turn_and_the_frame_as_well(
+    network: Any, search_regions: int
+) -> None:
+    params = TrackerParams(lost_after=1, redetect=True, search_regions=search_regions)
+    blank = np.zeros((960, 1280, 3), np.uint8)
+    here, there = blank.copy(), blank.copy()
+    here[230:250, 310:330] = 255
+    there[840:860, 1090:1110] = 255
+    clutter = [(600.0, 40.0, 20.0, 20.0), (900.0, 300.0, 20.0, 20.0)]
+    needed = {}
+    for boxes in (
+        [],
+        [(1090.0, 840.0, 20.0, 20.0)],
+        [*clutter, (1090.0, 840.0, 20.0, 20.0)],
+        clutter,
+    ):
         tracker = SiamCarTracker(Painted(network), params)
-        image = np.zeros((960, 1280, 3), np.uint8)
-        image[230:250, 310:330] = 255
-        tracker.init(image, (310, 230, 20, 20))
-        image[:] = 0
+        tracker.init(here, (310, 230, 20, 20))
         while tracker.result.state is not TrackState.LOST:
-            tracker.update(image)
-        image[440:460, 590:610] = 255
-        states = [tracker.update(image, candidates=boxes).state for _ in range(2)]
-        found[boxes is not None] = states[-1]
-    assert found == {False: TrackState.LOST, True: TrackState.TRACKING}
+            tracker.update(blank)
+        for frame in range(1, 300):
+            if tracker.update(there, candidates=boxes).state is TrackState.TRACKING:
+                needed[len(boxes)] = frame
+                break
+    alone, with_one, with_three, misled = (needed[n] for n in (0, 1, 3, 2))
+    assert with_one <= 3
+    assert with_three <= 7  # two frames a box where there is one region a frame
+    assert alone < misled <= 2 * alone + 2
+
+
+def test_equal_candidates_and_those_that_are_not_finite(network: Any) -> None:
+    params = TrackerParams(lost_after=1, redetect=True, search_regions=4)
+    track = Track((), (0, 0, 0), (320.0, 240.0), (40.0, 60.0), look_alikes=(LookAlike((9.0, 9.0)),))
+    features = np.zeros((2, 3, 3), np.float32)
+    twice = [Sighting((400.0, 300.0), (40.0, 60.0), 0.9, 0.9, features=features.copy())] * 2
+    twice[1] = twice[1]._replace(features=features.copy())
+    considered = track.considering(twice, params)
+    assert considered.candidate is not None
+    assert considered.candidate.center == (400.0, 300.0)
+    tracker = SiamCarTracker(network, params)
+    tracker.init(np.zeros((480, 640, 3), np.uint8), (300.0, 200.0, 40.0, 80.0))
+    network.show((40, 80))
+    with pytest.raises(TargetError, match="a candidate's box or the camera's motion is not finite"):
+        tracker.update(np.zeros((480, 640, 3), np.uint8), candidates=[(np.nan, 1.0, 2.0, 3.0)])
 
 
 def test_a_lost_target_is_sought_inside_a_frame_that_got_smaller(network: Any) -> None:

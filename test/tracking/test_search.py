@@ -29,14 +29,27 @@ def test_the_whole_frame_is_covered_in_turn_from_the_nearest(
     for frame in range(20000):
         regions = search.elsewhere((x, 50.0), side, (width, height), frame, budget)
         assert 1 <= len(regions) <= budget
-        for (cx, cy), factor in regions:
-            half = 0.6 * side * factor / 2 + 1e-6
+        for (cx, cy), factor, coarse in regions:
+            half = (0.75 if coarse else 0.6) * side * factor / 2 + 1e-6
             seen |= (np.abs(ys - cy) <= half)[:, None] & (np.abs(xs - cx) <= half)
             distances.append(np.hypot(cx - x, cy - 50))
         if seen.all():
             break
     assert seen.all()
     assert distances[0] == min(distances)
+
+
+def test_large_frames_are_searched_coarsely_in_a_third_of_the_regions() -> None:
+    def regions(width: int, height: int) -> list[search.Region]:
+        return search.elsewhere((0.0, 0.0), 80.0, (width, height), 0, 1000)
+
+    fine, coarse = regions(480, 270), regions(1920, 1080)
+    assert not any(each.coarse for each in fine)
+    assert all(each.coarse for each in coarse)
+    assert len(coarse) < 16 * len(fine) / 3
+    plain = search.elsewhere((0.0, 0.0), 80.0, (1920, 1080), 0, 1000, coarse=False)
+    assert len(plain) > 12 * len(fine)
+    assert not any(each.coarse for each in plain)
 
 
 def test_what_lies_near_is_searched_at_its_own_scale_and_a_coarser_one() -> None:
@@ -60,16 +73,24 @@ def test_the_camera_s_motion_is_measured_in_image_pixels(
     first = scene[60 : 60 + height - 60, 40 : 40 + width - 40].copy()
     second = scene[60 - dy : height - dy, 40 - dx : width - dx].copy()
     first[-height // 3 :, : width // 3] = second[-height // 3 :, : width // 3] = 0
-    shift = motion.camera_shift(motion.thumbnail(first), motion.thumbnail(second), first.shape[1])
+    shift = motion.camera_shift(
+        motion.thumbnail(first), motion.thumbnail(second), first.shape[1::-1]
+    )
     assert shift == pytest.approx((dx, dy), abs=0.004 * width)
+
+
+def test_the_camera_s_motion_in_a_wide_strip(scene: np.ndarray) -> None:
+    first, second = scene[100:200, :1500], scene[106:206, 8:1508]
+    shift = motion.camera_shift(motion.thumbnail(first), motion.thumbnail(second), (1500, 100))
+    assert shift == pytest.approx((-8, -6), abs=1.5)
 
 
 def test_no_motion_is_claimed_where_none_can_be_seen(scene: np.ndarray) -> None:
     gray = motion.thumbnail(np.full((480, 640, 3), 90, np.uint8))
     other = motion.thumbnail(np.random.default_rng(4).integers(0, 256, (480, 640, 3), np.uint8))
-    assert motion.camera_shift(motion.thumbnail(scene), other, 640) == (0, 0)
-    assert motion.camera_shift(gray, gray, 640) == (0, 0)
-    assert motion.camera_shift(gray, motion.thumbnail(scene[:300]), 640) == (0, 0)
+    assert motion.camera_shift(motion.thumbnail(scene), other, (640, 480)) == (0, 0)
+    assert motion.camera_shift(gray, gray, (640, 480)) == (0, 0)
+    assert motion.camera_shift(gray, motion.thumbnail(scene[:300]), (640, 480)) == (0, 0)
 
 
 def test_the_small_copy_does_not_depend_on_the_order_of_channels(scene: np.ndarray) -> None:

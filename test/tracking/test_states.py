@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from siamcar_ros.tracking import TrackerParams, TrackState
 from siamcar_ros.tracking.candidate import LookAlike
+from siamcar_ros.tracking.search import Region
 from siamcar_ros.tracking.track import Sighting, Track
 
 FRAME = (640, 480)
@@ -102,7 +103,7 @@ def test_an_unseen_box_stays_with_the_world_and_goes_on() -> None:
 def test_a_candidate_is_looked_at_until_it_is_confirmed() -> None:
     there, after = (500.0, 100.0), []
     each = lost(candidate=None).considering([seen(0.6, there), seen(0.5)], PARAMS)
-    assert each.region(FRAME, PARAMS) == (there, 1.0)
+    assert each.region(FRAME, PARAMS) == Region(there, 1.0)
     for score in (0.9, 0.7, 0.9, 0.9):
         each = each.after(seen(score, there), STILL, VIEW, FRAME, PARAMS)
         after.append(each.state)
@@ -206,3 +207,16 @@ def test_the_camera_is_followed_where_it_matters() -> None:
     assert [wanted(track(frames=i)) for i in range(12)] == expected
     assert wanted(track(state=UNSURE)) == wanted(lost()) == (True, True)
     assert wanted(track(look_alikes=(LookAlike(PLACE),))) == (True, True)
+
+
+def test_the_velocity_of_a_target_that_was_found_again_is_learned_anew() -> None:
+    there, x = (500.0, 100.0), 100.0
+    found = track(followed=200, velocity=(2.0, 0.0), state=LOST, doubt=8.0)
+    found = found.considering([seen(0.9, there)], PARAMS)
+    while found.state is not SURE:
+        found = found.after(seen(0.9, there), STILL, VIEW, FRAME, PARAMS)
+    found = replace(found, center=(x, 100.0), frames=0)
+    for _ in range(6):
+        x += 10
+        found = found.after(seen(0.9, (x, 100.0)), STILL, VIEW, FRAME, PARAMS)
+    assert found.velocity == pytest.approx((10, 0))
