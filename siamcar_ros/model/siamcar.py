@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ class SiamCAR(nn.Module):
         architecture: of its parts.
 
     Attributes:
-        name: as given.
+        name, architecture: as given.
         template_size, search_size: side of the two inputs in pixels (127, 255).
         score_size: S, the side of the output maps in cells.
         stride, offset: cell (i, j), row i and column j, lies at (offset + stride*j,
@@ -53,7 +54,7 @@ class SiamCAR(nn.Module):
         entry = find_backbone(architecture.backbone)
         backbone = entry.factory()
         check_backbone(entry, backbone)
-        self.name = name
+        self.name, self.architecture = name, architecture
         self.stride = entry.stride
         self.input_scale = architecture.input_scale
         self.correlation: Correlation = depthwise_correlation
@@ -147,13 +148,38 @@ def fold_batchnorm(model: SiamCAR) -> SiamCAR:
     first = next(m for m in folded.backbone.modules() if isinstance(m, nn.Conv2d))
     first.weight.data.mul_(folded.input_scale)
     folded.input_scale = 1.0
-    for module in list(folded.modules()):
-        previous: tuple[str, nn.Module] | None = None
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.BatchNorm2d) and previous is not None:
-                convolution_name, convolution = previous
-                if isinstance(convolution, nn.Conv2d):
-                    setattr(module, convolution_name, fuse_conv_bn_eval(convolution, child))
-                    setattr(module, name, nn.Identity())
-            previous = (name, child)
+    for (name, convolution), (norm_name, norm) in _normalized(folded):
+        folded.set_submodule(name, fuse_conv_bn_eval(convolution, norm))
+        folded.set_submodule(norm_name, nn.Identity())
     return folded
+
+
+def _normalized(
+    model: SiamCAR,
+) -> list[tuple[tuple[str, nn.Conv2d], tuple[str, nn.BatchNorm2d]]]:
+    """Convolutions and the batch normalizations that read their outputs, by name.
+
+    A pass over blank images shows which belong together, whatever the order of the attributes.
+    """
+    outputs: list[tuple[Tensor, tuple[str, nn.Conv2d]]] = []
+    pairs = {}
+
+    def seen(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(module, nn.Conv2d):
+            outputs.append((output, (name, module)))
+        elif isinstance(module, nn.BatchNorm2d):
+            for tensor, convolution in outputs:
+                if tensor is inputs[0]:
+                    pairs[name] = convolution, (name, module)
+
+    hooks = [
+        module.register_forward_hook(partial(seen, name))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+    ]
+    with torch.no_grad():
+        z, x = (torch.zeros(1, 3, side, side) for side in (TEMPLATE_SIZE, SEARCH_SIZE))
+        model(x, model.template(z))
+    for hook in hooks:
+        hook.remove()
+    return list(pairs.values())

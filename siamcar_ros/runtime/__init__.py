@@ -5,7 +5,7 @@
 >>> print(network, network.reason)
 >>> network.warm_up()
 
-Importing this package and running the shipped networks on a CPU needs only numpy and OpenCV.
+Running the shipped networks on a CPU needs only numpy, OpenCV and PyYAML.
 """
 
 from importlib import import_module

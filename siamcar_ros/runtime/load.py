@@ -125,6 +125,7 @@ def _placement(source: Source, device: str, backend: str, precision: str) -> Pla
         precision,
         int8=source.int8,
         graphs=source.has_graphs,
+        model=source.form is None,
     )
     if source.stale_int8 is not None:
         note = f"{source.stale_int8.name} is ignored, as it was made from other weights"

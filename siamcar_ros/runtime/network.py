@@ -122,7 +122,7 @@ class Network(ABC):
             return Maps(*self._maps(x, template))
 
     def observe(self, x: Images, template: Sequence[Any]) -> tuple[Maps, NDArray[np.float32]]:
-        """The maps, and what the head made them of.
+        """The maps, and the features from which the head computed them.
 
         Returns:
             the maps, and (B, C, S, S) features, cell for cell theirs: the levels' responses,
@@ -153,6 +153,8 @@ class Network(ABC):
     def warm_up(self, batch: int = 1, calls: int = 3) -> None:
         """Run a few times on gray images, so that the first frame is as fast as later ones.
 
+        Where there are features, :meth:`observe` runs as well.
+
         Args:
             batch: the largest number of targets at once; smaller numbers are run as well.
             calls: how often, for each number.
@@ -163,7 +165,10 @@ class Network(ABC):
         )
         for targets in range(1, batch + 1):
             for _ in range(calls):
-                self(x[:targets], self.template(z[:targets]))
+                template = self.template(z[:targets])
+                self(x[:targets], template)
+                if self.gives_features:
+                    self.observe(x[:targets], template)
 
     def __repr__(self) -> str:
         return f"<{self.name} on {self.device} by {self.backend}, {self.precision}>"

@@ -16,6 +16,7 @@ from siamcar_ros.runtime.network import (
     Placement,
     is_installed,
 )
+from siamcar_ros.runtime.source import no_graphs
 
 # Not avx512_bf16: without AMX, bf16 takes 1.3 to 1.8 times as long as fp32 in OpenVINO and PyTorch.
 _BF16_FLAGS = ("amx_bf16", "bf16")
@@ -60,6 +61,7 @@ def select_backend(
     *,
     int8: Path | None = None,
     graphs: bool = True,
+    model: bool = True,
 ) -> Placement:
     """Decide where a network runs.
 
@@ -69,6 +71,7 @@ def select_backend(
         precision: "auto" or one of :data:`~siamcar_ros.runtime.PRECISIONS`.
         int8: the path of the network's quantized search graph, None without one.
         graphs: whether the network is available as ONNX graphs.
+        model: whether PyTorch could run it; False if there are only graphs.
 
     Raises:
         DeviceError: what was asked for is not available; the message says what to do.
@@ -78,7 +81,7 @@ def select_backend(
     reasons: list[str] = []
     device = _device(device, backend, precision, reasons)
     kind = device.partition(":")[0]
-    chosen = BACKENDS.get(backend) or _fastest(kind, precision, graphs, reasons)
+    chosen = BACKENDS.get(backend) or _fastest(kind, precision, graphs, model, reasons)
     if backend != "auto":
         reasons.append(f"the backend {backend} was asked for")
     if not chosen.installed:
@@ -190,7 +193,7 @@ def _onnxruntime_has_cuda() -> bool:
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
-def _fastest(kind: str, precision: str, graphs: bool, reasons: list[str]) -> Backend:
+def _fastest(kind: str, precision: str, graphs: bool, model: bool, reasons: list[str]) -> Backend:
     """The fastest backend that could run the network, as `siamcar bench` measures them."""
     usable = [
         backend
@@ -198,15 +201,11 @@ def _fastest(kind: str, precision: str, graphs: bool, reasons: list[str]) -> Bac
         if backend.installed
         and precision in ("auto", *backend.precisions.get(kind, ()))
         and kind in backend.precisions
-        and (graphs or "torch" in backend.packages)
+        and (model if "torch" in backend.packages else graphs)
     ]
     if not usable:
-        if not graphs and not is_installed("torch"):
-            raise DeviceError(
-                "weights without ONNX graphs beside them need PyTorch: install it (pip install "
-                "'siamcar_ros[torch]'), or run 'siamcar export' where it is installed and copy the "
-                "files beside the weights"
-            )
+        if not graphs and (precision != "auto" or not is_installed("torch")):
+            raise no_graphs()
         able = any(precision in each.precisions.get(kind, ()) for each in BACKENDS.values())
         what = "pip install 'siamcar_ros[openvino]', or leave" if able else "leave"
         raise DeviceError(f"nothing installed runs {precision} on {kind}: {what} it at 'auto'")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -177,11 +178,7 @@ class Source:
             export_onnx(self.model(), folder / weights, form, self.fingerprint)
 
         if not can_export():
-            raise DeviceError(
-                f"no ONNX graphs lie beside the weights of {self.name}, and without PyTorch none "
-                "can be made: install it (pip install 'siamcar_ros[torch]'), or run "
-                "'siamcar export' where it is installed and copy the files beside the weights"
-            )
+            raise no_graphs()
         from siamcar_ros.runtime.export import export_onnx
 
         folder = cache_folder("onnx") / f"{self.fingerprint}-{form}-{GRAPH_VERSION}"
@@ -204,9 +201,8 @@ def weights_source(config: NetworkConfig, weights: Path) -> Source:
     def load() -> SiamCAR:
         if not is_installed("torch"):
             raise DeviceError(
-                f"{weights} can be run without PyTorch only with the ONNX graphs beside it "
-                "that 'siamcar export' makes from it; or install PyTorch: "
-                "pip install 'siamcar_ros[torch]'"
+                f"to run {weights} without PyTorch, put the ONNX graphs that 'siamcar export' "
+                "makes from it beside it; or install PyTorch: pip install 'siamcar_ros[torch]'"
             )
         return config.build()
 
@@ -269,7 +265,21 @@ def graph_source(files: OnnxFiles) -> Source:
 
 def can_export() -> bool:
     """Whether the packages for an export are installed."""
-    return all(map(is_installed, ("torch", "onnx", "onnxscript", "onnxruntime")))
+    return not _missing_for_export()
+
+
+def no_graphs() -> DeviceError:
+    """The error that there are no ONNX graphs of some weights, and none can be made here."""
+    return DeviceError(
+        "no ONNX graphs lie beside the weights, and making them needs "
+        f"{', '.join(_missing_for_export())}: pip install 'siamcar_ros[torch]', or run 'siamcar "
+        "export' where that is installed and copy the files beside the weights"
+    )
+
+
+def _missing_for_export() -> list[str]:
+    packages = ("torch", "onnx", "onnxscript", "onnxruntime")
+    return [package for package in packages if not is_installed(package)]
 
 
 def fingerprint_of(model: SiamCAR, identity: str | None = None) -> str:
@@ -277,9 +287,12 @@ def fingerprint_of(model: SiamCAR, identity: str | None = None) -> str:
 
     Args:
         model: on any device.
-        identity: of its configuration; without it, the fingerprint equals no file's.
+        identity: of its configuration; without it, that of the model's architecture is used, and
+            the fingerprint equals no file's.
     """
     from safetensors.torch import save
 
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    return fingerprint(identity or model.name, save(state))
+    if identity is None:
+        identity = json.dumps([model.name, asdict(model.architecture)])
+    return fingerprint(identity, save(state))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -165,3 +167,30 @@ def test_an_unknown_name_is_refused() -> None:
 def test_the_embedded_networks_are_small(name: str, limit: float) -> None:
     parameters = sum(p.numel() for p in build_model(name).parameters())
     assert parameters * 4 <= limit
+
+
+def test_normalizations_are_folded_into_the_convolutions_that_they_read(images: Images) -> None:
+    """Whatever the order in which a backbone creates its layers."""
+    model = build_model("compact").train()
+    stem: Any = model.backbone.stem
+
+    class Reordered(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolutions = torch.nn.ModuleList(stem[i][0] for i in (0, 2, 4))
+            self.norms = torch.nn.ModuleList(stem[i][1] for i in (0, 2, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+                x = F.relu(norm(convolution(x)))
+            return x
+
+    model.backbone.stem = Reordered()
+    z, x = images
+    with torch.inference_mode():
+        model(x, model.template(z))
+        model.eval()
+        folded = fold_batchnorm(model)
+        assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in folded.modules())
+        for a, b in zip(model(x, model.template(z)), folded(x, folded.template(z)), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
@@ -255,7 +256,21 @@ def test_it_says_what_it_is(network: Network, compact: SiamCAR) -> None:
     assert BACKENDS[network.backend].installed
     assert network.backend in repr(network)
     assert network.precision in repr(network)
+
+
+def test_warming_up_runs_what_trackers_run(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[int] = []
+    observe = network.observe
+
+    def watched(x: Any, template: Any) -> Any:
+        shown.append(len(x))
+        return observe(x, template)
+
+    monkeypatch.setattr(network, "observe", watched)
     network.warm_up(batch=2, calls=1)
+    assert shown == ([1, 2] if network.gives_features else [])
 
 
 @pytest.mark.parametrize("backend", ["torch", "onnxruntime", "openvino", "opencv"])

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from siamcar_ros.runtime import (
     register_backend,
     select,
     select_backend,
+    source,
 )
 from siamcar_ros.runtime.config import read_network_config
 from siamcar_ros.runtime.onnx_network import OnnxNetwork, open_session, providers_for
@@ -40,7 +42,7 @@ def present(monkeypatch: pytest.MonkeyPatch) -> Present:
     """Says what the machine has: packages, processor features, GPUs."""
 
     def set_up(packages: tuple[str, ...] = (), flags: tuple[str, ...] = (), gpus: int = 0) -> None:
-        for module in (network, select):
+        for module in (network, select, source):
             monkeypatch.setattr(module, "is_installed", lambda name: name in packages)
         monkeypatch.setattr(select, "cpu_flags", lambda: frozenset(flags))
         monkeypatch.setattr(select, "gpu_names", lambda: ["Test GPU"] * gpus)
@@ -88,9 +90,22 @@ def test_the_fastest_on_a_cpu(
 def test_without_graphs_pytorch_is_needed(present: Present) -> None:
     present((*OPENVINO, *TORCH))
     assert select_backend(graphs=False).backend == "torch"
+    missing = r"making them needs .*onnxscript.*pip install 'siamcar_ros\[torch\]'.*siamcar export"
+    with pytest.raises(DeviceError, match=missing):
+        select_backend(graphs=False, precision="int8")
     present(OPENVINO)
-    with pytest.raises(DeviceError, match=r"pip install 'siamcar_ros\[torch\]'.*siamcar export"):
+    with pytest.raises(DeviceError, match="making them needs torch, onnx, onnxscript"):
         select_backend(graphs=False)
+
+
+def test_pytorch_is_not_chosen_for_graphs_alone(present: Present) -> None:
+    present(TORCH)
+    assert select_backend(model=False).backend == "opencv"
+    with pytest.raises(DeviceError, match="nothing installed runs bf16 on cpu"):
+        select_backend(model=False, precision="bf16")
+    present(TORCH, gpus=1)
+    with pytest.raises(DeviceError, match="nothing installed runs auto on cuda"):
+        select_backend("cuda", model=False)
 
 
 def test_backends_are_registered_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,3 +353,11 @@ def test_graphs_of_other_weights_are_not_used(
     assert f"{files.search} and its template graph were not made from the weights" in caplog.text
     (tmp_path / "other.search.int8.onnx").write_bytes(b"of an earlier version")
     assert "is ignored" in find_placement("compact", other, device="cpu")[0].reason
+
+
+def test_models_of_another_architecture_have_another_fingerprint(compact: SiamCAR) -> None:
+    other = build_model("compact").eval()
+    other.load_state_dict(compact.state_dict())
+    assert model_source(other).fingerprint == model_source(compact).fingerprint
+    other.architecture = replace(other.architecture, location_shift=0)
+    assert model_source(other).fingerprint != model_source(compact).fingerprint
