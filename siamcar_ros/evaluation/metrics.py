@@ -22,14 +22,22 @@ PIXEL_THRESHOLDS: Floats = np.arange(51, dtype=np.float64)
 NORMALIZED_THRESHOLDS: Floats = np.arange(51, dtype=np.float64) / 100
 
 
-def iou(boxes: ArrayLike, truth: ArrayLike, *, bound: tuple[float, float] | None = None) -> Floats:
+def iou(
+    boxes: ArrayLike,
+    truth: ArrayLike,
+    *,
+    bound: tuple[float, float] | None = None,
+    keep_size: bool = False,
+) -> Floats:
     """Intersection over union of predictions and truth, row by row: (N,) in [0, 1].
 
     It is 0 where both boxes are empty. With `bound`, an image's (width, height), both are first
-    clipped to it, as GOT-10k does.
+    clipped to it. `keep_size` clips as GOT-10k does: it moves the top-left corner inside and then
+    limits the size, so a box that starts outside keeps its size.
     """
     predicted, true = _pair(boxes, truth)
-    found = np.clip(overlap(_seen(predicted, bound), _seen(true, bound)), 0.0, 1.0)
+    seen = (_seen(each, bound, keep_size) for each in (predicted, true))
+    found = np.clip(overlap(*seen), 0.0, 1.0)
     found[not_finite(true)] = np.nan
     return found
 
@@ -96,12 +104,12 @@ def _pair(boxes: ArrayLike, truth: ArrayLike) -> tuple[Floats, Floats]:
     return predicted, true
 
 
-def _seen(boxes: Floats, bound: tuple[float, float] | None) -> Floats:
+def _seen(boxes: Floats, bound: tuple[float, float] | None, keep_size: bool) -> Floats:
     """The boxes, (N, 4), clipped to an image; without an area where not finite or negative."""
     corner, size = np.split(np.where(not_finite(boxes)[:, None], 0.0, boxes), 2, axis=1)
     if bound is not None:
-        # GOT-10k moves the corner inside and then limits the size, so a box that starts outside
-        # keeps its size.
-        corner = corner.clip(0, bound)
-        size = size.clip(max=np.asarray(bound) - corner)
+        inside = corner.clip(0, bound)
+        if not keep_size:
+            size = size + corner - inside
+        corner, size = inside, size.clip(max=np.asarray(bound) - inside)
     return np.hstack((corner, size.clip(0)))

@@ -41,6 +41,7 @@ class Protocol:
     # target in OTB, and a prediction without a size repeats the previous one.
     positive: bool = False
     clipped: bool = False  # clip both boxes to the image
+    keep_size: bool = False  # clip them as GOT-10k does: see `metrics.iou`
     pooled: bool = False  # average over all frames together, the rates too, not over sequences
     steps: int = 20  # between the overlap thresholds 0 ... 1 of the success curve
     normalized_at: float | None = 0.2  # of the normalized precision; the curve's mean when None
@@ -67,7 +68,7 @@ MEASURES: dict[str, str] = BOX_MEASURES | presence.MEASURES
 
 # With 100 steps the area under the success curve is AO to within 0.005.
 FOLDER = Protocol(("ao", "sr50", "sr75", "success", "precision"), first_frame=False, steps=100)
-GOT10K = replace(FOLDER, headline=("ao", "sr50", "sr75"), clipped=True, pooled=True)
+GOT10K = replace(FOLDER, headline=("ao", "sr50", "sr75"), clipped=True, keep_size=True, pooled=True)
 _TRACKING = ("f_score", "tracking_precision", "tracking_recall")
 VOT_LT = replace(FOLDER, headline=_TRACKING, clipped=True)
 OTB = Protocol(("success", "precision", "sr50"), Absent.OTB, positive=True)
@@ -153,7 +154,8 @@ def score(
         invalid = metrics.not_finite(runs) | (runs[:, 2:] <= 0).any(axis=1)
         for i in np.flatnonzero(invalid & ~(absent & (protocol.absent is Absent.OTB))):
             runs[i] = runs[i - 1]
-    plain = metrics.iou(runs, true, bound=size if protocol.clipped else None)
+    bound = size if protocol.clipped else None
+    plain = metrics.iou(runs, true, bound=bound, keep_size=protocol.keep_size)
     overlap, error = plain.copy(), metrics.center_error(runs, true)
     normalized_error = metrics.center_error(runs, true, normalized=True)
     kept = may_count & (protocol.first_frame | ~first)

@@ -34,6 +34,11 @@ def test_overlap_cut_to_the_image() -> None:
     truth, box = [[90, 0, 20, 10]], [[90, 0, 30, 10]]
     assert metrics.iou(box, truth) == pytest.approx([2 / 3])
     assert metrics.iou(box, truth, bound=(100, 50)) == pytest.approx([1])
+    # GOT-10k moves a box that starts outside.
+    truth, boxes = [[0, 0, 50, 50]] * 2, [[-500, -500, 50, 50], [-25, 0, 50, 50]]
+    bound = (100, 100)
+    assert metrics.iou(boxes, truth, bound=bound) == pytest.approx([0, 0.5])
+    assert metrics.iou(boxes, truth, bound=bound, keep_size=True) == pytest.approx([1, 1])
 
 
 def test_center_error_by_hand() -> None:
@@ -114,7 +119,7 @@ def test_overlap_is_that_of_the_got10k_toolkit(
     bound = (40, 30)
     # The toolkit cuts the arrays that it is given.
     expected = toolkit.rect_iou(a.copy(), b.copy(), bound=bound)
-    assert metrics.iou(a, b, bound=bound) == pytest.approx(expected, abs=1e-9)
+    assert metrics.iou(a, b, bound=bound, keep_size=True) == pytest.approx(expected, abs=1e-9)
 
 
 def test_inflated_boxes() -> None:

@@ -106,6 +106,12 @@ def test_calibration_error_by_hand() -> None:
     assert error["calibration_error"] == pytest.approx((3 * 0.3 + 0.25) / 4)
 
 
+def test_a_box_beyond_the_image_overlaps_nothing_in_vot() -> None:
+    found = score([[0, 0, 50, 50], [-500, -500, 50, 50]], [[0, 0, 50, 50]] * 2, VOT_LT, size=SIZE)
+    assert found is not None
+    assert found.measures["tracking_recall"] == 0
+
+
 def test_vot_toolkit_has_the_same_curve() -> None:
     longterm = pytest.importorskip("vot.analysis.longterm")
     from vot.region import Special
@@ -115,6 +121,7 @@ def test_vot_toolkit_has_the_same_curve() -> None:
     truth = np.column_stack((rng.integers(0, 40, (50, 2)), np.full((50, 2), 20))).astype(float)
     boxes, scores = truth + np.array([4, 2, 0, 0]), rng.random(50).round(2)
     boxes[::7, 0] += 300  # beyond the image
+    boxes[1::7] -= (30, 30, 0, 0)  # partly or wholly to its left and above it
     truth[10:18] = NAN
     found = score(boxes, truth, VOT_LT, size=(100, 80), scores=scores)
     assert found is not None
