@@ -76,42 +76,60 @@ def read_numbers(path: str | Path) -> NDArray[np.float64]:
 
 
 def fit_boxes(
-    boxes: Boxes, frames: Rows[Path], source: Path
+    boxes: Boxes, frames: Rows[Path], source: Path, first: int | None = None
 ) -> tuple[Boxes, NDArray[np.bool_], tuple[str, ...]]:
     """Assign the rows of an annotation to the frames.
 
-    Where images are missing, the numbers in the names of the others tell their rows. Otherwise row
-    i is frame i: surplus rows are dropped, and frames beyond the last row are not annotated.
-    `frames` are the N image files; `source`, the annotation, is for the notes.
+    Where there are more rows than frames, the numbers in the names tell the rows. Otherwise row i
+    is frame i, and frames beyond the last row are not annotated. `frames` are the N image files;
+    `source`, the annotation, is for the notes; `first` is the number of the first row's image,
+    where it is known.
 
     Returns:
         (N, 4) boxes, NaN without a row; (N,) whether there is a row; notes that say what was odd.
+
+    Raises:
+        SequenceError: the names do not tell which rows have no image.
     """
     rows, n = len(boxes), len(frames)
+    index = _rows_of(frames, rows, source, first)
+    fitted = np.concatenate((boxes, np.full((n, 4), np.nan)))[index]
     if rows == n:
-        return boxes, np.ones(n, bool), ()
-    told = f"{source}: {rows} rows for {n} frames; "
-    if rows > n:
-        known = _rows_by_number(frames, rows)
-        if known is not None:
-            missing = "1 image is" if rows - n == 1 else f"{rows - n} images are"
-            told += f"{missing} missing, the others are matched by their numbers"
-            return boxes[known], np.ones(n, bool), (told,)
-        return boxes[:n], np.ones(n, bool), (told + "the surplus rows are ignored",)
-    fitted = np.full((n, 4), np.nan)
-    fitted[:rows] = boxes
-    return fitted, np.arange(n) < rows, (f"{told}frames from {rows + 1} on are not scored",)
+        return fitted, index < rows, ()
+    if rows < n:
+        told = f"frames from {rows + 1} on are not scored"
+    elif index[-1] < n:
+        told = "the surplus rows are ignored"
+    else:
+        missing = "1 image is" if rows - n == 1 else f"{rows - n} images are"
+        told = (
+            f"{missing} missing; the others are matched to their rows by the numbers in their names"
+        )
+    return fitted, index < rows, (f"{source}: {rows} rows for {n} frames; {told}",)
 
 
-def _rows_by_number(frames: Rows[Path], rows: int) -> NDArray[np.int64] | None:
-    """The row of each frame where the numbers in their names account for all rows."""
+def _rows_of(frames: Rows[Path], rows: int, source: Path, first: int | None) -> NDArray[np.int64]:
+    """The row of each of N frames, (N,), `rows` and above without one; raises as `fit_boxes`."""
+    n = len(frames)
+    if rows <= n:
+        return np.arange(n)
     numbers = np.array([frame_number(frame) for frame in frames])
-    if (np.diff(numbers) <= 0).any():
-        return None
-    for first in (numbers[0], 1):
-        if first <= numbers[0] and numbers[-1] - first + 1 == rows:
-            return np.asarray(numbers - first)
-    return None
+    start, end = int(numbers[0]), int(numbers[-1])
+
+    def fits(base: int) -> bool:
+        return base <= start and end - base < rows
+
+    bases = [base for base in (0, 1) if fits(base)] or [start]
+    if first is not None and fits(first):
+        bases = [first]
+    elif start == 1 and (end > n or rows > end + 1):
+        bases = [1]  # that image 0 is missing, too, is less likely
+    if len(bases) > 1 or not fits(bases[0]) or (np.diff(numbers) <= 0).any():
+        raise SequenceError(
+            f"{source}: {rows} rows for {n} images, whose names do not tell which rows are theirs; "
+            "remove the others"
+        )
+    return numbers - bases[0]
 
 
 def frame_number(path: Path) -> int:
@@ -120,19 +138,21 @@ def frame_number(path: Path) -> int:
     return int(digits[-1]) if digits else -1
 
 
-def read_flags(path: Path, frames: int) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    """Read one flag per frame, (frames,) bool, true above zero, false where it is missing.
+def read_flags(
+    path: Path, frames: Rows[Path], first: int | None = None
+) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    """Read one flag per frame, (N,) bool, true above zero, false where it is missing.
 
-    With a note where their number differs; raises as :func:`read_numbers`.
+    With a note where their number differs. They are matched to the frames as by :func:`fit_boxes`;
+    raises as that and :func:`read_numbers`.
     """
-    flags = np.zeros(frames, bool)
+    n = len(frames)
     if not path.is_file():
-        return flags, ()
-    values = read_numbers(path)
-    flags[: len(values)] = values[:frames] > 0
-    if len(values) == frames:
-        return flags, ()
-    return flags, (f"{path}: {len(values)} flags for {frames} frames",)
+        return np.zeros(n, bool), ()
+    flags = read_numbers(path) > 0
+    notes = () if len(flags) == n else (f"{path}: {len(flags)} flags for {n} frames",)
+    index = _rows_of(frames, len(flags), path, first)
+    return np.concatenate((flags, np.zeros(n, bool)))[index], notes
 
 
 def read_properties(path: Path) -> dict[str, str]:

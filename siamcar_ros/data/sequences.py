@@ -128,6 +128,7 @@ def load_sequence(
     *,
     boxes: Boxes | None = None,
     absent: Iterable[Path] = (),
+    first: int | None = None,
     **facts: Any,
 ) -> Sequence:
     """Make a sequence of its image files in order and a file of boxes, a row per frame.
@@ -138,16 +139,18 @@ def load_sequence(
         annotation: the file of boxes.
         boxes: its content, where :func:`read_boxes` does not understand the file.
         absent: files of flags of the frames without the target, where they exist.
+        first: the number in the name of the first row's image, where the layout fixes it.
         facts: other attributes of :class:`Sequence`.
 
     Raises:
-        SequenceError: a file is malformed, or there are no frames.
+        SequenceError: a file is malformed, there are no frames, or rows without an image cannot be
+            told from the others.
         OSError: the annotation cannot be read.
     """
     rows = read_boxes(annotation) if boxes is None else boxes
-    fitted, annotated, notes = fit_boxes(rows, frames, annotation)
+    fitted, annotated, notes = fit_boxes(rows, frames, annotation, first)
     for path in absent:
-        flags, more = read_flags(path, len(frames))
+        flags, more = read_flags(path, frames, first)
         fitted[flags] = np.nan
         notes += more
     if facts.get("withheld"):

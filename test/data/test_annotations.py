@@ -135,11 +135,12 @@ def test_extra_rows_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("numbers", "rows"), [((1, 2, 4, 6), 6), ((3, 4, 5, 6), 6), ((100, 101, 103), 4)]
+    ("numbers", "rows"),
+    [((1, 2, 4, 6), 6), ((1, 2, 4, 6), 8), ((3, 4, 5, 6), 6), ((100, 101, 103), 4)],
 )
 def test_missing_images_do_not_shift_the_boxes(numbers: tuple[int, ...], rows: int) -> None:
-    """The rows are numbered from the first image, or from 1."""
-    first = 1 if rows == numbers[-1] else numbers[0]
+    """The rows are numbered from the first image, or from 1; the last image may be missing."""
+    first = 1 if numbers[-1] <= rows else numbers[0]
     truth = np.arange(first, first + rows, dtype=float)[:, None] * np.ones(4)
     boxes, annotated, notes = fit_boxes(truth, images(*numbers), Path("g.txt"))
     assert boxes[:, 0].tolist() == list(numbers)
@@ -147,18 +148,51 @@ def test_missing_images_do_not_shift_the_boxes(numbers: tuple[int, ...], rows: i
     assert re.search(rf"{rows - len(numbers)} images? (is|are) missing", notes[0])
 
 
+@pytest.mark.parametrize(
+    ("numbers", "first"), [((776, 777, 779), 775), ((1, 2, 4), 0), ((1, 2, 3), 0), ((2, 3, 5), 1)]
+)
+def test_a_known_first_number_tells_the_rows(numbers: tuple[int, ...], first: int) -> None:
+    rows = numbers[-1] - first + 3
+    truth = np.arange(first, first + rows, dtype=float)[:, None] * np.ones(4)
+    boxes, annotated, _ = fit_boxes(truth, images(*numbers), Path("g.txt"), first)
+    assert boxes[:, 0].tolist() == list(numbers)
+    assert annotated.all()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "rows"),
+    [
+        ((1, 2, 3), 4),  # image 0 or 4 is missing
+        ((2, 3, 5), 7),  # they count from 0 or from 1
+        ((10, 20, 30), 5),  # not in steps of 1
+        ((1, 3, 2), 5),
+    ],
+)
+def test_rows_whose_images_cannot_be_told_are_refused(numbers: tuple[int, ...], rows: int) -> None:
+    with pytest.raises(SequenceError, match=rf"{rows} rows for 3 images, whose names do not tell"):
+        fit_boxes(np.ones((rows, 4)), images(*numbers), Path("g.txt"))
+
+
+def test_flags_are_matched_by_number_as_the_boxes_are(tmp_path: Path) -> None:
+    path = tmp_path / "flags.txt"
+    path.write_text("0\n0\n0\n1\n0\n")
+    flags, notes = read_flags(path, images(1, 2, 4))
+    assert flags.tolist() == [False, False, True]
+    assert "5 flags for 3 frames" in notes[0]
+
+
 def test_flags_on_one_line_or_many(tmp_path: Path) -> None:
     path = tmp_path / "flags.txt"
     path.write_text("0,1,0")
-    assert read_flags(path, 3)[0].tolist() == [False, True, False]
+    assert read_flags(path, images(1, 2, 3))[0].tolist() == [False, True, False]
     path.write_text("0\n8\n1\n")
-    flags, notes = read_flags(path, 4)
+    flags, notes = read_flags(path, images(1, 2, 3, 4))
     assert flags.tolist() == [False, True, True, False]
     assert "3 flags for 4 frames" in notes[0]
-    assert not read_flags(tmp_path / "none.txt", 2)[0].any()
+    assert not read_flags(tmp_path / "none.txt", images(1, 2))[0].any()
     path.write_text("\n0\n1\n0\n")
     with pytest.raises(SequenceError, match="line 1 is empty"):
-        read_flags(path, 3)
+        read_flags(path, images(1, 2, 3))
     path.write_text("0 yes")
     with pytest.raises(SequenceError, match="numbers only"):
         read_numbers(path)

@@ -162,6 +162,17 @@ def test_lasot_flags_split_and_attributes(tmp_path: Path) -> None:
     assert plane.attributes == {"POC", "ROT", "SV", "LR"}
 
 
+def test_lasot_flags_of_a_copy_with_a_missing_image(tmp_path: Path) -> None:
+    folder = tmp_path / "airplane" / "airplane-1"
+    boxes = write_frames(folder / "img", 5)
+    write_boxes(folder / "groundtruth.txt", boxes)
+    (folder / "full_occlusion.txt").write_text("0,0,0,1,0")
+    (folder / "img" / "00000002.jpg").unlink()
+    (plane,) = by_name("lasot", tmp_path).values()
+    boxes[3] = np.nan
+    assert plane.boxes == pytest.approx(boxes[[0, 2, 3, 4]], nan_ok=True)
+
+
 @pytest.mark.parametrize("inner", ["airplane/airplane-1", "airplane-1"])
 def test_lasot_with_and_without_class_folders(tmp_path: Path, inner: str) -> None:
     folder = tmp_path / inner
@@ -181,6 +192,13 @@ def test_uav123_sub_sequences_and_absent_rows(tmp_path: Path) -> None:
     assert [frame.stem for frame in bird.frames] == ["000775", "000776", "000777"]
     assert np.isnan(bird.boxes).any(axis=1).tolist() == [False, True, False]
     assert bird.attributes == {"SV", "OV"}
+
+
+def test_uav123_sub_sequence_without_its_first_image(tmp_path: Path) -> None:
+    write_frames(tmp_path / "data_seq" / "UAV123" / "bird1", 3, first=776, digits=6)
+    write_boxes(tmp_path / "anno" / "UAV123" / "bird1_2.txt", square_boxes(5))
+    (bird,) = by_name("uav123", tmp_path).values()
+    assert bird.boxes == pytest.approx(square_boxes(5)[1:4])
 
 
 def test_uav123_at_ten_frames_a_second(tmp_path: Path) -> None:
@@ -218,6 +236,14 @@ def test_got10k_validation(tmp_path: Path) -> None:
     assert np.isnan(sequence.boxes).any(axis=1).tolist() == [False, True, False, False]
     assert sequence.size == (96, 64)
     assert sequence.attributes == {"land animal"}
+
+
+def test_got10k_covers_of_a_copy_with_a_missing_image(tmp_path: Path) -> None:
+    folder = got10k(tmp_path, "val")
+    (folder / "cover.label").write_text("8\n8\n0\n8\n")
+    (folder / "00000002.jpg").unlink()
+    (sequence,) = by_name("got10k-val", tmp_path).values()
+    assert np.isnan(sequence.boxes).any(axis=1).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("meta", [None, "[METAINFO]\nurl: x\n"])

@@ -71,6 +71,7 @@ class VotLT(SequenceFolder):
             name,
             frames,
             folder / facts.get("groundtruth", "groundtruth.txt"),
+            first=1,
             attributes=read_tags(folder),
             size=size if all(size) else image_size(frames[0].read_bytes()),
         )
@@ -102,7 +103,7 @@ class NfS(SequenceSet):
             boxes = boxes[::8]
         if len(frames) - len(boxes) == 1:
             frames = frames[:-1]
-        return load_sequence(annotation.stem, frames, annotation, boxes=boxes)
+        return load_sequence(annotation.stem, frames, annotation, boxes=boxes, first=1)
 
 
 def _vatic_boxes(path: Path) -> Boxes:

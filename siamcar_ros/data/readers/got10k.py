@@ -47,12 +47,13 @@ class Got10k(SequenceSet):
             folder / "groundtruth.txt",
             absent=() if cover.is_file() else (folder / "absence.label",),
             attributes=frozenset({meta["major_class"]} if "major_class" in meta else ()),
+            first=1,
             size=_size(meta, frames[0]),
             withheld=self._withheld,
         )
         if not cover.is_file():
             return sequence
-        visible, notes = read_flags(cover, len(frames))
+        visible, notes = read_flags(cover, frames, 1)
         sequence.boxes[~visible] = float("nan")
         return replace(sequence, notes=sequence.notes + notes)
 

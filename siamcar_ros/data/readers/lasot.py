@@ -50,6 +50,7 @@ class LaSOT(SequenceSet):
             find_frames(folder),
             folder / "groundtruth.txt",
             absent=(folder / "full_occlusion.txt", folder / "out_of_view.txt"),
+            first=1,
             attributes=_attributes(name),
             origin=1,
         )

@@ -44,4 +44,4 @@ class TrackingNet(SequenceSet):
         """Read a sequence, `CHUNK/anno/NAME`."""
         annotation = self.root / f"{name}.txt"
         frames = find_frames(annotation.parent.parent / "frames" / annotation.stem)
-        return load_sequence(annotation.stem, frames, annotation, withheld=self._withheld)
+        return load_sequence(annotation.stem, frames, annotation, first=0, withheld=self._withheld)

@@ -41,7 +41,7 @@ class UAV123(SequenceSet):
         annotation = self.root / "anno" / self._version / f"{name}.txt"
         frames = tuple(f for f in find_frames(folder) if first <= frame_number(f) <= last)
         attributes = _attributes(annotation.parent / "att" / annotation.name)
-        return load_sequence(name, frames, annotation, attributes=attributes, origin=1)
+        return load_sequence(name, frames, annotation, first=first, attributes=attributes, origin=1)
 
 
 def _attributes(path: Path) -> frozenset[str]:
