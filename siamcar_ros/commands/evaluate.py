@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     withheld = sequences[0].withheld
     data = args.root.resolve().name
     place = args.results / (benchmark.folder or data)
-    failed = 0
+    failed = left_out = 0 if args.sequences else collection.left_out
     folders = []
     for spec in specs:
         results = TrackerResults(place / spec.title, benchmark.layout)
@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
         failed += len(problems)
         if results.names():
             folders.append(results.folder)
-        if withheld and not problems and args.sequences is None:
+        if withheld and not problems and not left_out and args.sequences is None:
             archive = results.write_submission(sequences)
             print(f"{archive} is ready for {benchmark.server}")
     if folders and not withheld:

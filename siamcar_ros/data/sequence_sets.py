@@ -22,12 +22,14 @@ class Collection:
     Attributes:
         sequences: those that can be run.
         problems: a line for each that cannot, and for each oddity in the others.
+        left_out: how many cannot be run.
         attributes: long names of the attributes, by their short ones.
     """
 
     sequences: tuple[Sequence, ...]
     problems: tuple[str, ...] = ()
     attributes: Mapping[str, str] | None = None
+    left_out: int = 0
 
 
 class SequenceSet(ABC):
@@ -83,7 +85,8 @@ class SequenceSet(ABC):
         if not sequences:
             reasons = "; ".join(problems[:3]) or "it holds no sequence"
             raise SequenceError(f"{self.title}: nothing to read in {self.root}: {reasons}")
-        return Collection(tuple(sequences), tuple(problems), self.attributes)
+        left_out = len(self) - len(sequences)
+        return Collection(tuple(sequences), tuple(problems), self.attributes, left_out)
 
 
 def listed_names(root: Path) -> list[str]:

@@ -242,9 +242,14 @@ def test_command_runs_scores_and_goes_on(
 def test_command_tells_what_failed(
     tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (root / "b" / "00000001.jpg").write_bytes(b"")
     (root / "c" / "groundtruth.txt").unlink()
     arguments = ("folder", root, "--tracker", "moving_square:Oracle", "--results", tmp_path)
+    assert evaluate(*arguments) == 1
+    assert "c left out: " in capsys.readouterr().err
+    assert evaluate(*arguments, "--sequences", "a", "b") == 0
+    (root / "b" / "00000001.jpg").write_bytes(b"")
+    (tmp_path / "data" / "Oracle" / "b.txt").unlink()
+    capsys.readouterr()
     assert evaluate(*arguments) == 1
     told = capsys.readouterr()
     assert "c left out: " in told.err
@@ -304,6 +309,10 @@ def test_got10k_test_split_ends_in_an_archive(
     assert evaluate("got10k-test", tmp_path / "GOT", *arguments) == 0
     assert (tmp_path / "r" / "GOT-10k" / "Oracle.zip").is_file()
     assert "is ready for http" in capsys.readouterr().out
+    (tmp_path / "r" / "GOT-10k" / "Oracle.zip").unlink()
+    (folder / "groundtruth.txt").unlink()
+    assert evaluate("got10k-test", tmp_path / "GOT", *arguments) == 1
+    assert not (tmp_path / "r" / "GOT-10k" / "Oracle.zip").exists()
 
 
 def test_got10k_test_split_keeps_what_the_other_is_reported_by(
