@@ -146,7 +146,8 @@ def _run(
     """Run a tracker, unless the folder holds results of another one; return a line per failure.
 
     Raises:
-        ValueError: the folder holds results of another tracker, and `again` is not given.
+        ValueError: the folder holds results of another tracker, and `again` is not given or would
+            remove results without replacing them.
     """
     before = results.read_run_file()
     differing = _differing(before, facts)
@@ -157,9 +158,18 @@ def _run(
             results.write_run_file(facts)
         return run_all(workers, sequences, results, again=again)
     if not again:
+        whose = f"of another tracker (differs in {', '.join(differing)})"
+        if "tracker" not in before:
+            whose = "without a run.json, so they may be another tracker's"
         raise ValueError(
-            f"{results.folder} holds results of another tracker (differs in "
-            f"{', '.join(differing)}): give another --name, or --again to replace them"
+            f"{results.folder} holds results {whose}: give another --name, or --again to replace "
+            "them"
+        )
+    others = {*results.names()} - {sequence.name for sequence in sequences}
+    if others:
+        raise ValueError(
+            f"{results.folder} holds another tracker's results of sequences that are not run now "
+            f"({len(others)}), which would be lost: give another --name, or remove the folder"
         )
     staged = replace(results, folder=results.folder.with_name(f".{results.tracker}.new"))
     if _differing(staged.read_run_file(), facts):
@@ -249,9 +259,7 @@ def _facts(workers: Workers, benchmark: str, args: argparse.Namespace) -> dict[s
 
 def _differing(before: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     """The facts in which the tracker of an earlier run differs."""
-    if "tracker" not in before:
-        return ["run.json, which is missing"]
-    old, new = before["tracker"], facts["tracker"]
+    old, new = before.get("tracker", {}), facts["tracker"]
     return sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
 
 

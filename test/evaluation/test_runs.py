@@ -347,7 +347,7 @@ def test_results_of_unknown_origin_are_not_continued(
     assert evaluate(*arguments) == 0
     (tmp_path / "r" / "data" / "Oracle" / "run.json").unlink()
     assert evaluate(*arguments) == 2
-    assert "differs in run.json, which is missing" in capsys.readouterr().err
+    assert "without a run.json, so they may be another tracker's" in capsys.readouterr().err
     assert evaluate(*arguments, "--again") == 0
     assert (tmp_path / "r" / "data" / "Oracle" / "run.json").is_file()
 
@@ -380,9 +380,14 @@ def test_again_by_another_tracker_replaces_all_or_nothing(
         assert "keeps the other tracker's results" in told.err
     assert evaluate(*arguments, "moving_square:Oracle") == 0, "the results are still Oracle's"
     capsys.readouterr()
-    assert evaluate(*arguments, "moving_square:Shaky", "--again", "--sequences", names[0]) == 0
+    one = ("--again", "--sequences", names[0])
+    assert evaluate(*arguments, "moving_square:Shaky", *one) == 2
+    assert "not run now (2), which would be lost" in capsys.readouterr().err
+    assert evaluate(*arguments, "moving_square:Oracle", *one) == 0
+    assert overlaps(capsys.readouterr().out) == dict.fromkeys(names, "1.000")
+    assert evaluate(*arguments, "moving_square:Shaky", "--again") == 0
     told = capsys.readouterr()
-    assert list(overlaps(told.out)) == names[:1]
+    assert list(overlaps(told.out)) == names
     assert overlaps(told.out)[names[0]] != "1.000"
     place = tmp_path / "r" / ("GOT-10k" if layout == "got10k" else "data")
     assert [path.name for path in place.iterdir()] == ["Mine"]
