@@ -16,7 +16,8 @@ from siamcar_ros.evaluation.one_pass import Tracker
 from siamcar_ros.files import sha256
 from siamcar_ros.geometry import Box, Image
 from siamcar_ros.runtime import Network, find_placement, load_network
-from siamcar_ros.tracking import SiamCarTracker, TrackerParams, read_config
+from siamcar_ros.tracking import SiamCarTracker, TargetError, TrackerParams, read_config
+from siamcar_ros.tracking.interface import checked_box
 
 
 class Baseline(NamedTuple):
@@ -142,11 +143,20 @@ class OpenCVTracker:
         self._box: Box = (0.0, 0.0, 0.0, 0.0)
 
     def init(self, image: Image, box: Box) -> None:
-        """Start on the target in `box`."""
-        x, y, w, h = box
-        self._tracker = self._create()
-        self._tracker.init(image, (round(x), round(y), max(1, round(w)), max(1, round(h))))
-        self._box = box
+        """Start on the target in `box`; raises TargetError where the tracker refuses it."""
+        x, y, w, h = checked_box(box, image)
+        height, width = image.shape[:2]
+        left, top = min(max(round(x), 0), width - 1), min(max(round(y), 0), height - 1)
+        w = min(max(round(x) + round(w), left + 1), width) - left
+        h = min(max(round(y) + round(h), top + 1), height) - top
+        tracker = self._create()
+        if isinstance(tracker, cv2.TrackerMIL) and (min(w, h) < 3 or w * h < 18):
+            raise TargetError(f"{w}x{h} pixels in the image are too few for MIL")  # it would hang
+        try:
+            tracker.init(image, (left, top, w, h))
+        except cv2.error as error:
+            raise TargetError(f"OpenCV cannot start on the box {box}: {error.err}") from error
+        self._tracker, self._box = tracker, box
 
     def update(self, image: Image) -> OpenCVResult:
         """Find the target in the next frame."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from siamcar_ros.data import read_sequence
 from siamcar_ros.evaluation import metrics, run_sequence
 from siamcar_ros.evaluation.protocols import FOLDER, score_sequence
 from siamcar_ros.evaluation.trackers import BASELINES, OpenCVTracker, TrackerSpec
+from siamcar_ros.tracking import TargetError
 
 SEQUENCES = Path(__file__).parents[2].parent / "shared" / "sequences"
 
@@ -50,6 +52,41 @@ def test_opencv_tracker_keeps_the_last_box_when_it_misses() -> None:
     tracker.init(image, (3.4, 3.6, 0.2, 2.4))  # whole pixels, at least one
     assert tracker.update(image) == ((1, 5, 6, 7), 0.9, "tracking")
     assert tracker.update(image) == ((1, 5, 6, 7), 0.45, "lost")
+
+
+@pytest.mark.parametrize(
+    ("box", "pixels"),
+    [
+        ((-5.2, 6, 20, 30), (0, 6, 15, 14)),
+        ((15, -3, 9, 9), (15, 0, 5, 6)),
+        ((-0.4, 19.8, 0.5, 3), (0, 19, 1, 1)),
+    ],
+)
+def test_opencv_trackers_start_on_what_is_in_the_image(
+    box: tuple[float, float, float, float], pixels: tuple[int, int, int, int]
+) -> None:
+    given = []
+    started = SimpleNamespace(init=lambda image, box: given.append(box))
+    OpenCVTracker(lambda: started).init(np.zeros((20, 20, 3), np.uint8), box)
+    assert given == [pixels]
+
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        ((5, 5, 0, 5), "has no area"),
+        ((50, 5, 5, 5), "wholly outside"),
+        ((np.nan, 5, 5, 5), "is not finite"),
+        ((-8, 2, 10, 9), "2x9 pixels in the image are too few for MIL"),
+        ((0, 0, 20, 20), "OpenCV cannot start on the box"),
+    ],
+)
+def test_a_box_that_mil_cannot_start_on_is_refused(
+    box: tuple[float, float, float, float], reason: str
+) -> None:
+    tracker = TrackerSpec("MIL", "mil").build()
+    with pytest.raises(TargetError, match=reason):
+        tracker.init(np.zeros((20, 20, 3), np.uint8), box)
 
 
 @pytest.mark.parametrize(
