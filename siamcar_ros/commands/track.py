@@ -135,10 +135,11 @@ def _parse_point(text: str) -> tuple[float, float]:
 
 
 def _first_box(args: argparse.Namespace, source: Source, first: Image) -> Box:
-    """The first box of the source's ground truth, or one that a person draws."""
-    if source.boxes is not None and np.isfinite(source.boxes[0]).all():
-        x, y, w, h = source.boxes[0].tolist()
-        return x, y, w, h
+    """The true box in the source's first image that decodes, or one that a person draws."""
+    if source.boxes is not None:
+        x, y, w, h = source.boxes[len(source.skipped)].tolist()
+        if np.isfinite((x, y, w, h)).all():
+            return x, y, w, h
     typed = f"siamcar track {shlex.quote(args.source)} --box X,Y,W,H"
     return choose_box(first, source.name, typed)
 

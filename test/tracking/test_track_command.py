@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -250,6 +251,16 @@ def test_a_bad_frame_of_a_video_is_passed_over_and_said(
     said = capsys.readouterr().out
     assert "film.avi: 7 frames" in said
     assert "note: film.avi: 7 of 8 frames were decoded; skipped: frame 5" in said
+
+
+def test_a_first_image_that_does_not_decode_takes_its_box_along(
+    sequence: Path, tmp_path: Path
+) -> None:
+    folder, boxes = tmp_path / "copy", tmp_path / "boxes.txt"
+    shutil.copytree(sequence, folder)
+    (folder / "00000001.png").write_bytes(b"")
+    assert track(sequence, folder, "--boxes", boxes, "--frames", "2") == 0
+    assert read_boxes(boxes)[0].tolist() == [52, 40, 25, 20]
 
 
 def test_frames_that_are_passed_over_do_not_shift_the_ground_truth(
