@@ -109,13 +109,14 @@ def run(args: argparse.Namespace) -> int:
     benchmark = find_benchmark(args.dataset)
     specs = tracker_specs(args)
     collection = benchmark.read(args.root)
-    _complain(collection.problems)
+    complain(collection.problems)
     sequences = choose_sequences(collection.sequences, args.sequences)
     withheld = sequences[0].withheld
     data = args.root.resolve().name
     place = args.results / (benchmark.folder or data)
     failed = left_out = 0 if args.sequences else collection.left_out
     folders = []
+    done: set[str] = set()
     for spec in specs:
         results = TrackerResults(place / spec.title, benchmark.layout)
         with open_workers(
@@ -123,15 +124,20 @@ def run(args: argparse.Namespace) -> int:
         ) as workers:
             facts = _facts(workers, benchmark.name, args)
             problems = _run(workers, sequences, results, facts, args.again)
-        _complain(problems)
+        complain(problems)
         failed += len(problems)
         if results.names():
             folders.append(results.folder)
+            done.update(results.names())
         if withheld and not problems and not left_out and args.sequences is None:
             archive = results.write_submission(sequences)
             print(f"{archive} is ready for {benchmark.server}")
-    if folders and not withheld:
-        print(format_table(compare_on(benchmark, collection, benchmark.title or data, folders)))
+    scored = tuple(s for s in collection.sequences if s.name in done)
+    if scored and not withheld:
+        collection = replace(collection, sequences=scored, problems=())
+        comparison = compare_on(benchmark, collection, benchmark.title or data, folders)
+        complain(comparison.problems)
+        print(format_table(comparison))
         print(f"more: siamcar report {' '.join(map(str, folders))}")
     return 1 if failed else 0
 
@@ -268,10 +274,11 @@ def _integrate_vot(args: argparse.Namespace) -> int:
         path = write_trackers_ini(args.root, spec)
         print(f"{spec.title} is in {path}. In {args.root}: vot test {spec.title}")
     if importlib.util.find_spec("trax") is None:
-        _complain(["the command in it needs the Python package 'trax': pip install '.[vot]'"])
+        complain(["the command in it needs the Python package 'trax': pip install '.[vot]'"])
     return 0
 
 
-def _complain(problems: Iterable[str]) -> None:
+def complain(problems: Iterable[str]) -> None:
+    """Print each problem on standard error."""
     for problem in problems:
         print(f"siamcar: {problem}", file=sys.stderr)

@@ -7,7 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from siamcar_ros.commands.evaluate import add_run_arguments, choose_sequences
+from siamcar_ros.commands.evaluate import add_run_arguments, choose_sequences, complain
 from siamcar_ros.commands.network_options import add_network_arguments, network_spec
 from siamcar_ros.data import Sequence
 from siamcar_ros.evaluation.benchmarks import find_benchmark
@@ -65,7 +65,9 @@ def run(args: argparse.Namespace) -> int:
         check_folder(args.output)
     spec = network_spec(args, args.network)
     benchmark = find_benchmark(args.dataset)
-    sequences = choose_sequences(benchmark.read(args.root).sequences, args.sequences)
+    collection = benchmark.read(args.root)
+    complain(collection.problems)
+    sequences = choose_sequences(collection.sequences, args.sequences)
     if sequences[0].withheld:
         raise ValueError(f"the ground truth of {benchmark.title} is withheld")
     data = benchmark.title or args.root.resolve().name

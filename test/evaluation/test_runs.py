@@ -257,6 +257,19 @@ def test_command_tells_what_failed(
     assert "data: 1 sequence\n" in told.out
 
 
+def test_command_tells_what_cannot_be_scored(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    annotation = root / "b" / "groundtruth.txt"
+    annotation.write_text(annotation.read_text().splitlines()[0])  # nothing after the first frame
+    arguments = ("folder", root, "--tracker", "moving_square:Oracle", "--results", tmp_path)
+    assert evaluate(*arguments, "--sequences", "a", "b") == 0
+    told = capsys.readouterr()
+    assert "Oracle, b left out: no frame to score" in told.err
+    assert "c left out" not in told.err
+    assert "data: 1 sequence\n" in told.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

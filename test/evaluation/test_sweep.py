@@ -42,13 +42,15 @@ def _guessing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_guessing")
 def test_study_is_kept_and_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, study_file = write_sequences(tmp_path / "data"), tmp_path / "studies" / "sweep.db"
+    (root / "c" / "groundtruth.txt").unlink()
     best = tmp_path / "best.yaml"
     arguments = ["sweep", "folder", str(root), "--network", "resnet50", "--sequences", "a"]
     arguments += ["--study", str(study_file), "--range", "lr=0.2:0.6", "--set", "penalty_k=0.11"]
     arguments += ["--output", str(best)]
     assert main([*arguments, "--trials", "2"]) == 0
     assert main([*arguments, "--trials", "1"]) == 0
-    printed = capsys.readouterr().out
+    printed, problems = capsys.readouterr()
+    assert "c left out: " in problems
     (name,) = optuna.get_all_study_names(f"sqlite:///{study_file}")
     study = optuna.load_study(study_name=name, storage=f"sqlite:///{study_file}")
     assert len(study.trials) == 3
