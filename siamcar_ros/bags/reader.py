@@ -175,7 +175,7 @@ class Bag:
     def _files(self) -> list[Path]:
         """The bag's storage files."""
         if self.path.is_file():
-            if self.path.suffix not in (*_STORAGE, ".bag", ".zstd"):
+            if Path(self.path.name.removesuffix(".zstd")).suffix not in (*_STORAGE, ".bag"):
                 raise BagError(
                     f"{self.path} is not a bag: expected a folder, or a .mcap, .db3 or .bag file"
                 )

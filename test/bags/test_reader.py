@@ -52,9 +52,10 @@ def test_what_is_no_bag_is_said_to_be_none(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(np.random.default_rng(0).bytes(5000))
         with pytest.raises(BagError, match="noise"):
             Bag(tmp_path / name)
-    (tmp_path / "text.txt").write_text("hello")
-    with pytest.raises(BagError, match=r"expected a folder, or a \.mcap"):
-        Bag(tmp_path / "text.txt")
+    for name in ("text.txt", "text.txt.zstd", "text.zstd"):
+        (tmp_path / name).write_text("hello")
+        with pytest.raises(BagError, match=r"expected a folder, or a \.mcap"):
+            Bag(tmp_path / name)
 
 
 def test_a_missing_topic_names_those_that_are_there(sequence: Path, tmp_path: Path) -> None:
