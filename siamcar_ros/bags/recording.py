@@ -138,8 +138,14 @@ def _open_source(
     said: list[str] = []
 
     def frames() -> Iterator[tuple[int, Image]]:
-        yield from video
+        index = -1
+        for index, image in video:
+            yield index, image
         said.extend(filter(None, [video.note()]))
+        if truth is not None and len(truth) != index + 1:
+            few = len(truth) <= index
+            rest = f"no image from {len(truth) + 1} on has a box" if few else "the rest is unused"
+            said.append(f"{ground_truth}: {len(truth)} rows for {index + 1} images; {rest}")
 
     truth = None if ground_truth is None else read_boxes(ground_truth)
     return frames(), video.length or 0, truth, video.rate, said

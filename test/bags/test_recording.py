@@ -42,9 +42,13 @@ def test_a_video_becomes_a_bag_at_its_own_rate(sequence: Path, tmp_path: Path) -
     (tmp_path / "boxes.txt").write_text("1 2 3 4\n5 6 7 8\n")
     recording = record_sequence(video, tmp_path / "bag", ground_truth=tmp_path / "boxes.txt")
     assert (recording.frames, recording.boxes, recording.rate) == (5, 2, 12.5)
+    assert "boxes.txt: 2 rows for 5 images; no image from 3 on has a box" in recording.notes[0]
     with Bag(tmp_path / "bag") as bag:
         times = [m.time for m in bag.messages(TOPIC)]
     assert np.diff(times).tolist() == [80_000_000] * 4
+    (tmp_path / "boxes.txt").write_text("1 2 3 4\n" * 6)
+    recording = record_sequence(video, tmp_path / "other", ground_truth=tmp_path / "boxes.txt")
+    assert "boxes.txt: 6 rows for 5 images; the rest is unused" in recording.notes[0]
 
 
 def test_a_broken_frame_is_left_out_and_named(sequence: Path, tmp_path: Path) -> None:
