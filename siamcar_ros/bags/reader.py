@@ -162,7 +162,11 @@ class Bag:
         if name is None:
             if len(fitting) == 1:
                 return next(iter(fitting))
-            raise BagError(f"name a topic of {self.path} with --topic; {there_are}")
+            if not fitting:
+                raise BagError(f"{self.path} has no {kind} topic")
+            raise BagError(
+                f"{self.path} has several {kind} topics; choose one with --topic: {listing}"
+            )
         # Recorders differ in the leading slash.
         alike = (topic for topic in self.topics if topic.strip("/") == name.strip("/"))
         name = next(alike, name)

@@ -112,7 +112,7 @@ def first_existing(*candidates: Path) -> Path:
     for candidate in candidates:
         if candidate.exists():
             return candidate
-    raise FileNotFoundError(f"there is no {' nor '.join(map(str, candidates))}")
+    raise FileNotFoundError(f"none of these exists: {', '.join(map(str, candidates))}")
 
 
 @cache
