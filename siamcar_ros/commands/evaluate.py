@@ -264,9 +264,10 @@ def _facts(workers: Workers, benchmark: str, args: argparse.Namespace) -> dict[s
 
 
 def _differing(before: dict[str, Any], facts: dict[str, Any]) -> list[str]:
-    """The facts in which the tracker of an earlier run differs."""
+    """The facts in which the tracker of an earlier run differs; of files, only the content."""
     old, new = before.get("tracker", {}), facts["tracker"]
-    return sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+    keys = {*old, *new} - {key for key in ("weights", "files") if f"{key}_sha256" in old}
+    return sorted(key for key in keys if old.get(key) != new.get(key))
 
 
 def _integrate_vot(args: argparse.Namespace) -> int:

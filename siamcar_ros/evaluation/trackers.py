@@ -97,9 +97,12 @@ class TrackerSpec:
     def facts(self) -> dict[str, Any]:
         """What the boxes depend on, for `run.json`; raises as `build`.
 
-        "auto" is replaced by what it means on this machine, files by their SHA-256.
+        "auto" is replaced by what it means on this machine. Files are told by their names and
+        SHA-256, so it does not matter how their paths are written.
         """
         facts: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        facts["weights"] = self.weights and Path(self.weights).name
+        facts["files"] = [Path(file).name for file in self.files]
         if self.kind == "siamcar":
             config = read_config(self.network, self.weights, self.settings)
             facts["settings"] = asdict(config.params)

@@ -16,6 +16,7 @@ import pytest
 from moving_square import write_sequences
 
 from siamcar_ros.cli import main
+from siamcar_ros.commands.evaluate import _differing
 from siamcar_ros.data import Sequence, read_image, read_sequence
 from siamcar_ros.data.readers.stills import read_reduced
 from siamcar_ros.evaluation import runs
@@ -124,6 +125,20 @@ def test_facts_tell_where_auto_leads_and_what_is_read(tmp_path: Path) -> None:
     before = spec.facts()
     (tmp_path / "h").write_text("another")
     assert spec.facts() != before
+
+
+def test_the_spelling_of_a_path_makes_no_other_tracker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "mine.safetensors"
+    shutil.copy(resource_path("models/siamcar_compact.safetensors"), weights)
+    monkeypatch.chdir(tmp_path)
+    absolute, relative = (TrackerSpec("t", weights=w).facts() for w in (str(weights), weights.name))
+    assert absolute == relative
+    before = absolute | {"weights": str(weights)}  # as it was once recorded
+    assert _differing({"tracker": before}, {"tracker": relative}) == []
+    before["weights_sha256"] = "another"
+    assert _differing({"tracker": before}, {"tracker": relative}) == ["weights_sha256"]
 
 
 def test_a_new_int8_graph_is_another_tracker(tmp_path: Path) -> None:
