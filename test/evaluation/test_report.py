@@ -135,6 +135,14 @@ def test_report_is_one_page_that_needs_no_other_file(report: Path) -> None:
     assert decoded((report / "report.png").read_bytes()).shape[1] > 1000
 
 
+def test_an_unknown_value_hides_no_best_one(results: Path, tmp_path: Path) -> None:
+    times = TrackerResults(results / "Off", "otb").beside("a", "time")
+    times.parent.mkdir()
+    np.savetxt(times, np.full(8, 0.1))
+    write_report(compare([results]), tmp_path / "out", worst=0)
+    assert '<td class="best">10.0</td>' in (tmp_path / "out" / "report.html").read_text()
+
+
 def decoded(data: bytes) -> Any:
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
 

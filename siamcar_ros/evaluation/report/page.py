@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,7 @@ def _page(comparison: Comparison, focus: TrackerScore, worst: int) -> str:
         "png": lambda figure: _data_uri(plots.to_png(figure), "png"),
         "jpeg": _jpeg,
         "measure": lambda values, measure: format_measure(measure, values),
+        "best": _best,
     }
     sequences = comparison.sequences
     absent = sum((s.annotated & ~np.isfinite(s.boxes).all(1)).sum() for s in sequences.values())
@@ -139,6 +141,12 @@ def differing_settings(comparison: Comparison) -> dict[str, list[str]]:
     keys = dict.fromkeys(key for one in facts for key in one)
     table = {key: [str(one.get(key, "–")) for one in facts] for key in keys}
     return {key: values for key, values in table.items() if len(set(values)) > 1}
+
+
+def _best(values: list[float], lowest: bool = False) -> float | None:
+    """The largest or lowest of the values that are known; None if none is."""
+    known = (value for value in values if not math.isnan(value))
+    return min(known, default=None) if lowest else max(known, default=None)
 
 
 def _jpeg(image: Image) -> str:
