@@ -184,11 +184,10 @@ def follow(given: argparse.Namespace) -> None:
 
 def _opened(given: argparse.Namespace) -> tuple[Source, dict[str, object]]:
     """The source, and the parameters with which a frame source plays it; make the output folder."""
-    name = given.video or given.sequence
-    source = open_source(name or CLIP)
+    name = given.video or given.sequence or CLIP
+    source = open_source(name)
     given.output.mkdir(parents=True, exist_ok=True)
-    path = str(Path(name).expanduser().resolve()) if name else CLIP
-    return source, {"source": path, "rate": float(given.rate or source.rate)}
+    return source, {"source": name, "rate": float(given.rate or source.rate)}
 
 
 def _parameters(given: argparse.Namespace) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -22,8 +23,8 @@ pytest.importorskip("siamcar_ros.srv")
 from short_sequence import write_sequence
 
 from siamcar_ros import resources
-from siamcar_ros.data.film import open_source
-from siamcar_ros.demo.__main__ import _write_pictures
+from siamcar_ros.data.film import CLIP, open_source
+from siamcar_ros.demo.__main__ import _opened, _write_pictures
 from siamcar_ros.resources import FASTDDS_VARIABLES
 from siamcar_ros.ros.client import Detection
 from siamcar_ros.ros.live_run import Recording
@@ -201,6 +202,13 @@ def test_pictures_are_written(folder: Path, tmp_path: Path) -> None:
             not reddish,
             reddish,
         )
+
+
+@pytest.mark.parametrize("name", ["0", "rtsp://10.0.0.2/main", CLIP])
+def test_the_console_plays_what_is_no_file(tmp_path: Path, name: str) -> None:
+    given = argparse.Namespace(video=name, sequence="", output=tmp_path, rate=0.0)
+    _, played = _opened(given)
+    assert played["source"] == name
 
 
 def test_a_source_is_not_its_own_output(config: Path, tmp_path: Path) -> None:
