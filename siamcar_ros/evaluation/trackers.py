@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -71,9 +72,11 @@ class TrackerSpec:
                 f"no tracker {self.kind!r}; baselines: {', '.join(BASELINES)}; "
                 "your own: module:callable"
             )
+        if (here := str(Path.cwd())) not in sys.path:  # as `python -m` does
+            sys.path.insert(0, here)
         try:
             factory = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, TypeError) as error:
             raise ValueError(f"cannot import the tracker {self.kind!r}: {error}") from error
         tracker: Tracker = factory()
         return tracker

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,6 +88,17 @@ def test_a_box_that_mil_cannot_start_on_is_refused(
     tracker = TrackerSpec("MIL", "mil").build()
     with pytest.raises(TargetError, match=reason):
         tracker.init(np.zeros((20, 20, 3), np.uint8), box)
+
+
+def test_ones_own_tracker_is_found_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by the installed command, whose path does not begin with that folder."""
+    (tmp_path / "lying_here.py").write_text("make = dict")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(filter(None, sys.path)))
+    tracker: object = TrackerSpec("mine", "lying_here:make").build()
+    assert tracker == {}
 
 
 @pytest.mark.parametrize(
