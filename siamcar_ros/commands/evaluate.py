@@ -25,7 +25,7 @@ from siamcar_ros.evaluation.comparison import compare_on, format_table
 from siamcar_ros.evaluation.results import TrackerResults
 from siamcar_ros.evaluation.runs import run_all
 from siamcar_ros.evaluation.trackers import BASELINES, TrackerSpec
-from siamcar_ros.evaluation.vot import write_trackers_ini
+from siamcar_ros.evaluation.vot import identifier, write_trackers_ini
 from siamcar_ros.evaluation.workers import Workers, open_workers
 from siamcar_ros.runtime.select import gpu_names
 from siamcar_ros.speed.measure import processor_name
@@ -273,7 +273,7 @@ def _differing(before: dict[str, Any], facts: dict[str, Any]) -> list[str]:
 def _integrate_vot(args: argparse.Namespace) -> int:
     for spec in tracker_specs(args):
         path = write_trackers_ini(args.root, spec)
-        print(f"{spec.title} is in {path}. In {args.root}: vot test {spec.title}")
+        print(f"{spec.title} is in {path}. In {args.root}: vot test {identifier(spec.title)}")
     if importlib.util.find_spec("trax") is None:
         complain(["the command in it needs the Python package 'trax': pip install '.[vot]'"])
     return 0

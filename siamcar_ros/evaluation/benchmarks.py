@@ -64,4 +64,4 @@ def find_benchmark(name: str) -> Benchmark:
     for benchmark in known.values():
         if plain(benchmark.name) == plain(name):
             return benchmark
-    raise ValueError(f"no benchmark {name!r}; there are: {', '.join(known)}, vot")
+    raise ValueError(f"no benchmark {name!r}; there are: {', '.join(known)}")

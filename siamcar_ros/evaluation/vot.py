@@ -23,6 +23,11 @@ from siamcar_ros.files import replacing
 from siamcar_ros.geometry import Image
 
 
+def identifier(title: str) -> str:
+    """The name by which the toolkit knows a tracker of that title."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", title)
+
+
 def write_trackers_ini(workspace: Path, spec: TrackerSpec) -> Path:
     """Add a tracker to a VOT workspace's trackers.ini, replacing one of the same name.
 
@@ -53,7 +58,7 @@ def write_trackers_ini(workspace: Path, spec: TrackerSpec) -> Path:
         files=tuple(str(Path(file).resolve()) for file in spec.files),
     )
     command = [sys.executable, "-m", "siamcar_ros.evaluation.vot", json.dumps(asdict(described))]
-    config[re.sub(r"[^A-Za-z0-9_-]", "_", spec.title)] = {
+    config[identifier(spec.title)] = {
         "label": spec.title.replace("%", "%%"),
         "protocol": "trax",
         "command": shlex.join(command).replace("%", "%%"),

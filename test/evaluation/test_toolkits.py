@@ -160,7 +160,9 @@ class _Named(list):  # type: ignore[type-arg]
 SPEC = TrackerSpec("Square 100%", "moving_square:Oracle", weights="w.safetensors", files=("f",))
 
 
-def test_trackers_ini_keeps_other_trackers(tmp_path: Path) -> None:
+def test_trackers_ini_keeps_other_trackers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "config.yaml").touch()
     (tmp_path / "trackers.ini").write_text("[Other]\nlabel = O\nprotocol = trax\ncommand = o 5%%\n")
     write_trackers_ini(tmp_path, SPEC)
@@ -174,6 +176,9 @@ def test_trackers_ini_keeps_other_trackers(tmp_path: Path) -> None:
     command = shlex.split(section["command"])
     assert command[:3] == [sys.executable, "-m", "siamcar_ros.evaluation.vot"]
     assert str(Path("w.safetensors").resolve()) in command[3]
+    arguments = ["vot", str(tmp_path), "--baseline", "mil", "--name", "My tracker.v2"]
+    assert main(["evaluate", *arguments]) == 0
+    assert "vot test My_tracker_v2\n" in capsys.readouterr().out
     (tmp_path / "data").mkdir()
     for folder in ("nowhere", "data"):
         with pytest.raises(FileNotFoundError, match=r"is no VOT workspace.*vot initialize"):
