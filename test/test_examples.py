@@ -37,7 +37,7 @@ def test_a_decoder_of_ones_own_tracks(tmp_path: Path) -> None:
         re.findall(r"^(\w+) +mean overlap (\S+)$", run("own_decoder.py", cwd=tmp_path), re.M)
     )
     assert found.keys() == {"regressed", "best_cell"}
-    assert all(float(overlap) > 0.7 for overlap in found.values())
+    assert all(float(overlap) > 0.6 for overlap in found.values())
 
 
 def test_footage_is_scored(tmp_path: Path) -> None:
