@@ -30,6 +30,7 @@ Fractions = tuple[float, float, float, float]
 # faster statuses would only fill the link.
 DEFAULT_INTERVAL, SHORTEST_INTERVAL = 0.2, 0.01
 _HEARTBEAT = 1.0
+_GIMBAL_SILENCE = 0.5  # seconds without rates after which the gimbal is stopped
 _MODEL = b"SiamCAR tracker"
 _LONGEST_TEXT, _TEXT_CHUNK = 200, 50
 _MOST_PENDING = 4  # commands that wait for the tracker, which may take seconds for each
@@ -120,6 +121,7 @@ class Camera:
         self._target = Target()
         self._began = clock()
         self._heartbeat_at = self._status_at = self._began
+        self._turning, self._turned_at = False, -math.inf  # the gimbal
         self._texts = 0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="mavlink command")
         self._pending: list[tuple[Any, Future[object]]] = []
@@ -149,7 +151,7 @@ class Camera:
             self._discard()
 
     def poll(self) -> None:
-        """Send what is due: heartbeat, status, acknowledgments of finished commands."""
+        """Send what is due: heartbeat, status, acknowledgments, the gimbal's stop."""
         now = self._clock()
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + _HEARTBEAT
@@ -161,6 +163,8 @@ class Camera:
         if self.interval and now >= self._status_at:
             self._status_at = max(self._status_at + self.interval, now)
             self._emit(self._tracking_status())
+        if now - self._turned_at > _GIMBAL_SILENCE:
+            self._stop_gimbal()
         for pending in [each for each in self._pending if each[1].done()]:
             self._pending.remove(pending)
             self._finish(*pending)
@@ -187,7 +191,11 @@ class Camera:
             self._emit(mav.MAVLink_statustext_message(severity, piece, number, index))
 
     def turn_gimbal(self, pitch_rate: float, yaw_rate: float) -> None:
-        """Ask the vehicle's gimbal manager for rates in rad/s: pitch up, yaw to the right."""
+        """Ask the vehicle's gimbal manager for rates in rad/s: pitch up, yaw to the right.
+
+        After half a second without a call, `poll` asks it to stop.
+        """
+        self._turning, self._turned_at = bool(pitch_rate or yaw_rate), self._clock()
         nan = math.nan
         self._emit(
             mav.MAVLink_gimbal_manager_set_pitchyaw_message(
@@ -196,8 +204,13 @@ class Camera:
         )
 
     def close(self) -> None:
-        """End the thread in which commands run; pending ones are dropped."""
+        """Stop the gimbal, and the thread in which commands run; pending ones are dropped."""
+        self._stop_gimbal()
         self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def _stop_gimbal(self) -> None:
+        if self._turning:
+            self.turn_gimbal(0.0, 0.0)
 
     def _discard(self) -> None:
         self.dropped["malformed"] += 1

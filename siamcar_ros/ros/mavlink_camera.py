@@ -76,7 +76,8 @@ class MavlinkCamera(Node):
             "gimbal_rates",
             "",
             "Topic (geometry_msgs/TwistStamped) whose angular.y (down) and angular.z (left), in "
-            "rad/s, are passed to the vehicle's gimbal manager; empty: none.",
+            "rad/s, are passed to the vehicle's gimbal manager; after 0.5 s without any it is told "
+            "to stop. Empty: none.",
         )
         if len(rtsp.encode()) > 159:
             raise ValueError("rtsp_url has more than 159 bytes, the most that MAVLink can carry")

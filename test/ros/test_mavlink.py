@@ -365,6 +365,24 @@ def test_gimbal_rates(station: Station) -> None:
     assert math.isnan(turn.pitch)
 
 
+def test_the_gimbal_is_stopped_once_if_rates_fall_silent_or_the_node_ends(
+    station: Station,
+) -> None:
+    def rates() -> list[float]:
+        return [each.yaw_rate for each in station.of("GIMBAL_MANAGER_SET_PITCHYAW")]
+
+    for station.now in (10.0, 10.25, 10.5):
+        station.camera.turn_gimbal(0.0, -0.5)
+        station.camera.poll()
+    assert rates() == [-0.5] * 3
+    for station.now in (10.75, 11.25, 20.0):
+        station.camera.poll()
+    assert rates() == [-0.5] * 3 + [0.0]
+    station.camera.turn_gimbal(0.0, 0.25)
+    station.camera.close()
+    assert rates()[4:] == [0.25, 0.0]
+
+
 @pytest.mark.parametrize("length", [10, 49, 50, 51, 100, 190])
 def test_long_texts_arrive_complete(station: Station, length: int) -> None:
     text = ("0123456789" * 20)[:length]

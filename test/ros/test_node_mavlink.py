@@ -221,6 +221,8 @@ def test_a_camera_with_ids_a_signature_and_a_video(robot: Robot, tmp_path: Path)
         "gimbal rates", lambda each: each.get_type() == "GIMBAL_MANAGER_SET_PITCHYAW"
     )
     assert (passed.target_system, passed.pitch_rate, passed.yaw_rate) == (7, -0.25, 0.5)
+    stop = station.wait("stop", lambda each: each.get_type() == "GIMBAL_MANAGER_SET_PITCHYAW")
+    assert (stop.pitch_rate, stop.yaw_rate) == (0, 0)
     assert camera.end() == 0, camera.log
     station.socket.close()
 
