@@ -71,7 +71,7 @@ class TrackAction:
             if not (math.isfinite(limit) and limit >= 0):
                 raise ValueError(f"lost_timeout is a number of seconds, at least 0, not {limit}")
             worker, _images = self._node.ready()
-            target = await self._services.outcome(self._services.start(handle.request))
+            target = await self._services.start(handle.request)
         except Exception as error:
             handle.abort()
             return Result(outcome=Result.REFUSED, message=self._services.reason(error))

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
+# Seconds that a start on a point may take: as long as tracking through some 45 images, but less
+# than the 10 s for which a TrackerClient waits.
+_POINT_PATIENCE = 9.0
+
 
 class TargetServices:
     """Offers `~/init_target`, `~/remove_target` and `~/stop_tracking`.
@@ -76,7 +80,7 @@ class TargetServices:
         return answer_at_once if self._node.settings.events_executor else answer
 
     async def _init_target(self, request: InitTarget.Request, response: InitTarget.Response) -> str:
-        target = await self.outcome(self.start(request))
+        target = await self.start(request)
         response.id, response.bbox = target.id, box_to_bbox(target.box)
         return target.message
 
@@ -95,11 +99,12 @@ class TargetServices:
         self._node.get_logger().info(f"stop_tracking: {message}")
         return message
 
-    def start(self, request: InitTarget.Request | TrackTarget.Goal) -> Future[Target]:
-        """Start a target; the future raises ValueError if it is refused.
+    async def start(self, request: InitTarget.Request | TrackTarget.Goal) -> Target:
+        """Start a target.
 
         Raises:
-            ValueError: it is refused at once; the message is the reason.
+            ValueError: it is refused; the message is the reason. If the worker completes the start
+                nevertheless, the target is removed.
         """
         worker, images = self._node.ready()
         box, class_id = bbox_to_box(request.bbox), checked_name("class_id", request.class_id)
@@ -110,7 +115,17 @@ class TargetServices:
             if found is not None:
                 detected, frame = found
                 box, class_id = detected.box, class_id or detected.class_id
-        return worker.init(frame, box, checked_name("id", request.id), class_id)
+        future = worker.init(frame, box, checked_name("id", request.id), class_id)
+
+        def remove(late: Future[Target]) -> None:
+            if not late.cancelled() and late.exception() is None:
+                worker.remove(late.result().id, late.result())
+
+        try:
+            return await self.outcome(future, _POINT_PATIENCE if box[2:] == (0, 0) else None)
+        except ValueError:
+            future.add_done_callback(remove)
+            raise
 
     def reason(self, error: Exception) -> str:
         """Return the answer for an error; log it if the node, not the request, is at fault."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +29,7 @@ class Tracker:
 
     def __init__(self) -> None:
         self.params = TrackerParams()
+        self.network = None
         self.timings = {"crop": 0.0, "network": 0.0, "decode": 0.0}
         self.failing = False
         self.seen: list[tuple[str, int]] = []
@@ -36,6 +38,7 @@ class Tracker:
         self.gate.set()
 
     def add(self, image: Any, box: Any, id: str) -> None:
+        self.gate.wait(10)
         if box[2] <= 0:
             raise TargetError("no area")
 
@@ -219,9 +222,9 @@ class Services:
         TargetServices(node)
         self._offered = offered
 
-    def init(self, name: str) -> InitTarget.Response:
+    def init(self, name: str, size: float = 4.0) -> InitTarget.Response:
         request = InitTarget.Request(id=name)
-        request.bbox.size_x = request.bbox.size_y = 4.0
+        request.bbox.size_x = request.bbox.size_y = size
         return self._offered["~/init_target"](request, InitTarget.Response())
 
     def stop(self) -> Trigger.Response:
@@ -248,6 +251,33 @@ def test_services_answer_while_the_tracker_is_stuck(monkeypatch: pytest.MonkeyPa
     services.tracker.gate.set()
     wait_for("its end", lambda: not services.worker.busy)
     assert services.worker.targets == ("a",)  # the request was withdrawn
+    assert services.worker.close(10)
+
+
+def test_a_start_that_was_answered_as_stuck_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    services = Services(max_targets=2)
+    assert services.init("a").success
+    monkeypatch.setattr("siamcar_ros.ros.services.STUCK_AFTER", 0.1)
+    services.tracker.gate.clear()
+    answer = services.init("b")
+    assert (answer.success, "the tracker is stuck" in answer.message) == (False, True)
+    then = services.worker.mailbox.submit(lambda: services.worker.targets)
+    services.tracker.gate.set()
+    assert then.result(10) == ("a", "b")
+    wait_for("its end", lambda: services.worker.targets == ("a",))
+    assert services.worker.close(10)
+
+
+def test_a_start_on_a_point_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*_: Any) -> Any:
+        time.sleep(0.3)
+        return BOX
+
+    services = Services()
+    monkeypatch.setattr("siamcar_ros.ros.services.STUCK_AFTER", 0.1)
+    monkeypatch.setattr("siamcar_ros.ros.worker.box_about", slow)
+    answer = services.init("a", size=0.0)
+    assert answer.success, answer.message
     assert services.worker.close(10)
 
 
