@@ -50,14 +50,13 @@ class CameraModel:
     """
 
     def __init__(self, info: Any, image_size: tuple[int, int], *, rectified: bool) -> None:
-        self._fisheye = False
+        self._fisheye = not rectified and info.distortion_model in _FISHEYE
         self._distortion, self._turn = np.zeros(4), np.eye(3)
         if rectified:
             self._matrix = np.array(info.p, np.float64).reshape(3, 4)[:, :3]
         else:
             self._matrix = np.array(info.k, np.float64).reshape(3, 3)
             if np.any(info.d):
-                self._fisheye = info.distortion_model in _FISHEYE
                 self._distortion = np.array(info.d[:4] if self._fisheye else info.d, np.float64)
             if np.any(info.r):
                 self._turn = np.array(info.r, np.float64).reshape(3, 3)

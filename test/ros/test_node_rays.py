@@ -43,6 +43,14 @@ def test_rays_project_back_onto_the_corners(info: CameraInfo) -> None:
     np.testing.assert_allclose(pixels.reshape(4, 2), corners, atol=1e-2)
 
 
+@pytest.mark.parametrize("coefficients", [[], [0.0] * 4])
+def test_an_equidistant_lens_without_coefficients_is_no_pinhole(coefficients: list[float]) -> None:
+    ideal = CameraModel(camera_info("equidistant", coefficients), (320, 240), rectified=False)
+    # K has a focal length of 300 pixels: 150 pixels to the right is half a radian.
+    ((x, y),) = ideal.rays([[160 + 150 + 0.5, 120.5]])
+    assert (math.atan(x), y) == pytest.approx((0.5, 0.0))
+
+
 def test_rays_know_binning_regions_scaling_and_rectified_images() -> None:
     whole = corner_rays(camera_info(), BOX, (320, 240), rectified=False)
     binned = camera_info()
