@@ -106,8 +106,8 @@ class CameraMotion:
             image_size: width and height of the image in pixels.
         """
         info, turn = self._node.camera_info, self._turns.between(before, now)
-        if turn is None or info is None:
-            what = "no angular rates" if turn is None else "no camera_info"
+        if info is None or turn is None:
+            what = "no camera_info" if info is None else "no angular rates"
             self._complaints.say(f"{what} for the images")
             return None
         center = box_center(box)
@@ -123,6 +123,10 @@ class CameraMotion:
             return None
         dx, dy = (found - center).tolist()
         return dx, dy
+
+    def forget(self) -> None:
+        """Forget all rates, as when stamps have gone back."""
+        self._turns = Turns()
 
     def _on_rate(self, message: Any) -> None:
         vector = getattr(message, "angular_velocity", None) or message.vector
@@ -143,9 +147,14 @@ class CameraMotion:
         if self._fixed is not None:
             return self._fixed
         info = self._node.camera_info
-        camera = info.header.frame_id if info is not None else ""
-        if not camera or sensor == camera:
-            return np.eye(3) if camera else None
+        if info is None:
+            return None  # `shift` says so
+        camera = info.header.frame_id
+        if not camera:
+            self._complaints.say("camera_info has no frame_id: set it, or camera_rates_rpy")
+            return None
+        if sensor == camera:
+            return np.eye(3)
         assert self._frames is not None
         turn = self._frames.rotation(camera, sensor)
         if turn is None:

@@ -113,8 +113,12 @@ class TrackerNode(LifecycleNode):
         return self._worker, self._images
 
     def forget(self, reason: str) -> None:
-        """Forget all images and end all tracks."""
+        """Forget all images and what belongs to them, and end all tracks."""
         self.ring.clear()
+        if self.camera_motion is not None:
+            self.camera_motion.forget()
+        if self._outputs is not None:
+            self._outputs.positions.forget()
         if self._worker is not None:
             self._worker.mailbox.empty_slot()
             self._worker.stop(reason)

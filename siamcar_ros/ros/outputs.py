@@ -42,6 +42,9 @@ class Outputs:
     """Publishes a frame's results: detections first, then tracks.
 
     A message is built only while someone subscribes to its topic.
+
+    Attributes:
+        positions: those of the targets.
     """
 
     def __init__(self, node: TrackerNode, loaded: LoadedTracker) -> None:
@@ -73,11 +76,11 @@ class Outputs:
 
             self._foxglove = foxglove
             self._annotations = create(foxglove.ImageAnnotations, "~/annotations")
-        self._positions = Positions(node, create)
+        self.positions = Positions(node, create)
 
     def destroy(self) -> None:
         """Remove the publishers."""
-        self._positions.destroy()
+        self.positions.destroy()
         for each in self._publishers:
             self._node.destroy_lifecycle_publisher(each)
 
@@ -95,7 +98,7 @@ class Outputs:
             self._image_size = (tracked.image.shape[1], tracked.image.shape[0])
         self._follow_motions(tracked)
         tracks = None
-        if with_goals or _subscribed(self._tracks, self._bearing) or self._positions.wanted:
+        if with_goals or _subscribed(self._tracks, self._bearing) or self.positions.wanted:
             tracks = self._publish_tracks(tracked)
         if changed and _subscribed(self._markers):
             self._publish_markers(tracked)
@@ -191,8 +194,8 @@ class Outputs:
         if message.tracks and message.tracks[0].bearing:
             vector = message.tracks[0].bearing[0].direction
             self._bearing.publish(Vector3Stamped(header=frame.header, vector=vector))
-        if model is not None and self._positions.wanted:
-            self._positions.add(message, model)
+        if model is not None and self.positions.wanted:
+            self.positions.add(message, model)
         return message
 
     def _camera_model(self, tracked: Tracked) -> CameraModel | None:

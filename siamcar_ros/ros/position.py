@@ -80,6 +80,12 @@ class Positions:
             self._waiting.append((tracks, model))
         self._match()
 
+    def forget(self) -> None:
+        """Forget what waits for its depth image, and the depth images."""
+        with self._lock:
+            self._waiting.clear()
+            self._depths.clear()
+
     def _on_depth(self, message: Image) -> None:
         with self._lock:
             if self._depths and stamp_of(message) < stamp_of(self._depths[-1]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from tf2_msgs.msg import TFMessage
 
 from siamcar_ros.ros import complaints
 from siamcar_ros.ros.camera_motion import CameraMotion, StaticFrames, Turns, rotation_of_rpy
+from siamcar_ros.ros.node import TrackerNode
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.rays import CameraModel
+from siamcar_ros.ros.ring import FrameRing
 
 MS = 1_000_000
 BOX = (4.0, 4.0, 2.0, 2.0)
@@ -28,7 +31,7 @@ class Subscriber:
 
     def __init__(self, **settings: Any) -> None:
         self.settings = NodeSettings(**settings)
-        self.camera_info = camera_info()
+        self.camera_info: CameraInfo | None = camera_info()
         self.log = Log()
 
     def subscribe(self, *_: object) -> None:
@@ -69,10 +72,24 @@ def test_stamps_that_start_over_begin_anew() -> None:
     np.testing.assert_array_equal(turns.between(5 * MS, 15 * MS), np.eye(3))
 
 
+def test_rates_of_images_that_are_forgotten_are_forgotten() -> None:
+    """As when a simulation is reset, by less than the 20 s for which rates are kept."""
+    found, _ = motion()
+    for index in range(100):
+        found._on_rate(imu(10 * MS * index, "camera", 0.0, 1.0, 0.0))
+    node: Any = SimpleNamespace(
+        ring=FrameRing(seconds=0, memory=1), camera_motion=found, _outputs=None, _worker=None
+    )
+    TrackerNode.forget(node, "image stamps went back")
+    for index in range(10):
+        found._on_rate(imu(10 * MS * index, "camera", 0.0, 0.0, 0.0))
+    assert found.shift(10 * MS, 30 * MS, BOX, (10, 10)) == pytest.approx((0.0, 0.0))
+
+
 def motion(**settings: object) -> tuple[CameraMotion, Subscriber]:
     node = Subscriber(camera_rates="rates", **settings)
     found = CameraMotion(node)  # type: ignore[arg-type]
-    info = node.camera_info
+    node.camera_info = info = camera_info()
     info.width, info.height = 10, 10
     info.k = [100.0, 0.0, 4.5, 0.0, 100.0, 4.5, 0.0, 0.0, 1.0]
     return found, node
@@ -150,6 +167,14 @@ def test_what_is_not_known_is_said_and_moves_nothing() -> None:
     found, node = motion()
     assert found.shift(0, 10 * MS, BOX, (10, 10)) is None
     assert "no angular rates for the images" in node.log.lines[-1]
+    node.camera_info, info = None, node.camera_info
+    found._on_rate(imu(0, "body", 0.0, 0.0, 0.0))
+    assert found.shift(0, 10 * MS, BOX, (10, 10)) is None
+    assert "no camera_info for the images" in node.log.lines[-1]
+    node.camera_info = CameraInfo()
+    found._on_rate(imu(0, "body", 0.0, 0.0, 0.0))
+    assert "camera_info has no frame_id" in node.log.lines[-1]
+    node.camera_info = info
     absent = imu(0, "camera", 0.0, 0.0, 0.0)
     absent.angular_velocity_covariance[0] = -1.0
     for message in (absent, imu(0, "camera", float("nan"), 0.0, 0.0)):
