@@ -95,8 +95,8 @@ class Camera:
     Attributes:
         size: width and height of the images in pixels; 0 while unknown.
         interval: seconds between statuses; 0 if none are sent.
-        dropped: how many messages were dropped, by reason: "malformed" (signatures included),
-            "foreign" (for other components), "unknown" or "failed" (an error while answering).
+        dropped: how many messages were dropped, by reason: "malformed" (signatures included) or
+            "failed" (an error while answering). Those for other components are not counted.
     """
 
     def __init__(
@@ -181,6 +181,12 @@ class Camera:
         elif target.state is TrackState.TRACKING and before is not None:
             self.say("tracking: target found", mav.MAV_SEVERITY_INFO)
 
+    def miss_tracker(self) -> None:
+        """Report that the tracker does not answer, and so its target, if it had one, as lost."""
+        if self._target.state is not None:
+            self._target = Target(TrackState.LOST)
+        self.say("tracking: the tracker does not answer", mav.MAV_SEVERITY_WARNING)
+
     def say(self, text: str, severity: int) -> None:
         """Send a text to the operator, in chunks of 50 bytes as MAVLink requires."""
         data = text.encode()[:_LONGEST_TEXT] + b"\0"
@@ -221,18 +227,14 @@ class Camera:
         if kind == "BAD_DATA":
             self.dropped["malformed"] += 1
             return
-        if kind.startswith("UNKNOWN"):
-            self.dropped["unknown"] += 1
-            return
         sender = message.get_srcSystem(), message.get_srcComponent()
         if sender == (self._system, self._component):
-            self.dropped["foreign"] += 1  # an echo, or another component with this id
-            return
+            return  # an echo, or another component with this id
         system = getattr(message, "target_system", 0)
         component = getattr(message, "target_component", 0)
         if system not in (0, self._system) or component not in (0, self._component):
-            self.dropped["foreign"] += 1
-        elif kind == "COMMAND_LONG":
+            return
+        if kind == "COMMAND_LONG":
             self._command(message)
         elif kind == "COMMAND_INT":  # its x and y are integers, not fractions
             self._acknowledge(message, mav.MAV_RESULT_COMMAND_LONG_ONLY)

@@ -34,9 +34,8 @@ except ModuleNotFoundError as missing:
 from siamcar_ros.ros.client import TrackerClient, TrackerUnavailable
 from siamcar_ros.ros.command_line import declare_read_only, run_node
 from siamcar_ros.ros.messages import STATES, bbox_to_box
-from siamcar_ros.tracking import TrackState
 
-# Seconds without a message from the tracker after which the target counts as lost.
+# Seconds without a message from the tracker after which it counts as inactive.
 _SILENCE = 3.0
 # Seconds for which a command waits for the tracker's first image.
 _IMAGE_PATIENCE = 2.0
@@ -97,7 +96,8 @@ class MavlinkCamera(Node):
             rtsp_url=rtsp,
             datagrams=url.startswith("udp"),
         )
-        self._sized = threading.Event()  # the camera has been told the size of the images
+        # The camera has been told the size of the images, and the tracker is not silent.
+        self._sized = threading.Event()
         self._heard_at = time.monotonic()
         # The newest, from the client's thread for the one that serves the link.
         self._targets: deque[mavlink.Target] = deque(maxlen=1)
@@ -156,7 +156,8 @@ class MavlinkCamera(Node):
             self._camera.show(self._targets.popleft())
         elif time.monotonic() - self._heard_at > _SILENCE:
             self._heard_at = math.inf  # reported once
-            self._camera.show(mavlink.Target(TrackState.LOST))
+            self._sized.clear()
+            self._camera.miss_tracker()
         if self._rates:
             self._camera.turn_gimbal(*self._rates.popleft())
 

@@ -21,6 +21,7 @@ import pytest
 pytest.importorskip("pymavlink")
 
 from geometry_msgs.msg import TwistStamped
+from lifecycle_msgs.msg import Transition
 from node_harness import PATIENCE, NodeProcess, Robot, wait_for
 from pymavlink.dialects.v20 import common as mav
 from vision_msgs.msg import Detection2D
@@ -181,6 +182,12 @@ def test_drag_follow_and_stop_by_mavlink_alone(robot: Robot, station: Station) -
     truth = same and _of_stamp(truths, same)
     assert truth is not None
     assert _overlap(box, _corners(truth)) > 0.4
+
+    assert robot.change_state(Transition.TRANSITION_DEACTIVATE)
+    silent = "tracking: the tracker does not answer"
+    station.wait("silence", lambda each: each.get_type() == "STATUSTEXT" and each.text == silent)
+    rejected = mav.MAV_RESULT_TEMPORARILY_REJECTED
+    assert station.command(mav.MAV_CMD_CAMERA_TRACK_RECTANGLE, *rectangle) == rejected
 
 
 def test_a_camera_with_ids_a_signature_and_a_video(robot: Robot, tmp_path: Path) -> None:
