@@ -3,7 +3,7 @@
 `Camera` is the camera component: it parses messages, answers commands and sends its own messages.
 Boxes are in fractions of the image: (left, top, right, bottom), 0 to 1 from its top-left corner.
 
-Source: https://mavlink.io/en/services/camera.html. Requires pymavlink.
+Sources: https://mavlink.io/en/services/camera.html and gimbal_v2.html. Requires pymavlink.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ Fractions = tuple[float, float, float, float]
 DEFAULT_INTERVAL, SHORTEST_INTERVAL = 0.2, 0.01
 _HEARTBEAT = 1.0
 _GIMBAL_SILENCE = 0.5  # seconds without rates after which the gimbal is stopped
+# Roll and pitch are stabilized, yaw turns with the vehicle.
+_LEVEL = mav.GIMBAL_MANAGER_FLAGS_ROLL_LOCK | mav.GIMBAL_MANAGER_FLAGS_PITCH_LOCK
 _MODEL = b"SiamCAR tracker"
 _LONGEST_TEXT, _TEXT_CHUNK = 200, 50
 _MOST_PENDING = 4  # commands that wait for the tracker, which may take seconds for each
@@ -199,15 +201,16 @@ class Camera:
     def turn_gimbal(self, pitch_rate: float, yaw_rate: float) -> None:
         """Ask the vehicle's gimbal manager for rates in rad/s: pitch up, yaw to the right.
 
-        After half a second without a call, `poll` asks it to stop.
+        The first call claims control of the gimbal. After half a second without a call, `poll` asks
+        it to stop, and the next call claims control again.
         """
-        self._turning, self._turned_at = bool(pitch_rate or yaw_rate), self._clock()
-        nan = math.nan
-        self._emit(
-            mav.MAVLink_gimbal_manager_set_pitchyaw_message(
-                self._system, 0, 0, 0, nan, nan, pitch_rate, yaw_rate
-            )
-        )
+        now = self._clock()
+        if now - self._turned_at > _GIMBAL_SILENCE:
+            configure = mav.MAV_CMD_DO_GIMBAL_MANAGER_CONFIGURE
+            numbers = self._system, self._component, -1, -1, 0, 0, 0  # -1: no change; 0: any gimbal
+            self._emit(mav.MAVLink_command_long_message(self._system, 0, configure, 0, *numbers))
+        self._turned_at = now
+        self._send_rates(pitch_rate, yaw_rate)
 
     def close(self) -> None:
         """Stop the gimbal, and the thread in which commands run; pending ones are dropped."""
@@ -216,7 +219,16 @@ class Camera:
 
     def _stop_gimbal(self) -> None:
         if self._turning:
-            self.turn_gimbal(0.0, 0.0)
+            self._send_rates(0.0, 0.0)
+
+    def _send_rates(self, pitch_rate: float, yaw_rate: float) -> None:
+        self._turning = bool(pitch_rate or yaw_rate)
+        nowhere = [math.nan] * 4  # a quaternion that is to be ignored
+        self._emit(
+            mav.MAVLink_gimbal_manager_set_attitude_message(
+                self._system, 0, _LEVEL, 0, nowhere, 0.0, pitch_rate, yaw_rate
+            )
+        )
 
     def _discard(self) -> None:
         self.dropped["malformed"] += 1

@@ -381,17 +381,33 @@ def test_with_a_passphrase_unsigned_messages_are_dropped() -> None:
 
 
 def test_gimbal_rates(station: Station) -> None:
+    station.now = 10.0
     station.camera.turn_gimbal(0.25, -0.5)
-    (turn,) = station.of("GIMBAL_MANAGER_SET_PITCHYAW")
-    assert (turn.pitch_rate, turn.yaw_rate, turn.target_system) == (0.25, -0.5, 1)
-    assert math.isnan(turn.pitch)
+    (turn,) = station.of("GIMBAL_MANAGER_SET_ATTITUDE")
+    rates = turn.angular_velocity_x, turn.angular_velocity_y, turn.angular_velocity_z
+    assert (*rates, turn.target_system) == (0, 0.25, -0.5, 1)
+    assert all(map(math.isnan, turn.q))
+
+
+def test_control_of_the_gimbal_is_claimed_before_the_first_rates_and_after_silence(
+    station: Station,
+) -> None:
+    for station.now in (10.0, 10.25, 10.5, 20.0):
+        station.camera.turn_gimbal(0.0, -0.5)
+        station.camera.poll()
+    turn, claim = "GIMBAL_MANAGER_SET_ATTITUDE", "COMMAND_LONG"
+    kinds = [each.get_type() for each in station.heard if each.get_type() in (turn, claim)]
+    assert kinds == [claim, turn, turn, turn, claim, turn]
+    asked = station.of(claim)[0]
+    assert (asked.command, asked.target_system) == (mav.MAV_CMD_DO_GIMBAL_MANAGER_CONFIGURE, 1)
+    assert (asked.param1, asked.param2, asked.param3, asked.param4) == (1, 100, -1, -1)
 
 
 def test_the_gimbal_is_stopped_once_if_rates_fall_silent_or_the_node_ends(
     station: Station,
 ) -> None:
     def rates() -> list[float]:
-        return [each.yaw_rate for each in station.of("GIMBAL_MANAGER_SET_PITCHYAW")]
+        return [each.angular_velocity_z for each in station.of("GIMBAL_MANAGER_SET_ATTITUDE")]
 
     for station.now in (10.0, 10.25, 10.5):
         station.camera.turn_gimbal(0.0, -0.5)
