@@ -97,6 +97,7 @@ class TrackerClient:
             node = rclpy.create_node(
                 "tracker_client",
                 context=context,
+                use_global_arguments=False,  # __node would give it the name of its process's node
                 enable_rosout=False,  # several clients of one process have the same name
                 start_parameter_services=False,
             )

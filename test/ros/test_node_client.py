@@ -66,3 +66,11 @@ def test_a_node_that_is_not_there_is_told() -> None:
             client.wait_until_active(timeout=0.5)
         with pytest.raises(TrackerUnavailable, match="no /nobody/init_target"):
             client.init_target(BOX, timeout=0.5)
+
+
+def test_a_client_keeps_its_name_where_its_process_s_node_is_renamed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.argv", ["camera", "--ros-args", "-r", "__node:=left_camera"])
+    with TrackerClient("/nobody") as client:
+        assert client.node.get_name() == "tracker_client"
