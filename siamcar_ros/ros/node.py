@@ -213,6 +213,8 @@ class TrackerNode(LifecycleNode):
         self.subscribe(CameraInfo, "camera_info", self._set_camera_info, newest)
         if self.settings.camera_rates:
             self.camera_motion = CameraMotion(self)
+        if self.settings.depth and self._outputs is not None:
+            self._active.callback(self._outputs.positions.subscribe().destroy)
         worker = self._worker
         assert worker is not None
         self._images = ImageInput(self, worker)

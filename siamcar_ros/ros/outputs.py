@@ -80,7 +80,6 @@ class Outputs:
 
     def destroy(self) -> None:
         """Remove the publishers."""
-        self.positions.destroy()
         for each in self._publishers:
             self._node.destroy_lifecycle_publisher(each)
 

@@ -48,20 +48,17 @@ class Positions:
         self._waiting: deque[tuple[TrackArray, CameraModel]] = deque(maxlen=_WAITING)
         self._publisher = create(Detection3DArray, "~/detections_3d")
         self._frames = create(TFMessage, "/tf", depth=100) if settings.target_tf else None
-        self._subscription = None
-        if settings.depth:
-            self._subscription = ImageSubscription(
-                node,
-                transport="raw",
-                reliability=settings.qos_reliability,
-                on_message=self._on_depth,
-                topic=settings.depth,
-            )
 
-    def destroy(self) -> None:
-        """End the subscription."""
-        if self._subscription is not None:
-            self._subscription.destroy()
+    def subscribe(self) -> ImageSubscription:
+        """Subscribe to the depth images."""
+        settings = self._node.settings
+        return ImageSubscription(
+            self._node,
+            transport="raw",
+            reliability=settings.qos_reliability,
+            on_message=self._on_depth,
+            topic=settings.depth,
+        )
 
     @property
     def wanted(self) -> bool:
@@ -73,7 +70,7 @@ class Positions:
 
     def add(self, tracks: TrackArray, model: CameraModel) -> None:
         """Publish the positions of an image's targets, once its depth image has arrived."""
-        if self._subscription is None:
+        if not self._node.settings.depth:
             self._publish(tracks, model, None)
             return
         with self._lock:

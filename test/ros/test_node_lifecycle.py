@@ -16,6 +16,7 @@ from rcl_interfaces.srv import DescribeParameters
 from rclpy.context import Context
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2D
 
 from siamcar_ros.ros.client import TargetRefused
@@ -115,6 +116,32 @@ def test_a_failed_activation_leaves_no_subscription(
         failure = TransitionCallbackReturn.FAILURE
         assert node.on_activate(LifecycleState("inactive", 2)) == failure
         assert len(list(node.subscriptions)) == before
+        node.destroy_node()
+    finally:
+        context.try_shutdown()
+
+
+def test_depth_is_subscribed_to_and_kept_only_while_the_node_is_active(config: Path) -> None:
+    context = Context()
+    rclpy.init(context=context)
+    try:
+        values = {"config": str(config), "backend": "torch", "depth": "depth"}
+        settings = [Parameter(name, value=value) for name, value in values.items()]
+        node = TrackerNode(context=context, parameter_overrides=settings)
+
+        def subscribed() -> bool:
+            return "/depth" in [each.topic_name for each in node.subscriptions]
+
+        success = TransitionCallbackReturn.SUCCESS
+        assert (node.trigger_configure(), subscribed()) == (success, False)
+        assert (node.trigger_activate(), subscribed()) == (success, True)
+        assert node._outputs is not None
+        positions = node._outputs.positions
+        positions._on_depth(Image())
+        assert positions._depths
+        assert (node.trigger_deactivate(), subscribed()) == (success, False)
+        assert not positions._depths
+        assert node.close()
         node.destroy_node()
     finally:
         context.try_shutdown()
