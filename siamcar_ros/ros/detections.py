@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Messages kept, and seconds by which one may be older or newer than the image of a point.
 _KEPT = 100
 _NEAR = 0.5
-# A detection that overlaps a track by more is of the same object.
+# A detection that overlaps a track's box of the same time by more is of the same object.
 _SAME = 0.3
 _LOG_PERIOD = 5.0
 
@@ -98,7 +98,7 @@ class Detections:
         settings = self._node.settings
         if self._starting is not None and not self._starting.done():
             return
-        tracked = self._worker.places()
+        tracked = self._worker.places(stamp)
         if not settings.start_class or tracked is None:
             return
         free = [

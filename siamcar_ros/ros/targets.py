@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from siamcar_ros.geometry import Box
 from siamcar_ros.ros.frame import Frame
-from siamcar_ros.tracking import TrackResult
+from siamcar_ros.tracking import TrackResult, TrackState
 from siamcar_ros.tracking.stored_image import StoredImage
+
+_PATH = 300  # boxes of a target that are kept: 10 s of 30 images each
 
 
 class Ending(NamedTuple):
@@ -49,4 +52,15 @@ class Progress:
     target: Target
     last: Frame  # the last frame in which it was searched for, or the one on which it was started
     catching_up: bool  # it was started on a past frame and has not reached the newest one
-    result: TrackResult | None = None  # the newest
+    lost: bool = False
+    path: deque[tuple[int, Box]] = field(default_factory=lambda: deque(maxlen=_PATH))
+
+    def add(self, frame: Frame, result: TrackResult) -> None:
+        """Take the result of a frame."""
+        self.last, self.lost = frame, result.state is TrackState.LOST
+        self.path.append((frame.stamp, result.box))
+
+    def place(self, stamp: int) -> Box:
+        """Return its box in the frame that is nearest to a stamp in nanoseconds."""
+        start = self.target.started, self.target.box
+        return min((start, *self.path), key=lambda each: abs(each[0] - stamp))[1]

@@ -17,7 +17,7 @@ from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.mailbox import Mailbox
 from siamcar_ros.ros.targets import Ending, Progress, Target, Tracked
-from siamcar_ros.tracking import TargetError, TrackState, box_about
+from siamcar_ros.tracking import TargetError, box_about
 from siamcar_ros.tracking.stored_image import StoredImage
 
 if TYPE_CHECKING:
@@ -75,16 +75,15 @@ class TrackWorker:
         """The ids of the tracks, oldest first."""
         return tuple(self._tracks)
 
-    def places(self) -> list[Box] | None:
-        """The newest boxes of all targets; None if no target may be started automatically.
+    def places(self, stamp: int) -> list[Box] | None:
+        """The boxes of all targets at a stamp; None if no target may be started automatically.
 
         That is while `max_targets` are tracked, or one is lost, which might then be started twice.
         """
         tracks = list(self._tracks.values())
-        lost = any(each.result and each.result.state is TrackState.LOST for each in tracks)
-        if lost or len(tracks) >= self._limit:
+        if len(tracks) >= self._limit or any(each.lost for each in tracks):
             return None
-        return [each.result.box if each.result else each.target.box for each in tracks]
+        return [each.place(stamp) for each in tracks]
 
     @property
     def busy(self) -> float:
@@ -279,7 +278,7 @@ class TrackWorker:
             self._failed(error)
             return None
         for target in targets:
-            self._tracks[target].last, self._tracks[target].result = frame, found[target]
+            self._tracks[target].add(frame, found[target])
         self._counters.tracked += 1
         self._counters.used += 1
         self._failures_in_row = 0

@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 from node_harness import BOX, PATIENCE, Log, Robot, frame, wait_for
 from std_srvs.srv import Trigger
+from vision_msgs.msg import Detection2D, Detection2DArray
 
+from siamcar_ros.geometry import Box
+from siamcar_ros.ros.detections import Detections
 from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.loading import LoadedTracker
+from siamcar_ros.ros.messages import box_to_bbox, hypothesis
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.ring import FrameRing
 from siamcar_ros.ros.services import TargetServices
@@ -163,6 +167,36 @@ def test_detections_are_not_looked_at_in_the_images_of_the_past() -> None:
     worker.mailbox.put(frame(5, received=9000.0))
     wait_for("the next", lambda: handed)
     assert tracker.candidates == [(), (), (BOX,)]
+    assert worker.close(10)
+
+
+def test_a_detection_is_compared_with_where_the_targets_were_in_its_image() -> None:
+    """A detector is slower than the tracker, and the target has moved on meanwhile."""
+    (ring, frames), tracker = filled_ring(9), Tracker()
+    worker, handed, _ = worker_for(tracker, ring, max_targets=2)
+    x, y, w, h = BOX
+
+    def moving(image: Any, ids: list[str], *_: Any, **__: Any) -> dict[str, TrackResult]:
+        box = (x + 30.0 * int(image.array[0, 0, 0]), y, w, h)
+        return {target: TrackResult(box, 0.9, TrackState.TRACKING) for target in ids}
+
+    tracker.update = moving  # type: ignore[method-assign]
+    worker.init(frames[0], BOX, "a").result(10)
+    wait_for("the present", lambda: handed)
+    node: Any = worker._node
+    node.settings = NodeSettings(max_targets=2, use_detections=True, start_class="car")
+    node.subscribe = lambda *_: None
+    detections = Detections(node, worker)
+
+    def detect(box: Box) -> Any:
+        message = Detection2DArray(header=frames[2].header)
+        each = Detection2D(bbox=box_to_bbox(box), results=[hypothesis("car", 0.9)])
+        message.detections = [each]
+        detections._on_message(message)
+        return detections._starting
+
+    assert detect((x + 60.0, y, w, h)) is None
+    assert detect((x + 240.0, y, w, h)).result(10).id == "target-1"
     assert worker.close(10)
 
 
