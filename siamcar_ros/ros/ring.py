@@ -100,6 +100,8 @@ def free_memory() -> int:
         meminfo = Path("/proc/meminfo").read_text()
         free = 1024 * int(meminfo.split("MemAvailable:")[1].split()[0])
         limit = int((group / "memory.max").read_text())
-        return min(free, limit - int((group / "memory.current").read_text()))
+        used = int((group / "memory.current").read_text())
+        cached = (group / "memory.stat").read_text().split("inactive_file ")[1].split()[0]
+        return min(free, limit - used + int(cached))  # files read long ago make way
     except (OSError, ValueError, IndexError):  # not Linux, or a container without a limit
         return free

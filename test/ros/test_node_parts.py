@@ -28,7 +28,7 @@ from siamcar_ros.ros.loading import evict, load_tracker
 from siamcar_ros.ros.mailbox import Mailbox
 from siamcar_ros.ros.messages import bbox_to_box, detection
 from siamcar_ros.ros.parameters import NodeSettings, checked_name, markdown
-from siamcar_ros.ros.ring import FrameRing
+from siamcar_ros.ros.ring import FrameRing, free_memory
 from siamcar_ros.tracking import TrackerParams, TrackResult, TrackState
 
 
@@ -95,6 +95,22 @@ def test_ring_is_limited_in_age_and_in_bytes_and_says_what_it_holds() -> None:
     assert len(ring) == 1  # the newest stays
     ring.clear()
     assert len(ring) == 0
+
+
+@pytest.mark.parametrize(("limit", "free"), [("4000", 2500), ("99000", 8192)])
+def test_a_container_s_page_cache_is_free_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, free: int
+) -> None:
+    for name, text in (
+        ("meminfo", "MemTotal: 9 kB\nMemAvailable: 8 kB\n"),
+        ("memory.max", limit),
+        ("memory.current", "3800"),
+        ("memory.stat", "anon 1000\nfile 2800\nactive_file 500\ninactive_file 2300\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr("siamcar_ros.ros.ring.Path", lambda path: tmp_path / Path(path).name)
+    (tmp_path / "cgroup").symlink_to(tmp_path)
+    assert free_memory() == free
 
 
 def test_ring_goes_forward_by_arrival_and_ends_at_the_newest() -> None:
