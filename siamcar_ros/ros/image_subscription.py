@@ -84,7 +84,7 @@ class ImageSubscription:
 
     def _subscribe(self, reliability: str, overridable: QoSOverridingOptions) -> None:
         profile = QoSProfile(depth=self._depth, reliability=RELIABILITY[reliability])
-        self._reliability = profile.reliability.name.lower()
+        self._reliability = reliability  # for `_on_incompatible`, which may be called at once
         self._subscription = self._node.create_subscription(
             self._type,
             self.topic,
@@ -93,6 +93,7 @@ class ImageSubscription:
             qos_overriding_options=overridable,
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
         )
+        self._reliability = profile.reliability.name.lower()  # as overridden
         self._node.get_logger().info(f"subscribed to {self.topic} ({self._reliability})")
 
     def _on_incompatible(self, event: QoSRequestedIncompatibleQoSInfo) -> None:

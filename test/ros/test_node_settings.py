@@ -51,6 +51,7 @@ def test_every_topic_takes_overrides_of_its_quality_of_service(start: Any) -> No
         assert {name for name, _ in listed if not name.endswith(OTHERS)} == known
     (detection,) = node.get_publishers_info_by_topic(f"{robot.name}/detection")
     assert detection.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    robot.process.wait_for_log(f"subscribed to {space}/image (best_effort)")
     for transition in ("DEACTIVATE", "CLEANUP", "CONFIGURE", "ACTIVATE"):
         assert robot.change_state(getattr(Transition, f"TRANSITION_{transition}"))
     camera = robot.publisher("image", reliability=ReliabilityPolicy.BEST_EFFORT)
