@@ -115,6 +115,13 @@ def test_arguments_become_parameters_of_their_own_type() -> None:
     assert remappings(tracker, context)["image"] == "/front/image"
 
 
+@pytest.mark.parametrize("value", ["true", "TRUE", "1", "yes"])
+def test_truth_is_written_as_launch_takes_it(value: str) -> None:
+    context, started = nodes("tracker", {"use_sim_time": value, "rviz": value})
+    assert parameters(started[0], context) == {"use_sim_time": True}
+    assert len(started) == 2
+
+
 def test_rviz_follows_the_name_of_the_node() -> None:
     context, (_, rviz) = nodes("tracker", {"rviz": "true", "name": "left_tracker"})
     assert rviz.node_executable == "rviz2"
@@ -246,6 +253,7 @@ def test_the_end_of_a_node_ends_no_launch_that_includes_its_file(
     [
         ("tracker", {"max_targets": "abc"}, "max_targets:=abc is not a whole number"),
         ("tracker", {"autostart": "maybe"}, "autostart:=maybe is not true or false"),
+        ("tracker", {"use_sim_time": "tRUE"}, "use_sim_time:=tRUE is not true or false"),
         ("tracker", {"rviz": "perhaps"}, "rviz:=perhaps is not true or false"),
         ("tracker", {"console": "web"}, "console:=web is not true or false"),
         ("tracker", {"console_port": "http"}, "console_port:=http is not a whole number"),

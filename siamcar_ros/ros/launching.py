@@ -22,13 +22,13 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.logging import get_logger
 from launch.substitution import Substitution
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
+from launch.utilities.type_utils import coerce_to_type
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from siamcar_ros.resources import FASTDDS_VARIABLES, fastdds_profile
 from siamcar_ros.ros.command_line import PARENT_VARIABLE
 
-_TRUE, _FALSE = ("true", "1"), ("false", "0")
 _FORMS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -115,7 +115,7 @@ def node_environment(context: LaunchContext) -> dict[str, str]:
 
 def is_true(context: LaunchContext, name: str) -> bool:
     """Return the value of a boolean launch argument."""
-    return context.launch_configurations.get(name, "").lower() in _TRUE
+    return bool(coerce_to_type(context.launch_configurations.get(name) or "false", bool))
 
 
 def end_all(
@@ -188,10 +188,8 @@ def require_executable(package: str, executable: str, remedy: str) -> None:
 
 
 def _is_a(value: str, kind: type) -> bool:
-    if kind is bool:
-        return value.lower() in _TRUE + _FALSE
     try:
-        kind(value)
+        coerce_to_type(value, kind)  # as launch itself does, for a node's parameters
     except ValueError:
         return False
     return True
