@@ -170,7 +170,7 @@ class PanTiltLaw:
         searches = self._state is TrackState.LOST and 0 <= searching < math.inf
         if not searches or not settings.search_rate:
             return np.zeros(2)
-        # A leg to the side on which the target was lost, then legs across, each longer by a width.
+        # A leg in the direction in which it moved, then legs across, each longer by a width.
         legs = searching * settings.search_rate / settings.search_width
         leg = int((math.sqrt(8 * legs + 1) - 1) / 2)  # leg n is n + 1 widths long
         side = -1.0 if self._motion[0] < 0 else 1.0
