@@ -38,5 +38,5 @@ dev:  ## the same with PyTorch and the tools for training and tests
 clean:  ## remove the build
 	rm -rf build install log
 
-distclean: clean  ## remove the build, the environment and the demonstration's output
-	rm -rf .venv demo_output
+distclean: clean  ## remove all that the targets made: build, environment, outputs, caches
+	rm -rf .venv demo_output gpu-bench *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
