@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from siamcar_ros.resources import refuse_unknown, shortened
 
 Options = TypeVar("Options")
+_KINDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
 
 
 class Range(NamedTuple):
@@ -102,15 +103,19 @@ def converted(value: Any, hint: Any, key: str) -> Any:
         return value
     if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
-            return float(value)
-        except ValueError:
+            number = float(value)
+        except (ValueError, OverflowError):
             pass
+        else:
+            if not math.isfinite(number):
+                raise ValueError(f"{key} is {shortened(value)}; it must be finite")
+            return number
     elif hint is Path and isinstance(value, str | Path):
         return Path(os.path.expandvars(value)).expanduser()
     elif isinstance(hint, type) and type(value) is hint:
         return value
-    expected = getattr(hint, "__name__", str(hint))
-    raise ValueError(f"{key} is {shortened(value)}; it must be of the kind {expected}")
+    expected = _KINDS.get(hint) or f"of the kind {getattr(hint, '__name__', hint)}"
+    raise ValueError(f"{key} is {shortened(value)}; it must be {expected}")
 
 
 def assignments(texts: Iterable[str], option: str) -> dict[str, str]:

@@ -107,7 +107,7 @@ def test_build_by_name(
         ({"kind": "sequences", "root": ".", "maxgap": 3}, "did you mean 'max_gap'"),
         (
             {"kind": "sequences", "root": ".", "max_gap": "x"},
-            "data.sets.mine.max_gap is 'x'; .* int",
+            "data.sets.mine.max_gap is 'x'; it must be a whole number",
         ),
         ({"kind": "sequences", "root": 3}, "data.sets.mine.root is 3"),
         ({"kind": "sequences", "root": "$UNSET_HERE/x"}, "variable UNSET_HERE is not set"),
@@ -121,7 +121,7 @@ def test_build_by_name(
         ({"kind": "trackingnet", "root": ".", "chunks": [0, "x"]}, "data.sets.mine.chunks is 'x'"),
         (
             {"root": ".", "weight": "x"},
-            "data.sets.mine.weight is 'x'; it must be of the kind float",
+            "data.sets.mine.weight is 'x'; it must be a number",
         ),
     ],
 )

@@ -115,7 +115,7 @@ def test_unknown_words_are_refused_with_the_known_ones(tmp_path: Path) -> None:
         build_model(_config(tmp_path, "{backbone: compact, depth: 3}"))
     with pytest.raises(ValueError, match=r"norm is 'layer'; it must be group or batch"):
         build_model(_config(tmp_path, "{backbone: compact, norm: layer}"))
-    with pytest.raises(ValueError, match=r"head_depth is 'two'; it must be of the kind int"):
+    with pytest.raises(ValueError, match=r"head_depth is 'two'; it must be a whole number"):
         build_model(_config(tmp_path, "{backbone: compact, head_depth: two}"))
     with pytest.raises(ValueError, match=r"architecture\.channels is 0; it must be 1 or more"):
         build_model(_config(tmp_path, "{backbone: compact, channels: 0}"))
