@@ -29,6 +29,7 @@ from siamcar_ros.resources import (
     refuse_unknown,
     resource_path,
     shipped_names,
+    shortened,
 )
 
 from .augment import AugmentParams, NotNegative, Probability
@@ -202,22 +203,23 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         ValueError: not YAML, a value that is refused, or an unknown name; the nearest is named.
         OSError: the file cannot be read.
     """
-    content = read_recipe(recipe)
     given = {
         key: parse_yaml(value, f"the value of {key}")
         for key, value in assignments(overrides, "a recipe").items()
     }
-    variants = content.pop("variants", {})
-    variant = given.pop("variant", content.pop("variant", None))
-    if variant is not None:
-        refuse_unknown([str(variant)], variants, "variant")
-    for key, value in (*variants.get(variant, {}).items(), *given.items()):
+    content = read_recipe(recipe, vary="variant" not in given)
+    _vary(content, given.pop("variant", None))
+    content.pop("variants", None)
+    for key, value in given.items():
         _assign(content, key, value)
     return recipe_from_dict(content)
 
 
-def read_recipe(recipe: str | Path, depth: int = 0) -> dict[str, Any]:
+def read_recipe(recipe: str | Path, *, vary: bool = True, depth: int = 0) -> dict[str, Any]:
     """The keys of a recipe file over those of its base.
+
+    Each file's own `variant` is applied before the next file changes the result, unless that one
+    names a variant, too; with `vary` false none is.
 
     Raises:
         ValueError, OSError: as :func:`load_recipe`.
@@ -229,13 +231,34 @@ def read_recipe(recipe: str | Path, depth: int = 0) -> dict[str, Any]:
     content = read_yaml(given_or_shipped(str(path))) or {}
     if not isinstance(content, dict):
         raise RecipeError(f"{path} holds no keys")
-    base = content.pop("base", None)
-    if base is None:
-        return content
-    if depth > 3:
-        raise RecipeError(f"{path}: the recipes named by 'base' form a circle, or a long chain")
-    beside = path.parent / str(base)
-    return _over(read_recipe(beside if beside.is_file() else str(base), depth + 1), content)
+    vary_base = vary and "variant" not in content
+    base, variant = content.pop("base", None), content.pop("variant", None)
+    if base is not None:
+        if depth > 3:
+            raise RecipeError(f"{path}: the recipes named by 'base' form a circle, or a long chain")
+        beside = path.parent / str(base)
+        below = beside if beside.is_file() else str(base)
+        content = _over(read_recipe(below, vary=vary_base, depth=depth + 1), content)
+    if vary:
+        _vary(content, variant)
+    return content
+
+
+def _vary(content: dict[str, Any], variant: object) -> None:
+    """Set the keys of one of the recipe's variants, if one is named."""
+    if variant is None:
+        return
+    variants = _keys(content.get("variants"), "variants")
+    refuse_unknown([variant], variants, "variant")
+    for key, value in _keys(variants[str(variant)], f"variants.{variant}").items():
+        _assign(content, key, value)
+
+
+def _keys(section: object, name: str) -> dict[str, Any]:
+    """What a section holds; an empty one holds nothing."""
+    if not isinstance(section, dict | None):
+        raise RecipeError(f"{name} must hold keys, not {shortened(section)}")
+    return {str(key): value for key, value in (section or {}).items()}
 
 
 def _over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

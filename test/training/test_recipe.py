@@ -105,15 +105,16 @@ def test_the_command_line_goes_last() -> None:
     [
         (["optimiser.lr=1"], "did you mean 'optimizer'"),
         (["optimizer.learning_rate=1"], "key optimizer.learning_rate is unknown"),
-        (["optimizer.lr=fast"], "optimizer.lr is 'fast'; it must be of the kind float"),
-        (["batch=2.5"], "batch is 2.5; it must be of the kind int"),
+        (["optimizer.lr=fast"], "optimizer.lr is 'fast'; it must be a number"),
+        (["batch=2.5"], "batch is 2.5; it must be a whole number"),
         (["batch=0"], "batch is 0"),
         (["epochs=0"], "epochs is 0"),
+        (["epochs=.inf"], "epochs is inf; it must be finite"),
         (["average=1"], "average"),
         (["seed=-1"], "seed is -1; it must be 0 or more"),
         (["augment.flip=7"], "augment.flip is 7; it must be from 0 to 1"),
         (["augment.search_shift=-2"], "augment.search_shift is -2;"),
-        (["augment.rotation=.nan"], "augment.rotation is nan; it must be from 0 to 180"),
+        (["augment.rotation=.nan"], "augment.rotation is nan; it must be finite"),
         (["optimizer.lr=-1"], "optimizer.lr is -1"),
         (["optimizer.lr=0"], "optimizer.lr is 0; it must be above 0"),
         (["compute.workers=-2"], "compute.workers is -2"),
@@ -122,7 +123,7 @@ def test_the_command_line_goes_last() -> None:
         (["data.sets={m: 3}"], "data.sets.m must hold keys, not 3"),
         (["data.sets={m: null}"], "data.sets.m must hold keys, not None"),
         (["loss.positives=middle"], "loss.positives is 'middle'; it must be center or box"),
-        (["optimizer.decay_vectors=3"], "of the kind bool"),
+        (["optimizer.decay_vectors=3"], "it must be true or false"),
         (["optimizer.betas=[1]"], "optimizer.betas"),
         (["optimizer=3"], "optimizer must hold keys"),
         (["augment=false"], "augment must hold keys, not False"),
@@ -157,6 +158,45 @@ def test_a_recipe_changes_its_base(tmp_path: Path) -> None:
     path.write_text("base: compcat\n")
     with pytest.raises(ValueError, match="did you mean 'compact'"):
         load_recipe(path)
+
+
+def test_a_recipe_over_a_base_with_a_variant(tmp_path: Path) -> None:
+    """The base's own variant goes below the recipe, one that is named goes above it."""
+    path = tmp_path / "mine.yaml"
+    text = "base: siamcar_r50\nbatch: 16\noptimizer: {lr: 0.01}\nloss: {positives: center}\n"
+    path.write_text(text)
+
+    def seen(*overrides: str) -> tuple[int, float, str, bool]:
+        r = load_recipe(path, overrides)
+        return r.batch, r.optimizer.lr, r.loss.positives, r.loss.balanced
+
+    assert seen() == (16, 0.01, "center", False)
+    assert seen("variant=paper") == (96, 0.001, "box", False)
+    assert seen("variant=code", "optimizer.lr=0.02")[1:] == (0.02, "center", True)
+    assert seen("variant=null") == (16, 0.01, "center", True)
+    path.write_text(f"{text}variant: code_lasot\n")
+    assert set(load_recipe(path).data.sets) == {"lasot"}
+    assert load_recipe(path).loss.balanced
+    assert seen("variant=paper") == (96, 0.001, "box", False)
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        ("", "variant mine is unknown; there are "),
+        ("[1]", r"variants must hold keys, not \[1\]"),
+        ("{mine: 3}", "variants.mine must hold keys, not 3"),
+        ("{1: {}}", "variant mine is unknown; there are 1"),
+        ("{mine: {1: 2}}", "key 1 is unknown"),
+    ],
+)
+def test_variants_that_are_refused(tmp_path: Path, variants: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"variants: {variants}\n")
+    with pytest.raises(ValueError, match=message):
+        load_recipe(path, ["variant=mine"])
+    path.write_text("batch: 4\nvariants: {mine: }\n")
+    assert load_recipe(path, ["variant=mine"]).batch == 4
 
 
 def test_shipped_teachers_are_found_from_anywhere(
