@@ -106,22 +106,27 @@ class PairMaker:
         """One example, all of whose randomness comes from ``rng``."""
         p = self.params
         first, second = self.source.pair(rng)
-        other = self._elsewhere(second, rng) if rng.random() < p.negative else None
+        scenes = {first.scene, second.scene}  # that may show the target
+        other = self._elsewhere(scenes, rng) if rng.random() < p.negative else None
         positive = other is None
-        second = second if other is None else other
+        if other is not None:
+            second = other
+            scenes.add(other.scene)
         mirror = np.diag((-1.0 if rng.random() < p.flip else 1.0, 1.0))
 
-        template = self._template(first, mirror, rng)
+        template = self._template(first, scenes, mirror, rng)
         rotation = 180.0 if rng.random() < p.turn else p.rotation
         if second.mask is None:  # the bounds of a rotated box are larger than the target in it
             rotation = 0.0
         linear = random_linear(rng, rotation, p.aspect) @ mirror
-        search, box, path = self._search(second, linear, rng)
+        search, box, path = self._search(second, scenes, linear, rng)
         side = max(box[2] - box[0], box[3] - box[1], 1.0)
         changes = draw_changes(p, rng, float(side), path)
         return TrainingPair(template, search, box.astype(np.float32), positive, changes)
 
-    def _template(self, frame: Frame, linear: Floats, rng: np.random.Generator) -> Image:
+    def _template(
+        self, frame: Frame, scenes: set[str], linear: Floats, rng: np.random.Generator
+    ) -> Image:
         p, size = self.params, TEMPLATE_SIZE
         matrix, _ = place(
             frame,
@@ -132,13 +137,13 @@ class PairMaker:
         )
         covered = coverage(frame.image, matrix, size)
         if frame.mask is None or rng.random() >= self._compose(covered, 0.5):
-            return self._cropped(frame, matrix, size, covered, rng)
-        canvas = self._background(size, rng)
+            return self._cropped(frame, scenes, matrix, size, covered, rng)
+        canvas = self._background(frame, scenes, size, rng)
         paste(canvas, *cut(frame.image, frame.mask, matrix, size))
         return canvas
 
     def _search(
-        self, frame: Frame, linear: Floats, rng: np.random.Generator
+        self, frame: Frame, scenes: set[str], linear: Floats, rng: np.random.Generator
     ) -> tuple[Image, Floats, Floats]:
         """The search region, the target's box in it, and the path by which all of it is blurred."""
         p, size = self.params, SEARCH_SIZE
@@ -152,7 +157,7 @@ class PairMaker:
             path = (center - size / 2) * rng.uniform(0.1, 0.5)  # of the time between frames
             path *= min(1.0, _LONGEST_BLUR / max(np.hypot(*path), 1.0))
         if frame.mask is not None and (deformed or rng.random() < self._compose(covered, 1.0)):
-            canvas = self._background(size, rng)
+            canvas = self._background(frame, scenes, size, rng)
             layer, alpha = cut(frame.image, frame.mask, matrix, size)
             if deformed:
                 layer, alpha, box = deform(layer, alpha, box, rng)
@@ -161,11 +166,11 @@ class PairMaker:
                 path = np.zeros(2)
             paste(canvas, layer, alpha)
         else:
-            canvas = self._cropped(frame, matrix, size, covered, rng)
+            canvas = self._cropped(frame, scenes, matrix, size, covered, rng)
         if rng.random() < p.distractor:
-            self._add_distractors(canvas, frame, box, rng)
+            self._add_distractors(canvas, scenes, box, rng)
         if rng.random() < p.occluder:
-            self._add_occluder(canvas, frame, box, rng)
+            self._add_occluder(canvas, frame, scenes, box, rng)
         return canvas, box, path
 
     def _compose(self, covered: float, share: float) -> float:
@@ -173,30 +178,41 @@ class PairMaker:
         return self.params.compose * share if covered > 0.7 else self.params.compose_sparse
 
     def _cropped(
-        self, frame: Frame, matrix: Floats, size: int, covered: float, rng: np.random.Generator
+        self,
+        frame: Frame,
+        scenes: set[str],
+        matrix: Floats,
+        size: int,
+        covered: float,
+        rng: np.random.Generator,
     ) -> Image:
         """The frame's own image, another or the mean color beyond its border."""
         if covered < 0.999 and rng.random() < self.params.foreign_border:
-            canvas = self._background(size, rng)
+            canvas = self._background(frame, scenes, size, rng)
             whole = np.full(frame.image.shape[:2], 255, np.uint8)
             paste(canvas, *cut(frame.image, whole, matrix, size))
             return canvas
-        mean = tuple(frame.image[::8, ::8].reshape(-1, 3).mean(0).tolist())
+        mean = tuple(_mean_color(frame.image).tolist())
         return np.asarray(
             cv2.warpAffine(frame.image, matrix, (size, size), borderValue=mean), np.uint8
         )
 
-    def _elsewhere(self, frame: Frame, rng: np.random.Generator) -> Frame | None:
-        """A frame of another scene, which shows another target; None if no draw gives one."""
+    def _elsewhere(self, scenes: set[str], rng: np.random.Generator) -> Frame | None:
+        """A frame of another scene than these, with another target; None if no draw gives one."""
         for _ in range(_TRIES):
             other = self.surroundings.pair(rng)[1]
-            if other.scene != frame.scene:
+            if other.scene not in scenes:
                 return other
         return None
 
-    def _background(self, size: int, rng: np.random.Generator) -> Image:
-        """A random part of a random image, filling a square of ``size`` pixels."""
-        image = self.surroundings.pair(rng)[1].image
+    def _background(
+        self, frame: Frame, scenes: set[str], size: int, rng: np.random.Generator
+    ) -> Image:
+        """A random part of another scene's image, or the frame's mean color: (size, size, 3)."""
+        other = self._elsewhere(scenes, rng)
+        if other is None:
+            return np.full((size, size, 3), _mean_color(frame.image), np.uint8)
+        image = other.image
         height, width = image.shape[:2]
         side = min(height, width) * rng.uniform(0.5, 1.0)
         x, y = rng.uniform(0, width - side), rng.uniform(0, height - side)
@@ -204,12 +220,12 @@ class PairMaker:
         return np.ascontiguousarray(cv2.resize(part, (size, size), interpolation=cv2.INTER_LINEAR))
 
     def _add_distractors(
-        self, canvas: Image, frame: Frame, box: Floats, rng: np.random.Generator
+        self, canvas: Image, scenes: set[str], box: Floats, rng: np.random.Generator
     ) -> None:
         """One to three other targets of about this one's size, beside it, half in its colors."""
         x1, y1, x2, y2 = box
         for _ in range(int(rng.integers(1, 4))):
-            other = self._elsewhere(frame, rng)
+            other = self._elsewhere(scenes, rng)
             if other is None or other.mask is None:
                 continue
             center = rng.uniform(0, SEARCH_SIZE, 2)
@@ -224,10 +240,15 @@ class PairMaker:
             paste(canvas, *cut(image, other.mask, matrix, SEARCH_SIZE))
 
     def _add_occluder(
-        self, canvas: Image, frame: Frame, box: Floats, rng: np.random.Generator
+        self,
+        canvas: Image,
+        frame: Frame,
+        scenes: set[str],
+        box: Floats,
+        rng: np.random.Generator,
     ) -> None:
         """A strip, a corner or another target over at most about half of the target."""
-        other = self._elsewhere(frame, rng) if rng.random() < 0.5 else None
+        other = self._elsewhere(scenes, rng) if rng.random() < 0.5 else None
         if other is not None and other.mask is not None:
             size = box[2:] - box[:2]
             around = (box[:2] + box[2:]) / 2 + random_direction(rng) * size * rng.uniform(0.4, 0.9)
@@ -238,7 +259,7 @@ class PairMaker:
                 paste(canvas, *cut(other.image, other.mask, matrix, SEARCH_SIZE))
                 return
         x1, y1, x2, y2 = box
-        texture = self._background(SEARCH_SIZE, rng)
+        texture = self._background(frame, scenes, SEARCH_SIZE, rng)
         share = rng.uniform(0.1, 0.5)
         width, height = share * (x2 - x1), share * (y2 - y1)
         side = int(rng.integers(0, 4))
@@ -254,3 +275,8 @@ class PairMaker:
             right, top, bottom = left + 0.8 * width, 0, SEARCH_SIZE
         a, c, b, d = np.clip((left, top, right, bottom), 0, SEARCH_SIZE).astype(int)
         canvas[c:d, a:b] = texture[c:d, a:b]
+
+
+def _mean_color(image: Image) -> Floats:
+    """(3,) BGR, from every eighth pixel in each direction."""
+    return np.asarray(image[::8, ::8].reshape(-1, 3).mean(0), np.float64)

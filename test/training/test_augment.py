@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from siamcar_ros.data.frames import Frame, frame_from_box, frame_from_mask
 from siamcar_ros.geometry import context_side
 from siamcar_ros.tracking.crop import crop_square, mean_color
+from siamcar_ros.training import load_recipe
 from siamcar_ros.training.augment import (
     AugmentParams,
     PairMaker,
@@ -119,6 +120,44 @@ def test_the_target_is_no_distractor_of_itself() -> None:
     seen = np.stack([maker.make(np.random.default_rng(seed)).search for seed in range(20)])
     assert (seen[..., 0] > 85).any()
     assert not (seen > 95).any()
+
+
+class Colored:
+    """Three videos on gray, of a target that is blue in the first, green or red in the others."""
+
+    def pair(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
+        video = int(rng.integers(3))
+        one, other = (self._frame(video, int(x)) for x in rng.integers(0, 260, 2))
+        return one, other
+
+    def _frame(self, video: int, x: int) -> Frame:
+        image, mask = np.full((240, 320, 3), 128, np.uint8), np.zeros((240, 320), np.uint8)
+        mask[90:140, x : x + 60] = 255
+        image[mask > 0] = 0
+        image[mask > 0, video] = 255
+        return frame_from_mask(image, mask, str(video))
+
+
+def test_the_target_appears_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither backgrounds nor distractors nor occluders show what the template shows."""
+    monkeypatch.setattr("siamcar_ros.training.augment.recolored", lambda image, *_: image)
+    maker = PairMaker(Colored(), Colored(), load_recipe("compact").augment)
+    kinds = []
+    for seed in range(300):
+        pair = maker.make(np.random.default_rng(seed))
+        color = int(pair.template[63, 63].argmax())
+        template, search = (
+            (view.argmax(2) == color) & (view.max(2) > 200) & (view.min(2) < 50)
+            for view in (pair.template, pair.search)
+        )
+        count, _, stats, _ = cv2.connectedComponentsWithStats(template.astype(np.uint8))
+        assert (stats[1:count, cv2.CC_STAT_AREA] > 4).sum() == 1, seed
+        if pair.positive:
+            x1, y1, x2, y2 = pair.box.round().clip(0, 255).astype(int)
+            search[max(y1 - 3, 0) : y2 + 4, max(x1 - 3, 0) : x2 + 4] = False
+        assert not search.any(), seed
+        kinds.append(pair.positive)
+    assert 0 < kinds.count(False) < 60
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
