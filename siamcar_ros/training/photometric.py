@@ -161,13 +161,13 @@ def apply_changes(images: Tensor, changes: Floats) -> Tensor:
     batch = images.permute(0, 3, 1, 2)
     c = Changes(*changes.T)
     tone = changes[:, 1:9]  # from invert to add_red
-    batch = _where(c.gray > 0, _gray, batch)
     batch = _where((tone != _NO_TONE).any(1), _toned, batch, tone)
     batch = _where(c.glare > 0, _glaring, batch, changes[:, 9:14])
     batch = _where(c.resolution < 1, _coarsened, batch, c.resolution)
     batch = _where((c.blur_x != 0) | (c.blur_y != 0), _blurred, batch, c.blur_x, c.blur_y)
     batch = _where(c.quality > 0, _compressed, batch, c.quality)
     batch = _where(c.noise > 0, _noisy, batch, c.noise, c.seed)
+    batch = _where(c.gray > 0, _gray, batch)  # last, since most of the others color an image
     return batch.permute(0, 2, 3, 1)
 
 

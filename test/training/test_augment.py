@@ -386,6 +386,18 @@ def test_thermal_pairs_are_gray_and_inverted() -> None:
         assert np.abs(view[..., 0] - (255 - gray)).max() <= 1
 
 
+def test_gray_pairs_stay_gray() -> None:
+    """Whatever else changes them."""
+    params = dataclasses.replace(
+        load_recipe("compact").augment, gray=1.0, thermal=0.3, lighting=0.5, noise=0.5
+    )
+    frame = frame_from_box(noisy(), np.array([100, 60, 160, 100], np.float32))
+    for seed in range(20):
+        pair = PairMaker(One(frame), One(frame), params).make(np.random.default_rng(seed))
+        for view in finished(pair):
+            assert (view == view[..., :1]).all(), seed
+
+
 def test_what_is_drawn_where_nothing_is_asked_for_changes_nothing() -> None:
     frame = ellipse()
     pair = PairMaker(One(frame), One(frame), STILL).make(np.random.default_rng(0))
