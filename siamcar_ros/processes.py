@@ -14,7 +14,7 @@ from types import FrameType
 # Seconds to wait after SIGINT, SIGTERM and SIGKILL before the next one is sent.
 PATIENCE = (5.0, 2.0, 5.0)
 # Sent by Ctrl-C, by `kill`, and by a terminal that is closed.
-_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Child:
@@ -53,7 +53,7 @@ class Child:
         held: list[int] = []
         with (
             self.log.open("wb") as output,
-            signals_handled(_ENDINGS, lambda number, _: held.append(number)),
+            signals_handled(ENDINGS, lambda number, _: held.append(number)),
         ):
             # in its own session, so that Ctrl-C in the terminal reaches only this process
             self._process = subprocess.Popen(
@@ -111,7 +111,7 @@ def unwind_on_signals() -> Iterator[None]:
     def leave(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    kinds = [kind for kind in _ENDINGS if signal.getsignal(kind) is signal.SIG_DFL]
+    kinds = [kind for kind in ENDINGS if signal.getsignal(kind) is signal.SIG_DFL]
     with signals_handled(kinds, leave):
         yield
 

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from siamcar_ros.data import DataError, Mixture
 from siamcar_ros.data.pair_sources import Faults
 from siamcar_ros.geometry import Image
+from siamcar_ros.processes import ENDINGS
 
 from .augment import PairMaker
 from .distributed import Processes
@@ -123,8 +124,8 @@ def _made(batch: Batch | DataError) -> Batch:
 
 def _start_worker(_: int) -> None:
     """Use one thread, and leave signals to the main process, which ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for kind in ENDINGS:
+        signal.signal(kind, signal.SIG_IGN)
     torch.set_num_threads(1)
     os.nice(1)
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from siamcar_ros.data import build_mixture
 from siamcar_ros.model import SiamCAR
-from siamcar_ros.processes import signals_handled
+from siamcar_ros.processes import ENDINGS, signals_handled
 
 from .build import (
     autocast,
@@ -67,13 +67,16 @@ def train(recipe: Recipe) -> Path:
         DivergedError: the run has diverged; the last checkpoint is from before.
         ValueError, OSError: the recipe, the data or an earlier checkpoint cannot be used, or a file
             cannot be written.
-        KeyboardInterrupt: on SIGINT or SIGTERM, after the last checkpoint has been written.
+        KeyboardInterrupt: on SIGINT, SIGTERM or SIGHUP, after the last checkpoint has been written.
     """
     device = choose_device(recipe.compute.device)
-    with joined(device) as processes, _interruption() as interrupted:
+    with joined(device) as processes:
         run, workers = Run(recipe, device, processes), recipe.compute.workers
-        # The run is closed first: its last checkpoint does not wait for the workers to end.
-        with loading(run.batches, run.step, recipe.steps, workers, device) as pairs, closing(run):
+        with (
+            _interruption(processes.first) as interrupted,
+            loading(run.batches, run.step, recipe.steps, workers, device) as pairs,
+            closing(run),  # first: its last checkpoint does not wait for the workers to end
+        ):
             while run.step < recipe.steps:
                 run.advance(pairs)
                 run.report()
@@ -288,6 +291,8 @@ class Run:
         if self._due(log.keep_every_epochs):
             self._write_weights(self.output / f"model_{step:07d}.safetensors")
         if self.recipe.validation.sequences and self._due(self.recipe.validation.every_epochs):
+            if step > self._saved:  # a validation can take long
+                self.save()
             if self.processes.first:
                 self._validate(Path(self.recipe.validation.sequences))
             self.processes.wait()
@@ -334,14 +339,21 @@ class Run:
 
 
 @contextmanager
-def _interruption() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM: the loop ends after its step, and at once on a second one."""
+def _interruption(tell: bool) -> Iterator[list[int]]:
+    """Collect signals to end: the loop ends after its step, and at once on a second one.
+
+    A closed terminal sends SIGHUP twice, which counts as once. A signal that is ignored, as under
+    nohup, stays ignored.
+    """
     noted: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
-        if noted:
+        if noted and number != signal.SIGHUP:
             raise KeyboardInterrupt
+        if tell and not noted:
+            logger.warning("stopping after this step or validation; a second Ctrl-C stops at once")
         noted.append(number)
 
-    with signals_handled((signal.SIGINT, signal.SIGTERM), note):
+    kinds = [kind for kind in ENDINGS if signal.getsignal(kind) is not signal.SIG_IGN]
+    with signals_handled(kinds, note):
         yield noted

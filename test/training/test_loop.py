@@ -187,6 +187,7 @@ def test_validation_that_fails_ends_no_run(
     recipe: Path, videos: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def failing(*_: object) -> dict[str, float]:
+        assert (recipe.parent / "run/last.pt").is_file(), "a validation can take long"
         raise KeyError("tracker")
 
     monkeypatch.setattr("siamcar_ros.training.loop.validate", failing)

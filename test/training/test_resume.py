@@ -122,15 +122,24 @@ def test_a_taught_run_resumes_with_its_teacher_alone(
     same(run / "model.safetensors", tmp_path / "left/model.safetensors")
 
 
-def test_sigterm_writes_the_last_checkpoint(recipe: Path, start: Start) -> None:
+@pytest.mark.parametrize(
+    "signals", [[signal.SIGTERM], [signal.SIGHUP, signal.SIGHUP]], ids=["kill", "closed terminal"]
+)
+def test_signals_write_the_last_checkpoint(
+    recipe: Path, start: Start, signals: list[signal.Signals]
+) -> None:
+    if signal.getsignal(signals[0]) is signal.SIG_IGN:
+        pytest.skip("the tests run under nohup")
     run = recipe.parent / "run"
     process = start(recipe, "log.checkpoint_every=1000", "epochs=500", "log.every=1")
     history = run / "history.jsonl"
     while process.poll() is None and not (history.is_file() and history.read_text()):
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGTERM)
+    for number in signals:
+        os.killpg(process.pid, number)
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 130, output
+    assert output.count("stopping after this step") == 1
     step = read_checkpoint(run / "last.pt")["step"]
     assert step == json.loads(history.read_text().splitlines()[-1])["step"]
 
@@ -149,6 +158,18 @@ def test_sigterm_ends_two_processes_after_their_step(recipe: Path, start: Start)
     process.terminate()
     output = process.communicate(timeout=120)[0]
     assert output.count("siamcar: interrupted") == 2, output
+
+
+def test_the_first_signal_ends_a_run_that_opens_its_data(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opening(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("it goes on")
+
+    monkeypatch.setattr("siamcar_ros.training.loop.build_mixture", opening)
+    with pytest.raises(KeyboardInterrupt):
+        train(load_recipe(recipe))
 
 
 def test_another_recipe_does_not_resume(recipe: Path, whole: Path) -> None:
