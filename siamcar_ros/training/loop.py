@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from siamcar_ros.data import build_mixture
+from siamcar_ros.files import replacing
 from siamcar_ros.model import SiamCAR
 from siamcar_ros.processes import ENDINGS, signals_handled
 
@@ -137,7 +138,8 @@ class Run:
             self.output, recipe.steps, self.step, recipe.log, quiet=not processes.first
         )
         if processes.first:
-            (self.output / "recipe.yaml").write_text(to_yaml(recipe))
+            with replacing(self.output / "recipe.yaml") as part:
+                part.write_text(to_yaml(recipe))
         self._saved, self._whole_step, self._lost_in_a_row = self.step, True, 0
         self._epoch = -1  # the one that modes and trained parts were last set for
         self._next: Batch | Exception | None = None  # the next batch, or why there is none

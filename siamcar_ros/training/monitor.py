@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from siamcar_ros.files import replacing
+from siamcar_ros.data import read_image
+from siamcar_ros.files import reason, replacing
 
 from .distributed import Processes
 from .recipe import LogRecipe
@@ -99,17 +100,29 @@ class Monitor:
         columns = (len(pictures) + 1) // 2
         pictures += [np.zeros_like(pictures[0])] * (2 * columns - len(pictures))
         sheet = np.vstack([np.hstack(pictures[:columns]), np.hstack(pictures[columns:])])
-        cv2.imwrite(str(self._folder / "samples.png"), sheet)
+        with _expendable("samples.png"), replacing(self._folder / "samples.png") as part:
+            part.write_bytes(cv2.imencode(".png", sheet)[1].tobytes())
         if self._writer is not None:
             self._writer.add_image("samples", sheet[..., ::-1].copy(), step, dataformats="HWC")
 
     def close(self) -> None:
         """Close the bar and the event file, and draw the summary."""
         self._bar.close()
-        if self._writer is not None:
-            self._writer.close()
-        if not self._quiet and self.history:
-            draw_summary(self.history, self._folder)
+        with _expendable("event file"):
+            if self._writer is not None:
+                self._writer.close()
+        with _expendable("summary.png"):
+            if not self._quiet and self.history:
+                draw_summary(self.history, self._folder)
+
+
+@contextmanager
+def _expendable(name: str) -> Iterator[None]:
+    """Log an error in the block as a warning: no picture is worth a run, or hides why it ended."""
+    try:
+        yield
+    except Exception as error:
+        logger.warning("%s is not written: %s", name, reason(error))
 
 
 def _read_history(path: Path) -> Iterator[dict[str, Any]]:
@@ -118,7 +131,7 @@ def _read_history(path: Path) -> Iterator[dict[str, Any]]:
         try:
             yield json.loads(line)
         except json.JSONDecodeError:
-            logger.warning("%s is read up to an incomplete line", path)
+            logger.warning("%s ends in an incomplete line; the entries before it are kept", path)
             return
 
 
@@ -210,11 +223,12 @@ def draw_summary(history: list[dict[str, Any]], folder: Path) -> None:
     if shown:
         axes[1, 0].legend(fontsize=7)
     axes[1, 1].axis("off")
-    samples = folder / "samples.png"
-    if samples.is_file():
-        axes[1, 1].imshow(np.asarray(cv2.imread(str(samples)))[..., ::-1])
+    samples = read_image(folder / "samples.png")
+    if samples is not None:
+        axes[1, 1].imshow(samples[..., ::-1])
         axes[1, 1].set_title("pairs: true green, predicted red", fontsize=9)
-    figure.savefig(folder / "summary.png", dpi=110)
+    with replacing(folder / "summary.png") as part:
+        figure.savefig(part, dpi=110)
 
 
 def _plot(axis: Any, history: list[dict[str, Any]], name: str, **style: Any) -> None:

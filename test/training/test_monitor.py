@@ -97,8 +97,28 @@ def test_a_torn_history_is_gone_on_with(tmp_path: Path, caplog: pytest.LogCaptur
     monitor.log(5, {"total": 1.0})
     monitor.close()
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 5]
-    assert f"{path} is read up to an incomplete line" in caplog.text
+    assert f"{path} ends in an incomplete line" in caplog.text
     assert not list(tmp_path.glob("*part*"))
+
+
+@pytest.mark.parametrize("fault", ["empty samples", "full disk"])
+def test_pictures_end_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    monitor = Monitor(tmp_path, 10, 0, LogRecipe(tensorboard=False))
+    monitor.log(1, {"total": 1.0})
+    (tmp_path / "samples.png").write_bytes(b"")
+    if fault == "full disk":
+
+        def full(*_: object, **__: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    monitor.close()
+    warned = "summary.png is not written: [Errno 28] No space left on device" in caplog.text
+    assert warned == (fault == "full disk")
+    assert (tmp_path / "summary.png").is_file() != warned
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_other_processes_write_nothing(tmp_path: Path) -> None:

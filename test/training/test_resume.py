@@ -232,12 +232,12 @@ def test_steps_left_out_now_and_then_end_no_run(
 def test_a_full_disk_is_one_sentence_and_costs_no_checkpoint(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Files may not grow past 1 MB from the second checkpoint on: as on a full disk."""
+    """Files may not grow past 10 kB from the second checkpoint on: as on a full disk."""
     save, hard = Run.save, resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 
     def limited(self: Run) -> None:
         if self.step > 2:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
         save(self)
 
     monkeypatch.setattr(Run, "save", limited)
