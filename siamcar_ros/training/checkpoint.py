@@ -9,7 +9,7 @@ import logging
 import pickle
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ _MAY_DIFFER = (
     "data.max_fault_share",
     "optimizer.give_up_after",
 )
+_ADVICE = "give another output, or remove it"
 
 
 def run_metadata(recipe: Recipe, data: str) -> dict[str, str]:
@@ -83,7 +84,7 @@ def load_checkpoint(
 
     Raises:
         RecipeError: it was written by another recipe, with other data or another teacher.
-        WeightsError: it cannot be read.
+        WeightsError: it cannot be read, or does not fit the parts.
     """
     if not path.is_file():
         return 0
@@ -91,8 +92,13 @@ def load_checkpoint(
         content = torch.load(path, map_location="cpu", weights_only=True)
         stored = content["metadata"]
         _check_same_run(path, recipe, stored, metadata)
-        for name, part in parts.items():
-            part.load_state_dict(content[name])
+        try:
+            for name, part in parts.items():
+                part.load_state_dict(content[name])
+        except (RuntimeError, ValueError) as error:
+            raise WeightsError(
+                f"{path} is of another network than {recipe.network} is now; {_ADVICE}"
+            ) from error
         step = int(content["step"])
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
         raise WeightsError(
@@ -121,19 +127,19 @@ def _written_whole(path: Path) -> Iterator[Path]:
     except (OSError, RuntimeError, SafetensorError) as error:
         # PyTorch hides the file system's error behind its own.
         cause = error if isinstance(error, OSError) else error.__context__
-        reason = cause.strerror if isinstance(cause, OSError) else str(error).splitlines()[0]
-        raise OSError(f"{path} cannot be written: {reason}; an earlier one is kept") from None
+        reason = getattr(cause, "strerror", None) or str(error).splitlines()[0]
+        kept = "; the earlier one is kept" if path.exists() else ""
+        raise OSError(f"{path} cannot be written: {reason}{kept}") from None
 
 
 def _check_same_run(
     path: Path, recipe: Recipe, stored: Mapping[str, str], metadata: Mapping[str, str]
 ) -> None:
-    advice = "give another output, or remove it"
     try:
         before = flatten(recipe_from_dict(parse_yaml(stored["recipe"], "recipe")))
     except ValueError as error:  # keys change from version to version
         raise RecipeError(
-            f"{path} has a recipe that this version cannot read ({error}); {advice}"
+            f"{path} has a recipe that this version cannot read ({error}); {_ADVICE}"
         ) from None
     now = flatten(recipe)
     changed = [
@@ -143,24 +149,23 @@ def _check_same_run(
     ]
     if changed:
         raise RecipeError(
-            f"{path} was written by another recipe ({', '.join(changed)} differ); {advice}"
+            f"{path} was written by another recipe ({', '.join(changed)} differ); {_ADVICE}"
         )
     if stored["data"] != metadata["data"]:
-        raise RecipeError(f"{path} was trained on other data; {advice}")
+        raise RecipeError(f"{path} belongs to a run on different data; {_ADVICE}")
     if stored.get("teacher") != metadata.get("teacher"):
         raise RecipeError(
-            f"{path} learned from other weights than {recipe.teacher.weights}; {advice}"
+            f"{path} belongs to a run whose teacher was not {recipe.teacher.weights}; {_ADVICE}"
         )
 
 
 def _revision() -> str:
-    """The git revision of this code, with "-dirty" if its files have changed; or the version."""
-    commands = ("git rev-parse HEAD", "git status --porcelain -uno .")
-    run = partial(
-        subprocess.check_output, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL, timeout=20
-    )
-    try:
-        head, changes = (run(each.split(), text=True).strip() for each in commands)
-    except (OSError, subprocess.SubprocessError):
-        return f"version {__version__}"
-    return f"{head}-dirty" if changes else head
+    """The git revision of the checkout, with "-dirty" if its files have changed; or the version."""
+    checkout = Path(__file__).resolve().parents[2]
+    commands = ("git rev-parse HEAD", "git status --porcelain -uno")
+    run = partial(subprocess.check_output, cwd=checkout, stderr=subprocess.DEVNULL, timeout=20)
+    if (checkout / "package.xml").is_file():  # else git would answer for a folder around it
+        with suppress(OSError, subprocess.SubprocessError):
+            head, changes = (run(each.split(), text=True).strip() for each in commands)
+            return f"{head}-dirty" if changes else head
+    return f"version {__version__}"

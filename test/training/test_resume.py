@@ -114,7 +114,7 @@ def test_a_taught_run_resumes_with_its_teacher_alone(
     assert not (run / "model.safetensors").exists()
     save_weights(build_model("compact"), teacher, {})
     with pytest.raises(
-        RecipeError, match=r"last.pt learned from other weights than .*teacher.safetensors"
+        RecipeError, match=r"last.pt belongs to a run whose teacher was not .*teacher.safetensors"
     ):
         train(load_recipe(recipe, options))
     shutil.copy(whole / "model.safetensors", teacher)
