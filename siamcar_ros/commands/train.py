@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 
 from siamcar_ros.resources import shipped_names
 
@@ -39,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
     from siamcar_ros.training.loop import train
     from siamcar_ros.training.recipe import load_recipe, to_yaml
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
+    logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(message)s")
     recipe = load_recipe(args.recipe, args.settings)
     if args.check:
         print(to_yaml(recipe), end="")

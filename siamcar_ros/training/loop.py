@@ -268,12 +268,15 @@ class Run:
         logger.warning("step %d left out: its gradient is not finite", self.step)
         torch._foreach_copy_(self.buffers, self.kept)  # a moving average would stay not finite
         self._lost_in_a_row += 1
-        if self._lost_in_a_row >= self.recipe.optimizer.give_up_after:
+        optimizer = self.recipe.optimizer
+        if self._lost_in_a_row >= optimizer.give_up_after:
+            clip = f" or optimizer.clip ({optimizer.clip:g})" if optimizer.clip else ""
+            fp16 = self.recipe.compute.precision == "fp16"
             raise DivergedError(
                 f"the run has diverged: no finite gradient in {self._lost_in_a_row} steps in a "
-                f"row, up to step {self.step}; lower optimizer.lr ({self.recipe.optimizer.lr:g}) "
-                f"or optimizer.clip ({self.recipe.optimizer.clip:g}), or use compute.precision=bf16"
-                " in place of fp16, and start anew with another output"
+                f"row, up to step {self.step}; lower optimizer.lr ({optimizer.lr:g}){clip}"
+                f"{', or use compute.precision=bf16,' if fp16 else ''} and start anew with another "
+                "output"
             )
 
     def report(self) -> None:

@@ -158,6 +158,7 @@ def test_sigterm_ends_two_processes_after_their_step(recipe: Path, start: Start)
     process.terminate()
     output = process.communicate(timeout=120)[0]
     assert output.count("siamcar: interrupted") == 2, output
+    assert output.count(" steps of 2 pairs") == output.count("stopping after") == 1, output
 
 
 def test_the_first_signal_ends_a_run_that_opens_its_data(
@@ -217,6 +218,7 @@ def test_a_diverged_run_ends_with_an_error(
     lines = [line for line in capsys.readouterr().err.splitlines() if "siamcar: error" in line]
     assert len(lines) == 1
     assert "the run has diverged: no finite gradient in 4 steps in a row, up to step 6" in lines[0]
+    assert "lower optimizer.lr (0.001) or optimizer.clip (5) and start anew" in lines[0]
     assert not (recipe.parent / "run/model.safetensors").exists()
     assert read_checkpoint(recipe.parent / "run/last.pt")["step"] == 6
 
