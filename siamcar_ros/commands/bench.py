@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write."""
+    from siamcar_ros.files import check_folder
     from siamcar_ros.runtime import select_backend
     from siamcar_ros.speed.backends import Options, measure_backends
     from siamcar_ros.speed.measure import describe_machine
@@ -54,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"--{name} must be above 0, not {value:g}")
     if args.weights is not None and len(args.networks) != 1:
         raise ValueError("--weights needs one network: siamcar bench NETWORK --weights FILE")
+    if args.json is not None and str(args.json) != "-":
+        check_folder(args.json)
     options = Options(select_backend(args.device).device, args.threads, args.targets, args.seconds)
     machine = describe_machine(args.threads, options.device)
     out = sys.stderr if str(args.json) == "-" else sys.stdout

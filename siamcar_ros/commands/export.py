@@ -25,6 +25,7 @@ from siamcar_ros.tracking import (
     read_config,
 )
 
+_PAIRS = 96
 Item = TypeVar("Item")
 Example = tuple[Any, Any, Any]
 """An image, the target's box in it, and the next image, in which the target is searched for."""
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sequences on which to measure int8's loss of AO (default: those of --calibration)",
     )
     parser.add_argument(
-        "--pairs", type=int, default=96, metavar="N", help="calibration inputs (%(default)s)"
+        "--pairs", type=int, metavar="N", help=f"for --int8: calibration inputs ({_PAIRS})"
     )
 
 
@@ -80,7 +81,10 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--int8 needs --calibration FOLDER: images like those it will run on")
     if args.int8 and args.form != "grouped":
         raise ValueError("--int8 needs --form grouped")
-    if args.pairs < 1:
+    for name in ("calibration", "score_on", "pairs"):
+        if getattr(args, name) is not None and not args.int8:
+            raise ValueError(f"--{name.replace('_', '-')} needs --int8")
+    if args.pairs is not None and args.pairs < 1:
         raise ValueError(f"--pairs is at least 1, not {args.pairs}")
     from siamcar_ros.runtime.export import check_onnx, export_onnx
 
@@ -103,8 +107,9 @@ def _export_int8(args: argparse.Namespace, config: TrackerConfig, files: OnnxFil
 
     sequences = _sequences(args.calibration)
     reference = load_network(config.network, files.search, precision="fp32")
-    examples = _examples(sequences, args.calibration, args.pairs)
-    pairs = _spread(_crops(reference, config.params, examples), args.pairs)
+    count = args.pairs or _PAIRS
+    examples = _examples(sequences, args.calibration, count)
+    pairs = _spread(_crops(reference, config.params, examples), count)
     output = files.search.with_name(files.search.name.removesuffix(SEARCH_SUFFIX) + INT8_SUFFIX)
     quantize(files, pairs, output)
     print(f"{output}  {output.stat().st_size / 1e6:.1f} MB, calibrated on {len(pairs)} inputs")

@@ -336,6 +336,8 @@ def test_the_command_takes_plain_images(
     [
         (["--int8"], "needs --calibration"),
         (["--int8", "--calibration", "nowhere"], "folder nowhere does not exist"),
+        (["--score-on", "footage"], "--score-on needs --int8"),
+        (["--pairs", "8"], "--pairs needs --int8"),
         (["--network", "resnet34"], "no weights ship for resnet34"),
     ],
 )

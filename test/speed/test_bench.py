@@ -92,6 +92,7 @@ def test_table() -> None:
         (["--threads", "0"], "--threads must be above 0, not 0"),
         (["--targets", "-1"], "--targets must be above 0"),
         (["--device", "tpu"], "device is auto"),
+        (["--json", "nowhere/bench.json"], "there is no folder"),
     ],
 )
 def test_bad_arguments_are_refused(
