@@ -122,8 +122,8 @@ def _rows_of(frames: Rows[Path], rows: int, source: Path, first: int | None) -> 
     bases = [base for base in (0, 1) if fits(base)] or [start]
     if first is not None and fits(first):
         bases = [first]
-    elif start == 1 and (end > n or rows > end + 1):
-        bases = [1]  # that image 0 is missing, too, is less likely
+    elif start == 1:
+        bases = [1]  # that image 0 is missing is less likely
     if len(bases) > 1 or not fits(bases[0]) or (np.diff(numbers) <= 0).any():
         raise SequenceError(
             f"{source}: {rows} rows for {n} images, whose names do not tell which rows are theirs; "

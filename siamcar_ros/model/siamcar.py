@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -148,38 +148,44 @@ def fold_batchnorm(model: SiamCAR) -> SiamCAR:
     first = next(m for m in folded.backbone.modules() if isinstance(m, nn.Conv2d))
     first.weight.data.mul_(folded.input_scale)
     folded.input_scale = 1.0
-    for (name, convolution), (norm_name, norm) in _normalized(folded):
-        folded.set_submodule(name, fuse_conv_bn_eval(convolution, norm))
-        folded.set_submodule(norm_name, nn.Identity())
+    gone = []
+    for norm, convolutions in _readers(folded).items():
+        for convolution in convolutions:
+            fused = fuse_conv_bn_eval(convolution, norm)
+            convolution.weight, convolution.bias = fused.weight, fused.bias
+        gone.append(norm)
+    for name, module in list(folded.named_modules(remove_duplicate=False)):
+        if module in gone:
+            folded.set_submodule(name, nn.Identity())
     return folded
 
 
-def _normalized(
-    model: SiamCAR,
-) -> list[tuple[tuple[str, nn.Conv2d], tuple[str, nn.BatchNorm2d]]]:
-    """Convolutions and the batch normalizations that read their outputs, by name.
+def _readers(model: SiamCAR) -> dict[nn.BatchNorm2d, set[nn.Conv2d]]:
+    """The batch normalizations that read convolutions, which nothing else normalizes.
 
     A pass over blank images shows which belong together, whatever the order of the attributes.
     """
-    outputs: list[tuple[Tensor, tuple[str, nn.Conv2d]]] = []
-    pairs = {}
+    outputs: list[tuple[Tensor, nn.Conv2d]] = []
+    reads: dict[nn.BatchNorm2d, set[nn.Conv2d | None]] = {}
 
-    def seen(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def seen(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(module, nn.Conv2d):
-            outputs.append((output, (name, module)))
+            outputs.append((output, module))
         elif isinstance(module, nn.BatchNorm2d):
-            for tensor, convolution in outputs:
-                if tensor is inputs[0]:
-                    pairs[name] = convolution, (name, module)
+            read = [convolution for tensor, convolution in outputs if tensor is inputs[0]]
+            reads.setdefault(module, set()).update(read or [None])
 
-    hooks = [
-        module.register_forward_hook(partial(seen, name))
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
-    ]
+    kinds = (nn.Conv2d, nn.BatchNorm2d)
+    hooks = [m.register_forward_hook(seen) for m in model.modules() if isinstance(m, kinds)]
+    weight = next(model.parameters())
     with torch.no_grad():
-        z, x = (torch.zeros(1, 3, side, side) for side in (TEMPLATE_SIZE, SEARCH_SIZE))
+        z, x = (weight.new_zeros((1, 3, side, side)) for side in (TEMPLATE_SIZE, SEARCH_SIZE))
         model(x, model.template(z))
     for hook in hooks:
         hook.remove()
-    return list(pairs.values())
+    readers = Counter(convolution for read in reads.values() for convolution in read)
+    return {
+        norm: {convolution for convolution in read if convolution is not None}
+        for norm, read in reads.items()
+        if None not in read and all(readers[convolution] == 1 for convolution in read)
+    }

@@ -97,7 +97,8 @@ class TrackerClient:
             node = rclpy.create_node(
                 "tracker_client",
                 context=context,
-                use_global_arguments=False,  # __node would give it the name of its process's node
+                # __node of the process's arguments would give it the name of the process's node.
+                cli_args=["--ros-args", "-r", "__node:=tracker_client"],
                 enable_rosout=False,  # several clients of one process have the same name
                 start_parameter_services=False,
             )

@@ -31,6 +31,7 @@ Fractions = tuple[float, float, float, float]
 DEFAULT_INTERVAL, SHORTEST_INTERVAL = 0.2, 0.01
 _HEARTBEAT = 1.0
 _GIMBAL_SILENCE = 0.5  # seconds without rates after which the gimbal is stopped
+_STOPS = 3  # a link may lose one
 # Roll and pitch are stabilized, yaw turns with the vehicle.
 _LEVEL = mav.GIMBAL_MANAGER_FLAGS_ROLL_LOCK | mav.GIMBAL_MANAGER_FLAGS_PITCH_LOCK
 _MODEL = b"SiamCAR tracker"
@@ -123,7 +124,7 @@ class Camera:
         self._target = Target()
         self._began = clock()
         self._heartbeat_at = self._status_at = self._began
-        self._turning, self._turned_at = False, -math.inf  # the gimbal
+        self._stops, self._turned_at = 0, -math.inf  # of the gimbal: stops to send yet
         self._texts = 0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="mavlink command")
         self._pending: list[tuple[Any, Future[object]]] = []
@@ -201,28 +202,31 @@ class Camera:
     def turn_gimbal(self, pitch_rate: float, yaw_rate: float) -> None:
         """Ask the vehicle's gimbal manager for rates in rad/s: pitch up, yaw to the right.
 
-        The first call claims control of the gimbal. After half a second without a call, `poll` asks
-        it to stop, and the next call claims control again.
+        Control of the gimbal is claimed whenever it begins to turn. It is stopped by rates of 0, or
+        after half a second without a call; the stop is sent three times.
         """
-        now = self._clock()
-        if now - self._turned_at > _GIMBAL_SILENCE:
+        if not (pitch_rate or yaw_rate):
+            self._stop_gimbal()
+            return
+        if self._stops < _STOPS:
             configure = mav.MAV_CMD_DO_GIMBAL_MANAGER_CONFIGURE
             numbers = self._system, self._component, -1, -1, 0, 0, 0  # -1: no change; 0: any gimbal
             self._emit(mav.MAVLink_command_long_message(self._system, 0, configure, 0, *numbers))
-        self._turned_at = now
+        self._turned_at, self._stops = self._clock(), _STOPS
         self._send_rates(pitch_rate, yaw_rate)
 
     def close(self) -> None:
         """Stop the gimbal, and the thread in which commands run; pending ones are dropped."""
-        self._stop_gimbal()
+        while self._stops:
+            self._stop_gimbal()
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _stop_gimbal(self) -> None:
-        if self._turning:
+        if self._stops:
+            self._stops -= 1
             self._send_rates(0.0, 0.0)
 
     def _send_rates(self, pitch_rate: float, yaw_rate: float) -> None:
-        self._turning = bool(pitch_rate or yaw_rate)
         nowhere = [math.nan] * 4  # a quaternion that is to be ignored
         self._emit(
             mav.MAVLink_gimbal_manager_set_attitude_message(

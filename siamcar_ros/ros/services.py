@@ -39,7 +39,8 @@ class TargetServices:
 
     Every request is answered, a refused one with the reason. The callbacks await the worker's
     thread, so that the executor serves other callbacks meanwhile. The EventsExecutor cannot await
-    them: it is blocked until the worker answers, for a frame or two.
+    them: it is blocked until the worker answers: for a frame or two, or for some 45 of them
+    if a target is started on a point.
     """
 
     def __init__(self, node: TrackerNode) -> None:

@@ -204,8 +204,17 @@ def _fastest(kind: str, precision: str, graphs: bool, model: bool, reasons: list
         and (model if "torch" in backend.packages else graphs)
     ]
     if not usable:
-        if not graphs and (precision != "auto" or not is_installed("torch")):
+        others = (each for each in BACKENDS.values() if "torch" not in each.packages)
+        if not graphs and any(
+            each.installed and precision in ("auto", *each.precisions.get(kind, ()))
+            for each in others
+        ):
             raise no_graphs()
+        if precision == "auto":
+            raise DeviceError(
+                "graphs without weights run on a GPU only in onnxruntime-gpu: install it, give the "
+                "weights, or choose device 'cpu'"
+            )
         able = any(precision in each.precisions.get(kind, ()) for each in BACKENDS.values())
         what = "pip install 'siamcar_ros[openvino]', or leave" if able else "leave"
         raise DeviceError(f"nothing installed runs {precision} on {kind}: {what} it at 'auto'")

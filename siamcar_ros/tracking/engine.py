@@ -102,8 +102,8 @@ class TrackingEngine:
         candidates: Sequence[Box] = (),
         motion: Sequence[Point | None] | None = None,
     ) -> list[Track]:
-        """The tracks after `image`, found with one call of the network, and one more for each
-        LOST one that is looked for in the whole frame.
+        """The tracks after `image`, found with one call of the network, and one or two more for
+        each LOST one that is looked for in the whole frame.
 
         Args:
             image: the next frame.
@@ -152,9 +152,7 @@ class TrackingEngine:
                 view = thumbnail(image) if view is None else view
                 advanced[i] = track = replace(track, view=view)
             if params.search_regions and track.seeking(params) and track.candidate is None:
-                advanced[i] = track.considering(
-                    self._search(image, track, candidates, params), params
-                )
+                advanced[i] = self._search(image, track, candidates, params)
         return advanced
 
     def _search(
@@ -163,13 +161,13 @@ class TrackingEngine:
         track: Track,
         candidates: Sequence[Box],
         params: TrackerParams,
-    ) -> list[Sighting]:
-        """What the regions whose turn it is show of a LOST target.
+    ) -> Track:
+        """The LOST track after a search of the regions whose turn it is.
 
-        All but one of them are at candidates, if there are so many; a single one is in every second
-        frame.
+        All but one of them are at candidates, if there are so many; a single one is at a candidate
+        in every second frame that has any.
         """
-        budget, turn = params.search_regions, track.lost_frames
+        budget, turn = params.search_regions, track.offered
         at_candidates = min(len(candidates), budget - 1)
         if candidates and budget == 1:
             turn, at_candidates = divmod(turn, 2)
@@ -182,7 +180,7 @@ class TrackingEngine:
             track.center,
             side,
             frame_size,
-            turn,
+            track.searched,
             budget - at_candidates,
             coarse=track.coarse_template is not None,
         )
@@ -194,7 +192,9 @@ class TrackingEngine:
             part = [each for each in regions if each.coarse is (knobs is coarse)]
             if part:
                 seen += self._look(image, [track] * len(part), part, template, knobs)
-        return seen
+        searched = track.searched + budget - at_candidates
+        track = replace(track, searched=searched, offered=track.offered + bool(candidates))
+        return track.considering(seen, params)
 
     def _look(
         self,

@@ -48,7 +48,7 @@ def elsewhere(
     place: tuple[float, float],
     side: float,
     frame_size: tuple[int, int],
-    turn: int,
+    first: int,
     budget: int,
     *,
     coarse: bool = True,
@@ -62,14 +62,13 @@ def elsewhere(
         place: (x, y) of the target as far as it is known, image pixels.
         side: of the usual search region, image pixels.
         frame_size: (width, height).
-        turn: how often regions of the frame have been searched before.
+        first: how many of the regions have been searched before.
         budget: the number of regions.
         coarse: whether they may be coarse.
     """
     regions = _tiles(place, side, frame_size, _FACTOR, _INNER)
     if coarse and len(regions) > _MANY:
         regions = _tiles(place, side, frame_size, _COARSE_FACTOR, _COARSE_INNER, coarse=True)
-    first = turn * budget
     return [regions[(first + i) % len(regions)] for i in range(min(budget, len(regions)))]
 
 

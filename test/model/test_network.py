@@ -186,6 +186,7 @@ def test_normalizations_are_folded_into_the_convolutions_that_they_read(images: 
             return x
 
     model.backbone.stem = Reordered()
+    model.backbone.another_name = model.backbone.stem.convolutions[0]
     z, x = images
     with torch.inference_mode():
         model(x, model.template(z))
@@ -194,3 +195,11 @@ def test_normalizations_are_folded_into_the_convolutions_that_they_read(images: 
         assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in folded.modules())
         for a, b in zip(model(x, model.template(z)), folded(x, folded.template(z)), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_a_model_of_another_type_is_folded(kind: torch.dtype) -> None:
+    folded = fold_batchnorm(build_model("compact").to(kind))
+    assert next(folded.parameters()).dtype == kind
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in folded.modules())
+    fold_batchnorm(build_model("compact").to("meta"))  # as on a GPU

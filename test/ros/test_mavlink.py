@@ -389,23 +389,20 @@ def test_gimbal_rates(station: Station) -> None:
     assert all(map(math.isnan, turn.q))
 
 
-def test_control_of_the_gimbal_is_claimed_before_the_first_rates_and_after_silence(
-    station: Station,
-) -> None:
-    for station.now in (10.0, 10.25, 10.5, 20.0):
-        station.camera.turn_gimbal(0.0, -0.5)
-        station.camera.poll()
+def test_control_of_the_gimbal_is_claimed_whenever_it_begins_to_turn(station: Station) -> None:
+    station.camera.turn_gimbal(0.0, -0.0)  # nothing to stop, nothing to claim
+    assert not station.heard
+    for station.now, rate in ((10.0, -0.5), (10.25, 0.25), (10.5, 0.0), (10.75, 0.5), (20.0, -0.5)):
+        station.camera.turn_gimbal(0.0, rate)
     turn, claim = "GIMBAL_MANAGER_SET_ATTITUDE", "COMMAND_LONG"
     kinds = [each.get_type() for each in station.heard if each.get_type() in (turn, claim)]
-    assert kinds == [claim, turn, turn, turn, claim, turn]
+    assert kinds == [claim, turn, turn, turn, claim, turn, turn]
     asked = station.of(claim)[0]
     assert (asked.command, asked.target_system) == (mav.MAV_CMD_DO_GIMBAL_MANAGER_CONFIGURE, 1)
     assert (asked.param1, asked.param2, asked.param3, asked.param4) == (1, 100, -1, -1)
 
 
-def test_the_gimbal_is_stopped_once_if_rates_fall_silent_or_the_node_ends(
-    station: Station,
-) -> None:
+def test_the_gimbal_is_stopped_if_rates_fall_silent_or_the_node_ends(station: Station) -> None:
     def rates() -> list[float]:
         return [each.angular_velocity_z for each in station.of("GIMBAL_MANAGER_SET_ATTITUDE")]
 
@@ -413,12 +410,16 @@ def test_the_gimbal_is_stopped_once_if_rates_fall_silent_or_the_node_ends(
         station.camera.turn_gimbal(0.0, -0.5)
         station.camera.poll()
     assert rates() == [-0.5] * 3
-    for station.now in (10.75, 11.25, 20.0):
+    for station.now in (10.75, 11.25, 11.5, 11.75, 20.0):
         station.camera.poll()
-    assert rates() == [-0.5] * 3 + [0.0]
+    assert rates() == [-0.5] * 3 + [0.0] * 3
+    station.camera.turn_gimbal(0.0, 0.25)
+    for _ in range(5):
+        station.camera.turn_gimbal(0.0, 0.0)
+    assert rates()[6:] == [0.25] + [0.0] * 3
     station.camera.turn_gimbal(0.0, 0.25)
     station.camera.close()
-    assert rates()[4:] == [0.25, 0.0]
+    assert rates()[10:] == [0.25] + [0.0] * 3
 
 
 @pytest.mark.parametrize("length", [10, 49, 50, 51, 100, 190])

@@ -90,6 +90,8 @@ def test_the_fastest_on_a_cpu(
 def test_without_graphs_pytorch_is_needed(present: Present) -> None:
     present((*OPENVINO, *TORCH))
     assert select_backend(graphs=False).backend == "torch"
+    with pytest.raises(DeviceError, match="nothing installed runs fp16 on cpu: leave it at"):
+        select_backend(graphs=False, precision="fp16")
     missing = r"making them needs .*onnxscript.*pip install 'siamcar_ros\[torch\]'.*siamcar export"
     with pytest.raises(DeviceError, match=missing):
         select_backend(graphs=False, precision="int8")
@@ -104,7 +106,7 @@ def test_pytorch_is_not_chosen_for_graphs_alone(present: Present) -> None:
     with pytest.raises(DeviceError, match="nothing installed runs bf16 on cpu"):
         select_backend(model=False, precision="bf16")
     present(TORCH, gpus=1)
-    with pytest.raises(DeviceError, match="nothing installed runs auto on cuda"):
+    with pytest.raises(DeviceError, match="only in onnxruntime-gpu: install it, give the weights"):
         select_backend("cuda", model=False)
 
 

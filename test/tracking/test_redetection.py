@@ -10,6 +10,7 @@ import pytest
 from siamcar_ros.geometry import context_side
 from siamcar_ros.tracking import SiamCarTracker, TargetError, TrackerParams, TrackState
 from siamcar_ros.tracking.candidate import LookAlike
+from siamcar_ros.tracking.engine import TrackingEngine
 from siamcar_ros.tracking.track import Sighting, Track
 
 
@@ -143,6 +144,30 @@ def test_a_detector_s_boxes_are_looked_at_in_turn_and_the_frame_as_well(
     assert with_one <= 3
     assert with_three <= 7  # two frames a box where there is one region a frame
     assert alone < misled <= 2 * alone + 2
+
+
+@pytest.mark.parametrize("search_regions", [1, 2, 4])
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_every_box_of_a_slow_detector_is_looked_at(
+    network: Any, search_regions: int, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = [(100.0 * i, 50.0, 20.0, 20.0) for i in range(3)]
+    looked: list[float] = []
+    look = TrackingEngine._look
+
+    def watched(self: Any, image: Any, tracks: Any, regions: Any, *rest: Any) -> Any:
+        looked.extend(each.center[0] - 10 for each in regions if each.center[1] == 60)
+        return look(self, image, tracks, regions, *rest)
+
+    monkeypatch.setattr(TrackingEngine, "_look", watched)
+    params = TrackerParams(lost_after=1, redetect=True, search_regions=search_regions)
+    tracker = SiamCarTracker(Painted(network), params)
+    tracker.init(np.zeros((480, 640, 3), np.uint8), (310, 230, 20, 20))
+    for frame in range(61):
+        tracker.update(np.zeros((480, 640, 3), np.uint8), boxes if frame % every == 0 else None)
+    times = [looked.count(box[0]) for box in boxes]
+    assert max(times) - min(times) <= 1
+    assert min(times) >= 60 // every // 6 - 1
 
 
 def test_equal_candidates_and_those_that_are_not_finite(network: Any) -> None:

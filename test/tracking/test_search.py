@@ -27,7 +27,7 @@ def test_the_whole_frame_is_covered_in_turn_from_the_nearest(
     ys, xs = (np.arange(n) * 10 for n in seen.shape)
     distances: list[float] = []
     for frame in range(20000):
-        regions = search.elsewhere((x, 50.0), side, (width, height), frame, budget)
+        regions = search.elsewhere((x, 50.0), side, (width, height), frame * budget, budget)
         assert 1 <= len(regions) <= budget
         for (cx, cy), factor, coarse in regions:
             half = (0.75 if coarse else 0.6) * side * factor / 2 + 1e-6

@@ -50,6 +50,7 @@ class OTB(SequenceSet):
             frames,
             folder / file,
             boxes=boxes,
+            first=valid[0],
             attributes=frozenset(facts["sequences"].get(title, ())),
             origin=1,
             aliases=tuple(f"{title}{mark}{number}" for mark in "._-") if number else (),
