@@ -167,10 +167,11 @@ class TrackingEngine:
         All but one of them are at candidates, if there are so many; a single one is at a candidate
         in every second frame that has any.
         """
-        budget, turn = params.search_regions, track.offered
+        budget, frames, turn = params.search_regions, track.lost_frames, track.offered
         at_candidates = min(len(candidates), budget - 1)
         if candidates and budget == 1:
             turn, at_candidates = divmod(turn, 2)
+            frames //= 2
         regions = [
             Region(box_center(candidates[(turn * at_candidates + i) % len(candidates)]), 1.0)
             for i in range(at_candidates)
@@ -180,7 +181,7 @@ class TrackingEngine:
             track.center,
             side,
             frame_size,
-            track.searched,
+            frames * (budget - at_candidates),
             budget - at_candidates,
             coarse=track.coarse_template is not None,
         )
@@ -192,9 +193,8 @@ class TrackingEngine:
             part = [each for each in regions if each.coarse is (knobs is coarse)]
             if part:
                 seen += self._look(image, [track] * len(part), part, template, knobs)
-        searched = track.searched + budget - at_candidates
-        track = replace(track, searched=searched, offered=track.offered + bool(candidates))
-        return track.considering(seen, params)
+        rest = replace(track, offered=track.offered + bool(candidates))
+        return rest.considering(seen, params)
 
     def _look(
         self,

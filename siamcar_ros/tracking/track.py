@@ -71,7 +71,6 @@ class Track:
         doubt: what frames scored below ``lost_below`` add up to, see :class:`TrackerParams`.
         unsure_frames: frames in a row, up to the last, in which it was not TRACKING.
         lost_frames: frames since the target was LOST, 0 while it is not.
-        searched: regions of the whole frame that were searched since then.
         offered: frames since then for which there were a detector's boxes to look at.
         high_frames: frames in a row, up to the last, scored at least ``certain_above``.
         frames: number of frames since the start.
@@ -99,7 +98,6 @@ class Track:
     doubt: float = 0.0
     unsure_frames: int = 0
     lost_frames: int = 0
-    searched: int = 0
     offered: int = 0
     high_frames: int = 0
     frames: int = 0
@@ -340,7 +338,6 @@ class Track:
                 doubt=0.0,
                 unsure_frames=0,
                 lost_frames=0,
-                searched=0,
                 offered=0,
                 candidate=None,
             )
