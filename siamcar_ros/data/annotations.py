@@ -127,7 +127,7 @@ def _rows_of(frames: Rows[Path], rows: int, source: Path, first: int | None) -> 
     if len(bases) > 1 or not fits(bases[0]) or (np.diff(numbers) <= 0).any():
         raise SequenceError(
             f"{source}: {rows} rows for {n} images, whose names do not tell which rows are theirs; "
-            "remove the others"
+            "remove the rows that have no image"
         )
     return numbers - bases[0]
 

@@ -164,8 +164,8 @@ class TrackingEngine:
     ) -> Track:
         """The LOST track after a search of the regions whose turn it is.
 
-        All but one of them are at candidates, if there are so many; a single one is at a candidate
-        in every second frame that has any.
+        All but one of the regions are placed on candidates, as far as there are enough. If there is
+        only one region, the candidates and the frame share it in turn.
         """
         budget, frames, turn = params.search_regions, track.lost_frames, track.offered
         at_candidates = min(len(candidates), budget - 1)

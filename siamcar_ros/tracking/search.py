@@ -62,7 +62,7 @@ def elsewhere(
         place: (x, y) of the target as far as it is known, image pixels.
         side: of the usual search region, image pixels.
         frame_size: (width, height).
-        first: which of the regions to begin with, counted from the nearest, again and again.
+        first: index of the first region, counted from the nearest; it wraps around.
         budget: the number of regions.
         coarse: whether they may be coarse.
     """

@@ -71,7 +71,7 @@ class Track:
         doubt: what frames scored below ``lost_below`` add up to, see :class:`TrackerParams`.
         unsure_frames: frames in a row, up to the last, in which it was not TRACKING.
         lost_frames: frames since the target was LOST, 0 while it is not.
-        offered: frames since then for which there were a detector's boxes to look at.
+        offered: frames since then that came with a detector's boxes.
         high_frames: frames in a row, up to the last, scored at least ``certain_above``.
         frames: number of frames since the start.
         velocity: image pixels per frame, without the camera's motion.

@@ -102,7 +102,7 @@ def load_checkpoint(
         step = int(content["step"])
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
         raise WeightsError(
-            f"{path} is damaged, or no checkpoint of a training run: remove it to start anew, or "
+            f"{path} is damaged, or no checkpoint of a training run: remove it to start over, or "
             "give another output"
         ) from error
     logger.info("continuing from step %d of %s", step, path)

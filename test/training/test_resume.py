@@ -218,7 +218,7 @@ def test_a_diverged_run_ends_with_an_error(
     lines = [line for line in capsys.readouterr().err.splitlines() if "siamcar: error" in line]
     assert len(lines) == 1
     assert "the run has diverged: no finite gradient in 4 steps in a row, up to step 6" in lines[0]
-    assert "lower optimizer.lr (0.001) or optimizer.clip (5) and start anew" in lines[0]
+    assert "lower optimizer.lr (0.001) or optimizer.clip (5) and train again" in lines[0]
     assert not (recipe.parent / "run/model.safetensors").exists()
     assert read_checkpoint(recipe.parent / "run/last.pt")["step"] == 6
 
