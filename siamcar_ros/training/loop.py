@@ -275,8 +275,8 @@ class Run:
             raise DivergedError(
                 f"the run has diverged: no finite gradient in {self._lost_in_a_row} steps in a "
                 f"row, up to step {self.step}; lower optimizer.lr ({optimizer.lr:g}){clip}"
-                f"{', or use compute.precision=bf16,' if fp16 else ''} and train again into another "
-                "output"
+                f"{', or use compute.precision=bf16,' if fp16 else ''} and train again into "
+                "another output"
             )
 
     def report(self) -> None:
