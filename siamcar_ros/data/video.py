@@ -27,10 +27,6 @@ _OPTIONS = {"preset": "veryfast", "crf": "20", "threads": "1"}
 _BT601 = 6  # the matrix with which OpenCV turns BGR into YUV
 
 
-class VideoError(ValueError):
-    """A video that cannot be read or written; the message says why."""
-
-
 class VideoReader:
     """The frames of a video file.
 
@@ -42,7 +38,7 @@ class VideoReader:
         """Read the header.
 
         Raises:
-            VideoError: it is not a video that OpenCV reads, or its frames are too large.
+            ValueError: it is not a video that OpenCV reads, or its frames are too large.
             OSError: it cannot be read.
         """
         self.path = Path(path)
@@ -65,7 +61,7 @@ class VideoReader:
         """Read from the beginning.
 
         Raises:
-            VideoError: no frame decodes.
+            ValueError: no frame decodes.
         """
         capture = self._open()
         self.skipped.clear()
@@ -91,7 +87,7 @@ class VideoReader:
         finally:
             capture.release()
         if self._decoded == 0:
-            raise VideoError(f"no frame of {self.path} decodes")
+            raise ValueError(f"no frame of {self.path} decodes")
 
     def note(self) -> str:
         """One sentence on what was not read, after iterating to the end; empty if all was."""
@@ -109,7 +105,7 @@ class VideoReader:
 
     def _check_size(self, width: int, height: int) -> None:
         if width * height > MAX_PIXELS:
-            raise VideoError(
+            raise ValueError(
                 f"{self.path} has frames of {width}x{height} pixels, more than the limit of"
                 f" {MAX_PIXELS / 1e6:g} million"
             )
@@ -117,7 +113,7 @@ class VideoReader:
     def _open(self) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(str(self.path))
         if not capture.isOpened():
-            raise VideoError(f"{self.path} is not a video that OpenCV can read")
+            raise ValueError(f"{self.path} is not a video that OpenCV can read")
         return capture
 
 
@@ -133,11 +129,11 @@ class VideoWriter:
         """Check the path; the file, of `rate` frames per second, is begun with the first frame.
 
         Raises:
-            VideoError: the path does not end in .mp4.
+            ValueError: the path does not end in .mp4.
         """
         self.path = Path(path)
         if self.path.suffix.lower() != ".mp4":
-            raise VideoError(f"videos are written as MP4: {self.path} must end in .mp4")
+            raise ValueError(f"videos are written as MP4: {self.path} must end in .mp4")
         self.note = ""  # why the video is not H.264
         self._rate = rate
         self._written = 0
@@ -206,7 +202,7 @@ class VideoWriter:
     def _check(self) -> None:
         """Raise OSError if the file lacks frames; OpenCV does not report failures."""
         if self._written == 0:
-            raise VideoError(f"{self.path} would hold no frame")
+            raise ValueError(f"{self.path} would hold no frame")
         try:
             length = VideoReader(self._partial).length
         except (ValueError, OSError):

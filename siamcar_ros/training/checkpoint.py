@@ -23,7 +23,7 @@ from siamcar_ros.files import replacing, sha256
 from siamcar_ros.model import WeightsError, save_weights
 from siamcar_ros.resources import given_or_shipped, parse_yaml
 
-from .recipe import Recipe, RecipeError, flatten, recipe_from_dict, to_yaml
+from .recipe import Recipe, flatten, recipe_from_dict, to_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def load_checkpoint(
         the number of steps done; 0 if there is no checkpoint.
 
     Raises:
-        RecipeError: it was written by another recipe, with other data or another teacher.
+        ValueError: it was written by another recipe, with other data or another teacher.
         WeightsError: it cannot be read, or does not fit the parts.
     """
     if not path.is_file():
@@ -138,7 +138,7 @@ def _check_same_run(
     try:
         before = flatten(recipe_from_dict(parse_yaml(stored["recipe"], "recipe")))
     except ValueError as error:  # keys change from version to version
-        raise RecipeError(
+        raise ValueError(
             f"{path} has a recipe that this version cannot read ({error}); {_ADVICE}"
         ) from None
     now = flatten(recipe)
@@ -148,13 +148,13 @@ def _check_same_run(
         if before.get(key) != now.get(key) and not key.startswith(_MAY_DIFFER)
     ]
     if changed:
-        raise RecipeError(
+        raise ValueError(
             f"{path} was written by another recipe ({', '.join(changed)} differ); {_ADVICE}"
         )
     if stored["data"] != metadata["data"]:
-        raise RecipeError(f"{path} belongs to a run on different data; {_ADVICE}")
+        raise ValueError(f"{path} belongs to a run on different data; {_ADVICE}")
     if stored.get("teacher") != metadata.get("teacher"):
-        raise RecipeError(
+        raise ValueError(
             f"{path} belongs to a run whose teacher was not {recipe.teacher.weights}; {_ADVICE}"
         )
 

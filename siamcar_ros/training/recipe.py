@@ -189,10 +189,6 @@ class Recipe:
         return max(1, round(self.epochs * self.steps_per_epoch))
 
 
-class RecipeError(ValueError):
-    """A recipe cannot be used; the message names the key."""
-
-
 def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe: a YAML file, or a shipped one by its name.
 
@@ -230,12 +226,12 @@ def read_recipe(recipe: str | Path, *, vary: bool = True, depth: int = 0) -> dic
         path = resource_path(f"config/train/{recipe}.yaml")
     content = read_yaml(given_or_shipped(str(path))) or {}
     if not isinstance(content, dict):
-        raise RecipeError(f"{path} holds no keys")
+        raise ValueError(f"{path} holds no keys")
     vary_base = vary and "variant" not in content
     base, variant = content.pop("base", None), content.pop("variant", None)
     if base is not None:
         if depth > 3:
-            raise RecipeError(f"{path}: the recipes named by 'base' form a circle, or a long chain")
+            raise ValueError(f"{path}: the recipes named by 'base' form a circle, or a long chain")
         beside = path.parent / str(base)
         below = beside if beside.is_file() else str(base)
         content = _over(read_recipe(below, vary=vary_base, depth=depth + 1), content)
@@ -257,7 +253,7 @@ def _vary(content: dict[str, Any], variant: object) -> None:
 def _keys(section: object, name: str) -> dict[str, Any]:
     """What a section holds; an empty one holds nothing."""
     if not isinstance(section, dict | None):
-        raise RecipeError(f"{name} must hold keys, not {shortened(section)}")
+        raise ValueError(f"{name} must hold keys, not {shortened(section)}")
     return {str(key): value for key, value in (section or {}).items()}
 
 
@@ -279,13 +275,13 @@ def recipe_from_dict(content: Mapping[str, Any]) -> Recipe:
     """
     recipe = filled(Recipe, content, "")
     if recipe.teacher.weights is None and recipe.teacher != TeacherRecipe():
-        raise RecipeError(
+        raise ValueError(
             "teacher.network or teacher.weight is set, but no teacher is: give its weights, "
             "teacher.weights=FILE"
         )
     for name, options in recipe.data.sets.items():
         if not isinstance(options, dict):
-            raise RecipeError(f"data.sets.{name} must hold keys, not {options!r}")
+            raise ValueError(f"data.sets.{name} must hold keys, not {options!r}")
     return recipe
 
 
