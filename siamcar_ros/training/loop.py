@@ -2,7 +2,7 @@
 
     siamcar train compact
     siamcar train compact epochs=1 batch=16 output=runs/short
-    torchrun --nproc-per-node 4 -m siamcar_ros.training siamcar_r50 variant=code
+    torchrun --nproc-per-node 4 -m siamcar_ros.cli train siamcar_r50 variant=code
 
 The same command resumes an interrupted run from ``last.pt`` in its output folder. On a CPU the
 final weights are then bit for bit those of an uninterrupted run.
