@@ -33,6 +33,7 @@ from siamcar_ros.resources import (
 )
 
 from .augment import AugmentParams, NotNegative, Probability
+from .losses import BoxLoss, Positives, Quality
 
 Count: TypeAlias = Annotated[int, Range(1)]
 Positive: TypeAlias = Annotated[float, Range(0, above=True)]
@@ -56,12 +57,12 @@ class LossRecipe:
     cls: NotNegative = 1.0  # the weights of classification, regression and centerness (as paper)
     reg: NotNegative = 3.0
     cen: NotNegative = 1.0
-    positives: Literal["center", "box"] = "center"
+    positives: Positives = "center"
     balanced: bool = True
     centerness_weighted: bool = True
-    box: Literal["iou", "giou"] = "iou"
+    box: BoxLoss = "iou"
     oversize: NotNegative = 0.0
-    quality: Literal["centerness", "iou"] = "centerness"
+    quality: Quality = "centerness"
 
 
 @dataclass(frozen=True)
