@@ -122,10 +122,6 @@ class ImageDecoder:
         Returns:
             (H, W, 3) uint8 BGR; for the packed encodings a view of `message.data`, with strides
             that may be negative (rgb8) or zero (mono8), which must not be written to.
-
-        Raises:
-            ImageError: the encoding is unknown or is that of a depth map, the image is empty, too
-                large, corrupt or truncated, or its fields contradict each other.
         """
         if not hasattr(message, "encoding"):
             return self._decompress(message.data, message.format)
@@ -155,10 +151,9 @@ class ImageDecoder:
         return StoredImage(self.decode(message), "bgr")
 
     def check(self, message: Any) -> None:
-        """Refuse an image message by its header, encoding and amount of data; decodes nothing.
+        """Refuse an image message (ImageError) by its header, encoding and amount of data.
 
-        Raises:
-            ImageError: it cannot be decoded. Data that turns out to be corrupt is not noticed here.
+        Nothing is decoded, so corrupt data is not noticed.
         """
         data = message.data
         if not hasattr(message, "encoding"):

@@ -35,12 +35,7 @@ class VideoReader:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Read the header.
-
-        Raises:
-            ValueError: it is not a video that OpenCV reads, or its frames are too large.
-            OSError: it cannot be read.
-        """
+        """Read the header."""
         self.path = Path(path)
         with self.path.open("rb") as file:
             # A stream of JPEGs begins as a picture does; OpenCV decodes one as it opens the file.
@@ -58,11 +53,7 @@ class VideoReader:
         self._decoded = 0
 
     def __iter__(self) -> Iterator[tuple[int, Image]]:
-        """Read from the beginning.
-
-        Raises:
-            ValueError: no frame decodes.
-        """
+        """Read from the beginning."""
         capture = self._open()
         self.skipped.clear()
         self._decoded = 0
@@ -126,11 +117,7 @@ class VideoWriter:
     """
 
     def __init__(self, path: str | Path, rate: float) -> None:
-        """Check the path; the file, of `rate` frames per second, is begun with the first frame.
-
-        Raises:
-            ValueError: the path does not end in .mp4.
-        """
+        """Check the path; the file, of `rate` frames per second, is begun with the first frame."""
         self.path = Path(path)
         if self.path.suffix.lower() != ".mp4":
             raise ValueError(f"videos are written as MP4: {self.path} must end in .mp4")
@@ -149,9 +136,6 @@ class VideoWriter:
         """Append a (H, W, 3) uint8 BGR image, scaled to the size of the first one.
 
         A last row or column is repeated where that size is odd: chroma has half the resolution.
-
-        Raises:
-            OSError: the file cannot be written.
         """
         if self._encoder is None:
             self._shape = image.shape[:2]

@@ -49,9 +49,6 @@ class ToolkitTracker:
 
         Returns:
             (N, 4) boxes, the first as given, and (N,) seconds, reading not included.
-
-        Raises:
-            SequenceError: an image is missing or does not decode.
         """
         frames = tuple(map(Path, img_files))
         boxes = np.full((len(frames), 4), np.nan)

@@ -76,11 +76,6 @@ def open_workers(
         items: how many items there are to work on; no more workers are started.
         count: how many; by default 1, or with Ray as many as the cluster has GPUs or processors.
         ray_address: of a Ray cluster, "auto" or "local"; no Ray when None.
-
-    Raises:
-        ValueError: the tracker cannot be built, a worker died, or the machines of a cluster would
-            run it in different ways.
-        OSError: a file of the tracker's cannot be read.
     """
     with ExitStack() as stack:
         if ray_address is not None:
@@ -189,11 +184,7 @@ def _ray_workers(
 
 
 def agreed_facts(facts: list[dict[str, Any]]) -> dict[str, Any]:
-    """The facts of a tracker in which all workers agree.
-
-    Raises:
-        ValueError: they differ; their results would be of different arithmetic.
-    """
+    """The facts of a tracker in which all workers agree."""
     differing = {
         key: sorted({str(other.get(key)) for other in facts})
         for key in sorted({key for other in facts for key in other})

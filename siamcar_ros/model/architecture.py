@@ -43,10 +43,6 @@ def read_architecture(network: str | Path) -> tuple[str, Architecture]:
     Args:
         network: a shipped network's name, or the path of a YAML file (``.yaml`` or ``.yml``) with
             the keys ``network``, its name, and ``architecture``.
-
-    Raises:
-        ValueError: no network of that name, or a file that does not describe one.
-        FileNotFoundError: no such file.
     """
     path = network_file(network)
     content = read_yaml(path)

@@ -87,11 +87,7 @@ def backbone_names() -> tuple[str, ...]:
 
 
 def find_backbone(name: str) -> BackboneEntry:
-    """The registered backbone of that name.
-
-    Raises:
-        ValueError: there is none; the message lists those there are.
-    """
+    """The registered backbone of that name."""
     names = backbone_names()
     if name not in names:
         raise ValueError(f"no backbone is called {name!r}; there are {', '.join(names)}")
@@ -100,11 +96,7 @@ def find_backbone(name: str) -> BackboneEntry:
 
 @torch.inference_mode()
 def check_backbone(entry: BackboneEntry, backbone: Backbone) -> None:
-    """Compare what a new backbone is registered as with a dry run.
-
-    Raises:
-        ValueError: its channels or cells differ, or a coarser level does not align with the first.
-    """
+    """Refuse a new backbone that differs from its registration in a dry run (ValueError)."""
     backbone.eval()
     for size in (TEMPLATE_SIZE, SEARCH_SIZE):
         shapes = [level.shape[1:] for level in backbone(torch.empty(0, 3, size, size))]

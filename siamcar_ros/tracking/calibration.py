@@ -166,9 +166,6 @@ class Calibration(NamedTuple):
 
         Args:
             named: "alone" and, where it was fitted, "online".
-
-        Raises:
-            ValueError: a name is unknown.
         """
         if named is None:
             return None

@@ -42,12 +42,7 @@ class Siamese(nn.Module):
 
 
 def build_network(recipe: Recipe, device: torch.device) -> SiamCAR:
-    """The network with its initial weights, on the device.
-
-    Raises:
-        ValueError, OSError: the device does not support the recipe, or ``backbone.initial`` cannot
-            be read or does not fit.
-    """
+    """The network with its initial weights, on the device."""
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.network)
     if recipe.backbone.initial is not None:
@@ -65,12 +60,7 @@ def build_network(recipe: Recipe, device: torch.device) -> SiamCAR:
 
 
 def build_teacher(recipe: Recipe, model: SiamCAR, device: torch.device) -> SiamCAR | None:
-    """The network that `model` learns from, in evaluation mode, without gradients; or None.
-
-    Raises:
-        ValueError: its cells do not match the model's, or its weights do not fit.
-        OSError: its weights cannot be read.
-    """
+    """The network that `model` learns from, in evaluation mode, without gradients; or None."""
     if recipe.teacher.weights is None:
         return None
     teacher = build_model(recipe.teacher.network)

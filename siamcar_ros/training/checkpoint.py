@@ -41,11 +41,7 @@ _ADVICE = "give another output, or remove it"
 
 
 def run_metadata(recipe: Recipe, data: str) -> dict[str, str]:
-    """The metadata that a run writes with its weights; `data` is its data sets' fingerprint.
-
-    Raises:
-        OSError: the teacher's weights cannot be read.
-    """
+    """The metadata that a run writes with its weights; `data` is its data sets' fingerprint."""
     metadata = {
         "network": recipe.network,
         "recipe": to_yaml(recipe),
@@ -65,9 +61,6 @@ def save_checkpoint(
     """Write the state of a run after `step` steps; the file appears whole or not at all.
 
     `parts`, by name, have `state_dict` and `load_state_dict`; `metadata` is :func:`run_metadata`'s.
-
-    Raises:
-        OSError: it cannot be written; the previous one is kept.
     """
     content = {name: part.state_dict() for name, part in parts.items()}
     with _written_whole(path) as place, place.open("wb") as file:
@@ -81,10 +74,6 @@ def load_checkpoint(
 
     Returns:
         the number of steps done; 0 if there is no checkpoint.
-
-    Raises:
-        ValueError: it was written by another recipe, with other data or another teacher.
-        WeightsError: it cannot be read, or does not fit the parts.
     """
     if not path.is_file():
         return 0
@@ -110,11 +99,7 @@ def load_checkpoint(
 
 
 def write_weights(path: Path, model: nn.Module, metadata: Mapping[str, str]) -> None:
-    """Write a network's weights as safetensors; the file appears whole or not at all.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write a network's weights as safetensors; the file appears whole or not at all."""
     with _written_whole(path) as place:
         save_weights(model, place, metadata)
 

@@ -142,12 +142,7 @@ class Run:
         self._finite = torch.empty((), dtype=torch.bool, pin_memory=device.type == "cuda")
 
     def advance(self, pairs: Iterator[Batch]) -> None:
-        """Do one training step with the next batch.
-
-        Raises:
-            DataError: too many files are missing or broken.
-            ValueError: the last ``optimizer.give_up_after`` gradients were not finite.
-        """
+        """Do one training step with the next batch."""
         recipe, device = self.recipe, self.device
 
         # What the epoch trains, and at which rate.

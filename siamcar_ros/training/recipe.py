@@ -217,9 +217,6 @@ def read_recipe(recipe: str | Path, *, vary: bool = True, depth: int = 0) -> dic
 
     Each file's own `variant` is applied before the next file changes the result, unless that one
     names a variant, too; with `vary` false none is.
-
-    Raises:
-        ValueError, OSError: as :func:`load_recipe`.
     """
     path = Path(recipe)
     if path.suffix not in (".yaml", ".yml"):
@@ -269,11 +266,7 @@ def _over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def recipe_from_dict(content: Mapping[str, Any]) -> Recipe:
-    """A recipe from nested mappings, with defaults for what is left out.
-
-    Raises:
-        ValueError: as :func:`load_recipe`.
-    """
+    """A recipe from nested mappings, with defaults for what is left out."""
     recipe = filled(Recipe, content, "")
     if recipe.teacher.weights is None and recipe.teacher != TeacherRecipe():
         raise ValueError(

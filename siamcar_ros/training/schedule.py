@@ -44,9 +44,6 @@ def freeze(backbone: nn.Module, recipe: BackboneRecipe, epoch: int) -> bool:
 
     None are before ``frozen_epochs``. Afterwards, the parts named in ``train`` are, or all if none
     is named; the others, such as the first convolution of the published recipe, never are.
-
-    Raises:
-        ValueError: the backbone has no part of that name.
     """
     parts = dict(backbone.named_children())
     for name in recipe.train:

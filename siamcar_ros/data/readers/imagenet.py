@@ -92,11 +92,7 @@ class ImageNetVid(VideoPairs):
 
 
 def read_objects(path: Path) -> list[tuple[str, NDArray[np.float32]]]:
-    """The objects of an annotation in PASCAL VOC's XML: track ("" without one), x1, y1, x2, y2.
-
-    Raises:
-        DataFault: the file is missing or not such an annotation.
-    """
+    """The objects of an annotation in PASCAL VOC's XML: track ("" without one), x1, y1, x2, y2."""
     try:
         root = ElementTree.parse(path).getroot()
         return [_object(element) for element in root.iter("object")]
