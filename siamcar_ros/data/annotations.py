@@ -20,16 +20,13 @@ class SequenceError(ValueError):
 
 
 def read_boxes(path: str | Path) -> Boxes:
-    """Read the true boxes of a target, one frame a line, NaN where it is absent.
+    """Read the true boxes of a target, (N, 4), one frame a line, NaN where it is absent.
 
     A line holds x, y, w, h, separated by commas, semicolons, tabs or spaces; or the four corners of
     a polygon, which give the box around it; or a VOT mask (``m`` x, y, w, h of a bitmap and its run
     lengths), which gives the box around its pixels. A box without an area, an empty mask, values
     that are not finite, and a lone number (VOT's code of a frame without a region) say that the
     target is absent.
-
-    Returns:
-        (N, 4) float64.
 
     Raises:
         SequenceError: a line that is none of these (file and line are named), or an empty file.
@@ -156,7 +153,7 @@ def read_properties(path: Path) -> dict[str, str]:
 
 
 def read_lines(path: Path, *, empty: bool = False) -> list[str]:
-    """Read the lines of an annotation, without blank ones at its end; none if `empty`."""
+    """Read the lines of an annotation, without blank ones at its end; none only if `empty`."""
     lines = path.read_text(encoding="utf-8-sig", errors="replace").rstrip().splitlines()
     if not lines and not empty:
         raise SequenceError(f"{path} is empty")

@@ -22,9 +22,8 @@ from siamcar_ros.geometry import Image
 class ToolkitTracker:
     """A tracker with the toolkit's interface: RGB images, arrays as boxes.
 
-    Args:
-        name: the name of its result folder.
-        tracker: any object with `init(image_bgr, box)` and `update(image_bgr).box`.
+    `name` is that of its result folder; `tracker` has `init(image_bgr, box)` and
+    `update(image_bgr).box`.
     """
 
     is_deterministic = True

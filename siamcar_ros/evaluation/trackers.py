@@ -183,7 +183,6 @@ def _check_files(baseline: Baseline, files: tuple[str, ...]) -> None:
 
 
 def _opencv(baseline: Baseline, files: tuple[str, ...]) -> Callable[[], Any]:
-    """Return a function that makes a new OpenCV tracker."""
     _check_files(baseline, files)
     create: Callable[..., Any] | None = getattr(cv2, f"{baseline.opencv_class}_create", None)
     if create is None:

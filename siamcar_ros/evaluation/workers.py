@@ -70,12 +70,9 @@ def open_workers(
 ) -> Iterator[Workers]:
     """Start workers of a tracker, and end them with the context.
 
-    Args:
-        spec: the tracker.
-        setup: makes what a worker holds; it must be picklable.
-        items: how many items there are to work on; no more workers are started.
-        count: how many; by default 1, or with Ray as many as the cluster has GPUs or processors.
-        ray_address: of a Ray cluster, "auto" or "local"; no Ray when None.
+    Each holds what `setup`, which must be picklable, makes. `count` is their number, at most that
+    of the `items` to work on; by default it is 1, or with Ray as many as the cluster has GPUs or
+    processors. `ray_address` is that of a Ray cluster, "auto" or "local".
     """
     with ExitStack() as stack:
         if ray_address is not None:
@@ -130,8 +127,6 @@ def _apply_to_held(work: Callable[..., Any], item: Any) -> Any:
 
 
 class _RayActor:
-    """A worker on some machine of the cluster."""
-
     def __init__(self, spec: TrackerSpec, setup: Setup, device: str | None) -> None:
         self.facts, self._held = spec.facts(), setup(device, None)
 

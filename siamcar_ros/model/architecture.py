@@ -38,11 +38,9 @@ class Architecture:
 
 
 def read_architecture(network: str | Path) -> tuple[str, Architecture]:
-    """The name and architecture of a network.
+    """The name and architecture of a network, given by a shipped one's name or a file's path.
 
-    Args:
-        network: a shipped network's name, or the path of a YAML file (``.yaml`` or ``.yml``) with
-            the keys ``network``, its name, and ``architecture``.
+    The file, ``.yaml`` or ``.yml``, has the keys ``network``, the name, and ``architecture``.
     """
     path = network_file(network)
     content = read_yaml(path)

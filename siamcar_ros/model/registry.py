@@ -32,13 +32,7 @@ class Backbone(nn.Module):
 
 
 class BackboneEntry(NamedTuple):
-    """A registered backbone.
-
-    Attributes:
-        factory: builds it, with fresh weights.
-        stride: pixels between neighboring cells of the first level.
-        first_cell: the center of the first level's first cell, in pixels of the image.
-    """
+    """A registered backbone; `stride` and `first_cell` are those of :func:`register_backbone`."""
 
     factory: Callable[[], Backbone]
     stride: int

@@ -72,8 +72,7 @@ def load_checkpoint(
 ) -> int:
     """Restore the parts of a run that :func:`save_checkpoint` wrote; nothing in it is executed.
 
-    Returns:
-        the number of steps done; 0 if there is no checkpoint.
+    Return the number of steps done; 0 if there is no checkpoint.
     """
     if not path.is_file():
         return 0

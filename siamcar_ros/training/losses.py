@@ -156,18 +156,11 @@ def teacher_loss(
     The teacher's foreground probability is each cell's soft label. Foreground and background have
     equal weight in the cross-entropies of classification and centerness; centerness counts in the
     background, too, since decoders normalize it over the whole map. The -log IoU of the distances
-    is weighted by the teacher's foreground probability times its centerness.
+    is weighted by the teacher's foreground probability times its centerness. The result is a
+    scalar, the weighted sum; 0 if the maps equal the teacher's.
 
-    Args:
-        cls: foreground logits (B, 2, S, S).
-        reg: distances (B, 4, S, S), search pixels.
-        cen: centerness logits (B, 1, S, S).
-        taught: the teacher's cls, reg and cen, of the same shapes, without gradients.
-        weights: of classification, regression and centerness.
-        average: as for :func:`siamcar_loss`.
-
-    Returns:
-        a scalar, the weighted sum; 0 if the maps equal the teacher's.
+    `taught` are the teacher's cls, reg and cen, without gradients; the other arguments are those of
+    :func:`siamcar_loss`.
     """
     cls_t, reg_t, cen_t = (part.float().flatten(2) for part in taught)
     logit, logit_t = cls.float().flatten(2).diff(dim=1).squeeze(1), cls_t.diff(dim=1).squeeze(1)
