@@ -42,7 +42,6 @@ class SiamCAR(nn.Module):
 
     template_size = TEMPLATE_SIZE
     search_size = SEARCH_SIZE
-    stride = 8
     locations: Tensor
 
     def __init__(self, name: str, architecture: Architecture) -> None:
