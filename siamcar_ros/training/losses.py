@@ -120,8 +120,10 @@ def siamcar_loss(
     if quality == "iou":
         rated = (targets.distances > 0).all(-1) & labels.any(1, keepdim=True)
         ratings = _iou(distances.detach(), wanted)
-    else:
+    elif quality == "centerness":
         rated, ratings = labels, targets.centerness
+    else:
+        raise ValueError(f"quality is {quality!r}; it may be centerness or iou")
     ratings = torch.where(rated, ratings, 0)
     entropy = F.binary_cross_entropy_with_logits(cen.float().flatten(1), ratings, reduction="none")
 

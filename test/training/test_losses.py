@@ -305,6 +305,8 @@ def test_the_quality_of_a_cell_is_its_boxs_overlap() -> None:
     assert torch.equal(cen.grad.flatten() < 0, inside & (torch.tensor(overlap) > 0.5))
     absent = siamcar_loss(cls, reg, cen, true, where, quality="iou", negative=torch.tensor([True]))
     assert float(absent["cen"].detach()) == 0
+    with pytest.raises(ValueError, match="may be centerness or iou"):
+        siamcar_loss(cls, reg, cen, true, where, quality="overlap")  # type: ignore[arg-type]
 
 
 def test_a_box_that_is_too_large_costs_more() -> None:
