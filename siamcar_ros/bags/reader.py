@@ -73,10 +73,6 @@ class Bag:
 
         Args:
             path: a rosbag2 folder; a .mcap or .db3 file, also with .zstd behind it; a ROS 1 .bag.
-
-        Raises:
-            FileNotFoundError: there is nothing at `path`.
-            BagError: it is not a bag, or nothing in it is readable.
         """
         self.path = Path(path)
         self.notes: list[str] = []
@@ -110,12 +106,7 @@ class Bag:
         return (time - self.start) / 1e9
 
     def image_topic(self, name: str | None) -> str:
-        """Return the topic `name` if it holds images; without a name, the only one that does.
-
-        Raises:
-            BagError: there is no such topic, it holds something else, or there are several to
-                choose from. The message lists the topics that would do.
-        """
+        """Return the topic `name` if it holds images; without a name, the only one that does."""
         return self._topic(name, (IMAGE, COMPRESSED_IMAGE), "image")
 
     def detection_topic(self, name: str) -> str:

@@ -78,10 +78,6 @@ def record_sequence(
         ground_truth: boxes of a video, a row x,y,w,h per frame (a folder brings its own).
         camera_info: calibration as `camera_calibration` saves it (YAML).
         on_frame: called with the number of frames done and the total (0 if unknown).
-
-    Raises:
-        ValueError, OSError: a file is missing or malformed, the rate is not positive, or `bag`
-            exists.
     """
     frames, total, boxes, own_rate, notes = _open_source(Path(source), ground_truth)
     rate = own_rate if rate is None else rate

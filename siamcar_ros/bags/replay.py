@@ -64,22 +64,14 @@ class GroundTruth:
 
     @classmethod
     def from_file(cls, path: str | Path) -> GroundTruth:
-        """Read a text file with a row x,y,w,h per image of the topic, `nan` where it is absent.
-
-        Raises:
-            SequenceError: a line is not a box.
-        """
+        """Read a text file with a row x,y,w,h per image of the topic, `nan` where it is absent."""
         rows = [(x, y, w, h) for x, y, w, h in read_boxes(path).tolist()]
         boxes = {i: row if np.isfinite(row).all() else None for i, row in enumerate(rows)}
         return cls(str(path), boxes, by_stamp=False)
 
     @classmethod
     def from_topic(cls, bag: Bag, topic: str) -> GroundTruth:
-        """Read a topic of vision_msgs/Detection2D. A box belongs to the image of the same stamp.
-
-        Raises:
-            BagError: the topic is missing or of another type, or different boxes have one stamp.
-        """
+        """Read a topic of vision_msgs/Detection2D. A box belongs to the image of the same stamp."""
         topic = bag.detection_topic(topic)
         boxes: dict[int, Box | None] = {}
         unreadable: list[str] = []
@@ -152,11 +144,6 @@ def replay(
 
     Yields:
         Each frame from the topic's first on, with its BGR image (a view of the message) or None.
-
-    Raises:
-        BagError: there is no box to start from, or no image at or after the start.
-        TargetError: the tracker refuses the box.
-        ValueError: `depth` is not one that ImageDecoder knows.
     """
     if start.box is None and truth is None:
         raise BagError("nothing says where the target is: give a box (--init) or a ground truth")

@@ -195,9 +195,6 @@ def declare_read_only(node: Node, name: str, default: Any, description: str, **l
     """Declare a parameter that is set at the start; return its value.
 
     `limits` are `range`, `choices` and `any_type` of :func:`parameter_descriptor`.
-
-    Raises:
-        ValueError, ParameterException: the value is not allowed.
     """
     described = parameter_descriptor(description, read_only=True, **limits)
     value, choices = node.declare_parameter(name, default, described).value, limits.get("choices")

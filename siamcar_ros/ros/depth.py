@@ -88,9 +88,6 @@ def depth_image(message: Any) -> tuple[NDArray[Any], float]:
 
     Args:
         message: sensor_msgs/Image, 16UC1 (or mono16) in millimeters or 32FC1 in meters (REP 118).
-
-    Raises:
-        ImageError: another encoding, or too little data for the size.
     """
     if message.encoding not in _ENCODINGS:
         known = ", ".join(_ENCODINGS)

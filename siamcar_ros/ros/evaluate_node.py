@@ -49,12 +49,7 @@ _CROSSING = 0.3
 
 
 class EvaluateNode(Node):
-    """Subscribes to a tracker and to the truth; its callbacks run in the client's thread.
-
-    Raises:
-        ValueError: `init` cannot be read, or the replay report is not one.
-        OSError: the replay report cannot be read, or the report cannot be written.
-    """
+    """Subscribes to a tracker and to the truth; its callbacks run in the client's thread."""
 
     def __init__(self) -> None:
         super().__init__("evaluate_node")

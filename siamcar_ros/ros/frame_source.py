@@ -65,10 +65,6 @@ class FrameSource(Node):
     Attributes:
         ended: there are no more frames.
         failure: the exception that ended a camera.
-
-    Raises:
-        SourceError: there is no such source, it has no frames, or a parameter is not allowed.
-        ValueError: there is no box to start the tracker on.
     """
 
     def __init__(self) -> None:

@@ -43,9 +43,6 @@ class ImageSubscription:
         reliability: "reliable", "best_effort" or "auto".
         on_message: called with each message.
         topic: the base topic.
-
-    Raises:
-        ValueError: the package of the transport's messages is not installed.
     """
 
     def __init__(

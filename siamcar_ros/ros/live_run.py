@@ -56,9 +56,6 @@ class LiveRun:
         folder: for the logs of the processes.
         tracker: parameters of the tracker node; empty ones are left out.
         namespace: of all topics.
-
-    Raises:
-        OSError: the processes cannot be started.
     """
 
     def __init__(self, folder: Path, tracker: Mapping[str, object], namespace: str) -> None:
@@ -103,11 +100,7 @@ class LiveRun:
             yield nodes
 
     def wait_until_active(self) -> None:
-        """Return once the tracker node has loaded its network.
-
-        Raises:
-            LiveRunError: it does not, or another node has its name.
-        """
+        """Return once the tracker node has loaded its network."""
 
         # From its log, as a service call may be answered by a node of another run.
         def started() -> bool:
@@ -133,10 +126,6 @@ class LiveRun:
             annotated: whether the source publishes true boxes.
             seconds: end the source after so long.
             progress: called twenty times a second, and at the end.
-
-        Raises:
-            LiveRunError: a process failed, another tracker has this one's name, the target was
-                refused, or no frame arrived.
         """
         self._box, self._annotated = box, annotated
         heard = self._recording = Recording()
@@ -175,12 +164,7 @@ class LiveRun:
         return heard
 
     def wait(self, done: Callable[[], object], *nodes: Child, timeout: float = math.inf) -> bool:
-        """Wait until `done`; return False after `timeout` seconds.
-
-        Raises:
-            LiveRunError: the tracker or one of `nodes` has ended, or another tracker has this one's
-                name.
-        """
+        """Wait until `done`, while tracker and `nodes` run; False after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while not done():
             self._check(*nodes)

@@ -36,10 +36,6 @@ def load_tracker(settings: NodeSettings) -> LoadedTracker:
 
     The tracker has room for one target more than `max_targets`, so that a new target can be started
     before an old one is removed.
-
-    Raises:
-        ValueError, OSError: the config, the weights or the device are not available; the message
-            says what to do.
     """
     config = read_config(settings.config, weights_file(settings.weights))
     if config.weights is None:

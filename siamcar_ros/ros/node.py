@@ -60,9 +60,6 @@ class TrackerNode(LifecycleNode):
         counters: of images since the node was configured.
         detections: of a detector; None without one, and while the node is not active.
         camera_motion: likewise, from the parameter `camera_rates`.
-
-    Raises:
-        ValueError, FileNotFoundError, ParameterException: a parameter is not allowed.
     """
 
     def __init__(self, **options: Any) -> None:

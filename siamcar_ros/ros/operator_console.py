@@ -37,11 +37,7 @@ _LEAST_TOKEN = 16  # characters
 
 
 class OperatorConsole(Node):
-    """Holds the parameters and finds the tracker nodes; it subscribes to nothing itself.
-
-    Raises:
-        ValueError: a parameter is not allowed.
-    """
+    """Holds the parameters and finds the tracker nodes; it subscribes to nothing itself."""
 
     def __init__(self) -> None:
         # It is not spun, so it offers no services.

@@ -50,11 +50,7 @@ _OLDEST = 1.0
 
 
 class PanTiltController(Node):
-    """Publishes the rates of `PanTiltLaw` at the parameter `rate`.
-
-    Raises:
-        ValueError: a parameter is not allowed.
-    """
+    """Publishes the rates of `PanTiltLaw` at the parameter `rate`."""
 
     def __init__(self) -> None:
         super().__init__("pan_tilt_controller")

@@ -18,9 +18,6 @@ def cache_folder(kind: str) -> Path:
     """``$XDG_CACHE_HOME/siamcar_ros/KIND`` (``~/.cache`` without it), created where missing.
 
     If it cannot be written, a folder of the user's among the temporary files, with a warning.
-
-    Raises:
-        OSError: neither can be written.
     """
     base = os.environ.get("XDG_CACHE_HOME")
     folder = (Path(base) if base else Path.home() / ".cache") / "siamcar_ros" / kind

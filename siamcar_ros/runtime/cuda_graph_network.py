@@ -36,9 +36,6 @@ class CudaGraphNetwork(TensorNetwork):
         placement: of backend "cudagraph" on "cuda:N"; precision "fp16", "bf16" or "fp32".
         kernels: one of :data:`~siamcar_ros.runtime.fusion.KERNELS`; None times all that run here
             and takes the fastest.
-
-    Raises:
-        DeviceError: the requested kernels do not run here.
     """
 
     gives_features = True
@@ -219,11 +216,7 @@ class _Recording:
 
 
 def _started(model: SiamCAR, placement: Placement, kernels: str) -> _Branches:
-    """Both branches, after a first run.
-
-    Raises:
-        DeviceError: they do not run here; the message says why.
-    """
+    """Both branches, after a first run; DeviceError if they do not run here."""
     if kernels not in KERNELS:
         raise DeviceError(f"kernels are one of {', '.join(KERNELS)}, not {kernels!r}")
     try:

@@ -44,10 +44,6 @@ def export_onnx(
         form: of the correlation: "grouped" (batch 1) or "banded" (any batch), see
             :mod:`siamcar_ros.runtime.graphs`.
         fingerprint: of the weights, if known.
-
-    Raises:
-        DeviceError: the packages ``onnx``, ``onnxscript`` and ``onnxruntime`` are not installed.
-        ExportError: the graphs give other maps.
     """
     for package in ("onnxscript", "onnxruntime"):
         import_or_refuse(package, "ONNX export", "torch")
@@ -83,9 +79,6 @@ def check_onnx(model: SiamCAR, files: OnnxFiles, tolerance: float = TOLERANCE) -
     """Compare the graphs with the model on example inputs; return the largest difference.
 
     Differences of distances are divided by 1 + the distance.
-
-    Raises:
-        ExportError: the difference is above the tolerance.
     """
     source = graph_source(files)
     placement = Placement("onnxruntime", "cpu", "fp32", "to check it")

@@ -318,9 +318,6 @@ def import_or_refuse(module: str, purpose: str, extra: str) -> Any:
         module: its name.
         purpose: what needs it, for the message.
         extra: the extra of this package that installs it.
-
-    Raises:
-        DeviceError: it is not installed.
     """
     try:
         return importlib.import_module(module)

@@ -36,11 +36,7 @@ class OnnxFiles:
 
     @classmethod
     def of_search(cls, search: Path) -> OnnxFiles:
-        """The graphs that belong to a search graph, in float32 or int8.
-
-        Raises:
-            FileNotFoundError: one of the two is missing.
-        """
+        """The graphs that belong to a search graph, in float32 or int8."""
         for suffix in (INT8_SUFFIX, SEARCH_SUFFIX):
             if search.name.endswith(suffix):
                 stem = search.name.removesuffix(suffix)
@@ -91,12 +87,7 @@ class GraphFacts:
 
     @classmethod
     def read(cls, path: Path) -> GraphFacts:
-        """Read the metadata of a file.
-
-        Raises:
-            DeviceError: the file is not one that this version of 'siamcar export' wrote.
-            FileNotFoundError: it does not exist.
-        """
+        """Read the metadata of a file."""
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL))
             tail = file.read()
@@ -119,9 +110,6 @@ def fingerprint(network: str, weights: bytes | memoryview) -> str:
     Args:
         network: the identity of the network.
         weights: the content of a safetensors file.
-
-    Raises:
-        ValueError: it is not one.
     """
     data = memoryview(weights)
     try:

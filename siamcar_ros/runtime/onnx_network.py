@@ -40,9 +40,6 @@ def onnx_network(source: Source, placement: Placement, threads: int | None = Non
 
     On "cuda:N", "fp16" uses the TensorRT provider, which cannot run convolutions whose kernel is an
     input, and "fp32" the CUDA provider; both run batches.
-
-    Raises:
-        DeviceError: the installed package has no provider for the placement, or it does not start.
     """
     if placement.device == "cpu" and source.form != "banded":
         return OnnxNetwork(source, placement, threads)
@@ -145,9 +142,6 @@ def providers_for(
         placement: "fp16" needs TensorRT, as the CUDA provider does not have it.
         engines: a folder for TensorRT's engines of these graphs alone: its own names of engines
             depend on the names in a graph, not on the weights.
-
-    Raises:
-        DeviceError: none of them runs there in that precision.
     """
     if placement.device == "cpu":
         return ["CPUExecutionProvider"]
@@ -177,9 +171,7 @@ def open_session(
 ) -> Any:
     """A session with the providers of a placement, of which the first must have started.
 
-    Raises:
-        DeviceError: ONNX Runtime cannot read the graph or start that provider; by itself it would
-            silently use another one.
+    By itself ONNX Runtime would silently use another one.
     """
     runtime = import_or_refuse("onnxruntime", "the onnxruntime backend", "onnxruntime")
     options = runtime.SessionOptions()

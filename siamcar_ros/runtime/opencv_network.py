@@ -34,9 +34,6 @@ class OpenCvNetwork(OneByOneNetwork):
         source: of the network; its graphs of form "grouped" are read.
         placement: of backend "opencv", precision "fp32".
         threads: of everything that OpenCV does in this process; None leaves the number as it is.
-
-    Raises:
-        DeviceError: OpenCV is older than 4.6.
     """
 
     def __init__(self, source: Source, placement: Placement, threads: int | None = None) -> None:

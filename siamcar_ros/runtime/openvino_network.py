@@ -115,9 +115,6 @@ def _compiled(
     """A graph compiled for the lowest latency.
 
     With `pixels` its first input is (1, n, n, 3) uint8. Without `features` that output is left out.
-
-    Raises:
-        DeviceError: OpenVINO cannot run it in this precision here.
     """
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",

@@ -44,10 +44,6 @@ def quantize(files: OnnxFiles, pairs: Iterable[Pair], output: Path) -> None:
         files: the graphs of a network, of form "grouped".
         pairs: inputs to calibrate on; a few dozen are enough.
         output: where the int8 search graph is written.
-
-    Raises:
-        DeviceError: the packages ``onnx`` and ``onnxruntime`` are not installed.
-        ValueError: there are no pairs, or the graph is of form "banded".
     """
     onnx = import_or_refuse("onnx", "int8 quantization", "torch")
     import_or_refuse("onnxruntime", "int8 quantization", "torch")

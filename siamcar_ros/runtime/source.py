@@ -105,9 +105,6 @@ class Source:
         Args:
             form: of the correlation: "grouped" (one target at a time) or "banded" (any batch).
             precision: "int8" for the quantized search graph; otherwise it is in float32.
-
-        Raises:
-            DeviceError: there are none, and without PyTorch they cannot be exported.
         """
         if self._files is not None and self._facts is not None and self._facts.form == form:
             files = self._files
@@ -126,9 +123,6 @@ class Source:
         """The coefficients that ``tools/calibrate.py`` fitted for these weights, if any.
 
         They are read from ``STEM.calibration.json`` beside the weights or graphs.
-
-        Raises:
-            ValueError: the file cannot be read.
         """
         if self.weights is None:
             return None
@@ -192,9 +186,6 @@ def weights_source(config: NetworkConfig, weights: Path) -> Source:
     Args:
         config: of the network.
         weights: safetensors, or a PyTorch checkpoint.
-
-    Raises:
-        ValueError: the file cannot be read.
     """
 
     @cache
@@ -238,9 +229,6 @@ def graph_source(files: OnnxFiles) -> Source:
 
     Args:
         files: the template graph and the search graph, which may be in int8.
-
-    Raises:
-        DeviceError: they were not written by 'siamcar export', or do not belong together.
     """
     template, facts = (GraphFacts.read(path) for path in (files.template, files.search))
     if (template.weights, template.form) != (facts.weights, facts.form):
