@@ -41,10 +41,6 @@ _RECOVERY = {
 }
 
 
-class BagError(ValueError):
-    """A bag that cannot be read, or a topic or option that it does not have."""
-
-
 @dataclass(frozen=True)
 class Recorded:
     """One message as recorded."""
@@ -86,10 +82,10 @@ class Bag:
             )
             readable = [usable for file in files if (usable := self._usable(file, folder))]
             if not readable:
-                raise BagError(f"bag {self.path} cannot be read: " + "; ".join(self.notes))
+                raise ValueError(f"bag {self.path} cannot be read: " + "; ".join(self.notes))
             self._reader = stack.enter_context(_Reader(readable, default_typestore=typestore()))
             if self._reader.message_count == 0:
-                raise BagError(f"bag {self.path} holds no readable message")
+                raise ValueError(f"bag {self.path} holds no readable message")
             self._cleanup = stack.pop_all()
         self.start = self._reader.start_time
         self.end = self._reader.end_time - 1
@@ -154,8 +150,8 @@ class Bag:
             if len(fitting) == 1:
                 return next(iter(fitting))
             if not fitting:
-                raise BagError(f"{self.path} has no {kind} topic")
-            raise BagError(
+                raise ValueError(f"{self.path} has no {kind} topic")
+            raise ValueError(
                 f"{self.path} has several {kind} topics; choose one with --topic: {listing}"
             )
         # Recorders differ in the leading slash.
@@ -164,14 +160,14 @@ class Bag:
         if name in fitting:
             return name
         if name in self.topics:
-            raise BagError(f"topic {name} of {self.path} holds {self.topics[name]}; {there_are}")
-        raise BagError(f"{self.path} has no topic {name}; {there_are}")
+            raise ValueError(f"topic {name} of {self.path} holds {self.topics[name]}; {there_are}")
+        raise ValueError(f"{self.path} has no topic {name}; {there_are}")
 
     def _files(self) -> list[Path]:
         """The bag's storage files."""
         if self.path.is_file():
             if Path(self.path.name.removesuffix(".zstd")).suffix not in (*_STORAGE, ".bag"):
-                raise BagError(
+                raise ValueError(
                     f"{self.path} is not a bag: expected a folder, or a .mcap, .db3 or .bag file"
                 )
             return [self.path]
@@ -180,7 +176,7 @@ class Bag:
         packed = [f for f in files if f.suffix == ".zstd" and Path(f.stem).suffix in _STORAGE]
         stored += [file for file in packed if file.with_suffix("") not in stored]
         if not stored:
-            raise BagError(f"{self.path} is not a bag: it has no .mcap or .db3 file")
+            raise ValueError(f"{self.path} is not a bag: it has no .mcap or .db3 file")
         return stored
 
     def _check_metadata(self) -> None:

@@ -18,7 +18,6 @@ from siamcar_ros.bags.messages import (
     jpeg_message,
     message,
 )
-from siamcar_ros.bags.reader import BagError
 from siamcar_ros.bags.writer import BagWriter
 from siamcar_ros.data.annotations import read_boxes
 from siamcar_ros.data.images import read_image
@@ -82,7 +81,7 @@ def record_sequence(
     frames, total, boxes, own_rate, notes = _open_source(Path(source), ground_truth)
     rate = own_rate if rate is None else rate
     if not 0 < rate < 1e6:
-        raise BagError(f"rate must be positive, got {rate}")
+        raise ValueError(f"rate must be positive, got {rate}")
     info = _camera_info(Path(camera_info)) if camera_info else None
     topic, truth_topic = ("/" + name.strip("/") for name in (topic, ground_truth_topic))
     info_topic = f"{topic.rsplit('/', 1)[0]}/camera_info"
@@ -114,7 +113,7 @@ def record_sequence(
             if on_frame is not None:
                 on_frame(written, total)
         if written == 0:
-            raise BagError(f"no frame of {source} decodes")
+            raise ValueError(f"no frame of {source} decodes")
     return Recording(written, annotated, rate, tuple(notes))
 
 
@@ -124,7 +123,7 @@ def _open_source(
     """The frames of a source by index, their number (0: unknown), boxes, rate and notes."""
     if source.is_dir():
         if ground_truth is not None:
-            raise BagError(f"{source} is a folder and brings its own ground truth")
+            raise ValueError(f"{source} is a folder and brings its own ground truth")
         sequence = read_sequence(source)
         boxes, notes = sequence.boxes, list(sequence.notes)
         return enumerate(sequence.frames), len(sequence), boxes, DEFAULT_RATE, notes
@@ -163,7 +162,7 @@ def _camera_info(path: Path) -> Any:
         saved = read_yaml(path)
         d, k, r, p = (np.array(saved[name]["data"], np.float64) for name in _CALIBRATION)
         if (k.size, r.size, p.size) != (9, 9, 12):
-            raise BagError(f"{path}: its matrices must have 9, 9 and 12 values")
+            raise ValueError(f"{path}: its matrices must have 9, 9 and 12 values")
         return message(
             CAMERA_INFO,
             height=int(saved["image_height"]),
@@ -176,6 +175,6 @@ def _camera_info(path: Path) -> Any:
             p=p,
         )
     except (KeyError, TypeError) as error:
-        raise BagError(
+        raise ValueError(
             f"{path} is not a calibration as camera_calibration saves it: {error!r}"
         ) from error

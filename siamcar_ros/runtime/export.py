@@ -25,10 +25,6 @@ TOLERANCE = 1e-3
 """Largest difference from PyTorch allowed: of logits, and of distances relative to their size."""
 
 
-class ExportError(ValueError):
-    """An exported graph gives other maps than the network."""
-
-
 def export_onnx(
     model: SiamCAR,
     weights: Path,
@@ -96,7 +92,7 @@ def check_onnx(model: SiamCAR, files: OnnxFiles, tolerance: float = TOLERANCE) -
     finally:
         model.train(was_training)
     if not worst <= tolerance:
-        raise ExportError(
+        raise ValueError(
             f"the exported {model.name} differs from PyTorch by {worst:.2g}, more than the "
             f"{tolerance:g} allowed"
         )
