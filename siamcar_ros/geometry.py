@@ -93,14 +93,7 @@ def context_side(w: Any, h: Any) -> Any:
 
     p = (w + h) / 2 is the context of SiamFC (Bertinetto et al. 2016). The square is scaled to
     :data:`TEMPLATE_SIZE`; the search region is :data:`SEARCH_SIZE` / :data:`TEMPLATE_SIZE` as
-    large.
-
-    Args:
-        w: widths of boxes, numbers or arrays.
-        h: heights, likewise.
-
-    Returns:
-        sides in the pixels of w and h, a float for numbers, else an array.
+    large. The widths and heights of boxes are numbers or arrays.
     """
     p = CONTEXT * (w + h)
     return ((w + p) * (h + p)) ** 0.5

@@ -37,11 +37,8 @@ class Range(NamedTuple):
 def setting(default: Any, description: str, **facts: Any) -> Any:
     """A field of a dataclass whose metadata documents it, as parameters of nodes need it.
 
-    Args:
-        default: its default value.
-        description: what it does, as a sentence.
-        facts: "range": (lowest, highest), both allowed; "choices": the words that are allowed;
-            "read_only": whether it is fixed once it is set.
+    Facts are "range": (lowest, highest), both allowed; "choices": the words that are allowed;
+    "read_only": whether it is fixed once it is set.
     """
     return dataclasses.field(default=default, metadata={"description": description, **facts})
 
@@ -49,10 +46,7 @@ def setting(default: Any, description: str, **facts: Any) -> Any:
 def filled(kind: type[Options], content: Any, prefix: str) -> Options:
     """A dataclass from a mapping; its fields that are dataclasses, from the mappings in it.
 
-    Args:
-        kind: the dataclass; its annotations say what each field accepts.
-        content: values by the names of its fields; those left out have their defaults.
-        prefix: goes before the name of a field in messages, as "optimizer.".
+    In messages `prefix`, as "optimizer.", goes before the name of a field.
 
     Raises:
         ValueError: `content` is no mapping, a name is unknown, or a value is refused.

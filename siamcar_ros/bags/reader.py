@@ -65,11 +65,7 @@ class Bag:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Open a bag.
-
-        Args:
-            path: a rosbag2 folder; a .mcap or .db3 file, also with .zstd behind it; a ROS 1 .bag.
-        """
+        """Open a rosbag2 folder, a .mcap or .db3 file (also with .zstd), or a ROS 1 .bag."""
         self.path = Path(path)
         self.notes: list[str] = []
         if not self.path.exists():

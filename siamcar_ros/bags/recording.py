@@ -66,17 +66,11 @@ def record_sequence(
     rate, which is also the time of recording. A frame whose target is absent has a Detection2D of
     size zero without hypotheses. A frame that does not decode is left out, its ground truth stays.
 
-    Args:
-        source: a folder in the sequence layout, or a video file.
-        bag: the folder to create.
-        rate: frames per second; by default a video's own, and 30 for a folder.
-        topic: of the images; compressed ones go to TOPIC/compressed.
-        ground_truth_topic: of the boxes.
-        frame_id: of all headers.
-        compressed: write CompressedImage, not Image; JPEG files go in as they are.
-        ground_truth: boxes of a video, a row x,y,w,h per frame (a folder brings its own).
-        camera_info: calibration as `camera_calibration` saves it (YAML).
-        on_frame: called with the number of frames done and the total (0 if unknown).
+    The source is a folder in the sequence layout, which brings its own boxes, or a video, for which
+    `ground_truth` has a row x,y,w,h per frame. The rate (Hz) is by default a video's own, and 30
+    for a folder. With `compressed`, JPEG files go as they are to TOPIC/compressed. `camera_info` is
+    a YAML file of `camera_calibration`. `on_frame` is called with the number of frames done and the
+    total (0 if unknown).
     """
     frames, total, boxes, own_rate, notes = _open_source(Path(source), ground_truth)
     rate = own_rate if rate is None else rate

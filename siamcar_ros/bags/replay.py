@@ -141,9 +141,7 @@ def replay(
 
     An image that does not decode is skipped: the tracker does not see it, and a start that was due
     on it moves to the next one. 16-bit images are scaled as `depth` says; see ImageDecoder.
-
-    Yields:
-        Each frame from the topic's first on, with its BGR image (a view of the message) or None.
+    Yields each frame from the topic's first on, with its BGR image (a view of the message) or None.
     """
     if start.box is None and truth is None:
         raise ValueError("nothing says where the target is: give a box (--init) or a ground truth")

@@ -206,10 +206,7 @@ def _write_pictures(source: Source, heard: Recording, film: Path) -> Path:
     """Read the source once more; write the annotated film and, next to it, a strip of frames.
 
     The true box is white, the node's green. On frames without a detection the latest one before is
-    drawn in orange.
-
-    Returns:
-        The path of the strip.
+    drawn in orange. Returns the path of the strip.
     """
     stamps = heard.stamps
     first = next(index for index, stamp in enumerate(stamps) if stamp in heard.detections)

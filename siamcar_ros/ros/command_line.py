@@ -85,10 +85,7 @@ def start_rclpy(usage: str, arguments: Sequence[str] | None, **options: Any) -> 
     """Initialize rclpy from the command line, or report what is wrong with it.
 
     SIGINT and SIGTERM end the process with status 0 until rclpy runs. From then on they end the
-    context, unless `options` say otherwise.
-
-    Returns:
-        None if rclpy runs, else the process's exit status.
+    context, unless `options` say otherwise. Returns None if rclpy runs, else the exit status.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     started = False
@@ -169,12 +166,8 @@ def parameter_descriptor(
 ) -> ParameterDescriptor:
     """Return the ROS descriptor of a parameter.
 
-    Args:
-        description: for `ros2 param describe`.
-        range: the smallest and the largest value of a number.
-        choices: the values that are allowed, which ROS does not check; empty allows all.
-        read_only: it is set at the start.
-        any_type: accept values of other types than the default's.
+    ROS checks the `range` of a number, both ends allowed, but not the `choices`. `any_type` accepts
+    values of other types than the default's.
     """
     described = ParameterDescriptor(
         description=description,

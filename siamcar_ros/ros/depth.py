@@ -84,10 +84,9 @@ def _middle(start: float, length: float, limit: int) -> slice:
 
 
 def depth_image(message: Any) -> tuple[NDArray[Any], float]:
-    """Return the pixels of a depth image, not copied, and their unit in meters.
+    """Return the pixels of a sensor_msgs/Image, not copied, and their unit in meters.
 
-    Args:
-        message: sensor_msgs/Image, 16UC1 (or mono16) in millimeters or 32FC1 in meters (REP 118).
+    16UC1 (or mono16) is in millimeters, 32FC1 in meters (REP 118).
     """
     if message.encoding not in _ENCODINGS:
         known = ", ".join(_ENCODINGS)

@@ -52,10 +52,7 @@ def failure(what: str, child: Child) -> LiveRunError:
 class LiveRun:
     """Starts a tracker node and lets it follow the target of one source after another.
 
-    Args:
-        folder: for the logs of the processes.
-        tracker: parameters of the tracker node; empty ones are left out.
-        namespace: of all topics.
+    The folder is for the logs of the processes; `tracker` has the parameters of the tracker node.
     """
 
     def __init__(self, folder: Path, tracker: Mapping[str, object], namespace: str) -> None:
@@ -82,9 +79,7 @@ class LiveRun:
     ) -> Iterator[list[Child]]:
         """Run some of the package's nodes, as processes, until the block is left.
 
-        Args:
-            parameters: of each, by its module in `siamcar_ros.ros`; empty strings are left out.
-            ros_args: further arguments after --ros-args.
+        Their parameters are given by their modules in `siamcar_ros.ros`; empty ones are left out.
         """
         with ExitStack() as stack:
             nodes = []
@@ -124,7 +119,7 @@ class LiveRun:
             source: parameters of the frame source.
             box: the target on the first frame; None takes the true one.
             annotated: whether the source publishes true boxes.
-            seconds: end the source after so long.
+            seconds: after which the source is ended.
             progress: called twenty times a second, and at the end.
         """
         self._box, self._annotated = box, annotated

@@ -134,12 +134,9 @@ class Outputs:
     def publish_status(
         self, header: Any, tracked: Tracked | None = None, total: float = 0.0
     ) -> None:
-        """Publish the node's status.
+        """Publish the node's status, with the header of the newest image and the results for it.
 
-        Args:
-            header: of the newest image.
-            tracked: the results for it; None if nothing is tracked.
-            total: seconds from the start of the image callback to the publication.
+        `total` is in seconds, from the start of the image callback to the publication.
         """
         loaded, counters = self._loaded, self._node.counters
         status = TrackStatus(header=header, state=TrackStatus.IDLE, total_latency=total)

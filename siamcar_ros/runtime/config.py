@@ -73,11 +73,9 @@ class NetworkConfig:
 
 
 def read_network_config(config: str | Path, weights: str | Path | None = None) -> NetworkConfig:
-    """Read a configuration.
+    """Read a configuration, a shipped one by its name ("compact") or a YAML file.
 
-    Args:
-        config: the name of a shipped one ("compact") or the path of a YAML file.
-        weights: a file to use in place of the configuration's.
+    The file `weights` takes the place of the configuration's.
 
     Raises:
         ValueError: an unknown name or key, or a value that is refused.

@@ -105,11 +105,9 @@ class GraphFacts:
 
 
 def fingerprint(network: str, weights: bytes | memoryview) -> str:
-    """The fingerprint of a network and its weights, which depends on nothing else in the file.
+    """The fingerprint of a network's identity and weights, the content of a safetensors file.
 
-    Args:
-        network: the identity of the network.
-        weights: the content of a safetensors file.
+    It depends on nothing else in the file.
     """
     data = memoryview(weights)
     try:

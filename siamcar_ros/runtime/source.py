@@ -100,11 +100,9 @@ class Source:
         return self._facts is not None or can_export()
 
     def graphs(self, form: _Form = "grouped", precision: str = "fp32") -> OnnxFiles:
-        """The network's graphs.
+        """The network's graphs, for one target at a time ("grouped") or any batch ("banded").
 
-        Args:
-            form: of the correlation: "grouped" (one target at a time) or "banded" (any batch).
-            precision: "int8" for the quantized search graph; otherwise it is in float32.
+        The search graph is in float32 unless `precision` is "int8".
         """
         if self._files is not None and self._facts is not None and self._facts.form == form:
             files = self._files
@@ -181,12 +179,7 @@ class Source:
 
 
 def weights_source(config: NetworkConfig, weights: Path) -> Source:
-    """Weights in a file, with the graphs that lie beside it.
-
-    Args:
-        config: of the network.
-        weights: safetensors, or a PyTorch checkpoint.
-    """
+    """Weights in a file, safetensors or a checkpoint, with the graphs that lie beside it."""
 
     @cache
     def load() -> SiamCAR:
@@ -215,21 +208,12 @@ def weights_source(config: NetworkConfig, weights: Path) -> Source:
 
 
 def model_source(model: SiamCAR, int8: Path | None = None) -> Source:
-    """A model and its weights as they are now.
-
-    Args:
-        model: on the CPU.
-        int8: its quantized search graph.
-    """
+    """A model on the CPU with its weights as they are now, and its quantized search graph."""
     return Source(model.name, fingerprint_of(model), lambda: model, int8=int8)
 
 
 def graph_source(files: OnnxFiles) -> Source:
-    """Graphs without the weights that they were made from.
-
-    Args:
-        files: the template graph and the search graph, which may be in int8.
-    """
+    """Graphs, the search graph perhaps in int8, without the weights that they were made from."""
     template, facts = (GraphFacts.read(path) for path in (files.template, files.search))
     if (template.weights, template.form) != (facts.weights, facts.form):
         raise DeviceError(f"{files.search} and {files.template} are not of the same export")
@@ -273,10 +257,8 @@ def _missing_for_export() -> list[str]:
 def fingerprint_of(model: SiamCAR, identity: str | None = None) -> str:
     """The fingerprint of a model with its present weights, equal to that of a file of them.
 
-    Args:
-        model: on any device.
-        identity: of its configuration; without it, that of the model's architecture is used, and
-            the fingerprint equals no file's.
+    Without the identity of its configuration, that of its architecture is used, and the fingerprint
+    equals no file's.
     """
     from safetensors.torch import save
 
