@@ -160,7 +160,6 @@ class Bag:
         raise ValueError(f"{self.path} has no topic {name}; {there_are}")
 
     def _files(self) -> list[Path]:
-        """The bag's storage files."""
         if self.path.is_file():
             if Path(self.path.name.removesuffix(".zstd")).suffix not in (*_STORAGE, ".bag"):
                 raise ValueError(

@@ -239,7 +239,6 @@ def _typed_box(text: str) -> Box:
 
 
 def _read_replay(path: Path) -> dict[str, Any]:
-    """Read the scores of a replay's report."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         return {key: report[key] for key in ("bag", "topic", "images", "tracked", "score")}

@@ -93,7 +93,6 @@ class _Branches:
         self._inputs: _Inputs | None = None
 
     def template(self, z: Tensor) -> Template:
-        """See :meth:`Network.template`."""
         with torch.cuda.device(self.device):
             z = as_planes(z.to(self.device, non_blocking=True))
             planes = _blank(z.shape[0], self._channels, z.shape[-1], self._dtype, self.device)
@@ -135,7 +134,6 @@ class _Forked(SearchGraph):
         self._side = torch.cuda.Stream()
 
     def forward(self, x: Tensor, *template: Tensor) -> tuple[Tensor, ...]:
-        """See :class:`SearchGraph`."""
         reduced = self.reduced(x, *template)
         current = torch.cuda.current_stream()
         self._side.wait_stream(current)
