@@ -112,6 +112,20 @@ def converted(value: Any, hint: Any, key: str) -> Any:
     raise ValueError(f"{key} is {shortened(value)}; it must be {expected}")
 
 
+def parse_numbers(what: str, text: str, count: int) -> tuple[float, ...]:
+    """Read finite numbers as a person types them, "1,0.5,-2"; ValueError if there are not `count`.
+
+    `what` is what the message calls them.
+    """
+    try:
+        found = tuple(map(float, text.split(",")))
+    except ValueError:
+        found = ()
+    if len(found) != count or not all(map(math.isfinite, found)):
+        raise ValueError(f"{what} is {count} numbers with commas between them, not {text!r:.60}")
+    return found
+
+
 def assignments(texts: Iterable[str], option: str) -> dict[str, str]:
     """Split texts KEY=VALUE, as `option` takes them; ValueError where one has another form."""
     pairs = {}
