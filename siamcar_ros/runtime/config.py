@@ -57,16 +57,14 @@ class NetworkConfig:
         return json.dumps([self.name, self.architecture], sort_keys=True, default=str)
 
     def build(self) -> SiamCAR:
-        """The model, in evaluation mode, with its weights.
+        """The model, in evaluation mode, with its weights, which it must have.
 
         Raises:
             ValueError: there is no such network; the weights do not fit.
-            FileNotFoundError: there are no weights.
         """
         from siamcar_ros.model import build_model, load_weights
 
-        if self.weights is None:
-            raise ValueError(f"no weights ship for {self.name}: give a weights file")
+        assert self.weights is not None
         model = build_model(self.described_in).eval()
         load_weights(model, self.weights)
         return model
