@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from siamcar_ros.data.image_messages import view_bytes
 from siamcar_ros.data.images import ImageError
 from siamcar_ros.geometry import Box
 
@@ -93,11 +94,6 @@ def depth_image(message: Any) -> tuple[NDArray[Any], float]:
         raise ImageError(f"depth is encoded as one of {known}, not {message.encoding[:64]!r}")
     kind, unit = _ENCODINGS[message.encoding]
     dtype = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
-    height, width, step = message.height, message.width, message.step
-    if not height or step < width * dtype.itemsize or len(message.data) < step * height:
-        raise ImageError(
-            f"a depth image of {width} by {height} with rows of {step} bytes has "
-            f"{len(message.data)} bytes of data"
-        )
-    rows = np.frombuffer(message.data, np.uint8, step * height).reshape(height, step)
-    return rows[:, : width * dtype.itemsize].view(dtype), unit
+    shape = (message.height, message.width * dtype.itemsize, 1)
+    rows = view_bytes(message.data, shape, message.step, message.encoding)
+    return rows[..., 0].view(dtype), unit
