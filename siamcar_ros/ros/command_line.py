@@ -60,13 +60,9 @@ def run_node(
     After a signal has ended the context, only an OSError counts as a failure: of a report that
     cannot be written, say.
 
-    Args:
-        name: of the node, for the log.
-        usage: printed for `--help`.
-        run: creates the node and returns when it is to end.
-        arguments: the command line without the program; None takes the process's own.
-        own_signals: `run` handles SIGINT and SIGTERM itself. By default they end the context at
-            once, after which nothing can be published.
+    `name` is for the log, `usage` for `--help`; without `arguments` the process's own are taken.
+    With `own_signals`, `run` handles SIGINT and SIGTERM itself; by default they end the context at
+    once, after which nothing can be published.
     """
     status = start_rclpy(usage, arguments, own_signals=own_signals)
     if status is not None:

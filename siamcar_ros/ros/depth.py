@@ -43,15 +43,13 @@ def target_depth(depth: NDArray[Any], box: Box, unit: float = 1.0) -> Depth | No
     """Return the depth of the target in a box.
 
     The target is the nearest surface that has at least a quarter of the known depths in the middle
-    of the box. So the background seen through gaps and small things in front do not count.
+    of the box. So the background seen through gaps and small things in front do not count. None if
+    too few depths are known: fewer than 9 pixels, or less than 5 % of the middle.
 
     Args:
         depth: (H, W) in multiples of `unit`; 0, negative, infinite and NaN are unknown.
         box: (x, y, w, h) in pixels of the depth image; may extend beyond its border.
         unit: in meters.
-
-    Returns:
-        None if too few depths are known: fewer than 9 pixels, or less than 5 % of the middle.
     """
     x, y, w, h = box
     columns = _middle(x, w, depth.shape[1])

@@ -31,11 +31,8 @@ _recording = threading.Lock()  # CUDA lets a process record one graph at a time
 class CudaGraphNetwork(TensorNetwork):
     """The search branch, recorded once for each number of targets and replayed every frame.
 
-    Args:
-        model: with its weights; it is copied.
-        placement: of backend "cudagraph" on "cuda:N"; precision "fp16", "bf16" or "fp32".
-        kernels: one of :data:`~siamcar_ros.runtime.fusion.KERNELS`; None times all that run here
-            and takes the fastest.
+    The model is copied. Without `kernels`, one of :data:`~siamcar_ros.runtime.fusion.KERNELS`, all
+    that run here are timed and the fastest is taken.
     """
 
     gives_features = True
