@@ -37,13 +37,8 @@ class OnnxFiles:
     @classmethod
     def of_search(cls, search: Path) -> OnnxFiles:
         """The graphs that belong to a search graph, in float32 or int8."""
-        for suffix in (INT8_SUFFIX, SEARCH_SUFFIX):
-            if search.name.endswith(suffix):
-                stem = search.name.removesuffix(suffix)
-                files = cls(search.with_name(stem + TEMPLATE_SUFFIX), search)
-                break
-        else:
-            files = cls(search.with_name(f"NAME{TEMPLATE_SUFFIX}"), search)
+        stem = search.name.removesuffix(INT8_SUFFIX).removesuffix(SEARCH_SUFFIX)
+        files = cls(search.with_name(stem + TEMPLATE_SUFFIX), search)
         for path in (files.search, files.template):
             if not path.is_file():
                 raise FileNotFoundError(
