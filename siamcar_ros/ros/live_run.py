@@ -52,7 +52,7 @@ def failure(what: str, child: Child) -> LiveRunError:
 class LiveRun:
     """Starts a tracker node and lets it follow the target of one source after another.
 
-    The folder is for the logs of the processes; `tracker` has the parameters of the tracker node.
+    The folder is for the processes' logs; `tracker` has the parameters of the tracker node.
     """
 
     def __init__(self, folder: Path, tracker: Mapping[str, object], namespace: str) -> None:

@@ -35,8 +35,6 @@ class NodeSettings(TrackerParams):
     """The values of all parameters at one moment; the metadata of its fields declares them.
 
     The tracker's knobs are live, and their defaults come from the network's config.
-
-    Raises ValueError, with the allowed values, for a value or a combination that is not allowed.
     """
 
     autostart: bool = _fixed(
@@ -215,10 +213,7 @@ class NodeSettings(TrackerParams):
 
 
 def declare(node: Node) -> NodeSettings:
-    """Declare all parameters on `node` and return their values, overrides included.
-
-    Raises ValueError for a config that does not exist or a value that is not allowed.
-    """
+    """Declare all parameters on `node` and return their values, overrides included."""
     from siamcar_ros.ros.command_line import parameter_descriptor
     from siamcar_ros.tracking import read_config
 
