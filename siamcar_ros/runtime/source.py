@@ -10,8 +10,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from siamcar_ros.networks import NetworkConfig
 from siamcar_ros.runtime.cache import cache_folder, cached_files
-from siamcar_ros.runtime.config import NetworkConfig
 from siamcar_ros.runtime.network import DeviceError, is_installed
 from siamcar_ros.runtime.onnx_files import (
     CALIBRATION_SUFFIX,
@@ -188,7 +188,12 @@ def weights_source(config: NetworkConfig, weights: Path) -> Source:
                 f"to run {weights} without PyTorch, put the ONNX graphs that 'siamcar export' "
                 "makes from it beside it; or install PyTorch: pip install 'siamcar_ros[torch]'"
             )
-        return config.build()
+        from siamcar_ros.model import SiamCAR, load_weights
+        from siamcar_ros.model.architecture import read_architecture
+
+        model = SiamCAR(*read_architecture(config)).eval()
+        load_weights(model, weights)
+        return model
 
     if weights.suffix == ".safetensors":
         try:
