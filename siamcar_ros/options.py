@@ -47,9 +47,6 @@ def filled(kind: type[Options], content: Any, prefix: str) -> Options:
     """A dataclass from a mapping; its fields that are dataclasses, from the mappings in it.
 
     In messages `prefix`, as "optimizer.", goes before the name of a field.
-
-    Raises:
-        ValueError: `content` is no mapping, a name is unknown, or a value is refused.
     """
     if not isinstance(content, Mapping):
         raise ValueError(f"{prefix.rstrip('.')} must hold keys, not {shortened(content)}")
@@ -70,9 +67,6 @@ def converted(value: Any, hint: Any, key: str) -> Any:
     """Convert a value to its annotated type: YAML gives 1e-3 as text, 5 for 5.0, lists for tuples.
 
     In paths ``~`` and ``$VARIABLES`` are expanded. `key` is what the message calls the value.
-
-    Raises:
-        ValueError: it cannot be converted, or exceeds its limits.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
