@@ -68,9 +68,9 @@ def record_sequence(
 
     The source is a folder in the sequence layout, which brings its own boxes, or a video, for which
     `ground_truth` has a row x,y,w,h per frame. The rate (Hz) is by default a video's own, and 30
-    for a folder. With `compressed`, JPEG files go as they are to TOPIC/compressed. `camera_info` is
-    a YAML file of `camera_calibration`. `on_frame` is called with the number of frames done and the
-    total (0 if unknown).
+    for a folder. With `compressed`, CompressedImage goes to TOPIC/compressed, JPEG files as they
+    are. `camera_info` is a YAML file of `camera_calibration`. `on_frame` is called with the number
+    of frames done and the total (0 if unknown).
     """
     frames, total, boxes, own_rate, notes = _open_source(Path(source), ground_truth)
     rate = own_rate if rate is None else rate

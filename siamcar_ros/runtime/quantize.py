@@ -38,7 +38,7 @@ Pair = tuple[Images, Images]
 
 
 def quantize(files: OnnxFiles, pairs: Iterable[Pair], output: Path) -> None:
-    """Write an int8 copy of a search graph of form "grouped", calibrated on some dozen inputs."""
+    """Write an int8 copy of a search graph of form "grouped", calibrated on a few dozen inputs."""
     onnx = import_or_refuse("onnx", "int8 quantization", "torch")
     import_or_refuse("onnxruntime", "int8 quantization", "torch")
     from onnxruntime.quantization import (
