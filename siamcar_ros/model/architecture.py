@@ -38,12 +38,7 @@ class Architecture:
 
 
 def read_architecture(network: str | Path | NetworkConfig) -> tuple[str, Architecture]:
-    """The name and architecture of a network: by its name, a YAML file, or what was read from it.
-
-    Raises:
-        ValueError: no network of that name, or a file that does not describe one.
-        FileNotFoundError: no such file.
-    """
+    """The name and architecture of a network: of a name, a YAML file, or what was read from it."""
     config = network if isinstance(network, NetworkConfig) else read_network_config(network)
     section = config.architecture
     if not isinstance(section, dict) or "backbone" not in section:
