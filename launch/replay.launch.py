@@ -78,7 +78,6 @@ def check(context: LaunchContext) -> None:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return the launch description."""
     waiting = Node(
         package="siamcar_ros",
         executable="wait_until_active",

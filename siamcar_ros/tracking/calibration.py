@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.runtime.config import refuse_unknown
+from siamcar_ros.resources import refuse_unknown
 from siamcar_ros.runtime.network import Maps
 from siamcar_ros.tracking.decode import Array, Decoded, Grid
 

@@ -225,7 +225,7 @@ def test_a_source_is_not_its_own_output(config: Path, tmp_path: Path) -> None:
     [
         (["--sequence", "nowhere"], "no source 'nowhere'"),
         (["--video", "film.mp4"], "no source 'film.mp4'"),
-        (["--video", "film.mp4", "--box", "1,2,3"], "a box is four numbers x,y,w,h"),
+        (["--video", "film.mp4", "--box", "1,2,3"], "a box x,y,w,h in pixels is 4 numbers"),
         (["--follow", "--console"], "--console: not allowed with argument --follow"),
     ],
 )
