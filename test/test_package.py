@@ -170,12 +170,6 @@ def imported(file: Path) -> set[str]:
     return names
 
 
-def test_only_the_ros_room_imports_ros() -> None:
-    for file in PACKAGE.rglob("*.py"):
-        if PACKAGE / "ros" not in file.parents:
-            assert "rclpy" not in imported(file), file
-
-
 # What the package does without, or asks for with `pip install` when it is needed.
 OPTIONAL = {
     "av",

@@ -50,7 +50,7 @@ def test_a_child_that_ignores_signals_is_killed_with_its_own(
         grandchild = int(child.tail().split()[-1])
         assert not _gone(grandchild)
     assert not child.running
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120  # loaded machines are slow
     while not _gone(grandchild):
         assert time.monotonic() < deadline, "the grandchild outlived its parents"
         time.sleep(0.02)
@@ -105,7 +105,7 @@ def test_a_second_interrupt_kills_at_once(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(KeyboardInterrupt):
         child.end()
     monkeypatch.undo()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120  # loaded machines are slow
     while child.running or not _gone(grandchild):
         assert time.monotonic() < deadline, "it outlived the second interrupt"
         time.sleep(0.02)

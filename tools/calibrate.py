@@ -5,7 +5,7 @@
 Each folder holds sequences, folders of images with a `groundtruth.txt` (NaN where the target is
 absent). They must not have been used in training, and should resemble what the network is used for,
 absences included. A weight below 1 makes a folder's frames count less; use one for absences that
-were composed. The tracker follows each target to the end of its sequence and never declares it
+were composed. The tracker follows each target through the first 300 frames and never declares it
 LOST. A logistic model of what each frame showed is then fitted to whether the box overlapped the
 true one by more than half, with and without the model of the target that is learned online. It is
 written as STEM.calibration.json beside the weights, to which it belongs. What is printed and drawn

@@ -59,7 +59,7 @@ find_ros() {
       fi
     done
   fi
-  for distro in jazzy kilted lyrical rolling iron humble; do
+  for distro in jazzy kilted lyrical rolling humble; do
     if [ -f "/opt/ros/$distro/setup.bash" ]; then
       printf '%s' "/opt/ros/$distro"
       return 0

@@ -66,7 +66,8 @@ class NodeSettings(TrackerParams):
     use_detections: bool = _fixed(
         False,
         "Subscribe to `detections`: a point takes the detection that contains it, a lost target "
-        "is searched for in them, and `start_class` starts targets.",
+        "is searched for in them (with redetect and search_regions), and `start_class` starts "
+        "targets.",
     )
     qos_reliability: str = _fixed(
         "auto",
@@ -109,9 +110,10 @@ class NodeSettings(TrackerParams):
     )
     time_jump: float = setting(
         1.0,
-        "Seconds by which image stamps may run ahead of real time. A single image that is further "
-        "ahead, or that goes back, is dropped; three in a row are a jump, and one that goes back "
-        "(a bag that starts over) stops the tracks.",
+        "Seconds by which stamps may advance from one image to the next, besides 20 times the real "
+        "time between them. A single image that is further ahead, or that goes back, is dropped; "
+        "three in a row are a jump, and one that goes back (a bag that starts over) stops the "
+        "tracks.",
         range=(0.0, 3600.0),
     )
     max_failures: int = setting(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from references import reference
 
 from benchmarks.published import PublishedTracker
-
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden" / "decode.npz"
 
 
 class GivenMaps:
@@ -41,9 +39,7 @@ class GivenMaps:
 
 @pytest.mark.parametrize("name", ["stub_UAV123", "stub_yaml"])
 def test_boxes_are_the_published_ones(name: str) -> None:
-    if not GOLDEN.is_file():
-        pytest.skip("the published decoder's outputs, ../shared/golden/decode.npz, are absent")
-    with np.load(GOLDEN) as golden:
+    with np.load(reference("golden/decode.npz")) as golden:
         lr, penalty_k, window = golden[f"{name}_hp_lr_penaltyk_windowlr"].tolist()
         network: Any = GivenMaps()
         tracker = PublishedTracker(network, penalty_k, window, lr)

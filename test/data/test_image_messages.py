@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -116,19 +115,6 @@ def test_messages_of_any_class_are_read_by_their_fields() -> None:
     assert (ImageDecoder().decode(raw) == color).all()
     compressed = SimpleNamespace(format="png", data=cv2.imencode(".png", color)[1].tobytes())
     assert (ImageDecoder().decode(compressed) == color).all()
-
-
-def test_a_half_installed_cv_bridge_is_not_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its Python half imports, and fails for want of the other half when it is used."""
-
-    class CvBridge:
-        def imgmsg_to_cv2(self, *arguments: Any, **options: Any) -> Any:
-            raise ModuleNotFoundError("No module named 'cv_bridge.boost.cv_bridge_boost'")
-
-    half = SimpleNamespace(CvBridge=CvBridge, CvBridgeError=TypeError)
-    monkeypatch.setitem(sys.modules, "cv_bridge", half)
-    image = raw_to_bgr(noise(2 * 48), height=6, width=8, encoding="yuyv", step=16)
-    assert image.shape == (6, 8, 3)
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from siamcar_ros.cli import COMMANDS, load_command
+from siamcar_ros.ros.pan_tilt import PanTiltSettings
 from siamcar_ros.ros.parameters import markdown
 
 ROOT = Path(__file__).parents[2]
@@ -51,16 +55,13 @@ def test_the_service_call_is_a_valid_request() -> None:
     assert set(request["bbox"]) == {"center", "size_x", "size_y"}
 
 
-def test_the_make_targets_exist() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_make_targets_and_launch_files_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
-    assert set(re.findall(r"\bmake ([a-z]+)\b", README)) <= targets
-
-
-def test_the_launch_files_exist() -> None:
-    files = set(re.findall(r"ros2 launch siamcar_ros (\S+)", README))
-    assert files
-    for name in files:
-        assert (ROOT / "launch" / name).is_file()
+    assert set(re.findall(r"(?:^    |`)make ([a-z]+)\b", text, re.M)) <= targets
+    for name in re.findall(r"ros2 launch siamcar_ros ([\w.]+)", text):
+        assert (ROOT / "launch" / name).is_file(), name
 
 
 def headings(page: Path) -> set[str]:
@@ -88,10 +89,42 @@ def test_the_readmes_pictures_are_small() -> None:
     assert 0 < size < 600_000
 
 
-def test_the_frame_sources_parameters_are_in_its_page() -> None:
-    code = (ROOT / "siamcar_ros/ros/frame_source.py").read_text(encoding="utf-8")
-    declared = re.findall(r' parameter\(\s*"(\w+)"', code)
-    page = (ROOT / "docs/node.md").read_text(encoding="utf-8").split("## frame_source")[1]
-    listed = re.findall(r"^\| `(\w+)` \|", page.split("\n## ")[0], re.M)
-    assert listed
-    assert sorted(listed) == sorted(declared)
+def parameters(node: str) -> dict[str, Any]:
+    """The parameters that a node declares, and their defaults."""
+    tree = ast.parse((ROOT / f"siamcar_ros/ros/{node}.py").read_text(encoding="utf-8"))
+    found = {}
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "parameter":
+            name, default, *_ = map(ast.unparse, call.args)
+            found[ast.literal_eval(name)] = ast.literal_eval(default.replace("CLIP", "'clip'"))
+    return found | (vars(PanTiltSettings()) if node == "pan_tilt_controller" else {})
+
+
+@pytest.mark.parametrize(
+    ("page", "nodes"),
+    [
+        ("node", ["frame_source", "evaluate_node"]),
+        ("pan_tilt", ["pan_tilt_controller", "pan_tilt_simulation"]),
+        ("console", ["operator_console"]),
+        ("mavlink", ["mavlink_camera"]),
+    ],
+)
+def test_the_parameters_of_the_other_nodes_are_in_their_pages(page: str, nodes: list[str]) -> None:
+    """With their defaults."""
+    text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+    tables = re.findall(r"^\| parameter \| default \|.*\n.*\n((?:\|.*\n)+)", text, re.M)
+    angles = {"π": math.pi, "-π": -math.pi, "π/2": math.pi / 2, "-π/2": -math.pi / 2}
+    for node, table in zip(nodes, tables, strict=True):
+        listed: dict[str, str] = {}
+        for row in table.splitlines():
+            names, default = (cell.strip() for cell in row.split(" |")[:2])
+            defaults = default.strip("| ").split(", ")
+            found = re.findall(r"`(\w+)`", names)
+            listed |= dict(zip(found, defaults * (len(found) // len(defaults)), strict=True))
+        for name, default in parameters(node).items():
+            shown = listed.pop(name).strip("`").replace("empty", "")
+            if isinstance(default, str):
+                assert shown == default, name
+            else:
+                assert angles.get(shown, yaml.safe_load(shown)) == default, name
+        assert not listed

@@ -34,6 +34,27 @@ def test_folder_leaves_out_the_first_frame() -> None:
     assert result.overlaps[1:] == pytest.approx([1, 1 / 3])
 
 
+def test_success_rates_are_of_overlaps_above_a_half_and_three_quarters() -> None:
+    boxes = [[0, 0, w, 10] for w in (10, 4.5, 5, 7, 7.5, 8)]  # overlaps 1, 0.45, 0.5 ... 0.8
+    found = score(boxes, [[0, 0, 10, 10]] * 6)
+    assert found is not None
+    assert found.measures["sr50"] == 3 / 5
+    assert found.measures["sr75"] == 1 / 5
+
+
+def test_precision_is_of_errors_up_to_20_pixels() -> None:
+    found = score([[x, 0, 10, 10] for x in (0, 20, 20.5)], [[0, 0, 10, 10]] * 3)
+    assert found is not None
+    assert found.measures["precision"] == 1 / 2
+
+
+def test_vot_lt_cuts_what_a_box_has_beyond_the_image() -> None:
+    truth = [[80, 0, 20, 10]] * 2
+    found = score([truth[0], [80, 0, 40, 10]], truth, protocols.VOT_LT, size=(100, 50))
+    assert found is not None
+    assert found.measures["ao"] == 1
+
+
 def test_otb_counts_an_absent_frame_as_missed_and_near() -> None:
     # Four frames: given, half overlap, absent, exact.
     truth = sequence([[1, 1, 10, 10], [1, 1, 10, 10], [NAN] * 4, [1, 1, 10, 10]])

@@ -8,14 +8,13 @@ import cv2
 import numpy as np
 import pytest
 from moving_square import square_boxes, write_boxes, write_frames
+from references import reference
 
 from siamcar_ros.data import read_sequence
 from siamcar_ros.evaluation import metrics, run_sequence
 from siamcar_ros.evaluation.protocols import FOLDER, score_sequence
 from siamcar_ros.evaluation.trackers import BASELINES, OpenCVTracker, TrackerSpec
 from siamcar_ros.tracking import TargetError
-
-SEQUENCES = Path(__file__).parents[2].parent / "shared" / "sequences"
 
 needs_contrib = pytest.mark.skipif(
     not hasattr(cv2, "TrackerKCF_create"), reason="this OpenCV has no KCF and CSRT (contrib has)"
@@ -127,14 +126,13 @@ def test_baselines_name_their_files() -> None:
 
 
 @needs_contrib
-@pytest.mark.skipif(not SEQUENCES.is_dir(), reason="no ../shared/sequences")
 @pytest.mark.parametrize(
     ("name", "frames", "ao"), [("car-shadow", 40, 0.547), ("Crossing", 120, 0.082)]
 )
 def test_kcf_scores_what_is_published_beside_the_sequences(
     name: str, frames: int, ao: float
 ) -> None:
-    sequence = read_sequence(SEQUENCES / name)
+    sequence = read_sequence(reference(f"sequences/{name}"))
     assert len(sequence) == frames
     run = run_sequence(TrackerSpec("KCF", "kcf").build(), sequence)
     score = score_sequence(sequence, [run], FOLDER)

@@ -1,38 +1,26 @@
-"""The reference outputs in ../shared/golden or $SIAMCAR_GOLDEN, and the weights behind them."""
+"""The reference outputs, and the weights behind them."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import os
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from references import reference
 
 from siamcar_ros.model import SiamCAR, build_model
-
-_BESIDE = Path(__file__).resolve().parents[3] / "shared" / "golden"
-GOLDEN = Path(os.environ.get("SIAMCAR_GOLDEN", _BESIDE))
-
-
-def _golden(name: str) -> Path:
-    path = GOLDEN / name
-    if not path.is_file():
-        pytest.skip(
-            f"the reference file ../shared/golden/{name} is absent, and SIAMCAR_GOLDEN names no "
-            "folder that holds it"
-        )
-    return path
 
 
 @pytest.fixture(scope="session")
 def fixed_weights() -> ModuleType:
     """The module that gives each tensor from its key and shape."""
-    spec = importlib.util.spec_from_file_location("fixed_weights", _golden("fixed_weights.py"))
+    spec = importlib.util.spec_from_file_location(
+        "fixed_weights", reference("golden/fixed_weights.py")
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -42,19 +30,19 @@ def fixed_weights() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def published_keys() -> dict[str, tuple[int, ...]]:
-    content: dict[str, list[int]] = json.loads(_golden("keys_r50.json").read_text())
+    content: dict[str, list[int]] = json.loads(reference("golden/keys_r50.json").read_text())
     return {key: tuple(shape) for key, shape in content.items()}
 
 
 @pytest.fixture(scope="session")
 def backbone_keys() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(_golden("keys_backbones.json").read_text())
+    content: dict[str, Any] = json.loads(reference("golden/keys_backbones.json").read_text())
     return content
 
 
 @pytest.fixture(scope="session")
 def network_arrays() -> dict[str, np.ndarray]:
-    with np.load(_golden("network_r50.npz")) as arrays:
+    with np.load(reference("golden/network_r50.npz")) as arrays:
         return {key: arrays[key] for key in arrays.files}
 
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from node_harness import BOX, NodeProcess, Robot, raw_image, scene, wait_for
+from node_harness import BOX, PATIENCE, NodeProcess, Robot, raw_image, scene, wait_for
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.task import Future
 from sensor_msgs.msg import Image
@@ -22,6 +22,7 @@ from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 
 from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros.client import TargetRefused, TrackerClient, TrackerUnavailable
+from siamcar_ros.ros.evaluate_node import _typed_box
 from siamcar_ros.srv import InitTarget
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
@@ -324,13 +325,8 @@ def test_signals_end_it_with_a_report(
     ("parameters", "message"),
     [
         ({"init": "'1,2,3'"}, "init is x,y,w,h, 'ground_truth' or empty, not '1,2,3'"),
-        ({"init": "truth"}, "init is x,y,w,h, 'ground_truth' or empty"),
-        ({"init": "'1,2,3,4@5'"}, "init is x,y,w,h"),
-        ({"init": "'1,2,nan,4'"}, "init is x,y,w,h"),
-        ({"init": "'1,2,0,4'"}, "init is x,y,w,h"),
         ({"image_transport": "smoke"}, "image_transport is one of raw, compressed, not 'smoke'"),
         ({"tracker": "'bad name'"}, "topic name must not contain"),
-        ({"init": "'@3'"}, "init is x,y,w,h"),
         ({"replay_report": "/nowhere.json"}, "/nowhere.json"),
         ({"time_jump": -1.0}, "time_jump"),
         ({"report": "/dev/null/live.json"}, "/dev/null"),
@@ -340,6 +336,12 @@ def test_bad_parameters_are_refused(
     start_evaluator: Callable[..., Evaluator], parameters: dict[str, object], message: str
 ) -> None:
     evaluator = start_evaluator(**parameters)
-    assert evaluator.process.wait(30) == 1
+    assert evaluator.process.wait(PATIENCE) == 1
     assert message in evaluator.log
     assert "Traceback" not in evaluator.log
+
+
+@pytest.mark.parametrize("text", ["truth", "1,2,3", "1,2,3,4@5", "1,2,nan,4", "1,2,0,4", "@3"])
+def test_a_box_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"init is x,y,w,h, 'ground_truth' or empty, not"):
+        _typed_box(text)

@@ -78,16 +78,6 @@ def test_track_status_names_the_states() -> None:
     assert states == [0, 1, 2, 3]
 
 
-def test_track_status_survives_serialization() -> None:
-    from rclpy.serialization import deserialize_message, serialize_message
-
-    from siamcar_ros.msg import TrackStatus
-
-    status = TrackStatus(state=TrackStatus.LOST, targets=2, frames_received=2**40)
-    status.header.frame_id = "camera"
-    assert deserialize_message(serialize_message(status), TrackStatus) == status
-
-
 def test_interfaces_are_found_beside_the_handwritten_modules() -> None:
     import siamcar_ros.msg
     import siamcar_ros.resources

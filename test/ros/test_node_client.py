@@ -9,7 +9,7 @@ from node_harness import BOX, Robot, wait_for
 
 from siamcar_ros.ros.client import Detection, TargetRefused, TrackerClient, TrackerUnavailable
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 
 def test_detections_arrive_from_the_start_on(robot: Robot) -> None:

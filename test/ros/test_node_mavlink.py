@@ -26,6 +26,8 @@ from node_harness import PATIENCE, NodeProcess, Robot, wait_for
 from pymavlink.dialects.v20 import common as mav
 from vision_msgs.msg import Detection2D
 
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
+
 WIDTH, HEIGHT = 640, 480
 CAMERA = (1, mav.MAV_COMP_ID_CAMERA)
 ACCEPTED = mav.MAV_RESULT_ACCEPTED

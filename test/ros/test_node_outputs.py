@@ -22,9 +22,7 @@ from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.targets import Target, Tracked
 from siamcar_ros.tracking import TrackResult, TrackState
-from siamcar_ros.tracking.overlay import draw_overlay
 from siamcar_ros.tracking.stored_image import StoredImage
-from siamcar_ros.tracking.velocity import Motion
 
 NETWORK = SimpleNamespace(name="compact", backend="torch", device="cpu")
 
@@ -176,20 +174,6 @@ def test_every_status_carries_the_counters(outputs: tuple[Outputs, Publishers]) 
     assert (status.frames_dropped, status.frames_failed, status.frames_tracked) == (5, 5, 2)
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.3])
-def test_overlay_leaves_the_image_alone(scale: float) -> None:
-    image = scene(0)[:, :, ::-1]
-    before = image.copy()
-    results = {
-        "inside": TrackResult(BOX, 0.9, TrackState.TRACKING),
-        "outside": TrackResult((-50.0, 230.0, 900.0, 900.0), 0.1, TrackState.LOST),
-    }
-    drawn = draw_overlay(image, results, scale=scale, caption="12.3 ms")
-    assert drawn.shape == (round(240 * scale), round(320 * scale), 3)
-    assert drawn.flags.c_contiguous
-    np.testing.assert_array_equal(image, before)
-
-
 def test_a_target_that_is_started_anew_has_no_past(outputs: tuple[Outputs, Publishers]) -> None:
     out, node = outputs
     seen = {"a": TrackResult(BOX, 0.9, TrackState.TRACKING)}
@@ -204,21 +188,3 @@ def test_a_target_that_is_started_anew_has_no_past(outputs: tuple[Outputs, Publi
     assert "no camera_info has arrived" in node.log.lines[0]
     assert len(node.log.lines) == 1
     assert not node.sent["~/bearing"]
-
-
-def test_velocity_is_the_slope_of_the_places_and_lost_counts_from_the_last_seen() -> None:
-    motion = Motion(started=0)
-    tenth = 10**8
-    for index in range(8):  # turns around after 0.4 s, which the window has forgotten at the end
-        x = 10.0 * index if index < 4 else 80.0 - 10.0 * index
-        motion.add(index * tenth, TrackResult((x, 5.0 * index, 8, 6), 0.9, TrackState.TRACKING))
-        if index == 0:
-            assert math.isnan(motion.velocity[0])
-        if index == 3:
-            assert motion.velocity == pytest.approx((100.0, 50.0))
-    assert motion.velocity == pytest.approx((-100.0, 50.0))
-    motion.add(9 * tenth, TrackResult((900, 900, 8, 6), 0.0, TrackState.LOST))
-    assert motion.lost == pytest.approx(0.2)
-    assert motion.velocity == pytest.approx((-100.0, 50.0))
-    motion.add(10 * tenth, TrackResult((0, 0, 8, 6), 0.9, TrackState.UNCERTAIN))
-    assert motion.lost == 0.0

@@ -28,7 +28,8 @@ from siamcar_ros.ros.diagnostics import Health
 from siamcar_ros.ros.loading import evict, load_tracker
 from siamcar_ros.ros.mailbox import Mailbox
 from siamcar_ros.ros.messages import bbox_to_box, detection
-from siamcar_ros.ros.parameters import NodeSettings, checked_name, markdown
+from siamcar_ros.ros.node import _ring_limits
+from siamcar_ros.ros.parameters import NodeSettings, checked_name
 from siamcar_ros.ros.ring import FrameRing, free_memory
 from siamcar_ros.tracking import TrackerParams, TrackResult, TrackState
 
@@ -170,11 +171,12 @@ def test_names_are_short_and_printable(name: str, reason: str) -> None:
     assert checked_name("id", "é" * 128) == "é" * 128
 
 
-def test_every_tracker_knob_is_a_parameter_and_every_parameter_is_documented() -> None:
-    names = [each.name for each in fields(NodeSettings)]
-    assert set(TrackerParams.names()) <= set(names)
-    table = markdown()
-    assert all(f"| `{name}` |" in table for name in names)
+def test_past_images_take_a_quarter_of_the_free_memory_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("siamcar_ros.ros.node._FREE_MEMORY", 400_000_000)
+    limits = [_ring_limits(NodeSettings(ring_memory_mb=mb))["memory"] for mb in (50, 1000)]
+    assert limits == [50_000_000, 100_000_000]
 
 
 def test_shipped_parameter_file_holds_the_defaults() -> None:

@@ -14,7 +14,7 @@ from std_msgs.msg import String
 
 from siamcar_ros.ros.client import TargetRefused
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 # The topics that it publishes and subscribes to, in its namespace unless they begin with a slash.
 PUBLISHED = (

@@ -13,7 +13,7 @@ from node_harness import BOX, PATIENCE, Log, Robot, frame, wait_for
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2D, Detection2DArray
 
-from siamcar_ros.geometry import Box
+from siamcar_ros.geometry import Box, box_center
 from siamcar_ros.ros.detections import Detections
 from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.frame import Frame
@@ -196,6 +196,37 @@ def test_a_detection_is_compared_with_where_the_targets_were_in_its_image() -> N
 
     assert detect((x + 60.0, y, w, h)) is None
     assert detect((x + 240.0, y, w, h)).result(10).id == "target-1"
+    assert worker.close(10)
+
+
+def test_no_target_is_started_by_a_detector_while_one_is_lost() -> None:
+    """It might be the lost one."""
+    (ring, frames), tracker = filled_ring(5), Tracker()
+    worker, handed, _ = worker_for(tracker, ring, max_targets=2)
+    states = iter([TrackState.LOST, TrackState.UNCERTAIN])
+
+    def update(image: Any, ids: list[str], *_: Any, **__: Any) -> dict[str, TrackResult]:
+        return dict.fromkeys(ids, TrackResult(BOX, 0.1, next(states)))
+
+    tracker.update = update  # type: ignore[method-assign]
+    worker.init(frames[4], BOX, "a").result(10)
+    for stamp, places in ((5, None), (6, [BOX])):
+        worker.mailbox.put(frame(stamp, received=1000.0 * stamp))
+        wait_for("the image", lambda: len(handed) == stamp - 4)  # noqa: B023
+        assert worker.places(stamp) == places
+    assert worker.close(10)
+
+
+def test_a_point_takes_a_detection_of_the_same_half_second() -> None:
+    ring, frames = filled_ring(3)
+    worker, _, _ = worker_for(Tracker(), ring)
+    node: Any = worker._node
+    node.subscribe = lambda *_: None
+    detections = Detections(node, worker)
+    found = Detection2D(bbox=box_to_bbox(BOX), results=[hypothesis("car", 0.9)])
+    detections._on_message(Detection2DArray(header=frames[2].header, detections=[found]))
+    for late, taken in ((500_000_000, True), (500_000_001, False)):
+        assert (detections.at(box_center(BOX), frames[2].stamp + late) is not None) is taken
     assert worker.close(10)
 
 

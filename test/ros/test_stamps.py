@@ -9,7 +9,6 @@ from siamcar_ros.ros.frame import Frame
 from siamcar_ros.ros.stamps import StampFilter
 
 SECOND = 10**9
-DAY = 86_400 * SECOND
 
 
 def at(seconds: float, received: float | None = None) -> Frame:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from example_arrays import Array, arrays
 
 from siamcar_ros.model import SiamCAR
 from siamcar_ros.runtime import BACKENDS, DeviceError, Network, load_network
@@ -70,14 +70,6 @@ def network(request: pytest.FixtureRequest, compact: SiamCAR) -> Network:
         if precision == "fp16" and find_spec("tensorrt") is None:
             pytest.skip("TensorRT is not installed")
     return load_network(compact, device=device, backend=backend, precision=precision)
-
-
-Array = NDArray[np.float32]
-
-
-def arrays(model: SiamCAR, batch: int, seed: int = 0) -> tuple[Array, Array]:
-    z, x = example_inputs(model, batch, seed)
-    return z.numpy(), x.numpy()
 
 
 def maps_of(model: SiamCAR, z: Array, x: Array) -> tuple[Array, Array, Array]:

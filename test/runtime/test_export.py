@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from example_arrays import arrays
 
 from siamcar_ros.commands import export as command
 from siamcar_ros.model import SiamCAR
@@ -37,11 +38,6 @@ def files(compact: SiamCAR, tmp_path_factory: pytest.TempPathFactory) -> OnnxFil
 
 def cached_onnx(model: SiamCAR) -> OnnxFiles:
     return model_source(model).graphs()
-
-
-def arrays(model: SiamCAR, batch: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    z, x = example_inputs(model, batch, seed)
-    return z.numpy(), x.numpy()
 
 
 def test_the_search_graph_suits_tensorrt(files: OnnxFiles) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from references import reference
 
 from siamcar_ros.tracking import SiamCarTracker, TrackerParams
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "decode.npz"
 RUNS = ("stub_UAV123", "stub_yaml")
 EDGES = tuple(f"edge{i:02d}" for i in range(12))
 # The published decoder fails on the other edges.
@@ -19,9 +18,7 @@ ANSWERED_EDGES = ("edge00", "edge06", "edge07", "edge08", "edge09")
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, Any]:
-    if not GOLDEN.is_file():
-        pytest.skip(f"the published decoder's outputs are not here: {GOLDEN}")
-    with np.load(GOLDEN) as file:
+    with np.load(reference("golden/decode.npz")) as file:
         return dict(file)
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from references import reference
 
 from siamcar_ros.geometry import Box
 from siamcar_ros.tracking import MultiTracker, SiamCarTracker, TrackerParams
 from siamcar_ros.tracking.calibration import EVIDENCE
 from siamcar_ros.tracking.online import OnlineModel, _gaussian, at_center, sure
 
-SEQUENCES = Path(__file__).parents[3] / "shared" / "sequences"
 S, CHANNELS = 25, 32
 Array = NDArray[np.float32]
 HERE, THERE = (12.0, 12.0, 8.0, 6.0), (5.0, 19.0, 8.0, 6.0)
@@ -170,10 +170,7 @@ def clip() -> tuple[list[Any], NDArray[Any]]:
     from siamcar_ros.data import read_sequence
     from siamcar_ros.data.images import read_image
 
-    folder = SEQUENCES / "Crossing"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} does not exist")
-    sequence = read_sequence(folder)
+    sequence = read_sequence(reference("sequences/Crossing"))
     return [read_image(path) for path in sequence.frames[:40]], sequence.boxes[:40]
 
 

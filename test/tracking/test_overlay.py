@@ -71,3 +71,17 @@ def test_the_caption_and_a_huge_box_fit() -> None:
     drawn = draw_overlay(image, {"a": result(box)}, scale=0.5, caption="12.3 ms")
     assert drawn.shape == (HEIGHT // 2, WIDTH // 2, 3)
     assert (drawn[-20:, :60] == 255).all(axis=-1).any()
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_overlay_leaves_the_image_alone(scale: float) -> None:
+    image = noise()[:, :, ::-1]
+    before = image.copy()
+    results = {
+        "inside": TrackResult((140.0, 100.0, 40.0, 30.0), 0.9, TrackState.TRACKING),
+        "outside": TrackResult((-50.0, 230.0, 900.0, 900.0), 0.1, TrackState.LOST),
+    }
+    drawn = draw_overlay(image, results, scale=scale, caption="12.3 ms")
+    assert drawn.shape == (round(HEIGHT * scale), round(WIDTH * scale), 3)
+    assert drawn.flags.c_contiguous
+    np.testing.assert_array_equal(image, before)

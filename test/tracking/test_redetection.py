@@ -170,6 +170,34 @@ def test_every_box_of_a_slow_detector_is_looked_at(
     assert min(times) >= 60 // every // 6 - 1
 
 
+def test_a_search_uses_no_window_and_no_smoothing_and_coarsely_another_template(
+    network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[tuple[Any, ...]] = []
+    look = TrackingEngine._look
+
+    def watched(
+        self: Any, image: Any, tracks: Any, regions: Any, template: Any, params: TrackerParams
+    ) -> Any:
+        (coarse,) = {each.coarse for each in regions}
+        other = template is tracks[0].coarse_template
+        looked.append((coarse, other, params.online, params.window_influence, params.lr))
+        return look(self, image, tracks, regions, template, params)
+
+    params = TrackerParams(lost_after=1, redetect=True, search_regions=2, online=True)
+    tracker = SiamCarTracker(Painted(network), params)
+    blank = np.zeros((1080, 1920, 3), np.uint8)
+    tracker.init(blank, (310, 230, 20, 20))
+    while tracker.result.state is not TrackState.LOST:
+        tracker.update(blank)
+    monkeypatch.setattr(TrackingEngine, "_look", watched)
+    tracker.update(blank, candidates=[(900.0, 300.0, 20.0, 20.0)])
+    near, at_candidate, far = looked
+    assert near == (False, False, True, params.window_influence, params.lr)
+    assert at_candidate == (False, False, True, 0.0, 1.0)
+    assert far == (True, True, False, 0.0, 1.0)
+
+
 def test_equal_candidates_and_those_that_are_not_finite(network: Any) -> None:
     params = TrackerParams(lost_after=1, redetect=True, search_regions=4)
     track = Track((), (0, 0, 0), (320.0, 240.0), (40.0, 60.0), look_alikes=(LookAlike((9.0, 9.0)),))

@@ -47,6 +47,8 @@ def test_large_frames_are_searched_coarsely_in_a_third_of_the_regions() -> None:
     assert not any(each.coarse for each in fine)
     assert all(each.coarse for each in coarse)
     assert len(coarse) < 16 * len(fine) / 3
+    assert not any(each.coarse for each in regions(1500, 600))  # 25 by 10
+    assert all(each.coarse for each in regions(1501, 600))
     plain = search.elsewhere((0.0, 0.0), 80.0, (1920, 1080), 0, 1000, coarse=False)
     assert len(plain) > 12 * len(fine)
     assert not any(each.coarse for each in plain)

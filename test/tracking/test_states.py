@@ -58,6 +58,8 @@ def test_frames_count_toward_a_loss_the_more_the_lower_they_score() -> None:
     assert states(track(), *[0.0] * 8).index(LOST) == 7
     assert states(track(), *[0.2] * 16).index(LOST) == 15
     assert LOST not in states(track(), *[0.0, 0.0, 0.0, 0.0, 0.8] * 20)
+    # One of 1.5 times lost_below takes half a frame away.
+    assert states(track(), *[0.0] * 7, 0.6, *[0.0] * 8).index(LOST) == 9
     assert LOST not in states(track(), *[0.5] * 200)
     assert states(track(), *[0.4] * 200).index(LOST) == 24  # uncertain for too long
     assert LOST not in states(track(), *([0.4] * 24 + [0.8]) * 5)
@@ -169,21 +171,66 @@ def test_a_place_that_is_not_accepted_has_a_low_score() -> None:
     assert lost(score=0.8).result.score == 0.8
 
 
-@pytest.mark.parametrize("scores", [[0.1], [0.6] * 20])
-def test_a_wrong_candidate_is_remembered_for_a_while(scores: list[float]) -> None:
+@pytest.mark.parametrize(("score", "frames"), [(0.1, 1), (0.6, PARAMS.found_after + 7)])
+def test_a_wrong_candidate_is_remembered_for_40_images(score: float, frames: int) -> None:
     there = (500.0, 100.0)
     each = lost().considering([seen(0.6, there)], PARAMS)
-    for score in scores:
-        if each.candidate is not None:
-            each = each.after(seen(score, there), STILL, VIEW, FRAME, PARAMS)
+    for _ in range(frames):
+        assert each.candidate is not None
+        each = each.after(seen(score, there), STILL, VIEW, FRAME, PARAMS)
     assert each.candidate is None
     assert each.center == PLACE
     again = each.considering([seen(0.9, there), seen(0.5, (100.0, 400.0))], PARAMS)
     assert again.candidate is not None
     assert again.candidate.center == (100.0, 400.0)
-    for _ in range(100):
+    for _ in range(40):
+        assert each.considering([seen(0.9, there)], PARAMS).candidate is None
         each = each.after(seen(0.0), STILL, VIEW, FRAME, PARAMS)
     assert each.considering([seen(0.9, there)], PARAMS).candidate is not None
+
+
+def test_only_what_is_close_to_a_look_alike_is_taken_for_it() -> None:
+    each = lost(look_alikes=(LookAlike((500.0, 100.0)),))  # half a box's side is 24.5 pixels
+    assert each.considering([seen(0.9, (524.0, 100.0))], PARAMS).candidate is None
+    assert each.considering([seen(0.9, (525.0, 100.0))], PARAMS).candidate is not None
+
+
+def test_a_score_below_half_of_lost_below_shows_nothing() -> None:
+    there = (330.0, 240.0)
+    for score, shown in ((0.19, False), (0.2, True)):
+        considered = lost().considering([seen(score, there)], PARAMS)
+        assert (considered.candidate is not None) is shown
+        followed = track(state=UNSURE).after(seen(score, there), STILL, VIEW, FRAME, PARAMS)
+        assert followed.center == (there if shown else PLACE)
+
+
+def test_only_sure_frames_are_learned() -> None:
+    class Model:
+        learned = 0
+
+        def learn(self, *_: Any) -> Model:
+            self.learned += 1
+            return self
+
+    each, features = track(online=Model()), np.zeros((1, 3, 3), np.float32)
+    for score, confidence, learned in (
+        (0.7, 0.4, 1),
+        (0.69, 0.9, 1),
+        (0.9, 0.39, 1),
+        (0.9, 0.9, 2),
+    ):
+        sighting = seen(score)._replace(confidence=confidence, features=features)
+        each = each.after(sighting, STILL, VIEW, FRAME, PARAMS)
+        assert each.online.learned == learned  # type: ignore[union-attr, attr-defined]
+
+
+def test_the_usual_peak_is_a_running_mean_over_the_frames_in_which_it_is_tracked() -> None:
+    each, usual = track(), []
+    for score, peak in ((0.9, 0.8), (0.9, 0.6), (0.3, 0.1)):
+        sighting = seen(score)._replace(evidence=(peak,))
+        each = each.after(sighting, STILL, VIEW, FRAME, PARAMS)
+        usual.append(each.usual_peak)
+    assert usual == pytest.approx([0.8, 0.78, 0.78])
 
 
 @pytest.mark.parametrize("frames", [6, 60])

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from references import reference
 
 from siamcar_ros.model import build_model
 from siamcar_ros.training import make_targets, siamcar_loss, teacher_loss
 from siamcar_ros.training.losses import Positives
 
-GOLDEN = Path(__file__).parents[2] / "../shared/golden/network_r50.npz"
-
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, torch.Tensor]:
-    if not GOLDEN.is_file():
-        pytest.skip(f"no golden arrays at {GOLDEN}")
-    with np.load(GOLDEN) as arrays:
+    with np.load(reference("golden/network_r50.npz")) as arrays:
         return {key: torch.as_tensor(arrays[key]) for key in arrays.files if "blocks" not in key}
 
 
