@@ -406,7 +406,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--minutes", type=float, default=15.0, help="about (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
-    parser.add_argument("--only", nargs="+", default=[], metavar="PHASE", help="these phases alone")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PHASE",
+        help="these phases alone",
+    )
     parser.add_argument(
         "--answer-within",
         type=float,
