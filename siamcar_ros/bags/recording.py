@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from siamcar_ros.bags.messages import (
 from siamcar_ros.bags.reader import BagError
 from siamcar_ros.bags.writer import BagWriter
 from siamcar_ros.data.annotations import read_boxes
+from siamcar_ros.data.film import TRUTH_SUFFIX
 from siamcar_ros.data.images import read_image
 from siamcar_ros.data.sequences import read_sequence
 from siamcar_ros.data.video import DEFAULT_RATE, VideoReader
@@ -75,7 +77,8 @@ def record_sequence(
         ground_truth_topic: of the boxes.
         frame_id: of all headers.
         compressed: write CompressedImage, not Image; JPEG files go in as they are.
-        ground_truth: boxes of a video, a row x,y,w,h per frame (a folder brings its own).
+        ground_truth: boxes of a video, a row x,y,w,h per frame (a folder brings its own); by
+            default `NAME.groundtruth.txt` beside it, if there is one.
         camera_info: calibration as `camera_calibration` saves it (YAML).
         on_frame: called with the number of frames done and the total (0 if unknown).
 
@@ -85,10 +88,13 @@ def record_sequence(
     """
     frames, total, boxes, own_rate, notes = _open_source(Path(source), ground_truth)
     rate = own_rate if rate is None else rate
-    if not 0 < rate < 1e6:
-        raise BagError(f"rate must be positive, got {rate}")
+    if not 1e-6 < rate < 1e6:
+        raise BagError(f"rate must be from 0.000001 to 1000000, got {rate}")
     info = _camera_info(Path(camera_info)) if camera_info else None
     topic, truth_topic = ("/" + name.strip("/") for name in (topic, ground_truth_topic))
+    for name in (topic, truth_topic):
+        if not re.fullmatch(r"(/[A-Za-z_][A-Za-z0-9_]*)+", name):
+            raise BagError(f"{name!r} is no name of a topic")
     info_topic = f"{topic.rsplit('/', 1)[0]}/camera_info"
     topic += "/compressed" if compressed else ""
     written = annotated = 0
@@ -135,6 +141,9 @@ def _open_source(
     if not source.exists():
         raise FileNotFoundError(f"no sequence folder or video at {source}")
     video = VideoReader(source)
+    beside = source.with_suffix(TRUTH_SUFFIX)
+    if ground_truth is None and beside.is_file():
+        ground_truth = beside
     said: list[str] = []
 
     def frames() -> Iterator[tuple[int, Image]]:
