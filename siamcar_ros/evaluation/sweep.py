@@ -64,8 +64,9 @@ def sweep(
         if knob not in RANGES or not low < high:
             raise ValueError(f"no range {knob}={low}:{high}; knobs: {', '.join(RANGES)}")
     params = read_config(spec.network, spec.weights, spec.settings).params
-    for end in (0, 1):  # raises for one that the tracker refuses
-        replace(params, **{knob: ends[end] for knob, ends in ranges.items()})
+    for end in (0, 1):
+        knobs: dict[str, Any] = {knob: ends[end] for knob, ends in ranges.items()}
+        replace(params, **knobs)  # raises for one that the tracker refuses
     measure = protocol.headline[0]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study_path.parent.mkdir(parents=True, exist_ok=True)
