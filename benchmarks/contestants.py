@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from siamcar_ros.geometry import Box, Image, context_side
 from siamcar_ros.model import SiamCAR, build_model
+from siamcar_ros.networks import read_network_config
 from siamcar_ros.runtime import DeviceError, Network, find_source, load_network
 from siamcar_ros.runtime.cache import cache_folder
-from siamcar_ros.runtime.config import read_network_config
 from siamcar_ros.runtime.graphs import example_inputs
 from siamcar_ros.runtime.quantize import Pair, quantize
 from siamcar_ros.runtime.select import installed_abilities
@@ -86,7 +86,8 @@ def model_of(name: str, weights: Path | None = None) -> tuple[SiamCAR, TrackerPa
     if config.weights is None:
         note = "random weights (the time does not depend on them)"
         return random_model(name), config.params, note
-    return config.network.build(), config.params, f"weights {config.weights.name}"
+    model = find_source(config.network).model()
+    return model, config.params, f"weights {config.weights.name}"
 
 
 def random_model(name: str) -> SiamCAR:

@@ -56,7 +56,6 @@ def start_evaluation(context: LaunchContext) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return the launch description."""
     return checked_launch(
         *ARGUMENTS,
         *PARAMETERS,

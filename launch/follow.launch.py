@@ -50,7 +50,6 @@ def start_loop(context: LaunchContext) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return the launch description."""
     return checked_launch(
         *PARAMETERS,
         # Included first, as it declares arguments that start_loop reads.

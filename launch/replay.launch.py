@@ -96,7 +96,6 @@ def start_waiting(context: LaunchContext) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return the launch description."""
     return checked_launch(
         *ARGUMENTS,
         included("tracker.launch.py", use_sim_time="true", required="true"),

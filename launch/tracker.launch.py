@@ -146,7 +146,6 @@ def check(context: LaunchContext) -> None:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return the launch description."""
     return checked_launch(
         *ARGUMENTS,
         OpaqueFunction(function=start_tracker),

@@ -69,7 +69,6 @@ def start_source(context: LaunchContext) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return the launch description."""
     return checked_launch(
         *PARAMETERS,
         *ARGUMENTS,

@@ -8,11 +8,12 @@ covers [x, x + w) and [y, y + h). The other two forms are (x0, y0, x1, y1), corn
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from siamcar_ros.options import parse_numbers
 
 Box = tuple[float, float, float, float]
 """(x, y, w, h) in image pixels, 0-based, top-left corner and size; may be fractional."""
@@ -52,17 +53,8 @@ def xywh_to_center(boxes: ArrayLike) -> NDArray[np.float64]:
 
 
 def parse_box(text: str) -> Box:
-    """Read a box as a person types it, `x,y,w,h`.
-
-    Raises:
-        ValueError: it is not four finite numbers.
-    """
-    try:
-        x, y, w, h = (float(part) for part in text.split(","))
-    except ValueError:
-        x = y = w = h = math.nan
-    if not np.isfinite((x, y, w, h)).all():
-        raise ValueError(f"a box is four numbers x,y,w,h in pixels, not {text!r}")
+    """Read a box as a person types it, `x,y,w,h`; ValueError if it is not four finite numbers."""
+    x, y, w, h = parse_numbers("a box x,y,w,h in pixels", text, 4)
     return x, y, w, h
 
 
@@ -93,14 +85,7 @@ def context_side(w: Any, h: Any) -> Any:
 
     p = (w + h) / 2 is the context of SiamFC (Bertinetto et al. 2016). The square is scaled to
     :data:`TEMPLATE_SIZE`; the search region is :data:`SEARCH_SIZE` / :data:`TEMPLATE_SIZE` as
-    large.
-
-    Args:
-        w: widths of boxes, numbers or arrays.
-        h: heights, likewise.
-
-    Returns:
-        sides in the pixels of w and h, a float for numbers, else an array.
+    large. The widths and heights of boxes are numbers or arrays.
     """
     p = CONTEXT * (w + h)
     return ((w + p) * (h + p)) ** 0.5

@@ -37,11 +37,8 @@ class Range(NamedTuple):
 def setting(default: Any, description: str, **facts: Any) -> Any:
     """A field of a dataclass whose metadata documents it, as parameters of nodes need it.
 
-    Args:
-        default: its default value.
-        description: what it does, as a sentence.
-        facts: "range": (lowest, highest), both allowed; "choices": the words that are allowed;
-            "read_only": whether it is fixed once it is set.
+    Facts are "range": (lowest, highest), both allowed; "choices": the words that are allowed;
+    "read_only": whether it is fixed once it is set.
     """
     return dataclasses.field(default=default, metadata={"description": description, **facts})
 
@@ -49,13 +46,7 @@ def setting(default: Any, description: str, **facts: Any) -> Any:
 def filled(kind: type[Options], content: Any, prefix: str) -> Options:
     """A dataclass from a mapping; its fields that are dataclasses, from the mappings in it.
 
-    Args:
-        kind: the dataclass; its annotations say what each field accepts.
-        content: values by the names of its fields; those left out have their defaults.
-        prefix: goes before the name of a field in messages, as "optimizer.".
-
-    Raises:
-        ValueError: `content` is no mapping, a name is unknown, or a value is refused.
+    In messages `prefix`, as "optimizer.", goes before the name of a field.
     """
     if not isinstance(content, Mapping):
         raise ValueError(f"{prefix.rstrip('.')} must hold keys, not {shortened(content)}")
@@ -76,9 +67,6 @@ def converted(value: Any, hint: Any, key: str) -> Any:
     """Convert a value to its annotated type: YAML gives 1e-3 as text, 5 for 5.0, lists for tuples.
 
     In paths ``~`` and ``$VARIABLES`` are expanded. `key` is what the message calls the value.
-
-    Raises:
-        ValueError: it cannot be converted, or exceeds its limits.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
@@ -116,6 +104,20 @@ def converted(value: Any, hint: Any, key: str) -> Any:
         return value
     expected = _KINDS.get(hint) or f"of the kind {getattr(hint, '__name__', hint)}"
     raise ValueError(f"{key} is {shortened(value)}; it must be {expected}")
+
+
+def parse_numbers(what: str, text: str, count: int) -> tuple[float, ...]:
+    """Read finite numbers as a person types them, "1,0.5,-2"; ValueError if there are not `count`.
+
+    `what` is what the message calls them.
+    """
+    try:
+        found = tuple(map(float, text.split(",")))
+    except ValueError:
+        found = ()
+    if len(found) != count or not all(map(math.isfinite, found)):
+        raise ValueError(f"{what} is {count} numbers with commas between them, not {text!r:.60}")
+    return found
 
 
 def assignments(texts: Iterable[str], option: str) -> dict[str, str]:

@@ -41,10 +41,6 @@ _RECOVERY = {
 }
 
 
-class BagError(ValueError):
-    """A bag that cannot be read, or a topic or option that it does not have."""
-
-
 @dataclass(frozen=True)
 class Recorded:
     """One message as recorded."""
@@ -69,15 +65,7 @@ class Bag:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Open a bag.
-
-        Args:
-            path: a rosbag2 folder; a .mcap or .db3 file, also with .zstd behind it; a ROS 1 .bag.
-
-        Raises:
-            FileNotFoundError: there is nothing at `path`.
-            BagError: it is not a bag, or nothing in it is readable.
-        """
+        """Open a rosbag2 folder, a .mcap or .db3 file (also with .zstd), or a ROS 1 .bag."""
         self.path = Path(path)
         self.notes: list[str] = []
         if not self.path.exists():
@@ -90,10 +78,10 @@ class Bag:
             )
             readable = [usable for file in files if (usable := self._usable(file, folder))]
             if not readable:
-                raise BagError(f"bag {self.path} cannot be read: " + "; ".join(self.notes))
+                raise ValueError(f"bag {self.path} cannot be read: " + "; ".join(self.notes))
             self._reader = stack.enter_context(_Reader(readable, default_typestore=typestore()))
             if self._reader.message_count == 0:
-                raise BagError(f"bag {self.path} holds no readable message")
+                raise ValueError(f"bag {self.path} holds no readable message")
             self._cleanup = stack.pop_all()
         self.start = self._reader.start_time
         self.end = self._reader.end_time - 1
@@ -110,12 +98,7 @@ class Bag:
         return (time - self.start) / 1e9
 
     def image_topic(self, name: str | None) -> str:
-        """Return the topic `name` if it holds images; without a name, the only one that does.
-
-        Raises:
-            BagError: there is no such topic, it holds something else, or there are several to
-                choose from. The message lists the topics that would do.
-        """
+        """Return the topic `name` if it holds images; without a name, the only one that does."""
         return self._topic(name, (IMAGE, COMPRESSED_IMAGE), "image")
 
     def detection_topic(self, name: str) -> str:
@@ -163,8 +146,8 @@ class Bag:
             if len(fitting) == 1:
                 return next(iter(fitting))
             if not fitting:
-                raise BagError(f"{self.path} has no {kind} topic")
-            raise BagError(
+                raise ValueError(f"{self.path} has no {kind} topic")
+            raise ValueError(
                 f"{self.path} has several {kind} topics; choose one with --topic: {listing}"
             )
         # Recorders differ in the leading slash.
@@ -173,14 +156,13 @@ class Bag:
         if name in fitting:
             return name
         if name in self.topics:
-            raise BagError(f"topic {name} of {self.path} holds {self.topics[name]}; {there_are}")
-        raise BagError(f"{self.path} has no topic {name}; {there_are}")
+            raise ValueError(f"topic {name} of {self.path} holds {self.topics[name]}; {there_are}")
+        raise ValueError(f"{self.path} has no topic {name}; {there_are}")
 
     def _files(self) -> list[Path]:
-        """The bag's storage files."""
         if self.path.is_file():
             if Path(self.path.name.removesuffix(".zstd")).suffix not in (*_STORAGE, ".bag"):
-                raise BagError(
+                raise ValueError(
                     f"{self.path} is not a bag: expected a folder, or a .mcap, .db3 or .bag file"
                 )
             return [self.path]
@@ -189,7 +171,7 @@ class Bag:
         packed = [f for f in files if f.suffix == ".zstd" and Path(f.stem).suffix in _STORAGE]
         stored += [file for file in packed if file.with_suffix("") not in stored]
         if not stored:
-            raise BagError(f"{self.path} is not a bag: it has no .mcap or .db3 file")
+            raise ValueError(f"{self.path} is not a bag: it has no .mcap or .db3 file")
         return stored
 
     def _check_metadata(self) -> None:

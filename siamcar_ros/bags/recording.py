@@ -19,7 +19,6 @@ from siamcar_ros.bags.messages import (
     jpeg_message,
     message,
 )
-from siamcar_ros.bags.reader import BagError
 from siamcar_ros.bags.writer import BagWriter
 from siamcar_ros.data.annotations import read_boxes
 from siamcar_ros.data.film import TRUTH_SUFFIX
@@ -69,32 +68,22 @@ def record_sequence(
     rate, which is also the time of recording. A frame whose target is absent has a Detection2D of
     size zero without hypotheses. A frame that does not decode is left out, its ground truth stays.
 
-    Args:
-        source: a folder in the sequence layout, or a video file.
-        bag: the folder to create.
-        rate: frames per second; by default a video's own, and 30 for a folder.
-        topic: of the images; compressed ones go to TOPIC/compressed.
-        ground_truth_topic: of the boxes.
-        frame_id: of all headers.
-        compressed: write CompressedImage, not Image; JPEG files go in as they are.
-        ground_truth: boxes of a video, a row x,y,w,h per frame (a folder brings its own); by
-            default `NAME.groundtruth.txt` beside it, if there is one.
-        camera_info: calibration as `camera_calibration` saves it (YAML).
-        on_frame: called with the number of frames done and the total (0 if unknown).
-
-    Raises:
-        ValueError, OSError: a file is missing or malformed, the rate is not positive, or `bag`
-            exists.
+    The source is a folder in the sequence layout, which brings its own boxes, or a video, for which
+    `ground_truth`, or else `NAME.groundtruth.txt` beside it, has a row x,y,w,h per frame. The rate
+    (Hz) is by default a video's own, and 30 for a folder. With `compressed`, CompressedImage goes
+    to TOPIC/compressed, JPEG files as they are. `camera_info` is a YAML file of
+    `camera_calibration`. `on_frame` is called with the number of frames done and the total (0 if
+    unknown).
     """
     frames, total, boxes, own_rate, notes = _open_source(Path(source), ground_truth)
     rate = own_rate if rate is None else rate
     if not 1e-6 < rate < 1e6:
-        raise BagError(f"rate must be from 0.000001 to 1000000, got {rate}")
+        raise ValueError(f"rate must be from 0.000001 to 1000000, got {rate}")
     info = _camera_info(Path(camera_info)) if camera_info else None
     topic, truth_topic = ("/" + name.strip("/") for name in (topic, ground_truth_topic))
     for name in (topic, truth_topic):
         if not re.fullmatch(r"(/[A-Za-z_][A-Za-z0-9_]*)+", name):
-            raise BagError(f"{name!r} is no name of a topic")
+            raise ValueError(f"{name!r} is no name of a topic")
     info_topic = f"{topic.rsplit('/', 1)[0]}/camera_info"
     topic += "/compressed" if compressed else ""
     written = annotated = 0
@@ -124,7 +113,7 @@ def record_sequence(
             if on_frame is not None:
                 on_frame(written, total)
         if written == 0:
-            raise BagError(f"no frame of {source} decodes")
+            raise ValueError(f"no frame of {source} decodes")
     return Recording(written, annotated, rate, tuple(notes))
 
 
@@ -134,7 +123,7 @@ def _open_source(
     """The frames of a source by index, their number (0: unknown), boxes, rate and notes."""
     if source.is_dir():
         if ground_truth is not None:
-            raise BagError(f"{source} is a folder and brings its own ground truth")
+            raise ValueError(f"{source} is a folder and brings its own ground truth")
         sequence = read_sequence(source)
         boxes, notes = sequence.boxes, list(sequence.notes)
         return enumerate(sequence.frames), len(sequence), boxes, DEFAULT_RATE, notes
@@ -176,7 +165,7 @@ def _camera_info(path: Path) -> Any:
         saved = read_yaml(path)
         d, k, r, p = (np.array(saved[name]["data"], np.float64) for name in _CALIBRATION)
         if (k.size, r.size, p.size) != (9, 9, 12):
-            raise BagError(f"{path}: its matrices must have 9, 9 and 12 values")
+            raise ValueError(f"{path}: its matrices must have 9, 9 and 12 values")
         return message(
             CAMERA_INFO,
             height=int(saved["image_height"]),
@@ -189,6 +178,6 @@ def _camera_info(path: Path) -> Any:
             p=p,
         )
     except (KeyError, TypeError) as error:
-        raise BagError(
+        raise ValueError(
             f"{path} is not a calibration as camera_calibration saves it: {error!r}"
         ) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from siamcar_ros.bags.reader import Bag, BagError, Recorded
+from siamcar_ros.bags.reader import Bag, Recorded
 from siamcar_ros.data.annotations import read_boxes
 from siamcar_ros.data.detections import detection_box, stamp_of
 from siamcar_ros.data.image_messages import ImageDecoder, ImageError
@@ -33,7 +33,7 @@ class Start:
 
 
 def parse_start(text: str) -> Start:
-    """Read `x,y,w,h`, `x,y,w,h@seconds` or `@seconds`; BagError if it is none of these."""
+    """Read `x,y,w,h`, `x,y,w,h@seconds` or `@seconds`; ValueError if it is none of these."""
     numbers, at, moment = text.partition("@")
     try:
         box = parse_box(numbers) if numbers or not at else None
@@ -42,7 +42,7 @@ def parse_start(text: str) -> Start:
             return Start(box, seconds)
     except ValueError:
         pass
-    raise BagError(
+    raise ValueError(
         f"cannot read {text!r} as a start: expected x,y,w,h (pixels), x,y,w,h@seconds since the"
         " bag's start, or @seconds with a ground truth"
     )
@@ -64,22 +64,14 @@ class GroundTruth:
 
     @classmethod
     def from_file(cls, path: str | Path) -> GroundTruth:
-        """Read a text file with a row x,y,w,h per image of the topic, `nan` where it is absent.
-
-        Raises:
-            SequenceError: a line is not a box.
-        """
+        """Read a text file with a row x,y,w,h per image of the topic, `nan` where it is absent."""
         rows = [(x, y, w, h) for x, y, w, h in read_boxes(path).tolist()]
         boxes = {i: row if np.isfinite(row).all() else None for i, row in enumerate(rows)}
         return cls(str(path), boxes, by_stamp=False)
 
     @classmethod
     def from_topic(cls, bag: Bag, topic: str) -> GroundTruth:
-        """Read a topic of vision_msgs/Detection2D. A box belongs to the image of the same stamp.
-
-        Raises:
-            BagError: the topic is missing or of another type, or different boxes have one stamp.
-        """
+        """Read a topic of vision_msgs/Detection2D. A box belongs to the image of the same stamp."""
         topic = bag.detection_topic(topic)
         boxes: dict[int, Box | None] = {}
         unreadable: list[str] = []
@@ -89,7 +81,7 @@ class GroundTruth:
                 continue
             stamp, box = stamp_of(recorded.message), detection_box(recorded.message)
             if boxes.setdefault(stamp, box) != box:
-                raise BagError(
+                raise ValueError(
                     f"{topic}: different boxes have the same stamp, so that it is unknown which"
                     " images they belong to; give a row per image with --ground-truth"
                 )
@@ -149,17 +141,10 @@ def replay(
 
     An image that does not decode is skipped: the tracker does not see it, and a start that was due
     on it moves to the next one. 16-bit images are scaled as `depth` says; see ImageDecoder.
-
-    Yields:
-        Each frame from the topic's first on, with its BGR image (a view of the message) or None.
-
-    Raises:
-        BagError: there is no box to start from, or no image at or after the start.
-        TargetError: the tracker refuses the box.
-        ValueError: `depth` is not one that ImageDecoder knows.
+    Yields each frame from the topic's first on, with its BGR image (a view of the message) or None.
     """
     if start.box is None and truth is None:
-        raise BagError("nothing says where the target is: give a box (--init) or a ground truth")
+        raise ValueError("nothing says where the target is: give a box (--init) or a ground truth")
     begin = _start_time(bag, start)
     decoder = ImageDecoder(depth, say=bag.notes.append)
     started, refusals, times = False, [], []
@@ -189,7 +174,7 @@ def replay(
     if truth is not None:
         truth.check(len(times))
     if not started:
-        raise BagError(_no_start(bag, topic, start, times, refusals))
+        raise ValueError(_no_start(bag, topic, start, times, refusals))
 
 
 def _read(recorded: Recorded, decoder: ImageDecoder) -> tuple[int, str, Image | None, str]:
@@ -209,7 +194,7 @@ def _start_time(bag: Bag, start: Start) -> int:
         return bag.start
     begin = bag.start + round(start.seconds * 1e9)
     if not bag.start <= begin <= bag.end:
-        raise BagError(
+        raise ValueError(
             f"the start at {start.seconds:g} s lies outside {bag.path}, which is"
             f" {bag.seconds(bag.end):.3f} s long"
         )

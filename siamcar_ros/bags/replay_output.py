@@ -75,12 +75,7 @@ _UNTRACKED = (BEFORE, STARTED, SKIPPED)
 
 @dataclass
 class ReplayOutput:
-    """Writes the results of a replay to a folder, which is created if it does not exist.
-
-    Raises:
-        FileExistsError: the folder already holds results.
-        ValueError: a source would be replaced.
-    """
+    """Writes the results of a replay to a folder, which is created if it does not exist."""
 
     folder: Path
     images: str  # how the tracked images are written to the bag, one of `IMAGES`

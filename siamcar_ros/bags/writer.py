@@ -77,9 +77,6 @@ class BagWriter:
         """Append a message of rosbags, as received at `time` (nanoseconds).
 
         The first one on a topic declares it.
-
-        Raises:
-            OSError: the file cannot be written, for example because the disk is full.
         """
         msgtype = message.__msgtype__
         if topic not in self._connections:

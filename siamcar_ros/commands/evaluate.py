@@ -153,12 +153,7 @@ def _run(
     facts: dict[str, Any],
     again: bool,
 ) -> list[str]:
-    """Run a tracker, unless the folder holds results of another one; return a line per failure.
-
-    Raises:
-        ValueError: the folder holds results of another tracker, and `again` is not given or would
-            remove results without replacing them.
-    """
+    """Run a tracker, unless the folder holds results of another one; return a line per failure."""
     before = results.read_run_file()
     differing = _differing(before, facts)
     if not (differing and results.names()):
@@ -198,11 +193,7 @@ def _run(
 
 
 def tracker_specs(args: argparse.Namespace) -> list[TrackerSpec]:
-    """Describe the trackers that the arguments name.
-
-    Raises:
-        ValueError: the arguments contradict each other or are malformed.
-    """
+    """Describe the trackers that the arguments name."""
     networks = args.network
     if not networks and not args.baseline and not args.tracker:
         networks = ["compact"]
@@ -230,11 +221,7 @@ def tracker_specs(args: argparse.Namespace) -> list[TrackerSpec]:
 
 
 def choose_sequences(sequences: Items[Sequence], names: list[str] | None) -> list[Sequence]:
-    """Select the sequences of these names, or all when None.
-
-    Raises:
-        ValueError: a name is unknown.
-    """
+    """Select the sequences of these names, or all when None."""
     if names is None:
         return list(sequences)
     known = {s.name: s for s in sequences}

@@ -154,7 +154,6 @@ class _Recorder:
         return self.network.template(z)
 
     def __call__(self, x: Any, template: Any) -> Any:
-        """The network's."""
         self.pairs.append((self._z, x.copy()))
         return self.network(x, template)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from siamcar_ros.bags.reader import Bag, BagError
+from siamcar_ros.bags.reader import Bag
 from siamcar_ros.bags.replay import GroundTruth, Start, parse_start, replay
 from siamcar_ros.bags.replay_output import IMAGES, REPORT_FOLDER, ReplayOutput
 from siamcar_ros.commands.network_options import add_network_arguments, network_spec
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         topic = bag.image_topic(args.topic)
         truth = _truth(args, bag)
         if start.box is None and truth is None:
-            raise BagError(_no_start(bag))
+            raise ValueError(_no_start(bag))
         spec = network_spec(args, args.network)
         if args.baseline:
             spec = TrackerSpec(BASELINES[args.baseline].title, args.baseline)
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _truth(args: argparse.Namespace, bag: Bag) -> GroundTruth | None:
     if args.ground_truth and args.ground_truth_topic:
-        raise BagError("give --ground-truth or --ground-truth-topic, not both")
+        raise ValueError("give --ground-truth or --ground-truth-topic, not both")
     if args.ground_truth:
         return GroundTruth.from_file(args.ground_truth)
     if args.ground_truth_topic:

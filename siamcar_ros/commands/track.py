@@ -18,6 +18,7 @@ from siamcar_ros.data.video import VideoWriter
 from siamcar_ros.evaluation import score
 from siamcar_ros.files import check_folder, replacing
 from siamcar_ros.geometry import Box, Image, parse_box
+from siamcar_ros.options import parse_numbers
 from siamcar_ros.processes import unwind_on_signals
 from siamcar_ros.tracking import SiamCarTracker, box_about
 from siamcar_ros.tracking.overlay import draw_overlay
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     if args.box is not None and args.point is not None:
         raise ValueError("give --box or --point, not both")
     box = None if args.box is None else parse_box(args.box)
-    point = None if args.point is None else _parse_point(args.point)
+    point = None if args.point is None else parse_numbers("--point X,Y", args.point, 2)
     if args.show:
         call_window(cv2.namedWindow, _WINDOW)
     source = open_source(args.source)
@@ -124,14 +125,6 @@ def run(args: argparse.Namespace) -> int:
         if path is not None:
             print(f"wrote {path}")
     return 0
-
-
-def _parse_point(text: str) -> tuple[float, float]:
-    try:
-        x, y = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"--point is two numbers x,y, not {text!r}") from None
-    return x, y
 
 
 def _first_box(args: argparse.Namespace, source: Source, first: Image) -> Box:

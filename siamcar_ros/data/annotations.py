@@ -20,16 +20,13 @@ class SequenceError(ValueError):
 
 
 def read_boxes(path: str | Path) -> Boxes:
-    """Read the true boxes of a target, one frame a line, NaN where it is absent.
+    """Read the true boxes of a target, (N, 4), one frame a line, NaN where it is absent.
 
     A line holds x, y, w, h, separated by commas, semicolons, tabs or spaces; or the four corners of
     a polygon, which give the box around it; or a VOT mask (``m`` x, y, w, h of a bitmap and its run
     lengths), which gives the box around its pixels. A box without an area, an empty mask, values
     that are not finite, and a lone number (VOT's code of a frame without a region) say that the
     target is absent.
-
-    Returns:
-        (N, 4) float64.
 
     Raises:
         SequenceError: a line that is none of these (file and line are named), or an empty file.
@@ -60,12 +57,7 @@ def is_absent(boxes: Boxes) -> NDArray[np.bool_]:
 
 
 def read_numbers(path: str | Path) -> NDArray[np.float64]:
-    """Read all numbers of a file, one per line or separated: flags, visible shares, times.
-
-    Raises:
-        SequenceError: it holds something that is not a number, or an empty line between others.
-        OSError: the file cannot be read.
-    """
+    """Read all numbers of a file, one per line or separated: flags, visible shares, times."""
     path = Path(path)
     lines = read_lines(path, empty=True)
     values = [value for line in lines for value in _SEPARATORS.split(line) if value]
@@ -87,9 +79,6 @@ def fit_boxes(
 
     Returns:
         (N, 4) boxes, NaN without a row; (N,) whether there is a row; notes that say what was odd.
-
-    Raises:
-        SequenceError: the names do not tell which rows have no image.
     """
     rows, n = len(boxes), len(frames)
     index = _rows_of(frames, rows, source, first)
@@ -109,7 +98,7 @@ def fit_boxes(
 
 
 def _rows_of(frames: Rows[Path], rows: int, source: Path, first: int | None) -> NDArray[np.int64]:
-    """The row of each of N frames, (N,), `rows` and above without one; raises as `fit_boxes`."""
+    """The row of each of N frames, (N,), `rows` and above without one."""
     n = len(frames)
     if rows <= n:
         return np.arange(n)
@@ -143,8 +132,7 @@ def read_flags(
 ) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
     """Read one flag per frame, (N,) bool, true above zero, false where it is missing.
 
-    With a note where their number differs. They are matched to the frames as by :func:`fit_boxes`;
-    raises as that and :func:`read_numbers`.
+    With a note where their number differs. They are matched to the frames as by :func:`fit_boxes`.
     """
     n = len(frames)
     if not path.is_file():
@@ -165,13 +153,7 @@ def read_properties(path: Path) -> dict[str, str]:
 
 
 def read_lines(path: Path, *, empty: bool = False) -> list[str]:
-    """Read the lines of an annotation, without blank ones at its end.
-
-    Raises:
-        SequenceError: a blank line precedes others, which it would shift; or the file is empty and
-            `empty` does not allow that.
-        OSError: the file cannot be read.
-    """
+    """Read the lines of an annotation, without blank ones at its end; none only if `empty`."""
     lines = path.read_text(encoding="utf-8-sig", errors="replace").rstrip().splitlines()
     if not lines and not empty:
         raise SequenceError(f"{path} is empty")

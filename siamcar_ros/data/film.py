@@ -58,9 +58,6 @@ def open_source(name: str) -> Source:
             folder of numbered images, with or without `groundtruth.txt`; `/dev/videoN`, a camera's
             number or the URL of a live stream that FFmpeg reads, such as RTSP or MJPEG over HTTP;
             or `clip`, the film that ships with the package.
-
-    Raises:
-        ValueError, OSError: there is no such source, or it cannot be read.
     """
     if name == CLIP:
         return _video(resource_path(_CLIP_FILE), focal=_CLIP_FOCAL)

@@ -48,11 +48,7 @@ def frame_from_box(image: Image, box: NDArray[np.float32], scene: str = "") -> F
 
 
 def frame_from_mask(image: Image, mask: Image, scene: str = "") -> Frame:
-    """Make a frame from the target's pixels.
-
-    Raises:
-        ValueError: the mask is empty, or its size is not the image's.
-    """
+    """Make a frame from the target's pixels."""
     if mask.shape != image.shape[:2]:
         raise ValueError(f"the mask is {mask.shape[::-1]}, its image {image.shape[1::-1]}")
     rows, columns = np.nonzero(mask)

@@ -122,10 +122,6 @@ class ImageDecoder:
         Returns:
             (H, W, 3) uint8 BGR; for the packed encodings a view of `message.data`, with strides
             that may be negative (rgb8) or zero (mono8), which must not be written to.
-
-        Raises:
-            ImageError: the encoding is unknown or is that of a depth map, the image is empty, too
-                large, corrupt or truncated, or its fields contradict each other.
         """
         if not hasattr(message, "encoding"):
             return self._decompress(message.data, message.format)
@@ -140,7 +136,7 @@ class ImageDecoder:
                 f"image encoding {encoding[:40]!r} is not supported; supported are {supported}"
             )
         dtype, channels, code = _CONVERTED[encoding]
-        rows = _view(message.data, _rows(message), message.step, encoding)[..., 0]
+        rows = view_bytes(message.data, _rows(message), message.step, encoding)[..., 0]
         packed = np.ascontiguousarray(rows).view(dtype).reshape(height, width, channels)
         if dtype is np.uint16:
             if bool(message.is_bigendian) != (sys.byteorder == "big"):
@@ -155,10 +151,9 @@ class ImageDecoder:
         return StoredImage(self.decode(message), "bgr")
 
     def check(self, message: Any) -> None:
-        """Refuse an image message by its header, encoding and amount of data; decodes nothing.
+        """Refuse an image message (ImageError) by its header, encoding and amount of data.
 
-        Raises:
-            ImageError: it cannot be decoded. Data that turns out to be corrupt is not noticed here.
+        Nothing is decoded, so corrupt data is not noticed.
         """
         data = message.data
         if not hasattr(message, "encoding"):
@@ -168,9 +163,9 @@ class ImageDecoder:
             if unknown or width * height > self._max_pixels or "compressedDepth" in message.format:
                 self._decompress(head, message.format)  # raises with the reason
         elif message.encoding in _CONVERTED:
-            _view(data, _rows(message), message.step, message.encoding)
+            view_bytes(data, _rows(message), message.step, message.encoding)
         elif message.encoding in _SUBSAMPLED:
-            _view(data, (message.height, message.width, 1), message.step, message.encoding)
+            view_bytes(data, (message.height, message.width, 1), message.step, message.encoding)
         else:  # a view, or refused
             self.decode(message)
 
@@ -253,7 +248,7 @@ def _parse_depth(text: str) -> tuple[str, tuple[float, float]]:
     return kind, (values[0], values[1])
 
 
-def _view(data: Any, shape: tuple[int, int, int], step: int, encoding: str) -> Image:
+def view_bytes(data: Any, shape: tuple[int, int, int], step: int, encoding: str) -> Image:
     """`data` as uint8 of `shape`, with `step` bytes from row to row, not copied."""
     height, width, channels = shape
     flat = np.frombuffer(data, np.uint8)
@@ -277,7 +272,7 @@ def _stored(message: Any) -> StoredImage:
     """A packed image, not copied."""
     channels, order = _PACKED[message.encoding]
     shape = (message.height, message.width, channels)
-    pixels = _view(message.data, shape, message.step, message.encoding)
+    pixels = view_bytes(message.data, shape, message.step, message.encoding)
     return StoredImage(pixels[..., 0] if channels == 1 else pixels, order)
 
 
@@ -291,12 +286,12 @@ def _planes(message: Any) -> Image:
     if height % 2 or width % 2:
         raise ImageError(f"{encoding} image has an odd size: {width}x{height}")
     step = width if 2 * message.step == 3 * width else message.step
-    luma = _view(message.data, (height, width, 1), step, encoding)
+    luma = view_bytes(message.data, (height, width, 1), step, encoding)
     rest = np.frombuffer(message.data, np.uint8)[height * step :]
     if encoding == "yuv420":  # two planes with rows of half the length
-        chroma = _view(rest, (height, width // 2, 1), step // 2, encoding)
+        chroma = view_bytes(rest, (height, width // 2, 1), step // 2, encoding)
     else:
-        chroma = _view(rest, (height // 2, width, 1), step, encoding)
+        chroma = view_bytes(rest, (height // 2, width, 1), step, encoding)
     return np.concatenate((luma.ravel(), chroma.ravel())).reshape(height * 3 // 2, width, 1)
 
 

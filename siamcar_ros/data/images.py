@@ -64,10 +64,6 @@ def decode_image(
 
     With the default flags of `cv2.imdecode` the image is (H, W, 3) uint8 BGR, its orientation tag
     ignored.
-
-    Raises:
-        ImageError: the format is unknown, the data is corrupt or truncated, or the image exceeds
-            the limits.
     """
     if image_size(data) is None:
         raise ImageError(

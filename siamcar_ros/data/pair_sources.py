@@ -226,9 +226,6 @@ def read_picture(path: Path, box: NDArray[np.float32] | None = None) -> tuple[Im
     Returns:
         (H, W, 3) uint8 BGR; and the divisor, 1, 2 or 4: a point of the file at (x, y) is at
         (x, y) / divisor.
-
-    Raises:
-        DataFault: the file is missing, no image, or too large.
     """
     divisor = 1
     if box is not None:
@@ -247,9 +244,6 @@ def read_picture(path: Path, box: NDArray[np.float32] | None = None) -> tuple[Im
 def boxed_frame(path: Path, box: NDArray[np.float32], scene: Path) -> Frame | None:
     """The frame of an image whose target's box (x1, y1, x2, y2) is known; None where the box lies
     outside or is too small. `scene` is the image, or the folder of its video.
-
-    Raises:
-        DataFault: the file is missing or no image.
     """
     if (box[2:] - box[:2] < MIN_SIDE).any():
         return None

@@ -90,11 +90,7 @@ class SequenceSet(ABC):
 
 
 def listed_names(root: Path) -> list[str]:
-    """The names of sequences in `root`: those in its `list.txt`, else of its folders, sorted.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
-    """
+    """The names of sequences in `root`: those in its `list.txt`, else of its folders, sorted."""
     if (root / "list.txt").is_file():
         return (root / "list.txt").read_text(encoding="utf-8").split()
     return subfolders(root)

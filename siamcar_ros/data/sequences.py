@@ -95,11 +95,8 @@ def read_sequence(folder: str | Path, *, origin: int = 0) -> Sequence:
 
     The images are in the folder or in its `img`, `color`, `imgs`, `frames`, `images` or `jpg`
     folder. `absence.label`, where there is one, marks the frames without the target, as in GOT-10k;
-    VOT's tags (`occlusion.tag` ...) become attributes.
-
-    Args:
-        folder: the sequence's folder, which also names it.
-        origin: coordinate of the first pixel in the annotation, 0 or 1.
+    VOT's tags (`occlusion.tag` ...) become attributes. The folder names the sequence; `origin` is
+    the coordinate of the first pixel in the annotation, 0 or 1.
 
     Raises:
         SequenceError: no images, no annotation, or an annotation that cannot be read.
@@ -133,14 +130,10 @@ def load_sequence(
 ) -> Sequence:
     """Make a sequence of its image files in order and a file of boxes, a row per frame.
 
-    Args:
-        name: of the sequence.
-        frames: the image files.
-        annotation: the file of boxes.
-        boxes: its content, where :func:`read_boxes` does not understand the file.
-        absent: files of flags of the frames without the target, where they exist.
-        first: the number in the name of the first row's image, where the layout fixes it.
-        facts: other attributes of :class:`Sequence`.
+    `boxes` is the content of a file that :func:`read_boxes` does not understand. `absent` are files
+    of flags of the frames without the target, where they exist; `first` is the number in the name
+    of the first row's image, where the layout fixes it; `facts` are other attributes of
+    :class:`Sequence`.
 
     Raises:
         SequenceError: a file is malformed, there are no frames, or rows without an image cannot be

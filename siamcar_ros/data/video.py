@@ -27,10 +27,6 @@ _OPTIONS = {"preset": "veryfast", "crf": "20", "threads": "1"}
 _BT601 = 6  # the matrix with which OpenCV turns BGR into YUV
 
 
-class VideoError(ValueError):
-    """A video that cannot be read or written; the message says why."""
-
-
 class VideoReader:
     """The frames of a video file.
 
@@ -39,12 +35,7 @@ class VideoReader:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Read the header.
-
-        Raises:
-            VideoError: it is not a video that OpenCV reads, or its frames are too large.
-            OSError: it cannot be read.
-        """
+        """Read the header."""
         self.path = Path(path)
         with self.path.open("rb") as file:
             # A stream of JPEGs begins as a picture does; OpenCV decodes one as it opens the file.
@@ -62,11 +53,7 @@ class VideoReader:
         self._decoded = 0
 
     def __iter__(self) -> Iterator[tuple[int, Image]]:
-        """Read from the beginning.
-
-        Raises:
-            VideoError: no frame decodes.
-        """
+        """Read from the beginning."""
         capture = self._open()
         self.skipped.clear()
         self._decoded = 0
@@ -91,7 +78,7 @@ class VideoReader:
         finally:
             capture.release()
         if self._decoded == 0:
-            raise VideoError(f"no frame of {self.path} decodes")
+            raise ValueError(f"no frame of {self.path} decodes")
 
     def note(self) -> str:
         """One sentence on what was not read, after iterating to the end; empty if all was."""
@@ -109,7 +96,7 @@ class VideoReader:
 
     def _check_size(self, width: int, height: int) -> None:
         if width * height > MAX_PIXELS:
-            raise VideoError(
+            raise ValueError(
                 f"{self.path} has frames of {width}x{height} pixels, more than the limit of"
                 f" {MAX_PIXELS / 1e6:g} million"
             )
@@ -117,7 +104,7 @@ class VideoReader:
     def _open(self) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(str(self.path))
         if not capture.isOpened():
-            raise VideoError(f"{self.path} is not a video that OpenCV can read")
+            raise ValueError(f"{self.path} is not a video that OpenCV can read")
         return capture
 
 
@@ -130,14 +117,10 @@ class VideoWriter:
     """
 
     def __init__(self, path: str | Path, rate: float) -> None:
-        """Check the path; the file, of `rate` frames per second, is begun with the first frame.
-
-        Raises:
-            VideoError: the path does not end in .mp4.
-        """
+        """Check the path; the file, of `rate` frames per second, is begun with the first frame."""
         self.path = Path(path)
         if self.path.suffix.lower() != ".mp4":
-            raise VideoError(f"videos are written as MP4: {self.path} must end in .mp4")
+            raise ValueError(f"videos are written as MP4: {self.path} must end in .mp4")
         self.note = ""  # why the video is not H.264
         self._rate = rate
         self._written = 0
@@ -153,9 +136,6 @@ class VideoWriter:
         """Append a (H, W, 3) uint8 BGR image, scaled to the size of the first one.
 
         A last row or column is repeated where that size is odd: chroma has half the resolution.
-
-        Raises:
-            OSError: the file cannot be written.
         """
         if self._encoder is None:
             self._shape = image.shape[:2]
@@ -206,7 +186,7 @@ class VideoWriter:
     def _check(self) -> None:
         """Raise OSError if the file lacks frames; OpenCV does not report failures."""
         if self._written == 0:
-            raise VideoError(f"{self.path} would hold no frame")
+            raise ValueError(f"{self.path} would hold no frame")
         try:
             length = VideoReader(self._partial).length
         except (ValueError, OSError):

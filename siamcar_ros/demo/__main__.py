@@ -89,11 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Track, print the figures, write `summary.json`, `tracked.mp4` and `strip.png`.
-
-    Raises:
-        LiveRunError, SourceError, TargetError, OSError: with the reason.
-    """
+    """Track, print the figures, write `summary.json`, `tracked.mp4` and `strip.png`."""
     from siamcar_ros.ros.live_run import LiveRun
 
     box = parse_box(given.box) if given.box else None
@@ -140,11 +136,7 @@ def run(given: argparse.Namespace) -> None:
 
 
 def serve(given: argparse.Namespace) -> None:
-    """Play a source to the operator console, where targets are chosen, until interrupted.
-
-    Raises:
-        LiveRunError, SourceError, OSError: with the reason.
-    """
+    """Play a source to the operator console, where targets are chosen, until interrupted."""
     from siamcar_ros.ros.live_run import LiveRun
 
     source, played = _opened(given)
@@ -163,11 +155,7 @@ def serve(given: argparse.Namespace) -> None:
 
 
 def follow(given: argparse.Namespace) -> None:
-    """Let a simulated pan-tilt camera follow a car, as follow.launch.py does; print the summary.
-
-    Raises:
-        LiveRunError, OSError: with the reason.
-    """
+    """Let a simulated pan-tilt camera follow a car, as follow.launch.py does; print the summary."""
     from siamcar_ros.ros.live_run import LiveRun, failure
 
     given.output.mkdir(parents=True, exist_ok=True)
@@ -226,13 +214,7 @@ def _write_pictures(source: Source, heard: Recording, film: Path) -> Path:
     """Read the source once more; write the annotated film and, next to it, a strip of frames.
 
     The true box is white, the node's green. On frames without a detection the latest one before is
-    drawn in orange.
-
-    Returns:
-        The path of the strip.
-
-    Raises:
-        OSError: one of them cannot be written.
+    drawn in orange. Returns the path of the strip.
     """
     stamps = heard.stamps
     first = next(index for index, stamp in enumerate(stamps) if stamp in heard.detections)

@@ -51,11 +51,7 @@ def benchmarks() -> dict[str, Benchmark]:
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The benchmark of that name, case and punctuation aside ("OTB-100", "UAV123@10fps").
-
-    Raises:
-        ValueError: there is none; the message lists them.
-    """
+    """The benchmark of that name, case and punctuation aside ("OTB-100", "UAV123@10fps")."""
 
     def plain(text: str) -> str:
         return "".join(c for c in text.lower() if c.isalnum())

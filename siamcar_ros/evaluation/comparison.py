@@ -72,11 +72,6 @@ def compare(
 
     A folder results/BENCHMARK stands for all trackers in it. The benchmark and the root of its data
     are taken from `run.json` when None. A tracker without any result is named in `problems`.
-
-    Raises:
-        ValueError: the benchmark or its root is unknown or differs between folders, there is
-            nothing to compare, or the ground truth is withheld.
-        OSError: the data or the results are missing.
     """
     folders = [tracker for folder in folders for tracker in _tracker_folders(folder)]
     facts = [TrackerResults(folder, "otb").read_run_file() for folder in folders]
@@ -89,11 +84,7 @@ def compare(
 def compare_on(
     rules: Benchmark, collection: Collection, title: str, folders: list[Path]
 ) -> Comparison:
-    """Score result folders, one tracker each, on data that has been read, called `title`.
-
-    Raises:
-        ValueError: as `compare`.
-    """
+    """Score result folders, one tracker each, on data that has been read, called `title`."""
     if collection.sequences[0].withheld:
         raise ValueError(f"the ground truth of {title} is withheld; submit to {rules.server}")
     problems = list(collection.problems)
@@ -198,11 +189,7 @@ def _tracker_folders(folder: Path) -> list[Path]:
 
 
 def _titles(folders: list[Path]) -> list[str]:
-    """A name for each folder: its own, or its path from where theirs part if several share a name.
-
-    Raises:
-        ValueError: a folder is given twice.
-    """
+    """A name for each folder: its own, or its path from where theirs part if several share it."""
     paths = [folder.resolve() for folder in folders]
     names, common = [path.name for path in paths], os.path.commonpath(paths)
     for path in paths:

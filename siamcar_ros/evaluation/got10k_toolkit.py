@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from siamcar_ros.data import SequenceError, read_image
-from siamcar_ros.evaluation.one_pass import Tracker
+from siamcar_ros.data import Sequence, SequenceError
+from siamcar_ros.evaluation.one_pass import Tracker, run_sequence
 from siamcar_ros.geometry import Image
 
 
 class ToolkitTracker:
     """A tracker with the toolkit's interface: RGB images, arrays as boxes.
 
-    Args:
-        name: the name of its result folder.
-        tracker: any object with `init(image_bgr, box)` and `update(image_bgr).box`.
+    `name` is that of its result folder; `tracker` has `init(image_bgr, box)` and
+    `update(image_bgr).box`.
     """
 
     is_deterministic = True
@@ -50,25 +48,15 @@ class ToolkitTracker:
 
         Returns:
             (N, 4) boxes, the first as given, and (N,) seconds, reading not included.
-
-        Raises:
-            SequenceError: an image is missing or does not decode.
         """
         frames = tuple(map(Path, img_files))
         boxes = np.full((len(frames), 4), np.nan)
         boxes[0] = np.asarray(box, np.float64)
-        times = np.zeros(len(frames))
-        for i, file in enumerate(frames):
-            bgr = read_image(file)
-            if bgr is None:
-                raise SequenceError(f"{file} is missing or does not decode")
-            begin = time.perf_counter()
-            if i == 0:
-                self._tracker.init(bgr, tuple(boxes[0].tolist()))
-            else:
-                boxes[i] = self._tracker.update(bgr).box
-            times[i] = time.perf_counter() - begin
-        return boxes, times
+        run = run_sequence(self._tracker, Sequence(self.name, frames, boxes))
+        unread = np.flatnonzero(np.isnan(run.times))
+        if len(unread):
+            raise SequenceError(f"{frames[unread[0]]} is missing or does not decode")
+        return run.boxes, run.times
 
 
 def _bgr(image: Any) -> Image:

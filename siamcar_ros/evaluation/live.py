@@ -41,8 +41,7 @@ class LiveScore:
     def add_truth(self, stamp: int, box: Box | None, shown: float) -> bool:
         """Add the true box of an image that was published at `shown`; None if the target is absent.
 
-        Returns:
-            Whether a new pass began with it.
+        Return whether a new pass began with it.
         """
         newest = self._passes[-1].newest_truth
         jumped = newest is not None and stamp < newest - self._jump

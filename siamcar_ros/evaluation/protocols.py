@@ -209,7 +209,7 @@ def score_sequence(sequence: Sequence, runs: list[Run], protocol: Protocol) -> S
     """Score a tracker's runs over a sequence (one, or GOT-10k's repetitions) by a protocol.
 
     Frames without an annotation, and frames whose image did not decode (a time of NaN while others
-    have one), count nowhere. Returns and raises as :func:`score`.
+    have one), count nowhere. Returns as :func:`score`.
     """
     times = np.array([run.times for run in runs])
     timed = np.isfinite(times)
@@ -239,11 +239,7 @@ class TrackerScore:
 
 
 def summarize(tracker: str, sequences: Mapping[str, Score], protocol: Protocol) -> TrackerScore:
-    """Average over sequences, weighted by their frames where the protocol pools them.
-
-    Raises:
-        ValueError: no sequence to average.
-    """
+    """Average over sequences, weighted by their frames where the protocol pools them."""
     if not sequences:
         raise ValueError(f"{tracker}: no sequence was scored")
     scores = list(sequences.values())

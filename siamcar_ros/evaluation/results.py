@@ -92,10 +92,6 @@ class TrackerResults:
         """Read the runs of a sequence: one, or GOT-10k's repetitions.
 
         Files of other tools may have other names, and rows of frames that the benchmark omits.
-
-        Raises:
-            FileNotFoundError: there is no result.
-            SequenceError: a file has fewer rows than the sequence has frames, or is malformed.
         """
         n = len(sequence)
         for name in (sequence.name, *sequence.aliases):
@@ -113,9 +109,6 @@ class TrackerResults:
     def write_submission(self, sequences: list[Sequence]) -> Path:
         """Zip the results as the benchmark's server wants them, beside the tracker's folder: with
         the times for GOT-10k, the boxes alone for TrackingNet.
-
-        Raises:
-            ValueError: a sequence has no result yet; the server refuses an incomplete archive.
         """
         missing = [s.name for s in sequences if not self.is_done(s)]
         if missing:
@@ -141,11 +134,7 @@ class TrackerResults:
             partial.write_text(text, encoding="utf-8")
 
     def read_run_file(self) -> dict[str, Any]:
-        """The content of `run.json`; empty if there is none.
-
-        Raises:
-            ValueError: it is not JSON, or holds something else.
-        """
+        """The content of `run.json`; empty if there is none."""
         path = self.folder / RUN_FILE
         if not path.is_file():
             return {}

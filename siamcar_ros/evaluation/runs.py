@@ -27,10 +27,6 @@ def run_all(
 
     A sequence that has its result is run only if asked to (`again`), and its result is replaced
     when the new run has succeeded. Returns a line for each sequence that failed, with the reason.
-
-    Raises:
-        ValueError: a worker died.
-        OSError: the results cannot be written.
     """
     todo = [s for s in sequences if again or not results.is_done(s)]
     todo.sort(key=len, reverse=True)

@@ -55,10 +55,6 @@ def sweep(
 
     Returns:
         the best knobs as the `tracker` part of a network's YAML file.
-
-    Raises:
-        ValueError: a knob's range is not understood, the tracker cannot be built or fails on a
-            sequence, or a worker died.
     """
     for knob, (low, high) in ranges.items():
         if knob not in RANGES or not low < high:

@@ -56,12 +56,7 @@ class TrackerSpec:
     files: tuple[str, ...] = ()  # a baseline's model files
 
     def build(self, device: str | None = None, threads: int | None = None) -> Tracker:
-        """Build the tracker, on another `device` if given, with at most `threads` on a CPU.
-
-        Raises:
-            ValueError: the tracker is unknown, lacks files, or is not in this OpenCV.
-            OSError: a file cannot be read.
-        """
+        """Build the tracker, on another `device` if given, with at most `threads` on a CPU."""
         if self.kind == "siamcar":
             return SiamCarTracker(*self.load_network(device, threads))
         if self.kind in BASELINES:
@@ -84,7 +79,7 @@ class TrackerSpec:
     def load_network(
         self, device: str | None = None, threads: int | None = None
     ) -> tuple[Network, TrackerParams]:
-        """Load SiamCAR's network and parameters; arguments and errors are those of `build`."""
+        """Load SiamCAR's network and parameters; arguments are those of `build`."""
         config = read_config(self.network, self.weights, self.settings)
         network = load_network(
             config.network,
@@ -98,7 +93,7 @@ class TrackerSpec:
         return network, config.params
 
     def facts(self) -> dict[str, Any]:
-        """What the boxes depend on, for `run.json`; raises as `build`.
+        """What the boxes depend on, for `run.json`.
 
         "auto" is replaced by what it means on this machine. Files are told by their names and
         SHA-256, so it does not matter how their paths are written.
@@ -188,7 +183,6 @@ def _check_files(baseline: Baseline, files: tuple[str, ...]) -> None:
 
 
 def _opencv(baseline: Baseline, files: tuple[str, ...]) -> Callable[[], Any]:
-    """Return a function that makes a new OpenCV tracker."""
     _check_files(baseline, files)
     create: Callable[..., Any] | None = getattr(cv2, f"{baseline.opencv_class}_create", None)
     if create is None:

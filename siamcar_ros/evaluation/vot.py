@@ -33,10 +33,6 @@ def write_trackers_ini(workspace: Path, spec: TrackerSpec) -> Path:
 
     The command in it holds absolute paths, so that it runs in any working folder. Returns the path
     of trackers.ini.
-
-    Raises:
-        FileNotFoundError: the folder is no workspace, as `vot initialize` makes it.
-        ValueError: the trackers.ini that is there cannot be read.
     """
     if not (workspace / "config.yaml").is_file():
         raise FileNotFoundError(
@@ -71,12 +67,7 @@ def write_trackers_ini(workspace: Path, spec: TrackerSpec) -> Path:
 
 
 def serve(tracker: Tracker, name: str) -> None:
-    """Answer the toolkit's requests until it quits.
-
-    Raises:
-        trax.TraxException: the other side broke the protocol or is gone.
-        ValueError: an image does not decode.
-    """
+    """Answer the toolkit's requests until it quits."""
     from trax import Image as TraxImage
     from trax import Rectangle, Region, TraxStatus
     from trax.server import Server

@@ -70,17 +70,9 @@ def open_workers(
 ) -> Iterator[Workers]:
     """Start workers of a tracker, and end them with the context.
 
-    Args:
-        spec: the tracker.
-        setup: makes what a worker holds; it must be picklable.
-        items: how many items there are to work on; no more workers are started.
-        count: how many; by default 1, or with Ray as many as the cluster has GPUs or processors.
-        ray_address: of a Ray cluster, "auto" or "local"; no Ray when None.
-
-    Raises:
-        ValueError: the tracker cannot be built, a worker died, or the machines of a cluster would
-            run it in different ways.
-        OSError: a file of the tracker's cannot be read.
+    Each holds what `setup`, which must be picklable, makes. `count` is their number, at most that
+    of the `items` to work on; by default it is 1, or with Ray as many as the cluster has GPUs or
+    processors. `ray_address` is that of a Ray cluster, "auto" or "local".
     """
     with ExitStack() as stack:
         if ray_address is not None:
@@ -135,8 +127,6 @@ def _apply_to_held(work: Callable[..., Any], item: Any) -> Any:
 
 
 class _RayActor:
-    """A worker on some machine of the cluster."""
-
     def __init__(self, spec: TrackerSpec, setup: Setup, device: str | None) -> None:
         self.facts, self._held = spec.facts(), setup(device, None)
 
@@ -189,11 +179,7 @@ def _ray_workers(
 
 
 def agreed_facts(facts: list[dict[str, Any]]) -> dict[str, Any]:
-    """The facts of a tracker in which all workers agree.
-
-    Raises:
-        ValueError: they differ; their results would be of different arithmetic.
-    """
+    """The facts of a tracker in which all workers agree."""
     differing = {
         key: sorted({str(other.get(key)) for other in facts})
         for key in sorted({key for other in facts for key in other})

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from siamcar_ros.networks import NetworkConfig, read_network_config
 from siamcar_ros.options import Range, filled
-from siamcar_ros.resources import network_file, read_yaml
 
 
 @dataclass(frozen=True)
@@ -37,25 +37,13 @@ class Architecture:
     location_shift: Annotated[int, Range(0)] = 0
 
 
-def read_architecture(network: str | Path) -> tuple[str, Architecture]:
-    """The name and architecture of a network.
-
-    Args:
-        network: a shipped network's name, or the path of a YAML file (``.yaml`` or ``.yml``) with
-            the keys ``network``, its name, and ``architecture``.
-
-    Raises:
-        ValueError: no network of that name, or a file that does not describe one.
-        FileNotFoundError: no such file.
-    """
-    path = network_file(network)
-    content = read_yaml(path)
-    if not isinstance(content, dict) or not isinstance(content.get("network"), str):
-        raise ValueError(f"{path}: the key 'network' must give the network's name")
-    section = content.get("architecture")
+def read_architecture(network: str | Path | NetworkConfig) -> tuple[str, Architecture]:
+    """The name and architecture of a network: of a name, a YAML file, or what was read from it."""
+    config = network if isinstance(network, NetworkConfig) else read_network_config(network)
+    section = config.architecture
     if not isinstance(section, dict) or "backbone" not in section:
-        raise ValueError(f"{path}: 'architecture' must name a backbone")
+        raise ValueError(f"{config.path}: 'architecture' must name a backbone")
     try:
-        return content["network"], filled(Architecture, section, "architecture.")
+        return config.name, filled(Architecture, section, "architecture.")
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{config.path}: {error}") from None

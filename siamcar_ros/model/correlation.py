@@ -48,23 +48,8 @@ def depthwise_correlation_fft(x: Tensor, z: Tensor) -> Tensor:
     """
     z = _matched(x, z)
     rows, columns = x.shape[-2], x.shape[-1]
-    size = _fast_length(rows), _fast_length(columns)
+    size = [1 << (length - 1).bit_length() for length in (rows, columns)]  # powers of two
     with torch.autocast(x.device.type, enabled=False):
         spectrum = torch.fft.rfft2(x.float(), s=size) * torch.fft.rfft2(z.float(), s=size).conj()
         maps = torch.fft.irfft2(spectrum, s=size)
     return maps[..., : rows - z.shape[-2] + 1, : columns - z.shape[-1] + 1]
-
-
-def _fast_length(n: int) -> int:
-    """The next length at or above `n` whose only prime factors are 2, 3 and 5.
-
-    In Python, so that `torch.compile` can trace it.
-    """
-    while True:
-        rest = n
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return n
-        n += 1

@@ -32,13 +32,7 @@ class Backbone(nn.Module):
 
 
 class BackboneEntry(NamedTuple):
-    """A registered backbone.
-
-    Attributes:
-        factory: builds it, with fresh weights.
-        stride: pixels between neighboring cells of the first level.
-        first_cell: the center of the first level's first cell, in pixels of the image.
-    """
+    """A registered backbone; `stride` and `first_cell` are those of :func:`register_backbone`."""
 
     factory: Callable[[], Backbone]
     stride: int
@@ -87,11 +81,7 @@ def backbone_names() -> tuple[str, ...]:
 
 
 def find_backbone(name: str) -> BackboneEntry:
-    """The registered backbone of that name.
-
-    Raises:
-        ValueError: there is none; the message lists those there are.
-    """
+    """The registered backbone of that name."""
     names = backbone_names()
     if name not in names:
         raise ValueError(f"no backbone is called {name!r}; there are {', '.join(names)}")
@@ -100,11 +90,7 @@ def find_backbone(name: str) -> BackboneEntry:
 
 @torch.inference_mode()
 def check_backbone(entry: BackboneEntry, backbone: Backbone) -> None:
-    """Compare what a new backbone is registered as with a dry run.
-
-    Raises:
-        ValueError: its channels or cells differ, or a coarser level does not align with the first.
-    """
+    """Refuse a new backbone that differs from its registration in a dry run (ValueError)."""
     backbone.eval()
     for size in (TEMPLATE_SIZE, SEARCH_SIZE):
         shapes = [level.shape[1:] for level in backbone(torch.empty(0, 3, size, size))]

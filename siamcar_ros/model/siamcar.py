@@ -25,10 +25,6 @@ Correlation = Callable[[Tensor, Tensor], Tensor]
 class SiamCAR(nn.Module):
     """The anchor-free Siamese network: template features, then three maps of a search region.
 
-    Args:
-        name: of the network.
-        architecture: of its parts.
-
     Attributes:
         name, architecture: as given.
         template_size, search_size: side of the two inputs in pixels (127, 255).
@@ -46,7 +42,6 @@ class SiamCAR(nn.Module):
 
     template_size = TEMPLATE_SIZE
     search_size = SEARCH_SIZE
-    stride = 8
     locations: Tensor
 
     def __init__(self, name: str, architecture: Architecture) -> None:
@@ -103,12 +98,7 @@ class SiamCAR(nn.Module):
         return cls, reg, cen
 
     def response(self, x: Tensor, template: Sequence[Tensor]) -> Tensor:
-        """What the head reads: the levels' correlations, (B, head_channels, S, S).
-
-        Args:
-            x: as for :meth:`forward`.
-            template: likewise.
-        """
+        """What the head reads: the levels' correlations, (B, head_channels, S, S)."""
         features = self._features(x, crop=False)
         levels = [self.correlation(f, t) for f, t in zip(features, template, strict=True)]
         response: Tensor = self.down(torch.cat(levels, 1))

@@ -97,13 +97,9 @@ class CameraMotion:
     ) -> tuple[float, float] | None:
         """Return the shift (x, y) in pixels of a box due to the camera's turn between two images.
 
-        None, which is logged, if the turn, the camera model or the sensor's mounting is unknown.
-
-        Args:
-            before: stamp of the image that the box is in, in nanoseconds.
-            now: stamp of the other image.
-            box: (x, y, w, h) in pixels.
-            image_size: width and height of the image in pixels.
+        The box is in the image of the stamp `before`, in nanoseconds; the size of both images is
+        width and height. None, which is logged, if the turn, the camera model or the sensor's
+        mounting is unknown.
         """
         info, turn = self._node.camera_info, self._turns.between(before, now)
         if info is None or turn is None:

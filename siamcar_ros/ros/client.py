@@ -129,14 +129,9 @@ class TrackerClient:
     def wait_until_active(
         self, timeout: float = 60.0, check: Callable[[], None] | None = None
     ) -> None:
-        """Return once the node is active.
+        """Return once the node is active; raise TrackerUnavailable after `timeout` seconds.
 
-        Args:
-            timeout: seconds.
-            check: called periodically; an exception that it raises ends the wait.
-
-        Raises:
-            TrackerUnavailable: the node does not exist or is not active in time.
+        `check` is called periodically; an exception that it raises ends the wait.
         """
         deadline = time.monotonic() + timeout
         seen = "has not been seen"

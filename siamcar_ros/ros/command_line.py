@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -15,9 +16,11 @@ from typing import Any
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, ParameterException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from siamcar_ros.files import reason
@@ -46,7 +49,8 @@ def run_node(
     usage: str,
     run: Callable[[], None],
     arguments: Sequence[str] | None,
-    **options: Any,
+    *,
+    own_signals: bool = False,
 ) -> int:
     """Start rclpy, call `run`, shut rclpy down, and return the process's exit status.
 
@@ -54,14 +58,11 @@ def run_node(
     After a signal has ended the context, only an OSError counts as a failure: of a report that
     cannot be written, say.
 
-    Args:
-        name: of the node, for the log.
-        usage: printed for `--help`.
-        run: creates the node and returns when it is to end.
-        arguments: the command line without the program; None takes the process's own.
-        options: for `rclpy.init`.
+    `name` is for the log, `usage` for `--help`; without `arguments` the process's own are taken.
+    With `own_signals`, `run` handles SIGINT and SIGTERM itself; by default they end the context at
+    once, after which nothing can be published.
     """
-    status = start_rclpy(usage, arguments, **options)
+    status = start_rclpy(usage, arguments, own_signals=own_signals)
     if status is not None:
         return status
     # Not the node's logger: that one publishes to /rosout, which fails once the context has ended.
@@ -79,21 +80,23 @@ def run_node(
     return 0
 
 
-def start_rclpy(usage: str, arguments: Sequence[str] | None, **options: Any) -> int | None:
+def start_rclpy(
+    usage: str, arguments: Sequence[str] | None, *, own_signals: bool = False
+) -> int | None:
     """Initialize rclpy from the command line, or report what is wrong with it.
 
     SIGINT and SIGTERM end the process with status 0 until rclpy runs. From then on they end the
-    context, unless `options` say otherwise.
-
-    Returns:
-        None if rclpy runs, else the process's exit status.
+    context or, with `own_signals`, still the process, until the node handles them. Returns None if
+    rclpy runs, else the exit status.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     started = False
 
     def end(number: int, frame: FrameType | None) -> None:
-        if not started:  # else rclpy's handler, which calls this one, has ended the context
+        if not started:
             os._exit(0)
+        if own_signals:  # else rclpy's handler, which calls this one, has ended the context
+            sys.exit(0)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -108,7 +111,8 @@ def start_rclpy(usage: str, arguments: Sequence[str] | None, **options: Any) -> 
             )
         _end_with_parent()
         _avoid_full_shared_memory()
-        rclpy.init(args=words, **options)
+        handlers = SignalHandlerOptions.NO if own_signals else SignalHandlerOptions.ALL
+        rclpy.init(args=words, signal_handler_options=handlers)
         started = True
         return None
     except rclpy_implementation.UnknownROSArgsError as error:
@@ -121,6 +125,17 @@ def start_rclpy(usage: str, arguments: Sequence[str] | None, **options: Any) -> 
         if not started:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def spin_until_interrupted(node: Node, ended: Callable[[], bool] = lambda: False) -> None:
+    """Spin a node with `own_signals` until it has `ended`, or until SIGINT or SIGTERM."""
+    interrupted = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: interrupted.set())
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while not (ended() or interrupted.is_set()):
+        executor.spin_once(timeout_sec=0.2)
 
 
 def _end_with_parent() -> None:
@@ -167,12 +182,8 @@ def parameter_descriptor(
 ) -> ParameterDescriptor:
     """Return the ROS descriptor of a parameter.
 
-    Args:
-        description: for `ros2 param describe`.
-        range: the smallest and the largest value of a number.
-        choices: the values that are allowed, which ROS does not check; empty allows all.
-        read_only: it is set at the start.
-        any_type: accept values of other types than the default's.
+    ROS checks the `range` of a number, both ends allowed, but not the `choices`. `any_type` accepts
+    values of other types than the default's.
     """
     described = ParameterDescriptor(
         description=description,
@@ -193,9 +204,6 @@ def declare_read_only(node: Node, name: str, default: Any, description: str, **l
     """Declare a parameter that is set at the start; return its value.
 
     `limits` are `range`, `choices` and `any_type` of :func:`parameter_descriptor`.
-
-    Raises:
-        ValueError, ParameterException: the value is not allowed.
     """
     described = parameter_descriptor(description, read_only=True, **limits)
     value, choices = node.declare_parameter(name, default, described).value, limits.get("choices")

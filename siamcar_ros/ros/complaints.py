@@ -14,12 +14,7 @@ _MOST_REASONS = 64  # logged within one period
 class Complaints:
     """Logs each reason once in a period; rclpy's throttle would suppress other reasons, too.
 
-    Thread-safe.
-
-    Args:
-        node: logs.
-        what: what does not work; each line begins with it.
-        period: in seconds.
+    Each line begins with `what`, which does not work. The period is in seconds. Thread-safe.
     """
 
     def __init__(self, node: Node, what: str, period: float = 10.0) -> None:

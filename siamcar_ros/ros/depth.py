@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from siamcar_ros.data.image_messages import view_bytes
 from siamcar_ros.data.images import ImageError
 from siamcar_ros.geometry import Box
 
@@ -42,15 +43,13 @@ def target_depth(depth: NDArray[Any], box: Box, unit: float = 1.0) -> Depth | No
     """Return the depth of the target in a box.
 
     The target is the nearest surface that has at least a quarter of the known depths in the middle
-    of the box. So the background seen through gaps and small things in front do not count.
+    of the box. So the background seen through gaps and small things in front do not count. None if
+    too few depths are known: fewer than 9 pixels, or less than 5 % of the middle.
 
     Args:
         depth: (H, W) in multiples of `unit`; 0, negative, infinite and NaN are unknown.
         box: (x, y, w, h) in pixels of the depth image; may extend beyond its border.
         unit: in meters.
-
-    Returns:
-        None if too few depths are known: fewer than 9 pixels, or less than 5 % of the middle.
     """
     x, y, w, h = box
     columns = _middle(x, w, depth.shape[1])
@@ -84,24 +83,15 @@ def _middle(start: float, length: float, limit: int) -> slice:
 
 
 def depth_image(message: Any) -> tuple[NDArray[Any], float]:
-    """Return the pixels of a depth image, not copied, and their unit in meters.
+    """Return the pixels of a sensor_msgs/Image, not copied, and their unit in meters.
 
-    Args:
-        message: sensor_msgs/Image, 16UC1 (or mono16) in millimeters or 32FC1 in meters (REP 118).
-
-    Raises:
-        ImageError: another encoding, or too little data for the size.
+    16UC1 (or mono16) is in millimeters, 32FC1 in meters (REP 118).
     """
     if message.encoding not in _ENCODINGS:
         known = ", ".join(_ENCODINGS)
         raise ImageError(f"depth is encoded as one of {known}, not {message.encoding[:64]!r}")
     kind, unit = _ENCODINGS[message.encoding]
     dtype = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
-    height, width, step = message.height, message.width, message.step
-    if not height or step < width * dtype.itemsize or len(message.data) < step * height:
-        raise ImageError(
-            f"a depth image of {width} by {height} with rows of {step} bytes has "
-            f"{len(message.data)} bytes of data"
-        )
-    rows = np.frombuffer(message.data, np.uint8, step * height).reshape(height, step)
-    return rows[:, : width * dtype.itemsize].view(dtype), unit
+    shape = (message.height, message.width * dtype.itemsize, 1)
+    rows = view_bytes(message.data, shape, message.step, message.encoding)
+    return rows[..., 0].view(dtype), unit

@@ -49,12 +49,9 @@ class Detections:
     def at(self, point: tuple[float, float], stamp: int) -> tuple[Detected, Frame] | None:
         """Return the detection that contains a point, and its image; None if either is missing.
 
-        Only the message nearest in time counts, if it is at most half a second away. Of several
-        detections in it, the one whose center is nearest to the point is taken.
-
-        Args:
-            point: (x, y) in pixels.
-            stamp: of the image in which the point was chosen, in nanoseconds.
+        The point is in pixels of the image of a stamp (ns). Only the message nearest in time
+        counts, if it is at most half a second away. Of several detections in it, the one whose
+        center is nearest to the point is taken.
         """
         near = min(list(self._messages), key=lambda each: abs(each[0] - stamp), default=None)
         if near is None or abs(near[0] - stamp) > _NEAR * 1e9:

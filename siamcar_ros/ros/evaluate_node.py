@@ -51,12 +51,7 @@ _CROSSING = 0.3
 
 
 class EvaluateNode(Node):
-    """Subscribes to a tracker and to the truth; its callbacks run in the client's thread.
-
-    Raises:
-        ValueError: `init` cannot be read, or the replay report is not one.
-        OSError: the replay report cannot be read, or the report cannot be written.
-    """
+    """Subscribes to a tracker and to the truth; its callbacks run in the client's thread."""
 
     def __init__(self) -> None:
         super().__init__("evaluate_node")
@@ -258,7 +253,6 @@ def _typed_box(text: str) -> Box:
 
 
 def _read_replay(path: Path) -> dict[str, Any]:
-    """Read the scores of a replay's report."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         return {key: report[key] for key in ("bag", "topic", "images", "tracked", "score")}

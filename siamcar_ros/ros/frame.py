@@ -51,9 +51,5 @@ class Frame:
         self.decoder.check(self.message)
 
     def image(self) -> StoredImage:
-        """Return the pixels; a read-only view of the message's if the encoding is packed.
-
-        Raises:
-            ImageError: they cannot be decoded.
-        """
+        """Return the pixels, a read-only view if the encoding is packed; or raise ImageError."""
         return self.decoder.read(self.message)

@@ -15,7 +15,6 @@ that breaks off is opened again.
 from __future__ import annotations
 
 import re
-import signal
 import sys
 import threading
 import time
@@ -26,11 +25,9 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -39,7 +36,7 @@ from vision_msgs.msg import Detection2D
 from siamcar_ros.data.film import CLIP, Source, SourceError, open_source
 from siamcar_ros.geometry import Box, parse_box
 from siamcar_ros.geometry import Image as Pixels
-from siamcar_ros.ros.command_line import declare_read_only, run_node
+from siamcar_ros.ros.command_line import declare_read_only, run_node, spin_until_interrupted
 from siamcar_ros.ros.image_subscription import RELIABILITY
 from siamcar_ros.ros.messages import box_to_bbox, hypothesis, image_message, pinhole_info
 from siamcar_ros.ros.starter import Starter
@@ -65,10 +62,6 @@ class FrameSource(Node):
     Attributes:
         ended: there are no more frames.
         failure: the exception that ended a camera.
-
-    Raises:
-        SourceError: there is no such source, it has no frames, or a parameter is not allowed.
-        ValueError: there is no box to start the tracker on.
     """
 
     def __init__(self) -> None:
@@ -342,23 +335,10 @@ def _parse_size(text: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
-def _on_signals(action: Callable[[], object]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: action())
-
-
 def _run() -> None:
-    """Run the node until its source ends or it is interrupted."""
-    interrupted = threading.Event()
-    # opening a source takes seconds: until then a signal ends the process at once
-    _on_signals(lambda: sys.exit(0))
     node = FrameSource()
     try:
-        _on_signals(interrupted.set)
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        while not (node.ended or interrupted.is_set()):
-            executor.spin_once(timeout_sec=0.2)
+        spin_until_interrupted(node, lambda: node.ended)
         if node.failure is not None:
             raise node.failure
     finally:
@@ -367,9 +347,7 @@ def _run() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node until its source ends or it is interrupted; return 1 if the source fails."""
-    # rclpy's own handlers would end the context in the middle of a publication
-    handlers = SignalHandlerOptions.NO
-    return run_node("frame_source", __doc__ or "", _run, arguments, signal_handler_options=handlers)
+    return run_node("frame_source", __doc__ or "", _run, arguments, own_signals=True)
 
 
 if __name__ == "__main__":

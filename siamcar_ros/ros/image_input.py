@@ -31,9 +31,6 @@ class ImageInput(ImageSubscription):
 
     Attributes:
         last_arrival: `time.perf_counter()` when the last image arrived.
-
-    Raises:
-        ValueError: what the transport needs is not installed.
     """
 
     def __init__(self, node: TrackerNode, worker: TrackWorker) -> None:

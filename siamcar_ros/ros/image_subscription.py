@@ -37,15 +37,7 @@ class ImageSubscription:
     publisher offers no more. (On many links a large best-effort image is lost with any of its
     fragments, so best effort is not the first choice.)
 
-    Args:
-        node: subscribes.
-        transport: one of `parameters.TRANSPORTS`.
-        reliability: "reliable", "best_effort" or "auto".
-        on_message: called with each message.
-        topic: the base topic.
-
-    Raises:
-        ValueError: the package of the transport's messages is not installed.
+    `transport` is one of `parameters.TRANSPORTS`, `topic` the base topic.
     """
 
     def __init__(

@@ -151,10 +151,7 @@ def checked_launch(
 
     A value of the wrong type is refused. An unknown name, which launch itself ignores, is warned
     about if it is close to a declared one; others may belong to a file that includes this one.
-
-    Args:
-        entities: what is launched, arguments first.
-        check: raises RuntimeError for anything else that is missing.
+    `check` raises RuntimeError for anything else that is missing.
     """
 
     def checked(context: LaunchContext) -> None:

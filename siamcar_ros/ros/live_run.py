@@ -52,13 +52,7 @@ def failure(what: str, child: Child) -> LiveRunError:
 class LiveRun:
     """Starts a tracker node and lets it follow the target of one source after another.
 
-    Args:
-        folder: for the logs of the processes.
-        tracker: parameters of the tracker node; empty ones are left out.
-        namespace: of all topics.
-
-    Raises:
-        OSError: the processes cannot be started.
+    The folder is for the processes' logs; `tracker` has the parameters of the tracker node.
     """
 
     def __init__(self, folder: Path, tracker: Mapping[str, object], namespace: str) -> None:
@@ -85,9 +79,7 @@ class LiveRun:
     ) -> Iterator[list[Child]]:
         """Run some of the package's nodes, as processes, until the block is left.
 
-        Args:
-            parameters: of each, by its module in `siamcar_ros.ros`; empty strings are left out.
-            ros_args: further arguments after --ros-args.
+        Their parameters are given by their modules in `siamcar_ros.ros`; empty ones are left out.
         """
         with ExitStack() as stack:
             nodes = []
@@ -103,11 +95,7 @@ class LiveRun:
             yield nodes
 
     def wait_until_active(self) -> None:
-        """Return once the tracker node has loaded its network.
-
-        Raises:
-            LiveRunError: it does not, or another node has its name.
-        """
+        """Return once the tracker node has loaded its network."""
 
         # From its log, as a service call may be answered by a node of another run.
         def started() -> bool:
@@ -131,12 +119,8 @@ class LiveRun:
             source: parameters of the frame source.
             box: the target on the first frame; None takes the true one.
             annotated: whether the source publishes true boxes.
-            seconds: end the source after so long.
+            seconds: after which the source is ended.
             progress: called twenty times a second, and at the end.
-
-        Raises:
-            LiveRunError: a process failed, another tracker has this one's name, the target was
-                refused, or no frame arrived.
         """
         self._box, self._annotated = box, annotated
         heard = self._recording = Recording()
@@ -175,12 +159,7 @@ class LiveRun:
         return heard
 
     def wait(self, done: Callable[[], object], *nodes: Child, timeout: float = math.inf) -> bool:
-        """Wait until `done`; return False after `timeout` seconds.
-
-        Raises:
-            LiveRunError: the tracker or one of `nodes` has ended, or another tracker has this one's
-                name.
-        """
+        """Wait until `done`, while tracker and `nodes` run; False after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while not done():
             self._check(*nodes)

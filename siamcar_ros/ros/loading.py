@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -11,35 +10,21 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from siamcar_ros.ros.parameters import NodeSettings, weights_file
+from siamcar_ros.runtime import Network, load_network
 from siamcar_ros.tracking import MultiTracker, read_config
 
 # Nodes in one process share a network for as long as one of them uses it.
-_networks: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
+_networks: WeakValueDictionary[tuple[Any, ...], Network] = WeakValueDictionary()
 _lock = threading.Lock()
 # Backends compile for each number of targets; beyond this many, on first use.
 _REHEARSED_TARGETS = 8
 
 
-@dataclass(frozen=True)
-class LoadedTracker:
-    """A warmed-up tracker and what runs its network, as `~/status` reports it."""
-
-    tracker: MultiTracker
-    network: str
-    backend: str
-    device: str
-    reason: str
-
-
-def load_tracker(settings: NodeSettings) -> LoadedTracker:
+def load_tracker(settings: NodeSettings) -> MultiTracker:
     """Load the network that `settings` name, warm it up and make a tracker with it.
 
     The tracker has room for one target more than `max_targets`, so that a new target can be started
     before an old one is removed.
-
-    Raises:
-        ValueError, OSError: the config, the weights or the device are not available; the message
-            says what to do.
     """
     config = read_config(settings.config, weights_file(settings.weights))
     if config.weights is None:
@@ -57,25 +42,17 @@ def load_tracker(settings: NodeSettings) -> LoadedTracker:
     )
     tracker = MultiTracker(network, settings.tracker, max_targets=settings.max_targets + 1)
     _rehearse(tracker, settings.max_targets)
-    return LoadedTracker(
-        tracker=tracker,
-        network=config.network.name,
-        backend=network.backend,
-        device=str(network.device),
-        reason=network.reason,
-    )
+    return tracker
 
 
-def evict(loaded: LoadedTracker) -> None:
+def evict(network: Network) -> None:
     """Stop sharing the network of a tracker that hangs, so that the next one loads its own."""
-    for key, network in list(_networks.items()):
-        if network is loaded.tracker.network:
+    for key, shared in list(_networks.items()):
+        if shared is network:
             _networks.pop(key, None)
 
 
-def _shared_network(name: Any, weights: Path, **options: Any) -> Any:
-    from siamcar_ros.runtime import load_network
-
+def _shared_network(name: Any, weights: Path, **options: Any) -> Network:
     file = weights.stat()
     key = (name, weights.resolve(), file.st_mtime_ns, file.st_size, *sorted(options.items()))
     with _lock:

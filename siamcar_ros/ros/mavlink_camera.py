@@ -42,12 +42,7 @@ _IMAGE_PATIENCE = 2.0
 
 
 class MavlinkCamera(Node):
-    """Passes a ground station's commands to a tracker, and the tracker's results back.
-
-    Raises:
-        ValueError: a parameter is not allowed.
-        OSError: the link cannot be opened, or the file with the passphrase cannot be read.
-    """
+    """Passes a ground station's commands to a tracker, and the tracker's results back."""
 
     def __init__(self) -> None:
         super().__init__("mavlink_camera")

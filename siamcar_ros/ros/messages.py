@@ -107,10 +107,7 @@ def image_message(header: Any, pixels: Pixels) -> Image:
 def pinhole_info(header: Any, size: tuple[int, int], focal: float) -> CameraInfo:
     """Return the message for a lens without distortion, centered on the image.
 
-    Args:
-        header: of the image.
-        size: width and height of the image in pixels.
-        focal: focal length in pixels; 0 leaves K zero, which means uncalibrated.
+    Its size is width and height. A focal length of 0 pixels leaves K zero, that is, uncalibrated.
     """
     width, height = size
     info = CameraInfo(header=header, width=width, height=height, distortion_model="plumb_bob")

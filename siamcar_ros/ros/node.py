@@ -28,7 +28,7 @@ from siamcar_ros.ros.camera_motion import CameraMotion
 from siamcar_ros.ros.detections import Detections
 from siamcar_ros.ros.diagnostics import Counters, Health, count_nodes
 from siamcar_ros.ros.image_input import ImageInput
-from siamcar_ros.ros.loading import LoadedTracker, evict, load_tracker
+from siamcar_ros.ros.loading import evict, load_tracker
 from siamcar_ros.ros.messages import OVERRIDABLE, checked_overrides
 from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings, declare
@@ -36,6 +36,7 @@ from siamcar_ros.ros.ring import FrameRing, free_memory
 from siamcar_ros.ros.services import TargetServices
 from siamcar_ros.ros.targets import Tracked
 from siamcar_ros.ros.worker import TrackWorker
+from siamcar_ros.runtime import Network
 
 _MEGA = 1_000_000
 _FREE_MEMORY = free_memory()
@@ -60,9 +61,6 @@ class TrackerNode(LifecycleNode):
         counters: of images since the node was configured.
         detections: of a detector; None without one, and while the node is not active.
         camera_motion: likewise, from the parameter `camera_rates`.
-
-    Raises:
-        ValueError, FileNotFoundError, ParameterException: a parameter is not allowed.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -74,7 +72,7 @@ class TrackerNode(LifecycleNode):
         self.detections: Detections | None = None
         self.camera_motion: CameraMotion | None = None
         self._worker: TrackWorker | None = None
-        self._loaded: LoadedTracker | None = None
+        self._network: Network | None = None
         self._outputs: Outputs | None = None
         self._images: ImageInput | None = None
         self._active = ExitStack()  # ends what an active node has
@@ -201,11 +199,11 @@ class TrackerNode(LifecycleNode):
                     f"still loading after {now - begin:.0f} s: the first start on a machine may "
                     "convert the network, later ones are faster"
                 )
-        loaded = worker.loaded.result()
-        self._worker, self._loaded = worker, loaded
+        network: Any = worker.loaded.result().network
+        self._worker, self._network = worker, network
         with checked_overrides():
-            self._outputs = Outputs(self, loaded)
-        logger.info(f"{loaded.network} on {loaded.device} with {loaded.backend} ({loaded.reason})")
+            self._outputs = Outputs(self, network)
+        logger.info(f"{network.name} on {network.device} with {network.backend} ({network.reason})")
 
     @checked_overrides()
     def _activate(self) -> None:
@@ -249,9 +247,9 @@ class TrackerNode(LifecycleNode):
             self.get_logger().warning(
                 "the tracker is still busy with an image: its thread is abandoned"
             )
-            if self._loaded is not None:
-                evict(self._loaded)
-        self._worker = self._loaded = None
+            if self._network is not None:
+                evict(self._network)
+        self._worker = self._network = None
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
@@ -344,7 +342,7 @@ class TrackerNode(LifecycleNode):
         if health.silent and not self._silent:
             self.get_logger().warning(line)
         self._silent = health.silent
-        loaded, span = self._loaded, self.ring.span()
+        network, span = self._network, self.ring.span()
         values = {
             "image topic": health.topic,
             "image transport": self.settings.image_transport,
@@ -357,11 +355,11 @@ class TrackerNode(LifecycleNode):
             "frames failed": now.failed + now.refused,
             "frames kept": len(self.ring),
             "seconds kept": f"{span[1].received - span[0].received if span else 0:.1f}",
-            "network": loaded.network if loaded else "",
-            "backend": loaded.backend if loaded else "",
+            "network": network.name if network else "",
+            "backend": network.backend if network else "",
         }
         status = DiagnosticStatus(level=level, name=f"{name}: tracker", message=line)
-        status.hardware_id = loaded.device if loaded else ""
+        status.hardware_id = network.device if network else ""
         status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()

@@ -19,7 +19,6 @@ from functools import partial
 from urllib.parse import quote
 
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 
 try:
     from aiohttp import web
@@ -37,11 +36,7 @@ _LEAST_TOKEN = 16  # characters
 
 
 class OperatorConsole(Node):
-    """Holds the parameters and finds the tracker nodes; it subscribes to nothing itself.
-
-    Raises:
-        ValueError: a parameter is not allowed.
-    """
+    """Holds the parameters and finds the tracker nodes; it subscribes to nothing itself."""
 
     def __init__(self) -> None:
         # It is not spun, so it offers no services.
@@ -110,11 +105,9 @@ async def _serve() -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; return the process's exit status."""
-    # rclpy's own handlers would end the context before the pages are closed.
-    no = SignalHandlerOptions.NO
     usage = __doc__ or ""
     return run_node(
-        "operator_console", usage, lambda: asyncio.run(_serve()), args, signal_handler_options=no
+        "operator_console", usage, lambda: asyncio.run(_serve()), args, own_signals=True
     )
 
 

@@ -20,11 +20,11 @@ from siamcar_ros.data.images import image_size
 from siamcar_ros.msg import TrackArray, TrackStatus
 from siamcar_ros.ros import messages
 from siamcar_ros.ros.complaints import Complaints
-from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.messages import OVERRIDABLE
 from siamcar_ros.ros.position import Positions
 from siamcar_ros.ros.rays import CameraModel, CameraModelError
 from siamcar_ros.ros.targets import Target, Tracked
+from siamcar_ros.runtime import Network
 from siamcar_ros.tracking import TrackResult, TrackState
 from siamcar_ros.tracking.annotations import image_annotations
 from siamcar_ros.tracking.overlay import COLORS, draw_overlay, label
@@ -47,8 +47,8 @@ class Outputs:
         positions: those of the targets.
     """
 
-    def __init__(self, node: TrackerNode, loaded: LoadedTracker) -> None:
-        self._node, self._loaded = node, loaded
+    def __init__(self, node: TrackerNode, network: Network) -> None:
+        self._node, self._network = node, network
         self._drawn_at = 0.0
         self._detected = False
         self._motions: dict[Target, Motion] = {}
@@ -134,17 +134,14 @@ class Outputs:
     def publish_status(
         self, header: Any, tracked: Tracked | None = None, total: float = 0.0
     ) -> None:
-        """Publish the node's status.
+        """Publish the node's status, with the header of the newest image and the results for it.
 
-        Args:
-            header: of the newest image.
-            tracked: the results for it; None if nothing is tracked.
-            total: seconds from the start of the image callback to the publication.
+        `total` is in seconds, from the start of the image callback to the publication.
         """
-        loaded, counters = self._loaded, self._node.counters
+        network, counters = self._network, self._node.counters
         status = TrackStatus(header=header, state=TrackStatus.IDLE, total_latency=total)
-        status.network, status.backend = loaded.network, loaded.backend
-        status.device = loaded.device
+        status.network, status.backend = network.name, network.backend
+        status.device = network.device
         status.frames_received = counters.received
         status.frames_tracked = counters.tracked
         status.frames_dropped = counters.dropped + counters.out_of_order

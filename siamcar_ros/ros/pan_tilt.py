@@ -28,11 +28,7 @@ def _setting(default: float, description: str, least: float = 0.0, most: float =
 
 @dataclass(frozen=True)
 class PanTiltSettings:
-    """Gains and limits of the control law; the fields' metadata holds descriptions and ranges.
-
-    Raises:
-        ValueError: the lower limit of a joint is not below its upper one.
-    """
+    """Gains and limits of the control law; the fields' metadata holds descriptions and ranges."""
 
     gain: float = _setting(5.0, "Rate for each radian of error, 1/s.")
     smoothing: float = _setting(

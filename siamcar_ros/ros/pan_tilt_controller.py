@@ -12,9 +12,7 @@ node ends. See docs/pan_tilt.md.
 from __future__ import annotations
 
 import math
-import signal
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -26,17 +24,20 @@ from geometry_msgs.msg import TwistStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from siamcar_ros.data.detections import stamp_of
 from siamcar_ros.msg import TrackArray, TrackStatus
-from siamcar_ros.ros.command_line import declare_read_only, parameter_descriptor, run_node
+from siamcar_ros.ros.command_line import (
+    declare_read_only,
+    parameter_descriptor,
+    run_node,
+    spin_until_interrupted,
+)
 from siamcar_ros.ros.messages import STATES
 from siamcar_ros.ros.pan_tilt import Pair, PanTiltLaw, PanTiltSettings
 
@@ -50,11 +51,7 @@ _OLDEST = 1.0
 
 
 class PanTiltController(Node):
-    """Publishes the rates of `PanTiltLaw` at the parameter `rate`.
-
-    Raises:
-        ValueError: a parameter is not allowed.
-    """
+    """Publishes the rates of `PanTiltLaw` at the parameter `rate`."""
 
     def __init__(self) -> None:
         super().__init__("pan_tilt_controller")
@@ -163,15 +160,9 @@ class PanTiltController(Node):
 
 
 def _run() -> None:
-    interrupted = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: interrupted.set())
     node = PanTiltController()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
     try:
-        while not interrupted.is_set():
-            executor.spin_once(timeout_sec=0.2)
+        spin_until_interrupted(node)
     finally:
         node.stop()
         node.destroy_node()
@@ -179,9 +170,7 @@ def _run() -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; return the process's exit status."""
-    # rclpy's own handlers would end the context before the mount is stopped.
-    no = SignalHandlerOptions.NO
-    return run_node("pan_tilt_controller", __doc__ or "", _run, args, signal_handler_options=no)
+    return run_node("pan_tilt_controller", __doc__ or "", _run, args, own_signals=True)
 
 
 if __name__ == "__main__":

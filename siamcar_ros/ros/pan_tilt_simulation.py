@@ -74,12 +74,7 @@ class Moment(NamedTuple):
 
 
 class PanTiltSimulation(Node):
-    """The camera, its mount and the scene.
-
-    Raises:
-        ValueError: a parameter is not allowed.
-        OSError: the scene cannot be read, or the report's folder cannot be made.
-    """
+    """The camera, its mount and the scene."""
 
     def __init__(self) -> None:
         super().__init__("pan_tilt_simulation")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siamcar_ros.data.image_messages import ImageDecoder
-from siamcar_ros.options import setting
+from siamcar_ros.options import parse_numbers, setting
 from siamcar_ros.runtime import BACKENDS, PRECISIONS
 from siamcar_ros.tracking.interface import TrackerParams
 
@@ -36,8 +35,6 @@ class NodeSettings(TrackerParams):
     """The values of all parameters at one moment; the metadata of its fields declares them.
 
     The tracker's knobs are live, and their defaults come from the network's config.
-
-    Raises ValueError, with the allowed values, for a value or a combination that is not allowed.
     """
 
     autostart: bool = _fixed(
@@ -216,10 +213,7 @@ class NodeSettings(TrackerParams):
 
 
 def declare(node: Node) -> NodeSettings:
-    """Declare all parameters on `node` and return their values, overrides included.
-
-    Raises ValueError for a config that does not exist or a value that is not allowed.
-    """
+    """Declare all parameters on `node` and return their values, overrides included."""
     from siamcar_ros.ros.command_line import parameter_descriptor
     from siamcar_ros.tracking import read_config
 
@@ -249,17 +243,8 @@ def checked_name(what: str, text: str) -> str:
 
 
 def numbers(what: str, text: str, count: int) -> tuple[float, ...]:
-    """Return the numbers of a text "1,0.5,-2"; none if it is empty.
-
-    Raises ValueError if they are not `count` finite numbers.
-    """
-    try:
-        found = tuple(float(word) for word in text.split(",")) if text.strip() else ()
-    except ValueError:
-        found = (math.nan,)
-    if found and (len(found) != count or not all(map(math.isfinite, found))):
-        raise ValueError(f"{what} is {count} numbers with commas between them, not {text!r:.60}")
-    return found
+    """Return the numbers of a parameter that may be empty; none if it is."""
+    return parse_numbers(what, text, count) if text.strip() else ()
 
 
 def weights_file(text: str) -> Path | None:

@@ -35,8 +35,7 @@ class FrameRing:
     def push(self, frame: Frame) -> str:
         """Keep `frame`, the newest by its stamp, and forget those over the limits.
 
-        Returns:
-            A sentence that says what the ring holds, when memory limits it for the first time.
+        When memory limits it for the first time, the result says what the ring holds.
         """
         with self._lock:
             self._frames.append(frame)

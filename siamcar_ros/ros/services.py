@@ -101,11 +101,9 @@ class TargetServices:
         return message
 
     async def start(self, request: InitTarget.Request | TrackTarget.Goal) -> Target:
-        """Start a target.
+        """Start a target, or raise the refusal as a ValueError.
 
-        Raises:
-            ValueError: it is refused; the message is the reason. If the worker completes the start
-                nevertheless, the target is removed.
+        If the worker completes a refused start nevertheless, the target is removed.
         """
         worker, images = self._node.ready()
         box, class_id = bbox_to_box(request.bbox), checked_name("class_id", request.class_id)
@@ -139,11 +137,7 @@ class TargetServices:
         return f"{type(error).__name__}: {error}"
 
     async def outcome(self, future: Future[_Result], patience: float | None = None) -> _Result:
-        """Await the worker's answer.
-
-        Raises:
-            ValueError: none has come in `patience` seconds, by default STUCK_AFTER.
-        """
+        """Await the worker's answer; ValueError after `patience` seconds (default STUCK_AFTER)."""
         patience = STUCK_AFTER if patience is None else patience
         done = RosFuture()
         timed_out = False

@@ -31,9 +31,7 @@ _SWITCH_INTERVAL = 0.0001
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; return the process's exit status.
 
-    Args:
-        args: the command line without the program; None takes the process's own, and the process
-            then ends without the interpreter's clean-up.
+    With its own arguments, the process then ends without the interpreter's clean-up.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL)
     ended: list[int] = []

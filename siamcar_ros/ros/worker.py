@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 from siamcar_ros.data.image_messages import ImageError
 from siamcar_ros.geometry import Box
 from siamcar_ros.ros.frame import Frame
-from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.mailbox import Mailbox
 from siamcar_ros.ros.targets import Ending, Progress, Target, Tracked
-from siamcar_ros.tracking import TargetError, box_about
+from siamcar_ros.tracking import MultiTracker, TargetError, box_about
 from siamcar_ros.tracking.stored_image import StoredImage
 
 if TYPE_CHECKING:
@@ -51,11 +50,11 @@ class TrackWorker:
     def __init__(
         self,
         node: TrackerNode,
-        load: Callable[[], LoadedTracker],
+        load: Callable[[], MultiTracker],
         on_frame: Callable[[Tracked], None],
     ) -> None:
         self.mailbox = Mailbox()
-        self.loaded: Future[LoadedTracker] = Future()
+        self.loaded: Future[MultiTracker] = Future()
         self._node, self._load, self._on_frame = node, load, on_frame
         self._logger, self._counters = node.get_logger(), node.counters
         self._limit = node.settings.max_targets
@@ -127,13 +126,12 @@ class TrackWorker:
 
     def _run(self) -> None:
         try:
-            loaded = self._load()
+            self._tracker = self._load()
         except BaseException as error:
             self.loaded.set_exception(error)
             self.mailbox.close()
             return
-        self._tracker = loaded.tracker
-        self.loaded.set_result(loaded)
+        self.loaded.set_result(self._tracker)
         while (taken := self.mailbox.take(wait=self._first_behind() is None)) is not None:
             requests, frame = taken
             self._tracker.params = self._node.settings.tracker

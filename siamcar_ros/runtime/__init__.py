@@ -10,7 +10,8 @@ Running the shipped networks on a CPU needs only numpy, OpenCV and PyYAML.
 
 from importlib import import_module
 
-from .config import NetworkConfig, read_network_config
+from siamcar_ros.networks import NetworkConfig, read_network_config
+
 from .load import find_placement, find_source, load_network
 from .network import (
     BACKENDS,

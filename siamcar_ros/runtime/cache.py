@@ -18,9 +18,6 @@ def cache_folder(kind: str) -> Path:
     """``$XDG_CACHE_HOME/siamcar_ros/KIND`` (``~/.cache`` without it), created where missing.
 
     If it cannot be written, a folder of the user's among the temporary files, with a warning.
-
-    Raises:
-        OSError: neither can be written.
     """
     base = os.environ.get("XDG_CACHE_HOME")
     folder = (Path(base) if base else Path.home() / ".cache") / "siamcar_ros" / kind
@@ -45,12 +42,9 @@ def _temporary_folder() -> Path:
 
 
 def cached_files(folder: Path, names: Sequence[str], make: Callable[[Path], None]) -> list[Path]:
-    """Files of a cache folder, made if one is missing or damaged.
+    """Files of a cache folder of their own, made if one is missing or damaged.
 
-    Args:
-        folder: holds these files alone.
-        names: of the files.
-        make: writes the files into the folder that it is given.
+    `make` writes them into the folder that it is given.
     """
     files = [folder / name for name in names]
     if all(map(is_intact, files)):

@@ -31,14 +31,8 @@ _recording = threading.Lock()  # CUDA lets a process record one graph at a time
 class CudaGraphNetwork(TensorNetwork):
     """The search branch, recorded once for each number of targets and replayed every frame.
 
-    Args:
-        model: with its weights; it is copied.
-        placement: of backend "cudagraph" on "cuda:N"; precision "fp16", "bf16" or "fp32".
-        kernels: one of :data:`~siamcar_ros.runtime.fusion.KERNELS`; None times all that run here
-            and takes the fastest.
-
-    Raises:
-        DeviceError: the requested kernels do not run here.
+    The model is copied. Without `kernels`, one of :data:`~siamcar_ros.runtime.fusion.KERNELS`, all
+    that run here are timed and the fastest is taken.
     """
 
     gives_features = True
@@ -96,7 +90,6 @@ class _Branches:
         self._inputs: _Inputs | None = None
 
     def template(self, z: Tensor) -> Template:
-        """See :meth:`Network.template`."""
         with torch.cuda.device(self.device):
             z = as_planes(z.to(self.device, non_blocking=True))
             planes = _blank(z.shape[0], self._channels, z.shape[-1], self._dtype, self.device)
@@ -138,7 +131,6 @@ class _Forked(SearchGraph):
         self._side = torch.cuda.Stream()
 
     def forward(self, x: Tensor, *template: Tensor) -> tuple[Tensor, ...]:
-        """See :class:`SearchGraph`."""
         reduced = self.reduced(x, *template)
         current = torch.cuda.current_stream()
         self._side.wait_stream(current)
@@ -219,11 +211,7 @@ class _Recording:
 
 
 def _started(model: SiamCAR, placement: Placement, kernels: str) -> _Branches:
-    """Both branches, after a first run.
-
-    Raises:
-        DeviceError: they do not run here; the message says why.
-    """
+    """Both branches, after a first run; DeviceError if they do not run here."""
     if kernels not in KERNELS:
         raise DeviceError(f"kernels are one of {', '.join(KERNELS)}, not {kernels!r}")
     try:

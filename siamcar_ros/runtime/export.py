@@ -25,10 +25,6 @@ TOLERANCE = 1e-3
 """Largest difference from PyTorch allowed: of logits, and of distances relative to their size."""
 
 
-class ExportError(ValueError):
-    """An exported graph gives other maps than the network."""
-
-
 def export_onnx(
     model: SiamCAR,
     weights: Path,
@@ -37,17 +33,10 @@ def export_onnx(
 ) -> OnnxFiles:
     """Write a network's two graphs, after comparing their maps in ONNX Runtime with PyTorch's.
 
-    Args:
-        model: with its weights, on the CPU.
-        weights: the file that the graphs are written beside and named after; it need not exist.
-            Its folder is created if missing.
-        form: of the correlation: "grouped" (batch 1) or "banded" (any batch), see
-            :mod:`siamcar_ros.runtime.graphs`.
-        fingerprint: of the weights, if known.
-
-    Raises:
-        DeviceError: the packages ``onnx``, ``onnxscript`` and ``onnxruntime`` are not installed.
-        ExportError: the graphs give other maps.
+    They lie beside the file `weights`, which need not exist, and are named after it; its folder is
+    created if missing. The form of the correlation is "grouped" (batch 1) or "banded" (any batch),
+    see :mod:`siamcar_ros.runtime.graphs`. The model is on the CPU; the fingerprint is that of its
+    weights, if known.
     """
     for package in ("onnxscript", "onnxruntime"):
         import_or_refuse(package, "ONNX export", "torch")
@@ -79,13 +68,10 @@ def export_onnx(
     return files
 
 
-def check_onnx(model: SiamCAR, files: OnnxFiles, tolerance: float = TOLERANCE) -> float:
+def check_onnx(model: SiamCAR, files: OnnxFiles) -> float:
     """Compare the graphs with the model on example inputs; return the largest difference.
 
     Differences of distances are divided by 1 + the distance.
-
-    Raises:
-        ExportError: the difference is above the tolerance.
     """
     source = graph_source(files)
     placement = Placement("onnxruntime", "cpu", "fp32", "to check it")
@@ -102,10 +88,10 @@ def check_onnx(model: SiamCAR, files: OnnxFiles, tolerance: float = TOLERANCE) -
             worst = float(np.maximum(worst, difference(expected, got)))  # NaN stays NaN
     finally:
         model.train(was_training)
-    if not worst <= tolerance:
-        raise ExportError(
+    if not worst <= TOLERANCE:
+        raise ValueError(
             f"the exported {model.name} differs from PyTorch by {worst:.2g}, more than the "
-            f"{tolerance:g} allowed"
+            f"{TOLERANCE:g} allowed"
         )
     return worst
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from siamcar_ros.runtime.config import NetworkConfig, read_network_config
+from siamcar_ros.networks import NetworkConfig, read_network_config
 from siamcar_ros.runtime.network import BACKENDS, DeviceError, Network, Placement
 from siamcar_ros.runtime.onnx_files import OnnxFiles
 from siamcar_ros.runtime.select import select_backend

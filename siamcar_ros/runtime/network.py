@@ -99,11 +99,7 @@ class Network(ABC):
         self._lock = threading.Lock()
 
     def template(self, z: Images) -> Template:
-        """The target's features, which the track keeps.
-
-        Args:
-            z: images of 127 x 127 pixels.
-        """
+        """The features of targets, which their tracks keep, in images of 127 x 127 pixels."""
         with self._lock:
             return self._template(z)
 
@@ -153,11 +149,7 @@ class Network(ABC):
     def warm_up(self, batch: int = 1, calls: int = 3) -> None:
         """Run a few times on gray images, so that the first frame is as fast as later ones.
 
-        Where there are features, :meth:`observe` runs as well.
-
-        Args:
-            batch: the largest number of targets at once; smaller numbers are run as well.
-            calls: how often, for each number.
+        That is `calls` times for each number of targets up to `batch`, with features if it has any.
         """
         z, x = (
             np.full((batch, size, size, 3), 128, np.uint8)
@@ -312,16 +304,7 @@ def is_installed(package: str) -> bool:
 
 
 def import_or_refuse(module: str, purpose: str, extra: str) -> Any:
-    """Import a library that is optional.
-
-    Args:
-        module: its name.
-        purpose: what needs it, for the message.
-        extra: the extra of this package that installs it.
-
-    Raises:
-        DeviceError: it is not installed.
-    """
+    """Import an optional library; DeviceError without it, with the `extra` that installs it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -36,18 +36,9 @@ class OnnxFiles:
 
     @classmethod
     def of_search(cls, search: Path) -> OnnxFiles:
-        """The graphs that belong to a search graph, in float32 or int8.
-
-        Raises:
-            FileNotFoundError: one of the two is missing.
-        """
-        for suffix in (INT8_SUFFIX, SEARCH_SUFFIX):
-            if search.name.endswith(suffix):
-                stem = search.name.removesuffix(suffix)
-                files = cls(search.with_name(stem + TEMPLATE_SUFFIX), search)
-                break
-        else:
-            files = cls(search.with_name(f"NAME{TEMPLATE_SUFFIX}"), search)
+        """The graphs that belong to a search graph, in float32 or int8."""
+        stem = search.name.removesuffix(INT8_SUFFIX).removesuffix(SEARCH_SUFFIX)
+        files = cls(search.with_name(stem + TEMPLATE_SUFFIX), search)
         for path in (files.search, files.template):
             if not path.is_file():
                 raise FileNotFoundError(
@@ -91,12 +82,7 @@ class GraphFacts:
 
     @classmethod
     def read(cls, path: Path) -> GraphFacts:
-        """Read the metadata of a file.
-
-        Raises:
-            DeviceError: the file is not one that this version of 'siamcar export' wrote.
-            FileNotFoundError: it does not exist.
-        """
+        """Read the metadata of a file."""
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL))
             tail = file.read()
@@ -114,14 +100,9 @@ class GraphFacts:
 
 
 def fingerprint(network: str, weights: bytes | memoryview) -> str:
-    """The fingerprint of a network and its weights, which depends on nothing else in the file.
+    """The fingerprint of a network's identity and weights, the content of a safetensors file.
 
-    Args:
-        network: the identity of the network.
-        weights: the content of a safetensors file.
-
-    Raises:
-        ValueError: it is not one.
+    It depends on nothing else in the file.
     """
     data = memoryview(weights)
     try:

@@ -40,9 +40,6 @@ def onnx_network(source: Source, placement: Placement, threads: int | None = Non
 
     On "cuda:N", "fp16" uses the TensorRT provider, which cannot run convolutions whose kernel is an
     input, and "fp32" the CUDA provider; both run batches.
-
-    Raises:
-        DeviceError: the installed package has no provider for the placement, or it does not start.
     """
     if placement.device == "cpu" and source.form != "banded":
         return OnnxNetwork(source, placement, threads)
@@ -50,13 +47,7 @@ def onnx_network(source: Source, placement: Placement, threads: int | None = Non
 
 
 class OnnxNetwork(OneByOneNetwork):
-    """A template and a search graph, each in a session of its own, on the CPU.
-
-    Args:
-        source: of the network; its graphs of form "grouped" are read.
-        placement: of backend "onnxruntime" on "cpu"; precision "fp32" or "int8".
-        threads: the largest number; None for one per core.
-    """
+    """The graphs of form "grouped", each in a session of its own, on the CPU."""
 
     def __init__(self, source: Source, placement: Placement, threads: int | None = None) -> None:
         files = source.graphs(precision=placement.precision)
@@ -79,13 +70,7 @@ class OnnxNetwork(OneByOneNetwork):
 
 
 class BatchedOnnxNetwork(Network):
-    """The graphs of form "banded", for any batch, as on GPUs.
-
-    Args:
-        source: of the network.
-        placement: of backend "onnxruntime".
-        threads: the largest number on a CPU; None for one per core.
-    """
+    """The graphs of form "banded", for any batch, as on GPUs."""
 
     def __init__(self, source: Source, placement: Placement, threads: int | None = None) -> None:
         files = source.graphs("banded")
@@ -140,14 +125,8 @@ def providers_for(
 ) -> list[Any]:
     """ONNX Runtime's execution providers for a placement, the preferred one first.
 
-    Args:
-        available: the providers that the installed package was built with.
-        placement: "fp16" needs TensorRT, as the CUDA provider does not have it.
-        engines: a folder for TensorRT's engines of these graphs alone: its own names of engines
-            depend on the names in a graph, not on the weights.
-
-    Raises:
-        DeviceError: none of them runs there in that precision.
+    "fp16" needs TensorRT, as the CUDA provider does not have it. TensorRT's `engines` lie in a
+    folder for these graphs alone: their names depend on the names in a graph, not on the weights.
     """
     if placement.device == "cpu":
         return ["CPUExecutionProvider"]
@@ -177,9 +156,7 @@ def open_session(
 ) -> Any:
     """A session with the providers of a placement, of which the first must have started.
 
-    Raises:
-        DeviceError: ONNX Runtime cannot read the graph or start that provider; by itself it would
-            silently use another one.
+    By itself ONNX Runtime would silently use another one.
     """
     runtime = import_or_refuse("onnxruntime", "the onnxruntime backend", "onnxruntime")
     options = runtime.SessionOptions()

@@ -28,16 +28,7 @@ _VERSION = tuple(map(int, cv2.__version__.split(".")[:2]))
 
 @register_backend("opencv", cpu=("fp32",), speed=10)
 class OpenCvNetwork(OneByOneNetwork):
-    """Both graphs in `cv2.dnn`.
-
-    Args:
-        source: of the network; its graphs of form "grouped" are read.
-        placement: of backend "opencv", precision "fp32".
-        threads: of everything that OpenCV does in this process; None leaves the number as it is.
-
-    Raises:
-        DeviceError: OpenCV is older than 4.6.
-    """
+    """Both graphs in `cv2.dnn`; `threads` applies to all that OpenCV does in this process."""
 
     def __init__(self, source: Source, placement: Placement, threads: int | None = None) -> None:
         files = source.graphs()

@@ -27,13 +27,7 @@ _LOCK = threading.Lock()
 
 @register_backend("openvino", packages=("openvino",), cpu=("fp32", "bf16", "int8"), speed=40)
 class OpenVinoNetwork(OneByOneNetwork):
-    """Both graphs compiled for the CPU.
-
-    Args:
-        source: of the network; its graphs of form "grouped" are read.
-        placement: of backend "openvino"; precision "fp32", "bf16" or "int8".
-        threads: the largest number; None for one per core.
-    """
+    """Both graphs compiled for the CPU."""
 
     def __init__(self, source: Source, placement: Placement, threads: int | None = None) -> None:
         files = source.graphs(precision=placement.precision)
@@ -115,9 +109,6 @@ def _compiled(
     """A graph compiled for the lowest latency.
 
     With `pixels` its first input is (1, n, n, 3) uint8. Without `features` that output is left out.
-
-    Raises:
-        DeviceError: OpenVINO cannot run it in this precision here.
     """
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",

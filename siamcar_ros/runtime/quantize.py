@@ -38,17 +38,7 @@ Pair = tuple[Images, Images]
 
 
 def quantize(files: OnnxFiles, pairs: Iterable[Pair], output: Path) -> None:
-    """Write an int8 copy of a search graph.
-
-    Args:
-        files: the graphs of a network, of form "grouped".
-        pairs: inputs to calibrate on; a few dozen are enough.
-        output: where the int8 search graph is written.
-
-    Raises:
-        DeviceError: the packages ``onnx`` and ``onnxruntime`` are not installed.
-        ValueError: there are no pairs, or the graph is of form "banded".
-    """
+    """Write an int8 copy of a search graph of form "grouped", calibrated on a few dozen inputs."""
     onnx = import_or_refuse("onnx", "int8 quantization", "torch")
     import_or_refuse("onnxruntime", "int8 quantization", "torch")
     from onnxruntime.quantization import (
@@ -122,9 +112,8 @@ def equalize_cross_layer(model: Any, feeds: Sequence[dict[str, NDArray[np.float3
     activations and kernel (cross-layer equalization, Nagel et al. 2019; SmoothQuant, Xiao et al.
     2023).
 
-    Args:
-        model: an ONNX search graph whose weights are constants; changed in place.
-        feeds: inputs by name, to measure the ranges on.
+    The model, an ONNX search graph whose weights are constants, is changed in place. The ranges are
+    measured on `feeds`, inputs by name.
     """
     from onnx import numpy_helper
 

@@ -63,15 +63,10 @@ def select_backend(
     graphs: bool = True,
     model: bool = True,
 ) -> Placement:
-    """Decide where a network runs.
+    """Decide where a network runs; the first three arguments are those of :func:`load_network`.
 
-    Args:
-        device: "auto", "cpu", "cuda" or "cuda:N".
-        backend: "auto" or a name of :data:`~siamcar_ros.runtime.BACKENDS`.
-        precision: "auto" or one of :data:`~siamcar_ros.runtime.PRECISIONS`.
-        int8: the path of the network's quantized search graph, None without one.
-        graphs: whether the network is available as ONNX graphs.
-        model: whether PyTorch could run it; False if there are only graphs.
+    `int8` is the path of its quantized search graph. `graphs` says whether it is available as ONNX
+    graphs, `model` whether PyTorch could run it.
 
     Raises:
         DeviceError: what was asked for is not available; the message says what to do.

@@ -10,8 +10,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from siamcar_ros.networks import NetworkConfig
 from siamcar_ros.runtime.cache import cache_folder, cached_files
-from siamcar_ros.runtime.config import NetworkConfig
 from siamcar_ros.runtime.network import DeviceError, is_installed
 from siamcar_ros.runtime.onnx_files import (
     CALIBRATION_SUFFIX,
@@ -100,14 +100,9 @@ class Source:
         return self._facts is not None or can_export()
 
     def graphs(self, form: _Form = "grouped", precision: str = "fp32") -> OnnxFiles:
-        """The network's graphs.
+        """The network's graphs, for one target at a time ("grouped") or any batch ("banded").
 
-        Args:
-            form: of the correlation: "grouped" (one target at a time) or "banded" (any batch).
-            precision: "int8" for the quantized search graph; otherwise it is in float32.
-
-        Raises:
-            DeviceError: there are none, and without PyTorch they cannot be exported.
+        The search graph is in float32 unless `precision` is "int8".
         """
         if self._files is not None and self._facts is not None and self._facts.form == form:
             files = self._files
@@ -126,9 +121,6 @@ class Source:
         """The coefficients that ``tools/calibrate.py`` fitted for these weights, if any.
 
         They are read from ``STEM.calibration.json`` beside the weights or graphs.
-
-        Raises:
-            ValueError: the file cannot be read.
         """
         if self.weights is None:
             return None
@@ -187,15 +179,7 @@ class Source:
 
 
 def weights_source(config: NetworkConfig, weights: Path) -> Source:
-    """Weights in a file, with the graphs that lie beside it.
-
-    Args:
-        config: of the network.
-        weights: safetensors, or a PyTorch checkpoint.
-
-    Raises:
-        ValueError: the file cannot be read.
-    """
+    """Weights in a file, safetensors or a checkpoint, with the graphs that lie beside it."""
 
     @cache
     def load() -> SiamCAR:
@@ -204,7 +188,12 @@ def weights_source(config: NetworkConfig, weights: Path) -> Source:
                 f"to run {weights} without PyTorch, put the ONNX graphs that 'siamcar export' "
                 "makes from it beside it; or install PyTorch: pip install 'siamcar_ros[torch]'"
             )
-        return config.build()
+        from siamcar_ros.model import SiamCAR, load_weights
+        from siamcar_ros.model.architecture import read_architecture
+
+        model = SiamCAR(*read_architecture(config)).eval()
+        load_weights(model, weights)
+        return model
 
     if weights.suffix == ".safetensors":
         try:
@@ -224,24 +213,12 @@ def weights_source(config: NetworkConfig, weights: Path) -> Source:
 
 
 def model_source(model: SiamCAR, int8: Path | None = None) -> Source:
-    """A model and its weights as they are now.
-
-    Args:
-        model: on the CPU.
-        int8: its quantized search graph.
-    """
+    """A model on the CPU with its weights as they are now, and its quantized search graph."""
     return Source(model.name, fingerprint_of(model), lambda: model, int8=int8)
 
 
 def graph_source(files: OnnxFiles) -> Source:
-    """Graphs without the weights that they were made from.
-
-    Args:
-        files: the template graph and the search graph, which may be in int8.
-
-    Raises:
-        DeviceError: they were not written by 'siamcar export', or do not belong together.
-    """
+    """Graphs, the search graph perhaps in int8, without the weights that they were made from."""
     template, facts = (GraphFacts.read(path) for path in (files.template, files.search))
     if (template.weights, template.form) != (facts.weights, facts.form):
         raise DeviceError(f"{files.search} and {files.template} are not of the same export")
@@ -285,10 +262,8 @@ def _missing_for_export() -> list[str]:
 def fingerprint_of(model: SiamCAR, identity: str | None = None) -> str:
     """The fingerprint of a model with its present weights, equal to that of a file of them.
 
-    Args:
-        model: on any device.
-        identity: of its configuration; without it, that of the model's architecture is used, and
-            the fingerprint equals no file's.
+    Without the identity of its configuration, that of its architecture is used, and the fingerprint
+    equals no file's.
     """
     from safetensors.torch import save
 

@@ -33,9 +33,6 @@ class TensorAdapter:
 
     The object gets float32 tensors (B, 3, n, n) on its device, which is that of its attribute
     ``device`` or of its parameters.
-
-    Args:
-        network: has ``template`` and ``__call__``.
     """
 
     takes_pixels = True

@@ -38,12 +38,7 @@ def _to_float32(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, 
 
 
 class TorchNetwork(TensorNetwork):
-    """The folded model.
-
-    Args:
-        model: with its weights; it is copied.
-        placement: of backend "torch"; precision "fp32", "bf16" or "fp16".
-    """
+    """A folded copy of the model."""
 
     gives_features = True
 

@@ -117,9 +117,6 @@ def add_bias(maps: Tensor, bias: Tensor, residual: Tensor | None, activation: st
         bias: (C,).
         residual: of the shape of `maps`, or None.
         activation: one of :data:`ACTIVATIONS`.
-
-    Returns:
-        `maps`.
     """
     maps = maps.contiguous(memory_format=torch.channels_last)
     added = maps if residual is None else residual.contiguous(memory_format=torch.channels_last)

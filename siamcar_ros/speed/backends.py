@@ -49,9 +49,6 @@ def measure_backends(config: str, weights: Path | None, options: Options) -> Tab
     """Time whole frames on each backend in turn, and score the boxes that each finds.
 
     `config` is a network's name or YAML file; `weights` replace those that it names.
-
-    Raises:
-        ValueError, FileNotFoundError: as :func:`siamcar_ros.runtime.load_network`.
     """
     film, read = Film(), read_config(config, weights)
     chosen = find_placement(read.network, device=options.device)[0]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from siamcar_ros.runtime.config import refuse_unknown
+from siamcar_ros.resources import refuse_unknown
 from siamcar_ros.runtime.network import Maps
 from siamcar_ros.tracking.decode import Array, Decoded, Grid
 
@@ -164,11 +164,7 @@ class Calibration(NamedTuple):
     def of(cls, named: Mapping[str, Mapping[str, float]] | None) -> Calibration | None:
         """From coefficients by name, zero where they are not named; None without any.
 
-        Args:
-            named: "alone" and, where it was fitted, "online".
-
-        Raises:
-            ValueError: a name is unknown.
+        There are those of "alone" and, where they were fitted, of "online".
         """
         if named is None:
             return None
@@ -182,9 +178,7 @@ class Calibration(NamedTuple):
     def chance(self, evidence: Array, learned: NDArray[np.bool_]) -> Array:
         """(B,) the chance that each box overlaps its target by more than half.
 
-        Args:
-            evidence: from :func:`observe`.
-            learned: (B,) whether a model of the target was learned online.
+        `evidence` is :func:`observe`'s; `learned`, (B,), tells which have a model learned online.
         """
         by_row = np.where(learned[:, None], self.online, self.alone)
         logit = (evidence * by_row[:, :-1]).sum(1) + by_row[:, -1]

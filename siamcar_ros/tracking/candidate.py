@@ -37,11 +37,9 @@ class Candidate(NamedTuple):
         return self._replace(center=added(self.center, motion), first=added(self.first, motion))
 
     def moves_like(self, velocity: Point) -> bool:
-        """Whether it has moved in about the same direction and at about the same speed.
+        """Whether it has moved about as far and in about the direction expected of the target.
 
-        Args:
-            velocity: at which the target is expected to go on, image pixels per frame, without the
-                camera's motion.
+        `velocity` is in image pixels per frame, without the camera's motion.
         """
         moved = (self.center[0] - self.first[0], self.center[1] - self.first[1])
         expected = (self.frames * velocity[0], self.frames * velocity[1])

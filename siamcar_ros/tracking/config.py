@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from siamcar_ros.networks import NetworkConfig, read_network_config
 from siamcar_ros.resources import refuse_unknown
-from siamcar_ros.runtime.config import NetworkConfig, read_network_config
 from siamcar_ros.tracking.interface import TrackerParams
 
 

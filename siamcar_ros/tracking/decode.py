@@ -267,12 +267,7 @@ def normalized(cen: NDArray[np.float32]) -> Array:
 def change_penalty(w: Any, h: Any, last_w: Any, last_h: Any, k: float) -> Any:
     """exp(-k (r s - 1)), r and s the changes of aspect ratio and of size (SiamRPN).
 
-    Args:
-        w: new widths, numbers or arrays, above 0.
-        h: new heights.
-        last_w: last widths, broadcast against the new ones.
-        last_h: last heights.
-        k: strength.
+    New and last widths and heights, above 0, are numbers or arrays that broadcast.
     """
     s = _context_area(w, h) / _context_area(last_w, last_h)
     r = h / w * (last_w / last_h)

@@ -61,11 +61,7 @@ class TrackingEngine:
     def start(
         self, image: Image | StoredImage, box: Sequence[float] | NDArray[Any], params: TrackerParams
     ) -> Track:
-        """A track of the target in `box`.
-
-        Raises:
-            TargetError: the image or the box cannot be tracked.
-        """
+        """A track of the target in `box`."""
         image = checked_image(image)
         target = checked_box(box, image)
         padding, center, size = mean_color(image), box_center(target), target[2:]

@@ -181,13 +181,7 @@ def _check_knob(name: str, value: object, kind: type, meta: Mapping[str, Any]) -
 
 
 def checked_image(image: object) -> Image | StoredImage:
-    """`image` if a tracker can use it.
-
-    Raises:
-        TargetError: it is not a uint8 array of one of the shapes of
-            :data:`~siamcar_ros.geometry.Image`, or is empty; or a stored image's order is unknown
-            or does not fit its shape.
-    """
+    """`image` if a tracker can use it; TargetError says why not."""
     if isinstance(image, StoredImage):
         channels = CHANNELS.get(image.order)
         if channels is None:
@@ -217,12 +211,7 @@ MIN_BOX_SIDE, MAX_BOX_SIDE = 1e-3, 1e6
 
 
 def checked_box(box: Sequence[float] | NDArray[Any], image: Image | StoredImage) -> Box:
-    """`box` as four floats if it is a target in `image`.
-
-    Raises:
-        TargetError: it is not four finite numbers, has no area, is vanishingly small or huge, or
-            lies wholly outside.
-    """
+    """`box` as four floats if it is a target in `image`; TargetError says why not."""
     try:
         values = np.asarray(box, np.float64)
     except (TypeError, ValueError) as error:

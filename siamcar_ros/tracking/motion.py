@@ -41,10 +41,7 @@ def camera_shift(
 ) -> tuple[float, float]:
     """How far the picture's content moved, (x, y) in image pixels; (0, 0) if that is unclear.
 
-    Args:
-        before: :func:`thumbnail` of the earlier frame.
-        after: of the later one.
-        frame_size: (width, height) of the images.
+    `before` and `after` are each frame's :func:`thumbnail`; `frame_size` is (width, height).
     """
     if before.shape != after.shape:
         return 0.0, 0.0

@@ -75,12 +75,7 @@ class OnlineModel:
 
     @classmethod
     def start(cls, features: Array, box: Cells) -> OnlineModel:
-        """Learn the first frame.
-
-        Args:
-            features: (C, S, S) of :meth:`siamcar_ros.runtime.Network.observe`.
-            box: the target's.
-        """
+        """Learn the target in the first frame's features, (C, S, S) of `Network.observe`."""
         flat = features.reshape(len(features), -1)
         mean, spread = flat.mean(1, keepdims=True), flat.std(1, keepdims=True)
         scale = 1 / (spread + 1e-3 * flat.std() + 1e-12)
@@ -109,11 +104,7 @@ class OnlineModel:
     def learn(self, features: Array, box: Cells) -> OnlineModel:
         """The model with another frame's samples, those of the past forgotten a little.
 
-        Every third call does so; those between only count.
-
-        Args:
-            features: as for :meth:`start`.
-            box: where the target surely is.
+        Every third call does so; those between only count. `box` is where the target surely is.
         """
         if self.waited + 1 < _INTERVAL:
             return replace(self, waited=self.waited + 1)

@@ -25,11 +25,7 @@ class NoWindowError(ValueError):
 
 
 def call_window(show: Callable[..., Any], *arguments: Any) -> Any:
-    """Call one of OpenCV's window functions.
-
-    Raises:
-        NoWindowError: there is no screen, or OpenCV was built without windows.
-    """
+    """Call one of OpenCV's window functions."""
     if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
         raise NoWindowError("no window can be shown here: there is no screen (DISPLAY is not set)")
     try:
@@ -46,12 +42,7 @@ def call_window(show: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def draw_box(image: Image) -> Box:
-    """Let a person drag a box on an (H, W, 3) BGR image; return it in the image's pixels.
-
-    Raises:
-        NoWindowError: no window can be shown here.
-        ValueError: the window was closed without a box.
-    """
+    """Let a person drag a box on an (H, W, 3) BGR image; return it in the image's pixels."""
     height, width = image.shape[:2]
     scale = min(1.0, _SCREEN[0] / width, _SCREEN[1] / height)
     shown = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

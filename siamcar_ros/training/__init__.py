@@ -1,11 +1,10 @@
 """Offline training: augmentation, targets, losses, recipes and the loop."""
 
 from .losses import Targets, make_targets, siamcar_loss, teacher_loss
-from .recipe import Recipe, RecipeError, load_recipe
+from .recipe import Recipe, load_recipe
 
 __all__ = [
     "Recipe",
-    "RecipeError",
     "Targets",
     "load_recipe",
     "make_targets",

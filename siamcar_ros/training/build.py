@@ -23,7 +23,7 @@ from siamcar_ros.model import (
 from siamcar_ros.resources import given_or_shipped
 
 from .distributed import Processes
-from .recipe import Recipe, RecipeError
+from .recipe import Recipe
 
 _Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
@@ -42,12 +42,7 @@ class Siamese(nn.Module):
 
 
 def build_network(recipe: Recipe, device: torch.device) -> SiamCAR:
-    """The network with its initial weights, on the device.
-
-    Raises:
-        RecipeError: the device does not support the recipe.
-        WeightsError, OSError: ``backbone.initial`` cannot be read or does not fit.
-    """
+    """The network with its initial weights, on the device."""
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.network)
     if recipe.backbone.initial is not None:
@@ -56,7 +51,7 @@ def build_network(recipe: Recipe, device: torch.device) -> SiamCAR:
         load_weights(model if whole else model.backbone, initial)
     if recipe.compute.batchnorm == "sync":
         if device.type != "cuda":
-            raise RecipeError(f"compute.batchnorm is sync, which needs GPUs, not {device.type}")
+            raise ValueError(f"compute.batchnorm is sync, which needs GPUs, not {device.type}")
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
     kind = recipe.compute.correlation
     fft = kind == "fft" or (kind == "auto" and device.type == "cpu")
@@ -65,17 +60,12 @@ def build_network(recipe: Recipe, device: torch.device) -> SiamCAR:
 
 
 def build_teacher(recipe: Recipe, model: SiamCAR, device: torch.device) -> SiamCAR | None:
-    """The network that `model` learns from, in evaluation mode, without gradients; or None.
-
-    Raises:
-        RecipeError: its cells do not match the model's, or its weights do not fit.
-        OSError: its weights cannot be read.
-    """
+    """The network that `model` learns from, in evaluation mode, without gradients; or None."""
     if recipe.teacher.weights is None:
         return None
     teacher = build_model(recipe.teacher.network)
     if not torch.equal(teacher.locations, model.locations.cpu()):
-        raise RecipeError(
+        raise ValueError(
             f"teacher.network is {teacher.name}, whose {teacher.score_size}x{teacher.score_size} "
             f"cells do not lie where those of {model.name} do, "
             f"{model.score_size}x{model.score_size}"
@@ -83,7 +73,7 @@ def build_teacher(recipe: Recipe, model: SiamCAR, device: torch.device) -> SiamC
     try:
         load_weights(teacher, given_or_shipped(recipe.teacher.weights))
     except WeightsError as error:
-        raise RecipeError(
+        raise ValueError(
             f"teacher.weights: {error}; set teacher.network to the network that they are of"
         ) from error
     return _channels_last(fold_batchnorm(teacher).to(device)).requires_grad_(False)

@@ -23,7 +23,7 @@ from siamcar_ros.files import replacing, sha256
 from siamcar_ros.model import WeightsError, save_weights
 from siamcar_ros.resources import given_or_shipped, parse_yaml
 
-from .recipe import Recipe, RecipeError, flatten, recipe_from_dict, to_yaml
+from .recipe import Recipe, flatten, recipe_from_dict, to_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +41,7 @@ _ADVICE = "give another output, or remove it"
 
 
 def run_metadata(recipe: Recipe, data: str) -> dict[str, str]:
-    """The metadata that a run writes with its weights; `data` is its data sets' fingerprint.
-
-    Raises:
-        OSError: the teacher's weights cannot be read.
-    """
+    """The metadata that a run writes with its weights; `data` is its data sets' fingerprint."""
     metadata = {
         "network": recipe.network,
         "recipe": to_yaml(recipe),
@@ -65,9 +61,6 @@ def save_checkpoint(
     """Write the state of a run after `step` steps; the file appears whole or not at all.
 
     `parts`, by name, have `state_dict` and `load_state_dict`; `metadata` is :func:`run_metadata`'s.
-
-    Raises:
-        OSError: it cannot be written; the previous one is kept.
     """
     content = {name: part.state_dict() for name, part in parts.items()}
     with _written_whole(path) as place, place.open("wb") as file:
@@ -79,12 +72,7 @@ def load_checkpoint(
 ) -> int:
     """Restore the parts of a run that :func:`save_checkpoint` wrote; nothing in it is executed.
 
-    Returns:
-        the number of steps done; 0 if there is no checkpoint.
-
-    Raises:
-        RecipeError: it was written by another recipe, with other data or another teacher.
-        WeightsError: it cannot be read, or does not fit the parts.
+    Return the number of steps done; 0 if there is no checkpoint.
     """
     if not path.is_file():
         return 0
@@ -110,11 +98,7 @@ def load_checkpoint(
 
 
 def write_weights(path: Path, model: nn.Module, metadata: Mapping[str, str]) -> None:
-    """Write a network's weights as safetensors; the file appears whole or not at all.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write a network's weights as safetensors; the file appears whole or not at all."""
     with _written_whole(path) as place:
         save_weights(model, place, metadata)
 
@@ -138,7 +122,7 @@ def _check_same_run(
     try:
         before = flatten(recipe_from_dict(parse_yaml(stored["recipe"], "recipe")))
     except ValueError as error:  # keys change from version to version
-        raise RecipeError(
+        raise ValueError(
             f"{path} has a recipe that this version cannot read ({error}); {_ADVICE}"
         ) from None
     now = flatten(recipe)
@@ -148,13 +132,13 @@ def _check_same_run(
         if before.get(key) != now.get(key) and not key.startswith(_MAY_DIFFER)
     ]
     if changed:
-        raise RecipeError(
+        raise ValueError(
             f"{path} was written by another recipe ({', '.join(changed)} differ); {_ADVICE}"
         )
     if stored["data"] != metadata["data"]:
-        raise RecipeError(f"{path} belongs to a run on different data; {_ADVICE}")
+        raise ValueError(f"{path} belongs to a run on different data; {_ADVICE}")
     if stored.get("teacher") != metadata.get("teacher"):
-        raise RecipeError(
+        raise ValueError(
             f"{path} belongs to a run whose teacher was not {recipe.teacher.weights}; {_ADVICE}"
         )
 

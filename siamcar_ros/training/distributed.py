@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from siamcar_ros.runtime import select_backend
+
 _PATIENCE = timedelta(hours=12)
 """How long the others wait while the first one validates; NCCL's own limit is ten minutes."""
 
@@ -69,24 +71,11 @@ def joined(device: torch.device) -> Iterator[Processes]:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of this process: "auto" is a GPU if there is one.
-
-    Raises:
-        ValueError: there is no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"compute.device is {name!r}: {error}") from None
+    """The device of this process; a GPU without a number is its own among those of torchrun."""
+    place = select_backend(name, "torch").device
+    if place == "cuda:0" and ":" not in name:
+        place = select_backend(f"cuda:{os.environ.get('LOCAL_RANK', '0')}", "torch").device
+    device = torch.device(place)
     if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ValueError(f"compute.device is {name!r}, but this machine has no CUDA device")
-        if ":" not in name:
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        count = torch.cuda.device_count()
-        if device.index >= count:
-            raise ValueError(f"compute.device is {device}, but this machine has {count} of them")
         torch.cuda.set_device(device)
     return device

@@ -69,12 +69,9 @@ def coverage(image: Image, matrix: Floats, size: int) -> float:
 
 
 def random_linear(rng: np.random.Generator, rotation: float, aspect: float) -> Floats:
-    """A random (2, 2) map: a change of aspect ratio, then a rotation.
+    """A random (2, 2) map: a change of aspect ratio, then a rotation of up to so many degrees.
 
-    Args:
-        rng: draws both.
-        rotation: the largest angle, degrees.
-        aspect: the largest change of the logarithm of width over height.
+    `aspect` is the largest change of the logarithm of width over height.
     """
     angle = math.radians(rng.uniform(-rotation, rotation))
     stretch = math.exp(rng.uniform(-aspect, aspect) / 2)

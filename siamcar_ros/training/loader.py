@@ -51,9 +51,6 @@ class Batches(Dataset["Batch | DataError"]):
 
     Pair i of a step depends only on the seed, the step and i, not on the number of processes or
     workers, nor on interruptions.
-
-    Raises:
-        ValueError: the processes cannot share the recipe's batch equally.
     """
 
     def __init__(self, mixture: Mixture, recipe: Recipe, processes: Processes) -> None:
@@ -139,11 +136,7 @@ class FaultCount:
         self.named: Counter[str] = Counter()  # how often each fault was met, by its message
 
     def add(self, met: Faults) -> None:
-        """Count the faults of a batch.
-
-        Raises:
-            DataError: their share of the draws is too large.
-        """
+        """Count the faults of a batch."""
         self.draws += met.draws
         self.faults += len(met.messages)
         for message in met.messages:

@@ -2,7 +2,7 @@
 
     siamcar train compact
     siamcar train compact epochs=1 batch=16 output=runs/short
-    torchrun --nproc-per-node 4 -m siamcar_ros.training siamcar_r50 variant=code
+    torchrun --nproc-per-node 4 -m siamcar_ros.cli train siamcar_r50 variant=code
 
 The same command resumes an interrupted run from ``last.pt`` in its output folder. On a CPU the
 final weights are then bit for bit those of an uninterrupted run.
@@ -54,10 +54,6 @@ logger = logging.getLogger(__name__)
 LAST, FINAL = "last.pt", "model.safetensors"
 
 
-class DivergedError(ValueError):
-    """The gradient of many steps in a row was not finite."""
-
-
 def train(recipe: Recipe) -> Path:
     """Train a network, or resume its training.
 
@@ -65,9 +61,8 @@ def train(recipe: Recipe) -> Path:
         the file of the trained weights: the averaged ones, if the recipe averages.
 
     Raises:
-        DivergedError: the run has diverged; the last checkpoint is from before.
-        ValueError, OSError: the recipe, the data or an earlier checkpoint cannot be used, or a file
-            cannot be written.
+        ValueError, OSError: the recipe, the data or an earlier checkpoint cannot be used, a file
+            cannot be written, or the run has diverged; the last checkpoint is from before.
         KeyboardInterrupt: on SIGINT, SIGTERM or SIGHUP, after the last checkpoint has been written.
     """
     device = choose_device(recipe.compute.device)
@@ -147,12 +142,7 @@ class Run:
         self._finite = torch.empty((), dtype=torch.bool, pin_memory=device.type == "cuda")
 
     def advance(self, pairs: Iterator[Batch]) -> None:
-        """Do one training step with the next batch.
-
-        Raises:
-            DataError: too many files are missing or broken.
-            DivergedError: the last ``optimizer.give_up_after`` gradients were not finite.
-        """
+        """Do one training step with the next batch."""
         recipe, device = self.recipe, self.device
 
         # What the epoch trains, and at which rate.
@@ -272,7 +262,7 @@ class Run:
         if self._lost_in_a_row >= optimizer.give_up_after:
             clip = f" or optimizer.clip ({optimizer.clip:g})" if optimizer.clip else ""
             fp16 = self.recipe.compute.precision == "fp16"
-            raise DivergedError(
+            raise ValueError(
                 f"the run has diverged: no finite gradient in {self._lost_in_a_row} steps in a "
                 f"row, up to step {self.step}; lower optimizer.lr ({optimizer.lr:g}){clip}"
                 f"{', or use compute.precision=bf16,' if fp16 else ''} and train again into "

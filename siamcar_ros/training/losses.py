@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-QUALITIES = ("centerness", "iou")
-POSITIVE_RULES = ("center", "box")
-CENTER_SHARE = 0.6
+Positives: TypeAlias = Literal["center", "box"]
+BoxLoss: TypeAlias = Literal["iou", "giou"]
+Quality: TypeAlias = Literal["centerness", "iou"]
+# The part of the half size that a positive cell is farther than from each side.
+_INSET: dict[Positives, float] = {"center": 0.6, "box": 0.0}
 
 
 class Targets(NamedTuple):
@@ -26,7 +28,7 @@ class Targets(NamedTuple):
     centerness: Tensor
 
 
-def make_targets(boxes: Tensor, locations: Tensor, positives: str = "center") -> Targets:
+def make_targets(boxes: Tensor, locations: Tensor, positives: Positives = "center") -> Targets:
     """Targets for training.
 
     Args:
@@ -37,20 +39,15 @@ def make_targets(boxes: Tensor, locations: Tensor, positives: str = "center") ->
             the cell nearest to its center either way.
 
     Raises:
-        ValueError: an unknown rule, or boxes of the wrong shape.
+        ValueError: boxes of the wrong shape.
     """
-    if positives not in POSITIVE_RULES:
-        raise ValueError(f"positives is {positives!r}; it may be {' or '.join(POSITIVE_RULES)}")
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes have the shape {tuple(boxes.shape)}; it must be (B, 4)")
     boxes = boxes.to(locations.dtype)
     low, high = boxes[:, None, :2], boxes[:, None, 2:]
     distances = torch.cat((locations - low, high - locations), -1)
-    if positives == "center":
-        least = CENTER_SHARE * (high - low) / 2
-        labels = (distances > torch.cat((least, least), -1)).all(-1)
-    else:
-        labels = (distances > 0).all(-1)
+    least = _INSET[positives] * (high - low) / 2
+    labels = (distances > torch.cat((least, least), -1)).all(-1)
     middle = (low + high) / 2
     nearest = (locations - middle).square().sum(-1).argmin(1)
     empty = ~labels.any(1)
@@ -68,13 +65,13 @@ def siamcar_loss(
     boxes: Tensor,
     locations: Tensor,
     *,
-    positives: str = "center",
+    positives: Positives = "center",
     balanced: bool = True,
     negative: Tensor | None = None,
     centerness_weighted: bool = True,
-    box: str = "iou",
+    box: BoxLoss = "iou",
     oversize: float = 0.0,
-    quality: str = "centerness",
+    quality: Quality = "centerness",
     weights: tuple[float, float, float] = (1.0, 3.0, 1.0),
     average: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Tensor]:
@@ -109,14 +106,7 @@ def siamcar_loss(
     Returns:
         scalars by name: ``cls`` (cross-entropy), ``reg`` (box loss), ``cen`` (binary cross-entropy)
         and ``total``.
-
-    Raises:
-        ValueError: an unknown `positives`, `box` or `quality`.
     """
-    if box not in BOX_LOSSES:
-        raise ValueError(f"box is {box!r}; it may be {' or '.join(BOX_LOSSES)}")
-    if quality not in QUALITIES:
-        raise ValueError(f"quality is {quality!r}; it may be {' or '.join(QUALITIES)}")
     targets = make_targets(boxes, locations, positives)
     labels = targets.labels if negative is None else targets.labels & ~negative[:, None]
     # Masks, not selections: shapes stay fixed, and a GPU need not wait for their counts.
@@ -130,8 +120,10 @@ def siamcar_loss(
     if quality == "iou":
         rated = (targets.distances > 0).all(-1) & labels.any(1, keepdim=True)
         ratings = _iou(distances.detach(), wanted)
-    else:
+    elif quality == "centerness":
         rated, ratings = labels, targets.centerness
+    else:
+        raise ValueError(f"quality is {quality!r}; it may be centerness or iou")
     ratings = torch.where(rated, ratings, 0)
     entropy = F.binary_cross_entropy_with_logits(cen.float().flatten(1), ratings, reduction="none")
 
@@ -166,18 +158,11 @@ def teacher_loss(
     The teacher's foreground probability is each cell's soft label. Foreground and background have
     equal weight in the cross-entropies of classification and centerness; centerness counts in the
     background, too, since decoders normalize it over the whole map. The -log IoU of the distances
-    is weighted by the teacher's foreground probability times its centerness.
+    is weighted by the teacher's foreground probability times its centerness. The result is a
+    scalar, the weighted sum; 0 if the maps equal the teacher's.
 
-    Args:
-        cls: foreground logits (B, 2, S, S).
-        reg: distances (B, 4, S, S), search pixels.
-        cen: centerness logits (B, 1, S, S).
-        taught: the teacher's cls, reg and cen, of the same shapes, without gradients.
-        weights: of classification, regression and centerness.
-        average: as for :func:`siamcar_loss`.
-
-    Returns:
-        a scalar, the weighted sum; 0 if the maps equal the teacher's.
+    `taught` are the teacher's cls, reg and cen, without gradients; the other arguments are those of
+    :func:`siamcar_loss`.
     """
     cls_t, reg_t, cen_t = (part.float().flatten(2) for part in taught)
     logit, logit_t = cls.float().flatten(2).diff(dim=1).squeeze(1), cls_t.diff(dim=1).squeeze(1)
@@ -226,4 +211,3 @@ def _giou_loss(distances: Tensor, wanted: Tensor) -> Tensor:
 
 
 _BOX_LOSS = {"iou": _iou_loss, "giou": _giou_loss}
-BOX_LOSSES = tuple(_BOX_LOSS)

@@ -33,6 +33,7 @@ from siamcar_ros.resources import (
 )
 
 from .augment import AugmentParams, NotNegative, Probability
+from .losses import BoxLoss, Positives, Quality
 
 Count: TypeAlias = Annotated[int, Range(1)]
 Positive: TypeAlias = Annotated[float, Range(0, above=True)]
@@ -56,12 +57,12 @@ class LossRecipe:
     cls: NotNegative = 1.0  # the weights of classification, regression and centerness (as paper)
     reg: NotNegative = 3.0
     cen: NotNegative = 1.0
-    positives: Literal["center", "box"] = "center"
+    positives: Positives = "center"
     balanced: bool = True
     centerness_weighted: bool = True
-    box: Literal["iou", "giou"] = "iou"
+    box: BoxLoss = "iou"
     oversize: NotNegative = 0.0
-    quality: Literal["centerness", "iou"] = "centerness"
+    quality: Quality = "centerness"
 
 
 @dataclass(frozen=True)
@@ -189,10 +190,6 @@ class Recipe:
         return max(1, round(self.epochs * self.steps_per_epoch))
 
 
-class RecipeError(ValueError):
-    """A recipe cannot be used; the message names the key."""
-
-
 def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe: a YAML file, or a shipped one by its name.
 
@@ -220,9 +217,6 @@ def read_recipe(recipe: str | Path, *, vary: bool = True, depth: int = 0) -> dic
 
     Each file's own `variant` is applied before the next file changes the result, unless that one
     names a variant, too; with `vary` false none is.
-
-    Raises:
-        ValueError, OSError: as :func:`load_recipe`.
     """
     path = Path(recipe)
     if path.suffix not in (".yaml", ".yml"):
@@ -230,12 +224,12 @@ def read_recipe(recipe: str | Path, *, vary: bool = True, depth: int = 0) -> dic
         path = resource_path(f"config/train/{recipe}.yaml")
     content = read_yaml(given_or_shipped(str(path))) or {}
     if not isinstance(content, dict):
-        raise RecipeError(f"{path} holds no keys")
+        raise ValueError(f"{path} holds no keys")
     vary_base = vary and "variant" not in content
     base, variant = content.pop("base", None), content.pop("variant", None)
     if base is not None:
         if depth > 3:
-            raise RecipeError(f"{path}: the recipes named by 'base' form a circle, or a long chain")
+            raise ValueError(f"{path}: the recipes named by 'base' form a circle, or a long chain")
         beside = path.parent / str(base)
         below = beside if beside.is_file() else str(base)
         content = _over(read_recipe(below, vary=vary_base, depth=depth + 1), content)
@@ -257,7 +251,7 @@ def _vary(content: dict[str, Any], variant: object) -> None:
 def _keys(section: object, name: str) -> dict[str, Any]:
     """What a section holds; an empty one holds nothing."""
     if not isinstance(section, dict | None):
-        raise RecipeError(f"{name} must hold keys, not {shortened(section)}")
+        raise ValueError(f"{name} must hold keys, not {shortened(section)}")
     return {str(key): value for key, value in (section or {}).items()}
 
 
@@ -272,20 +266,16 @@ def _over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def recipe_from_dict(content: Mapping[str, Any]) -> Recipe:
-    """A recipe from nested mappings, with defaults for what is left out.
-
-    Raises:
-        ValueError: as :func:`load_recipe`.
-    """
+    """A recipe from nested mappings, with defaults for what is left out."""
     recipe = filled(Recipe, content, "")
     if recipe.teacher.weights is None and recipe.teacher != TeacherRecipe():
-        raise RecipeError(
+        raise ValueError(
             "teacher.network or teacher.weight is set, but no teacher is: give its weights, "
             "teacher.weights=FILE"
         )
     for name, options in recipe.data.sets.items():
         if not isinstance(options, dict):
-            raise RecipeError(f"data.sets.{name} must hold keys, not {options!r}")
+            raise ValueError(f"data.sets.{name} must hold keys, not {options!r}")
     return recipe
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from siamcar_ros.model import SiamCAR
 
-from .recipe import BackboneRecipe, Recipe, RecipeError
+from .recipe import BackboneRecipe, Recipe
 
 
 def rate_factor(recipe: Recipe, step: int) -> float:
@@ -44,14 +44,11 @@ def freeze(backbone: nn.Module, recipe: BackboneRecipe, epoch: int) -> bool:
 
     None are before ``frozen_epochs``. Afterwards, the parts named in ``train`` are, or all if none
     is named; the others, such as the first convolution of the published recipe, never are.
-
-    Raises:
-        RecipeError: the backbone has no part of that name.
     """
     parts = dict(backbone.named_children())
     for name in recipe.train:
         if name not in parts:
-            raise RecipeError(f"backbone.train: no part {name!r}; there are {', '.join(parts)}")
+            raise ValueError(f"backbone.train: no part {name!r}; there are {', '.join(parts)}")
     changed = False
     for name, part in parts.items():
         wanted = _trained(recipe, name, epoch)

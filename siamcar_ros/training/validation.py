@@ -25,9 +25,6 @@ def find_sequences(folder: Path, frames: int | None = None) -> list[Sequence]:
     """The sequences in a folder, cut to a number of frames if given.
 
     Those that cannot be read are named in the log.
-
-    Raises:
-        DataError: there is none.
     """
     try:
         found = SequenceFolder(folder).read_all()
@@ -69,9 +66,6 @@ def track_all(
         the average overlap of each sequence as "overlap/NAME", without the first frame; and as
         "tracking/MEASURE" the means over the sequences of :data:`MEASURES`, which
         :data:`siamcar_ros.evaluation.protocols.MEASURES` explains.
-
-    Raises:
-        DataError: none can be scored.
     """
     tracker = SiamCarTracker(network, params)
     scores = {}

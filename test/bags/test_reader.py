@@ -12,7 +12,7 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.typesys import Stores, get_typestore
 
 from siamcar_ros.bags.messages import IMAGE, detection_message, image_message
-from siamcar_ros.bags.reader import Bag, BagError
+from siamcar_ros.bags.reader import Bag
 from siamcar_ros.bags.recording import record_sequence
 from siamcar_ros.bags.writer import BagWriter
 from siamcar_ros.data.detections import detection_box, stamp_of
@@ -46,27 +46,27 @@ def test_what_is_no_bag_is_said_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no bag at"):
         Bag(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BagError, match=r"it has no \.mcap or \.db3 file"):
+    with pytest.raises(ValueError, match=r"it has no \.mcap or \.db3 file"):
         Bag(tmp_path / "empty")
     for name in ("noise.mcap", "noise.db3", "noise.mcap.zstd", "noise.bag"):
         (tmp_path / name).write_bytes(np.random.default_rng(0).bytes(5000))
-        with pytest.raises(BagError, match="noise"):
+        with pytest.raises(ValueError, match=r"noise.* cannot be read: "):
             Bag(tmp_path / name)
     for name in ("text.txt", "text.txt.zstd", "text.zstd"):
         (tmp_path / name).write_text("hello")
-        with pytest.raises(BagError, match=r"expected a folder, or a \.mcap"):
+        with pytest.raises(ValueError, match=r"expected a folder, or a \.mcap"):
             Bag(tmp_path / name)
 
 
 def test_a_missing_topic_names_those_that_are_there(sequence: Path, tmp_path: Path) -> None:
     with Bag(record(sequence, tmp_path / "bag")) as bag:
         with pytest.raises(
-            BagError, match=rf"has no topic /front; .*{TOPIC} \(sensor_msgs/msg/Image"
+            ValueError, match=rf"has no topic /front; .*{TOPIC} \(sensor_msgs/msg/Image"
         ):
             bag.image_topic("/front")
-        with pytest.raises(BagError, match=r"/ground_truth .* holds vision_msgs/msg/Detection2D"):
+        with pytest.raises(ValueError, match=r"/ground_truth .* holds vision_msgs/msg/Detection2D"):
             bag.image_topic("/ground_truth")
-        with pytest.raises(BagError, match="its Detection2D topics are: /ground_truth"):
+        with pytest.raises(ValueError, match="its Detection2D topics are: /ground_truth"):
             bag.detection_topic("/truth")
         assert bag.image_topic("camera/image_raw") == TOPIC
 
@@ -74,14 +74,14 @@ def test_a_missing_topic_names_those_that_are_there(sequence: Path, tmp_path: Pa
 def test_without_a_name_the_only_image_topic_is_taken_and_others_are_listed(tmp_path: Path) -> None:
     with BagWriter(tmp_path / "none") as writer:
         writer.write("/truth", detection_message(None, 5, "c", id="", class_id=""), 5)
-    with Bag(tmp_path / "none") as bag, pytest.raises(BagError, match=r"none has no image topic$"):
+    with Bag(tmp_path / "none") as bag, pytest.raises(ValueError, match=r"has no image topic$"):
         bag.image_topic(None)
     with BagWriter(tmp_path / "two") as writer:
         for topic in ("/left", "/right"):
             writer.write(topic, image_message(np.zeros((2, 2, 3), np.uint8), 5, "c"), 5)
     with (
         Bag(tmp_path / "two") as bag,
-        pytest.raises(BagError, match=r"choose one with --topic: /left .*, /right "),
+        pytest.raises(ValueError, match=r"choose one with --topic: /left .*, /right "),
     ):
         bag.image_topic(None)
 

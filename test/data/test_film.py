@@ -12,7 +12,6 @@ from streams import serve
 
 from siamcar_ros.data import SequenceError
 from siamcar_ros.data.film import SourceError, open_source
-from siamcar_ros.data.video import VideoError
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +125,7 @@ def test_what_is_not_there_or_not_a_video_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no source 'nowhere'"):
         open_source("nowhere")
     (tmp_path / "text.mp4").write_text("no film")
-    with pytest.raises(VideoError, match=r"text\.mp4 is not a video"):
+    with pytest.raises(ValueError, match=r"text\.mp4 is not a video"):
         open_source(str(tmp_path / "text.mp4"))
     with pytest.raises(SequenceError, match=r"no annotation|no images"):
         open_source(str(tmp_path))

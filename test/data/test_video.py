@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from siamcar_ros.data.video import VideoError, VideoReader, VideoWriter
+from siamcar_ros.data.video import VideoReader, VideoWriter
 
 FRAMES, SIZE = 60, (48, 64)
 
@@ -107,14 +107,14 @@ def test_a_failure_keeps_the_old_video_and_leaves_nothing_else(tmp_path: Path) -
     before = (tmp_path / "a.mp4").read_bytes()
     with pytest.raises(RuntimeError, match="midway"), VideoWriter(tmp_path / "a.mp4", 30) as writer:
         write_midway(writer)
-    with pytest.raises(VideoError, match="no frame"), VideoWriter(tmp_path / "a.mp4", 30):
+    with pytest.raises(ValueError, match="no frame"), VideoWriter(tmp_path / "a.mp4", 30):
         pass
     assert (tmp_path / "a.mp4").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
 def test_only_mp4_is_written_and_only_where_there_is_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match=r"must end in \.mp4"):
+    with pytest.raises(ValueError, match=r"must end in \.mp4"):
         VideoWriter(tmp_path / "a.avi", 30)
     with (
         pytest.raises(FileNotFoundError, match="there is no folder"),
@@ -201,17 +201,17 @@ def test_a_video_that_ends_early_is_read_up_to_there_and_said(tmp_path: Path) ->
 
 def test_what_holds_no_frame_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(VideoError, match="not a video"):
+    with pytest.raises(ValueError, match="not a video"):
         VideoReader(tmp_path / "text.mp4")
     empty = VideoReader(damaged(tmp_path / "a.avi", range(FRAMES)))
-    with pytest.raises(VideoError, match=r"no frame of .*a\.avi decodes"):
+    with pytest.raises(ValueError, match=r"no frame of .*a\.avi decodes"):
         list(empty)
 
 
 def test_a_picture_that_claims_a_billion_pixels_is_no_video(tmp_path: Path) -> None:
     header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + 2 * (32000).to_bytes(4, "big")
     (tmp_path / "frame1.png").write_bytes(header + bytes(1000))
-    with pytest.raises(VideoError, match="32000x32000 pixels, more than the limit"):
+    with pytest.raises(ValueError, match="32000x32000 pixels, more than the limit"):
         VideoReader(tmp_path / "frame1.png")
 
 

@@ -110,9 +110,9 @@ def test_messages_are_read_with_padded_rows(
     assert found_unit == unit
     for change, reason in (
         ({"encoding": "bgr8"}, "16UC1, mono16, 32FC1, not 'bgr8'"),
-        ({"height": 4}, "72 bytes of data"),
-        ({"step": 3}, "rows of 3 bytes"),
-        ({"height": 0}, "4 by 0"),
+        ({"height": 4}, "72 bytes of data; it needs "),
+        ({"step": 3}, "has step 3; a row needs "),
+        ({"height": 0}, "image is empty: "),
     ):
         with pytest.raises(ImageError, match=reason):
             depth_image(SimpleNamespace(**(vars(message) | change)))

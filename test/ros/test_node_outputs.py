@@ -18,7 +18,6 @@ from visualization_msgs.msg import MarkerArray
 
 from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.frame import Frame
-from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.outputs import Outputs
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.targets import Target, Tracked
@@ -26,6 +25,8 @@ from siamcar_ros.tracking import TrackResult, TrackState
 from siamcar_ros.tracking.overlay import draw_overlay
 from siamcar_ros.tracking.stored_image import StoredImage
 from siamcar_ros.tracking.velocity import Motion
+
+NETWORK = SimpleNamespace(name="compact", backend="torch", device="cpu")
 
 
 class Publishers:
@@ -62,8 +63,7 @@ def tracked_scene(**results: TrackResult) -> Tracked:
 @pytest.fixture
 def outputs() -> tuple[Outputs, Publishers]:
     node = Publishers(debug_rate=0.0)
-    loaded = LoadedTracker(None, "compact", "torch", "cpu", "")  # type: ignore[arg-type]
-    return Outputs(node, loaded), node  # type: ignore[arg-type]
+    return Outputs(node, NETWORK), node  # type: ignore[arg-type]
 
 
 def test_annotations_are_published_while_someone_listens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,8 +75,7 @@ def test_annotations_are_published_while_someone_listens(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "foxglove_msgs.msg", package)
     monkeypatch.setattr("siamcar_ros.ros.parameters.find_spec", lambda name: name)
     node = Publishers(annotations=True)
-    loaded = LoadedTracker(None, "compact", "torch", "cpu", "")  # type: ignore[arg-type]
-    out = Outputs(node, loaded)  # type: ignore[arg-type]
+    out = Outputs(node, NETWORK)  # type: ignore[arg-type]
     shown = tracked_scene(a=TrackResult(BOX, 0.9, TrackState.TRACKING))
     out.publish(shown)
     node.heard = set()

@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import rclpy
@@ -129,10 +130,10 @@ def test_ring_goes_forward_by_arrival_and_ends_at_the_newest() -> None:
 def test_nodes_of_one_process_share_a_network_and_free_it(config: Path) -> None:
     settings = NodeSettings(config=str(config), backend="torch", max_targets=2)
     one, other = load_tracker(settings), load_tracker(settings.changed({"lr": 0.1}))
-    assert one.tracker.network is other.tracker.network
-    assert one.tracker is not other.tracker
-    assert (one.network, one.backend, one.device) == ("compact", "torch", "cpu")
-    network = weakref.ref(one.tracker.network)
+    assert one.network is other.network
+    assert one is not other
+    assert repr(one.network) == "<compact on cpu by torch, fp32>"
+    network = weakref.ref(one.network)
     del one, other
     gc.collect()
     assert network() is None
@@ -140,9 +141,9 @@ def test_nodes_of_one_process_share_a_network_and_free_it(config: Path) -> None:
 
 def test_a_network_that_hangs_is_not_shared_with_the_next_tracker(config: Path) -> None:
     settings = NodeSettings(config=str(config), backend="torch")
-    one = load_tracker(settings)
-    evict(one)
-    assert load_tracker(settings).tracker.network is not one.tracker.network
+    network: Any = load_tracker(settings).network
+    evict(network)
+    assert load_tracker(settings).network is not network
 
 
 def test_settings_are_checked_together() -> None:

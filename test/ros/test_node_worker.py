@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn, cast
 
 import pytest
 from node_harness import BOX, PATIENCE, Log, Robot, frame, wait_for
@@ -17,7 +17,6 @@ from siamcar_ros.geometry import Box
 from siamcar_ros.ros.detections import Detections
 from siamcar_ros.ros.diagnostics import Counters
 from siamcar_ros.ros.frame import Frame
-from siamcar_ros.ros.loading import LoadedTracker
 from siamcar_ros.ros.messages import box_to_bbox, hypothesis
 from siamcar_ros.ros.parameters import NodeSettings
 from siamcar_ros.ros.ring import FrameRing
@@ -25,7 +24,7 @@ from siamcar_ros.ros.services import TargetServices
 from siamcar_ros.ros.targets import Tracked
 from siamcar_ros.ros.worker import TrackWorker
 from siamcar_ros.srv import InitTarget
-from siamcar_ros.tracking import TargetError, TrackerParams, TrackResult, TrackState
+from siamcar_ros.tracking import MultiTracker, TargetError, TrackerParams, TrackResult, TrackState
 
 
 class Tracker:
@@ -68,8 +67,8 @@ def worker_for(
 ) -> tuple[TrackWorker, list[Tracked], Log]:
     handed: list[Tracked] = []
     log = Log()
-    loaded = LoadedTracker(tracker, "stub", "none", "cpu", "test")  # type: ignore[arg-type]
-    worker = TrackWorker(node_of(ring, log, max_targets), lambda: loaded, handed.append)
+    node, stand_in = node_of(ring, log, max_targets), cast(MultiTracker, tracker)
+    worker = TrackWorker(node, lambda: stand_in, handed.append)
     return worker, handed, log
 
 
@@ -387,7 +386,7 @@ def test_worker_logs_failures_and_gives_up_only_after_many() -> None:
 
 
 def test_worker_that_cannot_load_says_why() -> None:
-    def load() -> LoadedTracker:
+    def load() -> NoReturn:
         raise FileNotFoundError("no weights")
 
     worker = TrackWorker(node_of(FrameRing(seconds=0, memory=1), Log()), load, lambda _: None)

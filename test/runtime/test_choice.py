@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from siamcar_ros.model import SiamCAR, build_model, save_weights
+from siamcar_ros.networks import read_network_config
 from siamcar_ros.resources import resource_path
 from siamcar_ros.runtime import (
     BACKENDS,
@@ -29,7 +30,6 @@ from siamcar_ros.runtime import (
     select_backend,
     source,
 )
-from siamcar_ros.runtime.config import read_network_config
 from siamcar_ros.runtime.onnx_network import OnnxNetwork, open_session, providers_for
 from siamcar_ros.runtime.select import installed_abilities
 from siamcar_ros.runtime.source import model_source

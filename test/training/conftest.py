@@ -60,15 +60,12 @@ def recipe(tmp_path: Path, videos: Path) -> Path:
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Start `python -m siamcar_ros.training` in a process group of its own, ended with the test."""
+    """Start `siamcar train` in a process group of its own, ended with the test."""
     started: list[subprocess.Popen[str]] = []
 
     def run(*arguments: str | Path, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        command = [sys.executable, *launcher, "-m", "siamcar_ros.training", *map(str, arguments)]
-        if launcher:
-            command = [sys.executable, *launcher, *command[1 + len(launcher) :]]
         process = subprocess.Popen(
-            command,
+            [sys.executable, *launcher, "-m", "siamcar_ros.cli", "train", *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -64,6 +64,11 @@ def noisy(width: int = 320, height: int = 240) -> np.ndarray:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), 2.5))
 
 
+def bounds(lit: np.ndarray) -> np.ndarray:
+    rows, columns = np.flatnonzero(lit.any(1)), np.flatnonzero(lit.any(0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) - 0.5
+
+
 def test_without_changes_the_crops_are_the_trackers() -> None:
     image = noisy()
     x, y, w, h = 101.0, 62.0, 61.0, 40.0
@@ -219,9 +224,7 @@ def test_the_box_follows_the_mask(
     if mirrored:
         linear = linear @ np.diag((-1.0, 1.0))
     matrix, box = place(frame, linear, np.array([127.5 + shift, 127.5]), scale)
-    moved = cv2.warpAffine(mask, matrix, (255, 255)) > 127
-    rows, columns = np.flatnonzero(moved.any(1)), np.flatnonzero(moved.any(0))
-    seen = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) - 0.5
+    seen = bounds(cv2.warpAffine(mask, matrix, (255, 255)) > 127)
     inside = (box[:2] >= 0).all() and (box[2:] <= 254).all()
     assert not inside or np.abs(box - seen).max() < 2.0
 
@@ -234,10 +237,7 @@ def test_a_turned_target_keeps_its_box() -> None:
     aspects = []
     for seed in range(20):
         pair = maker.make(np.random.default_rng(seed))
-        lit = pair.search[..., 0] > 127
-        rows, columns = np.flatnonzero(lit.any(1)), np.flatnonzero(lit.any(0))
-        seen = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) - 0.5
-        assert pair.box == pytest.approx(seen, abs=2)
+        assert pair.box == pytest.approx(bounds(pair.search[..., 0] > 127), abs=2)
         width, height = pair.box[2:] - pair.box[:2]
         aspects.append(width / height)
     assert min(aspects) < 0.7
@@ -270,11 +270,6 @@ def ellipse(width: int = 320, height: int = 240) -> Frame:
     mask = np.zeros((height, width), np.uint8)
     cv2.ellipse(mask, (150, 110), (50, 24), 20, 0, 360, 255, -1)
     return frame_from_mask(cv2.merge([mask] * 3), mask)
-
-
-def bounds(lit: np.ndarray) -> np.ndarray:
-    rows, columns = np.flatnonzero(lit.any(1)), np.flatnonzero(lit.any(0))
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) - 0.5
 
 
 def test_a_deformed_target_keeps_its_box_and_not_its_shape() -> None:

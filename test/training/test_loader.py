@@ -107,15 +107,19 @@ def test_processes_wait_for_one_another_longer_than_nccl_would(
     assert asked[0]["timeout"] >= timedelta(hours=6)
 
 
-def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+def test_each_process_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+    monkeypatch.setattr("siamcar_ros.runtime.select.gpu_names", lambda: names)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
     assert choose_device("auto").type == "cpu"
-    with pytest.raises(ValueError, match="no CUDA device"):
+    with pytest.raises(ValueError, match="cuda was asked for, but PyTorch finds no CUDA device"):
         choose_device("cuda")
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.cuda, "is_available", lambda: True)
-        patch.setattr(torch.cuda, "device_count", lambda: 1)
-        with pytest.raises(ValueError, match="cuda:3, but this machine has 1"):
-            choose_device("cuda:3")
+    names += ["One", "Another"]
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    found = [str(choose_device(name)) for name in ("auto", "cuda", "cuda:0", "cpu")]
+    assert found == ["cuda:1", "cuda:1", "cuda:0", "cpu"]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ValueError, match="cuda:2 was asked for, but PyTorch finds 2"):
+        choose_device("cuda")
     with pytest.raises(ValueError, match="'tpu9'"):
         choose_device("tpu9")

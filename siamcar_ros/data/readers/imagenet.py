@@ -33,10 +33,7 @@ class ImageNetDet(PairSet):
     """
 
     def __init__(self, root: Path, *, split: str = "train") -> None:
-        base = _base(root, "DET")
-        self._images, self._annotations = (
-            base / part / "DET" / split for part in ("Data", "Annotations")
-        )
+        self._images, self._annotations = _folders(root, "DET", split)
         paths = sorted(self._annotations.rglob("*.xml"))
         names = [p.relative_to(self._annotations).with_suffix("").as_posix() for p in paths]
         if not names:
@@ -60,10 +57,7 @@ class ImageNetVid(VideoPairs):
     """Videos with a box for each object in each frame; `split` is "train" or "val"."""
 
     def __init__(self, root: Path, *, split: str = "train", max_gap: MaxGap = 100) -> None:
-        base = _base(root, "VID")
-        self._images, self._annotations = (
-            base / part / "VID" / split for part in ("Data", "Annotations")
-        )
+        self._images, self._annotations = _folders(root, "VID", split)
         # Training snippets lie one folder deeper than those for validation.
         folders = self._annotations.glob("*/*" if split == "train" else "*")
         names = sorted(f.relative_to(self._annotations).as_posix() for f in folders)
@@ -92,11 +86,7 @@ class ImageNetVid(VideoPairs):
 
 
 def read_objects(path: Path) -> list[tuple[str, NDArray[np.float32]]]:
-    """The objects of an annotation in PASCAL VOC's XML: track ("" without one), x1, y1, x2, y2.
-
-    Raises:
-        DataFault: the file is missing or not such an annotation.
-    """
+    """The objects of an annotation in PASCAL VOC's XML: track ("" without one), x1, y1, x2, y2."""
     try:
         root = ElementTree.parse(path).getroot()
         return [_object(element) for element in root.iter("object")]
@@ -112,8 +102,9 @@ def _object(element: ElementTree.Element) -> tuple[str, NDArray[np.float32]]:
     return element.findtext("trackid") or "", box + np.array([0, 0, 1, 1], np.float32)
 
 
-def _base(root: Path, kind: str) -> Path:
+def _folders(root: Path, kind: str, split: str) -> tuple[Path, Path]:
+    """Those of the images and of the annotations."""
     for base in (root, root / "ILSVRC", root / "ILSVRC2015", root / "ILSVRC2017"):
         if (base / "Annotations" / kind).is_dir():
-            return base
+            return base / "Data" / kind / split, base / "Annotations" / kind / split
     raise DataError(f"no Annotations/{kind} in {root} nor in an ILSVRC folder there")

@@ -40,11 +40,7 @@ _GRABCUT_SIDE = 144
 
 
 def read_reduced(path: Path, short_side: int) -> Image:
-    """Decode to (H, W, 3) uint8 BGR, reduced so that its short side is at most ``short_side``.
-
-    Raises:
-        DataFault: the file is missing or no image.
-    """
+    """Decode to (H, W, 3) uint8 BGR, reduced so that its short side is at most ``short_side``."""
     image, _ = read_picture(path)
     ratio = short_side / min(image.shape[:2])
     if ratio >= 1:
@@ -172,9 +168,6 @@ def read_segments(path: Path, image: Image) -> Image:
 
     Palettes are read as colors. Colors and numbers become 1 to K in their order; black and 0 stay
     0.
-
-    Raises:
-        DataFault: the file is missing, no image or too large, or has more than 255 segments.
     """
     try:
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH

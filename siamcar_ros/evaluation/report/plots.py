@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from numpy.typing import NDArray
@@ -17,43 +17,24 @@ from siamcar_ros.evaluation.comparison import Comparison
 from siamcar_ros.evaluation.protocols import MEASURES, TrackerScore
 
 #: Told apart by people with any color vision, and in print by the line styles below.
-COLORS = (
-    "#0b66c3",
-    "#e8710a",
-    "#1e8e5a",
-    "#a142b5",
-    "#c5221f",
-    "#00838f",
-    "#795548",
-    "#5f6368",
-)
+COLORS = ("#0b66c3", "#e8710a", "#1e8e5a", "#a142b5", "#c5221f", "#00838f", "#795548", "#5f6368")
 _STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)))
 TRUTH_COLOR = "#ffc400"
 _LOSS, _GUIDE, _TEXT = "#c5221f", "#9aa0a6", "#3c4043"
 #: Of the tracker's state; others are gray.
 STATE_COLORS = {"tracking": "#1e8e5a", "uncertain": "#f9ab00", "lost": "#c5221f"}
 _MOST_ROWS = 40  # of the differences
-_STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": _GUIDE,
-    "axes.labelcolor": _TEXT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e8eaed",
-    "grid.linewidth": 0.8,
-    "xtick.color": "#5f6368",
-    "ytick.color": "#5f6368",
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-}
+_STYLE: Any = [
+    "seaborn-v0_8-whitegrid",
+    {
+        "font.size": 9,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "grid.color": "#e8eaed",
+    },
+]
 
 
 def tracker_color(index: int) -> str:
@@ -71,7 +52,7 @@ def figure(comparison: Comparison, focus: TrackerScore, kind: str) -> Figure:
     rows = max(4, min(_MOST_ROWS, len(comparison.sequences)))
     curve = (4.4, 3.5 + 0.17 * len(comparison.trackers))
     sizes = {"radar": (4.8, 4.4), "differences": (6.0, 0.9 + 0.24 * rows)}
-    with rc_context(_STYLE):
+    with style.context(_STYLE):
         plot = Figure(figsize=sizes.get(kind, curve), layout="constrained")
         _draw(plot, comparison, focus, kind, _MOST_ROWS)
     return plot
@@ -81,7 +62,7 @@ def timeline_figure(comparison: Comparison, focus: TrackerScore, sequence: str) 
     """Over a sequence's frames, each tracker's overlap, and one tracker's score and state."""
     run = comparison.runs[focus.tracker][sequence]
     scored = bool(np.isfinite(run.scores[1:]).any())
-    with rc_context(_STYLE):
+    with style.context(_STYLE):
         figure = Figure(figsize=(10.4, 2.8 if scored else 1.6), layout="constrained")
         rows: Any = figure.subplots(2 if scored else 1, sharex=True, squeeze=False)[:, 0]
         _draw_overlaps(rows[0], comparison, sequence)
@@ -97,7 +78,7 @@ def overview_figure(comparison: Comparison, focus: TrackerScore) -> Figure:
     kinds += ["radar"] if len(comparison.attributes) >= 3 else []
     kinds += ["differences"] if len(comparison.trackers) > 1 else []
     rows = -(-len(kinds) // 3)
-    with rc_context(_STYLE):
+    with style.context(_STYLE):
         sheet = Figure(figsize=(13.2, 0.4 + 4.4 * rows), layout="constrained")
         title = f"{comparison.title} ({len(comparison.sequences)})"
         sheet.suptitle(title, x=0.005, ha="left", fontsize=14, weight="bold")
@@ -154,9 +135,9 @@ def _draw_curve(axes: Axes, comparison: Comparison, kind: str) -> None:
 
 def _line(index: int) -> dict[str, Any]:
     """The look of the line of the tracker at a place in the ranking."""
-    style = _STYLES[index // len(COLORS) % len(_STYLES)]
+    dashes = _STYLES[index // len(COLORS) % len(_STYLES)]
     width = 2.2 if index == 0 else 1.6
-    return {"color": tracker_color(index), "linestyle": style, "linewidth": width}
+    return {"color": tracker_color(index), "linestyle": dashes, "linewidth": width}
 
 
 def _legend_below(axes: Axes, title: str) -> None:

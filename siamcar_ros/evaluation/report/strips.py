@@ -114,10 +114,7 @@ def _strip(comparison: Comparison, focus: TrackerScore, name: str) -> Strip:
 def _cut(image: Image, window: tuple[int, int, int, int]) -> Image:
     """A part of the frame at the size of a tile, black outside the frame."""
     x, y, width, height = window
-    view = np.zeros((height, width, 3), np.uint8)
-    part = image[max(0, y) : y + height, max(0, x) : x + width]
-    top, left = max(0, -y), max(0, -x)
-    view[top : top + part.shape[0], left : left + part.shape[1]] = part
+    view = cv2.warpAffine(image, np.array([[1.0, 0, -x], [0, 1.0, -y]]), (width, height))
     how = cv2.INTER_AREA if width > _TILE[0] else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(view, _TILE, interpolation=how), np.uint8)
 

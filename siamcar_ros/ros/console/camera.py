@@ -57,9 +57,7 @@ class View(NamedTuple):
 class Camera:
     """Subscribes to a tracker's results and to its images, of which it keeps the newest.
 
-    Args:
-        tracker: the node's full name.
-        changed: called when there is a new view, in the client's thread.
+    `changed` is called when there is a new view, in the client's thread.
 
     Attributes:
         client: of the tracker.

@@ -339,7 +339,6 @@ class _Refused(Exception):
 
 
 def _request(message: dict[str, Any]) -> Callable[[Camera], str]:
-    """Return the service call that a message requests."""
     asked, target = message["do"], _text(message, "id")
     if asked == "stop":
         return lambda camera: camera.client.remove_target(target)

@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from siamcar_ros.resources import (
     network_file,
@@ -24,9 +24,6 @@ from siamcar_ros.resources import (
     resource_path,
     shortened,
 )
-
-if TYPE_CHECKING:
-    from siamcar_ros.model import SiamCAR
 
 _KEYS = ("network", "architecture", "weights", "tracker")
 
@@ -38,15 +35,13 @@ class NetworkConfig:
     Attributes:
         name: of the network.
         path: of the file.
-        described_in: the file that gives the architecture; this one, or the shipped one.
-        architecture: of the network, not yet checked; None if neither gives it.
+        architecture: of the network, not yet checked; the shipped one's if the file gives none.
         weights: their file, None without one; one that the configuration names may be missing.
         knobs: its parameters of the tracker, not yet checked.
     """
 
     name: str
     path: Path
-    described_in: Path
     architecture: Mapping[str, Any] | None = field(default=None, hash=False)
     weights: Path | None = None
     knobs: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -56,28 +51,11 @@ class NetworkConfig:
         """Name and architecture as text."""
         return json.dumps([self.name, self.architecture], sort_keys=True, default=str)
 
-    def build(self) -> SiamCAR:
-        """The model, in evaluation mode, with its weights.
-
-        Raises:
-            ValueError: there is no such network; the weights do not fit.
-            FileNotFoundError: there are no weights.
-        """
-        from siamcar_ros.model import build_model, load_weights
-
-        if self.weights is None:
-            raise ValueError(f"no weights ship for {self.name}: give a weights file")
-        model = build_model(self.described_in).eval()
-        load_weights(model, self.weights)
-        return model
-
 
 def read_network_config(config: str | Path, weights: str | Path | None = None) -> NetworkConfig:
-    """Read a configuration.
+    """Read a configuration, a shipped one by its name ("compact") or a YAML file.
 
-    Args:
-        config: the name of a shipped one ("compact") or the path of a YAML file.
-        weights: a file to use in place of the configuration's.
+    The file `weights` takes the place of the configuration's.
 
     Raises:
         ValueError: an unknown name or key, or a value that is refused.
@@ -94,12 +72,10 @@ def read_network_config(config: str | Path, weights: str | Path | None = None) -
     if not isinstance(knobs, dict):
         raise ValueError(f"{path}: 'tracker' holds parameters by name, not {shortened(knobs)}")
     name, architecture = content["network"], content.get("architecture")
-    described_in = path
     if architecture is None and name in network_names():
-        described_in = network_file(name)
-        architecture = read_yaml(described_in).get("architecture")
+        architecture = read_yaml(network_file(name)).get("architecture")
     found = _weights_path(weights, content.get("weights"), path)
-    return NetworkConfig(name, path, described_in, architecture, found, knobs)
+    return NetworkConfig(name, path, architecture, found, knobs)
 
 
 def _weights_path(asked: str | Path | None, named: object, config: Path) -> Path | None:
