@@ -1,10 +1,10 @@
-# Every target does the set-up it lacks. `make` alone lists them.
+# Every target but gpu does the set-up it lacks. `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test gpu torture docs build dev clean distclean
 
 help:  ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make demo VIDEO=file BOX=x,y,w,h    track the target in a box through a video"
 	@echo "  make demo SEQUENCE=folder           the same for a folder with groundtruth.txt"
@@ -21,9 +21,10 @@ test:  ## ruff, mypy and every test (ARGS: for pytest)
 	@tools/test $(ARGS)
 
 gpu:  ## tests, tracking and training on a GPU: gpu-bench/gpu.md (ARGS: --device, --quick ...)
-	@PYTHONPATH="$(CURDIR):$$PYTHONPATH" python3 -m benchmarks.gpu $(ARGS)
+	@PYTHONPATH="$(CURDIR):$$PYTHONPATH" \
+	  $(if $(wildcard .venv/full),.venv/bin/python,python3) -m benchmarks.gpu $(ARGS)
 
-torture: build  ## try to break a running node; about 15 minutes (ARGS: --minutes, --seed)
+torture: dev  ## try to break a running node; about 15 minutes (ARGS: --minutes, --seed)
 	@source tools/env.sh && exec python tools/torture.py $(ARGS)
 
 docs: dev  ## the API reference from the docstrings: build/docs/index.html
@@ -40,3 +41,4 @@ clean:  ## remove the build
 
 distclean: clean  ## remove all that the targets made: build, environment, outputs, caches
 	rm -rf .venv demo_output gpu-bench *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

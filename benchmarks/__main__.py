@@ -24,6 +24,7 @@ import torch
 from benchmarks import runs
 from benchmarks.node import measure_node
 from benchmarks.plots import latency_by_rate, plot_backbones, plot_growth
+from siamcar_ros.files import check_folder, replacing
 from siamcar_ros.runtime import select_backend
 from siamcar_ros.speed.measure import describe_machine
 from siamcar_ros.speed.tables import Table
@@ -54,7 +55,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--networks",
         nargs="+",
-        default=["compact", "resnet50"],
+        action="extend",
+        default=[],
         metavar="NAME",
         help="(default: compact resnet50)",
     )
@@ -77,6 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ValueError, FileNotFoundError: an argument cannot be used; the message says why.
     """
     args = parser().parse_args(arguments)
+    args.networks = args.networks or ["compact", "resnet50"]
+    if args.json is not None:
+        check_folder(args.json)
     options = _options(args)
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(options.threads)
@@ -93,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.json is not None:
         shown = [{"what": what, **table.as_dict()} for what, table in tables]
         text = json.dumps({"machine": machine, "tables": shown}, indent=1)
-        args.json.write_text(text + "\n", encoding="utf-8")
+        with replacing(args.json) as file:
+            file.write_text(text + "\n", encoding="utf-8")
     if args.plots is not None:
         _plot(tables, args.plots)
 

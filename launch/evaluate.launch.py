@@ -26,7 +26,7 @@ PARAMETERS = arguments(
         "Box to start the tracker on: x,y,w,h on the first image, ground_truth for the first true"
         " box; empty starts nothing",
     ),
-    image_transport=("", "Of the image that a typed box is for: raw or compressed; empty: raw"),
+    image_transport=("", "Of the image that a typed box is for, as for the tracker; empty: raw"),
     report=("", "JSON file to write at the end; empty: none"),
     replay_report=("", "report.json of `siamcar replay` on the same bag, to compare with"),
     period=("5.0", "Seconds between logged results", float),

@@ -13,8 +13,7 @@ import shutil
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, RegisterEventHandler
-from launch.event_handlers import OnProcessExit
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -23,6 +22,7 @@ from siamcar_ros.ros.launching import (
     arguments,
     checked_launch,
     end_all,
+    expanded_path,
     included,
     is_true,
     node_environment,
@@ -35,6 +35,8 @@ ARGUMENTS = [
     DeclareLaunchArgument("bag", description="rosbag2 folder or file"),
     *arguments(
         image=("/camera/image_raw", "Image topic of the bag"),
+        camera_info=("/camera/camera_info", "CameraInfo topic of the bag"),
+        ground_truth=("/ground_truth", "Detection2D topic of the bag with the true boxes"),
         rate=("1.0", "Playback speed relative to real time", float),
         start=("0.0", "Seconds to skip at the start of the bag", float),
         loop=("false", "Start over at the end of the bag", bool),
@@ -42,7 +44,8 @@ ARGUMENTS = [
         patience=("120.0", "Seconds to wait for the tracker to become active", float),
         image_transport=(
             "",
-            "Transport of the bag's images: raw or compressed; empty: as in params_file",
+            "Transport of the bag's images: raw, compressed, ffmpeg or foxglove; empty: as in"
+            " params_file, which a typed init does not know: it takes raw",
         ),
     ),
 ]
@@ -53,7 +56,7 @@ def play(event: ProcessExited, context: LaunchContext) -> list[LaunchDescription
     if event.returncode != 0:
         return end_all("wait_until_active")(event, context)
     loop = is_true(context, "loop")
-    command = ["ros2", "bag", "play", LaunchConfiguration("bag"), "--clock", "100"]
+    command = ["ros2", "bag", "play", expanded_path(context, "bag"), "--clock", "100"]
     command += ["--delay", SETTLE]
     command += ["--rate", LaunchConfiguration("rate")]
     command += ["--start-offset", LaunchConfiguration("start")]
@@ -71,23 +74,28 @@ def play(event: ProcessExited, context: LaunchContext) -> list[LaunchDescription
 def check(context: LaunchContext) -> None:
     """Refuse a launch without its bag or the command that plays it."""
     bag = context.launch_configurations.get("bag", "")
-    if bag and not Path(bag).exists():
+    if bag and not Path(bag).expanduser().exists():
         raise RuntimeError(f"there is no bag {bag}")
     if shutil.which("ros2") is None:
         raise RuntimeError("the command `ros2` is not on the PATH: source your ROS installation")
 
 
+def start_waiting(context: LaunchContext) -> list[Node]:
+    """Wait for the tracker, and then play."""
+    tracker = PathJoinSubstitution([LaunchConfiguration("namespace"), LaunchConfiguration("name")])
+    return [
+        Node(
+            package="siamcar_ros",
+            executable="wait_until_active",
+            arguments=[tracker, "--timeout", LaunchConfiguration("patience")],
+            additional_env=node_environment(context),
+            output="screen",
+            on_exit=play,
+        )
+    ]
+
+
 def generate_launch_description() -> LaunchDescription:
-    waiting = Node(
-        package="siamcar_ros",
-        executable="wait_until_active",
-        arguments=[
-            PathJoinSubstitution([LaunchConfiguration("namespace"), LaunchConfiguration("name")]),
-            "--timeout",
-            LaunchConfiguration("patience"),
-        ],
-        output="screen",
-    )
     return checked_launch(
         *ARGUMENTS,
         included("tracker.launch.py", use_sim_time="true", required="true"),
@@ -97,7 +105,6 @@ def generate_launch_description() -> LaunchDescription:
             use_sim_time="true",
             required="true",
         ),
-        waiting,
-        RegisterEventHandler(OnProcessExit(target_action=waiting, on_exit=play)),
+        OpaqueFunction(function=start_waiting),
         check=check,
     )

@@ -7,6 +7,7 @@ ros2 launch siamcar_ros tracker.launch.py namespace:=left   # on /left/camera/im
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.utilities.type_utils import coerce_to_type
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterFile, ParameterValue
 from launch_ros.substitutions import FindPackageShare
@@ -16,6 +17,7 @@ from siamcar_ros.ros.launching import (
     checked_launch,
     common_arguments,
     end_all,
+    expanded_path,
     given_parameters,
     is_true,
     node_environment,
@@ -84,7 +86,7 @@ def start_tracker(context: LaunchContext) -> list[LifecycleNode]:
             executable="tracker_node",
             name=LaunchConfiguration("name"),
             parameters=[
-                ParameterFile(LaunchConfiguration("params_file"), allow_substs=True),
+                ParameterFile(expanded_path(context, "params_file"), allow_substs=True),
                 given_parameters(context, PARAMETERS),
             ],
             remappings=remapped("image", "camera_info", "detections"),
@@ -107,7 +109,7 @@ def start_rviz(context: LaunchContext) -> list[Node]:
             namespace=LaunchConfiguration("namespace"),
             arguments=[
                 "-d",
-                LaunchConfiguration("rviz_config"),
+                expanded_path(context, "rviz_config"),
                 "-f",
                 LaunchConfiguration("fixed_frame"),
             ],
@@ -126,23 +128,19 @@ def start_console(context: LaunchContext) -> list[Node]:
     """Serve the operator's page, which finds the trackers by itself, with `console`."""
     if not is_true(context, "console"):
         return []
-    host, port = LaunchConfiguration("console_host"), LaunchConfiguration("console_port")
-    return [
-        Node(
-            executable="operator_console",
-            parameters=[
-                {
-                    "host": ParameterValue(host, value_type=str),
-                    "port": ParameterValue(port, value_type=int),
-                }
-            ],
-            **node_options(context),
-        )
-    ]
+    given = {}
+    for key, kind in (("host", str), ("port", int)):
+        value = LaunchConfiguration(f"console_{key}")
+        if value.perform(context):
+            given[key] = ParameterValue(value, value_type=kind)
+    return [Node(executable="operator_console", parameters=[given], **node_options(context))]
 
 
 def check(context: LaunchContext) -> None:
-    """Refuse to start RViz if it is not installed."""
+    """Refuse a port that is none, and to start RViz if it is not installed."""
+    port = context.launch_configurations.get("console_port") or "8484"
+    if not 0 < coerce_to_type(port, int) < 1 << 16:
+        raise RuntimeError(f"console_port:={port} is no port: they are 1 to 65535")
     if is_true(context, "rviz"):
         require_executable("rviz2", "rviz2", "install it (ros-<distro>-rviz2) or give rviz:=false")
 

@@ -81,7 +81,19 @@ def overview() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `siamcar` with `argv` (the process's own arguments when None); return the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _main(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()  # now, as at exit it can fail only with a traceback
+    except BrokenPipeError:
+        # The reader of our output went away (`siamcar ... | head`): not an error to report, nor one
+        # for the interpreter to meet again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
         return 0 if arguments else 2
@@ -102,12 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_arguments(parser)
         return int(command.run(parser.parse_intermixed_args(rest)))
     except (ValueError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
-            # The reader of our output went away (`siamcar ... | head`): not an error to report,
-            # nor one for the interpreter to meet again when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
-        if os.environ.get("SIAMCAR_TRACEBACK"):
+        if isinstance(error, BrokenPipeError) or os.environ.get("SIAMCAR_TRACEBACK"):
             raise
         return _refuse(reason(error))
     except ModuleNotFoundError as error:
@@ -117,7 +124,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         extra = _EXTRAS.get(package)
         how = f"pip install {package}"
         if extra:
-            how = f"pip install 'siamcar_ros[{extra}]' (in a checkout: pip install '.[{extra}]')"
+            how = (
+                f"pip install 'siamcar_ros[{extra}]' (in a checkout: pip install '.[{extra}]'; "
+                f'for the Python of a ROS installation: pip install {package} "numpy<2")'
+            )
         return _refuse(f"'{name}' needs the Python package {package!r}, not installed: {how}")
     except KeyboardInterrupt:
         print("siamcar: interrupted", file=sys.stderr)

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+PARENT_VARIABLE = "SIAMCAR_PARENT_PID"
+"""Environment variable with the id of the process with which a node is to end."""
+
 # Seconds to wait after SIGINT, SIGTERM and SIGKILL before the next one is sent.
 PATIENCE = (5.0, 2.0, 5.0)
 # Sent by Ctrl-C, by `kill`, and by a terminal that is closed.
@@ -58,6 +61,7 @@ class Child:
             # in its own session, so that Ctrl-C in the terminal reaches only this process
             self._process = subprocess.Popen(
                 self._command,
+                env=os.environ | {PARENT_VARIABLE: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

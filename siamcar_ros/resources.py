@@ -76,13 +76,13 @@ def network_names() -> tuple[str, ...]:
 
 
 def network_file(network: str | os.PathLike[str]) -> Path:
-    """The configuration of a shipped network's name, or a YAML file's path as it is.
+    """The configuration of a shipped network's name, or a YAML file's path, with `~` expanded.
 
     Raises:
         ValueError: there is no network of that name; the message lists those there are.
         FileNotFoundError: no such file.
     """
-    path = Path(network)
+    path = Path(network).expanduser()
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise FileNotFoundError(f"the network configuration {path} does not exist")

@@ -23,8 +23,8 @@ from launch.utilities import perform_substitutions
 from launch_ros.actions import Node
 from launch_ros.utilities import evaluate_parameters
 
+from siamcar_ros.processes import PARENT_VARIABLE
 from siamcar_ros.resources import FASTDDS_VARIABLES
-from siamcar_ros.ros.command_line import PARENT_VARIABLE
 
 pytestmark = pytest.mark.slow
 
@@ -135,6 +135,35 @@ def test_the_console_is_started_where_it_is_wanted() -> None:
     assert parameters(console, context) == {"host": "0.0.0.0", "port": 9000}
 
 
+def test_an_empty_port_of_the_console_is_the_nodes_own() -> None:
+    context, (_, console) = nodes("tracker", {"console": "true", "console_port": ""})
+    assert parameters(console, context) == {"host": "127.0.0.1"}
+
+
+def test_home_is_found_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.yaml").write_text("tracker: {ros__parameters: {device: cpu}}\n")
+    given = {"params_file": "~/own.yaml", "rviz_config": "~/own.rviz", "rviz": "true"}
+    context, started = nodes("replay", given | {"bag": "~/drive"})
+    tracker, rviz, *_ = started
+    assert parameters(tracker, context)["use_sim_time"] is True  # and the file has been read
+    words = [perform_substitutions(context, word) for word in rviz.cmd]
+    assert str(tmp_path / "own.rviz") in words
+
+
+def test_the_topics_of_a_bag_are_in_no_namespace() -> None:
+    context, started = nodes("replay", {"bag": "drive", "namespace": "left"})
+    topics: dict[str, str] = {}
+    for node in started[:2]:  # the tracker and evaluate_node
+        topics |= remappings(node, context)
+    assert topics == {
+        "image": "/camera/image_raw",
+        "camera_info": "/camera/camera_info",
+        "ground_truth": "/ground_truth",
+        "detections": "detections",
+    }
+
+
 def profiles(started: list[Node], context: LaunchContext) -> dict[str, dict[str, str]]:
     """What each node is told in its environment."""
     return {
@@ -155,7 +184,7 @@ WITH_RVIZ = {"tracker_node", "rviz2"}
     [
         ("tracker", WITH_RVIZ),
         ("video", WITH_RVIZ | {"frame_source"}),
-        ("replay", WITH_RVIZ | {"evaluate_node"}),
+        ("replay", WITH_RVIZ | {"evaluate_node", "wait_until_active"}),
     ],
 )
 def test_the_nodes_alone_get_the_profile_of_the_environment(
@@ -257,6 +286,7 @@ def test_the_end_of_a_node_ends_no_launch_that_includes_its_file(
         ("tracker", {"rviz": "perhaps"}, "rviz:=perhaps is not true or false"),
         ("tracker", {"console": "web"}, "console:=web is not true or false"),
         ("tracker", {"console_port": "http"}, "console_port:=http is not a whole number"),
+        ("tracker", {"console_port": "99999"}, "console_port:=99999 is no port: they are 1 to"),
         ("video", {"rate": "fast"}, "rate:=fast is not a number"),
         ("video", {"autostart": "maybe"}, "autostart:=maybe is not true or false"),
         ("evaluate", {"period": "often"}, "period:=often is not a number"),

@@ -48,13 +48,16 @@ def command(process: ExecuteProcess, made: LaunchContext) -> str:
     return " ".join(perform_substitutions(made, part) for part in process.cmd)
 
 
-def test_the_bag_is_played_with_its_clock_and_its_end_is_the_end() -> None:
+def test_the_bag_is_played_with_its_clock_and_its_end_is_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", "/home/robot")
     replay = module("replay")
-    given = {"bag": "drive", "rate": "0.5", "start": "12.5", "fastdds_profile": "/own.xml"}
+    given = {"bag": "~/drive", "rate": "0.5", "start": "12.5", "fastdds_profile": "/own.xml"}
     made = context(replay.generate_launch_description(), **given)
     (process,) = replay.play(SimpleNamespace(returncode=0), made)
     told = command(process, made)
-    assert told.startswith("ros2 bag play drive --clock 100")
+    assert told.startswith("ros2 bag play /home/robot/drive --clock 100")
     assert "--rate 0.5 --start-offset 12.5" in told
     assert "--loop" not in told
     told_to = [perform_substitutions(made, value) for _, value in process.additional_env]

@@ -133,6 +133,36 @@ def test_user_errors_are_one_line(
     assert capsys.readouterr().err == "siamcar: error: no video clip.mp4\n"
 
 
+def test_a_missing_package_is_named_with_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load_command(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn")
+
+    monkeypatch.setattr(cli, "load_command", load_command)
+    assert cli.main(["train"]) == 2
+    told = capsys.readouterr().err
+    assert "needs the Python package 'torch', not installed: pip install 'siamcar_ros[tor" in told
+    assert 'for the Python of a ROS installation: pip install torch "numpy<2"' in told
+
+
+@pytest.mark.parametrize("unbuffered", ["1", ""])
+@pytest.mark.parametrize("words", [("--help",), ("track", "--help")])
+def test_a_reader_that_goes_away_is_no_error(words: tuple[str, ...], unbuffered: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-m", "siamcar_ros.cli", *words],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=out,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
+    assert done.stderr == b""
+
+
 @pytest.mark.parametrize("name", ["../pyproject.toml", "/etc/passwd", "config/../../secret"])
 def test_resources_stay_inside_the_package(name: str) -> None:
     with pytest.raises(ValueError, match="relative to the package"):
@@ -182,7 +212,7 @@ OPTIONAL = {
     "onnxruntime",
 }
 OPTIONAL |= {"onnxscript", "openvino", "optuna", "pymavlink", "ray", "rosbags", "safetensors"}
-OPTIONAL |= {"torch", "trax", "triton"}
+OPTIONAL |= {"sqlalchemy", "torch", "trax", "triton"}
 APT = {"cv2": "python3-opencv"}
 
 

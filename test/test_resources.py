@@ -37,10 +37,15 @@ def test_values_in_messages_are_cut_short() -> None:
     assert shortened(ValueError("two\nlines")) == "two lines"
 
 
-def test_networks_are_found_by_name_or_path(tmp_path: Path) -> None:
+def test_networks_are_found_by_name_or_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "compact" in network_names()
     assert network_file("compact").name == "compact.yaml"
     with pytest.raises(ValueError, match="called 'nano': there are alexnet, compact"):
         network_file("nano")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         network_file(tmp_path / "mine.yaml")
+    (tmp_path / "mine.yaml").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert network_file("~/mine.yaml") == tmp_path / "mine.yaml"

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,63 @@ def test_env_says_what_to_do_before_the_build(tmp_path: Path, shell: str) -> Non
     assert f"run 'make build' in {tmp_path} first" in refused.stderr
 
 
+def make_checkout(folder: Path) -> None:
+    """What tools/env.sh reads of a built checkout."""
+    for name in ("tools", "install", ".venv"):
+        (folder / name).mkdir()
+    shutil.copy(ROOT / "tools" / "env.sh", folder / "tools")
+    for name in ("install/local_setup.bash", ".venv/stamp", ".venv/ros-prefix"):
+        (folder / name).touch()
+
+
+@needs_bash
+@pytest.mark.parametrize("sourced", [True, False])
+def test_env_sources_ros_unless_it_is_sourced(tmp_path: Path, sourced: bool) -> None:
+    """ROS's container images set ROS_DISTRO, and leave the rest to their entrypoint."""
+    make_checkout(tmp_path)
+    prefix = make_prefix(tmp_path / "jazzy")
+    (prefix / "setup.bash").write_text("echo sourced\n")
+    (tmp_path / ".venv" / "ros-prefix").write_text(str(prefix))
+    given = {"AMENT_PREFIX_PATH": f"/overlay:{prefix}"} if sourced else {}
+    told = bash(f"source '{tmp_path}/tools/env.sh'", ROS_DISTRO="jazzy", **given)
+    assert (told.returncode, told.stdout) == (0, "" if sourced else "sourced\n"), told.stderr
+
+
+@needs_bash
+def test_a_missing_command_is_noticed_beside_those_that_are_there() -> None:
+    def found(names: str) -> bool:
+        return bash(f"source '{ROOT}/tools/common.sh'; has_commands {names}").returncode == 0
+
+    assert found("sh cat")
+    assert not found("sh no_such_command cat")
+
+
+@needs_bash
+@pytest.mark.parametrize("function", [True, False])
+def test_ctrl_c_ends_what_a_step_runs(tmp_path: Path, function: bool) -> None:
+    script = tmp_path / "slow"
+    script.write_text("echo $$ > pid; exec sleep 600\n")
+    step = "slow() { sh slow; }; step Waiting log slow" if function else "step Waiting log sh slow"
+    with subprocess.Popen(
+        [str(BASH), "-c", f"source '{ROOT}/tools/common.sh'; {step}"],
+        cwd=tmp_path,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as shell:
+        pid = tmp_path / "pid"
+        while not (pid.exists() and pid.read_text().endswith("\n")):
+            assert shell.poll() is None
+            time.sleep(0.02)
+        os.killpg(shell.pid, signal.SIGINT)  # as the terminal does
+        assert shell.wait(60) != 0
+    deadline = time.monotonic() + 60
+    while (status := Path(f"/proc/{int(pid.read_text())}/stat")).exists():
+        if status.read_text().split()[2] == "Z":
+            break
+        assert time.monotonic() < deadline, "it outlived the step"
+        time.sleep(0.02)
+
+
 NAMES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
@@ -132,11 +190,8 @@ NAMES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 def test_env_sets_the_profile_under_both_names_where_it_has_room(
     tmp_path: Path, free: int, given: dict[str, str], profile: str
 ) -> None:
-    for name in ("tools", "install", ".venv", "bin"):
-        (tmp_path / name).mkdir()
-    shutil.copy(ROOT / "tools" / "env.sh", tmp_path / "tools")
-    for name in ("install/local_setup.bash", ".venv/stamp", ".venv/ros-prefix"):
-        (tmp_path / name).touch()
+    make_checkout(tmp_path)
+    (tmp_path / "bin").mkdir()
     df = tmp_path / "bin" / "df"
     df.write_text(f"#!/bin/sh\necho Filesystem\necho tmpfs 0 0 {free} 0% /dev/shm\n")
     df.chmod(0o755)
@@ -161,13 +216,19 @@ def test_requirements_are_those_of_pyproject() -> None:
 
 
 def executable(folder: Path, module: str, kind: str = "command") -> Path:
-    """What the build makes of a module's main."""
+    """What the build makes of a module's main, with a Python whose path no `#!` line can hold."""
+    python = folder / " ".join(["a long path"] * 12) / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
     program = (ROOT / "tools" / "executable.py.in").read_text()
-    for name, value in (("EXECUTABLE_MODULE", module), ("EXECUTABLE_KIND", kind)):
+    values = {"Python3_EXECUTABLE": str(python)}
+    values |= {"EXECUTABLE_MODULE": module, "EXECUTABLE_KIND": kind}
+    for name, value in values.items():
         assert f"@{name}@" in program
         program = program.replace(f"@{name}@", value)
     path = folder / "program"
     path.write_text(program)
+    path.chmod(0o755)
     return path
 
 
@@ -212,7 +273,7 @@ def test_an_executable_ends_without_a_traceback(
     )
     program = executable(tmp_path, "slow", kind)
     with subprocess.Popen(
-        [sys.executable, str(program), interrupted],
+        [str(program), interrupted],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
@@ -234,7 +295,7 @@ def test_an_executable_may_start_worker_processes(tmp_path: Path) -> None:
         "    return 0\n"
     )
     program = executable(tmp_path, "many")
-    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True)
+    done = subprocess.run([str(program)], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1 2\n", "")
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from siamcar_ros.data import Sequence, SequenceError, read_image
 from siamcar_ros.data.readers.folders import SequenceFolder
 from siamcar_ros.evaluation.metrics import iou
-from siamcar_ros.files import replacing
+from siamcar_ros.files import reason, replacing
 from siamcar_ros.runtime import load_network
 from siamcar_ros.runtime.load import find_source
 from siamcar_ros.tracking import SiamCarTracker, read_config
@@ -130,7 +131,11 @@ def weighted(given: str) -> tuple[Path, float]:
 
 
 def main(arguments: SequenceOf[str] | None = None) -> None:
-    """Run the tool."""
+    """Run the tool.
+
+    Raises:
+        ValueError, OSError: a file cannot be read, or there are too few sequences.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -156,18 +161,20 @@ def main(arguments: SequenceOf[str] | None = None) -> None:
     config = read_config(options.network, options.weights)
     if config.weights is None:
         parser.error(f"no weights ship for {options.network}: give --weights")
+    read = [(SequenceFolder(folder), counts) for folder, counts in options.folders]
+    if sum(len(data.names) for data, _ in read) < 2:
+        raise ValueError("there is one sequence, and each is judged by what the others show")
     network = load_network(config.network)
     # Without a calibration the score is the foreground probability at the box's center.
     network.calibration = network.calibration or {"alone": {"peak": 1.0}}
     params = replace(config.params, online=True, redetect=False, lost_below=0.0)
     tracker = SiamCarTracker(network, params)
     parts, weights = [], []
-    for folder, counts in options.folders:
-        data = SequenceFolder(folder)
+    for data, counts in read:
         for name in data.names:
             parts.append(collect(tracker, data.read(name), options.frames))
             weights.append(counts)
-            print(f"{folder.name}/{name}: {len(parts[-1][1])} frames", flush=True)
+            print(f"{data.root.name}/{name}: {len(parts[-1][1])} frames", flush=True)
     shown, right, raw = (np.concatenate(column) for column in zip(*parts, strict=True))
     lengths = [len(part[1]) for part in parts]
     fold, weight = np.repeat(np.arange(len(parts)) % FOLDS, lengths), np.repeat(weights, lengths)
@@ -197,4 +204,7 @@ def main(arguments: SequenceOf[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"calibrate: error: {reason(error)}")

@@ -19,7 +19,8 @@ step() {
   local title=$1 log=$2 start=$SECONDS status=0
   shift 2
   printf '\n$ %s\n' "$*" >>"$log"
-  "$@" >>"$log" 2>&1 &
+  # Without the trap the shell lets it ignore SIGINT, and it would outlive Ctrl-C.
+  (trap - INT && "$@") >>"$log" 2>&1 &
   local child=$!
   if [ -t 1 ]; then
     while kill -0 "$child" 2>/dev/null; do
@@ -35,6 +36,12 @@ step() {
     printf '  the whole log: %s\n' "$log" >&2
   fi
   return "$status"
+}
+
+# has_commands NAME...: whether all of them are there; `command -v` is content with one.
+has_commands() {
+  local name
+  for name in "$@"; do command -v "$name" >/dev/null || return 1; done
 }
 
 # Prints the prefix of the ROS 2 installation to use: the sourced one, else /opt/ros/jazzy, else

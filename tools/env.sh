@@ -44,7 +44,11 @@ case $- in *u*) _siamcar_nounset=yes && set +u ;; esac
 
 _siamcar_ros=$(cat "$_siamcar_root/.venv/ros-prefix")
 if [ -n "$_siamcar_ros" ]; then
-  [ -n "${ROS_DISTRO:-}" ] || . "$_siamcar_ros/setup.$_siamcar_shell"
+  # ROS_DISTRO says nothing: ROS's container images set it without sourcing anything.
+  case ":${AMENT_PREFIX_PATH:-}:" in
+    *":$_siamcar_ros:"*) ;;
+    *) . "$_siamcar_ros/setup.$_siamcar_shell" ;;
+  esac
 else
   _siamcar_prepend AMENT_PREFIX_PATH "$_siamcar_root/.venv"
   # The wheels' libraries. With these set, their start-up hook need not run every Python twice.

@@ -95,7 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Read the files that are given and rewrite their tables."""
     parser = argparse.ArgumentParser(description="write measured figures into the documentation")
     parser.add_argument("--tracking", type=Path, help="report.json of siamcar report")
-    parser.add_argument("--demo", type=Path, nargs="+", help="summary.json of make demo")
+    parser.add_argument(
+        "--demo", type=Path, nargs="+", action="extend", help="summary.json of make demo"
+    )
     parser.add_argument("--bench", type=Path, help="JSON of python -m benchmarks")
     parser.add_argument("--pages", type=Path, nargs="+", default=PAGES)
     given = parser.parse_args(arguments)

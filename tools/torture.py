@@ -406,7 +406,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--minutes", type=float, default=15.0, help="about (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
-    parser.add_argument("--only", nargs="+", default=[], metavar="PHASE", help="these phases alone")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PHASE",
+        help="these phases alone",
+    )
     parser.add_argument(
         "--answer-within",
         type=float,
@@ -429,7 +436,10 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error(f"no phase {', '.join(unknown)}; there are {', '.join(phases)}")
         for name in given.only or phases:
             began = time.monotonic()
-            rows.append(phases[name]())
+            try:
+                rows.append(phases[name]())
+            except (TrackerUnavailable, TargetRefused) as error:
+                rows.append(Row(name, faults=1, notes=[str(error)]))
             print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     print(Table("how the node held up", COLUMNS, [vars(row) for row in rows]).text())
     for row in rows:

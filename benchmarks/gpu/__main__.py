@@ -7,8 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.gpu.run import GpuOptions, failed, measure_gpu
-from siamcar_ros.runtime import select_backend
+try:
+    from benchmarks.gpu.run import GpuOptions, failed, measure_gpu
+    from siamcar_ros.runtime import select_backend
+except ModuleNotFoundError as error:
+    sys.exit(f"benchmarks: error: {error}: pip install -r benchmarks/gpu/requirements.txt")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

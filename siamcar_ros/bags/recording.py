@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from siamcar_ros.bags.messages import (
 )
 from siamcar_ros.bags.writer import BagWriter
 from siamcar_ros.data.annotations import read_boxes
+from siamcar_ros.data.film import TRUTH_SUFFIX
 from siamcar_ros.data.images import read_image
 from siamcar_ros.data.sequences import read_sequence
 from siamcar_ros.data.video import DEFAULT_RATE, VideoReader
@@ -67,17 +69,21 @@ def record_sequence(
     size zero without hypotheses. A frame that does not decode is left out, its ground truth stays.
 
     The source is a folder in the sequence layout, which brings its own boxes, or a video, for which
-    `ground_truth` has a row x,y,w,h per frame. The rate (Hz) is by default a video's own, and 30
-    for a folder. With `compressed`, CompressedImage goes to TOPIC/compressed, JPEG files as they
-    are. `camera_info` is a YAML file of `camera_calibration`. `on_frame` is called with the number
-    of frames done and the total (0 if unknown).
+    `ground_truth`, or else `NAME.groundtruth.txt` beside it, has a row x,y,w,h per frame. The rate
+    (Hz) is by default a video's own, and 30 for a folder. With `compressed`, CompressedImage goes
+    to TOPIC/compressed, JPEG files as they are. `camera_info` is a YAML file of
+    `camera_calibration`. `on_frame` is called with the number of frames done and the total (0 if
+    unknown).
     """
     frames, total, boxes, own_rate, notes = _open_source(Path(source), ground_truth)
     rate = own_rate if rate is None else rate
-    if not 0 < rate < 1e6:
-        raise ValueError(f"rate must be positive, got {rate}")
+    if not 1e-6 < rate < 1e6:
+        raise ValueError(f"rate must be from 0.000001 to 1000000, got {rate}")
     info = _camera_info(Path(camera_info)) if camera_info else None
     topic, truth_topic = ("/" + name.strip("/") for name in (topic, ground_truth_topic))
+    for name in (topic, truth_topic):
+        if not re.fullmatch(r"(/[A-Za-z_][A-Za-z0-9_]*)+", name):
+            raise ValueError(f"{name!r} is no name of a topic")
     info_topic = f"{topic.rsplit('/', 1)[0]}/camera_info"
     topic += "/compressed" if compressed else ""
     written = annotated = 0
@@ -124,6 +130,9 @@ def _open_source(
     if not source.exists():
         raise FileNotFoundError(f"no sequence folder or video at {source}")
     video = VideoReader(source)
+    beside = source.with_suffix(TRUTH_SUFFIX)
+    if ground_truth is None and beside.is_file():
+        ground_truth = beside
     said: list[str] = []
 
     def frames() -> Iterator[tuple[int, Image]]:

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write."""
-    from siamcar_ros.files import check_folder
+    from siamcar_ros.files import check_folder, replacing
     from siamcar_ros.runtime import select_backend
     from siamcar_ros.speed.backends import Options, measure_backends
     from siamcar_ros.speed.measure import describe_machine
@@ -71,5 +71,6 @@ def run(args: argparse.Namespace) -> int:
         if str(args.json) == "-":
             print(text, end="")
         else:
-            args.json.write_text(text, encoding="utf-8")
+            with replacing(args.json) as file:
+                file.write_text(text, encoding="utf-8")
     return 0

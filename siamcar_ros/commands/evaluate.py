@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import platform
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline",
         nargs="+",
+        action="extend",
         default=[],
         choices=list(BASELINES),
         help="OpenCV's trackers to run as well (nano and vit need their files)",
@@ -83,7 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say which sequences are run, and by how many workers where."""
-    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument(
+        "--sequences", nargs="+", action="extend", metavar="NAME", help="only these"
+    )
     parser.add_argument(
         "--workers",
         type=int,
@@ -138,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
         comparison = compare_on(benchmark, collection, benchmark.title or data, folders)
         complain(comparison.problems)
         print(format_table(comparison))
-        print(f"more: siamcar report {' '.join(map(str, folders))}")
+        print(f"more: {shlex.join(['siamcar', 'report', *map(str, folders)])}")
     return 1 if failed else 0
 
 
@@ -205,6 +209,8 @@ def tracker_specs(args: argparse.Namespace) -> list[TrackerSpec]:
         if len(specs) > 1:
             raise ValueError("--name goes with one tracker")
         specs = [replace(specs[0], title=args.name)]
+    if len({spec.title for spec in specs}) < len(specs):
+        raise ValueError("two of the trackers have the same name: run them one by one with --name")
     for spec in specs:
         if not spec.title or spec.title.startswith(".") or {"/", "\\", "\0"} & {*spec.title}:
             raise ValueError(
@@ -258,7 +264,13 @@ def _differing(before: dict[str, Any], facts: dict[str, Any]) -> list[str]:
 
 
 def _integrate_vot(args: argparse.Namespace) -> int:
-    for spec in tracker_specs(args):
+    given = [name for name in ("sequences", "workers", "ray", "again") if getattr(args, name)]
+    if given:
+        raise ValueError(f"--{given[0]} is not for vot: the VOT toolkit runs the tracker")
+    specs = tracker_specs(args)
+    for spec in specs:
+        spec.build()  # what the toolkit could not start is refused
+    for spec in specs:
         path = write_trackers_ini(args.root, spec)
         print(f"{spec.title} is in {path}. In {args.root}: vot test {identifier(spec.title)}")
     if importlib.util.find_spec("trax") is None:

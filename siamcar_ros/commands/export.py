@@ -86,6 +86,9 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"--{name.replace('_', '-')} needs --int8")
     if args.pairs is not None and args.pairs < 1:
         raise ValueError(f"--pairs is at least 1, not {args.pairs}")
+    for folder in filter(None, (args.calibration, args.score_on)):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"the folder {folder} does not exist")
     from siamcar_ros.runtime.export import check_onnx, export_onnx
 
     config = read_config(args.network, args.weights)
@@ -129,8 +132,6 @@ def _export_int8(args: argparse.Namespace, config: TrackerConfig, files: OnnxFil
 
 def _sequences(folder: Path) -> list[Sequence]:
     """The sequences in a folder, or the folder as one; none if nothing in it is annotated."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"the folder {folder} does not exist")
     places = list(folder.glob("groundtruth.txt")) or sorted(folder.glob("*/groundtruth.txt"))
     return [read_sequence(place.parent) for place in places]
 

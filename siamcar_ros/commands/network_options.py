@@ -18,6 +18,7 @@ def add_network_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
         parser.add_argument(
             "--network",
             nargs="+",
+            action="extend",
             default=[],
             metavar="NAME",
             help="SiamCAR networks or their YAML files (compact, if no other tracker is given)",
@@ -37,6 +38,7 @@ def add_network_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
     parser.add_argument(
         "--set",
         nargs="+",
+        action="extend",
         default=[],
         metavar="KEY=VALUE",
         dest="settings",

@@ -28,7 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="/ground_truth",
         help="topic of the boxes, vision_msgs/Detection2D (%(default)s)",
     )
-    parser.add_argument("--ground-truth", help="boxes of a video: a row x,y,w,h per frame")
+    parser.add_argument(
+        "--ground-truth",
+        help="boxes of a video: a row x,y,w,h per frame (default: NAME.groundtruth.txt beside it)",
+    )
     parser.add_argument("--camera-info", help="calibration YAML, as camera_calibration saves it")
     parser.add_argument(
         "--frame-id", default="camera", help="frame_id of the headers (%(default)s)"

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--range",
         nargs="+",
+        action="extend",
         default=[],
         metavar="KNOB=LOW:HIGH",
         dest="ranges",

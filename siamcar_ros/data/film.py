@@ -20,9 +20,11 @@ from siamcar_ros.resources import resource_path
 CLIP = "clip"
 """The name of the film that ships with the package."""
 
+TRUTH_SUFFIX = ".groundtruth.txt"
+"""A video's annotation lies beside it, with this suffix."""
+
 _CLIP_FILE = "films/car.mp4"
 _CLIP_FOCAL = 560.0
-_TRUTH_SUFFIX = ".groundtruth.txt"
 # Of a network stream, in milliseconds: to open it, and between two frames.
 _STREAM_TIMEOUTS = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5_000]
 
@@ -115,7 +117,7 @@ def _sequence(folder: Path) -> Source:
 
 def _video(path: Path, *, focal: float | None = None) -> Source:
     reader = VideoReader(path)
-    annotation = path.with_suffix(_TRUTH_SUFFIX)
+    annotation = path.with_suffix(TRUTH_SUFFIX)
     boxes = None
     if reader.length is not None and annotation.is_file():
         boxes = read_boxes(annotation)

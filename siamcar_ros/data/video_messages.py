@@ -53,7 +53,7 @@ class VideoDecoder:
             self._headers.clear()
         packet = av.Packet(bytes(message.data))
         packet.pts = packet.dts = self._count
-        self._headers[self._count] = _header(message)
+        self._headers[self._count] = header_of(message)
         self._count += 1
         try:
             frames = self._context.decode(packet)
@@ -85,8 +85,8 @@ class VideoDecoder:
         )
 
 
-def _header(message: Any) -> Any:
-    """The std_msgs/Header of a packet; foxglove's has its two fields in the message itself."""
+def header_of(message: Any) -> Any:
+    """The Header of an image or a packet; foxglove's has its two fields in the message itself."""
     if hasattr(message, "header"):
         return message.header
     from std_msgs.msg import Header

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,12 @@ _UNTOUCHED = 5
 
 def main(arguments: list[str] | None = None) -> int:
     """Run from the command line; print the reason and return 1 if the run fails."""
-    parser = argparse.ArgumentParser(prog="python -m siamcar_ros.demo", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m siamcar_ros.demo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser._negative_number_matcher = re.compile(r"-\.?\d")  # --box -5,2,30,40 has a value
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--video", default="", help="video file; needs --box unless it is annotated")
     what.add_argument("--sequence", default="", help="folder of frames with groundtruth.txt")
@@ -64,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.console is not None and given.follow:
         parser.error("argument --console: not allowed with argument --follow")
+    if given.box and (given.follow or given.console is not None):
+        parser.error("argument --box: not allowed with arguments --follow and --console")
     use_fastdds_profile()
     from siamcar_ros.ros.live_run import LiveRunError
 

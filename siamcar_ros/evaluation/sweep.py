@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 import yaml
 from optuna.trial import TrialState
+from sqlalchemy.exc import DatabaseError
 from tqdm import tqdm
 
 from siamcar_ros.data import Sequence
@@ -58,16 +59,22 @@ def sweep(
     for knob, (low, high) in ranges.items():
         if knob not in RANGES or not low < high:
             raise ValueError(f"no range {knob}={low}:{high}; knobs: {', '.join(RANGES)}")
+    params = read_config(spec.network, spec.weights, spec.settings).params
+    for end in (0, 1):
+        knobs: dict[str, Any] = {knob: ends[end] for knob, ends in ranges.items()}
+        replace(params, **knobs)  # raises for one that the tracker refuses
     measure = protocol.headline[0]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study_path.parent.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=f"sqlite:///{study_path.resolve()}",
-        study_name=study_name,
-        direction="maximize",
-        load_if_exists=True,
-    )
-    params = read_config(spec.network, spec.weights, spec.settings).params
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{study_path.resolve()}",
+            study_name=study_name,
+            direction="maximize",
+            load_if_exists=True,
+        )
+    except DatabaseError as error:
+        raise ValueError(f"{study_path} cannot hold the studies: {error.orig}") from error
     own = {knob: float(getattr(params, knob)) for knob in RANGES}
     if _inside(own, ranges) and not any(trial.params == own for trial in _done(study)):
         study.enqueue_trial(own)

@@ -54,6 +54,8 @@ def write_trackers_ini(workspace: Path, spec: TrackerSpec) -> Path:
         files=tuple(str(Path(file).resolve()) for file in spec.files),
     )
     command = [sys.executable, "-m", "siamcar_ros.evaluation.vot", json.dumps(asdict(described))]
+    if ":" in spec.kind:  # a module of one's own, which may lie in the working folder
+        command.append(str(Path.cwd()))
     config[identifier(spec.title)] = {
         "label": spec.title.replace("%", "%%"),
         "protocol": "trax",
@@ -97,5 +99,6 @@ def _image(channels: Any) -> Image:
 
 if __name__ == "__main__":
     facts = json.loads(sys.argv[1])
+    sys.path[:0] = sys.argv[2:]
     spec = TrackerSpec(**{**facts, "files": tuple(facts["files"])})
     serve(spec.build(), spec.title)

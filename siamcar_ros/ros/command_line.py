@@ -24,10 +24,8 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from siamcar_ros.files import reason
+from siamcar_ros.processes import PARENT_VARIABLE
 from siamcar_ros.resources import FASTDDS_VARIABLES
-
-PARENT_VARIABLE = "SIAMCAR_PARENT_PID"
-"""Environment variable with the id of the process with which a node is to end."""
 
 REFUSALS = (ValueError, OSError, ParameterException)
 """What a node raises if it cannot run as configured; the message says why."""

@@ -31,12 +31,14 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D
 
 from siamcar_ros.data.detections import detection_box, stamp_of
+from siamcar_ros.data.video_messages import header_of
 from siamcar_ros.evaluation.live import LiveScore, describe, spread
 from siamcar_ros.geometry import Box, parse_box
 from siamcar_ros.msg import TrackStatus
 from siamcar_ros.ros.client import Detection, TargetRefused, TrackerClient, TrackerUnavailable
 from siamcar_ros.ros.command_line import declare_read_only, run_node
 from siamcar_ros.ros.image_subscription import ImageSubscription
+from siamcar_ros.ros.parameters import TRANSPORTS
 
 _FROM_TRUTH = "ground_truth"
 # Fields of the tracker's last status that go into the report.
@@ -68,8 +70,8 @@ class EvaluateNode(Node):
         self._transport = parameter(
             "image_transport",
             "raw",
-            "Of the image that a typed box is for: raw or compressed.",
-            choices=("raw", "compressed"),
+            "Of the image that a typed box is for.",
+            choices=TRANSPORTS,
         )
         time_jump = parameter(
             "time_jump",
@@ -88,11 +90,11 @@ class EvaluateNode(Node):
         replayed = parameter(
             "replay_report", "", "report.json of `siamcar replay` on the same bag, to compare with."
         )
-        self._report_path = Path(report) if report else None
+        self._report_path = Path(report).expanduser() if report else None
         if self._report_path is not None:  # an unwritable path is refused now, not at the end
             self._report_path.parent.mkdir(parents=True, exist_ok=True)
             self._report_path.open("a").close()
-        self._replayed = _read_replay(Path(replayed)) if replayed else None
+        self._replayed = _read_replay(Path(replayed).expanduser()) if replayed else None
 
         self._score = LiveScore(time_jump)
         self._time_jump = round(1e9 * time_jump)
@@ -158,6 +160,17 @@ class EvaluateNode(Node):
             overlap = self._replayed["score"]["average_overlap"]
             phrases.append(f"replayed without drops: overlap {overlap:.3f}")
         return "; ".join(phrases)
+
+    def complaint(self) -> str:
+        """Say what was lacking if nothing was tracked; else nothing."""
+        if any(score["detections"] for score in self._score.summary()):
+            return ""
+        lacking = [f"no detection came from {self.tracker}"]
+        if not self._has_truth:
+            lacking.append(f"no true box on {self.truth}")
+        if self._images is not None and self._first_header is None:
+            lacking.append(f"no image on {self._images.topic}")
+        return f"nothing was tracked: {', '.join(lacking)}"
 
     def write_report(self) -> None:
         """Write the file `report`, if one is given; raises OSError."""
@@ -226,8 +239,9 @@ class EvaluateNode(Node):
             self._images.destroy()
             self._images = None
         elif self._box is not None and self._offered is None:
-            self._first_header = self._first_header or message.header
-            self._offered = message.header, self._box
+            header = header_of(message)
+            self._first_header = self._first_header or header
+            self._offered = header, self._box
 
 
 def _typed_box(text: str) -> Box:
@@ -251,7 +265,10 @@ def _run() -> None:
     try:
         node.run()
     finally:
-        get_logger("evaluate_node").info(node.phrases())
+        logger = get_logger("evaluate_node")
+        logger.info(node.phrases())
+        if complaint := node.complaint():
+            logger.error(complaint)
         node.write_report()
 
 

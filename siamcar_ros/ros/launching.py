@@ -26,8 +26,8 @@ from launch.utilities.type_utils import coerce_to_type
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from siamcar_ros.processes import PARENT_VARIABLE
 from siamcar_ros.resources import FASTDDS_VARIABLES, fastdds_profile
-from siamcar_ros.ros.command_line import PARENT_VARIABLE
 
 _FORMS = {int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -84,6 +84,11 @@ def given_parameters(context: LaunchContext, declared: list[Argument]) -> dict[s
         for each in declared
         if LaunchConfiguration(each.name).perform(context)
     }
+
+
+def expanded_path(context: LaunchContext, name: str) -> str:
+    """Return an argument that is a path, with the `~` that shells leave alone expanded."""
+    return str(Path(LaunchConfiguration(name).perform(context)).expanduser())
 
 
 def remapped(*topics: str) -> list[tuple[str, LaunchConfiguration]]:

@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from rclpy.exceptions import NameValidationException
 from rclpy.utilities import remove_ros_args
 
 from siamcar_ros.ros.client import TrackerClient, TrackerUnavailable
@@ -26,7 +27,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         with TrackerClient(given.tracker) as client:
             client.wait_until_active(given.timeout)
-    except TrackerUnavailable as error:
+    except (TrackerUnavailable, NameValidationException) as error:
         print(f"wait_until_active: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -33,7 +33,11 @@ def call_window(show: Callable[..., Any], *arguments: Any) -> Any:
     except cv2.error as error:
         why = "is there a screen?"
         if "not implemented" in str(error):
-            why = "this OpenCV is a headless build; opencv-contrib-python in its place has windows"
+            pip, package = f"{sys.executable} -m pip", "opencv-contrib-python"
+            why = (
+                "this OpenCV is a headless build. For one with windows: "
+                f"{pip} uninstall -y {package}-headless && {pip} install {package}"
+            )
         raise NoWindowError(f"no window can be shown here: {why}") from error
 
 

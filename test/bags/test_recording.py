@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,6 +50,8 @@ def test_a_video_becomes_a_bag_at_its_own_rate(sequence: Path, tmp_path: Path) -
     (tmp_path / "boxes.txt").write_text("1 2 3 4\n" * 6)
     recording = record_sequence(video, tmp_path / "other", ground_truth=tmp_path / "boxes.txt")
     assert "boxes.txt: 6 rows for 5 images; the rest is unused" in recording.notes[0]
+    (tmp_path / "boxes.txt").rename(tmp_path / "clip.groundtruth.txt")
+    assert record_sequence(video, tmp_path / "third").boxes == 5
 
 
 def test_a_broken_frame_is_left_out_and_named(sequence: Path, tmp_path: Path) -> None:
@@ -61,6 +64,22 @@ def test_a_broken_frame_is_left_out_and_named(sequence: Path, tmp_path: Path) ->
     with Bag(tmp_path / "bag") as bag:
         stamps = [m.time - bag.start for m in bag.messages(TOPIC)]
     assert stamps[2:4] == [100_000_000, 200_000_000]
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"topic": "bad topic"}, "'/bad topic' is no name of a topic"),
+        ({"ground_truth_topic": "/"}, "'/' is no name of a topic"),
+        ({"rate": 1e-300}, "rate must be from"),
+    ],
+)
+def test_what_no_bag_can_hold_is_refused(
+    sequence: Path, tmp_path: Path, given: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        record_sequence(sequence, tmp_path / "bag", **given)
+    assert not (tmp_path / "bag").exists()
 
 
 def test_nothing_is_left_of_a_recording_that_fails(tmp_path: Path) -> None:

@@ -25,6 +25,15 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
 
+def test_what_is_missing_is_named_with_the_file_that_lists_it() -> None:
+    bare = [sys.executable, "-S", "-m", "benchmarks.gpu"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(bare, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("benchmarks: error: No module named ")
+    assert done.stderr.endswith(": pip install -r benchmarks/gpu/requirements.txt\n")
+
+
 @pytest.mark.timeout(1200)
 def test_the_rehearsal_runs_every_part_in_a_clean_copy_of_the_tree(tmp_path: Path) -> None:
     tree = tmp_path / "tree"

@@ -49,10 +49,11 @@ def test_a_film_of_another_size_keeps_its_target() -> None:
         (["--weights", "some.safetensors"], "--weights needs one network"),
         (["--threads", "0"], "--threads must be above 0"),
         (["--device", "tpu"], "device is auto"),
+        (["--json", "nowhere/b.json"], "there is no folder"),
     ],
 )
 def test_the_command_refuses(words: list[str], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, OSError), match=message):
         main(words)
 
 

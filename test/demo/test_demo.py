@@ -227,6 +227,8 @@ def test_a_source_is_not_its_own_output(config: Path, tmp_path: Path) -> None:
         (["--video", "film.mp4"], "no source 'film.mp4'"),
         (["--video", "film.mp4", "--box", "1,2,3"], "a box x,y,w,h in pixels is 4 numbers"),
         (["--follow", "--console"], "--console: not allowed with argument --follow"),
+        (["--sequence", "nowhere", "--box", "-5,2,30,40"], "no source 'nowhere'"),
+        (["--console", "--box", "1,2,3,4"], "--box: not allowed with arguments --follow and"),
     ],
 )
 def test_what_cannot_be_run_is_said_at_once(
@@ -255,7 +257,7 @@ def test_the_profile_is_the_users_or_the_one_that_has_room(
     assert [environment.get(name) for name in FASTDDS_VARIABLES] == [taken, taken]
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_an_interrupt_ends_all_processes(
     config: Path, folder: Path, tmp_path: Path, sign: signal.Signals
 ) -> None:
@@ -268,7 +270,7 @@ def test_an_interrupt_ends_all_processes(
         env=ENVIRONMENT,
         stderr=subprocess.DEVNULL,
         # under nohup they are ignored, which is handed down
-        preexec_fn=lambda: signal.signal(sign, signal.SIG_DFL) if sign != signal.SIGINT else None,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     try:
         deadline = time.monotonic() + 120
@@ -277,7 +279,7 @@ def test_an_interrupt_ends_all_processes(
             assert process.poll() is None
             assert time.monotonic() < deadline
         process.send_signal(sign)
-        assert process.wait(60) == 128 + sign
+        assert process.wait(60) == (-sign if sign == signal.SIGKILL else 128 + sign)
     finally:
         process.kill()
         process.wait()

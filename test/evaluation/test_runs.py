@@ -258,18 +258,20 @@ def test_command_tells_what_failed(
     tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (root / "c" / "groundtruth.txt").unlink()
-    arguments = ("folder", root, "--tracker", "moving_square:Oracle", "--results", tmp_path)
+    results = tmp_path / "of today"
+    arguments = ("folder", root, "--tracker", "moving_square:Oracle", "--results", results)
     assert evaluate(*arguments) == 1
     assert "c left out: " in capsys.readouterr().err
     assert evaluate(*arguments, "--sequences", "a", "b") == 0
     (root / "b" / "00000001.jpg").write_bytes(b"")
-    (tmp_path / "data" / "Oracle" / "b.txt").unlink()
+    (results / "data" / "Oracle" / "b.txt").unlink()
     capsys.readouterr()
     assert evaluate(*arguments) == 1
     told = capsys.readouterr()
     assert "c left out: " in told.err
     assert "b: SequenceError" in told.err
     assert "data: 1 sequence\n" in told.out
+    assert f"more: siamcar report '{results / 'data' / 'Oracle'}'\n" in told.out
 
 
 def test_command_tells_what_cannot_be_scored(
@@ -302,6 +304,17 @@ def test_command_tells_what_cannot_be_scored(
         (["folder", ".", "--workers", "0"], "--workers"),
         (["folder", ".", "--sequences", "z"], "no sequence z; there are: a, b, c"),
         (["folder", ".", "--baseline", "nano"], "needs 2 model files"),
+        (["folder", ".", "--network", "compact", "compact"], "two of the trackers have the same"),
+        (["folder", ".", "--set", "lr=[", "--set", "lost_below=0.1"], "--set lr is not valid"),
+        (
+            ["folder", ".", "--network", "no", "--network", "compact"],
+            "configuration is called 'no'",
+        ),
+        (["folder", ".", "--sequences", "z", "--sequences", "a"], "no sequence z"),
+        (["vot", ".", "--network", "nosuch"], "no network configuration is called 'nosuch'"),
+        (["vot", ".", "--tracker", "moving_square:None"], "cannot import the tracker"),
+        (["vot", ".", "--sequences", "a"], "--sequences is not for vot"),
+        (["vot", ".", "--again"], "--again is not for vot"),
     ],
 )
 def test_command_says_what_was_wrong(

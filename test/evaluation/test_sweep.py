@@ -128,15 +128,23 @@ def test_a_tracker_that_cannot_be_built_is_told_with_workers_too(
         (["--range", "lr=0.2"], "KNOB=LOW:HIGH"),
         (["--range", "speed=0:1"], "knobs: penalty_k, window_influence, lr"),
         (["--range", "lr=0.6:0.2"], "no range lr"),
+        (["--range", "lr=0.2:inf"], "lr must be from 0 to 1, not inf"),
+        (["--range", "lr=-1:5", "--range", "penalty_k=0:1"], "lr must be from 0 to 1, not -1"),
+        (["--study", "data/a/groundtruth.txt"], "cannot hold the studies: file is not a database"),
         (["--trials", "0"], "--trials"),
         (["--output", "nowhere/best.yaml"], "there is no folder"),
         (["--network", "compact", "resnet50"], "unrecognized arguments: resnet50"),
     ],
 )
 def test_what_was_wrong_is_told(
-    tmp_path: Path, arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    arguments: list[str],
+    reason: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     root = write_sequences(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
     study = ["--study", str(tmp_path / "sweep.db")]
     assert main(["sweep", "folder", str(root), *study, *arguments]) == 2
     assert reason in capsys.readouterr().err

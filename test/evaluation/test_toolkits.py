@@ -176,6 +176,7 @@ def test_trackers_ini_keeps_other_trackers(
     command = shlex.split(section["command"])
     assert command[:3] == [sys.executable, "-m", "siamcar_ros.evaluation.vot"]
     assert str(Path("w.safetensors").resolve()) in command[3]
+    assert command[4:] == [str(Path.cwd())]  # where its module may lie
     arguments = ["vot", str(tmp_path), "--baseline", "mil", "--name", "My tracker.v2"]
     assert main(["evaluate", *arguments]) == 0
     assert "vot test My_tracker_v2\n" in capsys.readouterr().out
@@ -191,9 +192,8 @@ def test_vot_toolkit_starts_our_tracker(tmp_path: Path, monkeypatch: pytest.Monk
     from trax.client import Client
 
     root = write_sequences(tmp_path / "data")
-    monkeypatch.setenv(
-        "PYTHONPATH", f"{Path(__file__).parents[2]}:{Path(__file__).parents[1] / 'shared'}"
-    )
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.chdir(Path(__file__).parents[1] / "shared")
     (tmp_path / "config.yaml").touch()
     path = write_trackers_ini(tmp_path, TrackerSpec("Square", "moving_square:Oracle"))
     config = configparser.ConfigParser()

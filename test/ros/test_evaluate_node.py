@@ -130,12 +130,16 @@ def test_a_live_tracker_is_started_scored_and_started_again_when_time_goes_back(
 
 
 def test_wait_until_active_tells_by_its_exit_status(robot: Robot) -> None:
-    def wait(tracker: str, timeout: str) -> int:
+    def wait(tracker: str, timeout: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "siamcar_ros.ros.wait_until_active", tracker]
-        return subprocess.run([*command, "--timeout", timeout], check=False).returncode
+        done = subprocess.run([*command, "--timeout", timeout], capture_output=True, text=True)
+        return done.returncode, done.stderr.strip()
 
-    assert wait(robot.name, "60") == 0
-    assert wait("/nobody", "0.5") == 1
+    assert wait(robot.name, "60") == (0, "")
+    assert wait("/nobody", "0.5") == (1, "wait_until_active: /nobody has not been seen after 0.5 s")
+    status, said = wait("bad name", "0.5")
+    assert status == 1
+    assert said.startswith("wait_until_active: Invalid service name: topic name must not contain")
 
 
 @pytest.fixture
@@ -298,8 +302,23 @@ def test_scores_are_those_of_the_boxes(
     assert "replayed without drops: overlap 0.900" in evaluator.log
 
 
-def test_without_anyone_to_score_it_says_so(start_evaluator: Callable[..., Evaluator]) -> None:
-    evaluator = start_evaluator()
+@pytest.mark.parametrize(
+    ("given", "lacking"),
+    [
+        # the bag's video is for the tracker alone, with this init
+        ({"init": "ground_truth", "image_transport": "ffmpeg"}, ""),
+        ({"init": "'1,2,3,4'"}, ", no image on /alone/image"),
+    ],
+)
+def test_without_anyone_to_score_it_says_so(
+    start_evaluator: Callable[..., Evaluator],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, str],
+    lacking: str,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    evaluator = start_evaluator(report="~/out/report.json", **given)
     wait_for(
         "start",
         lambda: "scoring /alone/tracker/detection against /alone/ground_truth" in evaluator.log,
@@ -308,6 +327,8 @@ def test_without_anyone_to_score_it_says_so(start_evaluator: Callable[..., Evalu
     assert report["passes"][0]["detections"] == 0
     assert report["tracker"] is None
     assert "no detection yet" in evaluator.log
+    told = "nothing was tracked: no detection came from /alone/tracker, no true box on"
+    assert f"{told} /alone/ground_truth{lacking}\n" in evaluator.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -325,7 +346,7 @@ def test_signals_end_it_with_a_report(
     ("parameters", "message"),
     [
         ({"init": "'1,2,3'"}, "init is x,y,w,h, 'ground_truth' or empty, not '1,2,3'"),
-        ({"image_transport": "smoke"}, "image_transport is one of raw, compressed, not 'smoke'"),
+        ({"image_transport": "smoke"}, "one of raw, compressed, ffmpeg, foxglove, not 'smoke'"),
         ({"tracker": "'bad name'"}, "topic name must not contain"),
         ({"replay_report": "/nowhere.json"}, "/nowhere.json"),
         ({"time_jump": -1.0}, "time_jump"),

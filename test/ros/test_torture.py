@@ -34,6 +34,20 @@ def test_a_phase_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> 
     assert "no phase nothing; there are calls, raw" in capsys.readouterr().err
 
 
+def test_a_phase_that_ends_early_leaves_the_others_their_rows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused() -> None:
+        raise torture.TargetRefused("no image")
+
+    phases = {"bad": refused, "good": lambda: torture.Row("all well")}
+    monkeypatch.setattr(torture.Torture, "phases", lambda self: phases)
+    assert torture.main([]) == 1
+    told = capsys.readouterr().out
+    assert "all well" in told
+    assert "  bad: no image\nFAILED bad: 1 faults were fatal\n" in told
+
+
 def test_missed_bars_are_named() -> None:
     row = torture.Row("calls", calls=10, answered=9, longest=2.5, faults=3, survived=2, growth=1.5)
     assert row.problems(2.0) == [

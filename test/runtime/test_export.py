@@ -341,6 +341,7 @@ def test_the_command_refuses(words: list[str], message: str, weights: Path, tmp_
     given = words if "--network" in words else [*words, "--weights", str(weights)]
     with pytest.raises((ValueError, OSError), match=message):
         command.run(_arguments(*given, "--output", str(tmp_path)))
+    assert not list(tmp_path.glob("*.onnx"))
 
 
 def test_opencv_4_reads_limits_of_clip_as_attributes() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import calibrate
@@ -46,6 +48,17 @@ def test_frames_of_no_weight_do_not_count() -> None:
     weight = np.repeat((0.0, 1.0), 2000)
     assert calibrate.fit(shown, right, weight)["peak"] > 1
     assert calibrate.fit(shown, right, 1 - weight)["peak"] < -1
+
+
+def test_one_sequence_cannot_be_judged_by_others(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "film" / "a", 3)
+    with pytest.raises(ValueError, match="there is one sequence"):
+        calibrate.main(["compact", str(tmp_path / "film"), "--output", str(tmp_path / "c.json")])
+    command = [sys.executable, calibrate.__file__, "compact", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert done.stderr.startswith("calibrate: error: ")
+    assert "nowhere" in done.stderr
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from siamcar_ros.data.film import Source, SourceError, open_source
 from siamcar_ros.evaluation.trackers import TrackerSpec
 from siamcar_ros.model import build_model, save_weights
 from siamcar_ros.tracking import TrackState
-from siamcar_ros.tracking.selection import draw_box
+from siamcar_ros.tracking.selection import NoWindowError, draw_box
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +156,14 @@ def test_a_box_is_drawn_in_the_images_pixels_whatever_the_windows(
     monkeypatch.setattr(cv2, "selectROI", drawn)
     monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
     assert draw_box(np.zeros((1920, 3840, 3), np.uint8)) == (300, 150, 60, 30)
+
+    def headless(title: str, shown: np.ndarray) -> None:
+        raise cv2.error("The function is not implemented. Rebuild the library with GTK+")
+
+    monkeypatch.setattr(cv2, "selectROI", headless)
+    change = "uninstall -y opencv-contrib-python-headless && .* install opencv-contrib-python"
+    with pytest.raises(NoWindowError, match=change):
+        draw_box(np.zeros((9, 9, 3), np.uint8))
 
 
 @pytest.mark.parametrize("typed", [["--box=-5,40,25,20"], ["--box", "-5,40,25,20"]])
