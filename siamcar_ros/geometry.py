@@ -54,7 +54,7 @@ def xywh_to_center(boxes: ArrayLike) -> NDArray[np.float64]:
 
 def parse_box(text: str) -> Box:
     """Read a box as a person types it, `x,y,w,h`; ValueError if it is not four finite numbers."""
-    x, y, w, h = parse_numbers("a box x,y,w,h in pixels", text, 4)
+    x, y, w, h = parse_numbers("a box (x,y,w,h in pixels)", text, 4)
     return x, y, w, h
 
 
@@ -85,7 +85,8 @@ def context_side(w: Any, h: Any) -> Any:
 
     p = (w + h) / 2 is the context of SiamFC (Bertinetto et al. 2016). The square is scaled to
     :data:`TEMPLATE_SIZE`; the search region is :data:`SEARCH_SIZE` / :data:`TEMPLATE_SIZE` as
-    large. The widths and heights of boxes are numbers or arrays.
+    large. `w` and `h`, the widths and heights of boxes, are numbers or arrays, and so is the
+    result, in their unit.
     """
     p = CONTEXT * (w + h)
     return ((w + p) * (h + p)) ** 0.5

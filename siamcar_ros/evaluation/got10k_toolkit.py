@@ -48,6 +48,9 @@ class ToolkitTracker:
 
         Returns:
             (N, 4) boxes, the first as given, and (N,) seconds, reading not included.
+
+        Raises:
+            SequenceError: after the last image, if one is missing or does not decode.
         """
         frames = tuple(map(Path, img_files))
         boxes = np.full((len(frames), 4), np.nan)

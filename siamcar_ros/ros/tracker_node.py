@@ -31,7 +31,8 @@ _SWITCH_INTERVAL = 0.0001
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; return the process's exit status.
 
-    With its own arguments, the process then ends without the interpreter's clean-up.
+    Without `args` it takes the process's own, and the process then ends without the interpreter's
+    clean-up.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL)
     ended: list[int] = []

@@ -174,7 +174,10 @@ class Track:
         return self.follows_camera or _measures_velocity(self.frames + 1)
 
     def carried(self, shift: Point) -> Track:
-        """The track where the next frame is expected to show it, by the camera's shift, too."""
+        """The track where the next frame is expected to show it.
+
+        `shift` is the camera's, (x, y) in image pixels.
+        """
         if self.state is TrackState.TRACKING:
             look_alikes = tuple(each.shifted(shift) for each in self.look_alikes)
             return replace(self, look_alikes=look_alikes)

@@ -12,7 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from siamcar_ros.runtime import select_backend
+from siamcar_ros.runtime import DeviceError, select_backend
+from siamcar_ros.runtime.select import gpu_names
 
 _PATIENCE = timedelta(hours=12)
 """How long the others wait while the first one validates; NCCL's own limit is ten minutes."""
@@ -72,9 +73,18 @@ def joined(device: torch.device) -> Iterator[Processes]:
 
 def choose_device(name: str) -> torch.device:
     """The device of this process; a GPU without a number is its own among those of torchrun."""
-    place = select_backend(name, "torch").device
+    try:
+        place = select_backend(name, "torch").device
+    except DeviceError as error:
+        raise ValueError(f"compute.device: {error}") from None
     if place == "cuda:0" and ":" not in name:
-        place = select_backend(f"cuda:{os.environ.get('LOCAL_RANK', '0')}", "torch").device
+        number, count = int(os.environ.get("LOCAL_RANK", "0")), len(gpu_names())
+        if number >= count:
+            raise ValueError(
+                f"torchrun starts more processes than the {count} GPUs that PyTorch finds: lower "
+                "--nproc-per-node"
+            )
+        place = f"cuda:{number}"
     device = torch.device(place)
     if device.type == "cuda":
         torch.cuda.set_device(device)

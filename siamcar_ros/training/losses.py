@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 import torch.nn.functional as F
@@ -39,8 +39,9 @@ def make_targets(boxes: Tensor, locations: Tensor, positives: Positives = "cente
             the cell nearest to its center either way.
 
     Raises:
-        ValueError: boxes of the wrong shape.
+        ValueError: an unknown rule, or boxes of the wrong shape.
     """
+    _check_word("positives", positives, _INSET)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes have the shape {tuple(boxes.shape)}; it must be (B, 4)")
     boxes = boxes.to(locations.dtype)
@@ -79,7 +80,7 @@ def siamcar_loss(
 
     Args:
         cls: the network's foreground logits (B, 2, S, S).
-        reg: its distances (B, 4, S, S).
+        reg: its distances (B, 4, S, S), search pixels.
         cen: its centerness logits (B, 1, S, S).
         boxes: (B, 4) x1, y1, x2, y2 in search pixels.
         locations: (S*S, 2), the model's.
@@ -106,7 +107,12 @@ def siamcar_loss(
     Returns:
         scalars by name: ``cls`` (cross-entropy), ``reg`` (box loss), ``cen`` (binary cross-entropy)
         and ``total``.
+
+    Raises:
+        ValueError: an unknown `positives`, `box` or `quality`.
     """
+    _check_word("box", box, _BOX_LOSS)
+    _check_word("quality", quality, get_args(Quality))
     targets = make_targets(boxes, locations, positives)
     labels = targets.labels if negative is None else targets.labels & ~negative[:, None]
     # Masks, not selections: shapes stay fixed, and a GPU need not wait for their counts.
@@ -120,10 +126,8 @@ def siamcar_loss(
     if quality == "iou":
         rated = (targets.distances > 0).all(-1) & labels.any(1, keepdim=True)
         ratings = _iou(distances.detach(), wanted)
-    elif quality == "centerness":
-        rated, ratings = labels, targets.centerness
     else:
-        raise ValueError(f"quality is {quality!r}; it may be centerness or iou")
+        rated, ratings = labels, targets.centerness
     ratings = torch.where(rated, ratings, 0)
     entropy = F.binary_cross_entropy_with_logits(cen.float().flatten(1), ratings, reduction="none")
 
@@ -184,6 +188,11 @@ def _excess_entropy(logit: Tensor, wanted: Tensor) -> Tensor:
     """Binary cross-entropy minus its minimum (the divergence), cell by cell, (B, S*S)."""
     least = F.binary_cross_entropy(wanted, wanted, reduction="none")
     return F.binary_cross_entropy_with_logits(logit, wanted, reduction="none") - least
+
+
+def _check_word(name: str, word: str, known: Iterable[str]) -> None:
+    if word not in known:
+        raise ValueError(f"{name} is {word!r}; it may be {' or '.join(known)}")
 
 
 def _area(distances: Tensor) -> Tensor:

@@ -225,7 +225,7 @@ def test_a_source_is_not_its_own_output(config: Path, tmp_path: Path) -> None:
     [
         (["--sequence", "nowhere"], "no source 'nowhere'"),
         (["--video", "film.mp4"], "no source 'film.mp4'"),
-        (["--video", "film.mp4", "--box", "1,2,3"], "a box x,y,w,h in pixels is 4 numbers"),
+        (["--video", "film.mp4", "--box", "1,2,3"], "a box (x,y,w,h in pixels) is 4 numbers"),
         (["--follow", "--console"], "--console: not allowed with argument --follow"),
         (["--sequence", "nowhere", "--box", "-5,2,30,40"], "no source 'nowhere'"),
         (["--console", "--box", "1,2,3,4"], "--box: not allowed with arguments --follow and"),

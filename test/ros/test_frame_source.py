@@ -332,7 +332,7 @@ def test_a_camera_that_breaks_off_is_told(start: Start) -> None:
         ({"preload": -1}, "preload out of range"),
         ({"jpeg_quality": 101}, "jpeg_quality out of range"),
         ({"size": "wide"}, "size is WIDTHxHEIGHT"),
-        ({"init": "here"}, "x,y,w,h in pixels is 4 numbers"),
+        ({"init": "here"}, "(x,y,w,h in pixels) is 4 numbers"),
         ({"init": "draw"}, "clip.grid.png is the first frame with its coordinates"),
     ],
 )

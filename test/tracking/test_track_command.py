@@ -192,7 +192,7 @@ def test_a_camera_that_breaks_off_keeps_what_was_tracked(
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--box", "1,2,3"], "a box x,y,w,h in pixels is 4 numbers with"),
+        (["--box", "1,2,3"], "a box (x,y,w,h in pixels) is 4 numbers with"),
         (["--point", "1"], "--point X,Y is 2 numbers with commas between them, not '1'"),
         (["--point", "160,5"], "lies outside the 160x120 image"),
         (["--point", "5,5", "--box", "1,2,3,4"], "give --box or --point, not both"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -301,8 +302,6 @@ def test_the_quality_of_a_cell_is_its_boxs_overlap() -> None:
     assert torch.equal(cen.grad.flatten() < 0, inside & (torch.tensor(overlap) > 0.5))
     absent = siamcar_loss(cls, reg, cen, true, where, quality="iou", negative=torch.tensor([True]))
     assert float(absent["cen"].detach()) == 0
-    with pytest.raises(ValueError, match="may be centerness or iou"):
-        siamcar_loss(cls, reg, cen, true, where, quality="overlap")  # type: ignore[arg-type]
 
 
 def test_a_box_that_is_too_large_costs_more() -> None:
@@ -312,3 +311,17 @@ def test_a_box_that_is_too_large_costs_more() -> None:
         plain = siamcar_loss(*maps, true, locations())["reg"]
         dear = siamcar_loss(*maps, true, locations(), oversize=0.5)["reg"]
         assert float(dear) == pytest.approx(factor * float(plain), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"positives": "middle"}, "positives is 'middle'; it may be center or box"),
+        ({"box": "diou"}, "box is 'diou'; it may be iou or giou"),
+        ({"quality": "overlap"}, "quality is 'overlap'; it may be centerness or iou"),
+    ],
+)
+def test_unknown_rules_are_refused(option: dict[str, Any], message: str) -> None:
+    maps = _maps(torch.full((625, 4), 8.0))
+    with pytest.raises(ValueError, match=message):
+        siamcar_loss(*maps, torch.tensor([[118.0, 118.0, 138.0, 138.0]]), locations(), **option)

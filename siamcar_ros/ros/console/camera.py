@@ -57,7 +57,8 @@ class View(NamedTuple):
 class Camera:
     """Subscribes to a tracker's results and to its images, of which it keeps the newest.
 
-    `changed` is called when there is a new view, in the client's thread.
+    `tracker` is the node's full name. `changed` is called when there is a new view, in the client's
+    thread.
 
     Attributes:
         client: of the tracker.

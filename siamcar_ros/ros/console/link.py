@@ -48,8 +48,8 @@ class Link:
 
     It starts with small pictures. The page measures each picture's transfer, from its first byte to
     its last: the round trip is excluded, so that a distant page does not look like a narrow link.
-    Pictures are sent at `most_rate` (Hz), and no faster than they arrive, so that they do not queue
-    up on the way.
+    Pictures are sent at most at `most_rate` (Hz), and no faster than they arrive, so that they do
+    not queue up on the way.
     """
 
     def __init__(self, most_rate: float) -> None:
