@@ -49,9 +49,13 @@ class CompactBackbone(Backbone):
     """Three levels of 64, 96 and 96 channels: 31x31 for 255 pixels, 15x15 for 127.
 
     It is narrow before the stride is 8 and inside the blocks, where most of the arithmetic is.
+
+    Attributes:
+        inner: channels between the two convolutions of a block.
     """
 
     levels = (64, 96, 96)
+    inner = 48
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,9 +68,9 @@ class CompactBackbone(Backbone):
             conv_bn(32, low, stride=2),
             nn.ReLU(inplace=True),
         )
-        self.stage1 = ResidualBlock(low, 64, low)
-        self.stage2 = ResidualBlock(low, 64, middle)
-        self.stage3 = ResidualBlock(middle, 64, high, dilation=2)
+        self.stage1 = ResidualBlock(low, self.inner, low)
+        self.stage2 = ResidualBlock(low, self.inner, middle)
+        self.stage3 = ResidualBlock(middle, self.inner, high, dilation=2)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
