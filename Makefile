@@ -20,9 +20,9 @@ demo: build  ## track a target through the real middleware; writes pictures and 
 test:  ## ruff, mypy and every test (ARGS: for pytest)
 	@tools/test $(ARGS)
 
-gpu:  ## tests, tracking and training on a GPU: gpu-bench/gpu.md (ARGS: --device, --quick ...)
+gpu:  ## tests, tracking and training on a GPU: gpu-bench/gpu.md (PYTHON; ARGS: --device, --quick ...)
 	@PYTHONPATH="$(CURDIR):$$PYTHONPATH" \
-	  $(if $(wildcard .venv/full),.venv/bin/python,python3) -m benchmarks.gpu $(ARGS)
+	  $(or $(PYTHON),$(if $(wildcard .venv/full),.venv/bin/python,python3)) -m benchmarks.gpu $(ARGS)
 
 torture: dev  ## try to break a running node; about 15 minutes (ARGS: --minutes, --seed)
 	@source tools/env.sh && exec python tools/torture.py $(ARGS)

@@ -85,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return _main(list(sys.argv[1:] if argv is None else argv))
         finally:
-            sys.stdout.flush()  # now, as at exit it can fail only with a traceback
+            if sys.stdout is not None:  # it is closed otherwise
+                sys.stdout.flush()  # now, as at exit it can fail only with a traceback
     except BrokenPipeError:
         # The reader of our output went away (`siamcar ... | head`): not an error to report, nor one
         # for the interpreter to meet again when it flushes at exit.

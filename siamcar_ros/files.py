@@ -47,13 +47,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     The new file lies beside the old one, as `.NAME.partial.SUFFIX`, so that the move is atomic. If
     the block raises, the new file is removed and `path` stays as it was. What a killed process left
-    behind is overwritten by the next one.
+    behind is overwritten by the next one. A device or a pipe is written to directly.
 
     Raises:
         FileNotFoundError: the folder of `path` does not exist.
     """
     path = Path(path)
     check_folder(path)
+    if path.exists() and not path.is_file():
+        yield path
+        return
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
         yield partial

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from siamcar_ros.files import reason, scratch_folder
+from siamcar_ros.files import reason, replacing, scratch_folder
 
 
 def test_what_killed_processes_left_is_removed_after_a_day(tmp_path: Path) -> None:
@@ -31,3 +31,10 @@ def test_what_an_error_says_to_users(tmp_path: Path) -> None:
     assert reason(refused.value) == f"{missing}: No such file or directory"
     assert reason(OSError("there is no folder x")) == "there is no folder x"
     assert reason(ValueError("rate must be positive")) == "rate must be positive"
+
+
+def test_devices_are_written_to_not_replaced() -> None:
+    leader, follower = os.openpty()
+    with replacing(os.ttyname(follower)) as path:
+        path.write_text("{}")
+    assert os.read(leader, 2) == b"{}"

@@ -163,6 +163,12 @@ def test_a_reader_that_goes_away_is_no_error(words: tuple[str, ...], unbuffered:
     assert done.stderr == b""
 
 
+def test_help_without_an_output_is_no_error() -> None:
+    command = f"'{sys.executable}' -m siamcar_ros.cli --help >&-"
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, cwd=ROOT, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("name", ["../pyproject.toml", "/etc/passwd", "config/../../secret"])
 def test_resources_stay_inside_the_package(name: str) -> None:
     with pytest.raises(ValueError, match="relative to the package"):

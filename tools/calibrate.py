@@ -162,8 +162,9 @@ def main(arguments: SequenceOf[str] | None = None) -> None:
     if config.weights is None:
         parser.error(f"no weights ship for {options.network}: give --weights")
     read = [(SequenceFolder(folder), counts) for folder, counts in options.folders]
-    if sum(len(data.names) for data, _ in read) < 2:
-        raise ValueError("there is one sequence, and each is judged by what the others show")
+    count = sum(len(data.names) for data, _ in read)
+    if count < 2:
+        raise ValueError(f"each sequence is judged by what others show, and there are {count}")
     network = load_network(config.network)
     # Without a calibration the score is the foreground probability at the box's center.
     network.calibration = network.calibration or {"alone": {"peak": 1.0}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ try:
     from benchmarks.gpu.run import GpuOptions, failed, measure_gpu
     from siamcar_ros.runtime import select_backend
 except ModuleNotFoundError as error:
-    sys.exit(f"benchmarks: error: {error}: pip install -r benchmarks/gpu/requirements.txt")
+    fix = f"{shlex.quote(sys.executable)} -m pip install -r benchmarks/gpu/requirements.txt"
+    sys.exit(f"benchmarks: error: {error}: {fix}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

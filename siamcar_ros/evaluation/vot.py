@@ -49,7 +49,7 @@ def write_trackers_ini(workspace: Path, spec: TrackerSpec) -> Path:
     network = Path(spec.network)
     described = replace(
         spec,
-        network=str(network.resolve()) if network.suffix else spec.network,
+        network=str(network.expanduser().resolve()) if network.suffix else spec.network,
         weights=None if spec.weights is None else str(Path(spec.weights).resolve()),
         files=tuple(str(Path(file).resolve()) for file in spec.files),
     )

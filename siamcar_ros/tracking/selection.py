@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,7 @@ def call_window(show: Callable[..., Any], *arguments: Any) -> Any:
     except cv2.error as error:
         why = "is there a screen?"
         if "not implemented" in str(error):
-            pip, package = f"{sys.executable} -m pip", "opencv-contrib-python"
+            pip, package = f"{shlex.quote(sys.executable)} -m pip", "opencv-contrib-python"
             why = (
                 "this OpenCV is a headless build. For one with windows: "
                 f"{pip} uninstall -y {package}-headless && {pip} install {package}"

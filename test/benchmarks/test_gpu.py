@@ -31,7 +31,7 @@ def test_what_is_missing_is_named_with_the_file_that_lists_it() -> None:
     done = subprocess.run(bare, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("benchmarks: error: No module named ")
-    assert done.stderr.endswith(": pip install -r benchmarks/gpu/requirements.txt\n")
+    assert done.stderr.endswith(" -m pip install -r benchmarks/gpu/requirements.txt\n")
 
 
 @pytest.mark.timeout(1200)

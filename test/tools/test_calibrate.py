@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,10 +53,11 @@ def test_frames_of_no_weight_do_not_count() -> None:
 
 def test_one_sequence_cannot_be_judged_by_others(tmp_path: Path) -> None:
     write_sequence(tmp_path / "film" / "a", 3)
-    with pytest.raises(ValueError, match="there is one sequence"):
+    with pytest.raises(ValueError, match="judged by what others show, and there are 1"):
         calibrate.main(["compact", str(tmp_path / "film"), "--output", str(tmp_path / "c.json")])
     command = [sys.executable, calibrate.__file__, "compact", "nowhere"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
     assert done.stderr.startswith("calibrate: error: ")
     assert "nowhere" in done.stderr
