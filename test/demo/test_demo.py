@@ -39,19 +39,14 @@ ENVIRONMENT = os.environ | {
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A compact network with weights from a fixed seed: its speed is real, its opinion is not."""
-    import torch
-
-    from siamcar_ros.model import build_model, save_weights
-
-    folder = tmp_path_factory.mktemp("network")
-    torch.manual_seed(0)
-    save_weights(build_model("compact"), folder / "weights.safetensors", {})
-    (folder / "net.yaml").write_text(
-        "network: compact\nweights: weights.safetensors\n"
-        "tracker: {window_influence: 0.9, lost_below: 0.0, uncertain_below: 0.0}\n"
+    """The compact network, never LOST, in a file by whose path a test knows its processes."""
+    weights = resources.resource_path("models/siamcar_compact.safetensors")
+    file = tmp_path_factory.mktemp("network") / "net.yaml"
+    file.write_text(
+        f"network: compact\nweights: {weights}\n"
+        "tracker: {lost_below: 0.0, uncertain_below: 0.0}\n"
     )
-    return folder / "net.yaml"
+    return file
 
 
 @pytest.fixture(scope="module")

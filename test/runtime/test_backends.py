@@ -296,9 +296,10 @@ def test_both_forms_of_the_correlation(compact: SiamCAR, banded: bool) -> None:
 
 def test_bfloat16_keeps_the_digits_of_a_distance(compact: SiamCAR) -> None:
     graph = SearchGraph(compact, banded=False)
-    tower = torch.randn(1, 64, 25, 25, generator=torch.Generator().manual_seed(0)) * 0.3
-    tower = tower.bfloat16().float()
     predict = copy.deepcopy(compact.car_head.bbox_pred)
+    size = (1, predict.in_channels, 25, 25)
+    tower = torch.randn(size, generator=torch.Generator().manual_seed(0)) * 0.3
+    tower = tower.bfloat16().float()
     for layer in (predict, graph.log_distances):
         layer.weight.data = layer.weight.data.bfloat16().float()
     with torch.inference_mode():
