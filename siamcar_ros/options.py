@@ -106,6 +106,13 @@ def converted(value: Any, hint: Any, key: str) -> Any:
     raise ValueError(f"{key} is {shortened(value)}; it must be {expected}")
 
 
+def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    """Raise ValueError if the value of `name` is none of `choices`."""
+    known = tuple(choices)
+    if value not in known:
+        raise ValueError(f"{name} is one of {', '.join(map(str, known))}, not {shortened(value)}")
+
+
 def parse_numbers(what: str, text: str, count: int) -> tuple[float, ...]:
     """Read finite numbers as a person types them, "1,0.5,-2"; ValueError if there are not `count`.
 

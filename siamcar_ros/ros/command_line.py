@@ -24,6 +24,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from siamcar_ros.files import reason
+from siamcar_ros.options import check_choice
 from siamcar_ros.processes import PARENT_VARIABLE
 from siamcar_ros.resources import FASTDDS_VARIABLES
 
@@ -207,6 +208,6 @@ def declare_read_only(node: Node, name: str, default: Any, description: str, **l
     """
     described = parameter_descriptor(description, read_only=True, **limits)
     value, choices = node.declare_parameter(name, default, described).value, limits.get("choices")
-    if choices and value not in choices:
-        raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r:.60}")
+    if choices:
+        check_choice(name, value, choices)
     return value

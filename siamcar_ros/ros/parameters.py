@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siamcar_ros.data.image_messages import ImageDecoder
-from siamcar_ros.options import parse_numbers, setting
+from siamcar_ros.options import check_choice, parse_numbers, setting
 from siamcar_ros.runtime import BACKENDS, PRECISIONS
 from siamcar_ros.tracking.interface import TrackerParams
 
@@ -186,9 +186,8 @@ class NodeSettings(TrackerParams):
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            value, choices = getattr(self, each.name), each.metadata.get("choices")
-            if choices and value not in choices:
-                raise ValueError(f"{each.name} is one of {', '.join(choices)}, not {value!r:.60}")
+            if choices := each.metadata.get("choices"):
+                check_choice(each.name, getattr(self, each.name), choices)
         checked_name("class_id", self.class_id)
         checked_name("start_class", self.start_class)
         ImageDecoder(self.image_depth)  # raises ValueError

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamcar_ros.geometry import Box, Image
-from siamcar_ros.options import setting
+from siamcar_ros.options import check_choice, setting
 from siamcar_ros.resources import shortened
 from siamcar_ros.tracking.stored_image import CHANNELS, StoredImage
 
@@ -164,9 +164,7 @@ class TrackerParams:
 
 def _check_knob(name: str, value: object, kind: type, meta: Mapping[str, Any]) -> None:
     if kind is str:
-        if not isinstance(value, str) or value not in meta["choices"]:
-            known = ", ".join(meta["choices"])
-            raise ValueError(f"{name} is one of {known}, not {shortened(value)}")
+        check_choice(name, value, meta["choices"])
     elif kind is bool:
         if not isinstance(value, bool):
             raise ValueError(f"{name} is true or false, not {shortened(value)}")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from siamcar_ros.options import check_choice
+
 Positives: TypeAlias = Literal["center", "box"]
 BoxLoss: TypeAlias = Literal["iou", "giou"]
 Quality: TypeAlias = Literal["centerness", "iou"]
-# The part of the half size that a positive cell is farther than from each side.
+# A positive cell is farther from each side of the box than this share of the box's half size.
 _INSET: dict[Positives, float] = {"center": 0.6, "box": 0.0}
 
 
@@ -41,7 +43,7 @@ def make_targets(boxes: Tensor, locations: Tensor, positives: Positives = "cente
     Raises:
         ValueError: an unknown rule, or boxes of the wrong shape.
     """
-    _check_word("positives", positives, _INSET)
+    check_choice("positives", positives, _INSET)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes have the shape {tuple(boxes.shape)}; it must be (B, 4)")
     boxes = boxes.to(locations.dtype)
@@ -111,8 +113,8 @@ def siamcar_loss(
     Raises:
         ValueError: an unknown `positives`, `box` or `quality`.
     """
-    _check_word("box", box, _BOX_LOSS)
-    _check_word("quality", quality, get_args(Quality))
+    check_choice("box", box, _BOX_LOSS)
+    check_choice("quality", quality, get_args(Quality))
     targets = make_targets(boxes, locations, positives)
     labels = targets.labels if negative is None else targets.labels & ~negative[:, None]
     # Masks, not selections: shapes stay fixed, and a GPU need not wait for their counts.
@@ -188,11 +190,6 @@ def _excess_entropy(logit: Tensor, wanted: Tensor) -> Tensor:
     """Binary cross-entropy minus its minimum (the divergence), cell by cell, (B, S*S)."""
     least = F.binary_cross_entropy(wanted, wanted, reduction="none")
     return F.binary_cross_entropy_with_logits(logit, wanted, reduction="none") - least
-
-
-def _check_word(name: str, word: str, known: Iterable[str]) -> None:
-    if word not in known:
-        raise ValueError(f"{name} is {word!r}; it may be {' or '.join(known)}")
 
 
 def _area(distances: Tensor) -> Tensor:

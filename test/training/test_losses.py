@@ -316,9 +316,9 @@ def test_a_box_that_is_too_large_costs_more() -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"positives": "middle"}, "positives is 'middle'; it may be center or box"),
-        ({"box": "diou"}, "box is 'diou'; it may be iou or giou"),
-        ({"quality": "overlap"}, "quality is 'overlap'; it may be centerness or iou"),
+        ({"positives": "middle"}, "positives is one of center, box, not 'middle'"),
+        ({"box": "diou"}, "box is one of iou, giou, not 'diou'"),
+        ({"quality": "overlap"}, "quality is one of centerness, iou, not 'overlap'"),
     ],
 )
 def test_unknown_rules_are_refused(option: dict[str, Any], message: str) -> None:
