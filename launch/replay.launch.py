@@ -44,8 +44,8 @@ ARGUMENTS = [
         patience=("120.0", "Seconds to wait for the tracker to become active", float),
         image_transport=(
             "",
-            "Transport of the bag's images: raw, compressed, ffmpeg or foxglove; empty: as in"
-            " params_file, which a typed init does not know: it takes raw",
+            "Transport of the bag's images: raw, compressed, ffmpeg or foxglove; empty: that of"
+            " params_file, or raw for the image on which init was typed",
         ),
     ),
 ]

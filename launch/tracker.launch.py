@@ -140,7 +140,7 @@ def check(context: LaunchContext) -> None:
     """Refuse a port that is none, and to start RViz if it is not installed."""
     port = context.launch_configurations.get("console_port") or "8484"
     if not 0 < coerce_to_type(port, int) < 1 << 16:
-        raise RuntimeError(f"console_port:={port} is no port: they are 1 to 65535")
+        raise RuntimeError(f"console_port:={port} is not a port: give a number from 1 to 65535")
     if is_true(context, "rviz"):
         require_executable("rviz2", "rviz2", "install it (ros-<distro>-rviz2) or give rviz:=false")
 

@@ -286,7 +286,7 @@ def test_the_end_of_a_node_ends_no_launch_that_includes_its_file(
         ("tracker", {"rviz": "perhaps"}, "rviz:=perhaps is not true or false"),
         ("tracker", {"console": "web"}, "console:=web is not true or false"),
         ("tracker", {"console_port": "http"}, "console_port:=http is not a whole number"),
-        ("tracker", {"console_port": "99999"}, "console_port:=99999 is no port: they are 1 to"),
+        ("tracker", {"console_port": "99999"}, "console_port:=99999 is not a port: give a"),
         ("video", {"rate": "fast"}, "rate:=fast is not a number"),
         ("video", {"autostart": "maybe"}, "autostart:=maybe is not true or false"),
         ("evaluate", {"period": "often"}, "period:=often is not a number"),

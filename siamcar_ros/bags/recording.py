@@ -77,13 +77,13 @@ def record_sequence(
     """
     frames, total, boxes, own_rate, notes = _open_source(Path(source), ground_truth)
     rate = own_rate if rate is None else rate
-    if not 1e-6 < rate < 1e6:
-        raise ValueError(f"rate must be from 0.000001 to 1000000, got {rate}")
+    if not 1e-6 <= rate <= 1e6:
+        raise ValueError(f"rate must be from 0.000001 to 1000000 Hz, got {rate}")
     info = _camera_info(Path(camera_info)) if camera_info else None
     topic, truth_topic = ("/" + name.strip("/") for name in (topic, ground_truth_topic))
     for name in (topic, truth_topic):
         if not re.fullmatch(r"(/[A-Za-z_][A-Za-z0-9_]*)+", name):
-            raise ValueError(f"{name!r} is no name of a topic")
+            raise ValueError(f"{name!r} is not a topic name: give one such as /camera/image_raw")
     info_topic = f"{topic.rsplit('/', 1)[0]}/camera_info"
     topic += "/compressed" if compressed else ""
     written = annotated = 0

@@ -98,7 +98,7 @@ def fit_boxes(
 
 
 def _rows_of(frames: Rows[Path], rows: int, source: Path, first: int | None) -> NDArray[np.int64]:
-    """The row of each of N frames, (N,), `rows` and above without one."""
+    """The index of each frame's row, (N,); it is at least `rows` for a frame that has none."""
     n = len(frames)
     if rows <= n:
         return np.arange(n)
@@ -132,7 +132,8 @@ def read_flags(
 ) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
     """Read one flag per frame, (N,) bool, true above zero, false where it is missing.
 
-    With a note where their number differs. They are matched to the frames as by :func:`fit_boxes`.
+    Flags are matched to frames as boxes are, see :func:`fit_boxes`. Also return notes; there is one
+    if the numbers of flags and frames differ.
     """
     n = len(frames)
     if not path.is_file():

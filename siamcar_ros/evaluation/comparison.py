@@ -189,7 +189,7 @@ def _tracker_folders(folder: Path) -> list[Path]:
 
 
 def _titles(folders: list[Path]) -> list[str]:
-    """A name for each folder: its own, or its path from where theirs part if several share it."""
+    """Name each folder by its own name or, if several share it, by where their paths differ."""
     paths = [folder.resolve() for folder in folders]
     names, common = [path.name for path in paths], os.path.commonpath(paths)
     for path in paths:

@@ -70,9 +70,9 @@ def open_workers(
 ) -> Iterator[Workers]:
     """Start workers of a tracker, and end them with the context.
 
-    Each holds what `setup`, which must be picklable, makes. `count` is their number, at most that
-    of the `items` to work on; by default it is 1, or with Ray as many as the cluster has GPUs or
-    processors. `ray_address` is that of a Ray cluster, "auto" or "local".
+    Each worker holds what `setup` makes, which must be picklable. There are `count` workers, but no
+    more than `items` to work on. The default is one or, with Ray, one for each GPU of the cluster,
+    or for each processor if it has no GPU. `ray_address` is a Ray cluster's, "auto" or "local".
     """
     with ExitStack() as stack:
         if ray_address is not None:

@@ -14,7 +14,8 @@ _MOST_REASONS = 64  # logged within one period
 class Complaints:
     """Logs each reason once in a period; rclpy's throttle would suppress other reasons, too.
 
-    Each line begins with `what`, which does not work. The period is in seconds. Thread-safe.
+    Each line begins with `what`, the name of what does not work. `period` is in seconds.
+    Thread-safe.
     """
 
     def __init__(self, node: Node, what: str, period: float = 10.0) -> None:

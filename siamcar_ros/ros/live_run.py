@@ -52,7 +52,8 @@ def failure(what: str, child: Child) -> LiveRunError:
 class LiveRun:
     """Starts a tracker node and lets it follow the target of one source after another.
 
-    The folder is for the processes' logs; `tracker` has the parameters of the tracker node.
+    `folder` is for the processes' logs. `tracker` has the parameters of the tracker node, and
+    `namespace` is that of all topics.
     """
 
     def __init__(self, folder: Path, tracker: Mapping[str, object], namespace: str) -> None:

@@ -110,8 +110,8 @@ class NodeSettings(TrackerParams):
     )
     time_jump: float = setting(
         1.0,
-        "Seconds by which stamps may advance from one image to the next, besides 20 times the real "
-        "time between them. A single image that is further ahead, or that goes back, is dropped; "
+        "Seconds by which the stamp of an image may run ahead of 20 times the real time since the "
+        "image before it. A single image that is further ahead, or that goes back, is dropped; "
         "three in a row are a jump, and one that goes back (a bag that starts over) stops the "
         "tracks.",
         range=(0.0, 3600.0),

@@ -18,7 +18,7 @@ class StampFilter:
     after three images in a row, in order among themselves, lie beyond it; none of them is lost.
 
     Attributes:
-        time_jump: seconds by which stamps may run ahead of 20 times real time without a jump.
+        time_jump: seconds by which a stamp may run ahead of 20 times the real time.
     """
 
     def __init__(self, time_jump: float) -> None:

@@ -10,8 +10,6 @@ Running the shipped networks on a CPU needs only numpy, OpenCV and PyYAML.
 
 from importlib import import_module
 
-from siamcar_ros.networks import NetworkConfig, read_network_config
-
 from .load import find_placement, find_source, load_network
 from .network import (
     BACKENDS,
@@ -35,12 +33,10 @@ __all__ = [
     "DeviceError",
     "Maps",
     "Network",
-    "NetworkConfig",
     "Placement",
     "find_placement",
     "find_source",
     "load_network",
-    "read_network_config",
     "register_backend",
     "select_backend",
 ]

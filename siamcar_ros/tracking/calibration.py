@@ -162,9 +162,9 @@ class Calibration(NamedTuple):
 
     @classmethod
     def of(cls, named: Mapping[str, Mapping[str, float]] | None) -> Calibration | None:
-        """From coefficients by name, zero where they are not named; None without any.
+        """From the coefficients of "alone" and, where they were fitted, of "online".
 
-        There are those of "alone" and, where they were fitted, of "online".
+        A coefficient that is not named is zero. Without any the result is None.
         """
         if named is None:
             return None

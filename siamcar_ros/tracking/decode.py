@@ -267,7 +267,8 @@ def normalized(cen: NDArray[np.float32]) -> Array:
 def change_penalty(w: Any, h: Any, last_w: Any, last_h: Any, k: float) -> Any:
     """exp(-k (r s - 1)), r and s the changes of aspect ratio and of size (SiamRPN).
 
-    New and last widths and heights, above 0, are numbers or arrays that broadcast.
+    The new and the last widths and heights, above 0, are numbers or arrays that broadcast; `k` is
+    the strength.
     """
     s = _context_area(w, h) / _context_area(last_w, last_h)
     r = h / w * (last_w / last_h)

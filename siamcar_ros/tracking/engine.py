@@ -160,8 +160,8 @@ class TrackingEngine:
     ) -> Track:
         """The LOST track after a search of the regions whose turn it is.
 
-        All but one of the regions are placed on candidates, as far as there are enough. If there is
-        only one region, the candidates and the frame share it in turn.
+        All regions but one are placed on candidates, if there are enough. A single region goes to a
+        candidate and to the rest of the frame by turns.
         """
         budget, frames, turn = params.search_regions, track.lost_frames, track.offered
         at_candidates = min(len(candidates), budget - 1)

@@ -75,7 +75,10 @@ class OnlineModel:
 
     @classmethod
     def start(cls, features: Array, box: Cells) -> OnlineModel:
-        """Learn the target in the first frame's features, (C, S, S) of `Network.observe`."""
+        """Learn the target from the first frame's features, (C, S, S), of `Network.observe`.
+
+        `box` is the target's, in cells of the score grid.
+        """
         flat = features.reshape(len(features), -1)
         mean, spread = flat.mean(1, keepdims=True), flat.std(1, keepdims=True)
         scale = 1 / (spread + 1e-3 * flat.std() + 1e-12)

@@ -69,9 +69,9 @@ def coverage(image: Image, matrix: Floats, size: int) -> float:
 
 
 def random_linear(rng: np.random.Generator, rotation: float, aspect: float) -> Floats:
-    """A random (2, 2) map: a change of aspect ratio, then a rotation of up to so many degrees.
+    """A random linear map, (2, 2): a change of aspect ratio, then a rotation.
 
-    `aspect` is the largest change of the logarithm of width over height.
+    `rotation` is the largest angle in degrees, `aspect` the largest change of log(width / height).
     """
     angle = math.radians(rng.uniform(-rotation, rotation))
     stretch = math.exp(rng.uniform(-aspect, aspect) / 2)

@@ -69,8 +69,8 @@ def test_a_broken_frame_is_left_out_and_named(sequence: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ({"topic": "bad topic"}, "'/bad topic' is no name of a topic"),
-        ({"ground_truth_topic": "/"}, "'/' is no name of a topic"),
+        ({"topic": "bad topic"}, "'/bad topic' is not a topic name"),
+        ({"ground_truth_topic": "/"}, "'/' is not a topic name"),
         ({"rate": 1e-300}, "rate must be from"),
     ],
 )

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from siamcar_ros.networks import read_network_config
 from siamcar_ros.resources import resource_path
-from siamcar_ros.runtime import read_network_config
 from siamcar_ros.runtime.load import find_source
 from siamcar_ros.runtime.source import Source
 

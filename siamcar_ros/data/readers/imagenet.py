@@ -103,7 +103,7 @@ def _object(element: ElementTree.Element) -> tuple[str, NDArray[np.float32]]:
 
 
 def _folders(root: Path, kind: str, split: str) -> tuple[Path, Path]:
-    """Those of the images and of the annotations."""
+    """The folders of the images and of the annotations."""
     for base in (root, root / "ILSVRC", root / "ILSVRC2015", root / "ILSVRC2017"):
         if (base / "Annotations" / kind).is_dir():
             return base / "Data" / kind / split, base / "Annotations" / kind / split
